@@ -1,0 +1,32 @@
+//! Keys of einmal: what they are, how they are written down, and the two things done with a secret one.
+//!
+//! * [`PublicKey`] is validated on construction: on its curve, right length, no low order point where that matters.
+//! * [`SecretKey`] is zeroized on drop and cannot be printed.
+//! * [`Custody`] is the only door the other crates use: `sign` and `agree` by key id, so that a phone's key store,
+//!   a PKCS#11 module or a signing service can stand behind it.
+//!
+//! The crate does no I/O and reads no clock; chance comes in through [`Entropy`].
+
+mod custody;
+mod ecdsa;
+mod encoding;
+mod entropy;
+mod error;
+mod jwk;
+mod kind;
+mod multikey;
+mod public;
+mod secret;
+mod shared;
+mod signature;
+
+pub use custody::{Custody, CustodyError, KeyId, Keyring, MAX_REMEMBERED_AGREEMENTS, PeerKeyUse};
+pub use encoding::{base64url_decode, base64url_decode_tolerant, base64url_encode};
+pub use entropy::{Entropy, EntropyError, SeededEntropy, SystemEntropy};
+pub use error::KeyError;
+pub use jwk::{Jwk, MAX_JWK_MEMBER_LEN};
+pub use kind::KeyKind;
+pub use public::PublicKey;
+pub use secret::SecretKey;
+pub use shared::SharedSecret;
+pub use signature::{SignatureAlgorithm, SignatureError};
