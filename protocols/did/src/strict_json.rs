@@ -1,0 +1,241 @@
+//! A JSON reader for bytes from strangers: no duplicate member names, bounded depth and length, one pass.
+
+use std::{cell::Cell, fmt};
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value, map::Entry};
+
+use crate::limits::MAX_JSON_DEPTH;
+
+/// Bytes were refused as JSON. Never carries any of them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StrictJsonError {
+    /// More bytes than the caller allows.
+    #[error("{len} bytes of JSON are more than the {max} allowed")]
+    TooLong {
+        /// Number of bytes.
+        len: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// Arrays and objects nest deeper than [`MAX_JSON_DEPTH`].
+    #[error("JSON nests deeper than {max} levels")]
+    TooDeep {
+        /// The bound.
+        max: usize,
+    },
+    /// One object names a member twice, so that two readers may understand two things.
+    #[error("an object names a member twice (line {line}, column {column})")]
+    DuplicateMember {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+    },
+    /// Not JSON (RFC 8259), or something follows the value.
+    #[error("not JSON (line {line}, column {column})")]
+    Syntax {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+    },
+}
+
+/// Parses exactly one JSON value of at most `max_len` bytes.
+///
+/// # Errors
+///
+/// [`StrictJsonError`] naming the rule that was broken.
+///
+/// # Specification
+///
+/// RFC 8259; unique names as in RFC 7515, section 4, and RFC 7493, section 2.3.
+pub fn parse_strict_json(bytes: &[u8], max_len: usize) -> Result<Value, StrictJsonError> {
+    if bytes.len() > max_len {
+        return Err(StrictJsonError::TooLong { len: bytes.len(), max: max_len });
+    }
+    let refusal = Cell::new(None);
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let parsed = Strict { depth_left: MAX_JSON_DEPTH, refusal: &refusal }.deserialize(&mut reader);
+    parsed.and_then(|value| reader.end().map(|()| value)).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        match refusal.get() {
+            Some(Refusal::Duplicate) => StrictJsonError::DuplicateMember { line, column },
+            Some(Refusal::Depth) => StrictJsonError::TooDeep { max: MAX_JSON_DEPTH },
+            None => StrictJsonError::Syntax { line, column },
+        }
+    })
+}
+
+/// The reasons serde_json does not know of.
+#[derive(Clone, Copy)]
+enum Refusal {
+    Duplicate,
+    Depth,
+}
+
+/// Builds one value; refuses by leaving the reason in `refusal`.
+#[derive(Clone, Copy)]
+struct Strict<'r> {
+    depth_left: usize,
+    refusal: &'r Cell<Option<Refusal>>,
+}
+
+impl Strict<'_> {
+    fn refuse<E: Error>(self, reason: Refusal) -> E {
+        self.refusal.set(Some(reason));
+        E::custom("refused")
+    }
+
+    fn deeper<E: Error>(self) -> Result<Self, E> {
+        match self.depth_left.checked_sub(1) {
+            Some(depth_left) => Ok(Self { depth_left, ..self }),
+            None => Err(self.refuse(Refusal::Depth)),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(inner)? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            // Looked up before the value is read, so that the error points at the name.
+            match object.entry(name) {
+                Entry::Occupied(_) => return Err(self.refuse(Refusal::Duplicate)),
+                Entry::Vacant(slot) => slot.insert(members.next_value_seed(inner)?),
+            };
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Value, StrictJsonError> {
+        parse_strict_json(text.as_bytes(), 4096)
+    }
+
+    #[test]
+    fn values_equal_those_of_the_ordinary_reader() {
+        for text in [
+            r#"{"a":[1,-2,3.5,true,false,null,"x\u00e9\n"],"b":{"a":{}},"":18446744073709551615}"#,
+            " [] ",
+            "\"\"",
+            "-0.0",
+            "1e3",
+        ] {
+            assert_eq!(parse(text).unwrap(), serde_json::from_str::<Value>(text).unwrap(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_member_named_twice_is_refused_at_every_depth_and_however_it_is_escaped() {
+        for text in [r#"{"a":1,"a":1}"#, r#"[{"b":{"a":1,"c":2,"a":3}}]"#, r#"{"a":1,"\u0061":2}"#] {
+            assert!(matches!(parse(text), Err(StrictJsonError::DuplicateMember { line: 1, .. })), "{text}");
+        }
+        assert!(parse(r#"{"a":{"a":1},"b":{"a":1}}"#).is_ok());
+    }
+
+    #[test]
+    fn depth_is_bounded_exactly() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(parse(&nested(MAX_JSON_DEPTH)).is_ok());
+        let too_deep = Err(StrictJsonError::TooDeep { max: MAX_JSON_DEPTH });
+        assert_eq!(parse(&nested(MAX_JSON_DEPTH + 1)), too_deep);
+        assert_eq!(parse(&r#"{"a":"#.repeat(400)), too_deep);
+    }
+
+    #[test]
+    fn length_is_bounded_exactly() {
+        assert!(parse_strict_json(b"[10]", 4).is_ok());
+        assert_eq!(parse_strict_json(b"[10]", 3), Err(StrictJsonError::TooLong { len: 4, max: 3 }));
+    }
+
+    #[test]
+    fn what_is_not_one_json_value_is_refused() {
+        for text in
+            ["", "{", "[1,]", "{}x", "{} {}", "{'a':1}", "01", "1e999", "NaN", "\"\\ud800\"", "\u{feff}{}"]
+        {
+            assert!(matches!(parse(text), Err(StrictJsonError::Syntax { .. })), "{text}");
+        }
+        assert!(matches!(parse_strict_json(b"\"\xff\"", 9), Err(StrictJsonError::Syntax { .. })));
+    }
+
+    #[test]
+    fn error_text_does_not_echo_the_input() {
+        let error = parse(r#"{"secret":1,"secret":2}"#).unwrap_err();
+        assert!(!error.to_string().contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_strict_json(&bytes, 4096);
+        }
+
+        #[test]
+        fn what_is_accepted_is_what_the_ordinary_reader_reads(text in r#"[\[\]{}:," a-c0-9.eE+-]{0,40}"#) {
+            if let Ok(value) = parse(&text) {
+                prop_assert_eq!(value, serde_json::from_str::<Value>(&text).unwrap());
+            }
+        }
+    }
+}
