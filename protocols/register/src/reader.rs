@@ -1,0 +1,364 @@
+//! Reads a register export line by line, within bounds, and reports every row it does not take.
+//!
+//! A row is one physical line: no column of a register holds a line break, so one forgotten quotation mark costs
+//! its own row and not the rest of the file, and a line number in the report is the one an editor shows.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{self, BufRead, BufReader, Read},
+};
+
+use csv::{ReaderBuilder, StringRecord, Terminator};
+use zeroize::Zeroizing;
+
+use crate::{
+    Column, Columns, Date, Person, PersonId,
+    report::{BadRow, ColumnPlace, Reason, Report},
+    row::{Fault, Fields, person, person_id},
+};
+
+/// Longest line in bytes, without its end. Far above any real row, far below what would hurt.
+pub const MAX_ROW_BYTES: usize = 8 * 1024;
+
+/// Most data rows of one file; above the population of any German municipality but Berlin.
+pub const MAX_ROWS: u64 = 2_000_000;
+
+/// Most columns of one file.
+pub const MAX_COLUMNS: usize = 128;
+
+/// Longest field in bytes.
+pub const MAX_FIELD_BYTES: usize = 255;
+
+/// The file as a whole cannot be read. No part of it counts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The file holds nothing.
+    #[error("the register file is empty; export it again")]
+    Empty,
+    /// Bytes that are no UTF-8, most often Latin-1.
+    #[error("line {line} is not UTF-8; convert to UTF-8 first, for example: iconv -f ISO-8859-1 -t UTF-8")]
+    NotUtf8 {
+        /// Physical line, from 1.
+        line: u64,
+    },
+    /// The first line is no header that can be used: too long, too many columns, or a quote left open.
+    #[error("line {line} is not a usable header; its first line must name at most {MAX_COLUMNS} columns")]
+    Header {
+        /// Physical line, from 1.
+        line: u64,
+    },
+    /// The header lacks a column that the configuration names.
+    #[error("the header has no column \"{header}\"; export it, or correct `{column}` in [register.columns]")]
+    MissingColumn {
+        /// What the column means.
+        column: Column,
+        /// The header the configuration expects.
+        header: String,
+    },
+    /// The header has a column twice.
+    #[error("the header has the column \"{header}\" twice; export each column once")]
+    DuplicateColumn {
+        /// What the column means.
+        column: Column,
+        /// The header.
+        header: String,
+    },
+    /// More than [`MAX_ROWS`] rows.
+    #[error("the file has more than {MAX_ROWS} rows; divide it")]
+    TooManyRows,
+    /// The source of the bytes failed.
+    #[error("the register file could not be read: {kind}")]
+    Io {
+        /// What the operating system said.
+        kind: io::ErrorKind,
+    },
+}
+
+/// The people of a register, and what was left out.
+#[derive(Debug)]
+pub struct Register {
+    /// Everybody whose row is good, by id.
+    pub people: BTreeMap<PersonId, Person>,
+    /// What was skipped and why.
+    pub report: Report,
+}
+
+/// Reads a register export.
+///
+/// `input` is UTF-8 with or without byte order mark, lines ended by LF or CRLF; the first line names the columns.
+/// `today` is the day by which births and deaths are judged. A row with a fault is skipped and reported; of two rows
+/// with one id the first counts, and if that one is bad, neither.
+///
+/// # Errors
+/// Each [`ReadError`], for faults that leave the whole file in doubt.
+pub fn read_register(input: impl Read, columns: &Columns, today: Date) -> Result<Register, ReadError> {
+    let mut lines = Lines::new(input);
+    let mut report = Report::default();
+    let mut splitter = Splitter::new(columns.delimiter());
+    let layout = match lines.next()? {
+        None => return Err(ReadError::Empty),
+        Some(Line { text: None, .. }) => return Err(ReadError::Header { line: 1 }),
+        Some(Line { text: Some(text), .. }) => Layout::new(text, columns, &mut splitter, &mut report)?,
+    };
+    let mut people = BTreeMap::new();
+    let mut first_lines: HashMap<PersonId, u64> = HashMap::new();
+    while let Some(line) = lines.next()? {
+        if line.text.is_some_and(|text| text.trim().is_empty()) {
+            report.blank_lines += 1;
+            continue;
+        }
+        report.rows += 1;
+        if report.rows > MAX_ROWS {
+            return Err(ReadError::TooManyRows);
+        }
+        match take_row(&line, &layout, &mut splitter, &mut first_lines, today) {
+            Ok(person) => {
+                people.insert(person.id().clone(), person);
+            }
+            Err(fault) => report.refuse(layout.place(fault, line.number)),
+        }
+    }
+    Ok(Register { people, report })
+}
+
+fn take_row(
+    line: &Line<'_>,
+    layout: &Layout,
+    splitter: &mut Splitter,
+    first_lines: &mut HashMap<PersonId, u64>,
+    today: Date,
+) -> Result<Person, RowFault> {
+    let text = line.text.ok_or_else(|| RowFault::row(Reason::RowTooLong))?;
+    let record = splitter.split(text).map_err(RowFault::row)?;
+    if record.len() != layout.headers.len() {
+        return Err(RowFault::row(Reason::WrongColumnCount {
+            expected: layout.headers.len(),
+            found: record.len(),
+        }));
+    }
+    let row = Row { record, layout };
+    row.check_fields()?;
+    let id = person_id(&row)?;
+    if let Some(first_line) = first_lines.get(&id) {
+        let reason = Reason::DuplicateId { first_line: *first_line };
+        return Err(Fault { column: Some(Column::PersonId), reason }.into());
+    }
+    first_lines.insert(id.clone(), line.number);
+    Ok(person(id, &row, today)?)
+}
+
+/// Why a row was skipped; the column by its meaning or, before meanings are looked at, by its index.
+enum RowFault {
+    Row(Fault),
+    Field { index: usize, reason: Reason },
+}
+
+impl RowFault {
+    fn row(reason: Reason) -> Self {
+        Self::Row(Fault { column: None, reason })
+    }
+}
+
+impl From<Fault> for RowFault {
+    fn from(fault: Fault) -> Self {
+        Self::Row(fault)
+    }
+}
+
+/// Where each column stands in the file at hand.
+struct Layout {
+    headers: Vec<String>,
+    positions: BTreeMap<Column, usize>,
+}
+
+impl Layout {
+    fn new(
+        text: &str,
+        columns: &Columns,
+        splitter: &mut Splitter,
+        report: &mut Report,
+    ) -> Result<Self, ReadError> {
+        let unusable = ReadError::Header { line: 1 };
+        let record = splitter.split(text).map_err(|_| unusable.clone())?;
+        if record.len() > MAX_COLUMNS || record.iter().any(|header| header.len() > MAX_FIELD_BYTES) {
+            return Err(unusable);
+        }
+        let headers: Vec<String> = record.iter().map(|header| header.trim().to_owned()).collect();
+        let mut positions = BTreeMap::new();
+        for (column, expected) in columns.headers() {
+            let mut found = (0..).zip(&headers).filter(|(_, header)| header.as_str() == expected);
+            let Some((index, _)) = found.next() else {
+                return Err(ReadError::MissingColumn { column, header: expected.to_owned() });
+            };
+            if found.next().is_some() {
+                return Err(ReadError::DuplicateColumn { column, header: expected.to_owned() });
+            }
+            positions.insert(column, index);
+        }
+        let known = |header: &String| columns.headers().any(|(_, expected)| expected == header);
+        report.ignored_columns = headers.iter().filter(|header| !known(header)).cloned().collect();
+        Ok(Self { headers, positions })
+    }
+
+    fn place(&self, fault: RowFault, line: u64) -> BadRow {
+        let (index, reason) = match fault {
+            RowFault::Row(Fault { column: None, reason }) => (None, reason),
+            RowFault::Row(Fault { column: Some(column), reason }) => {
+                (self.positions.get(&column).copied(), reason)
+            }
+            RowFault::Field { index, reason } => (Some(index), reason),
+        };
+        let column = index.and_then(|index| {
+            Some(ColumnPlace { number: index + 1, name: self.headers.get(index)?.clone() })
+        });
+        BadRow { line, column, reason }
+    }
+}
+
+struct Row<'a> {
+    record: &'a StringRecord,
+    layout: &'a Layout,
+}
+
+impl Row<'_> {
+    /// Bounds and characters of the columns that are read; what is in the others is nobody's business here.
+    fn check_fields(&self) -> Result<(), RowFault> {
+        let mut indexes: Vec<usize> = self.layout.positions.values().copied().collect();
+        indexes.sort_unstable();
+        for index in indexes {
+            let field = self.record.get(index).unwrap_or_default();
+            let unreadable = |c: char| c.is_control() || c == '\u{FFFD}';
+            if field.len() > MAX_FIELD_BYTES {
+                return Err(RowFault::Field { index, reason: Reason::FieldTooLong });
+            }
+            if field.contains(unreadable) {
+                return Err(RowFault::Field { index, reason: Reason::UnreadableCharacter });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Fields for Row<'_> {
+    fn field(&self, column: Column) -> &str {
+        let index = self.layout.positions.get(&column);
+        index.and_then(|index| self.record.get(*index)).unwrap_or_default().trim()
+    }
+}
+
+/// Splits lines into fields, one at a time, with one parser for all: building one costs more than a row.
+struct Splitter {
+    parser: csv::Reader<Feed>,
+    record: StringRecord,
+}
+
+impl Splitter {
+    fn new(delimiter: u8) -> Self {
+        let parser = ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(delimiter)
+            .terminator(Terminator::Any(b'\n'))
+            .from_reader(Feed::default());
+        Self { parser, record: StringRecord::new() }
+    }
+
+    /// The fields of `line`, which is not blank. A line end inside the last one proves that a quote was left open.
+    fn split(&mut self, line: &str) -> Result<&StringRecord, Reason> {
+        self.parser.get_mut().load(line);
+        match self.parser.read_record(&mut self.record) {
+            Ok(_) if self.record.iter().next_back().is_some_and(|last| last.contains('\n')) => {
+                Err(Reason::UnclosedQuote)
+            }
+            Ok(_) => Ok(&self.record),
+            // Lines are UTF-8 and rows flexible, so that nothing is left to fail but the unforeseen.
+            Err(_) => Err(Reason::UnreadableCharacter),
+        }
+    }
+}
+
+/// Hands the parser one line and its end. If it wants more, a quote is open, and gets closed with another line end,
+/// so that the parser never sees the end of its input and always stands at the beginning of a row.
+#[derive(Default)]
+struct Feed {
+    line: Zeroizing<Vec<u8>>,
+    given: usize,
+}
+
+impl Feed {
+    fn load(&mut self, line: &str) {
+        self.line.clear();
+        self.line.extend_from_slice(line.as_bytes());
+        self.line.push(b'\n');
+        self.given = 0;
+    }
+}
+
+impl Read for Feed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut rest = match self.line.get(self.given..) {
+            Some(rest) if !rest.is_empty() => rest,
+            _ => return b"\"\n".as_slice().read(buffer),
+        };
+        let read = rest.read(buffer)?;
+        self.given += read;
+        Ok(read)
+    }
+}
+
+/// A line without its end; no text when it is too long.
+struct Line<'a> {
+    number: u64,
+    text: Option<&'a str>,
+}
+
+/// Lines within [`MAX_ROW_BYTES`], numbered; of a longer one only the number is kept.
+struct Lines<R> {
+    input: BufReader<R>,
+    buffer: Zeroizing<Vec<u8>>,
+    number: u64,
+}
+
+impl<R: Read> Lines<R> {
+    fn new(input: R) -> Self {
+        // Room for the longest line and CRLF from the start, so that no copy of a row stays behind in freed memory.
+        let buffer = Zeroizing::new(Vec::with_capacity(MAX_ROW_BYTES + 2));
+        Self { input: BufReader::new(input), buffer, number: 0 }
+    }
+
+    fn next(&mut self) -> Result<Option<Line<'_>>, ReadError> {
+        self.buffer.clear();
+        let failed = |error: io::Error| ReadError::Io { kind: error.kind() };
+        let limit = u64::try_from(MAX_ROW_BYTES + 2).unwrap_or(u64::MAX);
+        let read = self.input.by_ref().take(limit).read_until(b'\n', &mut self.buffer).map_err(failed)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        let ended = self.buffer.last() == Some(&b'\n');
+        if !ended && self.buffer.len() == MAX_ROW_BYTES + 2 {
+            self.skip_line().map_err(failed)?;
+            return Ok(Some(Line { number: self.number, text: None }));
+        }
+        let mut line = self.buffer.as_slice();
+        line = line.strip_suffix(b"\n").unwrap_or(line);
+        line = line.strip_suffix(b"\r").unwrap_or(line);
+        if self.number == 1 {
+            line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
+        }
+        if line.len() > MAX_ROW_BYTES {
+            return Ok(Some(Line { number: self.number, text: None }));
+        }
+        let text = std::str::from_utf8(line).map_err(|_| ReadError::NotUtf8 { line: self.number })?;
+        Ok(Some(Line { number: self.number, text: Some(text) }))
+    }
+
+    /// Reads on to the end of the line and keeps nothing.
+    fn skip_line(&mut self) -> io::Result<()> {
+        self.input.skip_until(b'\n').map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests;
