@@ -86,7 +86,8 @@ impl DidDocument {
 
     /// The document as JSON: all ids absolute, keys as `Multikey`.
     ///
-    /// Services of other types are written as they were received, if [`DidDocument::services`] still holds them.
+    /// Services of other types are written as they were received, if [`DidDocument::services`] still holds them; one
+    /// that came without an id gets the one it goes by.
     pub fn to_json(&self) -> Value {
         let mut object = Map::new();
         object.insert("@context".to_owned(), json!(CONTEXTS));
@@ -99,10 +100,12 @@ impl DidDocument {
             .methods
             .iter()
             .map(|method| method_json(method.id.as_str(), Some(method.controller.as_str()), &method.key));
-        let services = self
-            .services
-            .iter()
-            .map(|service| self.opaque_service(&service.id).cloned().unwrap_or_else(|| service.to_json()));
+        let mut kept: Vec<&(String, Value)> = self.opaque.iter().collect();
+        let services = self.services.iter().map(|service| {
+            // Each kept value stands for one service: ids need not be unique, and may be another type's too.
+            let own = kept.iter().position(|(id, _)| !service.is_didcomm() && *id == service.id);
+            own.map_or_else(|| service.to_json(), |own| with_id(&kept.remove(own).1, &service.id))
+        });
         let ids = |relationship| self.methods(relationship).map(|method| method.id.as_str()).collect();
         write_members(&mut object, methods.collect(), services.collect(), ids);
         Value::Object(object)
@@ -110,6 +113,15 @@ impl DidDocument {
 }
 
 const CONTEXTS: [&str; 2] = ["https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"];
+
+/// A service as it was received, under `id` if it had none: what a default stands for depends on its neighbours.
+fn with_id(received: &Value, id: &str) -> Value {
+    let mut service = received.clone();
+    if let Some(members) = service.as_object_mut() {
+        members.entry("id").or_insert_with(|| id.into());
+    }
+    service
+}
 
 /// One verification method as JSON; without `controller` where the resolver fills it in.
 pub(crate) fn method_json(id: &str, controller: Option<&str>, key: &PublicKey) -> Value {

@@ -375,6 +375,23 @@ fn only_didcomm_endpoints_that_take_v2_are_offered_and_other_services_stay_as_th
 }
 
 #[test]
+fn services_of_other_types_keep_their_ids_and_their_places_when_written() {
+    let document = read(&json!({ "id": ALICE, "service": [
+        { "type": "DIDCommMessaging", "serviceEndpoint": "https://a.example" },
+        { "type": "LinkedDomains", "serviceEndpoint": { "n": 1 } },
+        { "id": "#same", "type": "DIDCommMessaging", "serviceEndpoint": "https://b.example" },
+        { "id": "#same", "type": "LinkedDomains", "serviceEndpoint": { "n": 2 } },
+        { "id": "#same", "type": "LinkedDomains", "serviceEndpoint": { "n": 3 } },
+    ] }))
+    .unwrap();
+    let written = document.to_json();
+    assert_eq!(written["service"][1]["id"], "did:example:alice#service-1");
+    assert_eq!(written["service"][2]["serviceEndpoint"]["uri"], "https://b.example");
+    assert_eq!(written["service"][4]["serviceEndpoint"]["n"], 3);
+    assert_eq!(read(&written).unwrap().services, document.services);
+}
+
+#[test]
 fn builder_refuses_what_the_reader_would_refuse() {
     let mut document = DidDocument::new(alice());
     document.add_method("a", key(KeyKind::X25519, 1), &[Relationship::KeyAgreement]).unwrap();

@@ -1,0 +1,288 @@
+//! Verbs and flags, with an example for each.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// A self-sovereign DIDComm v2.1 agent node: city, merchant, citizen and mediator in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "einmal", version, propagate_version = true)]
+pub struct Cli {
+    /// Print machine-readable JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The folder of a node.
+#[derive(Clone, Debug, Args)]
+pub struct Dir {
+    /// Folder of the node.
+    #[arg(long, value_name = "DIR", env = "EINMAL_DIR")]
+    pub dir: PathBuf,
+}
+
+/// What the command can do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Play the whole story on this machine with real nodes in a temporary folder.
+    #[command(after_help = "Example: einmal demo --json")]
+    Demo {
+        /// Folder of the city's description; by default the one of Wetzlar in the source tree.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Keep the nodes' folders here instead of in a temporary folder.
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+    },
+    /// Make a new node: keys, configuration, sealed store.
+    #[command(after_help = "Examples:\n  einmal init mediator --dir ./mediator\n  \
+        einmal init city --dir ./city --description examples/wetzlar/city.toml\n  \
+        einmal init merchant --dir ./library --requests examples/wetzlar/requests --trust did:web:city.example\n  \
+        einmal init citizen --dir ./phone --mediator 'http://127.0.0.1:7000/?_oob=...'")]
+    Init(Box<Init>),
+    /// Run the node of a folder until it is told to stop.
+    #[command(after_help = "Example: einmal run --dir ./mediator --listen 127.0.0.1:7000 --json")]
+    Run {
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+        /// Listen on this address instead of the configured one.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+        /// Write the log as JSON lines.
+        #[arg(long)]
+        log_json: bool,
+    },
+    /// Make an out-of-band invitation: a URL, and a QR code in a terminal.
+    #[command(after_help = "Example: einmal invite --dir ./city --person W-10423-77")]
+    Invite {
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+        /// City: whoever answers is this person of the register.
+        #[arg(long, value_name = "ID")]
+        person: Option<String>,
+    },
+    /// Take an invitation, an offer or a request; asks before it gives or takes anything, unless --yes.
+    #[command(after_help = "Example: einmal accept 'http://localhost:7001/?_oob=...' --dir ./phone --yes")]
+    Accept {
+        /// Invitation URL, or the thread of an offer or request that waits; by default all that wait.
+        what: Option<String>,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+        /// Agree without asking.
+        #[arg(long)]
+        yes: bool,
+        /// Seconds to wait for the other side.
+        #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+        wait: u64,
+    },
+    /// What a city does.
+    City {
+        /// What to do.
+        #[command(subcommand)]
+        verb: CityVerb,
+    },
+    /// What a citizen does.
+    Citizen {
+        /// What to do.
+        #[command(subcommand)]
+        verb: CitizenVerb,
+    },
+    /// What a merchant does.
+    Merchant {
+        /// What to do.
+        #[command(subcommand)]
+        verb: MerchantVerb,
+    },
+    /// Send a text message to a peer, named by its DID, label or person.
+    #[command(after_help = "Example: einmal send --dir ./city --to W-10423-77 'Your book is due on Friday'")]
+    Send {
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+        /// Peer: DID, or (city) person id.
+        #[arg(long, value_name = "PEER")]
+        to: String,
+        /// The text.
+        text: String,
+    },
+    /// Text messages that arrived, oldest first.
+    #[command(after_help = "Example: einmal inbox --dir ./phone --json")]
+    Inbox {
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// Counters and queues of the running node.
+    #[command(after_help = "Example: einmal status --dir ./mediator")]
+    Status {
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// Green or red for each part of a node, with the remedy.
+    #[command(after_help = "Example: einmal doctor --dir ./city")]
+    Doctor {
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+}
+
+/// Flags of `init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// city, merchant, citizen or mediator.
+    pub role: String,
+    /// The node's folder.
+    #[command(flatten)]
+    pub dir: Dir,
+    /// Address to listen on.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// The URL others reach this node by, such as https://city.example.
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<String>,
+    /// Seal the store by a passphrase instead of a key file.
+    #[arg(long)]
+    pub passphrase: bool,
+    /// City: its description, such as examples/wetzlar/city.toml.
+    #[arg(long, value_name = "FILE")]
+    pub description: Option<PathBuf>,
+    /// Merchant: folder of request templates.
+    #[arg(long, value_name = "DIR")]
+    pub requests: Option<PathBuf>,
+    /// Merchant: DID of an issuer whose credentials count; may be repeated.
+    #[arg(long, value_name = "DID")]
+    pub trust: Vec<String>,
+    /// Merchant: tolerated difference between clocks, in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub clock_skew: Option<u64>,
+    /// City: seconds its status list may be cached.
+    #[arg(long, value_name = "SECONDS")]
+    pub status_ttl: Option<u64>,
+    /// Citizen: invitation URL of the mediator to use.
+    #[arg(long, value_name = "URL")]
+    pub mediator: Option<String>,
+    /// Name shown to people.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// What a city does.
+#[derive(Debug, Subcommand)]
+pub enum CityVerb {
+    /// Offer a credential.
+    #[command(after_help = "Examples:\n  einmal city offer resident-card --person W-10423-77 --dir ./city\n  \
+        einmal city offer library-card --after library-signup --dir ./city")]
+    Offer {
+        /// Name of the credential template.
+        template: String,
+        /// The person of the register it is for.
+        #[arg(long, value_name = "ID", required_unless_present = "after")]
+        person: Option<String>,
+        /// For whoever answers this request template with a valid presentation.
+        #[arg(long, value_name = "REQUEST", conflicts_with = "person")]
+        after: Option<String>,
+        /// Shorten the validity to this many seconds.
+        #[arg(long, value_name = "SECONDS")]
+        valid_for: Option<u64>,
+        /// Send it to the person's phone at once, over the relationship there is.
+        #[arg(long, requires = "person")]
+        direct: bool,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// Revoke a credential for good.
+    #[command(after_help = "Example: einmal city revoke 3f1c... --reason moved --dir ./city")]
+    Revoke {
+        /// Id of the credential, as `einmal city issued` lists it.
+        credential: String,
+        /// One of the template's reasons.
+        #[arg(long)]
+        reason: String,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// List issued credentials.
+    Issued {
+        /// Only those of this person.
+        #[arg(long, value_name = "ID")]
+        person: Option<String>,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// How the register was read: rows taken, rows skipped with line and column.
+    Register {
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+}
+
+/// What a citizen does.
+#[derive(Debug, Subcommand)]
+pub enum CitizenVerb {
+    /// Cards and their state.
+    List {
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// One card with all of its claims.
+    Show {
+        /// Id of the card.
+        card: String,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// The card as text, to keep elsewhere; useless without the key, which stays here.
+    Export {
+        /// Id of the card.
+        card: String,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// Offers and requests that wait for a decision.
+    Pending {
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+}
+
+/// What a merchant does.
+#[derive(Debug, Subcommand)]
+pub enum MerchantVerb {
+    /// Ask for a proof by a request template.
+    #[command(after_help = "Example: einmal merchant request library-accepts --dir ./library")]
+    Request {
+        /// Name of the request template.
+        template: String,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// What came of a request.
+    #[command(after_help = "Example: einmal merchant result 5a1e... --wait 30 --dir ./library")]
+    Result {
+        /// The thread `einmal merchant request` printed.
+        thread: String,
+        /// Seconds to wait for a result.
+        #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+        wait: u64,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+}

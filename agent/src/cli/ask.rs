@@ -1,0 +1,39 @@
+//! Asking the person at the terminal.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use serde_json::Value;
+
+use crate::error::SetupError;
+
+/// Shows what is on offer or asked for, and asks whether to agree.
+///
+/// # Errors
+///
+/// [`SetupError::Usage`] if nobody is at the terminal to answer.
+pub(super) fn consent(view: &Value) -> Result<bool, SetupError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(SetupError::Usage {
+            problem: "this needs your consent, and there is no terminal to ask at".into(),
+            remedy: "add --yes to agree without being asked".into(),
+        });
+    }
+    let text = |name: &str| view.get(name).and_then(Value::as_str);
+    println!("From      {}", text("from").unwrap_or("?"));
+    if let Some(purpose) = text("comment") {
+        println!("Purpose   {purpose}");
+    }
+    if let Some(card) = text("vct") {
+        println!("Offers    {card}");
+    }
+    for (heading, member) in [("Contains", "preview"), ("Would show", "would_disclose")] {
+        for line in view.get(member).and_then(Value::as_array).into_iter().flatten() {
+            println!("{heading:<10}{}", line.as_str().map_or_else(|| line.to_string(), str::to_owned));
+        }
+    }
+    print!("Agree? [y/N] ");
+    let _ = std::io::stdout().flush();
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).map_err(SetupError::internal)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes" | "j" | "J" | "ja"))
+}

@@ -1,0 +1,256 @@
+//! Each verb: what it asks of the folder or of the running node, and what it prints.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    args::{CitizenVerb, CityVerb, Cli, Init, MerchantVerb, Verb},
+    ask, output, runtime,
+};
+use crate::{
+    config::{self, Config, Role},
+    control, demo,
+    error::SetupError,
+    home, log,
+    run::{self, RunOptions},
+};
+
+/// Seconds a verb waits for the node's answer beyond what it was asked to wait.
+const PATIENCE: u64 = 30;
+
+/// Runs one verb.
+pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
+    let json = cli.json;
+    match cli.verb {
+        Verb::Demo { data, keep } => {
+            let passed = runtime()?.block_on(demo::play(demo::Options { data, keep, json }))?;
+            return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Verb::Init(init) => return make(&init, json),
+        Verb::Run { dir, listen, log_json } => {
+            log::start(log_json);
+            runtime()?.block_on(run::run(RunOptions { dir: dir.dir, listen, json }))?;
+        }
+        Verb::Invite { dir, person } => {
+            let answer = ask_node(&dir.dir, "invite", json!({"person": person}))?;
+            output::answer(&answer, json);
+            show_qr(&answer, json);
+        }
+        Verb::Accept { what, dir, yes, wait } => return accept(&dir.dir, what, yes, wait, json),
+        Verb::City { verb } => city(verb, json)?,
+        Verb::Citizen { verb } => citizen(verb, json)?,
+        Verb::Merchant { verb } => return merchant(verb, json),
+        Verb::Send { dir, to, text } => {
+            output::answer(&ask_node(&dir.dir, "send", json!({"to": to, "text": text}))?, json);
+        }
+        Verb::Inbox { dir } => output::answer(&ask_node(&dir.dir, "inbox", json!({}))?, json),
+        Verb::Status { dir } => output::answer(&ask_node(&dir.dir, "status", json!({}))?, json),
+        Verb::Doctor { dir } => return doctor(&dir.dir, json),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask_node(dir: &Path, command: &str, input: Value) -> Result<Value, SetupError> {
+    if !run::is_node(dir) {
+        return Err(SetupError::NotInitialised { dir: dir.to_owned() });
+    }
+    let wait = input.get("wait_seconds").and_then(Value::as_u64).unwrap_or(0);
+    control::call(dir, command, input, Duration::from_secs(wait + PATIENCE))
+}
+
+fn show_qr(answer: &Value, json: bool) {
+    if let (false, Some(url)) = (json, answer.get("invitation").and_then(Value::as_str)) {
+        output::qr(url);
+    }
+}
+
+fn make(init: &Init, json: bool) -> Result<ExitCode, SetupError> {
+    let role: Role = init.role.parse()?;
+    let mut config = Config::new(role);
+    config.passphrase = init.passphrase;
+    config.listen = init.listen.or(config.listen);
+    if let Some(url) = &init.public_url {
+        config::check_public_url(url).map_err(|problem| SetupError::Usage {
+            problem,
+            remedy: "see: einmal init --help".into(),
+        })?;
+        config.public_url = Some(url.clone());
+    }
+    let wrong = |flag: &str| SetupError::Usage {
+        problem: format!("--{flag} is not for a {role}"),
+        remedy: "see: einmal init --help".into(),
+    };
+    let absolute = |path: &PathBuf| {
+        path.canonicalize().map_err(|error| SetupError::Input { path: path.clone(), problem: error.to_string() })
+    };
+    if let Some(path) = &init.description {
+        config.city.as_mut().ok_or_else(|| wrong("description"))?.description = absolute(path)?;
+    }
+    if let Some(ttl) = init.status_ttl {
+        config.city.as_mut().ok_or_else(|| wrong("status-ttl"))?.status_ttl_seconds = Some(ttl);
+    }
+    if let Some(path) = &init.requests {
+        config.merchant.as_mut().ok_or_else(|| wrong("requests"))?.requests = absolute(path)?;
+    }
+    if !init.trust.is_empty() {
+        config.merchant.as_mut().ok_or_else(|| wrong("trust"))?.trusted_issuers.clone_from(&init.trust);
+    }
+    if init.clock_skew.is_some() {
+        config.merchant.as_mut().ok_or_else(|| wrong("clock-skew"))?.clock_skew_seconds = init.clock_skew;
+    }
+    if init.mediator.is_some() {
+        config.citizen.as_mut().ok_or_else(|| wrong("mediator"))?.mediator.clone_from(&init.mediator);
+    }
+    if let Some(name) = &init.name {
+        if let Some(city) = &mut config.city {
+            city.display_name.clone_from(name);
+        } else if let Some(merchant) = &mut config.merchant {
+            merchant.display_name.clone_from(name);
+        } else {
+            return Err(wrong("name"));
+        }
+    }
+    home::init(&init.dir.dir, &config)?;
+    let next = format!("einmal run --dir {}", init.dir.dir.display());
+    output::answer(&json!({"role": role, "dir": init.dir.dir, "next": next}), json);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes an invitation or what waits, asks for consent, and waits for the outcome.
+fn accept(dir: &Path, what: Option<String>, yes: bool, wait: u64, json: bool) -> Result<ExitCode, SetupError> {
+    let threads = match what {
+        Some(url) if url.contains("://") => {
+            let begun = ask_node(dir, "accept", json!({"url": url, "yes": yes, "wait_seconds": wait}))?;
+            if let Some(thread) = begun.get("thread").and_then(Value::as_str) {
+                vec![thread.to_owned()]
+            } else {
+                output::answer(&begun, json);
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        Some(thread) => vec![thread],
+        None => waiting(dir)?,
+    };
+    if threads.is_empty() {
+        return Err(SetupError::Refused("nothing waits for a decision; give an invitation URL".into()));
+    }
+    let mut status = ExitCode::SUCCESS;
+    for thread in threads {
+        let outcome = settle(dir, &thread, yes, wait)?;
+        if outcome.get("state").and_then(Value::as_str) == Some("abandoned") {
+            status = ExitCode::FAILURE;
+        }
+        output::answer(&outcome, json);
+    }
+    Ok(status)
+}
+
+fn waiting(dir: &Path) -> Result<Vec<String>, SetupError> {
+    let pending = ask_node(dir, "pending", json!({}))?;
+    let threads = pending.as_array().into_iter().flatten();
+    Ok(threads.filter_map(|one| one.get("thread")?.as_str().map(str::to_owned)).collect())
+}
+
+fn settle(dir: &Path, thread: &str, yes: bool, wait: u64) -> Result<Value, SetupError> {
+    let progress = || ask_node(dir, "progress", json!({"thread": thread, "wait_seconds": wait}));
+    let mut now = progress()?;
+    if now.get("decide").is_some_and(|decide| !decide.is_null()) {
+        let agree = yes || ask::consent(now.get("decide").unwrap_or(&Value::Null))?;
+        ask_node(dir, "decide", json!({"thread": thread, "agree": agree}))?;
+        now = progress()?;
+    }
+    Ok(now)
+}
+
+fn city(verb: CityVerb, json: bool) -> Result<(), SetupError> {
+    let (dir, command, input) = match verb {
+        CityVerb::Offer { template, person, after, valid_for, direct, dir } => {
+            let input = json!({
+                "template": template, "person": person, "after": after, "valid_for": valid_for, "direct": direct,
+            });
+            (dir, "offer", input)
+        }
+        CityVerb::Revoke { credential, reason, dir } => {
+            (dir, "revoke", json!({"credential": credential, "reason": reason}))
+        }
+        CityVerb::Issued { person, dir } => (dir, "issued", json!({"person": person})),
+        CityVerb::Register { dir } => (dir, "register", json!({})),
+    };
+    let answer = ask_node(&dir.dir, command, input)?;
+    output::answer(&answer, json);
+    show_qr(&answer, json);
+    Ok(())
+}
+
+fn citizen(verb: CitizenVerb, json: bool) -> Result<(), SetupError> {
+    let (dir, command, input) = match verb {
+        CitizenVerb::List { dir } => (dir, "list", json!({})),
+        CitizenVerb::Show { card, dir } => (dir, "show", json!({"card": card})),
+        CitizenVerb::Export { card, dir } => (dir, "export", json!({"card": card})),
+        CitizenVerb::Pending { dir } => (dir, "pending", json!({})),
+    };
+    output::answer(&ask_node(&dir.dir, command, input)?, json);
+    Ok(())
+}
+
+fn merchant(verb: MerchantVerb, json: bool) -> Result<ExitCode, SetupError> {
+    match verb {
+        MerchantVerb::Request { template, dir } => {
+            let answer = ask_node(&dir.dir, "request", json!({"template": template}))?;
+            output::answer(&answer, json);
+            show_qr(&answer, json);
+            Ok(ExitCode::SUCCESS)
+        }
+        MerchantVerb::Result { thread, wait, dir } => {
+            let answer = ask_node(&dir.dir, "result", json!({"thread": thread, "wait_seconds": wait}))?;
+            output::answer(&answer, json);
+            let accepted = answer.get("accepted").and_then(Value::as_bool).unwrap_or(false);
+            Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+/// Looks at each part of a node without changing any.
+fn doctor(dir: &Path, json: bool) -> Result<ExitCode, SetupError> {
+    let mut findings = Vec::new();
+    let mut note = |part: &str, result: Result<String, String>| {
+        let ok = result.is_ok();
+        let text = result.unwrap_or_else(|problem| problem);
+        findings.push(json!({"part": part, "ok": ok, "detail": text}));
+        ok
+    };
+    let config = Config::load(dir);
+    let mut healthy = note("configuration", config.as_ref().map(|c| c.role.to_string()).map_err(ToString::to_string));
+    if let Ok(config) = &config {
+        let running = control::is_running(dir);
+        let store = if running {
+            Ok("held by the running node".to_owned())
+        } else {
+            home::open_store(dir, config)
+                .and_then(|db| Ok(db.store().close()?))
+                .map(|()| "opens".to_owned())
+                .map_err(|error| error.to_string())
+        };
+        healthy &= note("store", store);
+        let process = if running {
+            ask_node(dir, "status", json!({})).map(|_| "answers".to_owned()).map_err(|error| error.to_string())
+        } else {
+            Err(SetupError::NotRunning { dir: dir.to_owned() }.to_string())
+        };
+        healthy &= note("process", process);
+    }
+    if json {
+        println!("{}", Value::Array(findings));
+    } else {
+        for finding in &findings {
+            let mark = if finding["ok"] == Value::Bool(true) { "ok  " } else { "FAIL" };
+            println!("{mark} {:<14} {}", finding["part"].as_str().unwrap_or(""), finding["detail"].as_str().unwrap_or(""));
+        }
+    }
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,302 @@
+//! A node's configuration: `einmal.toml` in its folder, then the environment, then flags.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::SetupError;
+
+/// Name of the configuration file in a node's folder.
+pub const CONFIG_FILE: &str = "einmal.toml";
+
+/// Largest configuration file read, in bytes.
+pub const MAX_CONFIG_BYTES: u64 = 256 * 1024;
+
+/// What a node is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Issues credentials.
+    City,
+    /// Verifies presentations.
+    Merchant,
+    /// Holds credentials.
+    Citizen,
+    /// Keeps mail for others.
+    Mediator,
+}
+
+impl Role {
+    /// The name used in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::City => "city",
+            Self::Merchant => "merchant",
+            Self::Citizen => "citizen",
+            Self::Mediator => "mediator",
+        }
+    }
+
+    /// The port a node of this role listens on unless told otherwise; a citizen listens nowhere.
+    pub fn default_port(self) -> Option<u16> {
+        match self {
+            Self::Mediator => Some(7000),
+            Self::City => Some(7001),
+            Self::Merchant => Some(7002),
+            Self::Citizen => None,
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = SetupError;
+
+    fn from_str(text: &str) -> Result<Self, SetupError> {
+        [Self::City, Self::Merchant, Self::Citizen, Self::Mediator]
+            .into_iter()
+            .find(|role| role.name() == text)
+            .ok_or_else(|| SetupError::Usage {
+                problem: format!("`{text}` is no role"),
+                remedy: "use one of: city, merchant, citizen, mediator".into(),
+            })
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Everything that can be configured. Unknown members are refused, so that a typing error is not silently ignored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What the node is for.
+    pub role: Role,
+    /// Address to listen on; a citizen may leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// The URL others reach this node by; without it the listening address is taken, and the node is in trial mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
+    /// Passphrase protects the store instead of a key file; it is asked for, or read from `EINMAL_PASSPHRASE`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passphrase: bool,
+    /// What the node may connect to.
+    #[serde(default)]
+    pub network: Network,
+    /// The city's own settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub city: Option<CitySettings>,
+    /// The merchant's own settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merchant: Option<MerchantSettings>,
+    /// The citizen's own settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub citizen: Option<CitizenSettings>,
+    /// The mediator's own settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mediator: Option<MediatorSettings>,
+}
+
+/// What the node may connect to. The defaults suit the public Internet.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// Also connect to private, loopback and link-local addresses: test networks only.
+    pub allow_private: bool,
+    /// Also fetch and deliver by plain `http`: test networks only.
+    pub allow_http: bool,
+}
+
+/// Settings of a city.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CitySettings {
+    /// Name shown to people.
+    pub display_name: String,
+    /// Folder or file of the register and the templates: a city description such as `examples/wetzlar/city.toml`.
+    pub description: PathBuf,
+    /// Seconds a published status list may be cached.
+    pub status_ttl_seconds: Option<u64>,
+}
+
+/// Settings of a merchant.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MerchantSettings {
+    /// Name shown to people.
+    pub display_name: String,
+    /// Folder of request templates.
+    pub requests: PathBuf,
+    /// DIDs of issuers whose credentials count; the only ones that do.
+    pub trusted_issuers: Vec<String>,
+    /// Tolerated difference between clocks, in seconds.
+    pub clock_skew_seconds: Option<u64>,
+}
+
+/// Settings of a citizen.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CitizenSettings {
+    /// Invitation URL of the mediator to use.
+    pub mediator: Option<String>,
+    /// Milliseconds between two looks into the mailbox while nothing happens.
+    pub poll_ms: Option<u64>,
+}
+
+/// Settings of a mediator.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MediatorSettings {
+    /// Demand proof of control for every DID that is registered.
+    pub require_proof: bool,
+    /// Most messages kept for one recipient.
+    pub max_queue: Option<u64>,
+    /// Seconds a message is kept.
+    pub keep_seconds: Option<u64>,
+}
+
+impl Config {
+    /// A fresh configuration for `role` with everything at its default.
+    pub fn new(role: Role) -> Self {
+        Self {
+            role,
+            listen: role.default_port().map(|port| SocketAddr::from(([127, 0, 0, 1], port))),
+            public_url: None,
+            passphrase: false,
+            network: Network::default(),
+            city: (role == Role::City).then(CitySettings::default),
+            merchant: (role == Role::Merchant).then(MerchantSettings::default),
+            citizen: (role == Role::Citizen).then(CitizenSettings::default),
+            mediator: (role == Role::Mediator).then(MediatorSettings::default),
+        }
+    }
+
+    /// Reads the configuration of the node in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::NotInitialised`] if there is none, [`SetupError::Config`] naming file, place and remedy.
+    pub fn load(dir: &Path) -> Result<Self, SetupError> {
+        let path = dir.join(CONFIG_FILE);
+        let length = std::fs::metadata(&path)
+            .map_err(|_| SetupError::NotInitialised { dir: dir.to_owned() })?
+            .len();
+        if length > MAX_CONFIG_BYTES {
+            return Err(SetupError::config(&path, format!("more than {MAX_CONFIG_BYTES} bytes")));
+        }
+        let text = std::fs::read_to_string(&path).map_err(|error| SetupError::config(&path, error))?;
+        let mut config = Self::parse(&text).map_err(|problem| SetupError::config(&path, problem))?;
+        config.apply_environment()?;
+        Ok(config)
+    }
+
+    /// Parses configuration text; the error says where it is wrong.
+    ///
+    /// # Errors
+    ///
+    /// A description with line and column.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        if let Some(url) = &config.public_url {
+            check_public_url(url)?;
+        }
+        Ok(config)
+    }
+
+    /// Writes the configuration into `dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Config`] if the file cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<(), SetupError> {
+        let path = dir.join(CONFIG_FILE);
+        let text = toml::to_string_pretty(self).map_err(|error| SetupError::config(&path, error))?;
+        std::fs::write(&path, text).map_err(|error| SetupError::config(&path, error))
+    }
+
+    /// `EINMAL_LISTEN`, `EINMAL_PUBLIC_URL`, `EINMAL_ALLOW_PRIVATE` and `EINMAL_ALLOW_HTTP` override the file.
+    fn apply_environment(&mut self) -> Result<(), SetupError> {
+        let wrong = |name: &str, expected: &str| SetupError::Usage {
+            problem: format!("environment variable {name} is not {expected}"),
+            remedy: format!("unset {name} or set it to {expected}"),
+        };
+        if let Ok(listen) = std::env::var("EINMAL_LISTEN") {
+            let address = listen.parse().map_err(|_| wrong("EINMAL_LISTEN", "ADDRESS:PORT"))?;
+            self.listen = Some(address);
+        }
+        if let Ok(url) = std::env::var("EINMAL_PUBLIC_URL") {
+            check_public_url(&url).map_err(|_| wrong("EINMAL_PUBLIC_URL", "an http or https URL"))?;
+            self.public_url = Some(url);
+        }
+        for (name, setting) in [
+            ("EINMAL_ALLOW_PRIVATE", &mut self.network.allow_private),
+            ("EINMAL_ALLOW_HTTP", &mut self.network.allow_http),
+        ] {
+            if let Ok(value) = std::env::var(name) {
+                *setting = value.parse().map_err(|_| wrong(name, "true or false"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A public URL is `http(s)://host[:port]`, with nothing behind it.
+///
+/// # Errors
+///
+/// A description with the remedy.
+pub fn check_public_url(text: &str) -> Result<(), String> {
+    let remedy = "write it like https://city.example or https://city.example:8443";
+    let url = url::Url::parse(text).map_err(|error| format!("`public_url` is no URL ({error}); {remedy}"))?;
+    let plain = matches!(url.scheme(), "http" | "https")
+        && url.host().is_some()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty();
+    if plain { Ok(()) } else { Err(format!("`public_url` must be scheme, host and port only; {remedy}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fresh_configuration_survives_writing_and_reading() {
+        for role in [Role::City, Role::Merchant, Role::Citizen, Role::Mediator] {
+            let dir = tempfile::tempdir().unwrap();
+            Config::new(role).save(dir.path()).unwrap();
+            let again = Config::load(dir.path()).unwrap();
+            assert_eq!(again.role, role);
+            assert_eq!(again.listen, Config::new(role).listen);
+        }
+    }
+
+    #[test]
+    fn misspelt_member_is_refused_with_its_place() {
+        let error = Config::parse("role = \"city\"\nlisen = \"127.0.0.1:1\"\n").unwrap_err();
+        assert!(error.contains("line 2") && error.contains("lisen"), "{error}");
+    }
+
+    #[test]
+    fn public_url_with_path_or_other_scheme_is_refused_with_the_remedy() {
+        for bad in ["https://city.example/agent", "ftp://city.example", "city.example", "https://u@c.example"] {
+            assert!(check_public_url(bad).unwrap_err().contains("https://city.example"), "{bad}");
+        }
+        assert_eq!(check_public_url("https://city.example:8443"), Ok(()));
+    }
+
+    #[test]
+    fn missing_configuration_names_the_command_that_makes_one() {
+        let error = Config::load(Path::new("/nonexistent")).unwrap_err().to_string();
+        assert!(error.contains("einmal init"), "{error}");
+    }
+}

@@ -1,0 +1,43 @@
+//! Asking the running node.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{Answer, MAX_LINE, Request, socket_path};
+use crate::error::SetupError;
+
+/// Asks the node of `dir` to carry out `command`; waits at most `patience` for the answer.
+///
+/// # Errors
+///
+/// [`SetupError::NotRunning`], or [`SetupError::Refused`] with the node's own words.
+pub fn call(dir: &Path, command: &str, input: Value, patience: Duration) -> Result<Value, SetupError> {
+    let not_running = |_| SetupError::NotRunning { dir: dir.to_owned() };
+    let mut stream = UnixStream::connect(socket_path(dir)).map_err(not_running)?;
+    stream.set_read_timeout(Some(patience)).map_err(SetupError::internal)?;
+    let request = Request { command: command.to_owned(), input };
+    let mut line = serde_json::to_vec(&request).map_err(SetupError::internal)?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(not_running)?;
+    let mut answer = String::new();
+    let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
+    BufReader::new(stream.take(limit)).read_line(&mut answer).map_err(|error| {
+        SetupError::Refused(format!("the node did not answer ({error}); look into its log"))
+    })?;
+    match serde_json::from_str(&answer) {
+        Ok(Answer::Ok(value)) => Ok(value),
+        Ok(Answer::Error(text)) => Err(SetupError::Refused(text)),
+        Err(_) => Err(SetupError::Refused("the node stopped before it answered; look into its log".into())),
+    }
+}
+
+/// Whether a node runs in `dir`.
+pub fn is_running(dir: &Path) -> bool {
+    UnixStream::connect(socket_path(dir)).is_ok()
+}

@@ -1,0 +1,107 @@
+//! Answering the verbs of this folder.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+};
+
+use super::{Answer, MAX_LINE, Request, socket_path};
+use crate::{
+    error::SetupError,
+    node::{Failure, Node},
+};
+
+/// Longest a request may take to arrive.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest a `wait` may last, in seconds.
+const MAX_WAIT_SECS: u64 = 600;
+
+/// The socket of a folder; removed when dropped.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UnixListener,
+    path: PathBuf,
+}
+
+impl Listener {
+    /// Binds the socket of `dir`, readable by its owner only.
+    ///
+    /// The caller holds the store's lock, so a socket file that is there belongs to a node that died.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Internal`] if the socket cannot be made.
+    pub fn bind(dir: &Path) -> Result<Self, SetupError> {
+        let path = socket_path(dir);
+        let _ = std::fs::remove_file(&path);
+        let socket = UnixListener::bind(&path).map_err(SetupError::internal)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(SetupError::internal)?;
+        Ok(Self { socket, path })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Answers requests until the task is dropped.
+pub async fn serve(node: Arc<Node>, listener: Listener) {
+    loop {
+        match listener.socket.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(answer(Arc::clone(&node), stream));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the control socket failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn answer(node: Arc<Node>, stream: UnixStream) {
+    let (read, mut write) = stream.into_split();
+    let mut line = Vec::new();
+    let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
+    let mut reader = BufReader::new(read.take(limit));
+    let arrived = tokio::time::timeout(REQUEST_TIMEOUT, reader.read_until(b'\n', &mut line)).await;
+    if !matches!(arrived, Ok(Ok(length)) if length > 0) {
+        return;
+    }
+    let answer = match serde_json::from_slice::<Request>(&line) {
+        Ok(request) => match run(&node, &request).await {
+            Ok(value) => Answer::Ok(value),
+            Err(failure) => Answer::Error(failure.to_string()),
+        },
+        Err(_) => Answer::Error("the request does not parse; use the `einmal` of the same version".into()),
+    };
+    if let Ok(mut bytes) = serde_json::to_vec(&answer) {
+        bytes.push(b'\n');
+        let _ = write.write_all(&bytes).await;
+    }
+}
+
+/// Runs a command; with `wait_seconds` in its input, again and again until its answer is no longer `pending`.
+async fn run(node: &Arc<Node>, request: &Request) -> Result<Value, Failure> {
+    let wait = request.input.get("wait_seconds").and_then(Value::as_u64).unwrap_or(0).min(MAX_WAIT_SECS);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(wait);
+    loop {
+        let value = node.command(&request.command, &request.input).await?;
+        let pending = value.get("pending").and_then(Value::as_bool).unwrap_or(false);
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        if !pending || left.is_zero() {
+            return Ok(value);
+        }
+        node.changed(left.min(Duration::from_millis(200))).await;
+    }
+}

@@ -1,0 +1,93 @@
+//! What somebody with bad intentions presents.
+
+use std::collections::BTreeMap;
+
+use einmal_credentials::{
+    sd_jwt::{Claims, PathElement},
+    vc::{self, CredentialRequest, HeldCredential, KeyBindingRequest},
+};
+use einmal_did::did_key;
+use einmal_flows::formats::DcqlPresentation;
+use einmal_keys::{
+    Custody, KeyId, KeyKind, SecretKey, SystemEntropy, base64url_decode, base64url_encode,
+};
+use serde_json::{Value, json};
+
+use super::wallet::{Asked, ForeignWallet};
+use crate::clock::{Clock, SystemClock};
+
+/// Id of the query in the request templates that ask for a resident card.
+const QUERY: &str = "resident";
+/// Type of the resident card.
+const RESIDENT: &str = "urn:de:kommune:resident:1";
+/// The age the café asks for.
+const AGE: &str = "16";
+
+fn answer(text: String) -> DcqlPresentation {
+    DcqlPresentation(BTreeMap::from([(QUERY.to_owned(), vec![text])]))
+}
+
+fn age_path() -> Vec<Vec<PathElement>> {
+    vec![vec![PathElement::Name("age_equal_or_over".into()), PathElement::Name(AGE.into())]]
+}
+
+/// Presents `card` with the wallet's own key, whether or not that is the key the card is bound to.
+pub(super) fn present(wallet: &ForeignWallet, card: &str, asked: &Asked) -> Result<DcqlPresentation, String> {
+    let held = HeldCredential::from_store(card).map_err(|error| error.to_string())?;
+    let binding = KeyBindingRequest {
+        custody: &wallet.keyring,
+        kid: &wallet.holder,
+        audience: &asked.client_id,
+        nonce: &asked.nonce,
+        issued_at: SystemClock.now().0,
+    };
+    held.present(&age_path(), Some(&binding)).map(answer).map_err(|error| error.to_string())
+}
+
+/// The card with one disclosed value changed from false to true, or true to false.
+pub(super) fn tampered(card: &str) -> Result<String, String> {
+    let mut parts: Vec<String> = card.split('~').map(str::to_owned).collect();
+    for part in parts.iter_mut().skip(1) {
+        let Some(bytes) = base64url_decode(part) else { continue };
+        let Ok(Value::Array(mut disclosure)) = serde_json::from_slice::<Value>(&bytes) else { continue };
+        if disclosure.get(1).and_then(Value::as_str) == Some(AGE) {
+            let value = disclosure.get(2).and_then(Value::as_bool).unwrap_or(false);
+            if let Some(last) = disclosure.get_mut(2) {
+                *last = json!(!value);
+            }
+            *part = base64url_encode(Value::Array(disclosure).to_string());
+            return Ok(parts.join("~"));
+        }
+    }
+    Err("the card has no such disclosure".into())
+}
+
+/// Presents a tampered card: the changed disclosure travels with a key binding over exactly what is sent.
+pub(super) fn present_tampered(wallet: &ForeignWallet, card: &str, asked: &Asked) -> Result<DcqlPresentation, String> {
+    let honest = present(wallet, card, asked)?;
+    let text = honest.0.get(QUERY).and_then(|texts| texts.first()).ok_or("nothing to tamper with")?;
+    tampered(text).map(answer)
+}
+
+/// A resident card somebody made for himself: everything is as it should be, except who signed it.
+pub(super) fn self_made(wallet: &ForeignWallet) -> Result<String, String> {
+    let issuer_key = SecretKey::generate(KeyKind::P256, &SystemEntropy).map_err(|error| error.to_string())?;
+    let issuer = did_key(&issuer_key.public_key());
+    let kid = KeyId::new(format!("{issuer}#{}", issuer_key.public_key().to_multikey()));
+    let holder = wallet.keyring.public_key(&wallet.holder).ok_or("no holder key")?;
+    let claims = json!({"age_equal_or_over": {AGE: true}});
+    let now = SystemClock.now().0;
+    let request = CredentialRequest {
+        issuer: issuer.to_string(),
+        vct: RESIDENT.into(),
+        holder,
+        claims: Claims::new(claims.as_object().cloned().unwrap_or_default()),
+        disclosable: age_path(),
+        issued_at: now,
+        not_before: None,
+        expires_at: now + 3600,
+        status: None,
+    };
+    wallet.keyring.insert(kid.clone(), issuer_key);
+    vc::issue(&wallet.keyring, &kid, &request, &SystemEntropy).map_err(|error| error.to_string())
+}

@@ -1,0 +1,175 @@
+//! Nodes as child processes: made, started, asked, stopped, killed.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::control;
+
+/// Longest a node may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One node of the story.
+pub(super) struct NodeProcess {
+    pub(super) name: String,
+    pub(super) dir: PathBuf,
+    log: PathBuf,
+    listen: Option<String>,
+    child: Option<Child>,
+    /// What the node says about itself on its first line.
+    pub(super) about: Value,
+}
+
+impl NodeProcess {
+    /// Makes a node's folder with `einmal init`.
+    pub(super) fn init(folder: &Path, name: &str, role: &str, flags: &[&str]) -> Result<Self, String> {
+        let dir = folder.join(name);
+        let output = einmal()?
+            .args(["init", role, "--dir"])
+            .arg(&dir)
+            .args(flags)
+            .output()
+            .map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            return Err(format!("einmal init {role}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+        }
+        let log = folder.join(format!("{name}.log"));
+        Ok(Self { name: name.to_owned(), dir, log, listen: None, child: None, about: Value::Null })
+    }
+
+    /// Starts the node; after a first start it listens on the same port again.
+    pub(super) fn start(&mut self, listens: bool) -> Result<(), String> {
+        let log = File::options().create(true).append(true).open(&self.log).map_err(|error| error.to_string())?;
+        let mut command = einmal()?;
+        command.args(["run", "--json", "--dir"]).arg(&self.dir).stdout(Stdio::piped()).stderr(log);
+        if listens {
+            let address = self.listen.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
+            command.args(["--listen", &address]);
+        }
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        let line = first_line(&mut child).map_err(|problem| {
+            let _ = child.kill();
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            format!("{} did not start ({problem}): {}", self.name, log.lines().last().unwrap_or_default())
+        })?;
+        self.about = serde_json::from_str(&line).map_err(|error| format!("{}: {error}", self.name))?;
+        if listens && self.listen.is_none() {
+            self.listen = self.about.get("listen").and_then(Value::as_str).map(str::to_owned);
+        }
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// A text the node said about itself.
+    pub(super) fn said(&self, member: &str) -> Result<String, String> {
+        let text = self.about.get(member).and_then(Value::as_str);
+        text.map(str::to_owned).ok_or_else(|| format!("{} did not say its {member}", self.name))
+    }
+
+    /// Carries out a verb on the running node.
+    pub(super) fn ask(&self, command: &str, input: Value) -> Result<Value, String> {
+        let wait = input.get("wait_seconds").and_then(Value::as_u64).unwrap_or(0);
+        control::call(&self.dir, command, input, Duration::from_secs(wait + 20))
+            .map_err(|error| format!("{}: {error}", self.name))
+    }
+
+    /// Asks until `done` is content with the answer, at most `seconds`.
+    pub(super) fn ask_until(
+        &self,
+        command: &str,
+        input: &Value,
+        seconds: u64,
+        done: impl Fn(&Value) -> bool,
+    ) -> Result<Value, String> {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let answer = self.ask(command, input.clone());
+            match answer {
+                Ok(value) if done(&value) => return Ok(value),
+                Ok(value) if Instant::now() > deadline => {
+                    return Err(format!("{}: `{command}` stays at {value} for {seconds} s", self.name));
+                }
+                Err(problem) if Instant::now() > deadline => return Err(problem),
+                _ => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    /// Waits until everything the node wanted to send was taken.
+    pub(super) fn drained(&self, seconds: u64) -> Result<(), String> {
+        self.ask_until("status", &json!({}), seconds, |status| status["outbox"] == 0).map(|_| ())
+    }
+
+    /// Tells the node to stop and waits for it.
+    pub(super) fn stop(&mut self) -> Result<(), String> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        let told = Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status()
+            .map_err(|error| format!("cannot signal {}: {error}", self.name))?;
+        if !told.success() {
+            return Err(format!("cannot signal {}", self.name));
+        }
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            match child.try_wait().map_err(|error| error.to_string())? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(format!("{} ended with {status}", self.name)),
+                None if Instant::now() > deadline => {
+                    let _ = child.kill();
+                    return Err(format!("{} did not stop within 15 s", self.name));
+                }
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// Kills the node with SIGKILL: no chance to write anything.
+    pub(super) fn kill(&mut self) -> Result<(), String> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        child.kill().map_err(|error| error.to_string())?;
+        child.wait().map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    /// The node's log so far.
+    pub(super) fn log(&self) -> Vec<u8> {
+        std::fs::read(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+fn einmal() -> Result<Command, String> {
+    let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
+    for variable in ["EINMAL_LISTEN", "EINMAL_PUBLIC_URL", "EINMAL_DIR"] {
+        command.env_remove(variable);
+    }
+    Ok(command)
+}
+
+/// Reads the first line of a child's output; a thread does it, so that a silent child cannot hold us up.
+fn first_line(child: &mut Child) -> Result<String, String> {
+    let output = child.stdout.take().ok_or("no output")?;
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = BufReader::new(output).read_line(&mut line);
+        let _ = sender.send(read.map(|_| line));
+    });
+    match receiver.recv_timeout(START_TIMEOUT) {
+        Ok(Ok(line)) if !line.trim().is_empty() => Ok(line),
+        Ok(_) => Err("it ended at once".into()),
+        Err(_) => Err(format!("nothing for {} s", START_TIMEOUT.as_secs())),
+    }
+}

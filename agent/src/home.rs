@@ -1,0 +1,124 @@
+//! A node's folder: made by `init`, opened by `run`, locked by its store.
+
+use std::{
+    io::IsTerminal,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use einmal_storage::{Passphrase, Store, TenantId, Unlock, create_key_file};
+
+use crate::{
+    config::{CONFIG_FILE, Config},
+    db::Db,
+    error::SetupError,
+};
+
+/// Name of the key file in a node's folder.
+pub const KEY_FILE: &str = "store.key";
+/// Name of the store's folder in a node's folder.
+pub const STORE_FOLDER: &str = "store";
+/// Environment variable that holds the passphrase of a store sealed by one.
+pub const PASSPHRASE_VARIABLE: &str = "EINMAL_PASSPHRASE";
+
+/// Makes a folder for a new node: configuration, key file or passphrase, empty sealed store.
+///
+/// # Errors
+///
+/// [`SetupError::AlreadyInitialised`], or why something could not be written.
+pub fn init(dir: &Path, config: &Config) -> Result<(), SetupError> {
+    if dir.join(CONFIG_FILE).exists() {
+        return Err(SetupError::AlreadyInitialised { dir: dir.to_owned() });
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| SetupError::input(dir, error))?;
+    if !config.passphrase {
+        create_key_file(&dir.join(KEY_FILE))?;
+    }
+    // Opening once makes the sealed header, so that a wrong passphrase shows now and not at the first start.
+    open_store(dir, config)?.store().close()?;
+    config.save(dir)?;
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(dir.join(CONFIG_FILE), mode).map_err(|error| SetupError::input(dir, error))
+}
+
+/// Opens the store of the node in `dir`; one process at a time.
+///
+/// # Errors
+///
+/// [`SetupError::Store`] with the remedy.
+pub fn open_store(dir: &Path, config: &Config) -> Result<Db, SetupError> {
+    let unlock = unlock(dir, config)?;
+    let store = einmal_storage::open(&dir.join(STORE_FOLDER), &unlock)?;
+    Ok(Db::new(Arc::new(store) as Arc<dyn Store>, TenantId::default()))
+}
+
+fn unlock(dir: &Path, config: &Config) -> Result<Unlock, SetupError> {
+    if !config.passphrase {
+        return Ok(Unlock::KeyFile(dir.join(KEY_FILE)));
+    }
+    if let Ok(text) = std::env::var(PASSPHRASE_VARIABLE) {
+        return Ok(Unlock::Passphrase(Passphrase::new(text)?));
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(SetupError::Usage {
+            problem: "the store of this node is sealed by a passphrase".into(),
+            remedy: format!("set {PASSPHRASE_VARIABLE}, or start the command from a terminal"),
+        });
+    }
+    eprint!("Passphrase: ");
+    let mut line = zeroize::Zeroizing::new(String::new());
+    std::io::stdin().read_line(&mut line).map_err(SetupError::internal)?;
+    Ok(Unlock::Passphrase(Passphrase::new(line.trim_end_matches(['\r', '\n']))?))
+}
+
+/// A path of the configuration: absolute, or relative to the node's folder.
+pub fn resolve_path(dir: &Path, path: &Path) -> PathBuf {
+    if path.is_absolute() { path.to_owned() } else { dir.join(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Role;
+
+    #[test]
+    fn new_folder_is_private_and_opens_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("node");
+        let config = Config::new(Role::Mediator);
+        init(&folder, &config).unwrap();
+        for (name, mode) in [(".", 0o700), (KEY_FILE, 0o600), (CONFIG_FILE, 0o600)] {
+            let found = std::fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777;
+            assert_eq!(found, mode, "{name}");
+        }
+        open_store(&folder, &Config::load(&folder).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn second_init_is_refused_and_keeps_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("node");
+        init(&folder, &Config::new(Role::City)).unwrap();
+        let key = std::fs::read(folder.join(KEY_FILE)).unwrap();
+        let refused = init(&folder, &Config::new(Role::Citizen)).unwrap_err();
+        assert!(matches!(refused, SetupError::AlreadyInitialised { .. }));
+        assert_eq!(std::fs::read(folder.join(KEY_FILE)).unwrap(), key);
+        assert_eq!(Config::load(&folder).unwrap().role, Role::City);
+    }
+
+    #[test]
+    fn store_in_use_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("node");
+        let config = Config::new(Role::Mediator);
+        init(&folder, &config).unwrap();
+        let _held = open_store(&folder, &config).unwrap();
+        let refused = open_store(&folder, &config).unwrap_err().to_string();
+        assert!(refused.contains("another process"), "{refused}");
+    }
+}

@@ -1,0 +1,255 @@
+//! Our own DIDs and keys: made, stored sealed, loaded at start.
+
+use std::sync::Arc;
+
+use einmal_did::{
+    Did, DidDocument, DidError, Endpoint, Relationship, Service, peer, web,
+};
+use einmal_didcomm::UnixSeconds;
+use einmal_keys::{Entropy, KeyError, KeyId, KeyKind, Keyring, SecretKey, base64url_decode, base64url_encode};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{
+    db::{Db, KEYS, META, OWN_DIDS, PEERS, did_id, digest_id},
+    error::SetupError,
+    node::Effects,
+    resolve::NodeResolver,
+};
+
+/// Most keys and DIDs loaded at start.
+const MAX_OWN: usize = 1_000_000;
+
+/// Fragment of the key agreement key in documents made here.
+const AGREEMENT: &str = "key-1";
+/// Fragment of the authentication key in documents made here.
+const AUTHENTICATION: &str = "key-2";
+/// Fragment of the key that signs credentials and status lists.
+pub const ASSERTION: &str = "assertion-1";
+
+/// What one of our DIDs is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DidUse {
+    /// Shown to everybody: invitations, and the DIDs of city, merchant and mediator.
+    Public,
+    /// Shown to one peer.
+    Pairwise,
+}
+
+/// One of our DIDs as stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OwnDid {
+    /// The DID in its longest form.
+    pub did: Did,
+    /// What it is used for.
+    #[serde(rename = "use")]
+    pub usage: DidUse,
+    /// When it was made.
+    pub created: UnixSeconds,
+}
+
+/// A secret key as stored; the store seals it.
+#[derive(Serialize, Deserialize)]
+struct StoredKey {
+    kid: String,
+    kind: KeyKind,
+    secret: Zeroizing<String>,
+}
+
+/// A relationship: what we know about the peer behind one of our DIDs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Peer {
+    /// Our DID towards the peer, longest form.
+    pub ours: Did,
+    /// The peer's DID, longest form.
+    pub theirs: Did,
+    /// The peer has used our DID, so its short form is understood.
+    #[serde(default)]
+    pub knows_us: bool,
+    /// Since when.
+    pub since: UnixSeconds,
+    /// Name for people on this side; never sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Highest `iat` of an accepted rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated_at: Option<UnixSeconds>,
+}
+
+/// Making an identity failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// A key could not be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A DID could not be made.
+    #[error(transparent)]
+    Did(#[from] DidError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] einmal_storage::StoreError),
+}
+
+/// Loads every key and DID of the node.
+///
+/// # Errors
+///
+/// [`SetupError::Store`], or [`SetupError::Internal`] if a stored key does not parse.
+pub fn load(db: &Db, keyring: &Keyring) -> Result<Vec<OwnDid>, SetupError> {
+    for (_, key) in db.all::<StoredKey>(KEYS, MAX_OWN)? {
+        let damaged = || SetupError::internal("a stored key does not parse");
+        let bytes = Zeroizing::new(base64url_decode(&key.secret).ok_or_else(damaged)?);
+        let secret = SecretKey::from_bytes(key.kind, &bytes).map_err(|_| damaged())?;
+        keyring.insert(KeyId::new(key.kid), secret);
+    }
+    Ok(db.all::<OwnDid>(OWN_DIDS, MAX_OWN)?.into_iter().map(|(_, did)| did).collect())
+}
+
+/// Writes a key into the batch and lends it to the keyring at once; without the batch it is forgotten at restart.
+pub(crate) fn keep_key(
+    fx: &mut Effects<'_>,
+    keyring: &Keyring,
+    kid: KeyId,
+    key: SecretKey,
+) -> Result<(), einmal_storage::StoreError> {
+    let stored = StoredKey {
+        kid: kid.as_str().to_owned(),
+        kind: key.kind(),
+        secret: Zeroizing::new(base64url_encode(key.to_bytes().as_slice())),
+    };
+    fx.put(KEYS, digest_id(&[kid.as_str()]), &stored)?;
+    keyring.insert(kid, key);
+    Ok(())
+}
+
+/// Makes a fresh did:peer:4 for one relationship.
+///
+/// `mediator` is the DID messages for us are to be routed by; without one the DID has no endpoint and hears only
+/// what comes back on its own connections.
+pub(crate) fn pairwise(
+    fx: &mut Effects<'_>,
+    keyring: &Keyring,
+    entropy: &dyn Entropy,
+    now: UnixSeconds,
+    mediator: Option<&Did>,
+) -> Result<Did, IdentityError> {
+    let agreement = SecretKey::generate(KeyKind::X25519, entropy)?;
+    let authentication = SecretKey::generate(KeyKind::Ed25519, entropy)?;
+    let mut input = peer::four::InputDocument::new()
+        .add_method(AGREEMENT, agreement.public_key(), &[Relationship::KeyAgreement])
+        .add_method(AUTHENTICATION, authentication.public_key(), &[Relationship::Authentication]);
+    if let Some(mediator) = mediator {
+        input = input.add_service(Service::didcomm("#service", vec![Endpoint::didcomm(mediator.as_str())]));
+    }
+    let made = input.create()?;
+    for (fragment, key) in [(AGREEMENT, agreement), (AUTHENTICATION, authentication)] {
+        keep_key(fx, keyring, key_id(&made.short, fragment), key)?;
+    }
+    let own = OwnDid { did: made.long.clone(), usage: DidUse::Pairwise, created: now };
+    fx.put(OWN_DIDS, did_id(&made.long), &own)?;
+    Ok(made.long)
+}
+
+/// Id of the authentication key of a DID made by [`pairwise`].
+pub(crate) fn authentication_key(did: &Did) -> KeyId {
+    key_id(did, AUTHENTICATION)
+}
+
+/// Id of a key of ours.
+pub(crate) fn key_id(did: &Did, fragment: &str) -> KeyId {
+    KeyId::new(format!("{}#{fragment}", did.canonical()))
+}
+
+/// The keys of a public identity, made once and kept when the URL changes.
+#[derive(Serialize, Deserialize)]
+struct PublicKeys {
+    agreement: Zeroizing<String>,
+    authentication: Zeroizing<String>,
+    assertion: Zeroizing<String>,
+}
+
+const PUBLIC_KEYS: &str = "public-keys";
+
+/// Makes or restores the public identity of a node reached at `url`.
+///
+/// A mediator is a did:peer:2 with one endpoint; city and merchant are did:web, their document is served by the
+/// node itself. The keys stay the same when the URL changes; the DID does not.
+pub(crate) fn public(
+    fx: &mut Effects<'_>,
+    keyring: &Keyring,
+    resolver: &NodeResolver,
+    entropy: &dyn Entropy,
+    now: UnixSeconds,
+    url: &str,
+    peer_did: bool,
+) -> Result<Did, IdentityError> {
+    let keys = public_keys(fx, entropy)?;
+    let endpoint = Endpoint::didcomm(url);
+    let service = Service::didcomm("#service", vec![endpoint]);
+    let publics =
+        [keys.0.public_key(), keys.1.public_key(), keys.2.public_key()];
+    let [agreement, authentication, assertion] = publics;
+    let did = if peer_did {
+        let keys = [(Relationship::KeyAgreement, agreement), (Relationship::Authentication, authentication)];
+        peer::two::create(&keys, &[service])?
+    } else {
+        let did = web::did_from_url(url)?;
+        let mut document = DidDocument::new(did.clone());
+        document.add_method(AGREEMENT, agreement, &[Relationship::KeyAgreement])?;
+        document.add_method(AUTHENTICATION, authentication, &[Relationship::Authentication])?;
+        document.add_method(ASSERTION, assertion, &[Relationship::AssertionMethod])?;
+        document.add_service(service)?;
+        resolver.publish(Arc::new(document));
+        did
+    };
+    for (fragment, key) in [(AGREEMENT, keys.0), (AUTHENTICATION, keys.1), (ASSERTION, keys.2)] {
+        keep_key(fx, keyring, key_id(&did, fragment), key)?;
+    }
+    let own = OwnDid { did: did.clone(), usage: DidUse::Public, created: now };
+    fx.put(OWN_DIDS, did_id(&did), &own)?;
+    Ok(did)
+}
+
+fn public_keys(
+    fx: &mut Effects<'_>,
+    entropy: &dyn Entropy,
+) -> Result<(SecretKey, SecretKey, SecretKey), IdentityError> {
+    const KINDS: [KeyKind; 3] = [KeyKind::X25519, KeyKind::Ed25519, KeyKind::P256];
+    let [agreement, authentication, assertion] = KINDS;
+    if let Some(stored) = fx.db().get::<PublicKeys>(META, PUBLIC_KEYS)? {
+        let read = |kind, text: &Zeroizing<String>| {
+            let bytes = Zeroizing::new(base64url_decode(text).unwrap_or_default());
+            SecretKey::from_bytes(kind, &bytes)
+        };
+        let keys = &stored.value;
+        return Ok((
+            read(agreement, &keys.agreement)?,
+            read(authentication, &keys.authentication)?,
+            read(assertion, &keys.assertion)?,
+        ));
+    }
+    let keys = (
+        SecretKey::generate(agreement, entropy)?,
+        SecretKey::generate(authentication, entropy)?,
+        SecretKey::generate(assertion, entropy)?,
+    );
+    let text = |key: &SecretKey| Zeroizing::new(base64url_encode(key.to_bytes().as_slice()));
+    let stored = PublicKeys { agreement: text(&keys.0), authentication: text(&keys.1), assertion: text(&keys.2) };
+    fx.put(META, PUBLIC_KEYS, &stored)?;
+    Ok(keys)
+}
+
+/// Reads the relationship between one of our DIDs and a peer's.
+///
+/// # Errors
+///
+/// [`einmal_storage::StoreError`].
+pub fn peer_of(
+    db: &Db,
+    ours: &Did,
+    theirs: &Did,
+) -> Result<Option<crate::db::Stored<Peer>>, einmal_storage::StoreError> {
+    db.get(PEERS, crate::db::peer_id(ours, theirs))
+}

@@ -1,0 +1,23 @@
+//! The node of einmal: what runs.
+//!
+//! Everything that waits, connects, reads a clock or touches a file lives here; the rules of messages, envelopes and
+//! credentials live in `protocols/`, what survives a restart in `storage/`. Start with [`node`], the one loop every
+//! event goes through; [`net`] is its network, the roles and services are what it does.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod db;
+pub mod demo;
+pub mod error;
+pub mod home;
+pub mod identity;
+mod log;
+mod mailbox;
+pub mod net;
+pub mod node;
+pub mod resolve;
+mod role;
+pub mod run;
+mod service;

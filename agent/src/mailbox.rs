@@ -1,0 +1,247 @@
+//! The citizen's mailbox: an account at a mediator, DIDs registered ahead, mail fetched and confirmed.
+
+use std::{sync::Arc, time::Duration};
+
+use einmal_did::Did;
+use einmal_didcomm::{MessageId, Opened, UnixSeconds};
+use einmal_flows::{
+    Draft, Received,
+    coordinate_mediation::{
+        MediateGrant, MediateRequest, RecipientUpdate, RecipientUpdateResponse, Update, UpdateAction, UpdateResult,
+        ownership_statement,
+    },
+    message_pickup::{Action, Event, Recipient},
+    out_of_band::Invitation,
+};
+use einmal_storage::Table;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    db::{META, did_id},
+    identity,
+    node::{Arrival, Effects, Failure, Node, Refusal, Shared, learn},
+};
+
+/// Fresh DIDs the mediator already takes mail for.
+const SPARES: Table = Table::new("spare-did");
+/// Name of the record of our account.
+const ACCOUNT: &str = "mediation";
+/// DIDs kept ready, so that taking an invitation needs no round trip.
+const KEEP_SPARES: usize = 4;
+/// Milliseconds between two looks into the mailbox unless configured otherwise.
+const DEFAULT_POLL_MS: u64 = 2000;
+/// Longest pause after failures, in milliseconds.
+const LONGEST_PAUSE_MS: u64 = 60_000;
+
+/// Our account at a mediator.
+#[derive(Clone, Serialize, Deserialize)]
+struct Account {
+    /// Our DID towards the mediator; it has no endpoint and hears only what comes back.
+    ours: Did,
+    mediator: Did,
+    /// The DID mail for us is routed by, once granted.
+    routing: Option<Did>,
+    since: UnixSeconds,
+}
+
+/// Chooses a mediator by its invitation.
+pub(crate) fn adopt(shared: &Shared, invitation: &Invitation, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+    if let Some(account) = account(shared)? {
+        if account.mediator.same_as(&invitation.from) {
+            return Ok(json!({"state": "granted", "note": "this mediator is in use already"}));
+        }
+        return Err(Failure::user("this wallet has a mediator; moving to another is not possible yet"));
+    }
+    learn(&invitation.from, fx)?;
+    let ours = shared.pairwise(fx, None)?;
+    let account = Account { ours, mediator: invitation.from.clone(), routing: None, since: shared.now() };
+    fx.update(META, ACCOUNT, &account, None)?;
+    Ok(json!({"state": "requested"}))
+}
+
+fn account(shared: &Shared) -> Result<Option<Account>, Failure> {
+    Ok(shared.db.get::<Account>(META, ACCOUNT)?.map(|stored| stored.value))
+}
+
+/// How the mailbox stands, for its user.
+pub(crate) fn state(shared: &Shared) -> Result<Value, Failure> {
+    let account = account(shared)?;
+    Ok(json!({
+        "mediator": account.is_some(),
+        "granted": account.is_some_and(|account| account.routing.is_some()),
+        "spares": shared.db.count(SPARES)?,
+    }))
+}
+
+/// Takes one of the DIDs kept ready.
+pub(crate) fn take_spare(shared: &Shared, fx: &mut Effects<'_>) -> Result<Option<Did>, Failure> {
+    let spares = shared.db.scan_raw(SPARES, b"", None, 1)?;
+    let Some(record) = spares.into_iter().next() else { return Ok(None) };
+    let did: Did = serde_json::from_slice(&record.value)
+        .map_err(|_| Failure::user("a stored DID does not parse"))?;
+    // Two invitations taken at once must not share a DID: the loser is handled again with the next one.
+    fx.batch().expect_version(record.key.clone(), record.version).delete(record.key);
+    Ok(Some(did))
+}
+
+/// Keeps the mailbox: account, spare DIDs, mail; until told to stop.
+pub(crate) async fn run(node: Arc<Node>) {
+    let poll = node.shared().config.citizen.as_ref().and_then(|citizen| citizen.poll_ms).unwrap_or(DEFAULT_POLL_MS);
+    let mut pause = poll;
+    loop {
+        match visit(&node).await {
+            Ok(()) => pause = poll,
+            Err(problem) => {
+                tracing::info!(%problem, "the mailbox was not reached");
+                pause = pause.saturating_mul(2).min(LONGEST_PAUSE_MS);
+            }
+        }
+        node.changed(Duration::from_millis(pause)).await;
+        // A burst of changes must not become a burst of visits.
+        tokio::time::sleep(Duration::from_millis(poll.min(50))).await;
+    }
+}
+
+/// One visit: whatever is missing is asked for, then mail is fetched.
+pub(crate) async fn visit(node: &Arc<Node>) -> Result<(), Failure> {
+    let shared = node.shared();
+    if account(shared)?.is_none() {
+        let Some(url) = shared.config.citizen.as_ref().and_then(|citizen| citizen.mediator.clone()) else {
+            return Ok(());
+        };
+        node.command("accept", &json!({"url": url})).await?;
+    }
+    let Some(mut account) = account(shared)? else { return Ok(()) };
+    if account.routing.is_none() {
+        account = ask_for_account(node, account).await?;
+    }
+    keep_spares(node, &account).await?;
+    fetch(node, &account).await
+}
+
+async fn ask_for_account(node: &Arc<Node>, mut account: Account) -> Result<Account, Failure> {
+    let answer = node.ask(Draft::of(&MediateRequest {}), &account.ours, &account.mediator).await?;
+    let grant: MediateGrant = answer.message.body_as()?;
+    let routing = grant.routing_did.first().and_then(|did| Did::parse(did).ok());
+    account.routing = Some(routing.ok_or_else(|| Failure::user("the mediator granted an account without a routing DID"))?);
+    let granted = account.clone();
+    node.change(|fx| {
+        if let Some(routing) = &granted.routing {
+            learn(routing, fx)?;
+        }
+        Ok(fx.put(META, ACCOUNT, &granted)?)
+    })
+    .await?;
+    Ok(account)
+}
+
+/// Makes fresh DIDs and registers them, each with proof that we hold its keys; only then they are spare.
+async fn keep_spares(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
+    let shared = node.shared();
+    let have = usize::try_from(shared.db.count(SPARES)?).unwrap_or(usize::MAX);
+    let missing = KEEP_SPARES.saturating_sub(have);
+    if missing == 0 {
+        return Ok(());
+    }
+    let mut fresh = Vec::new();
+    node.change(|fx| {
+        fresh.clear();
+        for _ in 0..missing {
+            fresh.push(shared.pairwise(fx, account.routing.as_ref())?);
+        }
+        Ok(())
+    })
+    .await?;
+    let updates = fresh
+        .iter()
+        .map(|did| Update { recipient_did: did.to_string(), action: UpdateAction::Add })
+        .collect();
+    let mut draft = Draft::of(&RecipientUpdate { updates });
+    for did in &fresh {
+        let mut proof = ownership_statement(did, &account.ours.canonical(), &account.mediator, shared.now());
+        proof
+            .sign(shared.custody(), &identity::authentication_key(did))
+            .map_err(|error| Failure::user(error.to_string()))?;
+        draft = draft.attach(proof);
+    }
+    let answer = node.ask(draft, &account.ours, &account.mediator).await?;
+    let response: RecipientUpdateResponse = answer.message.body_as()?;
+    let taken = |did: &Did| {
+        response.updated.iter().any(|updated| {
+            let same = Did::parse(&updated.recipient_did).is_ok_and(|named| named.same_as(did));
+            same && matches!(updated.result, UpdateResult::Success | UpdateResult::NoChange)
+        })
+    };
+    let registered: Vec<Did> = fresh.into_iter().filter(taken).collect();
+    node.change(|fx| {
+        for did in &registered {
+            fx.put(SPARES, did_id(did), did)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Fetches what waits; what is handed over is confirmed only when it is durable here.
+async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
+    let shared = node.shared();
+    let mut machine = Recipient::new(account.ours.canonical(), account.mediator.canonical());
+    let thid = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?.to_thread();
+    let mut todo = std::collections::VecDeque::from(machine.handle(Event::Fetch { thid }, shared.now())?);
+    while let Some(action) = todo.pop_front() {
+        match action {
+            Action::Send(draft) => {
+                let answer = node.ask(draft, &account.ours, &account.mediator).await?;
+                let rx = Received::of(&answer).ok_or_else(|| Failure::user("the mediator's answer proves no sender"))?;
+                todo.extend(machine.handle(Event::Message(&rx), shared.now())?);
+            }
+            Action::HandOver { messages } => {
+                let ids = take_in(node, messages).await;
+                if ids.is_empty() {
+                    return Err(Failure::user("no message could be taken in; they stay at the mediator"));
+                }
+                todo.extend(machine.handle(Event::Durable { ids }, shared.now())?);
+            }
+            Action::Drained | Action::Failed => return Ok(()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Handles each message; returns the ids of those the mediator may forget.
+///
+/// A message that will never be understood is one of them: keeping it would only bring it back for ever.
+async fn take_in(node: &Arc<Node>, messages: Vec<(String, Vec<u8>)>) -> Vec<String> {
+    let mut done = Vec::new();
+    for (id, envelope) in messages {
+        let receipt = node.receive(&envelope, Arrival::Mailbox).await;
+        if receipt.refused != Some(Refusal::Unavailable) {
+            done.push(id);
+        }
+    }
+    done
+}
+
+impl Node {
+    /// Asks a peer and takes the answer off the same connection, for requests whose answer is of use only now.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::User`] if the peer cannot be reached, does not answer, or somebody else does.
+    pub(crate) async fn ask(self: &Arc<Self>, draft: Draft, ours: &Did, theirs: &Did) -> Result<Opened, Failure> {
+        let draft = draft.returning(einmal_didcomm::ReturnRoute::All);
+        let message = draft.into_message(ours, theirs, self.shared().now(), self.shared().entropy())?;
+        let answer = self.exchange(&message, theirs).await?;
+        let opened = self.open_answer(&answer).await?;
+        if !opened.is_authenticated() || opened.sender() != Some(&theirs.canonical()) {
+            return Err(Failure::user("the answer does not come from the peer that was asked"));
+        }
+        if einmal_flows::report_problem::is_report(&opened.message.kind) {
+            let code = opened.message.body.get("code").and_then(Value::as_str).unwrap_or("?");
+            return Err(Failure::user(format!("the peer reports the problem {code}")));
+        }
+        Ok(opened)
+    }
+}

@@ -1,0 +1,7 @@
+//! The `einmal` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    einmal::cli::main()
+}

@@ -1,0 +1,162 @@
+//! HTTP out: envelopes to endpoints, did:web documents, status lists; every connection guarded.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use einmal_did::{Did, DidDocument, web};
+use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, limits::MAX_ENVELOPE_BYTES};
+use reqwest::{
+    Client, Response,
+    dns::{Addrs, Name, Resolve, Resolving},
+    header,
+};
+use tokio::sync::Semaphore;
+
+use super::{BoxFuture, FetchError, Fetcher, SendError, Transport, guard};
+use crate::config::Network;
+
+/// Largest did:web document fetched, in bytes.
+pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+/// Largest status list token fetched, in bytes.
+pub const MAX_STATUS_LIST_BYTES: usize = 4 * 1024 * 1024;
+/// Seconds until a connection must stand.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Seconds until a whole exchange must be over.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Most fetches and sends under way at once.
+const MAX_CONCURRENT: usize = 64;
+
+/// The node's HTTP client.
+///
+/// No redirects, no proxies, no cookies; names are resolved here and only vetted addresses are connected to, so a
+/// name cannot answer differently between check and use.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    client: Client,
+    network: Network,
+    slots: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct GuardedDns(Network);
+
+impl Resolve for GuardedDns {
+    fn resolve(&self, name: Name) -> Resolving {
+        let network = self.0.clone();
+        Box::pin(async move {
+            let host = name.as_str().to_owned();
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
+            let kept = guard::vet(&host, found, &network).map_err(std::io::Error::other)?;
+            Ok(Box::new(kept.into_iter()) as Addrs)
+        })
+    }
+}
+
+impl HttpClient {
+    /// A client that may connect to what `network` permits.
+    ///
+    /// # Errors
+    ///
+    /// A description if the TLS library does not start.
+    pub fn new(network: &Network) -> Result<Self, String> {
+        let client = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TOTAL_TIMEOUT)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(4)
+            .dns_resolver(Arc::new(GuardedDns(network.clone())))
+            .user_agent(concat!("einmal/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Self { client, network: network.clone(), slots: Arc::new(Semaphore::new(MAX_CONCURRENT)) })
+    }
+
+    async fn get(&self, url: &str, accept: &str, most: usize) -> Result<Vec<u8>, FetchError> {
+        let url = guard::check_url(url, &self.network).map_err(|reason| FetchError::Forbidden { reason })?;
+        let _slot = self.slots.acquire().await;
+        let request = self.client.get(url).header(header::ACCEPT, accept);
+        let response = request.send().await.map_err(|error| FetchError::Unreachable { reason: cause(&error) })?;
+        if response.status() != reqwest::StatusCode::OK {
+            let reason = format!("status {}", response.status().as_u16());
+            return Err(FetchError::Unreachable { reason });
+        }
+        read_bounded(response, most).await.map_err(|reason| FetchError::Invalid { reason })
+    }
+
+    async fn post(&self, uri: &str, envelope: Vec<u8>) -> Result<Option<Vec<u8>>, SendError> {
+        let url = guard::check_url(uri, &self.network).map_err(|reason| SendError::Forbidden { reason })?;
+        let _slot = self.slots.acquire().await;
+        let request =
+            self.client.post(url).header(header::CONTENT_TYPE, ENCRYPTED_MEDIA_TYPE).body(envelope);
+        let response = request.send().await.map_err(|error| SendError::Unreachable { reason: cause(&error) })?;
+        if !response.status().is_success() {
+            return Err(SendError::Refused { status: response.status().as_u16() });
+        }
+        let body = read_bounded(response, MAX_ENVELOPE_BYTES)
+            .await
+            .map_err(|reason| SendError::Unreachable { reason })?;
+        Ok((!body.is_empty()).then_some(body))
+    }
+
+    /// Where the document of a did:web lies; plain http only where the configuration permits it, for hosts that
+    /// are not public.
+    fn document_url(&self, did: &Did) -> Result<String, FetchError> {
+        let place = web::location(did).map_err(|error| FetchError::Invalid { reason: error.to_string() })?;
+        let local = place.host == "localhost" || place.host.parse::<std::net::IpAddr>().is_ok();
+        if self.network.allow_http && self.network.allow_private && local {
+            return Ok(place.url.replacen("https://", "http://", 1));
+        }
+        Ok(place.url)
+    }
+}
+
+/// The innermost cause: the outer layers only repeat the URL, which may name a person's endpoint.
+fn cause(error: &reqwest::Error) -> String {
+    let mut source: &dyn std::error::Error = error;
+    while let Some(next) = source.source() {
+        source = next;
+    }
+    source.to_string()
+}
+
+async fn read_bounded(mut response: Response, most: usize) -> Result<Vec<u8>, String> {
+    let too_large = || format!("more than {most} bytes");
+    if response.content_length().is_some_and(|length| length > most as u64) {
+        return Err(too_large());
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| cause(&error))? {
+        if body.len() + chunk.len() > most {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+impl Transport for HttpClient {
+    fn send<'a>(&'a self, uri: &'a str, envelope: Vec<u8>) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>> {
+        Box::pin(self.post(uri, envelope))
+    }
+}
+
+impl Fetcher for HttpClient {
+    fn document<'a>(&'a self, did: &'a Did) -> BoxFuture<'a, Result<DidDocument, FetchError>> {
+        Box::pin(async move {
+            let url = self.document_url(did)?;
+            let accept = "application/did+json, application/did+ld+json, application/json";
+            let bytes = self.get(&url, accept, MAX_DOCUMENT_BYTES).await?;
+            web::document(did, bytes.as_slice())
+                .map_err(|error| FetchError::Invalid { reason: error.to_string() })
+        })
+    }
+
+    fn status_list<'a>(&'a self, uri: &'a str) -> BoxFuture<'a, Result<String, FetchError>> {
+        Box::pin(async move {
+            let bytes = self.get(uri, "application/statuslist+jwt", MAX_STATUS_LIST_BYTES).await?;
+            String::from_utf8(bytes).map_err(|_| FetchError::Invalid { reason: "not a JWT".into() })
+        })
+    }
+}

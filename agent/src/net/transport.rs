@@ -1,0 +1,82 @@
+//! What the node asks of a network, whichever it is.
+
+use std::{future::Future, pin::Pin};
+
+use einmal_did::{Did, DidDocument};
+
+/// A boxed future, so that transports can be chosen at run time.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// An envelope was not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The URI is none this transport serves, or one it must not connect to. Trying again is useless.
+    #[error("the endpoint must not be used: {reason}")]
+    Forbidden {
+        /// Why.
+        reason: String,
+    },
+    /// Nobody answered, or not in time.
+    #[error("the endpoint does not answer: {reason}")]
+    Unreachable {
+        /// What happened.
+        reason: String,
+    },
+    /// The other side refused the envelope.
+    #[error("the endpoint refused the message with status {status}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+    },
+}
+
+impl SendError {
+    /// Whether a later attempt may succeed.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Forbidden { .. } => false,
+            Self::Unreachable { .. } => true,
+            Self::Refused { status } => *status == 429 || *status >= 500,
+        }
+    }
+}
+
+/// Carries envelopes to endpoints.
+pub trait Transport: Send + Sync + 'static {
+    /// Hands `envelope` over at `uri`. The answer is one envelope that came back on the same connection, if any.
+    fn send<'a>(&'a self, uri: &'a str, envelope: Vec<u8>) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>>;
+}
+
+/// Something was not fetched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The address must not be connected to, as configured.
+    #[error("{reason}")]
+    Forbidden {
+        /// Why, with the setting that would permit it.
+        reason: String,
+    },
+    /// Nobody answered, or not in time, or with a failure.
+    #[error("fetching failed: {reason}")]
+    Unreachable {
+        /// What happened.
+        reason: String,
+    },
+    /// What came is not what was asked for.
+    #[error("what was fetched cannot be used: {reason}")]
+    Invalid {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Fetches what the node's state machines need but may not fetch themselves.
+pub trait Fetcher: Send + Sync + 'static {
+    /// The document of a did:web.
+    fn document<'a>(&'a self, did: &'a Did) -> BoxFuture<'a, Result<DidDocument, FetchError>>;
+
+    /// A status list token.
+    fn status_list<'a>(&'a self, uri: &'a str) -> BoxFuture<'a, Result<String, FetchError>>;
+}

@@ -1,0 +1,109 @@
+//! Protocols every role speaks: ping, feature discovery, problem reports, empty, text messages; and common commands.
+
+use einmal_didcomm::{Body, ProblemCode};
+use einmal_flows::{
+    ExchangeKey, Received,
+    discover_features::{self, Disclosure},
+    empty::Empty,
+    report_problem::{self, ErrorBudget, ProblemReport},
+    trust_ping::{self, Ping, PingResponse},
+};
+use einmal_storage::Table;
+use serde_json::{Value, json};
+
+use super::{Effects, Failure, Handled, Shared, our_form, their_form};
+use crate::{
+    db::{DEAD, OUTBOX},
+    role::RoleService,
+    service::messages,
+};
+
+/// How many reports each thread has had.
+const BUDGETS: Table = Table::new("error-budget");
+/// Seconds a thread's error budget is remembered.
+const BUDGET_SECS: u64 = 24 * 3600;
+
+/// Protocols every role speaks: identifier and roles.
+const COMMON: [(&str, &str); 6] = [
+    ("https://didcomm.org/trust-ping/2.0", "receiver"),
+    ("https://didcomm.org/discover-features/2.0", "responder"),
+    ("https://didcomm.org/report-problem/2.0", "notified"),
+    ("https://didcomm.org/empty/1.0", "receiver"),
+    ("https://didcomm.org/basicmessage/2.0", "receiver"),
+    ("https://didcomm.org/out-of-band/2.0", "receiver"),
+];
+
+/// Handles a message of a common protocol; false if it is of none.
+pub(super) fn on_message(
+    shared: &Shared,
+    role: &dyn RoleService,
+    rx: &Received<'_>,
+    fx: &mut Effects<'_>,
+) -> Result<bool, Failure> {
+    let kind = &rx.message.kind;
+    if kind.is(Ping::TYPE) {
+        if let Some(pong) = trust_ping::answer(rx, shared.now())? {
+            fx.answer(pong, &our_form(rx), &their_form(rx))?;
+        }
+        // A ping may answer an invitation, which is then for the role to note.
+        if rx.message.pthid.is_some() {
+            role.on_message(shared, rx, fx)?;
+        }
+    } else if kind.protocol() == "discoverfeatures" && matches!(kind.message(), "queries" | "query") {
+        let draft = discover_features::answer(rx, &features(role), shared.now())?;
+        fx.answer(draft, &our_form(rx), &their_form(rx))?;
+    } else if kind.is(PingResponse::TYPE) || kind.is(Empty::TYPE) || kind.protocol() == "discoverfeatures" {
+        // Nothing more to do: its headers were taken in when it was opened.
+    } else if report_problem::is_report(kind) {
+        let problem = report_problem::read(rx)?;
+        tracing::info!(code = %problem.report.code, "a peer reports a problem");
+        role.on_message(shared, rx, fx)?;
+    } else if kind.is(einmal_flows::basic_message::BasicMessage::TYPE) {
+        messages::take(shared, rx, fx)?;
+    } else {
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+fn features(role: &dyn RoleService) -> Vec<Disclosure> {
+    let protocols = COMMON.iter().copied().chain(role.protocols());
+    let mut table: Vec<Disclosure> = protocols.map(|(id, role)| Disclosure::protocol(id, &[role])).collect();
+    let largest = einmal_didcomm::limits::MAX_ENVELOPE_BYTES.to_string();
+    table.push(Disclosure::constraint("max_receive_bytes", largest.into()));
+    table
+}
+
+/// Tells a proved sender what was wrong, within the budget of the thread.
+pub(super) fn report(rx: &Received<'_>, code: ProblemCode, comment: &str, fx: &mut Effects<'_>) -> Handled {
+    let key = ExchangeKey::of(rx);
+    let stored = fx.db().get::<ErrorBudget>(BUDGETS, key.as_str())?;
+    let mut budget = stored.map(|stored| stored.value).unwrap_or_default();
+    let report = ProblemReport::new(code).with_comment(comment, &[]);
+    if let Some(draft) = budget.report(rx, report) {
+        let until = fx.shared().now().plus(BUDGET_SECS);
+        fx.put_expiring(BUDGETS, key.as_str(), &budget, until)?;
+        fx.answer(draft, &our_form(rx), &their_form(rx))?;
+    }
+    Ok(())
+}
+
+/// Carries out a command every role knows; `None` if it is the role's.
+pub(super) fn command(
+    shared: &Shared,
+    name: &str,
+    input: &Value,
+    fx: &mut Effects<'_>,
+) -> Result<Option<Value>, Failure> {
+    Ok(Some(match name {
+        "status" => json!({
+            "role": shared.config.role,
+            "counters": shared.stats.to_json(),
+            "outbox": shared.db.count(OUTBOX)?,
+            "given_up": shared.db.count(DEAD)?,
+        }),
+        "send" => messages::send(shared, input, fx)?,
+        "inbox" => messages::inbox(shared)?,
+        _ => return Ok(None),
+    }))
+}

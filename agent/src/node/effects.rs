@@ -1,0 +1,129 @@
+//! What handling one event changes: records and messages, committed together or not at all.
+
+use einmal_did::Did;
+use einmal_didcomm::{Message, UnixSeconds};
+use einmal_flows::{Draft, FlowError};
+use einmal_storage::{Batch, StoreError, Table, Version};
+use serde::{Deserialize, Serialize};
+
+use super::failure::Failure;
+use crate::{
+    db::{Db, TIMERS, encode},
+    node::Shared,
+};
+
+/// A message on its way out.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Outgoing {
+    pub(crate) message: Message,
+    pub(crate) to: Did,
+    /// A direct answer that is worthless later: it goes back on the connection if it can, and is never queued
+    /// for a peer that has no endpoint.
+    pub(crate) transient: bool,
+}
+
+/// Wakes an exchange.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Timer {
+    /// Record id of the exchange.
+    pub(crate) exchange: String,
+    /// When, in seconds since the Unix epoch.
+    pub(crate) at: UnixSeconds,
+}
+
+/// Collects the changes of one event.
+pub(crate) struct Effects<'a> {
+    shared: &'a Shared,
+    batch: Batch,
+    pub(crate) outgoing: Vec<Outgoing>,
+}
+
+impl<'a> Effects<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        Self { shared, batch: Batch::new(), outgoing: Vec::new() }
+    }
+
+    pub(crate) fn into_parts(self) -> (Batch, Vec<Outgoing>) {
+        (self.batch, self.outgoing)
+    }
+
+    pub(crate) fn shared(&self) -> &'a Shared {
+        self.shared
+    }
+
+    pub(crate) fn batch(&mut self) -> &mut Batch {
+        &mut self.batch
+    }
+
+    pub(crate) fn db(&self) -> &'a Db {
+        &self.shared.db
+    }
+
+    /// Writes a record, whatever was there.
+    pub(crate) fn put<T: Serialize>(&mut self, table: Table, id: impl AsRef<[u8]>, value: &T) -> Result<(), StoreError> {
+        let key = self.db().key(table, id)?;
+        self.batch.put(key, encode(value));
+        Ok(())
+    }
+
+    /// Writes a record that disappears by itself.
+    pub(crate) fn put_expiring<T: Serialize>(
+        &mut self,
+        table: Table,
+        id: impl AsRef<[u8]>,
+        value: &T,
+        expires_at: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let key = self.db().key(table, id)?;
+        self.batch.put_expiring(key, encode(value), expires_at.0);
+        Ok(())
+    }
+
+    /// Writes a record that must not exist yet, or still be at the version it was read at.
+    pub(crate) fn update<T: Serialize>(
+        &mut self,
+        table: Table,
+        id: impl AsRef<[u8]>,
+        value: &T,
+        read_at: Option<Version>,
+    ) -> Result<(), StoreError> {
+        let key = self.db().key(table, id)?;
+        match read_at {
+            Some(version) => self.batch.expect_version(key.clone(), version),
+            None => self.batch.expect_absent(key.clone()),
+        };
+        self.batch.put(key, encode(value));
+        Ok(())
+    }
+
+    /// Removes a record.
+    pub(crate) fn delete(&mut self, table: Table, id: impl AsRef<[u8]>) -> Result<(), StoreError> {
+        let key = self.db().key(table, id)?;
+        self.batch.delete(key);
+        Ok(())
+    }
+
+    /// Asks to wake an exchange at an instant.
+    pub(crate) fn wake(&mut self, exchange: &str, at: UnixSeconds) -> Result<(), StoreError> {
+        let mut id = at.0.to_be_bytes().to_vec();
+        id.extend_from_slice(exchange.as_bytes());
+        self.put(TIMERS, id, &Timer { exchange: exchange.to_owned(), at })
+    }
+
+    /// Sends a draft from one of our DIDs; kept until it is delivered.
+    pub(crate) fn send(&mut self, draft: Draft, from: &Did, to: &Did) -> Result<(), FlowError> {
+        let message = draft.into_message(from, to, self.shared.now(), self.shared.entropy())?;
+        self.outgoing.push(Outgoing { message, to: to.clone(), transient: false });
+        Ok(())
+    }
+
+    /// Answers with a draft that is of use only now.
+    pub(crate) fn answer(&mut self, draft: Draft, from: &Did, to: &Did) -> Result<(), FlowError> {
+        let message = draft.into_message(from, to, self.shared.now(), self.shared.entropy())?;
+        self.outgoing.push(Outgoing { message, to: to.clone(), transient: true });
+        Ok(())
+    }
+}
+
+/// Result of a handler.
+pub(crate) type Handled = Result<(), Failure>;

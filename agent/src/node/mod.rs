@@ -1,0 +1,367 @@
+//! The node: one loop for every event, whatever brought it.
+//!
+//! ```text
+//! bytes -> open (sender proved) -> dedupe -> role.handle -> one batch: state + outgoing + timers -> durable -> answer
+//! ```
+//!
+//! Handlers are synchronous and change nothing but the batch. What they cannot know without the network they ask for
+//! ([`Need`]); the node fetches it and handles the event again. Nothing is acknowledged before the batch is durable,
+//! and nothing is sent that is not in it, except direct answers that are worthless later.
+
+mod dispatch;
+mod effects;
+mod failure;
+mod outbox;
+mod receive;
+mod stats;
+mod timers;
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use einmal_did::{Did, DidDocument, Resolver};
+use einmal_didcomm::{Message, Opened, Packer, UnixSeconds};
+use einmal_flows::Received;
+use einmal_keys::{Custody, Entropy, Keyring};
+use einmal_storage::StoreError;
+use serde_json::Value;
+use tokio::sync::Notify;
+
+pub(crate) use self::{
+    effects::{Effects, Handled},
+    receive::learn,
+    stats::count,
+};
+pub use self::{
+    failure::{Failure, Need},
+    receive::{Arrival, Receipt, Refusal},
+    stats::Stats,
+};
+use crate::{
+    clock::Clock,
+    config::Config,
+    db::Db,
+    identity::{self, OwnDid},
+    net::{Fetcher, Transport},
+    resolve::NodeResolver,
+    role::{self, RoleService},
+};
+
+/// Most fetches one event may cause.
+const MAX_FETCHES: usize = 8;
+/// Most times an event is handled again because another one changed what it had read.
+const MAX_CONFLICTS: usize = 16;
+
+/// What a node is made of; each part can be another one in a simulation.
+pub struct Parts {
+    /// Configuration.
+    pub config: Config,
+    /// The store, as one tenant.
+    pub db: Db,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+    /// The way out.
+    pub transport: Arc<dyn Transport>,
+    /// The way to documents and status lists.
+    pub fetcher: Arc<dyn Fetcher>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// What handlers of all roles share.
+pub struct Shared {
+    pub(crate) config: Config,
+    pub(crate) db: Db,
+    pub(crate) keyring: Keyring,
+    pub(crate) resolver: NodeResolver,
+    pub(crate) stats: Stats,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    public: OnceLock<Did>,
+    url: String,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("db", &self.db).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The present, in whole seconds.
+    pub(crate) fn now(&self) -> UnixSeconds {
+        self.clock.now()
+    }
+
+    /// The present, in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    pub(crate) fn entropy(&self) -> &dyn Entropy {
+        self.entropy.as_ref()
+    }
+
+    pub(crate) fn custody(&self) -> &dyn Custody {
+        &self.keyring
+    }
+
+    /// The DID shown to everybody; a citizen has none.
+    pub(crate) fn public_did(&self) -> Option<&Did> {
+        self.public.get()
+    }
+
+    /// The URL others reach this node by; empty for a citizen.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn packer(&self) -> Packer<'_> {
+        Packer { custody: &self.keyring, resolver: &self.resolver, entropy: self.entropy.as_ref() }
+    }
+
+    /// Makes a DID for one relationship and keeps its keys.
+    pub(crate) fn pairwise(&self, fx: &mut Effects<'_>, mediator: Option<&Did>) -> Result<Did, Failure> {
+        identity::pairwise(fx, &self.keyring, self.entropy(), self.now(), mediator)
+            .map_err(|error| Failure::user(error.to_string()))
+    }
+}
+
+/// A running node.
+pub struct Node {
+    pub(crate) shared: Shared,
+    role: Box<dyn RoleService>,
+    transport: Arc<dyn Transport>,
+    fetcher: Arc<dyn Fetcher>,
+    outbox_bell: Notify,
+    outbox_turn: tokio::sync::Mutex<()>,
+    changed: Notify,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("role", &self.shared.config.role).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Brings a node to life: loads keys and DIDs, makes the public identity for `url` if it has none yet.
+    ///
+    /// `url` is how others reach the node; empty for a citizen.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`](crate::error::SetupError) if the store or the role's own files cannot be read.
+    pub async fn start(parts: Parts, url: &str) -> Result<Arc<Self>, crate::error::SetupError> {
+        let keyring = Keyring::new();
+        let resolver = NodeResolver::new(parts.db.clone(), Arc::clone(&parts.clock));
+        let own = identity::load(&parts.db, &keyring)?;
+        let shared = Shared {
+            config: parts.config,
+            db: parts.db,
+            keyring,
+            resolver,
+            stats: Stats::default(),
+            clock: parts.clock,
+            entropy: parts.entropy,
+            public: OnceLock::new(),
+            url: url.to_owned(),
+        };
+        shared.remember_own(&own);
+        let role = role::service(&shared)?;
+        let node = Self {
+            shared,
+            role,
+            transport: parts.transport,
+            fetcher: parts.fetcher,
+            outbox_bell: Notify::new(),
+            outbox_turn: tokio::sync::Mutex::new(()),
+            changed: Notify::new(),
+        };
+        node.take_public_identity(url).await?;
+        Ok(Arc::new(node))
+    }
+
+    async fn take_public_identity(&self, url: &str) -> Result<(), crate::error::SetupError> {
+        if url.is_empty() {
+            return Ok(());
+        }
+        let shared = &self.shared;
+        let mut fx = Effects::new(shared);
+        let peer_did = shared.config.role == crate::config::Role::Mediator;
+        let did = identity::public(
+            &mut fx,
+            &shared.keyring,
+            &shared.resolver,
+            shared.entropy(),
+            shared.now(),
+            url,
+            peer_did,
+        )
+        .map_err(crate::error::SetupError::internal)?;
+        let (batch, _) = fx.into_parts();
+        shared.db.store().commit(batch).await?;
+        let _ = shared.public.set(did);
+        Ok(())
+    }
+
+    /// What handlers share.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The DID shown to everybody; a citizen has none.
+    pub fn public_did(&self) -> Option<&Did> {
+        self.shared.public_did()
+    }
+
+    /// The document this node publishes for one of its own did:web.
+    pub fn published_document(&self, did: &Did) -> Option<Arc<DidDocument>> {
+        self.shared.resolver.own(did)
+    }
+
+    /// A fresh token for a status list this node publishes at `uri`.
+    pub fn published_status_list(&self, uri: &str) -> Option<String> {
+        self.role.status_list(&self.shared, uri)
+    }
+
+    /// Carries out a request of this node's own user: handled and committed like any other event.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::User`] with the remedy, or why it cannot be done now.
+    pub async fn command(self: &Arc<Self>, name: &str, input: &Value) -> Result<Value, Failure> {
+        let mut answer = Value::Null;
+        self.run(|fx| {
+            answer = match dispatch::command(&self.shared, name, input, fx)? {
+                Some(answer) => answer,
+                None => self.role.command(&self.shared, name, input, fx)?,
+            };
+            Ok(())
+        })
+        .await?;
+        Ok(answer)
+    }
+
+    /// Handles one event: repeats it after fetching and after conflicts, and commits. Returns what is to be sent;
+    /// messages that are not transient are in the outbox already.
+    async fn run(
+        self: &Arc<Self>,
+        mut handle: impl FnMut(&mut Effects<'_>) -> Handled,
+    ) -> Result<Vec<effects::Outgoing>, Failure> {
+        let (mut fetches, mut conflicts) = (0, 0);
+        loop {
+            let mut fx = Effects::new(&self.shared);
+            if let Err(failure) = handle(&mut fx) {
+                match failure.need() {
+                    Some(need) if fetches < MAX_FETCHES => {
+                        fetches += 1;
+                        self.fetch(&need).await;
+                        continue;
+                    }
+                    _ => return Err(failure),
+                }
+            }
+            let outgoing = std::mem::take(&mut fx.outgoing);
+            let durable: Vec<_> = outgoing.iter().filter(|out| !out.transient).cloned().collect();
+            let queued = !durable.is_empty();
+            outbox::enqueue(&mut fx, durable)?;
+            let (batch, _) = fx.into_parts();
+            if batch.is_empty() {
+                return Ok(outgoing);
+            }
+            match self.shared.db.store().commit(batch).await {
+                Ok(_) => {
+                    if queued {
+                        self.outbox_bell.notify_one();
+                    }
+                    self.changed.notify_waiters();
+                    return Ok(outgoing);
+                }
+                Err(StoreError::Conflict { .. }) if conflicts < MAX_CONFLICTS => conflicts += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Fetches what a handler asked for; a failure is remembered, so that the repeated handler sees it.
+    async fn fetch(&self, need: &Need) {
+        match need {
+            Need::Document(did) => match self.fetcher.document(did).await {
+                Ok(document) => self.shared.resolver.remember(did, document),
+                Err(error) => {
+                    tracing::info!(method = did.method(), %error, "a DID document was not fetched");
+                    self.shared.resolver.remember_failure(did);
+                }
+            },
+            Need::StatusList { uri } => {
+                let fetched = self.fetcher.status_list(uri).await;
+                if let Err(error) = &fetched {
+                    tracing::info!(%error, "a status list was not fetched");
+                }
+                self.role.status_list_fetched(&self.shared, uri, fetched.ok());
+            }
+        }
+    }
+
+    /// Commits changes of the node's own, outside of any message or command.
+    pub(crate) async fn change(self: &Arc<Self>, handle: impl FnMut(&mut Effects<'_>) -> Handled) -> Handled {
+        self.run(handle).await.map(|_| ())
+    }
+
+    /// Sends a message now and returns the envelope that comes back on the same connection.
+    pub(crate) async fn exchange(self: &Arc<Self>, message: &Message, to: &Did) -> Result<Vec<u8>, Failure> {
+        let unreachable = |problem: String| Failure::user(format!("the peer was not reached: {problem}"));
+        let mut last = unreachable("it has no endpoint".into());
+        for way in self.ways(message, to).await? {
+            match self.transport.send(&way.uri, way.bytes).await {
+                Ok(Some(reply)) => return Ok(reply),
+                Ok(None) => last = unreachable("it gave no answer".into()),
+                Err(error) => last = unreachable(error.to_string()),
+            }
+        }
+        Err(last)
+    }
+
+    /// Opens an envelope that came back as an answer.
+    pub(crate) async fn open_answer(&self, envelope: &[u8]) -> Result<Opened, Failure> {
+        Ok(self.open(envelope).await?)
+    }
+
+    /// Resolves when something was committed, or after `within`, whichever is first.
+    pub(crate) async fn changed(&self, within: std::time::Duration) {
+        let _ = tokio::time::timeout(within, self.changed.notified()).await;
+    }
+}
+
+impl Shared {
+    fn remember_own(&self, own: &[OwnDid]) {
+        for did in own {
+            // Resolving a long form teaches the short one; did:web is published when its URL is known.
+            let _ = self.resolver.resolve(&did.did);
+        }
+    }
+
+    /// The record of one of our DIDs.
+    pub(crate) fn own_did(&self, did: &Did) -> Result<Option<OwnDid>, StoreError> {
+        Ok(self.db.get(crate::db::OWN_DIDS, crate::db::did_id(did))?.map(|stored| stored.value))
+    }
+}
+
+/// The form of our DID the peer used, else the canonical one.
+pub(crate) fn our_form(rx: &Received<'_>) -> Did {
+    rx.message.to.iter().find(|did| did.same_as(rx.recipient)).unwrap_or(rx.recipient).clone()
+}
+
+/// The form of the peer's DID it used itself, else the canonical one.
+pub(crate) fn their_form(rx: &Received<'_>) -> Did {
+    rx.message.from.as_ref().unwrap_or(rx.sender).clone()
+}

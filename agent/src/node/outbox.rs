@@ -1,0 +1,279 @@
+//! The outbox: messages committed and not yet handed over, sent with backoff, across restarts.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use einmal_did::{Did, ResolveError, Resolver};
+use einmal_didcomm::{Message, PackError, PackOptions, UnixSeconds, deliveries};
+use einmal_storage::StoreError;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Arrival, Effects, Failure, Handled, Need, Node, effects::Outgoing, stats::count};
+use crate::{
+    db::{DEAD, OUTBOX},
+    identity,
+    net::SendError,
+};
+
+/// Seconds after which an undelivered message is given up, unless it expires sooner itself.
+const GIVE_UP_SECS: u64 = 7 * 24 * 3600;
+/// Milliseconds before the second attempt; doubled for each further one.
+const FIRST_PAUSE_MS: u64 = 500;
+/// Longest pause between attempts, in milliseconds.
+const LONGEST_PAUSE_MS: u64 = 5 * 60 * 1000;
+/// Most messages looked at in one pass.
+const PASS: usize = 500;
+/// Most recipients served at once.
+const MAX_CONCURRENT: usize = 32;
+
+/// A message waiting to be handed over. The store seals it.
+#[derive(Clone, Serialize, Deserialize)]
+struct Item {
+    message: Value,
+    to: Did,
+    attempts: u32,
+    give_up_at: UnixSeconds,
+}
+
+/// Whether an item left the outbox.
+enum Outcome {
+    Sent(Option<Vec<u8>>),
+    Later,
+    Never(String),
+}
+
+/// Puts messages into the batch, due at once, in their order.
+pub(super) fn enqueue(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>) -> Handled {
+    let shared = fx.shared();
+    let now = shared.now();
+    for (index, out) in outgoing.into_iter().enumerate() {
+        if !shared.can_be_sent_to(&out.to) {
+            // Nobody to deliver to: the message can only go back on the connection it answers.
+            continue;
+        }
+        let end = now.plus(GIVE_UP_SECS);
+        let give_up_at = out.message.expires_time.map_or(end, |expires| expires.min(end));
+        let item = Item { message: out.message.to_value(), to: out.to, attempts: 0, give_up_at };
+        let id = item_id(shared.now_ms(), index, shared.entropy());
+        fx.put(OUTBOX, id, &item)?;
+    }
+    Ok(())
+}
+
+impl super::Shared {
+    /// Whether a DID has an endpoint, or may have one that is not known yet.
+    pub(super) fn can_be_sent_to(&self, did: &Did) -> bool {
+        match self.resolver.resolve(did) {
+            Ok(document) => document.didcomm_endpoints().next().is_some(),
+            Err(_) => true,
+        }
+    }
+}
+
+/// Orders items by the instant they are due; the random tail keeps them apart.
+fn item_id(due_ms: u64, index: usize, entropy: &dyn einmal_keys::Entropy) -> Vec<u8> {
+    let mut tail = [0u8; 8];
+    // Without entropy the index alone must do; a clash would only replace an equal instant's item, so fall back
+    // to a distinct constant instead of failing the whole event.
+    if entropy.fill(&mut tail).is_err() {
+        tail = [0xff; 8];
+    }
+    let mut id = due_ms.to_be_bytes().to_vec();
+    id.extend_from_slice(&u16::try_from(index).unwrap_or(u16::MAX).to_be_bytes());
+    id.extend_from_slice(&tail);
+    id
+}
+
+fn due_ms(id: &[u8]) -> u64 {
+    id.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+impl Node {
+    /// Sends what is due until told to stop; wakes when something is committed or falls due.
+    pub async fn run_outbox(self: Arc<Self>) {
+        loop {
+            let pause = match self.outbox_pass().await {
+                Ok(Some(due)) => Duration::from_millis(due.saturating_sub(self.shared.now_ms()).clamp(10, 60_000)),
+                Ok(None) => Duration::from_secs(60),
+                Err(error) => {
+                    tracing::error!(%error, "the outbox cannot be read");
+                    Duration::from_secs(5)
+                }
+            };
+            let _ = tokio::time::timeout(pause, self.outbox_bell.notified()).await;
+        }
+    }
+
+    /// Sends everything that is due once. Returns when the next item falls due, in Unix milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the outbox cannot be read or written.
+    pub async fn outbox_pass(self: &Arc<Self>) -> Result<Option<u64>, StoreError> {
+        let _turn = self.outbox_turn.lock().await;
+        let now = self.shared.now_ms();
+        let items: Vec<(Vec<u8>, Item)> = self.shared.db.scan(OUTBOX, b"", None, PASS)?;
+        let full = items.len() == PASS;
+        let mut next = None;
+        let mut groups: BTreeMap<String, Vec<(Vec<u8>, Item)>> = BTreeMap::new();
+        for (id, item) in items {
+            if due_ms(&id) > now {
+                next = next.or(Some(due_ms(&id)));
+            } else {
+                groups.entry(item.to.canonical().to_string()).or_default().push((id, item));
+            }
+        }
+        let mut running = tokio::task::JoinSet::new();
+        let sent_something = !groups.is_empty();
+        for (_, group) in groups {
+            while running.len() >= MAX_CONCURRENT {
+                running.join_next().await;
+            }
+            running.spawn(Arc::clone(self).send_group(group));
+        }
+        while running.join_next().await.is_some() {}
+        if sent_something || full {
+            // Failed items were put back with a later instant, and new ones may have come: look again soon.
+            return self.next_due();
+        }
+        Ok(next)
+    }
+
+    fn next_due(&self) -> Result<Option<u64>, StoreError> {
+        let first: Vec<(Vec<u8>, Item)> = self.shared.db.scan(OUTBOX, b"", None, 1)?;
+        Ok(first.first().map(|(id, _)| due_ms(id)))
+    }
+
+    /// Sends the messages for one recipient in their order; the first that must wait holds up the rest.
+    async fn send_group(self: Arc<Self>, group: Vec<(Vec<u8>, Item)>) {
+        for (id, item) in group {
+            let outcome = self.attempt(&item).await;
+            let stop = matches!(outcome, Outcome::Later);
+            if let Err(error) = self.settle(&id, item, outcome).await {
+                tracing::error!(%error, "the outbox cannot be written");
+                return;
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    async fn attempt(self: &Arc<Self>, item: &Item) -> Outcome {
+        if self.shared.now() >= item.give_up_at {
+            return Outcome::Never("it expired before it could be delivered".into());
+        }
+        let Ok(message) = Message::from_value(item.message.clone()) else {
+            return Outcome::Never("it does not parse".into());
+        };
+        let ways = match self.ways(&message, &item.to).await {
+            Ok(ways) => ways,
+            Err(Failure::Pack(error)) => return pack_outcome(&error),
+            Err(_) => return Outcome::Later,
+        };
+        let mut last = Outcome::Never("its recipient has no endpoint that can be used".into());
+        for way in ways {
+            match self.transport.send(&way.uri, way.bytes).await {
+                Ok(reply) => return Outcome::Sent(reply),
+                Err(error) => {
+                    count(&self.shared.stats.send_failures);
+                    tracing::info!(%error, "a message was not handed over");
+                    last = match error {
+                        SendError::Forbidden { reason } => Outcome::Never(reason),
+                        error if error.is_temporary() => Outcome::Later,
+                        error => Outcome::Never(error.to_string()),
+                    };
+                }
+            }
+        }
+        last
+    }
+
+    /// Packs a message and finds the ways to its recipient, fetching documents where needed.
+    pub(super) async fn ways(&self, message: &Message, to: &Did) -> Result<Vec<einmal_didcomm::Delivery>, Failure> {
+        for _ in 0..super::MAX_FETCHES {
+            match self.try_ways(message, to) {
+                Err(failure) => match failure.need() {
+                    Some(need) => self.fetch(&need).await,
+                    None => return Err(failure),
+                },
+                ways => return ways,
+            }
+        }
+        Err(Failure::Need(Need::Document(to.clone())))
+    }
+
+    fn try_ways(&self, message: &Message, to: &Did) -> Result<Vec<einmal_didcomm::Delivery>, Failure> {
+        let message = self.in_known_form(message, to)?;
+        let packer = self.shared.packer();
+        let packed = packer.pack(&message, to, &PackOptions::default())?;
+        Ok(deliveries(&packer, &packed, message.expires_time)?)
+    }
+
+    /// Packs a message for the connection its request came by.
+    pub(super) fn pack(&self, message: &Message, to: &Did) -> Result<Vec<u8>, Failure> {
+        let message = self.in_known_form(message, to)?;
+        Ok(self.shared.packer().pack(&message, to, &PackOptions::default())?.bytes)
+    }
+
+    /// Shortens our did:peer:4 towards a peer that has used it before; others need the long form.
+    fn in_known_form(&self, message: &Message, to: &Did) -> Result<Message, StoreError> {
+        let mut message = message.clone();
+        let Some(from) = message.from.take() else { return Ok(message) };
+        let known = identity::peer_of(&self.shared.db, &from, to)?.is_some_and(|peer| peer.value.knows_us);
+        message.from = Some(if known { from.canonical() } else { from });
+        Ok(message)
+    }
+
+    async fn settle(self: &Arc<Self>, id: &[u8], mut item: Item, outcome: Outcome) -> Result<(), StoreError> {
+        let mut fx = Effects::new(&self.shared);
+        fx.delete(OUTBOX, id)?;
+        let mut reply = None;
+        match outcome {
+            Outcome::Sent(back) => {
+                count(&self.shared.stats.sent);
+                reply = back;
+            }
+            Outcome::Later => {
+                item.attempts = item.attempts.saturating_add(1);
+                let due = self.shared.now_ms().saturating_add(self.pause_ms(item.attempts));
+                fx.put(OUTBOX, item_id(due, 0, self.shared.entropy()), &item)?;
+            }
+            Outcome::Never(reason) => {
+                count(&self.shared.stats.given_up);
+                tracing::warn!(%reason, "a message was given up");
+                let until = self.shared.now().plus(GIVE_UP_SECS);
+                fx.put_expiring(DEAD, id, &serde_json::json!({"reason": reason, "item": item}), until)?;
+            }
+        }
+        let (batch, _) = fx.into_parts();
+        self.shared.db.store().commit(batch).await?;
+        if let Some(envelope) = reply {
+            // Boxed, because taking in an envelope may in turn send.
+            Box::pin(self.receive(&envelope, Arrival::Mailbox)).await;
+        }
+        Ok(())
+    }
+
+    /// Exponential with up to a quarter of jitter either way, so that many nodes do not return in step.
+    fn pause_ms(&self, attempts: u32) -> u64 {
+        let base = FIRST_PAUSE_MS.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(LONGEST_PAUSE_MS);
+        let mut dice = [0u8; 2];
+        let _ = self.shared.entropy().fill(&mut dice);
+        let jitter = u64::from(u16::from_be_bytes(dice)) * (base / 2) / u64::from(u16::MAX);
+        base - base / 4 + jitter
+    }
+}
+
+/// A recipient that cannot be resolved now may be resolvable later; a document without endpoint will not change.
+fn pack_outcome(error: &PackError) -> Outcome {
+    match error {
+        PackError::Resolve { source: ResolveError::NotFound { did }, .. } if did.method() == "web" => Outcome::Later,
+        PackError::Entropy | PackError::Custody(_) => Outcome::Later,
+        other => Outcome::Never(match other {
+            PackError::Resolve { .. } => "its recipient cannot be resolved".into(),
+            PackError::NoEndpoint { .. } => "its recipient has no endpoint".into(),
+            _ => "it cannot be packed for its recipient".into(),
+        }),
+    }
+}

@@ -1,0 +1,304 @@
+//! One arriving envelope: opened, deduplicated, handled, committed, answered.
+
+use std::sync::Arc;
+
+use einmal_did::Did;
+use einmal_didcomm::{
+    EnvelopeError, LayerPolicy, OpenContext, OpenError, Opened, ProblemCode, ReturnRoute, UnixSeconds, open,
+};
+use einmal_flows::Received;
+
+use super::{Effects, Failure, Handled, Node, dispatch, effects::Outgoing, outbox, stats::count, their_form};
+use crate::{
+    db::{KNOWN_DIDS, PEERS, SEEN, did_id, digest_id},
+    identity::{self, DidUse},
+};
+
+/// Seconds a message id is remembered beyond the message's own expiry.
+const REMEMBER_SECS: u64 = 14 * 24 * 3600;
+
+/// How an envelope arrived, which decides what can go back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Arrival {
+    /// By HTTP POST: one envelope can go back in the answer.
+    Http,
+    /// From our mailbox, or unwrapped from another message: nothing can go back.
+    Mailbox,
+}
+
+/// Why an envelope was refused, as far as a transport may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Larger than accepted.
+    TooLarge,
+    /// Does not open, breaks a rule, or is for nobody here. Not told apart.
+    Invalid,
+    /// Our store or a fetch failed; try again later.
+    Unavailable,
+}
+
+impl Refusal {
+    /// The HTTP status that says so.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::TooLarge => 413,
+            Self::Invalid => 400,
+            Self::Unavailable => 503,
+        }
+    }
+}
+
+/// What became of an envelope.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Set if nothing was changed.
+    pub refused: Option<Refusal>,
+    /// An envelope to give back on the same connection.
+    pub reply: Option<Vec<u8>>,
+}
+
+impl Receipt {
+    fn refused(refusal: Refusal) -> Self {
+        Self { refused: Some(refusal), reply: None }
+    }
+}
+
+impl Node {
+    /// Takes one envelope in. When this returns without refusal, whatever follows from it is durable.
+    pub async fn receive(self: &Arc<Self>, bytes: &[u8], arrival: Arrival) -> Receipt {
+        count(&self.shared.stats.received);
+        let opened = match self.open(bytes).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                count(&self.shared.stats.refused);
+                tracing::info!(code = %ProblemCode::from(&error), reason = %reason_of(&error), "envelope refused");
+                return Receipt::refused(refusal_of(&error));
+            }
+        };
+        match self.take(&opened).await {
+            Ok(transient) => Receipt { refused: None, reply: self.reply(&opened, transient, arrival).await },
+            Err(failure) => {
+                count(&self.shared.stats.refused);
+                tracing::info!(reason = %log_reason(&failure), kind = %opened.message.kind, "message not handled");
+                let temporary = matches!(failure, Failure::Store(_) | Failure::Need(_));
+                Receipt::refused(if temporary { Refusal::Unavailable } else { Refusal::Invalid })
+            }
+        }
+    }
+
+    pub(super) async fn open(&self, bytes: &[u8]) -> Result<Opened, OpenError> {
+        let mut fetches = 0;
+        loop {
+            let context = OpenContext {
+                custody: &self.shared.keyring,
+                resolver: &self.shared.resolver,
+                now: self.shared.now(),
+                accept_plaintext: false,
+                layers: LayerPolicy::Tolerant,
+            };
+            let error = match open(bytes, &context) {
+                Ok(opened) => return Ok(opened),
+                Err(error) => error,
+            };
+            let need = Failure::Open(error.clone()).need();
+            match need {
+                Some(need) if fetches < super::MAX_FETCHES => {
+                    fetches += 1;
+                    self.fetch(&need).await;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Handles an opened message; returns direct answers.
+    async fn take(self: &Arc<Self>, opened: &Opened) -> Result<Vec<Outgoing>, Failure> {
+        let Some(rx) = Received::of(opened) else {
+            return self.run(|fx| self.role.on_anonymous(&self.shared, opened, fx)).await;
+        };
+        let seen = digest_id(&[rx.sender.as_str(), &rx.message.id.to_key()]);
+        if self.shared.db.exists(SEEN, &seen)? {
+            count(&self.shared.stats.duplicates);
+            return self.answer_replay(&rx).await;
+        }
+        let handled = self
+            .run(|fx| {
+                self.remember(&rx, &seen, fx)?;
+                self.note_rotation(opened, &rx, fx)?;
+                self.dispatch(&rx, fx)
+            })
+            .await;
+        match handled {
+            Ok(answers) => {
+                count(&self.shared.stats.accepted);
+                Ok(answers)
+            }
+            Err(Failure::Peer { code, comment }) => {
+                tracing::info!(%code, kind = %rx.message.kind, "answered with a problem report");
+                self.report(&rx, &seen, code, &comment).await
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn dispatch(&self, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
+        if dispatch::on_message(&self.shared, self.role.as_ref(), rx, fx)? {
+            return Ok(());
+        }
+        if self.role.on_message(&self.shared, rx, fx)? {
+            return Ok(());
+        }
+        Err(Failure::peer(ProblemCode::UNSUPPORTED, "this message type is not spoken here"))
+    }
+
+    /// Notes the message id, the sender's long form, and that the sender knows our DID.
+    fn remember(&self, rx: &Received<'_>, seen: &str, fx: &mut Effects<'_>) -> Handled {
+        let now = self.shared.now();
+        let until = rx.message.expires_time.unwrap_or(now).max(now).plus(REMEMBER_SECS);
+        let key = fx.db().key(SEEN, seen)?;
+        fx.batch().expect_absent(key);
+        fx.put_expiring(SEEN, seen, &now, UnixSeconds(until.0.min(now.plus(2 * REMEMBER_SECS).0)))?;
+        let theirs = their_form(rx);
+        learn(&theirs, fx)?;
+        let pairwise =
+            self.shared.own_did(rx.recipient)?.is_some_and(|own| own.usage == DidUse::Pairwise);
+        if !pairwise {
+            return Ok(());
+        }
+        if let Some(stored) = identity::peer_of(fx.db(), rx.recipient, rx.sender)? {
+            if !stored.value.knows_us {
+                let peer = identity::Peer { knows_us: true, ..stored.value };
+                let id = crate::db::peer_id(rx.recipient, rx.sender);
+                fx.update(PEERS, id, &peer, Some(stored.version))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a relationship to the DID its peer has proved to rotate to.
+    fn note_rotation(&self, opened: &Opened, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
+        let Some(rotation) = &opened.proof.rotation else { return Ok(()) };
+        let Some(stored) = identity::peer_of(fx.db(), rx.recipient, &rotation.prior)? else {
+            // Not a peer of ours: there is nothing to rotate.
+            return Ok(());
+        };
+        if stored.value.rotated_at.is_some_and(|last| rotation.issued_at < last) {
+            return Err(Failure::peer(ProblemCode::REPLAYED, "an older rotation than the one in force"));
+        }
+        let old = crate::db::peer_id(rx.recipient, &rotation.prior);
+        let peer = identity::Peer {
+            theirs: their_form(rx),
+            rotated_at: Some(rotation.issued_at),
+            ..stored.value
+        };
+        fx.delete(PEERS, old)?;
+        fx.put(PEERS, crate::db::peer_id(rx.recipient, rx.sender), &peer)?;
+        Ok(())
+    }
+
+    /// A repeated message does no harm: nothing, or the code mediators use for it.
+    async fn answer_replay(self: &Arc<Self>, rx: &Received<'_>) -> Result<Vec<Outgoing>, Failure> {
+        if !self.role.reports_replays() {
+            return Ok(Vec::new());
+        }
+        self.run(|fx| {
+            dispatch::report(rx, ProblemCode::REPLAYED, "a message with this id was handled before", fx)
+        })
+        .await
+    }
+
+    /// Tells a proved sender what was wrong, within the thread's budget; the message counts as seen.
+    async fn report(
+        self: &Arc<Self>,
+        rx: &Received<'_>,
+        seen: &str,
+        code: ProblemCode,
+        comment: &str,
+    ) -> Result<Vec<Outgoing>, Failure> {
+        self.run(|fx| {
+            self.remember(rx, seen, fx)?;
+            dispatch::report(rx, code.clone(), comment, fx)
+        })
+        .await
+    }
+
+    /// Packs the first answer for the same connection if the sender asked for that, and queues transient answers
+    /// that did not go back for the sender's own endpoint.
+    async fn reply(&self, opened: &Opened, answers: Vec<Outgoing>, arrival: Arrival) -> Option<Vec<u8>> {
+        let open_route = arrival == Arrival::Http && wants_return(opened);
+        let mut reply = None;
+        for answer in answers {
+            let back = open_route && reply.is_none() && Some(&answer.to.canonical()) == opened.sender();
+            if back {
+                match self.pack(&answer.message, &answer.to) {
+                    Ok(bytes) => reply = Some(bytes),
+                    Err(error) => tracing::info!(%error, "an answer could not be packed"),
+                }
+            } else if answer.transient {
+                self.enqueue_now(answer).await;
+            }
+        }
+        reply
+    }
+
+    async fn enqueue_now(&self, answer: Outgoing) {
+        let mut fx = Effects::new(&self.shared);
+        if outbox::enqueue(&mut fx, vec![answer]).is_err() {
+            return;
+        }
+        let (batch, _) = fx.into_parts();
+        if !batch.is_empty() && self.shared.db.store().commit(batch).await.is_ok() {
+            self.outbox_bell.notify_one();
+        }
+    }
+}
+
+/// Keeps the long form of a did:peer:4, without which its short form cannot be resolved after a restart.
+pub(crate) fn learn(did: &Did, fx: &mut Effects<'_>) -> Handled {
+    let short = did.canonical();
+    if short.as_str() == did.as_str() || did.method() != "peer" {
+        return Ok(());
+    }
+    let id = did_id(did);
+    if !fx.db().exists(KNOWN_DIDS, &id)? {
+        fx.put(KNOWN_DIDS, id, did)?;
+    }
+    Ok(())
+}
+
+fn wants_return(opened: &Opened) -> bool {
+    match opened.message.return_route {
+        Some(ReturnRoute::All) => true,
+        Some(ReturnRoute::Thread) => {
+            let thread = opened.message.thread();
+            opened.message.return_route_thread.as_ref().is_none_or(|wanted| *wanted == thread)
+        }
+        _ => false,
+    }
+}
+
+fn refusal_of(error: &OpenError) -> Refusal {
+    match error {
+        OpenError::Envelope(EnvelopeError::TooLarge) => Refusal::TooLarge,
+        OpenError::Resolve { .. } | OpenError::Custody(_) => Refusal::Unavailable,
+        _ => Refusal::Invalid,
+    }
+}
+
+/// The reason without identifiers, for the log.
+fn reason_of(error: &OpenError) -> String {
+    match error {
+        OpenError::Resolve { did, .. } => format!("the sender's did:{} cannot be resolved", did.method()),
+        other => other.to_string(),
+    }
+}
+
+fn log_reason(failure: &Failure) -> String {
+    match failure {
+        Failure::Pack(_) => "an answer could not be packed".into(),
+        Failure::Open(error) => reason_of(error),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,277 @@
+//! The citizen: takes invitations, holds cards, proves what it agrees to prove.
+
+use einmal_did::Did;
+use einmal_didcomm::{Body, MessageId, ProblemCode, ThreadId};
+use einmal_flows::{
+    Draft, Received,
+    issue_credential::{OfferCredential, holder},
+    out_of_band::{Invitation, consider},
+    present_proof::{RequestPresentation, prover},
+    report_problem,
+    trust_ping::Ping,
+};
+use serde_json::{Value, json};
+
+use super::{RoleService, text, unknown_command};
+use crate::{
+    db::PEERS,
+    identity::Peer,
+    mailbox,
+    node::{Effects, Failure, Handled, Shared, learn},
+    service::{
+        exchange::{self, Job},
+        holding::{self, HoldJob, Holding},
+        invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT},
+        proving::{self, ProveJob, Proving},
+    },
+};
+
+/// The citizen's service.
+pub(super) struct Citizen;
+
+impl Citizen {
+    fn accept(&self, shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        let invitation = Invitation::from_url(text(input, "url")?)
+            .map_err(|error| Failure::user(format!("this is no invitation that can be taken: {error}")))?;
+        consider(&invitation, |_| false, shared.now()).map_err(|error| Failure::user(error.to_string()))?;
+        if invitation.goal_code.as_deref() == Some(GOAL_MEDIATE) {
+            return mailbox::adopt(shared, &invitation, fx);
+        }
+        let auto = input.get("yes").and_then(Value::as_bool).unwrap_or(false);
+        // A fresh DID for this relationship, already known to the mediator.
+        let Some(ours) = mailbox::take_spare(shared, fx)? else {
+            return Ok(json!({"pending": true, "state": "connecting",
+                "note": "the mediator has not been reached yet; try again in a moment"}));
+        };
+        learn(&invitation.from, fx)?;
+        befriend(shared, &ours, &invitation, fx)?;
+        self.begin(shared, &invitation, ours, auto, fx)
+    }
+
+    /// Sends the first message of what the invitation is for.
+    fn begin(
+        &self,
+        shared: &Shared,
+        invitation: &Invitation,
+        ours: Did,
+        auto: bool,
+        fx: &mut Effects<'_>,
+    ) -> Result<Value, Failure> {
+        let theirs = invitation.from.clone();
+        let (pthid, thid) = (invitation.thread(), fresh_thread(shared)?);
+        let (own, peer) = (ours.canonical(), theirs.canonical());
+        match invitation.goal_code.as_deref().unwrap_or(GOAL_CONNECT) {
+            GOAL_ISSUE => {
+                let (machine, actions) =
+                    holder::Holder::propose(own, peer, thid.clone(), Some(pthid.clone()), shared.now());
+                let job = HoldJob::new(auto);
+                let mut exchange = Holding::new(ours, theirs, &thid, Job { machine, job });
+                holding::carry_out(shared, &mut exchange, actions, fx)?;
+                exchange.name(pthid.as_str(), fx)?;
+                exchange.save(fx)?;
+            }
+            GOAL_PRESENT => {
+                let (machine, actions) =
+                    prover::Prover::propose(own, peer, thid.clone(), Some(pthid.clone()), shared.now());
+                let job = ProveJob::new(auto);
+                let mut exchange = Proving::new(ours, theirs, &thid, Job { machine, job });
+                proving::carry_out(shared, &mut exchange, actions, fx)?;
+                exchange.name(pthid.as_str(), fx)?;
+                exchange.save(fx)?;
+            }
+            // Any other goal: the first message makes the relationship, and the other side takes it from there.
+            _ => {
+                let ping = Draft::of(&Ping { response_requested: true }).child_of(pthid);
+                fx.send(ping, &ours, &theirs)?;
+                return Ok(json!({"state": "connected", "peer": invitation.goal}));
+            }
+        }
+        Ok(json!({"thread": pthid, "state": "proposed"}))
+    }
+
+    /// An offer or a request that comes unasked, in a relationship there is.
+    fn opened(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
+        let auto = self.follows_consent(shared, rx)?;
+        let thread = rx.message.thread();
+        if rx.message.kind.is(OfferCredential::TYPE) {
+            let (machine, actions) = holder::Holder::from_offer(rx, shared.now())?;
+            let job = HoldJob::new(auto);
+            let mut exchange = Holding::opened_by(rx, Job { machine, job });
+            holding::carry_out(shared, &mut exchange, actions, fx)?;
+            exchange.name(thread.as_str(), fx)?;
+            exchange.save(fx)?;
+        } else if rx.message.kind.is(RequestPresentation::TYPE) {
+            let (machine, actions) = prover::Prover::from_request(rx, shared.now())?;
+            let job = ProveJob::new(auto);
+            let mut exchange = Proving::opened_by(rx, Job { machine, job });
+            proving::carry_out(shared, &mut exchange, actions, fx)?;
+            exchange.name(thread.as_str(), fx)?;
+            if let Some(parent) = &rx.message.pthid {
+                exchange.name(&below(parent), fx)?;
+            }
+            exchange.save(fx)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Whether a request belongs to an exchange the user agreed to in advance: its parent thread is one that was
+    /// taken with `--yes`, from the same peer.
+    fn follows_consent(&self, shared: &Shared, rx: &Received<'_>) -> Result<bool, Failure> {
+        let Some(parent) = &rx.message.pthid else { return Ok(false) };
+        let Some(holding) = Holding::named(shared, parent.as_str())? else { return Ok(false) };
+        Ok(holding.work.job.auto && holding.theirs.same_as(rx.sender))
+    }
+
+    fn progress(&self, shared: &Shared, thread: &str) -> Result<Value, Failure> {
+        if let Some(holding) = Holding::named(shared, thread)? {
+            let own = holding::progress(&holding);
+            // A proof asked for on the way is decided about under the same thread.
+            if let (true, Some(asked)) = (is_pending(&own), asked_below(shared, &holding)?) {
+                let inner = proving::progress(shared, &asked)?;
+                if wants_decision(&inner) {
+                    return Ok(inner);
+                }
+            }
+            return Ok(own);
+        }
+        match Proving::named(shared, thread)? {
+            Some(proving) => proving::progress(shared, &proving),
+            None => Err(unknown_thread(thread)),
+        }
+    }
+
+    fn decide(&self, shared: &Shared, thread: &str, agree: bool, fx: &mut Effects<'_>) -> Handled {
+        if let Some(mut holding) = Holding::named(shared, thread)? {
+            if !wants_decision(&holding::progress(&holding)) {
+                if let Some(mut asked) = asked_below(shared, &holding)? {
+                    proving::decide(shared, &mut asked, agree, fx)?;
+                    return asked.save(fx);
+                }
+            }
+            holding::decide(shared, &mut holding, agree, fx)?;
+            return holding.save(fx);
+        }
+        let mut proving = Proving::named(shared, thread)?.ok_or_else(|| unknown_thread(thread))?;
+        proving::decide(shared, &mut proving, agree, fx)?;
+        proving.save(fx)
+    }
+
+    fn pending(&self, shared: &Shared) -> Result<Value, Failure> {
+        let mut waiting = Vec::new();
+        for thread in exchange::threads(shared)? {
+            let value = self.progress(shared, &thread)?;
+            if wants_decision(&value) {
+                waiting.push(json!({"thread": thread, "decide": value.get("decide")}));
+            }
+        }
+        Ok(Value::Array(waiting))
+    }
+}
+
+fn unknown_thread(thread: &str) -> Failure {
+    Failure::user(format!("no exchange `{thread}`; see: einmal citizen pending"))
+}
+
+fn is_pending(progress: &Value) -> bool {
+    progress.get("pending").and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn wants_decision(progress: &Value) -> bool {
+    progress.get("decide").is_some_and(|decide| !decide.is_null())
+}
+
+/// The name under which a request is found by the thread it was asked for in.
+fn below(parent: &ThreadId) -> String {
+    format!("below:{}", parent.to_key())
+}
+
+/// The request for a proof that an issuer made in the course of `holding`.
+fn asked_below(shared: &Shared, holding: &Holding) -> Result<Option<Proving>, Failure> {
+    match holding.work.machine.pthid() {
+        Some(pthid) => Proving::named(shared, &below(pthid)),
+        None => Ok(None),
+    }
+}
+
+fn fresh_thread(shared: &Shared) -> Result<ThreadId, Failure> {
+    let id = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
+    Ok(id.to_thread())
+}
+
+fn befriend(shared: &Shared, ours: &Did, invitation: &Invitation, fx: &mut Effects<'_>) -> Handled {
+    let peer = Peer {
+        ours: ours.clone(),
+        theirs: invitation.from.clone(),
+        knows_us: false,
+        since: shared.now(),
+        label: invitation.goal.clone(),
+        rotated_at: None,
+    };
+    Ok(fx.put(PEERS, crate::db::peer_id(ours, &invitation.from), &peer)?)
+}
+
+impl RoleService for Citizen {
+    fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
+        let kind = &rx.message.kind;
+        let ours = matches!(kind.protocol(), "issuecredential" | "presentproof") && kind.major() == 3;
+        if !ours && !report_problem::is_report(kind) {
+            return Ok(kind.is(Ping::TYPE));
+        }
+        if let Some(mut exchange) = Holding::of(shared, rx)? {
+            holding::handle(shared, &mut exchange, holder::Event::Message(rx), fx)?;
+            exchange.save(fx)?;
+        } else if let Some(mut exchange) = Proving::of(shared, rx)? {
+            proving::handle(shared, &mut exchange, prover::Event::Message(rx), fx)?;
+            exchange.save(fx)?;
+        } else if ours && !report_problem::is_report(kind) && !self.opened(shared, rx, fx)? {
+            return Err(Failure::peer(ProblemCode::REQUEST, "no such exchange with you is known here"));
+        }
+        Ok(true)
+    }
+
+    fn on_timer(&self, shared: &Shared, exchange: &str, fx: &mut Effects<'_>) -> Handled {
+        if let Some(mut holding) = Holding::load(shared, exchange)? {
+            holding::handle(shared, &mut holding, holder::Event::Tick, fx)?;
+            return holding.save(fx);
+        }
+        if let Some(mut proving) = Proving::load(shared, exchange)? {
+            proving::handle(shared, &mut proving, prover::Event::Tick, fx)?;
+            return proving.save(fx);
+        }
+        Ok(())
+    }
+
+    fn command(&self, shared: &Shared, name: &str, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        match name {
+            "accept" => self.accept(shared, input, fx),
+            "progress" => self.progress(shared, text(input, "thread")?),
+            "decide" => {
+                let agree = input.get("agree").and_then(Value::as_bool).unwrap_or(false);
+                self.decide(shared, text(input, "thread")?, agree, fx)?;
+                Ok(json!({"decided": agree}))
+            }
+            "pending" => self.pending(shared),
+            "list" => Ok(holding::cards(shared)?.iter().map(|card| holding::summary(shared, card)).collect()),
+            "show" => {
+                let card = holding::card(shared, text(input, "card")?)?;
+                Ok(json!({"card": card.id, "claims": card.credential.claims().as_map()}))
+            }
+            "export" => {
+                let card = holding::card(shared, text(input, "card")?)?;
+                Ok(json!({"card": card.id, "text": card.credential.as_str()}))
+            }
+            "mailbox" => mailbox::state(shared),
+            "invite" => Err(Failure::user("a citizen shows no public DID and cannot invite; take an invitation instead")),
+            _ => Err(unknown_command(shared, name)),
+        }
+    }
+
+    fn protocols(&self) -> Vec<(&'static str, &'static str)> {
+        vec![
+            ("https://didcomm.org/issue-credential/3.0", "holder"),
+            ("https://didcomm.org/present-proof/3.0", "prover"),
+        ]
+    }
+}

@@ -1,0 +1,269 @@
+//! The city: reads its register and templates, offers cards, issues and revokes them, and asks for proofs itself.
+
+use einmal_didcomm::{Body, MessageId, ProblemCode, ThreadId};
+use einmal_flows::{
+    Received,
+    issue_credential::{ProposeCredential, issuer},
+    out_of_band::Uses,
+    present_proof::verifier,
+    report_problem,
+    trust_ping::Ping,
+};
+use serde_json::{Value, json};
+
+use super::{RoleService, text, unknown_command};
+use crate::{
+    db::PEERS,
+    error::SetupError,
+    identity::Peer,
+    node::{Effects, Failure, Handled, Shared, our_form, their_form},
+    service::{
+        asking::{AskJob, Asking, AskingService},
+        exchange::Job,
+        invitations::{self, IssueOrder, Purpose},
+        issuing::{IssueJob, Issuing, IssuingService, today},
+        messages,
+        status::{KnownLists, PublishedLists},
+        templates::CityFiles,
+    },
+};
+
+/// Tolerated difference between clocks, in seconds.
+pub(super) const CLOCK_SKEW_SECS: u64 = 60;
+
+/// The city's service.
+pub(super) struct City {
+    issuing: IssuingService,
+    asking: AskingService,
+}
+
+impl City {
+    pub(super) fn new(shared: &Shared) -> Result<Self, SetupError> {
+        let settings = shared.config.city.clone().unwrap_or_default();
+        if settings.description.as_os_str().is_empty() {
+            return Err(SetupError::Config {
+                path: crate::config::CONFIG_FILE.into(),
+                problem: "[city] needs `description`: the path of a city.toml such as examples/wetzlar/city.toml".into(),
+            });
+        }
+        let day = today(shared).map_err(SetupError::internal)?;
+        let files = CityFiles::read(&settings.description, day)?;
+        let report = &files.register.report;
+        let (people, rows, skipped) = (files.register.people.len(), report.rows, report.bad_row_count);
+        tracing::info!(people, rows, skipped, "register read");
+        if skipped > 0 {
+            tracing::warn!("rows of the register were skipped; see them with: einmal city register");
+        }
+        let asking = AskingService {
+            requests: files.requests.clone(),
+            clock_skew: CLOCK_SKEW_SECS,
+            language: files.config.language().to_owned(),
+            lists: KnownLists::default(),
+        };
+        Ok(Self { issuing: IssuingService { files, lists: PublishedLists::default() }, asking })
+    }
+
+    /// An answer to an invitation: the offer follows, or first the request for a proof.
+    fn proposal(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
+        let Some(Purpose::Issue(order)) = invitations::take(shared, fx, rx)? else {
+            let comment = "this proposal answers no invitation that is open to you";
+            return Err(Failure::peer(ProblemCode::REQUEST, comment));
+        };
+        let (machine, actions) = issuer::Issuer::from_proposal(rx, shared.now())?;
+        let job = IssueJob::new(order.clone());
+        let mut exchange = Issuing::opened_by(rx, Job { machine, job });
+        self.issuing.carry_out(shared, &mut exchange, actions, fx)?;
+        if let Some(pthid) = &rx.message.pthid {
+            exchange.name(pthid.as_str(), fx)?;
+        }
+        if let Some(request) = &order.after {
+            self.ask_first(shared, request, &exchange, rx, fx)?;
+        } else {
+            if let Some(person) = &order.person {
+                bind(shared, rx, person, fx)?;
+            }
+            self.issuing.offer(shared, &mut exchange, fx)?;
+        }
+        exchange.save(fx)
+    }
+
+    /// Asks for the proof that must come before the offer, in a child thread of the same invitation.
+    fn ask_first(
+        &self,
+        shared: &Shared,
+        request: &str,
+        issuing: &Issuing,
+        rx: &Received<'_>,
+        fx: &mut Effects<'_>,
+    ) -> Handled {
+        let thread = random_thread(shared)?;
+        let parent = rx.message.pthid.clone().unwrap_or_else(|| rx.message.thread());
+        let machine =
+            verifier::Verifier::start(rx.recipient.clone(), rx.sender.clone(), thread.clone(), Some(parent));
+        let mut job = AskJob::new(request, thread.clone());
+        job.then = Some(issuing.key.clone());
+        let mut exchange = Asking::new(our_form(rx), their_form(rx), &thread, Job { machine, job });
+        self.asking.request(shared, &mut exchange, fx)?;
+        exchange.save(fx)
+    }
+
+    /// An event of a verifying exchange; if it proves what was asked for, the offer that waited for it goes out.
+    ///
+    /// The city trusts what it issued itself, and nobody else.
+    fn presentation(
+        &self,
+        shared: &Shared,
+        mut exchange: Asking,
+        event: verifier::Event<'_>,
+        fx: &mut Effects<'_>,
+    ) -> Handled {
+        let trusted: Vec<String> = shared.public_did().map(ToString::to_string).into_iter().collect();
+        let proved = self.asking.handle(shared, &mut exchange, event, &trusted, fx)?;
+        exchange.save(fx)?;
+        let (Some(claims), Some(waiting)) = (proved, exchange.work.job.then.clone()) else { return Ok(()) };
+        let Some(mut issuing) = Issuing::load(shared, &waiting)? else { return Ok(()) };
+        issuing.work.job.presented = Some(claims);
+        self.issuing.offer(shared, &mut issuing, fx)?;
+        issuing.save(fx)
+    }
+
+    fn offer(&self, shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        let optional = |name: &str| input.get(name).and_then(Value::as_str).map(str::to_owned);
+        let order = IssueOrder {
+            template: text(input, "template")?.to_owned(),
+            person: optional("person"),
+            after: optional("after"),
+            valid_for: input.get("valid_for").and_then(Value::as_u64),
+        };
+        if order.person.is_none() && order.after.is_none() {
+            return Err(Failure::user("say for whom: --person ID, or --after REQUEST for whoever proves it"));
+        }
+        self.issuing.check(shared, &order)?;
+        if input.get("direct").and_then(Value::as_bool).unwrap_or(false) {
+            return self.offer_directly(shared, order, fx);
+        }
+        let label = self.issuing.template(&order.template)?.label().text(self.language()).to_owned();
+        // An offer for one person is taken once; a poster that asks for a proof serves everybody.
+        let uses = if order.person.is_some() { Uses::Single } else { Uses::Multi };
+        let goal = (invitations::GOAL_ISSUE, label);
+        let (thread, url) = invitations::create(shared, fx, Purpose::Issue(order), goal, uses)?;
+        Ok(json!({"invitation": url, "thread": thread}))
+    }
+
+    /// Sends the offer to the person's phone over the relationship there is.
+    fn offer_directly(&self, shared: &Shared, order: IssueOrder, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        let person = order.person.clone().unwrap_or_default();
+        let peer = messages::find_peer(shared, &person)?.ok_or_else(|| {
+            Failure::user(format!("no relationship with {person} yet; connect first: einmal invite --person {person}"))
+        })?;
+        let thread = random_thread(shared)?;
+        let machine = issuer::Issuer::offer(peer.ours.canonical(), peer.theirs.canonical(), thread.clone(), None);
+        let job = IssueJob::new(order);
+        let mut exchange = Issuing::new(peer.ours, peer.theirs, &thread, Job { machine, job });
+        self.issuing.offer(shared, &mut exchange, fx)?;
+        exchange.name(thread.as_str(), fx)?;
+        exchange.save(fx)?;
+        Ok(json!({"sent": true, "thread": thread}))
+    }
+
+    fn invite(&self, shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        let person = input.get("person").and_then(Value::as_str).map(str::to_owned);
+        if let Some(person) = &person {
+            self.issuing.known_person(person)?;
+        }
+        let uses = if person.is_some() { Uses::Single } else { Uses::Multi };
+        let name = self.issuing.files.config.name().text(self.language()).to_owned();
+        let purpose = Purpose::Connect { person };
+        let (thread, url) = invitations::create(shared, fx, purpose, (invitations::GOAL_CONNECT, name), uses)?;
+        Ok(json!({"invitation": url, "thread": thread}))
+    }
+
+    fn language(&self) -> &str {
+        self.issuing.files.config.language()
+    }
+}
+
+fn random_thread(shared: &Shared) -> Result<ThreadId, Failure> {
+    let id = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
+    Ok(id.to_thread())
+}
+
+/// Notes that the sender is this person of the register.
+fn bind(shared: &Shared, rx: &Received<'_>, person: &str, fx: &mut Effects<'_>) -> Handled {
+    let peer = Peer {
+        ours: our_form(rx),
+        theirs: their_form(rx),
+        knows_us: true,
+        since: shared.now(),
+        label: Some(person.to_owned()),
+        rotated_at: None,
+    };
+    Ok(fx.put(PEERS, crate::db::peer_id(rx.recipient, rx.sender), &peer)?)
+}
+
+impl RoleService for City {
+    fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
+        let kind = &rx.message.kind;
+        if kind.is(Ping::TYPE) {
+            if let Some(Purpose::Connect { person: Some(person) }) = invitations::take(shared, fx, rx)? {
+                bind(shared, rx, &person, fx)?;
+            }
+            return Ok(true);
+        }
+        let ours = matches!(kind.protocol(), "issuecredential" | "presentproof") && kind.major() == 3;
+        if !ours && !report_problem::is_report(kind) {
+            return Ok(false);
+        }
+        if let Some(mut exchange) = Issuing::of(shared, rx)? {
+            self.issuing.handle(shared, &mut exchange, issuer::Event::Message(rx), fx)?;
+            exchange.save(fx)?;
+        } else if let Some(exchange) = Asking::of(shared, rx)? {
+            self.presentation(shared, exchange, verifier::Event::Message(rx), fx)?;
+        } else if kind.is(ProposeCredential::TYPE) {
+            self.proposal(shared, rx, fx)?;
+        } else if ours && !report_problem::is_report(kind) {
+            return Err(Failure::peer(ProblemCode::REQUEST, "no such exchange with you is known here"));
+        }
+        Ok(true)
+    }
+
+    fn on_timer(&self, shared: &Shared, exchange: &str, fx: &mut Effects<'_>) -> Handled {
+        if let Some(mut issuing) = Issuing::load(shared, exchange)? {
+            self.issuing.handle(shared, &mut issuing, issuer::Event::Tick, fx)?;
+            return issuing.save(fx);
+        }
+        if let Some(asking) = Asking::load(shared, exchange)? {
+            return self.presentation(shared, asking, verifier::Event::Tick, fx);
+        }
+        Ok(())
+    }
+
+    fn command(&self, shared: &Shared, name: &str, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        match name {
+            "invite" => self.invite(shared, input, fx),
+            "offer" => self.offer(shared, input, fx),
+            "revoke" => {
+                self.issuing.revoke(shared, text(input, "credential")?, text(input, "reason")?, fx)?;
+                Ok(json!({"revoked": true}))
+            }
+            "issued" => self.issuing.issued(shared, input.get("person").and_then(Value::as_str)),
+            "register" => Ok(self.issuing.register_report()),
+            _ => Err(unknown_command(shared, name)),
+        }
+    }
+
+    fn protocols(&self) -> Vec<(&'static str, &'static str)> {
+        vec![
+            ("https://didcomm.org/issue-credential/3.0", "issuer"),
+            ("https://didcomm.org/present-proof/3.0", "verifier"),
+        ]
+    }
+
+    fn status_list(&self, shared: &Shared, uri: &str) -> Option<String> {
+        self.issuing.lists.token(shared, uri)
+    }
+
+    fn status_list_fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
+        self.asking.lists.fetched(shared, uri, token);
+    }
+}

@@ -1,0 +1,244 @@
+//! The mediator: grants accounts, keeps mail, hands it out; sees only ciphertext.
+
+use einmal_did::Did;
+use einmal_didcomm::{FORWARD_TYPE, Forward, Opened, ProblemCode, UnixSeconds};
+use einmal_flows::{
+    Received,
+    coordinate_mediation::{
+        self, MediationPolicy, Registration, RegistrationChange, Registrations, Unavailable,
+    },
+    message_pickup::{self, PickupRequest},
+    routing::{self, Decision, NextHop, SelfForwards},
+};
+use einmal_storage::Table;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{RoleService, unknown_command};
+use crate::{
+    config::MediatorSettings,
+    db::{Db, did_id},
+    node::{Effects, Failure, Handled, Shared, our_form, their_form},
+    service::{invitations, queue},
+};
+
+/// Accounts, by the DID they were granted to.
+const ACCOUNTS: Table = Table::new("account");
+/// Registrations, by recipient DID.
+const ROUTES: Table = Table::new("route");
+/// Recipient DIDs of each account: account id, then recipient id.
+const ACCOUNT_ROUTES: Table = Table::new("account-route");
+/// Most DIDs of one account looked through.
+const MAX_ROUTES: usize = 100_000;
+
+/// The tables above.
+pub(super) fn tables() -> [Table; 3] {
+    [ACCOUNTS, ROUTES, ACCOUNT_ROUTES]
+}
+
+/// A registration as stored.
+#[derive(Clone, Serialize, Deserialize)]
+struct Route {
+    recipient: Did,
+    account: Did,
+    proved: bool,
+}
+
+/// The mediator's service.
+pub(super) struct Mediator {
+    settings: MediatorSettings,
+}
+
+impl Mediator {
+    pub(super) fn new(shared: &Shared) -> Self {
+        Self { settings: shared.config.mediator.clone().unwrap_or_default() }
+    }
+
+    fn policy(&self, shared: &Shared) -> Result<MediationPolicy, Failure> {
+        let own = shared.public_did().cloned().ok_or_else(|| Failure::user("the mediator has no DID yet"))?;
+        Ok(MediationPolicy { require_proof: self.settings.require_proof, ..MediationPolicy::open(own) })
+    }
+
+    /// Takes a forward in, from whomever.
+    fn forward(&self, shared: &Shared, forward: &Forward, opened: SelfForwards, fx: &mut Effects<'_>) -> Handled {
+        let next = next_hop(shared, &forward.next)?;
+        match routing::decide(forward, next, opened, shared.now()) {
+            Decision::Deliver { expires, .. } => {
+                for payload in &forward.payloads {
+                    queue::push(shared, &self.settings, &forward.next, payload, expires, fx)?;
+                }
+                Ok(())
+            }
+            Decision::Expired => Ok(()),
+            Decision::Refuse { code } => Err(Failure::peer(code, "the forward is not taken")),
+            // A forward to the mediator itself inside a forward is nobody's mail.
+            _ => Err(Failure::peer(ProblemCode::MALFORMED, "the forward is for the mediator itself")),
+        }
+    }
+
+    fn pickup(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
+        let book = Book(&shared.db);
+        let now = shared.now();
+        let request = PickupRequest::read(rx, now)?;
+        request.authorise(rx, &book)?;
+        let own = || book.list(rx.sender, 0, MAX_ROUTES).map_err(|_| unreadable());
+        let draft = match request {
+            PickupRequest::Status { recipient } => {
+                let recipients = recipient.map_or_else(own, |one| Ok(vec![one]))?;
+                message_pickup::status_reply(rx, &queue::status(shared, &recipients)?, now)
+            }
+            PickupRequest::Delivery { recipient, limit } => {
+                let recipients = recipient.map_or_else(own, |one| Ok(vec![one]))?;
+                let waiting = queue::oldest(shared, &recipients, limit)?;
+                message_pickup::delivery_reply(rx, &waiting, &queue::status(shared, &recipients)?, now)
+            }
+            PickupRequest::Received { ids } => {
+                let recipients = own()?;
+                let gone = queue::acknowledge(&recipients, &ids, fx)?;
+                message_pickup::status_reply(rx, &queue::status_without(shared, &recipients, &gone)?, now)
+            }
+            PickupRequest::LiveDelivery { on } => {
+                message_pickup::live_reply(rx, on, false, &queue::status(shared, &own()?)?, now)?
+            }
+            _ => return Err(Failure::peer(ProblemCode::UNSUPPORTED, "this pickup request is not spoken here")),
+        };
+        fx.answer(draft, &our_form(rx), &their_form(rx))?;
+        Ok(())
+    }
+}
+
+fn unreadable() -> Failure {
+    Failure::peer(ProblemCode::INTERNAL, "the registrations cannot be read at present")
+}
+
+fn next_hop(shared: &Shared, next: &Did) -> Result<NextHop, Failure> {
+    if shared.public_did().is_some_and(|own| own.same_as(next)) {
+        return Ok(NextHop::Own);
+    }
+    let owner = Book(&shared.db).owner(&next.canonical()).map_err(|_| unreadable())?;
+    Ok(owner.map_or(NextHop::Unknown, |registration| NextHop::Registered { account: registration.account }))
+}
+
+/// The registrations in the store.
+struct Book<'a>(&'a Db);
+
+impl Registrations for Book<'_> {
+    fn is_account(&self, account: &Did) -> Result<bool, Unavailable> {
+        self.0.exists(ACCOUNTS, did_id(account)).map_err(|_| Unavailable)
+    }
+
+    fn owner(&self, recipient: &Did) -> Result<Option<Registration>, Unavailable> {
+        let route = self.0.get::<Route>(ROUTES, did_id(recipient)).map_err(|_| Unavailable)?;
+        Ok(route.map(|route| Registration { account: route.value.account, proved: route.value.proved }))
+    }
+
+    fn list(&self, account: &Did, offset: usize, limit: usize) -> Result<Vec<Did>, Unavailable> {
+        let prefix = did_id(account);
+        let mut found: Vec<Did> = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        let wanted = offset.saturating_add(limit).min(MAX_ROUTES);
+        while found.len() < wanted {
+            let page = self
+                .0
+                .scan::<Did>(ACCOUNT_ROUTES, prefix.as_bytes(), after.as_deref(), wanted - found.len())
+                .map_err(|_| Unavailable)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            found.extend(page.into_iter().map(|(_, did)| did));
+        }
+        Ok(found.into_iter().skip(offset).collect())
+    }
+
+    fn count(&self, account: &Did) -> Result<usize, Unavailable> {
+        self.list(account, 0, MAX_ROUTES).map(|dids| dids.len())
+    }
+}
+
+/// Writes registration changes into the batch.
+fn apply(changes: Vec<RegistrationChange>, now: UnixSeconds, fx: &mut Effects<'_>) -> Handled {
+    let pair = |account: &Did, recipient: &Did| format!("{}{}", did_id(account), did_id(recipient));
+    for change in changes {
+        match change {
+            RegistrationChange::Enroll { account } => fx.put(ACCOUNTS, did_id(&account), &json!({"since": now}))?,
+            RegistrationChange::Put { recipient, registration } => {
+                let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
+                let version = stored.as_ref().map(|stored| stored.version);
+                if let Some(old) = stored {
+                    fx.delete(ACCOUNT_ROUTES, pair(&old.value.account, &recipient))?;
+                }
+                let Registration { account, proved } = registration;
+                fx.put(ACCOUNT_ROUTES, pair(&account, &recipient), &recipient)?;
+                let route = Route { recipient: recipient.clone(), account, proved };
+                // Two accounts that register the same DID at once: one of them decides again.
+                fx.update(ROUTES, did_id(&recipient), &route, version)?;
+            }
+            RegistrationChange::Remove { recipient, account } => {
+                fx.delete(ROUTES, did_id(&recipient))?;
+                fx.delete(ACCOUNT_ROUTES, pair(&account, &recipient))?;
+            }
+            _ => return Err(Failure::user("a registration change this version does not know")),
+        }
+    }
+    Ok(())
+}
+
+impl RoleService for Mediator {
+    fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
+        let kind = &rx.message.kind;
+        if kind.is(FORWARD_TYPE) {
+            self.forward(shared, &Forward::from_message(rx.message)?, SelfForwards::default(), fx)?;
+        } else if kind.protocol() == "coordinatemediation" && kind.major() == 3 {
+            let policy = self.policy(shared)?;
+            let book = Book(&shared.db);
+            let (changes, draft) =
+                coordinate_mediation::answer(rx, &book, &shared.resolver, &policy, shared.now())?;
+            apply(changes, shared.now(), fx)?;
+            fx.answer(draft, &our_form(rx), &their_form(rx))?;
+        } else if kind.protocol() == "messagepickup" && kind.major() == 3 {
+            self.pickup(shared, rx, fx)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Forwards come without a sender; nothing else may.
+    fn on_anonymous(&self, shared: &Shared, opened: &Opened, fx: &mut Effects<'_>) -> Handled {
+        if opened.proof.recipient.is_none() || !opened.message.kind.is(FORWARD_TYPE) {
+            return Err(Failure::user("only forwards are accepted without a proved sender"));
+        }
+        self.forward(shared, &Forward::from_message(&opened.message)?, SelfForwards::default(), fx)
+    }
+
+    fn on_timer(&self, _shared: &Shared, _exchange: &str, _fx: &mut Effects<'_>) -> Handled {
+        Ok(())
+    }
+
+    fn command(&self, shared: &Shared, name: &str, _input: &Value, _fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        match name {
+            "invite" => {
+                let goal = "Let this mediator keep your mail".to_owned();
+                let (_, url) = invitations::standing(shared, (invitations::GOAL_MEDIATE, goal))?;
+                Ok(json!({"invitation": url}))
+            }
+            "queues" => Ok(json!({
+                "accounts": shared.db.count(ACCOUNTS)?,
+                "recipients": shared.db.count(ROUTES)?,
+                "messages": queue::total(&shared.db)?,
+            })),
+            _ => Err(unknown_command(shared, name)),
+        }
+    }
+
+    fn protocols(&self) -> Vec<(&'static str, &'static str)> {
+        vec![
+            ("https://didcomm.org/routing/2.0", "mediator"),
+            ("https://didcomm.org/coordinate-mediation/3.0", "mediator"),
+            ("https://didcomm.org/messagepickup/3.0", "mediator"),
+        ]
+    }
+
+    fn reports_replays(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,136 @@
+//! The merchant: asks by template, verifies, and keeps the result no longer than the template says.
+
+use einmal_didcomm::{Body, ProblemCode};
+use einmal_flows::{
+    Received,
+    out_of_band::Uses,
+    present_proof::{ProposePresentation, verifier},
+    report_problem,
+    trust_ping::Ping,
+};
+use serde_json::{Value, json};
+
+use super::{RoleService, city::CLOCK_SKEW_SECS, text, unknown_command};
+use crate::{
+    error::SetupError,
+    node::{Effects, Failure, Handled, Shared},
+    service::{
+        asking::{AskJob, Asking, AskingService},
+        exchange::Job,
+        invitations::{self, Purpose},
+        status::KnownLists,
+        templates::read_requests,
+    },
+};
+
+/// The merchant's service.
+pub(super) struct Merchant {
+    asking: AskingService,
+    trusted: Vec<String>,
+    name: String,
+}
+
+impl Merchant {
+    pub(super) fn new(shared: &Shared) -> Result<Self, SetupError> {
+        let settings = shared.config.merchant.clone().unwrap_or_default();
+        if settings.requests.as_os_str().is_empty() {
+            return Err(SetupError::Config {
+                path: crate::config::CONFIG_FILE.into(),
+                problem: "[merchant] needs `requests`: a folder of request templates such as \
+                    examples/wetzlar/requests"
+                    .into(),
+            });
+        }
+        if settings.trusted_issuers.is_empty() {
+            tracing::warn!("every proof will be refused: add `trusted_issuers` under [merchant] in einmal.toml");
+        }
+        let asking = AskingService {
+            requests: read_requests(&settings.requests)?,
+            clock_skew: settings.clock_skew_seconds.unwrap_or(CLOCK_SKEW_SECS),
+            language: "de".into(),
+            lists: KnownLists::default(),
+        };
+        Ok(Self { asking, trusted: settings.trusted_issuers, name: settings.display_name })
+    }
+
+    fn handle(
+        &self,
+        shared: &Shared,
+        mut exchange: Asking,
+        event: verifier::Event<'_>,
+        fx: &mut Effects<'_>,
+    ) -> Handled {
+        self.asking.handle(shared, &mut exchange, event, &self.trusted, fx)?;
+        exchange.save(fx)
+    }
+
+    /// Somebody answers an invitation: the request goes out with a nonce of its own.
+    fn proposal(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
+        let (Some(Purpose::Request { template }), Some(pthid)) =
+            (invitations::take(shared, fx, rx)?, rx.message.pthid.clone())
+        else {
+            let comment = "this proposal answers no invitation that is open to you";
+            return Err(Failure::peer(ProblemCode::REQUEST, comment));
+        };
+        let (machine, actions) = verifier::Verifier::from_proposal(rx, shared.now())?;
+        let job = AskJob::new(&template, pthid.clone());
+        let mut exchange = Asking::opened_by(rx, Job { machine, job });
+        exchange.name(pthid.as_str(), fx)?;
+        self.asking.carry_out(shared, &mut exchange, actions, &self.trusted, fx)?;
+        self.asking.request(shared, &mut exchange, fx)?;
+        exchange.save(fx)
+    }
+}
+
+impl RoleService for Merchant {
+    fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
+        let kind = &rx.message.kind;
+        let ours = kind.protocol() == "presentproof" && kind.major() == 3;
+        if !ours && !report_problem::is_report(kind) {
+            return Ok(kind.is(Ping::TYPE));
+        }
+        if let Some(exchange) = Asking::of(shared, rx)? {
+            self.handle(shared, exchange, verifier::Event::Message(rx), fx)?;
+        } else if kind.is(ProposePresentation::TYPE) {
+            self.proposal(shared, rx, fx)?;
+        } else if ours && !report_problem::is_report(kind) {
+            return Err(Failure::peer(ProblemCode::REQUEST, "no such exchange with you is known here"));
+        }
+        Ok(true)
+    }
+
+    fn on_timer(&self, shared: &Shared, exchange: &str, fx: &mut Effects<'_>) -> Handled {
+        match Asking::load(shared, exchange)? {
+            Some(asking) => self.handle(shared, asking, verifier::Event::Tick, fx),
+            None => Ok(()),
+        }
+    }
+
+    fn command(&self, shared: &Shared, name: &str, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        match name {
+            "invite" => {
+                let goal = (invitations::GOAL_CONNECT, self.name.clone());
+                let purpose = Purpose::Connect { person: None };
+                let (thread, url) = invitations::create(shared, fx, purpose, goal, Uses::Multi)?;
+                Ok(json!({"invitation": url, "thread": thread}))
+            }
+            "request" => {
+                let template = self.asking.template(text(input, "template")?)?;
+                let goal = (invitations::GOAL_PRESENT, template.label().text(&self.asking.language).to_owned());
+                let purpose = Purpose::Request { template: template.id().to_owned() };
+                let (thread, url) = invitations::create(shared, fx, purpose, goal, Uses::Single)?;
+                Ok(json!({"invitation": url, "thread": thread}))
+            }
+            "result" => self.asking.result(shared, text(input, "thread")?),
+            _ => Err(unknown_command(shared, name)),
+        }
+    }
+
+    fn protocols(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("https://didcomm.org/present-proof/3.0", "verifier")]
+    }
+
+    fn status_list_fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
+        self.asking.lists.fetched(shared, uri, token);
+    }
+}

@@ -1,0 +1,96 @@
+//! The four roles: what each does with messages, timers and the wishes of its user.
+
+mod citizen;
+mod city;
+mod mediator;
+mod merchant;
+
+use einmal_didcomm::Opened;
+use einmal_flows::Received;
+use serde_json::Value;
+
+use crate::{
+    config::Role,
+    error::SetupError,
+    node::{Effects, Failure, Handled, Shared},
+};
+
+/// Tables a mediator keeps, for whoever must look into all of them.
+pub(crate) fn mediator_tables() -> Vec<einmal_storage::Table> {
+    [mediator::tables().as_slice(), crate::service::queue::tables().as_slice()].concat()
+}
+
+/// What a role contributes to the node's loop. Handlers change nothing but the effects they are given.
+pub(crate) trait RoleService: Send + Sync {
+    /// Handles a message whose sender is proved; false if its protocol is none of this role's.
+    fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure>;
+
+    /// Handles a message without proved sender.
+    fn on_anonymous(&self, _shared: &Shared, opened: &Opened, _fx: &mut Effects<'_>) -> Handled {
+        tracing::info!(kind = %opened.message.kind, "a message without proved sender was dropped");
+        Err(Failure::user("messages without proved sender are not accepted"))
+    }
+
+    /// Wakes an exchange.
+    fn on_timer(&self, shared: &Shared, exchange: &str, fx: &mut Effects<'_>) -> Handled;
+
+    /// Carries out a wish of the node's own user.
+    fn command(
+        &self,
+        shared: &Shared,
+        name: &str,
+        input: &Value,
+        fx: &mut Effects<'_>,
+    ) -> Result<Value, Failure>;
+
+    /// Protocols this role speaks beside the common ones: identifier and the roles it takes.
+    fn protocols(&self) -> Vec<(&'static str, &'static str)>;
+
+    /// A token for the status list published at `uri`.
+    fn status_list(&self, _shared: &Shared, _uri: &str) -> Option<String> {
+        None
+    }
+
+    /// Takes in a status list token that was asked for; `None` if it could not be fetched.
+    fn status_list_fetched(&self, _shared: &Shared, _uri: &str, _token: Option<String>) {}
+
+    /// Whether a repeated message is answered with a problem report, as mediators do.
+    fn reports_replays(&self) -> bool {
+        false
+    }
+}
+
+/// The service of the configured role.
+pub(crate) fn service(shared: &Shared) -> Result<Box<dyn RoleService>, SetupError> {
+    Ok(match shared.config.role {
+        Role::City => Box::new(city::City::new(shared)?),
+        Role::Merchant => Box::new(merchant::Merchant::new(shared)?),
+        Role::Citizen => Box::new(citizen::Citizen),
+        Role::Mediator => Box::new(mediator::Mediator::new(shared)),
+    })
+}
+
+/// Makes relative paths of the configuration relative to the node's folder.
+pub(crate) fn resolve_paths(config: &mut crate::config::Config, dir: &std::path::Path) {
+    for path in [
+        config.city.as_mut().map(|city| &mut city.description),
+        config.merchant.as_mut().map(|merchant| &mut merchant.requests),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        if !path.as_os_str().is_empty() {
+            *path = crate::home::resolve_path(dir, path);
+        }
+    }
+}
+
+/// Reads a member of a command's input.
+pub(crate) fn text<'v>(input: &'v Value, name: &str) -> Result<&'v str, Failure> {
+    input.get(name).and_then(Value::as_str).ok_or_else(|| Failure::user(format!("`{name}` is missing")))
+}
+
+/// The answer to a command this role does not know.
+pub(crate) fn unknown_command(shared: &Shared, name: &str) -> Failure {
+    Failure::user(format!("a {} has no command `{name}`; see: einmal --help", shared.config.role))
+}

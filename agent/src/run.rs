@@ -1,0 +1,203 @@
+//! A node as a process: opens its folder, listens, works, and stops cleanly when told to.
+
+use std::{
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use einmal_keys::SystemEntropy;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{
+    clock::SystemClock,
+    config::{Config, Role},
+    control,
+    error::SetupError,
+    home,
+    net::{client::HttpClient, server},
+    node::{Node, Parts},
+    role,
+};
+
+/// What `einmal run` was told.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The node's folder.
+    pub dir: PathBuf,
+    /// Listen here instead of where the configuration says.
+    pub listen: Option<SocketAddr>,
+    /// Print one JSON object about the node as first line on standard output.
+    pub json: bool,
+}
+
+/// Runs the node of a folder until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// [`SetupError`] if it cannot be started.
+pub async fn run(options: RunOptions) -> Result<(), SetupError> {
+    let mut config = Config::load(&options.dir)?;
+    if let Some(listen) = options.listen {
+        config.listen = Some(listen);
+    }
+    // The store first: its lock says whether another process owns this folder.
+    let db = home::open_store(&options.dir, &config)?;
+    let listener = listen(&config).await?;
+    let url = public_url(&config, listener.as_ref())?;
+    enter_trial_mode(&mut config, &url);
+    role::resolve_paths(&mut config, &options.dir);
+    let client = Arc::new(HttpClient::new(&config.network).map_err(SetupError::internal)?);
+    let parts = Parts {
+        config,
+        db: db.clone(),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+        transport: Arc::clone(&client) as _,
+        fetcher: client,
+    };
+    let node = Node::start(parts, &url).await?;
+    let control = control::Listener::bind(&options.dir)?;
+    let listening = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    announce(&node, &options, listening).await?;
+    work(node, listener, control).await?;
+    db.store().close()?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn listen(config: &Config) -> Result<Option<TcpListener>, SetupError> {
+    let Some(address) = config.listen.filter(|_| config.role != Role::Citizen) else { return Ok(None) };
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| SetupError::Listen { address, problem: error.to_string() })?;
+    Ok(Some(listener))
+}
+
+/// How others reach the node: as configured, else by the listening address, loopback under its name.
+fn public_url(config: &Config, listener: Option<&TcpListener>) -> Result<String, SetupError> {
+    if let Some(url) = &config.public_url {
+        return Ok(url.trim_end_matches('/').to_owned());
+    }
+    let Some(listener) = listener else { return Ok(String::new()) };
+    let address = listener.local_addr().map_err(SetupError::internal)?;
+    if address.ip().is_unspecified() {
+        return Err(SetupError::Usage {
+            problem: format!("listening on {address} does not say how others reach this node"),
+            remedy: "set `public_url` in einmal.toml, or listen on one address".into(),
+        });
+    }
+    // did:web takes no addresses, so the loopback address goes by its name.
+    let did_needs_name = config.role != Role::Mediator && address.ip().is_loopback();
+    let host = if did_needs_name { format!("localhost:{}", address.port()) } else { address.to_string() };
+    Ok(format!("http://{host}"))
+}
+
+/// A node that only its own machine can reach may also reach its own machine: otherwise nothing could be tried
+/// without editing a configuration first.
+fn enter_trial_mode(config: &mut Config, url: &str) {
+    let loopback = |url: &str| {
+        url::Url::parse(url).ok().is_some_and(|url| match url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(v4)) => v4.is_loopback(),
+            Some(url::Host::Ipv6(v6)) => v6.is_loopback(),
+            None => false,
+        })
+    };
+    let mediator = config.citizen.as_ref().and_then(|citizen| citizen.mediator.as_deref());
+    let local = if config.role == Role::Citizen { mediator.is_some_and(loopback) } else { loopback(url) };
+    if local && !(config.network.allow_private && config.network.allow_http) {
+        tracing::warn!("trial mode: this node is on the loopback interface, so plain http and private addresses are permitted");
+        config.network.allow_private = true;
+        config.network.allow_http = true;
+    }
+}
+
+/// The first line on standard output.
+async fn announce(
+    node: &Arc<Node>,
+    options: &RunOptions,
+    listening: Option<SocketAddr>,
+) -> Result<(), SetupError> {
+    let url = node.shared().url().to_owned();
+    let invitation = match node.public_did() {
+        Some(_) => {
+            let answer = node.command("invite", &json!({})).await;
+            answer.map_err(|failure| SetupError::Refused(failure.to_string()))?
+        }
+        None => Value::Null,
+    };
+    let about = json!({
+        "role": node.shared().config.role,
+        "did": node.public_did(),
+        "endpoints": if url.is_empty() { vec![] } else { vec![url.clone()] },
+        "invitation": invitation.get("invitation").cloned().unwrap_or_default(),
+        "listen": listening,
+        "pid": std::process::id(),
+    });
+    let line = if options.json {
+        about.to_string()
+    } else {
+        let did = node.public_did().map_or("none (a citizen shows a fresh DID to each peer)", |did| did.as_str());
+        let mut text = format!("einmal {} is running\n  DID         {did}", node.shared().config.role);
+        if !url.is_empty() {
+            text.push_str(&format!("\n  endpoint    {url}"));
+        }
+        if let Some(invitation) = about["invitation"].as_str() {
+            text.push_str(&format!("\n  invitation  {invitation}"));
+        }
+        text
+    };
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(SetupError::internal)
+}
+
+/// Works until told to stop, then lets requests under way finish.
+async fn work(
+    node: Arc<Node>,
+    listener: Option<TcpListener>,
+    control: control::Listener,
+) -> Result<(), SetupError> {
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(Arc::clone(&node).run_outbox());
+    tasks.spawn(Arc::clone(&node).run_timers());
+    tasks.spawn(control::serve(Arc::clone(&node), control));
+    if node.shared().config.role == Role::Citizen {
+        tasks.spawn(crate::mailbox::run(Arc::clone(&node)));
+    }
+    let served = listener.map(|listener| {
+        let mut stopped = stopped.clone();
+        let stop = async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        tokio::spawn(server::serve(Arc::clone(&node), listener, stop))
+    });
+    wait_for_signal().await?;
+    tracing::info!("stopping");
+    let _ = stop.send(true);
+    if let Some(served) = served {
+        // Idle connections would hold the drain up for ever.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), served).await;
+    }
+    tasks.shutdown().await;
+    Ok(())
+}
+
+async fn wait_for_signal() -> Result<(), SetupError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate()).map_err(SetupError::internal)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(SetupError::internal)?;
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+/// Whether a folder holds a node; for verbs that want to say so early.
+pub fn is_node(dir: &Path) -> bool {
+    dir.join(crate::config::CONFIG_FILE).exists()
+}

@@ -1,0 +1,245 @@
+//! Asking for presentations: by a signed template, with a fresh nonce, and the result written down.
+
+use std::{collections::BTreeMap, fmt};
+
+use einmal_credentials::dcql::DcqlQuery;
+use einmal_didcomm::{ProblemCode, ThreadId, UnixSeconds};
+use einmal_flows::{
+    formats::DcqlPresentation,
+    present_proof::{
+        self,
+        verifier::{Action, Event, Verifier},
+    },
+};
+use einmal_register::RequestTemplate;
+use einmal_storage::Table;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{
+    exchange::{Exchange, Job},
+    issuing::fresh_nonce,
+    status::KnownLists,
+    verifying::{self, Question, Verdict},
+};
+use crate::node::{Effects, Failure, Handled, Shared};
+
+/// What came of requests, by the thread the user knows.
+const RESULTS: Table = Table::new("result");
+/// Seconds a result is kept at least, so that a till can read it.
+const KEEP_RESULT_SECS: u64 = 3600;
+/// Seconds in a day.
+const DAY: u64 = 24 * 3600;
+
+/// What a verifying exchange is about.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct AskJob {
+    /// Request template.
+    pub(crate) template: String,
+    /// The thread users know the request by: the invitation's id.
+    pub(crate) thread: ThreadId,
+    /// Record id of the issuing exchange that waits for the proof.
+    #[serde(default)]
+    pub(crate) then: Option<String>,
+    #[serde(default)]
+    nonce: Option<String>,
+}
+
+impl AskJob {
+    pub(crate) fn new(template: &str, thread: ThreadId) -> Self {
+        Self { template: template.to_owned(), thread, then: None, nonce: None }
+    }
+}
+
+/// A verifying exchange.
+pub(crate) type Asking = Exchange<Job<Verifier, AskJob>>;
+
+/// What came of a request, as stored. Holds personal data; gone after the template's retention.
+#[derive(Serialize, Deserialize)]
+struct StoredResult {
+    accepted: bool,
+    reason: Option<String>,
+    detail: Option<String>,
+    disclosed: Value,
+    at: UnixSeconds,
+}
+
+/// Asks for presentations and judges them.
+pub(crate) struct AskingService {
+    pub(crate) requests: BTreeMap<String, RequestTemplate>,
+    pub(crate) clock_skew: u64,
+    pub(crate) language: String,
+    pub(crate) lists: KnownLists,
+}
+
+impl fmt::Debug for AskingService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AskingService").field("requests", &self.requests.len()).finish_non_exhaustive()
+    }
+}
+
+impl AskingService {
+    pub(crate) fn template(&self, id: &str) -> Result<&RequestTemplate, Failure> {
+        self.requests.get(id).ok_or_else(|| {
+            let known: Vec<&str> = self.requests.keys().map(String::as_str).collect();
+            Failure::user(format!("no request template `{id}`; there are: {}", known.join(", ")))
+        })
+    }
+
+    /// Sends the request of an exchange.
+    pub(crate) fn request(&self, shared: &Shared, exchange: &mut Asking, fx: &mut Effects<'_>) -> Handled {
+        let template = self.template(&exchange.work.job.template)?;
+        let nonce = fresh_nonce(shared)?;
+        exchange.work.job.nonce = Some(nonce.clone());
+        let event = Event::Request {
+            dcql: template.dcql_query().clone(),
+            client_id: client_id(shared)?,
+            nonce,
+            comment: Some(template.purpose().text(&self.language).to_owned()),
+            goal_code: Some(format!("einmal.request.{}", template.id())),
+            will_confirm: template.will_confirm(),
+            expires: None,
+        };
+        let actions = exchange.work.machine.handle(event, shared.now())?;
+        self.carry_out(shared, exchange, actions, &[], fx).map(|_| ())
+    }
+
+    /// Feeds an event into the machine and carries out what follows; returns the claims if a proof was accepted.
+    pub(crate) fn handle(
+        &self,
+        shared: &Shared,
+        exchange: &mut Asking,
+        event: Event<'_>,
+        trusted: &[String],
+        fx: &mut Effects<'_>,
+    ) -> Result<Option<Map<String, Value>>, Failure> {
+        let actions = exchange.work.machine.handle(event, shared.now())?;
+        self.carry_out(shared, exchange, actions, trusted, fx)
+    }
+
+    pub(crate) fn carry_out(
+        &self,
+        shared: &Shared,
+        exchange: &mut Asking,
+        actions: Vec<Action>,
+        trusted: &[String],
+        fx: &mut Effects<'_>,
+    ) -> Result<Option<Map<String, Value>>, Failure> {
+        let mut proved = None;
+        for action in actions {
+            match action {
+                Action::Send(draft) => exchange.send(draft, fx)?,
+                Action::WakeAt(at) => exchange.wake(at, fx)?,
+                Action::CheckPresentation { vp, .. } => {
+                    let (event, claims) = self.judge(shared, exchange, &vp, trusted, fx)?;
+                    proved = claims;
+                    let next = exchange.work.machine.handle(event, shared.now())?;
+                    self.carry_out(shared, exchange, next, trusted, fx)?;
+                }
+                Action::Ended(outcome) if proved.is_none() => {
+                    self.note_end(shared, exchange, &format!("{outcome:?}"), fx)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(proved)
+    }
+
+    fn judge(
+        &self,
+        shared: &Shared,
+        exchange: &Asking,
+        vp: &DcqlPresentation,
+        trusted: &[String],
+        fx: &mut Effects<'_>,
+    ) -> Result<(Event<'static>, Option<Map<String, Value>>), Failure> {
+        let job = &exchange.work.job;
+        let template = self.template(&job.template)?;
+        let query = DcqlQuery::from_value(template.dcql_query().clone())
+            .map_err(|error| Failure::user(format!("request template {}: {error}", template.id())))?;
+        let trust = |iss: &str, _vct: &str| trusted.iter().any(|trusted| trusted == iss);
+        let question = Question {
+            query: &query,
+            nonce: job.nonce.as_deref().unwrap_or_default(),
+            audience: &client_id(shared)?,
+            trust: &trust,
+            clock_skew: self.clock_skew,
+        };
+        match verifying::verify(shared, &self.lists, vp, &question)? {
+            Verdict::Accepted(verified) => {
+                let claims = verified
+                    .values()
+                    .flatten()
+                    .flat_map(|credential| credential.claims.as_map().clone())
+                    .collect::<Map<_, _>>();
+                let disclosed = verifying::disclosed(&verified);
+                self.write(shared, job, StoredResult {
+                    accepted: true,
+                    reason: None,
+                    detail: None,
+                    disclosed,
+                    at: shared.now(),
+                }, fx)?;
+                Ok((Event::Accepted, Some(claims)))
+            }
+            Verdict::Refused(reason, detail) => {
+                tracing::info!(reason, "a presentation was refused");
+                self.refuse(shared, job, reason, Some(detail), fx)?;
+                Ok((Event::Refused { code: ProblemCode::TRUST }, None))
+            }
+        }
+    }
+
+    /// The exchange ended without a verdict: declined, timed out, or a problem on the other side.
+    fn note_end(&self, shared: &Shared, exchange: &Asking, outcome: &str, fx: &mut Effects<'_>) -> Handled {
+        let job = &exchange.work.job;
+        if shared.db.exists(RESULTS, job.thread.to_key())? || exchange.work.machine.state_name() == "done" {
+            return Ok(());
+        }
+        self.refuse(shared, job, "no-answer", Some(outcome.to_owned()), fx)
+    }
+
+    fn refuse(
+        &self,
+        shared: &Shared,
+        job: &AskJob,
+        reason: &str,
+        detail: Option<String>,
+        fx: &mut Effects<'_>,
+    ) -> Handled {
+        let result = StoredResult {
+            accepted: false,
+            reason: Some(reason.to_owned()),
+            detail,
+            disclosed: json!({}),
+            at: shared.now(),
+        };
+        self.write(shared, job, result, fx)
+    }
+
+    fn write(&self, shared: &Shared, job: &AskJob, result: StoredResult, fx: &mut Effects<'_>) -> Handled {
+        let days = u64::from(self.template(&job.template)?.retention().days);
+        let until = shared.now().plus(days.saturating_mul(DAY).max(KEEP_RESULT_SECS));
+        Ok(fx.put_expiring(RESULTS, job.thread.to_key(), &result, until)?)
+    }
+
+    /// What came of the request in `thread`; `pending` as long as nothing did.
+    pub(crate) fn result(&self, shared: &Shared, thread: &str) -> Result<Value, Failure> {
+        let Some(stored) = shared.db.get::<StoredResult>(RESULTS, thread.to_ascii_lowercase())? else {
+            return Ok(json!({"pending": true, "accepted": false, "reason": "pending", "disclosed": {}}));
+        };
+        let result = stored.value;
+        Ok(json!({
+            "accepted": result.accepted,
+            "reason": result.reason,
+            "detail": result.detail,
+            "disclosed": result.disclosed,
+        }))
+    }
+}
+
+/// The verifier as presentations must name it.
+fn client_id(shared: &Shared) -> Result<String, Failure> {
+    let did = shared.public_did().ok_or_else(|| Failure::user("the verifier has no DID yet"))?;
+    Ok(present_proof::client_id(did))
+}

@@ -1,0 +1,161 @@
+//! Exchanges in the store: one record for each, with the machine, the job it is about, and both parties' DIDs.
+
+use einmal_did::Did;
+use einmal_didcomm::{ThreadId, UnixSeconds};
+use einmal_flows::{
+    Draft, ExchangeKey, Received,
+    issue_credential::{holder::Holder, issuer::Issuer},
+    present_proof::{prover::Prover, verifier::Verifier},
+    report_problem,
+};
+use einmal_storage::{StoreError, Table, Version};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    db::EXCHANGES,
+    node::{Effects, Failure, Handled, Shared, our_form, their_form},
+};
+
+/// Which exchange a thread, as users name it, belongs to.
+const THREADS: Table = Table::new("thread");
+/// Most threads looked through.
+const MAX_THREADS: usize = 10_000;
+/// Seconds an ended exchange is kept.
+const KEEP_ENDED_SECS: u64 = 30 * 24 * 3600;
+
+/// A machine with what this node does with it.
+pub(crate) trait Work: Serialize + DeserializeOwned {
+    /// Kind of exchange, so that a thread of one kind is never read as another.
+    const KIND: &'static str;
+
+    /// Whether nothing more will happen.
+    fn has_ended(&self) -> bool;
+}
+
+/// An exchange as stored.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    kind: String,
+    ours: Did,
+    theirs: Did,
+    work: serde_json::Value,
+}
+
+/// An exchange being worked on.
+pub(crate) struct Exchange<W> {
+    pub(crate) key: String,
+    pub(crate) ours: Did,
+    pub(crate) theirs: Did,
+    pub(crate) work: W,
+    version: Option<Version>,
+}
+
+impl<W: Work> Exchange<W> {
+    /// A new exchange in thread `thid`.
+    pub(crate) fn new(ours: Did, theirs: Did, thid: &ThreadId, work: W) -> Self {
+        let key = ExchangeKey::new(&ours, &theirs, thid).as_str().to_owned();
+        Self { key, ours, theirs, work, version: None }
+    }
+
+    /// A new exchange that a received message opens.
+    pub(crate) fn opened_by(rx: &Received<'_>, work: W) -> Self {
+        Self::new(our_form(rx), their_form(rx), &rx.message.thread(), work)
+    }
+
+    /// Reads the exchange with this key if it is of this kind.
+    pub(crate) fn load(shared: &Shared, key: &str) -> Result<Option<Self>, Failure> {
+        let Some(stored) = shared.db.get::<Record>(EXCHANGES, key)? else { return Ok(None) };
+        if stored.value.kind != W::KIND {
+            return Ok(None);
+        }
+        let work = serde_json::from_value(stored.value.work)
+            .map_err(|_| StoreError::Damaged { what: "an exchange does not parse".into() })?;
+        let (ours, theirs) = (stored.value.ours, stored.value.theirs);
+        Ok(Some(Self { key: key.to_owned(), ours, theirs, work, version: Some(stored.version) }))
+    }
+
+    /// Reads the exchange a received message belongs to; a problem report belongs to its parent thread.
+    pub(crate) fn of(shared: &Shared, rx: &Received<'_>) -> Result<Option<Self>, Failure> {
+        let key = if report_problem::is_report(&rx.message.kind) {
+            let problem = report_problem::read(rx)?;
+            ExchangeKey::new(rx.recipient, rx.sender, &problem.thread)
+        } else {
+            ExchangeKey::of(rx)
+        };
+        Self::load(shared, key.as_str())
+    }
+
+    /// Writes the exchange back; fails with a conflict if another event changed it meanwhile.
+    pub(crate) fn save(&self, fx: &mut Effects<'_>) -> Handled {
+        let record = Record {
+            kind: W::KIND.to_owned(),
+            ours: self.ours.clone(),
+            theirs: self.theirs.clone(),
+            work: serde_json::to_value(&self.work)
+                .map_err(|_| StoreError::Damaged { what: "an exchange cannot be written".into() })?,
+        };
+        let key = fx.db().key(EXCHANGES, &self.key)?;
+        match self.version {
+            Some(version) => fx.batch().expect_version(key, version),
+            None => fx.batch().expect_absent(key),
+        };
+        if self.work.has_ended() {
+            let until = fx.shared().now().plus(KEEP_ENDED_SECS);
+            return Ok(fx.put_expiring(EXCHANGES, &self.key, &record, until)?);
+        }
+        Ok(fx.put(EXCHANGES, &self.key, &record)?)
+    }
+
+    /// Makes the exchange findable by a thread as users name it.
+    pub(crate) fn name(&self, thread: &str, fx: &mut Effects<'_>) -> Handled {
+        let until = fx.shared().now().plus(2 * KEEP_ENDED_SECS);
+        Ok(fx.put_expiring(THREADS, thread.to_ascii_lowercase(), &self.key, until)?)
+    }
+
+    /// Reads the exchange a user names by its thread.
+    pub(crate) fn named(shared: &Shared, thread: &str) -> Result<Option<Self>, Failure> {
+        let Some(key) = shared.db.get::<String>(THREADS, thread.to_ascii_lowercase())? else { return Ok(None) };
+        Self::load(shared, &key.value)
+    }
+
+    /// Sends a draft to the peer of the exchange.
+    pub(crate) fn send(&self, draft: Draft, fx: &mut Effects<'_>) -> Handled {
+        Ok(fx.send(draft, &self.ours, &self.theirs)?)
+    }
+
+    /// Asks to be woken.
+    pub(crate) fn wake(&self, at: UnixSeconds, fx: &mut Effects<'_>) -> Handled {
+        Ok(fx.wake(&self.key, at)?)
+    }
+}
+
+/// All threads users can name, oldest names first.
+pub(crate) fn threads(shared: &Shared) -> Result<Vec<String>, Failure> {
+    let names = shared.db.all::<String>(THREADS, MAX_THREADS)?.into_iter();
+    let names = names.map(|(id, _)| String::from_utf8_lossy(&id).into_owned());
+    Ok(names.filter(|name| !name.starts_with("below:")).collect())
+}
+
+/// A machine beside its job.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Job<M, J> {
+    pub(crate) machine: M,
+    pub(crate) job: J,
+}
+
+macro_rules! work {
+    ($machine:ty, $job:ty, $kind:literal) => {
+        impl Work for Job<$machine, $job> {
+            const KIND: &'static str = $kind;
+
+            fn has_ended(&self) -> bool {
+                matches!(self.machine.state_name(), "done" | "abandoned")
+            }
+        }
+    };
+}
+
+work!(Issuer, super::issuing::IssueJob, "issuer");
+work!(Verifier, super::asking::AskJob, "verifier");
+work!(Holder, super::holding::HoldJob, "holder");
+work!(Prover, super::proving::ProveJob, "prover");

@@ -1,0 +1,241 @@
+//! Holding: offers taken or declined, cards checked and kept, each bound to a key of its own.
+
+use einmal_credentials::{
+    proof,
+    vc::{HeldCredential, IssuedExpectation, KeyLookupError, VerifyError, accept_issued},
+};
+use einmal_did::Did;
+use einmal_didcomm::{MessageId, ProblemCode, UnixSeconds};
+use einmal_flows::issue_credential::holder::{Action, Event, Holder, OfferView};
+use einmal_keys::{KeyId, KeyKind, SecretKey};
+use einmal_storage::Table;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    exchange::{Exchange, Job, Work},
+    keys::DidIssuerKeys,
+};
+use crate::{
+    identity,
+    node::{Effects, Failure, Handled, Shared},
+};
+
+/// Cards, by their id.
+const CARDS: Table = Table::new("card");
+/// Most cards of one wallet looked at.
+const MAX_CARDS: usize = 10_000;
+
+/// What a holding exchange is about.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct HoldJob {
+    /// Take the offer without asking.
+    #[serde(default)]
+    pub(crate) auto: bool,
+    /// The offer as it is shown.
+    #[serde(default)]
+    offer: Option<ShownOffer>,
+    /// The key the card will be bound to.
+    #[serde(default)]
+    holder_key: Option<String>,
+    /// Cards received.
+    #[serde(default)]
+    cards: Vec<String>,
+}
+
+/// An offer as stored. Holds personal data.
+#[derive(Clone, Serialize, Deserialize)]
+struct ShownOffer {
+    vct: String,
+    nonce: String,
+    aud: String,
+    comment: Option<String>,
+    preview: Vec<(String, String)>,
+}
+
+impl HoldJob {
+    pub(crate) fn new(auto: bool) -> Self {
+        Self { auto, ..Self::default() }
+    }
+}
+
+/// A holding exchange.
+pub(crate) type Holding = Exchange<Job<Holder, HoldJob>>;
+
+/// A card as stored. Holds personal data.
+#[derive(Clone, Serialize, Deserialize)]
+struct StoredCard {
+    text: String,
+    holder_key: String,
+    from: Did,
+    received: UnixSeconds,
+}
+
+/// A card with the name of its key.
+pub(crate) struct Card {
+    pub(crate) id: String,
+    pub(crate) credential: HeldCredential,
+    pub(crate) holder_key: KeyId,
+    received: UnixSeconds,
+}
+
+/// Feeds an event into the machine and carries out what follows.
+pub(crate) fn handle(shared: &Shared, exchange: &mut Holding, event: Event<'_>, fx: &mut Effects<'_>) -> Handled {
+    let actions = exchange.work.machine.handle(event, shared.now())?;
+    carry_out(shared, exchange, actions, fx)
+}
+
+/// Carries out actions of the machine.
+pub(crate) fn carry_out(
+    shared: &Shared,
+    exchange: &mut Holding,
+    actions: Vec<Action>,
+    fx: &mut Effects<'_>,
+) -> Handled {
+    for action in actions {
+        match action {
+            Action::Send(draft) => exchange.send(draft, fx)?,
+            Action::WakeAt(at) => exchange.wake(at, fx)?,
+            Action::ShowOffer(view) => {
+                exchange.work.job.offer = Some(shown(view));
+                if exchange.work.job.auto {
+                    decide(shared, exchange, true, fx)?;
+                }
+            }
+            Action::Verify { credentials } => {
+                let event = keep(shared, exchange, &credentials, fx)?;
+                handle(shared, exchange, event, fx)?;
+            }
+            // What was shown is needed no longer; the card itself is kept.
+            Action::Ended(_) => exchange.work.job.offer = None,
+        }
+    }
+    Ok(())
+}
+
+fn shown(view: OfferView) -> ShownOffer {
+    ShownOffer { vct: view.vct, nonce: view.nonce, aud: view.aud, comment: view.comment, preview: view.preview }
+}
+
+/// Takes or declines the offer that was shown.
+pub(crate) fn decide(shared: &Shared, exchange: &mut Holding, agree: bool, fx: &mut Effects<'_>) -> Handled {
+    let Some(offer) = exchange.work.job.offer.clone() else {
+        return Err(Failure::user("there is no offer to decide about yet"));
+    };
+    if !agree {
+        return handle(shared, exchange, Event::Declined, fx);
+    }
+    // A key of its own for every card, so that cards cannot be linked by it.
+    let name = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
+    let kid = KeyId::new(format!("holder:{name}"));
+    let key = SecretKey::generate(KeyKind::P256, shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
+    identity::keep_key(fx, &shared.keyring, kid.clone(), key)?;
+    exchange.work.job.holder_key = Some(kid.as_str().to_owned());
+    let proof_jwt = proof::prove(shared.custody(), &kid, &offer.aud, &offer.nonce, shared.now().0)
+        .map_err(|error| Failure::user(error.to_string()))?;
+    handle(shared, exchange, Event::Accepted { proof_jwt }, fx)
+}
+
+/// Checks what was issued against what was offered, and keeps it.
+fn keep(
+    shared: &Shared,
+    exchange: &mut Holding,
+    credentials: &[String],
+    fx: &mut Effects<'_>,
+) -> Result<Event<'static>, Failure> {
+    let job = &exchange.work.job;
+    let (Some(offer), Some(kid)) = (job.offer.clone(), job.holder_key.clone()) else {
+        return Ok(Event::Rejected { code: ProblemCode::REQUEST });
+    };
+    let kid = KeyId::new(kid);
+    let Some(holder) = shared.custody().public_key(&kid) else {
+        return Ok(Event::Rejected { code: ProblemCode::INTERNAL });
+    };
+    let mut cards = Vec::new();
+    for text in credentials {
+        let keys = DidIssuerKeys::new(&shared.resolver);
+        let expected = IssuedExpectation::new(&offer.aud, &offer.vct, &holder, shared.now().0);
+        match accept_issued(text, &expected, &keys) {
+            Ok(_) => {}
+            Err(VerifyError::KeyLookup(KeyLookupError::Unavailable { .. })) if keys.need().is_some() => {
+                return Err(keys.need().map_or_else(|| Failure::user("unresolvable issuer"), Failure::Need));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an issued card was refused");
+                return Ok(Event::Rejected { code: ProblemCode::CRYPTO });
+            }
+        }
+        let id = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?.to_key();
+        let card = StoredCard {
+            text: text.clone(),
+            holder_key: kid.as_str().to_owned(),
+            from: exchange.theirs.clone(),
+            received: shared.now(),
+        };
+        fx.put(CARDS, &id, &card)?;
+        cards.push(id);
+    }
+    exchange.work.job.cards = cards;
+    Ok(Event::Verified)
+}
+
+/// Where a holding exchange stands, for its user.
+pub(crate) fn progress(exchange: &Holding) -> Value {
+    let machine = &exchange.work.machine;
+    let job = &exchange.work.job;
+    let decide = job.offer.as_ref().filter(|_| job.holder_key.is_none()).map(|offer| {
+        let preview: Vec<String> = offer.preview.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        json!({
+            "kind": "offer",
+            "from": exchange.theirs,
+            "vct": offer.vct,
+            "comment": offer.comment,
+            "preview": preview,
+        })
+    });
+    let pending = !exchange.work.has_ended() && decide.is_none();
+    json!({
+        "thread": machine.pthid().unwrap_or(machine.thread()),
+        "state": machine.state_name(),
+        "pending": pending,
+        "decide": decide,
+        "cards": job.cards,
+    })
+}
+
+/// All cards, oldest first.
+pub(crate) fn cards(shared: &Shared) -> Result<Vec<Card>, Failure> {
+    let mut cards = Vec::new();
+    for (id, stored) in shared.db.all::<StoredCard>(CARDS, MAX_CARDS)? {
+        let credential = HeldCredential::from_store(&stored.text)
+            .map_err(|error| Failure::user(format!("a stored card does not parse: {error}")))?;
+        cards.push(Card {
+            id: String::from_utf8_lossy(&id).into_owned(),
+            credential,
+            holder_key: KeyId::new(stored.holder_key),
+            received: stored.received,
+        });
+    }
+    cards.sort_by_key(|card| card.received);
+    Ok(cards)
+}
+
+/// One card by its id.
+pub(crate) fn card(shared: &Shared, id: &str) -> Result<Card, Failure> {
+    cards(shared)?
+        .into_iter()
+        .find(|card| card.id == id)
+        .ok_or_else(|| Failure::user(format!("no card `{id}`; see: einmal citizen list")))
+}
+
+/// A card as its owner sees it in the list.
+pub(crate) fn summary(shared: &Shared, card: &Card) -> Value {
+    let expired = card.credential.expires_at.is_some_and(|end| shared.now().0 >= end);
+    json!({
+        "card": card.id,
+        "vct": card.credential.vct,
+        "issuer": card.credential.issuer,
+        "expires_at": card.credential.expires_at,
+        "state": if expired { "expired" } else { "valid" },
+    })
+}

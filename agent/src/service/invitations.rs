@@ -1,0 +1,126 @@
+//! Invitations of this node: what each is for, and whether an answer to it still counts.
+
+use einmal_did::Did;
+use einmal_didcomm::{MessageId, UnixSeconds};
+use einmal_flows::{
+    Received,
+    out_of_band::{Admission, Invitation, InvitationRecord, Uses},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    db::INVITATIONS,
+    node::{Effects, Failure, Shared},
+};
+
+/// Seconds an invitation lasts unless it says otherwise.
+pub(crate) const VALID_SECS: u64 = 24 * 3600;
+
+/// Goal code of an invitation to connect.
+pub(crate) const GOAL_CONNECT: &str = "einmal.connect";
+/// Goal code of an invitation to receive a credential.
+pub(crate) const GOAL_ISSUE: &str = "einmal.credential.issue";
+/// Goal code of an invitation to present a credential.
+pub(crate) const GOAL_PRESENT: &str = "einmal.credential.present";
+/// Goal code of a mediator's invitation, as other mediators write it.
+pub(crate) const GOAL_MEDIATE: &str = "request-mediate";
+
+/// What an answer to an invitation sets going.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Purpose {
+    /// A relationship; with this person of the register, if one is named.
+    Connect { person: Option<String> },
+    /// Issuing a card.
+    Issue(IssueOrder),
+    /// Verifying by a request template.
+    Request { template: String },
+}
+
+/// What is to be issued, to whom, on what condition.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct IssueOrder {
+    /// Credential template.
+    pub(crate) template: String,
+    /// Person of the register.
+    pub(crate) person: Option<String>,
+    /// Request template that must be answered first.
+    pub(crate) after: Option<String>,
+    /// Shortens the validity, in seconds.
+    pub(crate) valid_for: Option<u64>,
+}
+
+/// An invitation as stored. `Debug` is left out on purpose: it names a person.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) purpose: Purpose,
+    pub(crate) record: InvitationRecord,
+    pub(crate) expires: UnixSeconds,
+}
+
+/// Makes an invitation, writes down what it is for, and returns it with its URL.
+pub(crate) fn create(
+    shared: &Shared,
+    fx: &mut Effects<'_>,
+    purpose: Purpose,
+    goal: (&str, String),
+    uses: Uses,
+) -> Result<(MessageId, String), Failure> {
+    let from = public_did(shared)?;
+    let id = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
+    let expires = shared.now().plus(VALID_SECS);
+    let mut invitation = bare(id.clone(), from, goal);
+    invitation.expires_time = Some(expires);
+    let mut record = InvitationRecord::new(&invitation, uses);
+    record.mark_sent();
+    fx.put_expiring(INVITATIONS, id.to_key(), &Record { purpose, record, expires }, expires)?;
+    Ok((id, invitation.to_url(shared.url())))
+}
+
+/// An invitation that nothing is remembered of: a mediator's, which anybody may use at any time.
+pub(crate) fn standing(shared: &Shared, goal: (&str, String)) -> Result<(MessageId, String), Failure> {
+    let from = public_did(shared)?;
+    let id = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
+    let url = bare(id.clone(), from, goal).to_url(shared.url());
+    Ok((id, url))
+}
+
+fn bare(id: MessageId, from: Did, (code, text): (&str, String)) -> Invitation {
+    let mut invitation = Invitation::new(id, from);
+    invitation.goal_code = Some(code.to_owned());
+    invitation.goal = Some(text);
+    invitation
+}
+
+fn public_did(shared: &Shared) -> Result<Did, Failure> {
+    shared.public_did().cloned().ok_or_else(|| {
+        Failure::user("a citizen shows no public DID and cannot invite; take an invitation instead")
+    })
+}
+
+/// What the invitation an arriving message answers is for; uses it up if it is good for one peer only.
+///
+/// `None` if the message answers no invitation of ours, or none that is still open to this sender.
+pub(crate) fn take(
+    shared: &Shared,
+    fx: &mut Effects<'_>,
+    rx: &Received<'_>,
+) -> Result<Option<Purpose>, Failure> {
+    let Some(pthid) = &rx.message.pthid else { return Ok(None) };
+    let id = pthid.to_key();
+    let Some(stored) = shared.db.get::<Record>(INVITATIONS, &id)? else { return Ok(None) };
+    let mut record = stored.value;
+    match record.record.admit(rx, shared.now()) {
+        Ok(Admission::New) => {
+            let key = fx.db().key(INVITATIONS, &id)?;
+            fx.batch().expect_version(key, stored.version);
+            fx.put_expiring(INVITATIONS, &id, &record, record.expires)?;
+        }
+        Ok(_) => {}
+        Err(refusal) => {
+            tracing::info!(%refusal, "an answer to an invitation was not admitted");
+            return Ok(None);
+        }
+    }
+    Ok(Some(record.purpose))
+}

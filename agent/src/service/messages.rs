@@ -1,0 +1,67 @@
+//! Text messages: kept for the user to read, sent to a peer by name.
+
+use einmal_did::Did;
+use einmal_didcomm::UnixSeconds;
+use einmal_flows::{Received, basic_message};
+use einmal_storage::Table;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    db::PEERS,
+    identity::Peer,
+    node::{Effects, Failure, Handled, Shared},
+    role::text,
+};
+
+/// Messages that arrived, in the order they did.
+const INBOX: Table = Table::new("inbox");
+/// Seconds an arrived message is kept.
+const KEEP_SECS: u64 = 90 * 24 * 3600;
+/// Most messages listed at once.
+const MAX_LISTED: usize = 10_000;
+/// Most peers looked through for a name.
+const MAX_PEERS: usize = 1_000_000;
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    from: Did,
+    text: String,
+    at: UnixSeconds,
+}
+
+/// Keeps an arrived text message.
+pub(crate) fn take(shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
+    let text = basic_message::read(rx, shared.now())?;
+    let stored = Stored { from: rx.sender.clone(), text: text.content, at: shared.now() };
+    let mut id = shared.now_ms().to_be_bytes().to_vec();
+    id.extend_from_slice(rx.message.id.to_key().as_bytes());
+    Ok(fx.put_expiring(INBOX, id, &stored, shared.now().plus(KEEP_SECS))?)
+}
+
+/// Lists arrived messages, oldest first.
+pub(crate) fn inbox(shared: &Shared) -> Result<Value, Failure> {
+    let stored = shared.db.all::<Stored>(INBOX, MAX_LISTED)?;
+    Ok(stored.into_iter().map(|(_, m)| json!({"from": m.from, "text": m.text, "at": m.at})).collect())
+}
+
+/// Sends a text to a peer, named by its DID or by the label of the relationship.
+pub(crate) fn send(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+    let (to, content) = (text(input, "to")?, text(input, "text")?);
+    let peer = find_peer(shared, to)?.ok_or_else(|| {
+        Failure::user(format!("no relationship with `{to}`; connect first with an invitation: einmal invite"))
+    })?;
+    let draft = basic_message::compose(content)?;
+    fx.send(draft, &peer.ours, &peer.theirs)?;
+    Ok(json!({"sent": true}))
+}
+
+/// The relationship with a DID or a label.
+pub(crate) fn find_peer(shared: &Shared, name: &str) -> Result<Option<Peer>, Failure> {
+    let did = Did::parse(name).ok();
+    let peers = shared.db.all::<Peer>(PEERS, MAX_PEERS)?;
+    Ok(peers.into_iter().map(|(_, peer)| peer).find(|peer| {
+        let by_did = did.as_ref().is_some_and(|did| peer.theirs.same_as(did));
+        by_did || peer.label.as_deref() == Some(name)
+    }))
+}

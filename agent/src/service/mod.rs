@@ -1,0 +1,14 @@
+//! What the node can do, whichever front door asks: issuing, verifying, holding, status, invitations.
+
+pub(crate) mod asking;
+pub(crate) mod exchange;
+pub(crate) mod holding;
+pub(crate) mod invitations;
+pub(crate) mod issuing;
+pub(crate) mod keys;
+pub(crate) mod messages;
+pub(crate) mod proving;
+pub(crate) mod queue;
+pub(crate) mod status;
+pub(crate) mod templates;
+pub(crate) mod verifying;

@@ -1,0 +1,274 @@
+//! Status lists: the one this node publishes, and those of others it looks into.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use einmal_credentials::{
+    status_list::{
+        INDEX_SPACE, IndexPermutation, Status, StatusCache, StatusError, StatusList, StatusRegister, StatusSource,
+        StatusTokenRequest, issue_token, verify_token,
+    },
+    vc::StatusReference,
+};
+use einmal_keys::{base64url_decode, base64url_encode};
+use einmal_storage::{StoreError, Table};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::keys::DidIssuerKeys;
+use crate::{
+    identity::{self, ASSERTION},
+    node::{Effects, Failure, Shared},
+};
+
+/// Lists this node publishes.
+const LISTS: Table = Table::new("status-list");
+/// Seconds a published list may be cached unless configured otherwise.
+pub(crate) const DEFAULT_TTL_SECS: u64 = 3600;
+/// Indices reserved with one write; those not used before a restart are skipped.
+const BLOCK: u32 = 64;
+/// Bytes of fetched lists kept in memory.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Milliseconds a failed fetch of a list is not tried again.
+const FAILURE_TTL_MS: u64 = 2000;
+/// Most failures remembered.
+const MAX_FAILURES: usize = 1024;
+/// The list in use. A full list is followed by the next number.
+const FIRST_LIST: u32 = 1;
+
+/// A published list as stored.
+#[derive(Clone, Serialize, Deserialize)]
+struct StoredList {
+    bits: u8,
+    statuses: String,
+    key: Zeroizing<String>,
+    /// First counter not reserved yet.
+    reserved: u32,
+}
+
+/// Indices reserved and not handed out yet.
+#[derive(Debug, Default)]
+struct Block {
+    list: u32,
+    next: u32,
+    end: u32,
+}
+
+/// The lists this node publishes.
+#[derive(Debug, Default)]
+pub(crate) struct PublishedLists {
+    block: Mutex<Block>,
+    tokens: Mutex<HashMap<String, (u64, String)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn uri(shared: &Shared, list: u32) -> String {
+    format!("{}/status/{list}", shared.url())
+}
+
+impl PublishedLists {
+    /// Hands out an index nobody can foresee, never twice.
+    ///
+    /// A block of indices is reserved with a write of its own that is durable before the first is used, so that a
+    /// crash skips indices and never repeats one.
+    pub(crate) fn allocate(&self, shared: &Shared) -> Result<StatusReference, Failure> {
+        let mut block = lock(&self.block);
+        if block.next >= block.end {
+            *block = reserve(shared, block.list.max(FIRST_LIST))?;
+        }
+        let stored = read(shared, block.list)?.ok_or_else(|| Failure::user("the status list is gone"))?.value;
+        let index = permutation(&stored)?
+            .index(block.next)
+            .ok_or_else(|| Failure::user("the status list is full"))?;
+        block.next += 1;
+        Ok(StatusReference { uri: uri(shared, block.list), idx: u64::from(index) })
+    }
+
+    /// Revokes for good the credential with this reference.
+    pub(crate) fn revoke(
+        &self,
+        shared: &Shared,
+        reference: &StatusReference,
+        fx: &mut Effects<'_>,
+    ) -> Result<(), Failure> {
+        let number = list_number(&reference.uri)
+            .ok_or_else(|| Failure::user("this credential has no place in a status list of this node"))?;
+        let stored = read(shared, number)?
+            .ok_or_else(|| Failure::user("the status list of this credential is not published here"))?;
+        let mut register = StatusRegister::from_list(list_of(&stored.value)?);
+        register.revoke(reference.idx).map_err(|error| Failure::user(error.to_string()))?;
+        let changed =
+            StoredList { statuses: base64url_encode(register.list().as_bytes()), ..stored.value };
+        fx.update(LISTS, number.to_be_bytes(), &changed, Some(stored.version))?;
+        Ok(())
+    }
+
+    /// The signed token of the list published at `wanted`.
+    ///
+    /// It is signed anew when a quarter of its time to live has passed, and not at each revocation: the moment of a
+    /// change would tell whose it was.
+    pub(crate) fn token(&self, shared: &Shared, wanted: &str) -> Option<String> {
+        let number = list_number(wanted).filter(|number| uri(shared, *number) == wanted)?;
+        let ttl = ttl(shared);
+        let now = shared.now_ms();
+        if let Some((made, token)) = lock(&self.tokens).get(wanted) {
+            if now.saturating_sub(*made) < ttl.saturating_mul(1000) / 4 {
+                return Some(token.clone());
+            }
+        }
+        let list = list_of(&read(shared, number).ok()??.value).ok()?;
+        let issuer = shared.public_did()?;
+        let request = StatusTokenRequest {
+            uri: wanted,
+            issuer: issuer.as_str(),
+            list: &list,
+            issued_at: shared.now().0,
+            expires_at: shared.now().plus(ttl.saturating_mul(2)).0,
+            ttl,
+        };
+        let token = issue_token(shared.custody(), &identity::key_id(issuer, ASSERTION), &request).ok()?;
+        lock(&self.tokens).insert(wanted.to_owned(), (now, token.clone()));
+        Some(token)
+    }
+}
+
+fn ttl(shared: &Shared) -> u64 {
+    let configured = shared.config.city.as_ref().and_then(|city| city.status_ttl_seconds);
+    configured.unwrap_or(DEFAULT_TTL_SECS).max(1)
+}
+
+fn list_number(uri: &str) -> Option<u32> {
+    uri.rsplit_once("/status/").and_then(|(_, number)| number.parse().ok())
+}
+
+fn read(shared: &Shared, number: u32) -> Result<Option<crate::db::Stored<StoredList>>, StoreError> {
+    shared.db.get(LISTS, number.to_be_bytes())
+}
+
+fn list_of(stored: &StoredList) -> Result<StatusList, Failure> {
+    let damaged = || Failure::Store(StoreError::Damaged { what: "a status list does not parse".into() });
+    let bytes = base64url_decode(&stored.statuses).ok_or_else(damaged)?;
+    StatusList::from_bytes(stored.bits, bytes).map_err(|_| damaged())
+}
+
+fn permutation(stored: &StoredList) -> Result<IndexPermutation, Failure> {
+    let damaged = || Failure::Store(StoreError::Damaged { what: "a status list key does not parse".into() });
+    let key = Zeroizing::new(base64url_decode(&stored.key).ok_or_else(damaged)?);
+    Ok(IndexPermutation::new(key.as_slice().try_into().map_err(|_| damaged())?))
+}
+
+/// Reserves the next block, in the given list or in the one after it if that is full.
+fn reserve(shared: &Shared, list: u32) -> Result<Block, Failure> {
+    let mut number = list;
+    loop {
+        let stored = read(shared, number)?;
+        let version = stored.as_ref().map(|stored| stored.version);
+        let mut value = match stored {
+            Some(stored) => stored.value,
+            None => fresh(shared)?,
+        };
+        if value.reserved >= INDEX_SPACE {
+            number = number.saturating_add(1);
+            continue;
+        }
+        let next = value.reserved;
+        let end = next.saturating_add(BLOCK).min(INDEX_SPACE);
+        value.reserved = end;
+        let mut fx = Effects::new(shared);
+        fx.update(LISTS, number.to_be_bytes(), &value, version)?;
+        let (batch, _) = fx.into_parts();
+        shared.db.store().commit(batch).wait()?;
+        return Ok(Block { list: number, next, end });
+    }
+}
+
+fn fresh(shared: &Shared) -> Result<StoredList, Failure> {
+    let size = usize::try_from(INDEX_SPACE).unwrap_or_default();
+    let list = StatusList::new(1, size).map_err(|error| Failure::user(error.to_string()))?;
+    let mut key = Zeroizing::new([0u8; 32]);
+    shared.entropy().fill(&mut *key).map_err(|error| Failure::user(error.to_string()))?;
+    Ok(StoredList {
+        bits: 1,
+        statuses: base64url_encode(list.as_bytes()),
+        key: Zeroizing::new(base64url_encode(*key)),
+        reserved: 0,
+    })
+}
+
+/// Lists of other issuers, cached as long as they say; a list that cannot be had counts as a refusal.
+pub(crate) struct KnownLists {
+    cache: Mutex<StatusCache>,
+    failed: Mutex<HashMap<String, u64>>,
+    pending: Mutex<HashMap<String, String>>,
+}
+
+impl std::fmt::Debug for KnownLists {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KnownLists(..)")
+    }
+}
+
+impl Default for KnownLists {
+    fn default() -> Self {
+        Self { cache: Mutex::new(StatusCache::new(CACHE_BYTES)), failed: Mutex::default(), pending: Mutex::default() }
+    }
+}
+
+impl KnownLists {
+    /// Keeps what was fetched, or that nothing could be.
+    pub(crate) fn fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
+        match token {
+            Some(token) => {
+                let mut pending = lock(&self.pending);
+                if pending.len() < MAX_FAILURES {
+                    pending.insert(uri.to_owned(), token);
+                }
+            }
+            None => self.fail(shared, uri),
+        }
+    }
+
+    /// Whether fetching this list failed a moment ago, so that trying again at once is useless.
+    pub(crate) fn recently_failed(&self, shared: &Shared, uri: &str) -> bool {
+        lock(&self.failed).get(uri).is_some_and(|until| *until > shared.now_ms())
+    }
+
+    fn fail(&self, shared: &Shared, uri: &str) {
+        let mut failed = lock(&self.failed);
+        if failed.len() >= MAX_FAILURES {
+            failed.clear();
+        }
+        failed.insert(uri.to_owned(), shared.now_ms().saturating_add(FAILURE_TTL_MS));
+    }
+
+    /// The lists as a source for one verification.
+    pub(crate) fn source<'a>(&'a self, shared: &'a Shared, keys: &'a DidIssuerKeys<'a>) -> ListSource<'a> {
+        ListSource { lists: self, shared, keys }
+    }
+}
+
+/// Answers from the cache; verifies a fetched token when the issuer it must come from is known.
+pub(crate) struct ListSource<'a> {
+    lists: &'a KnownLists,
+    shared: &'a Shared,
+    keys: &'a DidIssuerKeys<'a>,
+}
+
+impl StatusSource for ListSource<'_> {
+    fn status(&self, uri: &str, idx: u64, iss: &str) -> Result<Status, StatusError> {
+        let now = self.shared.now().0;
+        if let Some(token) = lock(&self.lists.pending).remove(uri) {
+            let list = verify_token(&token, uri, iss, now, self.keys).inspect_err(|error| {
+                tracing::info!(%error, "a fetched status list was refused");
+                self.lists.fail(self.shared, uri);
+            })?;
+            lock(&self.lists.cache).insert(list, now);
+        }
+        lock(&self.lists.cache).at(now).status(uri, idx, iss)
+    }
+}

@@ -1,0 +1,88 @@
+//! The city's description, register and templates, and a merchant's request templates, read from their files.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use einmal_register::{CityConfig, Date, Register, RequestTemplate, Template, read_register};
+
+use crate::error::SetupError;
+
+/// Largest template or description read, in bytes.
+const MAX_FILE_BYTES: u64 = 256 * 1024;
+/// Most templates of one folder.
+const MAX_TEMPLATES: usize = 256;
+
+/// Everything a city reads at start.
+pub(crate) struct CityFiles {
+    pub(crate) config: CityConfig,
+    pub(crate) register: Register,
+    pub(crate) templates: BTreeMap<String, Template>,
+    pub(crate) requests: BTreeMap<String, RequestTemplate>,
+}
+
+impl std::fmt::Debug for CityFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CityFiles").field("people", &self.register.people.len()).finish_non_exhaustive()
+    }
+}
+
+impl CityFiles {
+    /// Reads a city's description and what it names; paths in it are relative to it.
+    pub(crate) fn read(description: &Path, today: Date) -> Result<Self, SetupError> {
+        let file = if description.is_dir() { description.join("city.toml") } else { description.to_owned() };
+        let text = read_text(&file)?;
+        let config = CityConfig::parse(&file.display().to_string(), &text)
+            .map_err(|error| SetupError::input(&file, error))?;
+        let folder = file.parent().unwrap_or(Path::new("."));
+        let path = folder.join(config.register().file());
+        let input = std::fs::File::open(&path).map_err(|error| SetupError::input(&path, error))?;
+        let register = read_register(input, config.register().columns(), today)
+            .map_err(|error| SetupError::input(&path, error))?;
+        let templates = read_folder(&folder.join(config.templates()), |name, text| {
+            Template::parse(name, text).map(|template| (template.id().to_owned(), template))
+        })?;
+        let requests = read_requests(&folder.join(config.requests()))?;
+        Ok(Self { config, register, templates, requests })
+    }
+}
+
+/// Reads a folder of request templates.
+pub(crate) fn read_requests(folder: &Path) -> Result<BTreeMap<String, RequestTemplate>, SetupError> {
+    read_folder(folder, |name, text| {
+        RequestTemplate::parse(name, text).map(|template| (template.id().to_owned(), template))
+    })
+}
+
+fn read_text(path: &Path) -> Result<String, SetupError> {
+    let length = std::fs::metadata(path).map_err(|error| SetupError::input(path, error))?.len();
+    if length > MAX_FILE_BYTES {
+        return Err(SetupError::input(path, format!("more than {MAX_FILE_BYTES} bytes")));
+    }
+    std::fs::read_to_string(path).map_err(|error| SetupError::input(path, error))
+}
+
+fn read_folder<T>(
+    folder: &Path,
+    parse: impl Fn(&str, &str) -> Result<(String, T), einmal_register::ConfigError>,
+) -> Result<BTreeMap<String, T>, SetupError> {
+    let entries = std::fs::read_dir(folder).map_err(|error| SetupError::input(folder, error))?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    if files.len() > MAX_TEMPLATES {
+        return Err(SetupError::input(folder, format!("more than {MAX_TEMPLATES} templates")));
+    }
+    let mut found = BTreeMap::new();
+    for path in files {
+        let (id, template) = parse(&path.display().to_string(), &read_text(&path)?)
+            .map_err(|error| SetupError::input(&path, error))?;
+        if found.insert(id.clone(), template).is_some() {
+            return Err(SetupError::input(&path, format!("a second template with the id `{id}`; rename one")));
+        }
+    }
+    Ok(found)
+}

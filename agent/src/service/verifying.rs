@@ -1,0 +1,125 @@
+//! Verifying presentations: every check in one place, whichever front door brought them.
+
+use std::collections::BTreeMap;
+
+use einmal_credentials::{
+    dcql::{DcqlQuery, satisfied_by},
+    status_list::StatusError,
+    vc::{
+        IssuerTrust, KeyBindingRequirement, KeyLookupError, VerificationContext, VerifiedCredential, VerifyError,
+        verify_presentation,
+    },
+};
+use einmal_flows::formats::DcqlPresentation;
+use serde_json::{Map, Value, json};
+
+use super::{keys::DidIssuerKeys, status::KnownLists};
+use crate::node::{Failure, Need, Shared};
+
+/// What came of a presentation. Holds personal data.
+pub(crate) enum Verdict {
+    /// Everything asked for was proved.
+    Accepted(BTreeMap<String, Vec<VerifiedCredential>>),
+    /// It was not; the code says why, without personal data.
+    Refused(&'static str, String),
+}
+
+/// What the presentation must answer.
+pub(crate) struct Question<'a> {
+    pub(crate) query: &'a DcqlQuery,
+    pub(crate) nonce: &'a str,
+    /// The verifier as the presentation must name it: `decentralized_identifier:` and its DID.
+    pub(crate) audience: &'a str,
+    pub(crate) trust: &'a dyn IssuerTrust,
+    pub(crate) clock_skew: u64,
+}
+
+/// Verifies a presentation: structure, issuer trust, signature, digests, validity, holder key, nonce, audience,
+/// status, and that it answers the whole query.
+///
+/// # Errors
+///
+/// [`Failure::Need`] if an issuer's document or a status list must be fetched first.
+pub(crate) fn verify(
+    shared: &Shared,
+    lists: &KnownLists,
+    presentation: &DcqlPresentation,
+    question: &Question<'_>,
+) -> Result<Verdict, Failure> {
+    let mut verified: BTreeMap<String, Vec<VerifiedCredential>> = BTreeMap::new();
+    for (id, texts) in &presentation.0 {
+        for text in texts {
+            match verify_one(shared, lists, text, question)? {
+                Ok(credential) => verified.entry(id.clone()).or_default().push(credential),
+                Err(error) => return Ok(Verdict::Refused(code(&error), error.to_string())),
+            }
+        }
+    }
+    match satisfied_by(question.query, &verified) {
+        Ok(()) => Ok(Verdict::Accepted(verified)),
+        Err(error) => Ok(Verdict::Refused("not-as-requested", error.to_string())),
+    }
+}
+
+fn verify_one(
+    shared: &Shared,
+    lists: &KnownLists,
+    text: &str,
+    question: &Question<'_>,
+) -> Result<Result<VerifiedCredential, VerifyError>, Failure> {
+    let keys = DidIssuerKeys::new(&shared.resolver);
+    let source = lists.source(shared, &keys);
+    let binding = KeyBindingRequirement { audience: question.audience, nonce: question.nonce };
+    let mut context = VerificationContext::new(shared.now().0, question.trust, Some(binding));
+    context.clock_skew = question.clock_skew;
+    let answer = verify_presentation(text, &context, &keys, &source);
+    match answer {
+        Err(VerifyError::Status(StatusError::NotFetched { uri })) if !lists.recently_failed(shared, &uri) => {
+            Err(Failure::Need(Need::StatusList { uri }))
+        }
+        Err(VerifyError::KeyLookup(KeyLookupError::Unavailable { .. })) if keys.need().is_some() => {
+            Err(keys.need().map_or_else(|| Failure::user("the issuer cannot be resolved"), Failure::Need))
+        }
+        answer => Ok(answer),
+    }
+}
+
+/// A short stable code for results, tills and scripts.
+fn code(error: &VerifyError) -> &'static str {
+    match error {
+        VerifyError::UntrustedIssuer => "untrusted-issuer",
+        VerifyError::BadSignature => "bad-signature",
+        VerifyError::UnreferencedDisclosure { .. } | VerifyError::DuplicateDigest => "tampered",
+        VerifyError::WrongHolderKey | VerifyError::KeyBindingMissing => "not-the-holder",
+        VerifyError::WrongAudience => "made-for-another-verifier",
+        VerifyError::WrongNonce => "answers-another-request",
+        VerifyError::StaleKeyBinding => "too-old",
+        VerifyError::KeyBinding(_) => "key-binding",
+        VerifyError::Expired => "expired",
+        VerifyError::NotYetValid => "not-yet-valid",
+        VerifyError::Revoked => "revoked",
+        VerifyError::Suspended => "suspended",
+        VerifyError::Status(_) | VerifyError::UnknownStatus { .. } => "status-unknown",
+        VerifyError::KeyLookup(_) => "issuer-unknown",
+        _ => "malformed",
+    }
+}
+
+/// What was disclosed, by query id: the claims without the members every credential carries.
+pub(crate) fn disclosed(verified: &BTreeMap<String, Vec<VerifiedCredential>>) -> Value {
+    const TECHNICAL: [&str; 7] = ["iss", "vct", "cnf", "iat", "nbf", "exp", "status"];
+    let mut out = Map::new();
+    for (id, credentials) in verified {
+        let claims = credentials.iter().map(|credential| {
+            let members = credential.claims.as_map().iter();
+            let members = members.filter(|(name, _)| !TECHNICAL.contains(&name.as_str()));
+            json!({
+                "issuer": credential.issuer,
+                "vct": credential.vct,
+                "claims": members.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>(),
+            })
+        });
+        out.insert(id.clone(), claims.collect());
+    }
+    Value::Object(out)
+}

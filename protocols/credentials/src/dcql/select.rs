@@ -1,0 +1,142 @@
+//! The holder's side: which cards answer a query while showing least.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Bound,
+};
+
+use super::{CredentialQuery, DcqlQuery, NoMatch, path::View};
+use crate::sd_jwt::{Claims, ElementPositions, PathElement};
+
+/// A card that may answer. Made by [`crate::vc::HeldCredential::candidate`]; cards that are expired are not offered.
+#[derive(Clone)]
+pub struct Candidate<'a> {
+    /// The caller's name for the card.
+    pub id: String,
+    /// Its format, such as `dc+sd-jwt`.
+    pub format: &'a str,
+    /// Its type.
+    pub vct: &'a str,
+    /// Whether possession can be proved.
+    pub holder_bound: bool,
+    /// All its claims.
+    pub claims: &'a Claims,
+    /// Signed positions of array elements.
+    pub positions: &'a ElementPositions,
+    /// Ways to the claims that can be kept back.
+    pub disclosable: BTreeSet<&'a [PathElement]>,
+}
+
+/// Hides the claims.
+impl fmt::Debug for Candidate<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Candidate").field("id", &self.id).field("vct", &self.vct).finish_non_exhaustive()
+    }
+}
+
+/// The answer to one credential query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The card, by the caller's name for it.
+    pub candidate: String,
+    /// What of it must be disclosed, ready for [`crate::vc::HeldCredential::present`]; empty if all that is asked for
+    /// is visible anyway.
+    pub paths: Vec<Vec<PathElement>>,
+}
+
+/// Which cards answer a query. Nothing is sent before the person agrees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// What must be answered, by id of the credential query.
+    pub credentials: BTreeMap<String, Chosen>,
+    /// What could be answered beyond that, from sets that are not required; for the person to add.
+    pub optional: BTreeMap<String, Chosen>,
+}
+
+impl DcqlQuery {
+    /// Chooses, for each credential query, the card and the alternative that disclose fewest claims; among equals the
+    /// verifier's preferred alternative, then the earlier card. Of a credential set, the verifier's first option that can
+    /// be answered.
+    ///
+    /// An object or array asked for by name is disclosed with all it holds.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMatch`] if anything required cannot be answered.
+    ///
+    /// # Specification
+    ///
+    /// OpenID4VP 1.0, section 6.4. Its preference order of `claim_sets` yields to showing less, which it permits.
+    pub fn select(&self, candidates: &[Candidate<'_>]) -> Result<Selection, NoMatch> {
+        let mut answers: BTreeMap<&str, Chosen> = self
+            .credentials
+            .iter()
+            .filter_map(|query| Some((query.id(), query.choose(candidates)?)))
+            .collect();
+        let mut selection = Selection::default();
+        let Some(sets) = &self.sets else {
+            if answers.len() < self.credentials.len() {
+                return Err(NoMatch);
+            }
+            selection.credentials = answers.into_iter().map(|(id, chosen)| (id.to_owned(), chosen)).collect();
+            return Ok(selection);
+        };
+        let (mut required, mut optional) = (BTreeSet::new(), BTreeSet::new());
+        for set in sets {
+            let answerable =
+                |option: &&Vec<String>| option.iter().all(|id| answers.contains_key(id.as_str()));
+            match set.options.iter().find(answerable) {
+                Some(option) if set.required => required.extend(option),
+                Some(option) => optional.extend(option),
+                None if set.required => return Err(NoMatch),
+                None => {}
+            }
+        }
+        let mut take = |id: &String| answers.remove(id.as_str()).map(|chosen| (id.clone(), chosen));
+        selection.credentials = required.into_iter().filter_map(&mut take).collect();
+        selection.optional = optional.into_iter().filter_map(&mut take).collect();
+        if selection.credentials.is_empty() && selection.optional.is_empty() {
+            return Err(NoMatch);
+        }
+        Ok(selection)
+    }
+}
+
+impl CredentialQuery {
+    /// The cheapest answer: fewest disclosures, then order of alternatives, then order of cards.
+    fn choose(&self, candidates: &[Candidate<'_>]) -> Option<Chosen> {
+        let answers = candidates.iter().filter(|card| self.admits(card)).flat_map(|card| {
+            self.claim_sets.iter().enumerate().filter_map(move |(rank, set)| {
+                let paths = self.disclosures(set, card)?;
+                Some(((paths.len(), rank), card, paths))
+            })
+        });
+        // `min_by_key` keeps the first among equals.
+        let (_, card, paths) = answers.min_by_key(|(cost, ..)| *cost)?;
+        Some(Chosen {
+            candidate: card.id.clone(),
+            paths: paths.into_iter().map(<[PathElement]>::to_vec).collect(),
+        })
+    }
+
+    fn admits(&self, card: &Candidate<'_>) -> bool {
+        self.wants(card.format, card.vct) && (card.holder_bound || !self.holder_binding)
+    }
+
+    /// What `card` must disclose to answer the alternative `set`; `None` if it cannot.
+    fn disclosures<'a>(&self, set: &[usize], card: &Candidate<'a>) -> Option<BTreeSet<&'a [PathElement]>> {
+        let view = View { claims: card.claims, positions: card.positions };
+        let mut paths = BTreeSet::new();
+        for found in self.find(set, view)? {
+            let path = found.path.as_slice();
+            for len in 1..path.len() {
+                paths.extend(path.get(..len).and_then(|above| card.disclosable.get(above)));
+            }
+            // Paths are ordered element by element, so what lies below a path follows it without a gap.
+            let from = card.disclosable.range::<[PathElement], _>((Bound::Included(path), Bound::Unbounded));
+            paths.extend(from.take_while(|below| below.starts_with(path)));
+        }
+        Some(paths)
+    }
+}

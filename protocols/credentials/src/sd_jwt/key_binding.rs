@@ -1,0 +1,87 @@
+//! The verifier's check that the holder made this very presentation for this very request.
+
+use einmal_keys::{PublicKey, SignatureAlgorithm};
+use serde_json::Value;
+
+use super::{KeyBindingError, VerifiedSdJwt, received::Body};
+use crate::{json::numeric_date, jwt::Jwt};
+
+/// Seconds by which two honest clocks may disagree.
+pub const MAX_CLOCK_SKEW_SECS: u64 = 60;
+
+/// Seconds after which a key binding is too old.
+pub const MAX_KEY_BINDING_AGE_SECS: u64 = 300;
+
+/// Header type of a KB-JWT.
+pub(super) const KEY_BINDING_TYP: &str = "kb+jwt";
+
+/// What a key binding must say to be accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyBindingCheck<'a> {
+    /// The verifier's own name, as the request gave it; compared byte by byte.
+    pub audience: &'a str,
+    /// The request's nonce.
+    pub nonce: &'a str,
+    /// Seconds since 1970.
+    pub now: u64,
+    /// Algorithms the holder may sign with.
+    pub algorithms: &'a [SignatureAlgorithm],
+}
+
+/// A key binding that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyBinding {
+    /// The key that proved possession; the one in `cnf.jwk`.
+    pub holder: PublicKey,
+    /// When it was made, in seconds since 1970.
+    pub issued_at: u64,
+}
+
+impl VerifiedSdJwt {
+    /// Checks the KB-JWT: type, algorithm, signature by `cnf.jwk`, `sd_hash`, `aud`, `nonce` and age.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyBindingError`] naming the first check that failed; [`KeyBindingError::Missing`] if there is none.
+    ///
+    /// # Specification
+    ///
+    /// RFC 9901, section 7.3.
+    pub fn check_key_binding(&self, check: &KeyBindingCheck<'_>) -> Result<KeyBinding, KeyBindingError> {
+        let jwt = self.0.key_binding.as_ref().ok_or(KeyBindingError::Missing)?;
+        if jwt.header.typ.as_deref() != Some(KEY_BINDING_TYP) {
+            return Err(KeyBindingError::WrongType);
+        }
+        if !check.algorithms.contains(&jwt.header.algorithm) {
+            return Err(KeyBindingError::AlgorithmNotAllowed);
+        }
+        let holder = self.0.holder_key().ok_or(KeyBindingError::NoHolderKey)?;
+        let text = self.0.text.get(self.0.presented_len..).unwrap_or_default();
+        if !jwt.is_signed_by(text, &holder) {
+            return Err(KeyBindingError::WrongHolderKey);
+        }
+        let issued_at = check_payload(jwt, &self.0, check)?;
+        Ok(KeyBinding { holder, issued_at })
+    }
+}
+
+fn check_payload(jwt: &Jwt, body: &Body, check: &KeyBindingCheck<'_>) -> Result<u64, KeyBindingError> {
+    let text = |name: &str| jwt.payload.get(name).and_then(Value::as_str).ok_or(KeyBindingError::Malformed);
+    if text("sd_hash")? != body.hash.digest(body.presented().as_bytes()) {
+        return Err(KeyBindingError::WrongHash);
+    }
+    if text("aud")? != check.audience {
+        return Err(KeyBindingError::WrongAudience);
+    }
+    if text("nonce")? != check.nonce {
+        return Err(KeyBindingError::WrongNonce);
+    }
+    let issued_at = jwt.payload.get("iat").and_then(numeric_date).ok_or(KeyBindingError::Malformed)?;
+    if issued_at > check.now.saturating_add(MAX_CLOCK_SKEW_SECS) {
+        return Err(KeyBindingError::FromTheFuture);
+    }
+    if check.now.saturating_sub(issued_at) > MAX_KEY_BINDING_AGE_SECS {
+        return Err(KeyBindingError::Stale);
+    }
+    Ok(issued_at)
+}

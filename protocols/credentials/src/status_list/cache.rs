@@ -1,0 +1,125 @@
+//! Lists a verifier keeps for as long as they may be kept.
+
+use std::collections::HashMap;
+
+use super::{MAX_LIST_BYTES, Status, StatusError, VerifiedStatusList};
+
+/// Seconds a list without `ttl` is kept.
+pub const DEFAULT_TTL_SECS: u64 = 3600;
+
+/// Answers what the status of a credential is.
+pub trait StatusSource {
+    /// The entry `idx` of the list at `uri`, signed by `iss`.
+    ///
+    /// # Errors
+    ///
+    /// [`StatusError`]; all of them mean that the credential must not be accepted, and
+    /// [`StatusError::NotFetched`] that asking again after fetching may help.
+    fn status(&self, uri: &str, idx: u64, iss: &str) -> Result<Status, StatusError>;
+}
+
+/// Verified lists in memory, bounded, the ones fetched longest ago leaving first.
+#[derive(Debug)]
+pub struct StatusCache {
+    lists: HashMap<Key, Entry>,
+    max_bytes: usize,
+    bytes: usize,
+    /// Counts insertions, to know which is oldest.
+    clock: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    uri: String,
+    issuer: String,
+}
+
+#[derive(Debug)]
+struct Entry {
+    list: VerifiedStatusList,
+    fetched_at: u64,
+    turn: u64,
+}
+
+impl Entry {
+    /// First second at which the list must no longer be used, `grace` seconds added to its time to live.
+    fn usable_until(&self, grace: u64) -> u64 {
+        let ttl = self.list.ttl().unwrap_or(DEFAULT_TTL_SECS);
+        let kept = self.fetched_at.saturating_add(ttl).saturating_add(grace);
+        kept.min(self.list.expires_at().unwrap_or(u64::MAX))
+    }
+
+    fn size(&self) -> usize {
+        self.list.list().as_bytes().len()
+    }
+}
+
+impl StatusCache {
+    /// A cache for lists of `max_bytes` in total, at least one list of full size.
+    pub fn new(max_bytes: usize) -> Self {
+        Self { lists: HashMap::new(), max_bytes: max_bytes.max(MAX_LIST_BYTES), bytes: 0, clock: 0 }
+    }
+
+    /// Keeps a list fetched at `now`, unless a newer one of the same address is there.
+    ///
+    /// An older list than the one held is dropped: else a replayed one could undo a revocation.
+    pub fn insert(&mut self, list: VerifiedStatusList, now: u64) {
+        let key = Key { uri: list.uri().to_owned(), issuer: list.issuer().to_owned() };
+        if self.lists.get(&key).is_some_and(|held| held.list.issued_at() > list.issued_at()) {
+            return;
+        }
+        self.clock = self.clock.saturating_add(1);
+        let entry = Entry { list, fetched_at: now, turn: self.clock };
+        self.bytes = self.bytes.saturating_add(entry.size());
+        if let Some(replaced) = self.lists.insert(key, entry) {
+            self.bytes = self.bytes.saturating_sub(replaced.size());
+        }
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        // Empty lists take room too; the count keeps them from piling up.
+        while self.bytes > self.max_bytes || self.lists.len() > Self::MAX_LISTS {
+            let oldest = self.lists.iter().min_by_key(|(_, entry)| entry.turn);
+            let Some(key) = oldest.map(|(key, _)| key.clone()) else { return };
+            if let Some(gone) = self.lists.remove(&key) {
+                self.bytes = self.bytes.saturating_sub(gone.size());
+            }
+        }
+    }
+
+    /// Most lists held at once, whatever their size.
+    pub const MAX_LISTS: usize = 1024;
+
+    /// What the cache knows at `now`, in seconds since 1970.
+    pub fn at(&self, now: u64) -> CachedStatuses<'_> {
+        CachedStatuses { cache: self, now, grace: 0 }
+    }
+}
+
+/// A cache at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct CachedStatuses<'a> {
+    cache: &'a StatusCache,
+    now: u64,
+    grace: u64,
+}
+
+impl CachedStatuses<'_> {
+    /// Uses lists for `seconds` longer than their time to live, for a gate without network. Never beyond `exp`.
+    #[must_use]
+    pub fn with_grace(mut self, seconds: u64) -> Self {
+        self.grace = seconds;
+        self
+    }
+}
+
+impl StatusSource for CachedStatuses<'_> {
+    fn status(&self, uri: &str, idx: u64, iss: &str) -> Result<Status, StatusError> {
+        let key = Key { uri: uri.to_owned(), issuer: iss.to_owned() };
+        match self.cache.lists.get(&key) {
+            Some(entry) if self.now < entry.usable_until(self.grace) => entry.list.list().get(idx),
+            _ => Err(StatusError::NotFetched { uri: key.uri }),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What can be wrong with a credential, one variant per cause.
+
+use crate::{
+    sd_jwt::{KeyBindingError, SdJwtError},
+    status_list::StatusError,
+};
+
+/// An issuer's key could not be found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyLookupError {
+    /// There is no permitted way to ask this issuer for its keys.
+    #[error("there is no accepted way to find the keys of this issuer")]
+    NoMechanism,
+    /// The issuer publishes no key of that name for signing credentials.
+    #[error("the issuer publishes no such key for signing credentials")]
+    UnknownKey,
+    /// The issuer's keys are not at hand: resolve it, then verify again.
+    #[error("the issuer's keys are not at hand: {reason}")]
+    Unavailable {
+        /// Why, without personal data.
+        reason: String,
+    },
+}
+
+/// A credential or presentation was refused. No variant carries claims.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The text breaks the rules of SD-JWT in a way that has no variant of its own here.
+    #[error(transparent)]
+    Format(SdJwtError),
+    /// The issuer's signature does not hold.
+    #[error("the issuer's signature does not hold")]
+    BadSignature,
+    /// The algorithm of the signature is not accepted.
+    #[error("the signature algorithm is not accepted")]
+    AlgorithmNotAllowed,
+    /// No digest names one of the disclosures.
+    #[error("disclosure {index} is referenced by no digest")]
+    UnreferencedDisclosure {
+        /// Which one, from 0.
+        index: usize,
+    },
+    /// A digest stands in two places.
+    #[error("a digest occurs twice")]
+    DuplicateDigest,
+    /// Header `typ` is not `dc+sd-jwt`.
+    #[error("the header's type is not `dc+sd-jwt`")]
+    WrongType,
+    /// A required claim is absent.
+    #[error("claim `{name}` is missing")]
+    MissingClaim {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A claim has the wrong JSON type or an impossible value.
+    #[error("claim `{name}` is malformed")]
+    MalformedClaim {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A claim that must stay visible was hidden, whole or in part.
+    #[error("claim `{name}` must not be selectively disclosable")]
+    NotDisclosable {
+        /// Its name.
+        name: &'static str,
+    },
+    /// The `kid` belongs to another DID than `iss`.
+    #[error("the signing key belongs to another DID than the issuer")]
+    ForeignKey,
+    /// A KB-JWT came along at issuance, where none may be.
+    #[error("an issued credential must not carry a key binding")]
+    UnexpectedKeyBinding,
+    /// A presentation without the key binding the verifier requires.
+    #[error("the presentation lacks the proof that the holder made it")]
+    KeyBindingMissing,
+    /// Signed or bound with another key than expected.
+    #[error("the holder's key is not the one the credential is bound to")]
+    WrongHolderKey,
+    /// The key binding names another verifier.
+    #[error("the presentation was made for another verifier")]
+    WrongAudience,
+    /// The key binding answers another request.
+    #[error("the presentation answers another request")]
+    WrongNonce,
+    /// The key binding is too old.
+    #[error("the presentation is too old; ask the holder to present again")]
+    StaleKeyBinding,
+    /// Another fault of the key binding.
+    #[error(transparent)]
+    KeyBinding(KeyBindingError),
+    /// A status mechanism other than the Token Status List.
+    #[error("the credential's status mechanism is not known here")]
+    UnsupportedStatus,
+    /// The credential names no status and the verifier requires one.
+    #[error("the credential has no status to check")]
+    NoStatus,
+    /// Issued by somebody other than offered.
+    #[error("the credential is from another issuer than offered")]
+    WrongIssuer,
+    /// `vct` is not among those expected.
+    #[error("the credential is of another type than expected")]
+    UnexpectedCredentialType,
+    /// The verifier does not trust this issuer for this type.
+    #[error("the issuer is not trusted for this type of credential")]
+    UntrustedIssuer,
+    /// `nbf` lies ahead.
+    #[error("the credential is not valid yet")]
+    NotYetValid,
+    /// `exp` has passed.
+    #[error("the credential has expired; the holder should ask for a new one")]
+    Expired,
+    /// The status list says INVALID: final.
+    #[error("the credential was revoked")]
+    Revoked,
+    /// The status list says SUSPENDED.
+    #[error("the credential is suspended")]
+    Suspended,
+    /// The status list says something only its issuer understands; taken as a refusal.
+    #[error("the credential has the application-specific status {value}")]
+    UnknownStatus {
+        /// The value.
+        value: u8,
+    },
+    /// The issuer's key could not be found.
+    #[error(transparent)]
+    KeyLookup(#[from] KeyLookupError),
+    /// The status could not be told; with [`StatusError::NotFetched`], fetch the list and verify again.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+}
+
+impl From<SdJwtError> for VerifyError {
+    fn from(error: SdJwtError) -> Self {
+        match error {
+            SdJwtError::BadSignature => Self::BadSignature,
+            SdJwtError::AlgorithmNotAllowed | SdJwtError::UnsupportedAlgorithm => Self::AlgorithmNotAllowed,
+            SdJwtError::UnreferencedDisclosure { index } => Self::UnreferencedDisclosure { index },
+            SdJwtError::DuplicateDigest => Self::DuplicateDigest,
+            SdJwtError::KeyBinding(error) => error.into(),
+            other => Self::Format(other),
+        }
+    }
+}
+
+impl From<KeyBindingError> for VerifyError {
+    fn from(error: KeyBindingError) -> Self {
+        match error {
+            KeyBindingError::Missing => Self::KeyBindingMissing,
+            KeyBindingError::WrongHolderKey => Self::WrongHolderKey,
+            KeyBindingError::WrongAudience => Self::WrongAudience,
+            KeyBindingError::WrongNonce => Self::WrongNonce,
+            KeyBindingError::Stale => Self::StaleKeyBinding,
+            other => Self::KeyBinding(other),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! DID rotation: the `from_prior` JWT, made and verified.
+
+use einmal_did::{Did, DidUrl, Relationship, Resolver};
+use einmal_keys::{Custody, SignatureAlgorithm, base64url_decode, base64url_encode};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+
+use crate::{
+    error::{OpenError, PackError},
+    ids::UnixSeconds,
+    limits::MAX_FROM_PRIOR_LEN,
+    open::{key_id, resolve_fuller},
+};
+
+/// A rotation proved by its prior DID. Whether that DID is a peer of ours is for the caller to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rotation {
+    /// The DID that gives way, canonical.
+    pub prior: Did,
+    /// The DID that takes over, as the JWT spells it; `None` ends the relationship.
+    pub new: Option<Did>,
+    /// When the rotation was decided. A lower one than already seen is a replay.
+    pub issued_at: UnixSeconds,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    typ: Option<String>,
+    alg: String,
+    kid: String,
+    #[serde(skip_serializing)]
+    crit: Option<IgnoredAny>,
+    #[serde(skip_serializing)]
+    b64: Option<IgnoredAny>,
+}
+
+/// The claims of a rotation and no others: a credential or access token that an old key signed for another purpose
+/// must not pass for one.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Payload {
+    iss: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sub: Option<String>,
+    iat: u64,
+    #[serde(skip_serializing)]
+    exp: Option<u64>,
+    #[serde(skip_serializing)]
+    nbf: Option<u64>,
+    /// Written by deployed libraries; says nothing here.
+    #[serde(skip_serializing, rename = "aud")]
+    _aud: Option<IgnoredAny>,
+    /// The same.
+    #[serde(skip_serializing, rename = "jti")]
+    _jti: Option<IgnoredAny>,
+}
+
+/// Value of `typ`.
+const JWT: &str = "JWT";
+
+/// Makes the JWT that announces the rotation from `prior` to `new`, or the end if `new` is `None`.
+///
+/// `decided_at` is the time of the rotation, the same on every repetition.
+///
+/// # Errors
+///
+/// [`PackError::Resolve`] or [`PackError::NoSigningKey`] if no authentication key of `prior` is held.
+///
+/// # Specification
+///
+/// DIDComm Messaging v2.1, "DID Rotation" and "Ending a Relationship".
+pub fn from_prior_jwt(
+    prior: &Did,
+    new: Option<&Did>,
+    decided_at: UnixSeconds,
+    custody: &dyn Custody,
+    resolver: &dyn Resolver,
+) -> Result<String, PackError> {
+    let (kid, algorithm) = crate::pack::signing_key(prior, custody, resolver)?;
+    let header = Header {
+        typ: Some(JWT.into()),
+        alg: algorithm.name().into(),
+        kid: kid.as_str().into(),
+        crit: None,
+        b64: None,
+    };
+    let payload = Payload {
+        iss: prior.as_str().into(),
+        sub: new.map(|did| did.as_str().into()),
+        iat: decided_at.0,
+        ..Payload::default()
+    };
+    let part = |json: serde_json::Result<String>| json.map(base64url_encode).map_err(|_| PackError::Entropy);
+    let input =
+        format!("{}.{}", part(serde_json::to_string(&header))?, part(serde_json::to_string(&payload))?);
+    let signature = custody.sign(&key_id(&kid), input.as_bytes())?;
+    Ok(format!("{input}.{}", base64url_encode(signature)))
+}
+
+/// Verifies a received JWT against the message's `from`.
+pub(crate) fn verify(
+    jwt: &str,
+    from: Option<&Did>,
+    resolver: &dyn Resolver,
+    now: UnixSeconds,
+) -> Result<Rotation, OpenError> {
+    let bad = |reason| OpenError::FromPrior { reason };
+    if jwt.len() > MAX_FROM_PRIOR_LEN {
+        return Err(bad("the JWT is too long"));
+    }
+    let (input, signature) = jwt.rsplit_once('.').ok_or(bad("not a compact JWT"))?;
+    let (header, payload) = input.split_once('.').ok_or(bad("not a compact JWT"))?;
+    let header: Header = decode(header).ok_or(bad("the header does not parse"))?;
+    let payload: Payload = decode(payload).ok_or(bad("the payload does not parse"))?;
+    if header.crit.is_some() || header.b64.is_some() {
+        return Err(bad("critical extensions are not understood"));
+    }
+    if header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case(JWT)) {
+        return Err(bad("`typ` names a token of another kind"));
+    }
+    let timely = payload.exp.is_none_or(|end| now.0 < end) && payload.nbf.is_none_or(|start| start <= now.0);
+    if !timely {
+        return Err(bad("the JWT is not valid at this time"));
+    }
+    let algorithm = SignatureAlgorithm::from_name(&header.alg).ok_or(bad("unknown algorithm"))?;
+    let prior = Did::parse(&payload.iss).map_err(|_| bad("`iss` is no DID"))?;
+    let new = payload.sub.as_deref().map(Did::parse).transpose().map_err(|_| bad("`sub` is no DID"))?;
+    match (&new, from) {
+        (Some(new), Some(from)) if new.same_as(from) => {}
+        (None, None) => {}
+        _ => return Err(bad("`sub` is not `from`")),
+    }
+    if new.as_ref().is_some_and(|new| new.same_as(&prior)) {
+        return Err(bad("`sub` is `iss`"));
+    }
+    let kid = DidUrl::parse(&header.kid).map_err(|_| bad("`kid` is no DID URL"))?;
+    if !kid.did().same_as(&prior) {
+        return Err(bad("`kid` is no key of `iss`"));
+    }
+    let document = resolve_fuller(&prior, kid.did(), resolver)?;
+    let method = document
+        .method_for(Relationship::Authentication, &kid)
+        .ok_or(bad("`kid` is no authentication key of `iss`"))?;
+    let signature = base64url_decode(signature).ok_or(bad("the signature does not parse"))?;
+    method
+        .key
+        .verify(algorithm, input.as_bytes(), &signature)
+        .map_err(|_| bad("the signature does not hold"))?;
+    Ok(Rotation { prior: prior.canonical(), new, issued_at: UnixSeconds(payload.iat) })
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
+    serde_json::from_slice(&base64url_decode(part)?).ok()
+}

@@ -1,0 +1,137 @@
+//! Making one encrypted layer.
+
+use einmal_did::DidUrl;
+use einmal_keys::{Custody, Entropy, KeyError, KeyId, PeerKeyUse, PublicKey, SecretKey, base64url_encode};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{
+    ContentEncryption,
+    content::Sealed,
+    header::{ALG_ANONCRYPT, ALG_AUTHCRYPT, apv_of, encode_apu},
+    kdf::{OtherInfo, derive_kek, wrap},
+};
+use crate::{
+    ENCRYPTED_MEDIA_TYPE,
+    error::PackError,
+    limits::{MAX_ENVELOPE_BYTES, MAX_RECIPIENTS},
+};
+
+/// One key to encrypt to: its absolute id and the key itself.
+pub(crate) struct Recipient {
+    pub(crate) kid: DidUrl,
+    pub(crate) key: PublicKey,
+}
+
+/// Who encrypts.
+pub(crate) enum JweSender<'a> {
+    /// Nobody in particular: ECDH-ES.
+    Anonymous,
+    /// The holder of this key agreement key: ECDH-1PU.
+    Authenticated { kid: &'a DidUrl, key_id: KeyId, custody: &'a dyn Custody },
+}
+
+/// Encrypts `plaintext` to all `recipients`, whose keys lie on one curve and belong to one DID.
+///
+/// They are listed in the order of their ids: a deployed library computes `apv` without sorting them first.
+pub(crate) fn encrypt(
+    plaintext: &[u8],
+    mut recipients: Vec<Recipient>,
+    sender: &JweSender<'_>,
+    enc: ContentEncryption,
+    entropy: &dyn Entropy,
+) -> Result<Vec<u8>, PackError> {
+    if recipients.len() > MAX_RECIPIENTS {
+        return Err(PackError::TooMany { what: "recipient keys", most: MAX_RECIPIENTS });
+    }
+    recipients.sort_unstable_by(|one, other| one.kid.cmp(&other.kid));
+    let Some(first) = recipients.first() else {
+        return Err(PackError::TooMany { what: "recipient keys", most: 0 });
+    };
+    if matches!(sender, JweSender::Authenticated { .. }) && enc != ContentEncryption::A256CbcHs512 {
+        return Err(PackError::Algorithm);
+    }
+    let epk = SecretKey::generate(first.key.kind(), entropy).map_err(|_| PackError::Entropy)?;
+    let apv = apv_of(recipients.iter().map(|recipient| recipient.kid.as_str()));
+    let protected = protected_header(sender, enc, &epk, &apv);
+    let cek = enc.fresh_key(entropy).map_err(|_| PackError::Entropy)?;
+    let sealed = enc.seal(&cek, plaintext, protected.as_bytes(), entropy).map_err(|_| PackError::Entropy)?;
+    let mut wrapped = Vec::with_capacity(recipients.len());
+    for recipient in &recipients {
+        let kek = kek(recipient, sender, &epk, &apv, &sealed.tag)?;
+        wrapped.push(wrap(&kek, &cek).ok_or(PackError::Entropy)?);
+    }
+    let envelope = assemble(&protected, &recipients, &wrapped, &sealed);
+    if envelope.len() > MAX_ENVELOPE_BYTES {
+        return Err(PackError::TooLarge { size: envelope.len() });
+    }
+    Ok(envelope)
+}
+
+fn protected_header(
+    sender: &JweSender<'_>,
+    enc: ContentEncryption,
+    epk: &SecretKey,
+    apv: &[u8; 32],
+) -> String {
+    let mut header = json!({
+        "typ": ENCRYPTED_MEDIA_TYPE,
+        "alg": ALG_ANONCRYPT,
+        "enc": enc.name(),
+        "epk": epk.public_key().to_jwk(),
+        "apv": base64url_encode(apv),
+    });
+    if let (JweSender::Authenticated { kid, .. }, Some(members)) = (sender, header.as_object_mut()) {
+        members.insert("alg".into(), ALG_AUTHCRYPT.into());
+        members.insert("skid".into(), kid.as_str().into());
+        members.insert("apu".into(), encode_apu(kid).into());
+    }
+    base64url_encode(header.to_string())
+}
+
+fn kek(
+    recipient: &Recipient,
+    sender: &JweSender<'_>,
+    epk: &SecretKey,
+    apv: &[u8; 32],
+    tag: &[u8],
+) -> Result<Zeroizing<[u8; 32]>, PackError> {
+    let ephemeral = epk.agree(&recipient.key).map_err(|error| match error {
+        KeyError::CurveMismatch { theirs, .. } => PackError::KeyKind { kind: theirs },
+        _ => PackError::KeyKind { kind: recipient.key.kind() },
+    })?;
+    let JweSender::Authenticated { kid, key_id, custody } = sender else {
+        let info = OtherInfo { alg: ALG_ANONCRYPT, apu: b"", apv, tag: None };
+        return Ok(derive_kek(&[ephemeral.as_bytes()], &info));
+    };
+    let fixed = custody.agree(key_id, &recipient.key, PeerKeyUse::LongTerm)?;
+    let info = OtherInfo { alg: ALG_AUTHCRYPT, apu: kid.as_str().as_bytes(), apv, tag: Some(tag) };
+    Ok(derive_kek(&[ephemeral.as_bytes(), fixed.as_bytes()], &info))
+}
+
+/// Writes the general JSON serialization. Every member is base64url or a DID URL, so only the latter needs escaping.
+fn assemble(protected: &str, recipients: &[Recipient], wrapped: &[Vec<u8>], sealed: &Sealed) -> Vec<u8> {
+    let mut out = String::with_capacity(sealed.ciphertext.len() * 4 / 3 + protected.len() + 1024);
+    out.push_str(r#"{"ciphertext":""#);
+    out.push_str(&base64url_encode(&sealed.ciphertext));
+    out.push_str(r#"","protected":""#);
+    out.push_str(protected);
+    out.push_str(r#"","recipients":["#);
+    for (index, (recipient, key)) in recipients.iter().zip(wrapped).enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        let kid = json!(recipient.kid.as_str()).to_string();
+        out.push_str(r#"{"encrypted_key":""#);
+        out.push_str(&base64url_encode(key));
+        out.push_str(r#"","header":{"kid":"#);
+        out.push_str(&kid);
+        out.push_str("}}");
+    }
+    out.push_str(r#"],"tag":""#);
+    out.push_str(&base64url_encode(&sealed.tag));
+    out.push_str(r#"","iv":""#);
+    out.push_str(&base64url_encode(&sealed.iv));
+    out.push_str(r#""}"#);
+    out.into_bytes()
+}

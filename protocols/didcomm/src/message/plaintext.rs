@@ -1,0 +1,444 @@
+//! The plaintext message: all headers of DIDComm v2.1, read tolerantly and written strictly.
+
+use std::fmt;
+
+use einmal_did::{Did, DidUrl, parse_strict_json};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use super::{Attachment, MessageType, bare_media_type};
+use crate::{
+    PLAIN_MEDIA_TYPE,
+    error::MessageError,
+    ids::{MessageId, ThreadId, UnixSeconds},
+    limits::{MAX_ACKS, MAX_ATTACHMENTS, MAX_ENVELOPE_BYTES, MAX_FROM_PRIOR_LEN, MAX_TO},
+};
+
+/// A typed message body and the type URI that announces it on the wire.
+pub trait Body: Serialize + DeserializeOwned {
+    /// The full message type URI, such as `https://didcomm.org/trust-ping/2.0/ping`.
+    const TYPE: &'static str;
+}
+
+/// What may come back on the connection a message arrived by (return-route extension).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReturnRoute {
+    /// Nothing.
+    #[default]
+    None,
+    /// Anything for the sender's DID.
+    All,
+    /// Messages of one thread.
+    Thread,
+}
+
+/// A plaintext message whose headers passed their syntax checks and whose body is still raw JSON.
+///
+/// Headers einmal does not know are kept in `extra` and written back. `Debug` shows headers only: bodies and
+/// attachments hold personal data.
+///
+/// # Specification
+///
+/// DIDComm Messaging v2.1, "Plaintext Message Structure".
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Message {
+    /// Unique to the sender.
+    pub id: MessageId,
+    /// What kind of message this is.
+    pub kind: MessageType,
+    /// Sender. In an [`Opened`](crate::Opened) message this is the proved one, else `None`.
+    pub from: Option<Did>,
+    /// Recipients.
+    pub to: Vec<Did>,
+    /// Thread; `None` on a first message, whose `id` then names the thread.
+    pub thid: Option<ThreadId>,
+    /// Parent thread.
+    pub pthid: Option<ThreadId>,
+    /// When the sender made the message.
+    pub created_time: Option<UnixSeconds>,
+    /// Instant from which on the message is void.
+    pub expires_time: Option<UnixSeconds>,
+    /// Protocol specific content.
+    pub body: Map<String, Value>,
+    /// Content beside the body.
+    pub attachments: Vec<Attachment>,
+    /// JWT by which the sender announces a new DID.
+    pub from_prior: Option<String>,
+    /// Ids the sender wants acknowledged; the empty string means this message.
+    pub please_ack: Vec<String>,
+    /// Ids the sender acknowledges, oldest received first.
+    pub ack: Vec<MessageId>,
+    /// What may come back on the same connection.
+    pub return_route: Option<ReturnRoute>,
+    /// The thread meant by [`ReturnRoute::Thread`].
+    pub return_route_thread: Option<ThreadId>,
+    /// Every other header, `lang`, `accept-lang`, `trace` and `web_redirect` among them.
+    pub extra: Map<String, Value>,
+}
+
+impl Message {
+    /// A message of type `kind` with an empty body and nothing else set.
+    pub fn new(id: MessageId, kind: MessageType) -> Self {
+        Self {
+            id,
+            kind,
+            from: None,
+            to: Vec::new(),
+            thid: None,
+            pthid: None,
+            created_time: None,
+            expires_time: None,
+            body: Map::new(),
+            attachments: Vec::new(),
+            from_prior: None,
+            please_ack: Vec::new(),
+            ack: Vec::new(),
+            return_route: None,
+            return_route_thread: None,
+            extra: Map::new(),
+        }
+    }
+
+    /// A message around a typed body.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError::InvalidHeader`] if `body` does not serialize to a JSON object.
+    pub fn with_body<B: Body>(id: MessageId, body: &B) -> Result<Self, MessageError> {
+        let mut message = Self::new(id, MessageType::parse(B::TYPE)?);
+        match serde_json::to_value(body) {
+            Ok(Value::Object(map)) => message.body = map,
+            _ => return Err(MessageError::InvalidHeader { header: "body" }),
+        }
+        Ok(message)
+    }
+
+    /// Reads the body as `B`; the type URI must name the same message in the same major version.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError::WrongType`] or [`MessageError::InvalidBody`].
+    pub fn body_as<B: Body>(&self) -> Result<B, MessageError> {
+        if !self.kind.is(B::TYPE) {
+            return Err(MessageError::WrongType { expected: B::TYPE });
+        }
+        serde_json::from_value(Value::Object(self.body.clone()))
+            .map_err(|_| MessageError::InvalidBody { kind: B::TYPE })
+    }
+
+    /// The thread the message belongs to: `thid`, or its own id if it opens one.
+    pub fn thread(&self) -> ThreadId {
+        self.thid.clone().unwrap_or_else(|| self.id.to_thread())
+    }
+
+    /// Parses a plaintext message.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`] naming the header at fault.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
+        let value = parse_strict_json(bytes, MAX_ENVELOPE_BYTES).map_err(|_| MessageError::NotJson)?;
+        Self::from_value(value)
+    }
+
+    /// Reads a message from parsed JSON; the caller has bounded size and depth.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`] naming the header at fault.
+    pub fn from_value(value: Value) -> Result<Self, MessageError> {
+        let Value::Object(mut headers) = value else { return Err(MessageError::NotJson) };
+        check_typ(headers.remove("typ"))?;
+        let id = text(&mut headers, "id")?.ok_or(MessageError::MissingHeader { header: "id" })?;
+        let kind = text(&mut headers, "type")?.ok_or(MessageError::MissingHeader { header: "type" })?;
+        let mut message = Self::new(id_of(id, "id")?, MessageType::parse(&kind)?);
+        message.from = did(&mut headers, "from")?;
+        message.to = dids(&mut headers)?;
+        message.thid = thread(&mut headers, "thid")?;
+        message.pthid = thread(&mut headers, "pthid")?;
+        message.created_time = seconds(&mut headers, "created_time")?;
+        message.expires_time = seconds(&mut headers, "expires_time")?;
+        message.body = body(&mut headers)?;
+        message.attachments = attachments(&mut headers)?;
+        message.from_prior = text(&mut headers, "from_prior")?;
+        if message.from_prior.as_ref().is_some_and(|jwt| jwt.len() > MAX_FROM_PRIOR_LEN) {
+            return Err(MessageError::InvalidHeader { header: "from_prior" });
+        }
+        message.please_ack = list(&mut headers, "please_ack", MAX_ACKS)?;
+        message.ack = list(&mut headers, "ack", MAX_ACKS)?
+            .into_iter()
+            .map(|id| id_of(id, "ack"))
+            .collect::<Result<_, _>>()?;
+        message.return_route = return_route(&mut headers)?;
+        message.return_route_thread = thread(&mut headers, "return_route_thread")?;
+        message.extra = headers;
+        Ok(message)
+    }
+
+    /// Writes the message as JSON, always with `typ` and `body`.
+    pub fn to_value(&self) -> Value {
+        let mut out = self.extra.clone();
+        let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
+        put("id", self.id.as_str().into());
+        put("typ", PLAIN_MEDIA_TYPE.into());
+        put("type", self.kind.as_str().into());
+        put("body", Value::Object(self.body.clone()));
+        let texts = [
+            ("from", self.from.as_ref().map(Did::as_str)),
+            ("thid", self.thid.as_ref().map(ThreadId::as_str)),
+            ("pthid", self.pthid.as_ref().map(ThreadId::as_str)),
+            ("from_prior", self.from_prior.as_deref()),
+            ("return_route_thread", self.return_route_thread.as_ref().map(ThreadId::as_str)),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                put(name, text.into());
+            }
+        }
+        for (name, time) in [("created_time", self.created_time), ("expires_time", self.expires_time)] {
+            if let Some(UnixSeconds(time)) = time {
+                put(name, time.into());
+            }
+        }
+        let lists = [
+            ("to", self.to.iter().map(|did| did.as_str().into()).collect::<Vec<Value>>()),
+            ("please_ack", self.please_ack.iter().map(|id| id.as_str().into()).collect()),
+            ("ack", self.ack.iter().map(|id| id.as_str().into()).collect()),
+            ("attachments", self.attachments.iter().map(Attachment::to_value).collect()),
+        ];
+        for (name, list) in lists {
+            if !list.is_empty() {
+                put(name, Value::Array(list));
+            }
+        }
+        match self.return_route {
+            Some(ReturnRoute::All) => put("return_route", "all".into()),
+            Some(ReturnRoute::Thread) => put("return_route", "thread".into()),
+            Some(ReturnRoute::None) => put("return_route", "none".into()),
+            None => None,
+        };
+        Value::Object(out)
+    }
+
+    /// Writes the message as bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.to_value().to_string().into_bytes()
+    }
+}
+
+/// Shows headers that are no personal data; never body, attachments or unknown headers.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id.as_str())
+            .field("type", &self.kind)
+            .field("thid", &self.thid.as_ref().map(ThreadId::as_str))
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_typ(typ: Option<Value>) -> Result<(), MessageError> {
+    match typ {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::String(typ)) if bare_media_type(&typ) == bare_media_type(PLAIN_MEDIA_TYPE) => Ok(()),
+        Some(_) => Err(MessageError::InvalidHeader { header: "typ" }),
+    }
+}
+
+/// Removes a text header; `null` counts as absent, as several deployed encoders write it.
+fn text(headers: &mut Map<String, Value>, header: &'static str) -> Result<Option<String>, MessageError> {
+    match headers.remove(header) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(MessageError::InvalidHeader { header }),
+    }
+}
+
+fn id_of(text: String, header: &'static str) -> Result<MessageId, MessageError> {
+    MessageId::try_from(text).map_err(|_| MessageError::InvalidHeader { header })
+}
+
+fn thread(headers: &mut Map<String, Value>, header: &'static str) -> Result<Option<ThreadId>, MessageError> {
+    text(headers, header)?
+        .map(|id| ThreadId::try_from(id).map_err(|_| MessageError::InvalidHeader { header }))
+        .transpose()
+}
+
+/// A DID, or a DID URL without fragment whose DID is meant.
+fn did_of(text: &str, header: &'static str) -> Result<Did, MessageError> {
+    let invalid = MessageError::InvalidHeader { header };
+    if let Ok(did) = Did::parse(text) {
+        return Ok(did);
+    }
+    let url = DidUrl::parse(text).map_err(|_| invalid.clone())?;
+    if url.fragment().is_some() { Err(invalid) } else { Ok(url.did().clone()) }
+}
+
+fn did(headers: &mut Map<String, Value>, header: &'static str) -> Result<Option<Did>, MessageError> {
+    text(headers, header)?.map(|text| did_of(&text, header)).transpose()
+}
+
+fn dids(headers: &mut Map<String, Value>) -> Result<Vec<Did>, MessageError> {
+    list(headers, "to", MAX_TO)?.iter().map(|text| did_of(text, "to")).collect()
+}
+
+fn list(
+    headers: &mut Map<String, Value>,
+    header: &'static str,
+    most: usize,
+) -> Result<Vec<String>, MessageError> {
+    let invalid = MessageError::InvalidHeader { header };
+    match headers.remove(header) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(items)) if items.len() <= most => items
+            .into_iter()
+            .map(|item| match item {
+                Value::String(text) => Ok(text),
+                _ => Err(invalid.clone()),
+            })
+            .collect(),
+        Some(_) => Err(invalid),
+    }
+}
+
+/// Seconds as integer; published examples also carry them as decimal text.
+fn seconds(
+    headers: &mut Map<String, Value>,
+    header: &'static str,
+) -> Result<Option<UnixSeconds>, MessageError> {
+    let invalid = MessageError::InvalidHeader { header };
+    match headers.remove(header) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(number)) => number.as_u64().map(|n| Some(UnixSeconds(n))).ok_or(invalid),
+        Some(Value::String(text)) => text.parse().map(|n| Some(UnixSeconds(n))).map_err(|_| invalid),
+        Some(_) => Err(invalid),
+    }
+}
+
+fn body(headers: &mut Map<String, Value>) -> Result<Map<String, Value>, MessageError> {
+    match headers.remove("body") {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(map)) => Ok(map),
+        Some(_) => Err(MessageError::InvalidHeader { header: "body" }),
+    }
+}
+
+fn attachments(headers: &mut Map<String, Value>) -> Result<Vec<Attachment>, MessageError> {
+    match headers.remove("attachments") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(items)) if items.len() <= MAX_ATTACHMENTS => {
+            items.into_iter().map(Attachment::from_value).collect()
+        }
+        Some(_) => Err(MessageError::InvalidHeader { header: "attachments" }),
+    }
+}
+
+fn return_route(headers: &mut Map<String, Value>) -> Result<Option<ReturnRoute>, MessageError> {
+    match text(headers, "return_route")?.as_deref() {
+        None => Ok(None),
+        Some("none") => Ok(Some(ReturnRoute::None)),
+        Some("all") => Ok(Some(ReturnRoute::All)),
+        Some("thread") => Ok(Some(ReturnRoute::Thread)),
+        Some(_) => Err(MessageError::InvalidHeader { header: "return_route" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn full() -> Value {
+        json!({
+            "id": "m-1", "typ": "application/didcomm-plain+json",
+            "type": "https://didcomm.org/basicmessage/2.0/message",
+            "from": "did:example:alice", "to": ["did:example:bob"], "thid": "t-1", "pthid": "p-1",
+            "created_time": 10, "expires_time": 20, "body": {"content": "hallo"},
+            "attachments": [{"id": "a", "data": {"json": {"x": 1}}}],
+            "from_prior": "a.b.c", "please_ack": [""], "ack": ["m-0"],
+            "return_route": "thread", "return_route_thread": "t-1", "lang": "de", "unknown": [1, 2]
+        })
+    }
+
+    #[test]
+    fn every_header_survives_a_round_trip() {
+        let message = Message::from_value(full()).unwrap();
+        assert_eq!(message.to_value(), full());
+        assert_eq!(Message::from_bytes(&message.to_bytes()).unwrap(), message);
+    }
+
+    #[test]
+    fn missing_body_and_missing_typ_are_accepted_and_written_back() {
+        let message = Message::from_value(json!({"id": "1", "type": "https://didcomm.org/empty/1.0/empty"}));
+        let value = message.unwrap().to_value();
+        assert_eq!(value["body"], json!({}));
+        assert_eq!(value["typ"], json!(PLAIN_MEDIA_TYPE));
+    }
+
+    #[test]
+    fn each_broken_header_is_named() {
+        let cases = [
+            ("id", json!("a b")),
+            ("typ", json!("application/json")),
+            ("from", json!("did:example:alice#key-1")),
+            ("to", json!(["not a did"])),
+            ("to", json!("did:example:bob")),
+            ("thid", json!(7)),
+            ("created_time", json!("yesterday")),
+            ("expires_time", json!(-1)),
+            ("body", json!([1])),
+            ("attachments", json!({})),
+            ("ack", json!([1])),
+            ("please_ack", json!(vec!["x"; MAX_ACKS + 1])),
+            ("return_route", json!("sideways")),
+        ];
+        for (header, value) in cases {
+            let mut message = full();
+            message[header] = value;
+            assert_eq!(
+                Message::from_value(message).unwrap_err(),
+                MessageError::InvalidHeader { header },
+                "{header}"
+            );
+        }
+    }
+
+    #[test]
+    fn message_without_id_or_type_is_refused() {
+        for header in ["id", "type"] {
+            let mut message = full();
+            message.as_object_mut().unwrap().remove(header);
+            assert_eq!(Message::from_value(message).unwrap_err(), MessageError::MissingHeader { header });
+        }
+    }
+
+    #[test]
+    fn duplicate_member_names_are_refused() {
+        let text = br#"{"id":"1","id":"2","type":"https://didcomm.org/empty/1.0/empty"}"#;
+        assert_eq!(Message::from_bytes(text).unwrap_err(), MessageError::NotJson);
+    }
+
+    #[test]
+    fn debug_shows_no_body_and_no_attachment() {
+        let text = format!("{:?}", Message::from_value(full()).unwrap());
+        assert!(!text.contains("hallo") && !text.contains("lang") && !text.contains("attachments"));
+    }
+
+    #[test]
+    fn decimal_text_is_read_as_time() {
+        let mut message = full();
+        message["created_time"] = json!("1516269022");
+        assert_eq!(Message::from_value(message).unwrap().created_time, Some(UnixSeconds(1_516_269_022)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Message::from_bytes(&bytes);
+        }
+    }
+}

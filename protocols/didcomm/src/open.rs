@@ -1,0 +1,370 @@
+//! From bytes to a message and to what was proved about it: the only way in.
+
+use std::sync::Arc;
+
+use einmal_did::{Did, DidDocument, DidUrl, Relationship, Resolver, parse_strict_json};
+use einmal_keys::{Custody, KeyId};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
+
+use crate::{
+    error::{EnvelopeError, MessageError, OpenError},
+    from_prior::{self, Rotation},
+    ids::UnixSeconds,
+    jwe::ParsedJwe,
+    jws::ParsedJws,
+    limits::{MAX_ENVELOPE_BYTES, MAX_LAYERS},
+    message::Message,
+};
+
+/// Which nestings of envelopes are opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LayerPolicy {
+    /// Also anoncrypt(authcrypt(sign(plain))): it must not be sent, yet the specification's own last example is one.
+    #[default]
+    Tolerant,
+    /// Only the combinations the text permits.
+    Strict,
+}
+
+/// What opening needs from outside.
+#[derive(Clone, Copy)]
+pub struct OpenContext<'a> {
+    /// Our secret keys.
+    pub custody: &'a dyn Custody,
+    /// Documents of senders and of our own DIDs.
+    pub resolver: &'a dyn Resolver,
+    /// Present time, for `expires_time`.
+    pub now: UnixSeconds,
+    /// Whether a bare plaintext message is accepted; it proves nothing.
+    pub accept_plaintext: bool,
+    /// Which nestings are opened.
+    pub layers: LayerPolicy,
+}
+
+impl std::fmt::Debug for OpenContext<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenContext").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// What kind of envelope some bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Envelope {
+    /// JWE.
+    Encrypted,
+    /// JWS.
+    Signed,
+    /// Plaintext message.
+    Plain,
+}
+
+/// A key that provably did something, and its DID in canonical form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProvedKey {
+    /// The DID, canonical.
+    pub did: Did,
+    /// The key, as the envelope names it.
+    pub kid: DidUrl,
+}
+
+/// What opening proved. Everything absent here was not proved, whatever the message says.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Proof {
+    /// Who encrypted (authcrypt): repudiable, and only towards us.
+    pub sender: Option<ProvedKey>,
+    /// Who signed: non-repudiable.
+    pub signer: Option<ProvedKey>,
+    /// Our key the envelope was encrypted to; `None` if it was not encrypted.
+    pub recipient: Option<ProvedKey>,
+    /// The rotation proved by `from_prior`.
+    pub rotation: Option<Rotation>,
+}
+
+impl Proof {
+    fn names_sender(&self) -> bool {
+        self.sender.is_some() || self.signer.is_some()
+    }
+}
+
+/// A message that was opened, with its proof.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Opened {
+    /// The message. Its `from` is proved; an unproved one was moved to `claimed_from`.
+    pub message: Message,
+    /// What was proved.
+    pub proof: Proof,
+    /// What an anonymous message says about its sender: for display at most.
+    pub claimed_from: Option<Did>,
+}
+
+impl Opened {
+    /// The proved sender, canonical: who encrypted, else who signed.
+    pub fn sender(&self) -> Option<&Did> {
+        self.proof.sender.as_ref().or(self.proof.signer.as_ref()).map(|key| &key.did)
+    }
+
+    /// Our DID the message was encrypted to, canonical.
+    pub fn recipient(&self) -> Option<&Did> {
+        self.proof.recipient.as_ref().map(|key| &key.did)
+    }
+
+    /// Whether the message came encrypted and with a proved sender: what protocols act upon.
+    pub fn is_authenticated(&self) -> bool {
+        self.proof.recipient.is_some() && self.sender().is_some()
+    }
+}
+
+impl Envelope {
+    /// Tells the kinds apart by their members, never by a label.
+    ///
+    /// # Errors
+    ///
+    /// [`EnvelopeError::TooLarge`] or [`EnvelopeError::Unrecognised`].
+    pub fn classify(bytes: &[u8]) -> Result<Self, EnvelopeError> {
+        #[derive(Deserialize)]
+        struct Peek {
+            ciphertext: Option<IgnoredAny>,
+            payload: Option<IgnoredAny>,
+            id: Option<IgnoredAny>,
+            r#type: Option<IgnoredAny>,
+        }
+        if bytes.len() > MAX_ENVELOPE_BYTES {
+            return Err(EnvelopeError::TooLarge);
+        }
+        let peek: Peek = serde_json::from_slice(bytes).map_err(|_| EnvelopeError::Unrecognised)?;
+        match (peek.ciphertext.is_some(), peek.payload.is_some(), peek.id.is_some() && peek.r#type.is_some())
+        {
+            (true, false, _) => Ok(Self::Encrypted),
+            (false, true, _) => Ok(Self::Signed),
+            (false, false, true) => Ok(Self::Plain),
+            _ => Err(EnvelopeError::Unrecognised),
+        }
+    }
+
+    fn of_json(value: &Value) -> Result<Self, EnvelopeError> {
+        let has = |name| value.get(name).is_some();
+        match (has("ciphertext"), has("payload"), has("id") && has("type")) {
+            (true, false, _) => Ok(Self::Encrypted),
+            (false, true, _) => Ok(Self::Signed),
+            (false, false, _) => Ok(Self::Plain),
+            _ => Err(EnvelopeError::Unrecognised),
+        }
+    }
+}
+
+/// What the layers opened so far have proved.
+#[derive(Default)]
+struct Layers {
+    count: usize,
+    anonymous: Option<DidUrl>,
+    sender: Option<(DidUrl, DidUrl)>,
+    signed: Option<ParsedJws>,
+}
+
+/// Opens an envelope and checks every rule of DIDComm v2.1 about it.
+///
+/// `bytes` is one packed message. Pure: a DID that must be fetched first comes back as
+/// [`OpenError::Resolve`] with `NotFetched`, and the caller opens again once it knows the document.
+///
+/// # Errors
+///
+/// [`OpenError`]; nothing of the message is usable then.
+///
+/// # Specification
+///
+/// DIDComm Messaging v2.1, "DIDComm Encrypted Messages", "DIDComm Signed Messages", "Message Layer Addressing
+/// Consistency", "DID Rotation".
+pub fn open(bytes: &[u8], context: &OpenContext<'_>) -> Result<Opened, OpenError> {
+    if bytes.len() > MAX_ENVELOPE_BYTES {
+        return Err(EnvelopeError::TooLarge.into());
+    }
+    let mut layers = Layers::default();
+    // The common case first: an encrypted envelope is recognised by parsing it as one.
+    let mut current = match ParsedJwe::parse(bytes) {
+        Ok(jwe) => open_encrypted(jwe, &mut layers, context)?,
+        Err(error) => match Envelope::classify(bytes)? {
+            Envelope::Encrypted => return Err(error.into()),
+            Envelope::Signed => open_signed(bytes, &mut layers, context)?,
+            Envelope::Plain if !context.accept_plaintext => return Err(OpenError::PlaintextRefused),
+            Envelope::Plain => zeroize::Zeroizing::new(bytes.to_vec()),
+        },
+    };
+    loop {
+        let value = parse_strict_json(&current, MAX_ENVELOPE_BYTES).map_err(|_| MessageError::NotJson)?;
+        current = match Envelope::of_json(&value)? {
+            Envelope::Encrypted => open_encrypted(ParsedJwe::parse(&current)?, &mut layers, context)?,
+            Envelope::Signed => open_signed(&current, &mut layers, context)?,
+            Envelope::Plain => return finish(Message::from_value(value)?, layers, context),
+        };
+    }
+}
+
+type Plaintext = zeroize::Zeroizing<Vec<u8>>;
+
+fn open_encrypted(
+    jwe: ParsedJwe<'_>,
+    layers: &mut Layers,
+    context: &OpenContext<'_>,
+) -> Result<Plaintext, OpenError> {
+    layers.descend()?;
+    if layers.signed.is_some() || layers.sender.is_some() {
+        return Err(EnvelopeError::Combination.into());
+    }
+    // Both layers for one DID: else a stranger could find out which of our DIDs belong together.
+    if let (Some(outer), Some(inner)) = (&layers.anonymous, jwe.recipient_kids().next())
+        && !outer.did().same_as(inner.did())
+    {
+        return Err(EnvelopeError::RecipientKids.into());
+    }
+    let ours = held_keys(&jwe, context);
+    if ours.is_empty() {
+        return Err(OpenError::NotForUs);
+    }
+    let Some(skid) = jwe.sender_kid().cloned() else {
+        if layers.anonymous.is_some() {
+            return Err(EnvelopeError::Combination.into());
+        }
+        let (plaintext, kid) = jwe.decrypt(&ours, None, context.custody)?;
+        layers.anonymous = Some(kid);
+        return Ok(plaintext);
+    };
+    let document = context
+        .resolver
+        .resolve(skid.did())
+        .map_err(|source| OpenError::Resolve { did: skid.did().clone(), source })?;
+    let method = document.method_for(Relationship::KeyAgreement, &skid).ok_or(OpenError::SenderKey)?;
+    let (plaintext, kid) = jwe.decrypt(&ours, Some(&method.key), context.custody)?;
+    layers.sender = Some((skid, kid));
+    Ok(plaintext)
+}
+
+/// Unwraps a signed layer; its signature is checked once `from` is known.
+fn open_signed(bytes: &[u8], layers: &mut Layers, context: &OpenContext<'_>) -> Result<Plaintext, OpenError> {
+    layers.descend()?;
+    let triple = layers.anonymous.is_some() && layers.sender.is_some();
+    if layers.signed.is_some() || (triple && context.layers == LayerPolicy::Strict) {
+        return Err(EnvelopeError::Combination.into());
+    }
+    let jws = ParsedJws::parse(bytes)?;
+    let payload = zeroize::Zeroizing::new(jws.payload().to_vec());
+    layers.signed = Some(jws);
+    Ok(payload)
+}
+
+impl Layers {
+    fn descend(&mut self) -> Result<(), EnvelopeError> {
+        self.count += 1;
+        if self.count > MAX_LAYERS { Err(EnvelopeError::TooDeep) } else { Ok(()) }
+    }
+}
+
+/// The recipient keys that are ours, each once however many names the envelope has for it: an agreement costs.
+fn held_keys(jwe: &ParsedJwe<'_>, context: &OpenContext<'_>) -> Vec<(DidUrl, KeyId)> {
+    let mut ours: Vec<(DidUrl, KeyId)> = Vec::new();
+    for kid in jwe.recipient_kids() {
+        match held_key(kid, context) {
+            Some(key) if ours.iter().all(|(_, known)| *known != key) => ours.push((kid.clone(), key)),
+            _ => {}
+        }
+    }
+    ours
+}
+
+/// The id under which custody holds the key `kid` names, if it is ours.
+fn held_key(kid: &DidUrl, context: &OpenContext<'_>) -> Option<KeyId> {
+    let direct = key_id(kid);
+    if context.custody.public_key(&direct).is_some() {
+        return Some(direct);
+    }
+    // An older spelling of one of our key ids: our own document knows both.
+    let document = context.resolver.resolve(kid.did()).ok()?;
+    let current = key_id(&document.method_for(Relationship::KeyAgreement, kid)?.id);
+    context.custody.public_key(&current).map(|_| current)
+}
+
+/// The name custody uses for a verification method: canonical DID and fragment.
+pub(crate) fn key_id(kid: &DidUrl) -> KeyId {
+    match kid.fragment() {
+        Some(fragment) => KeyId::new(format!("{}#{fragment}", kid.did().canonical())),
+        None => kid.to_key_id(),
+    }
+}
+
+/// The document of one DID that stands in a message in two spellings: the longer may be the did:peer:4 long form,
+/// which resolves on first contact while the short one does not yet.
+pub(crate) fn resolve_fuller(
+    one: &Did,
+    other: &Did,
+    resolver: &dyn Resolver,
+) -> Result<Arc<DidDocument>, OpenError> {
+    let did = if one.as_str().len() > other.as_str().len() { one } else { other };
+    resolver.resolve(did).map_err(|source| OpenError::Resolve { did: did.clone(), source })
+}
+
+fn proved(kid: DidUrl) -> ProvedKey {
+    ProvedKey { did: kid.did().canonical(), kid }
+}
+
+/// The consistency rules between envelope and plaintext.
+fn finish(mut message: Message, layers: Layers, context: &OpenContext<'_>) -> Result<Opened, OpenError> {
+    let mut proof = Proof::default();
+    if let (Some((skid, _)), Some(jws)) = (&layers.sender, &layers.signed)
+        && !jws.names_signer(skid.did())
+    {
+        return Err(OpenError::SignerIsNotSender);
+    }
+    let inner_kid = layers.sender.as_ref().map(|(_, kid)| kid.clone()).or(layers.anonymous);
+    if let Some((skid, _)) = layers.sender {
+        let from = message.from.as_ref().ok_or(OpenError::FromIsNotSender)?;
+        if !from.same_as(skid.did()) {
+            return Err(OpenError::FromIsNotSender);
+        }
+        proof.sender = Some(proved(skid));
+    }
+    if let Some(jws) = layers.signed {
+        let from = message.from.as_ref().ok_or(OpenError::FromIsNotSigner)?;
+        let signer = proved(jws.verify(from, context.resolver)?);
+        if inner_kid.is_some() && message.to.is_empty() {
+            return Err(OpenError::SignedWithoutTo);
+        }
+        proof.signer = Some(signer);
+    }
+    if let Some(kid) = inner_kid {
+        let addressed = message.to.is_empty() || message.to.iter().any(|did| did.same_as(kid.did()));
+        if !addressed {
+            return Err(OpenError::NotAddressed);
+        }
+        proof.recipient = Some(proved(kid));
+    }
+    if let Some(jwt) = &message.from_prior {
+        proof.rotation = Some(proved_rotation(jwt, &message, &proof, context)?);
+    }
+    if message.expires_time.is_some_and(|end| context.now >= end) {
+        return Err(OpenError::Expired);
+    }
+    let claimed_from = if proof.names_sender() { None } else { message.from.take() };
+    Ok(Opened { message, proof, claimed_from })
+}
+
+/// A rotation, announced in an encrypted message and to a DID that proves itself in that same message.
+///
+/// The JWT names no audience: without the second rule, whoever was told of a rotation could tell third parties.
+fn proved_rotation(
+    jwt: &str,
+    message: &Message,
+    proof: &Proof,
+    context: &OpenContext<'_>,
+) -> Result<Rotation, OpenError> {
+    if proof.recipient.is_none() {
+        return Err(OpenError::FromPrior { reason: "the message is not encrypted" });
+    }
+    let rotation = from_prior::verify(jwt, message.from.as_ref(), context.resolver, context.now)?;
+    if rotation.new.is_some() && !proof.names_sender() {
+        return Err(OpenError::FromPrior { reason: "the new DID does not prove to be the sender" });
+    }
+    Ok(rotation)
+}

@@ -1,0 +1,261 @@
+//! The mediator's decisions: who gets an account, and who may register which DID.
+
+use std::collections::HashMap;
+
+use einmal_did::{Did, Resolver};
+use einmal_didcomm::{Body, UnixSeconds};
+
+use super::{
+    MediateDeny, MediateGrant, MediateRequest, Page, Paginate, RecipientDid, RecipientList, RecipientQuery,
+    RecipientUpdate, RecipientUpdateResponse, Registration, RegistrationChange, Registrations, Unavailable,
+    Update, UpdateAction, UpdateResult, Updated,
+    ownership::{is_proved, recipient_of},
+};
+use crate::{
+    Draft, FlowError, Received,
+    limits::{MAX_RECIPIENT_PAGE, MAX_RECIPIENTS_PER_ACCOUNT, MAX_UPDATES_PER_MESSAGE},
+};
+
+/// What an operator decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediationPolicy {
+    /// The DIDs a grant names.
+    pub routing_dids: Vec<Did>,
+    /// Whether strangers get an account. Accounts that exist are always granted again.
+    pub admits_new_accounts: bool,
+    /// Whether a DID is registered only with proof that it agrees.
+    pub require_proof: bool,
+    /// Most DIDs of one account; at most [`MAX_RECIPIENTS_PER_ACCOUNT`].
+    pub max_recipients: usize,
+}
+
+impl MediationPolicy {
+    /// Open to everyone, without required proof.
+    pub fn open(routing_did: Did) -> Self {
+        Self {
+            routing_dids: vec![routing_did],
+            admits_new_accounts: true,
+            require_proof: false,
+            max_recipients: MAX_RECIPIENTS_PER_ACCOUNT,
+        }
+    }
+}
+
+/// A request to the mediator, whatever version of the protocol it came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MediationRequest {
+    /// An account is asked for.
+    Mediate,
+    /// Registrations shall change.
+    Update(Vec<Update>),
+    /// Registrations shall be listed.
+    Query(Option<Paginate>),
+}
+
+/// The mediator's reply, whatever version of the protocol it will be written in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MediationReply {
+    /// The account is granted.
+    Grant(Vec<Did>),
+    /// No account.
+    Deny,
+    /// What became of each change.
+    Updated(Vec<Updated>),
+    /// Registered DIDs, and which part of all.
+    Listed(Vec<Did>, Option<Page>),
+}
+
+impl MediationRequest {
+    /// Reads a request of version 3.0.
+    ///
+    /// # Errors
+    ///
+    /// [`FlowError::UnknownMessage`], [`FlowError::Malformed`], [`FlowError::TooMany`].
+    pub fn read(received: &Received<'_>) -> Result<Self, FlowError> {
+        if received.is(MediateRequest::TYPE) {
+            return Ok(Self::Mediate);
+        }
+        if received.is(RecipientUpdate::TYPE) {
+            let RecipientUpdate { updates } = received.body(&[])?;
+            if updates.len() > MAX_UPDATES_PER_MESSAGE {
+                return Err(FlowError::TooMany { what: "updates", most: MAX_UPDATES_PER_MESSAGE });
+            }
+            return Ok(Self::Update(updates));
+        }
+        if received.is(RecipientQuery::TYPE) {
+            return Ok(Self::Query(received.body::<RecipientQuery>(&[])?.paginate));
+        }
+        Err(FlowError::UnknownMessage)
+    }
+}
+
+impl MediationReply {
+    /// Writes the reply in version 3.0.
+    pub fn into_draft(self) -> Draft {
+        let texts = |dids: Vec<Did>| dids.into_iter().map(String::from);
+        match self {
+            Self::Grant(dids) => Draft::of(&MediateGrant { routing_did: texts(dids).collect() }),
+            Self::Deny => Draft::of(&MediateDeny {}),
+            Self::Updated(updated) => Draft::of(&RecipientUpdateResponse { updated }),
+            Self::Listed(dids, pagination) => {
+                let dids = texts(dids).map(|recipient_did| RecipientDid { recipient_did }).collect();
+                Draft::of(&RecipientList { dids, pagination })
+            }
+        }
+    }
+}
+
+/// Answers a request of version 3.0: what changes, and what to send back in the request's thread.
+///
+/// # Errors
+///
+/// [`FlowError::NotEnrolled`] if an account is needed and there is none, [`FlowError::Unavailable`] if the
+/// registrations cannot be read, [`FlowError::Expired`], and those of [`MediationRequest::read`].
+///
+/// # Specification
+///
+/// didcomm.org, "Coordinate Mediation Protocol 3.0"; the rule of who may register what is the project's.
+pub fn answer(
+    received: &Received<'_>,
+    registrations: &dyn Registrations,
+    resolver: &dyn Resolver,
+    policy: &MediationPolicy,
+    now: UnixSeconds,
+) -> Result<(Vec<RegistrationChange>, Draft), FlowError> {
+    let request = MediationRequest::read(received)?;
+    let (changes, reply) = decide(request, received, registrations, resolver, policy, now)?;
+    Ok((changes, reply.into_draft().in_thread(received.message.thread())))
+}
+
+/// Decides about a request, whatever version it came in; `received` proves who asks.
+///
+/// # Errors
+///
+/// Those of [`answer`].
+pub fn decide(
+    request: MediationRequest,
+    received: &Received<'_>,
+    registrations: &dyn Registrations,
+    resolver: &dyn Resolver,
+    policy: &MediationPolicy,
+    now: UnixSeconds,
+) -> Result<(Vec<RegistrationChange>, MediationReply), FlowError> {
+    received.check_time(now)?;
+    let account = received.sender.canonical();
+    let unavailable = |_: Unavailable| FlowError::Unavailable;
+    let known = registrations.is_account(&account).map_err(unavailable)?;
+    match request {
+        MediationRequest::Mediate if known => {
+            Ok((Vec::new(), MediationReply::Grant(policy.routing_dids.clone())))
+        }
+        MediationRequest::Mediate if policy.admits_new_accounts => {
+            let reply = MediationReply::Grant(policy.routing_dids.clone());
+            Ok((vec![RegistrationChange::Enroll { account }], reply))
+        }
+        MediationRequest::Mediate => Ok((Vec::new(), MediationReply::Deny)),
+        _ if !known => Err(FlowError::NotEnrolled),
+        MediationRequest::Query(paginate) => {
+            list(&account, paginate, registrations).map(|reply| (Vec::new(), reply)).map_err(unavailable)
+        }
+        MediationRequest::Update(updates) => {
+            let count = registrations.count(&account).map_err(unavailable)?;
+            let proved = |recipient: &Did| is_proved(received, recipient, resolver, now);
+            let mut book =
+                Book { account, registrations, policy, count, changed: HashMap::new(), changes: vec![] };
+            let updated = updates.into_iter().map(|update| book.carry_out(update, &proved)).collect();
+            Ok((book.changes, MediationReply::Updated(updated)))
+        }
+    }
+}
+
+fn list(
+    account: &Did,
+    paginate: Option<Paginate>,
+    registrations: &dyn Registrations,
+) -> Result<MediationReply, Unavailable> {
+    let total = registrations.count(account)?;
+    let bounded = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let (limit, offset) =
+        paginate.map_or((MAX_RECIPIENT_PAGE, 0), |page| (bounded(page.limit), bounded(page.offset)));
+    let dids = registrations.list(account, offset, limit.min(MAX_RECIPIENT_PAGE))?;
+    let remaining = total.saturating_sub(offset.saturating_add(dids.len()));
+    // Closed decoders know no `pagination` they did not ask for; that not all fitted must be said all the same.
+    let page = Page { count: dids.len() as u64, offset: offset as u64, remaining: remaining as u64 };
+    let pagination = (paginate.is_some() || remaining > 0).then_some(page);
+    Ok(MediationReply::Listed(dids, pagination))
+}
+
+/// The registrations as they are after the changes decided so far.
+struct Book<'a> {
+    account: Did,
+    registrations: &'a dyn Registrations,
+    policy: &'a MediationPolicy,
+    count: usize,
+    changed: HashMap<Did, Option<Registration>>,
+    changes: Vec<RegistrationChange>,
+}
+
+impl Book<'_> {
+    fn carry_out(&mut self, update: Update, proved: &dyn Fn(&Did) -> bool) -> Updated {
+        let Update { recipient_did, action } = update;
+        let result = match (recipient_of(&recipient_did), action) {
+            (None, _) => Ok(UpdateResult::ClientError),
+            (Some(recipient), UpdateAction::Add) => self.add(&recipient, proved),
+            (Some(recipient), UpdateAction::Remove) => self.remove(recipient.canonical()),
+        };
+        Updated { recipient_did, action, result: result.unwrap_or(UpdateResult::ServerError) }
+    }
+
+    fn owner(&self, recipient: &Did) -> Result<Option<Registration>, Unavailable> {
+        match self.changed.get(recipient) {
+            Some(known) => Ok(known.clone()),
+            None => self.registrations.owner(recipient),
+        }
+    }
+
+    /// An unproved registration never takes a DID from another account; a proved one always does.
+    fn add(&mut self, recipient: &Did, proved: &dyn Fn(&Did) -> bool) -> Result<UpdateResult, Unavailable> {
+        let canonical = recipient.canonical();
+        let owner = self.owner(&canonical)?;
+        let ours = owner.as_ref().is_some_and(|owner| owner.account == self.account);
+        if ours && owner.as_ref().is_some_and(|owner| owner.proved) {
+            return Ok(UpdateResult::NoChange);
+        }
+        let proved = proved(recipient);
+        if ours {
+            if proved {
+                self.put(canonical, true);
+            }
+            return Ok(UpdateResult::NoChange);
+        }
+        let may_take = proved || (owner.is_none() && !self.policy.require_proof);
+        if !may_take || self.count >= self.policy.max_recipients.min(MAX_RECIPIENTS_PER_ACCOUNT) {
+            return Ok(UpdateResult::ClientError);
+        }
+        self.count += 1;
+        self.put(canonical, proved);
+        Ok(UpdateResult::Success)
+    }
+
+    fn put(&mut self, recipient: Did, proved: bool) {
+        let registration = Registration { account: self.account.clone(), proved };
+        self.changed.insert(recipient.clone(), Some(registration.clone()));
+        self.changes.push(RegistrationChange::Put { recipient, registration });
+    }
+
+    /// What others registered looks like what nobody registered.
+    fn remove(&mut self, recipient: Did) -> Result<UpdateResult, Unavailable> {
+        if self.owner(&recipient)?.is_none_or(|owner| owner.account != self.account) {
+            return Ok(UpdateResult::NoChange);
+        }
+        self.count = self.count.saturating_sub(1);
+        self.changed.insert(recipient.clone(), None);
+        self.changes.push(RegistrationChange::Remove { recipient, account: self.account.clone() });
+        Ok(UpdateResult::Success)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+//! Coordinate Mediation 3.0: getting a mediator, and telling it for which DIDs it shall take messages.
+//!
+//! ```text
+//! recipient  none ─mediate-request─▶ requested ─▶ granted | denied
+//! each DID   unregistered ─▶ registering ─▶ registered ─▶ removing ─▶ unregistered
+//! ```
+//!
+//! A grant alone lets nothing through: each DID is registered afterwards. [`Recipient`] is the machine of the side
+//! that asks. On the mediator's side [`MediationRequest::read`] parses, [`decide`] knows who may register what, and
+//! [`MediationReply::into_draft`] writes; [`answer()`] is all three for version 3.0. Another version is another reader
+//! and writer around the same decision.
+
+mod answer;
+mod messages;
+mod ownership;
+mod recipient;
+#[cfg(test)]
+mod recipient_tests;
+mod registrations;
+
+pub use answer::{MediationPolicy, MediationReply, MediationRequest, answer, decide};
+pub use messages::{
+    MediateDeny, MediateGrant, MediateRequest, Page, Paginate, RecipientDid, RecipientList, RecipientQuery,
+    RecipientUpdate, RecipientUpdateResponse, Update, UpdateAction, UpdateResult, Updated,
+};
+pub use ownership::{OWNERSHIP_FORMAT, dids_to_resolve, ownership_statement};
+pub use recipient::{Action, DidState, Event, MAX_REGISTRATIONS, Recipient, State};
+pub use registrations::{Registration, RegistrationChange, Registrations, Unavailable};

@@ -1,0 +1,475 @@
+//! The side that asks a mediator for an account and registers its DIDs there.
+
+use std::fmt;
+
+use einmal_did::Did;
+use einmal_didcomm::{Attachment, Body, ReturnRoute, ThreadId, UnixSeconds};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    MediateDeny, MediateGrant, MediateRequest, RecipientUpdate, RecipientUpdateResponse, Update,
+    UpdateAction, UpdateResult,
+};
+use crate::{
+    Draft, ExchangeKey, FlowError, Received,
+    limits::{MAX_ATTEMPTS, MAX_RECIPIENTS_PER_ACCOUNT, MAX_ROUTING_DIDS, MEDIATION_TIMEOUT_SECS},
+    report_problem,
+};
+
+/// Most DIDs one machine keeps registered.
+pub const MAX_REGISTRATIONS: usize = MAX_RECIPIENTS_PER_ACCOUNT;
+
+/// The account of one DID of ours at one mediator, and the DIDs registered for it.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recipient {
+    own: Did,
+    mediator: Did,
+    state: State,
+    pending: Option<Pending>,
+    dids: Vec<Entry>,
+}
+
+/// Where the account stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum State {
+    /// Nothing was asked.
+    None,
+    /// Waiting for the mediator.
+    Requested,
+    /// The mediator takes messages for registered DIDs.
+    Granted {
+        /// The DIDs to name as endpoint `uri`.
+        routing_dids: Vec<Did>,
+    },
+    /// The mediator does not want us.
+    Denied,
+}
+
+/// Where one DID stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum DidState {
+    /// The mediator takes nothing for it.
+    Unregistered,
+    /// Waiting for the mediator to register it.
+    Registering,
+    /// The mediator takes messages for it.
+    Registered,
+    /// Waiting for the mediator to forget it.
+    Removing,
+}
+
+/// A request and how long to wait for its answer.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct Pending {
+    thid: ThreadId,
+    request: Draft,
+    attempts: u32,
+    deadline: UnixSeconds,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    did: Did,
+    state: DidState,
+    /// Also kept once answered, to know a repeated answer.
+    pending: Pending,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// Ask for an account, in the new thread `thid`.
+    Ask {
+        /// The thread.
+        thid: ThreadId,
+    },
+    /// Register a DID, in the new thread `thid`.
+    Register {
+        /// The DID.
+        did: Did,
+        /// The thread.
+        thid: ThreadId,
+        /// The DID's signed [`ownership_statement`](super::ownership_statement), if the mediator may want it.
+        proof: Option<Box<Attachment>>,
+    },
+    /// Remove a DID, in the new thread `thid`.
+    Unregister {
+        /// The DID.
+        did: Did,
+        /// The thread.
+        thid: ThreadId,
+    },
+    /// A message of the mediator arrived.
+    Message(&'a Received<'a>),
+    /// A timer fired, or the node restarted.
+    Tick,
+}
+
+/// Something to do now. Doing it twice does no harm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send this to the mediator.
+    Send(Draft),
+    /// Give [`Event::Tick`] no earlier than this.
+    WakeAt(UnixSeconds),
+    /// The account is there; name one of these as endpoint.
+    Granted {
+        /// The DIDs.
+        routing_dids: Vec<Did>,
+    },
+    /// The mediator refused the account, or did not answer.
+    Denied,
+    /// The mediator takes messages for this DID.
+    Registered {
+        /// The DID.
+        did: Did,
+    },
+    /// The mediator takes no more messages for this DID.
+    Unregistered {
+        /// The DID.
+        did: Did,
+    },
+    /// A registration or its removal failed; the DID is as before.
+    Failed {
+        /// The DID.
+        did: Did,
+        /// What the mediator said; `None` if it reported a problem or did not answer.
+        result: Option<UpdateResult>,
+    },
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Requested => "requested",
+            Self::Granted { .. } => "granted",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+impl Pending {
+    fn new(thid: ThreadId, draft: Draft, now: UnixSeconds) -> Self {
+        let request = draft.in_thread(thid.clone()).returning(ReturnRoute::All);
+        Self { thid, request, attempts: 1, deadline: now.plus(MEDIATION_TIMEOUT_SECS) }
+    }
+
+    /// The first message bears the id of its thread; later ones get fresh ids, lest they pass for replays.
+    fn first(&self) -> Vec<Action> {
+        let draft = self.request.clone().with_id(self.thid.to_message_id());
+        vec![Action::Send(draft), Action::WakeAt(self.deadline)]
+    }
+
+    /// Sends once more; `None` if that was done often enough.
+    fn again(&mut self, now: UnixSeconds) -> Option<Action> {
+        if self.attempts >= MAX_ATTEMPTS {
+            return None;
+        }
+        self.attempts += 1;
+        self.deadline = now.plus(MEDIATION_TIMEOUT_SECS);
+        Some(Action::Send(self.request.clone()))
+    }
+}
+
+impl Entry {
+    fn is_waiting(&self) -> bool {
+        matches!(self.state, DidState::Registering | DidState::Removing)
+    }
+}
+
+impl Recipient {
+    /// An account that is yet to be asked for.
+    pub fn new(own: Did, mediator: Did) -> Self {
+        Self { own, mediator, state: State::None, pending: None, dids: Vec::new() }
+    }
+
+    /// The name the machine is stored under.
+    pub fn key(&self) -> ExchangeKey {
+        ExchangeKey::of_relation(&self.own, &self.mediator, "coordinate-mediation")
+    }
+
+    /// Our DID that holds the account.
+    pub fn own(&self) -> &Did {
+        &self.own
+    }
+
+    /// The mediator.
+    pub fn peer(&self) -> &Did {
+        &self.mediator
+    }
+
+    /// Where the account stands.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Name of the account's state.
+    pub fn state_name(&self) -> &'static str {
+        self.state.name()
+    }
+
+    /// Where one DID stands.
+    pub fn did_state(&self, did: &Did) -> DidState {
+        self.entry(did).and_then(|at| self.dids.get(at)).map_or(DidState::Unregistered, |entry| entry.state)
+    }
+
+    /// The DIDs the mediator takes messages for.
+    pub fn registered(&self) -> impl Iterator<Item = &Did> {
+        let known = |entry: &&Entry| matches!(entry.state, DidState::Registered | DidState::Removing);
+        self.dids.iter().filter(known).map(|entry| &entry.did)
+    }
+
+    fn entry(&self, did: &Did) -> Option<usize> {
+        self.dids.iter().position(|entry| entry.did.same_as(did))
+    }
+
+    /// Advances by one event.
+    ///
+    /// # Errors
+    ///
+    /// [`FlowError`] if a message belongs elsewhere or an event does not fit; `self` is then unchanged.
+    ///
+    /// # Specification
+    ///
+    /// didcomm.org, "Coordinate Mediation Protocol 3.0", role recipient.
+    pub fn handle(&mut self, event: Event<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
+        match event {
+            Event::Ask { thid } => self.ask(thid, now),
+            Event::Register { did, thid, proof } => self.register(did, thid, proof, now),
+            Event::Unregister { did, thid } => self.unregister(&did, thid, now),
+            Event::Message(received) => self.receive(received, now),
+            Event::Tick => Ok(self.tick(now)),
+        }
+    }
+
+    fn unexpected(&self, message: &'static str) -> FlowError {
+        FlowError::Unexpected { message, state: self.state.name() }
+    }
+
+    fn ask(&mut self, thid: ThreadId, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
+        if !matches!(self.state, State::None | State::Denied) {
+            return Err(self.unexpected("Ask"));
+        }
+        let pending = Pending::new(thid, Draft::of(&MediateRequest {}), now);
+        let actions = pending.first();
+        self.pending = Some(pending);
+        self.state = State::Requested;
+        Ok(actions)
+    }
+
+    fn update(did: &Did, action: UpdateAction) -> Draft {
+        Draft::of(&RecipientUpdate {
+            updates: vec![Update { recipient_did: did.as_str().to_owned(), action }],
+        })
+    }
+
+    fn register(
+        &mut self,
+        did: Did,
+        thid: ThreadId,
+        proof: Option<Box<Attachment>>,
+        now: UnixSeconds,
+    ) -> Result<Vec<Action>, FlowError> {
+        if !matches!(self.state, State::Granted { .. }) {
+            return Err(self.unexpected("Register"));
+        }
+        if self.dids.len() >= MAX_REGISTRATIONS {
+            return Err(FlowError::TooMany { what: "registrations", most: MAX_REGISTRATIONS });
+        }
+        match self.did_state(&did) {
+            DidState::Unregistered => {}
+            DidState::Registered => return Ok(vec![Action::Registered { did }]),
+            _ => return Err(FlowError::Unexpected { message: "Register", state: "registering or removing" }),
+        }
+        let mut draft = Self::update(&did, UpdateAction::Add);
+        draft.attachments.extend(proof.map(|proof| *proof));
+        let pending = Pending::new(thid, draft, now);
+        let actions = pending.first();
+        self.dids.push(Entry { did, state: DidState::Registering, pending });
+        Ok(actions)
+    }
+
+    fn unregister(&mut self, did: &Did, thid: ThreadId, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
+        let Some(entry) = self.dids.iter_mut().find(|entry| entry.did.same_as(did)) else {
+            return Ok(vec![Action::Unregistered { did: did.clone() }]);
+        };
+        if entry.state != DidState::Registered {
+            return Err(FlowError::Unexpected { message: "Unregister", state: "registering or removing" });
+        }
+        entry.pending = Pending::new(thid, Self::update(&entry.did, UpdateAction::Remove), now);
+        entry.state = DidState::Removing;
+        Ok(entry.pending.first())
+    }
+
+    fn receive(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
+        if !received.sender.same_as(&self.mediator) {
+            return Err(FlowError::WrongSender);
+        }
+        if !received.recipient.same_as(&self.own) {
+            return Err(FlowError::WrongRecipient);
+        }
+        if report_problem::is_report(&received.message.kind) {
+            return self.take_report(received);
+        }
+        received.check_time(now)?;
+        if received.is(MediateGrant::TYPE) {
+            self.take_grant(received)
+        } else if received.is(MediateDeny::TYPE) {
+            self.take_deny(received)
+        } else if received.is(RecipientUpdateResponse::TYPE) {
+            self.take_response(received)
+        } else {
+            Err(FlowError::UnknownMessage)
+        }
+    }
+
+    fn check_account_thread(&self, received: &Received<'_>) -> Result<(), FlowError> {
+        let thread = received.message.thread();
+        if self.pending.as_ref().is_some_and(|pending| pending.thid == thread) {
+            return Ok(());
+        }
+        Err(FlowError::WrongThread)
+    }
+
+    fn take_grant(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
+        self.check_account_thread(received)?;
+        let MediateGrant { routing_did } = received.body(&[])?;
+        if matches!(self.state, State::Granted { .. }) {
+            return Ok(vec![]);
+        }
+        if self.state != State::Requested {
+            return Err(self.unexpected(MediateGrant::TYPE));
+        }
+        if routing_did.len() > MAX_ROUTING_DIDS {
+            return Err(FlowError::TooMany { what: "routing DIDs", most: MAX_ROUTING_DIDS });
+        }
+        let invalid = FlowError::InvalidContent { what: "routing_did" };
+        let dids: Option<Vec<Did>> = routing_did.iter().map(|text| Did::parse(text).ok()).collect();
+        let routing_dids = dids.filter(|dids| !dids.is_empty()).ok_or(invalid)?;
+        self.state = State::Granted { routing_dids: routing_dids.clone() };
+        Ok(vec![Action::Granted { routing_dids }])
+    }
+
+    fn take_deny(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
+        self.check_account_thread(received)?;
+        received.body::<MediateDeny>(&[])?;
+        match self.state {
+            State::Denied => Ok(vec![]),
+            State::Requested => {
+                self.state = State::Denied;
+                Ok(vec![Action::Denied])
+            }
+            _ => Err(self.unexpected(MediateDeny::TYPE)),
+        }
+    }
+
+    fn take_response(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
+        let thread = received.message.thread();
+        let at =
+            self.dids.iter().position(|entry| entry.pending.thid == thread).ok_or(FlowError::WrongThread)?;
+        let RecipientUpdateResponse { updated } = received.body(&[])?;
+        let Some(entry) = self.dids.get(at) else { return Err(FlowError::WrongThread) };
+        let wanted = match entry.state {
+            DidState::Registering => UpdateAction::Add,
+            DidState::Removing => UpdateAction::Remove,
+            // Answered before.
+            DidState::Registered | DidState::Unregistered => return Ok(vec![]),
+        };
+        let names = |text: &str| Did::parse(text).is_ok_and(|did| did.same_as(&entry.did));
+        let result = updated
+            .iter()
+            .find(|updated| updated.action == wanted && names(&updated.recipient_did))
+            .map(|updated| updated.result)
+            .ok_or(FlowError::InvalidContent { what: "updated" })?;
+        Ok(vec![self.settle(at, Some(result))])
+    }
+
+    /// Ends waiting for one DID; `None` means that there was no answer.
+    fn settle(&mut self, at: usize, result: Option<UpdateResult>) -> Action {
+        let done = matches!(result, Some(UpdateResult::Success | UpdateResult::NoChange));
+        let Some(entry) = self.dids.get_mut(at) else { return Action::Denied };
+        let did = entry.did.clone();
+        let registering = entry.state == DidState::Registering;
+        if registering == done {
+            entry.state = DidState::Registered;
+        } else {
+            self.dids.remove(at);
+        }
+        match (done, registering) {
+            (true, true) => Action::Registered { did },
+            (true, false) => Action::Unregistered { did },
+            (false, _) => Action::Failed { did, result },
+        }
+    }
+
+    fn take_report(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
+        let problem = report_problem::read(received)?;
+        if problem.report.code.is_warning() {
+            return Ok(vec![]);
+        }
+        let about_account = self.pending.as_ref().is_some_and(|pending| pending.thid == problem.thread);
+        if about_account && self.state == State::Requested {
+            self.state = State::Denied;
+            return Ok(vec![Action::Denied]);
+        }
+        let at =
+            self.dids.iter().position(|entry| entry.is_waiting() && entry.pending.thid == problem.thread);
+        match at {
+            Some(at) => Ok(vec![self.settle(at, None)]),
+            None => Err(FlowError::WrongThread),
+        }
+    }
+
+    fn tick(&mut self, now: UnixSeconds) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.state == State::Requested
+            && let Some(pending) = self.pending.as_mut().filter(|pending| now >= pending.deadline)
+        {
+            match pending.again(now) {
+                Some(again) => actions.push(again),
+                None => {
+                    self.state = State::None;
+                    actions.push(Action::Denied);
+                }
+            }
+        }
+        let mut at = 0;
+        while at < self.dids.len() {
+            let due = |entry: &&mut Entry| entry.is_waiting() && now >= entry.pending.deadline;
+            let again = self.dids.get_mut(at).filter(due).map(|entry| entry.pending.again(now));
+            match again {
+                Some(None) => {
+                    let before = self.dids.len();
+                    actions.push(self.settle(at, None));
+                    // A failed registration is gone, and the next entry has taken its place.
+                    at += usize::from(self.dids.len() == before);
+                    continue;
+                }
+                Some(Some(again)) => actions.push(again),
+                None => {}
+            }
+            at += 1;
+        }
+        actions.extend(self.next_deadline().map(Action::WakeAt));
+        actions
+    }
+
+    fn next_deadline(&self) -> Option<UnixSeconds> {
+        let account = self.pending.iter().filter(|_| self.state == State::Requested);
+        let dids = self.dids.iter().filter(|entry| entry.is_waiting()).map(|entry| &entry.pending);
+        account.chain(dids).map(|pending| pending.deadline).min()
+    }
+}
+
+/// Names no DIDs: which of them belong together is what pairwise DIDs hide.
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recipient")
+            .field("state", &self.state.name())
+            .field("dids", &self.dids.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,73 @@
+//! What the mediator's decisions read, and what they change.
+
+use einmal_did::Did;
+
+/// A registration: messages for a DID go to `account`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The account, canonical.
+    pub account: Did,
+    /// Whether the DID itself agreed, by its keys.
+    pub proved: bool,
+}
+
+/// The registrations cannot be read at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the registrations cannot be read at present")]
+pub struct Unavailable;
+
+/// The present registrations. All DIDs are canonical, on the way in and out.
+pub trait Registrations {
+    /// Whether mediation was granted to `account`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    fn is_account(&self, account: &Did) -> Result<bool, Unavailable>;
+
+    /// The registration of `recipient`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    fn owner(&self, recipient: &Did) -> Result<Option<Registration>, Unavailable>;
+
+    /// At most `limit` DIDs of `account` after the first `offset`, in an order that does not change.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    fn list(&self, account: &Did, offset: usize, limit: usize) -> Result<Vec<Did>, Unavailable>;
+
+    /// How many DIDs are registered for `account`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`].
+    fn count(&self, account: &Did) -> Result<usize, Unavailable>;
+}
+
+/// A change to be made in the same batch as the answer is queued. DIDs are canonical.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegistrationChange {
+    /// Opens an account.
+    Enroll {
+        /// The account.
+        account: Did,
+    },
+    /// Sends messages for `recipient` to `registration.account`, whoever had them before.
+    Put {
+        /// The DID.
+        recipient: Did,
+        /// The new registration.
+        registration: Registration,
+    },
+    /// Takes no more messages for `recipient`.
+    Remove {
+        /// The DID.
+        recipient: Did,
+        /// The account that had it.
+        account: Did,
+    },
+}

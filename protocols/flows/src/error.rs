@@ -1,0 +1,125 @@
+//! Why a message or an event was refused, and what a peer is told about it.
+
+use einmal_didcomm::{AttachmentError, MessageError, ProblemCode};
+
+/// A message or an event was refused. The machine it was given to has not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlowError {
+    // The peer is to blame.
+    /// The message belongs to another thread.
+    #[error("the message belongs to another thread")]
+    WrongThread,
+    /// The message comes from someone other than the peer of this exchange.
+    #[error("the message comes from someone who takes no part in this exchange")]
+    WrongSender,
+    /// The message reached us at another DID than the one this exchange is held with.
+    #[error("the message was sent to another DID of ours than this exchange uses")]
+    WrongRecipient,
+    /// The message or event does not fit the present state.
+    #[error("{message} is not expected in state {state}")]
+    Unexpected {
+        /// Name of the message or event.
+        message: &'static str,
+        /// Name of the state.
+        state: &'static str,
+    },
+    /// Headers or body break the rules of the message type.
+    #[error(transparent)]
+    Malformed(#[from] MessageError),
+    /// A member of a body or attachment is missing, of the wrong form, or out of bounds.
+    #[error("`{what}` is missing, malformed or out of bounds")]
+    InvalidContent {
+        /// Name of the member.
+        what: &'static str,
+    },
+    /// An attachment cannot be read.
+    #[error(transparent)]
+    Attachment(#[from] AttachmentError),
+    /// None of the attachments has a format spoken here.
+    #[error("none of the attachments has a format spoken here")]
+    UnknownFormat,
+    /// The message type is none of this protocol and role.
+    #[error("the message is of no type this role understands")]
+    UnknownMessage,
+    /// The message, offer or request is past its end.
+    #[error("it came too late: its time is over")]
+    Expired,
+    /// More entries than accepted.
+    #[error("more than {most} {what}")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// Most accepted.
+        most: usize,
+    },
+    /// The sender claims to be someone it was not proved to be.
+    #[error("`{what}` names someone other than the proved sender")]
+    Untrusted {
+        /// Name of the member.
+        what: &'static str,
+    },
+    /// The sender has no account at this mediator, or asks about a DID that is not registered for it.
+    #[error("the sender is not enrolled here for this")]
+    NotEnrolled,
+    /// Live delivery was asked for on a connection that does not stay open.
+    #[error("live delivery needs a connection that stays open")]
+    LiveMode,
+    // We are to blame.
+    /// The caller handed in something this protocol does not permit to send.
+    #[error("cannot send this: {reason}")]
+    Misuse {
+        /// Which rule it breaks, and so the remedy.
+        reason: &'static str,
+    },
+    // A dependency is to blame.
+    /// The random source failed.
+    #[error("the system's random source failed")]
+    Entropy,
+    /// The registrations could not be read.
+    #[error("the mediator's registrations cannot be read at present")]
+    Unavailable,
+}
+
+/// What a peer whose message was refused would be told.
+impl From<&FlowError> for ProblemCode {
+    fn from(error: &FlowError) -> Self {
+        match error {
+            FlowError::WrongSender | FlowError::WrongRecipient | FlowError::Untrusted { .. } => Self::TRUST,
+            FlowError::WrongThread | FlowError::Unexpected { .. } => Self::REQUEST,
+            FlowError::Malformed(error) => error.into(),
+            FlowError::InvalidContent { .. } | FlowError::Attachment(_) | FlowError::TooMany { .. } => {
+                Self::MALFORMED
+            }
+            FlowError::UnknownFormat | FlowError::UnknownMessage => Self::UNSUPPORTED,
+            FlowError::Expired => Self::TIME,
+            FlowError::NotEnrolled => Self::NOT_ENROLLED,
+            FlowError::LiveMode => Self::LIVE_MODE,
+            FlowError::Misuse { .. } | FlowError::Entropy | FlowError::Unavailable => Self::INTERNAL,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_blame_has_its_code() {
+        let cases = [
+            (FlowError::WrongThread, ProblemCode::REQUEST),
+            (FlowError::WrongSender, ProblemCode::TRUST),
+            (FlowError::Untrusted { what: "client_id" }, ProblemCode::TRUST),
+            (FlowError::Malformed(MessageError::InvalidType), ProblemCode::MALFORMED),
+            (FlowError::Malformed(MessageError::WrongType { expected: "x" }), ProblemCode::UNSUPPORTED),
+            (FlowError::UnknownFormat, ProblemCode::UNSUPPORTED),
+            (FlowError::Expired, ProblemCode::TIME),
+            (FlowError::NotEnrolled, ProblemCode::NOT_ENROLLED),
+            (FlowError::LiveMode, ProblemCode::LIVE_MODE),
+            (FlowError::Entropy, ProblemCode::INTERNAL),
+        ];
+        for (error, code) in cases {
+            assert_eq!(ProblemCode::from(&error), code, "{error}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Issue Credential 3.0: from an offer to a credential in the holder's hands.
+//!
+//! ```text
+//! Holder  (proposal-sent) ─▶ offer-received ─▶ request-sent ─▶ credential-received ─▶ done
+//! Issuer  (proposal-received) ─▶ offer-sent ─▶ request-received ─▶ credential-issued ─▶ done
+//! ```
+//!
+//! Any problem report, refusal or timeout ends the exchange; the text calls that state `null`, here it is
+//! `abandoned`, to tell an ended exchange from one that has not begun. What is offered, requested and issued travels
+//! in attachments of [`formats`](crate::formats).
+
+pub mod holder;
+pub mod issuer;
+mod messages;
+#[cfg(test)]
+mod tests;
+
+use einmal_didcomm::ProblemCode;
+use serde::{Deserialize, Serialize};
+
+pub use holder::Holder;
+pub use issuer::Issuer;
+pub use messages::{
+    Ack, AckStatus, CredentialPreview, IssueCredential, OfferCredential, PreviewAttribute, ProposeCredential,
+    RequestCredential,
+};
+
+/// How an exchange ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The holder has the credential.
+    Done,
+    /// The credential was issued, but the holder never acknowledged it.
+    Unacknowledged,
+    /// The person on our side declined.
+    Declined,
+    /// Nothing came in time.
+    TimedOut,
+    /// We refused what the peer sent.
+    Refused {
+        /// Why.
+        code: ProblemCode,
+    },
+    /// The peer gave up, or refused what we sent.
+    PeerAbandoned {
+        /// Why, in its words.
+        code: ProblemCode,
+    },
+}

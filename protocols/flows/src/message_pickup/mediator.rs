@@ -1,0 +1,220 @@
+//! The side that keeps messages: reading requests, who may ask, and writing replies.
+
+use einmal_did::Did;
+use einmal_didcomm::{Attachment, AttachmentData, Body, UnixSeconds};
+use serde_json::Value;
+
+use super::{Delivery, DeliveryRequest, LiveDeliveryChange, MessagesReceived, Status, StatusRequest};
+use crate::{
+    Draft, FlowError, Received,
+    coordinate_mediation::Registrations,
+    limits::{MAX_CONFIRMED_IDS, MAX_DELIVERY_BATCH, MAX_DELIVERY_BYTES, MAX_QUEUE_ID_LEN},
+};
+
+/// A request about a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PickupRequest {
+    /// How much is waiting?
+    Status {
+        /// For this DID only.
+        recipient: Option<Did>,
+    },
+    /// Hand over messages.
+    Delivery {
+        /// For this DID only.
+        recipient: Option<Did>,
+        /// Most messages to read from the queue: what was asked for, within [`MAX_DELIVERY_BATCH`].
+        limit: usize,
+    },
+    /// These messages may be deleted.
+    Received {
+        /// Their ids.
+        ids: Vec<String>,
+    },
+    /// Push messages from now on, or no longer.
+    LiveDelivery {
+        /// Whether to push.
+        on: bool,
+    },
+}
+
+/// What the mediator knows about a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// Number of messages.
+    pub count: u64,
+    /// Size of all.
+    pub bytes: u64,
+    /// When the oldest arrived.
+    pub oldest: Option<UnixSeconds>,
+    /// When the newest arrived.
+    pub newest: Option<UnixSeconds>,
+    /// Whether messages are pushed on the connection the request came by.
+    pub live: bool,
+}
+
+impl PickupRequest {
+    /// Reads a request.
+    ///
+    /// # Errors
+    ///
+    /// [`FlowError::UnknownMessage`], [`FlowError::Malformed`], [`FlowError::Expired`],
+    /// [`FlowError::InvalidContent`] if `recipient_did` is no DID or an id is too long, [`FlowError::TooMany`].
+    ///
+    /// # Specification
+    ///
+    /// didcomm.org, "Message Pickup Protocol 3.0".
+    pub fn read(received: &Received<'_>, now: UnixSeconds) -> Result<Self, FlowError> {
+        received.check_time(now)?;
+        if received.is(StatusRequest::TYPE) {
+            let StatusRequest { recipient_did } = received.body(&[])?;
+            return Ok(Self::Status { recipient: did(recipient_did)? });
+        }
+        if received.is(DeliveryRequest::TYPE) {
+            let DeliveryRequest { limit, recipient_did } = received.body(&[])?;
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(MAX_DELIVERY_BATCH);
+            return Ok(Self::Delivery { recipient: did(recipient_did)?, limit });
+        }
+        if received.is(MessagesReceived::TYPE) {
+            let MessagesReceived { message_id_list: ids } = received.body(&[])?;
+            if ids.len() > MAX_CONFIRMED_IDS {
+                return Err(FlowError::TooMany { what: "message ids", most: MAX_CONFIRMED_IDS });
+            }
+            if ids.iter().any(|id| id.len() > MAX_QUEUE_ID_LEN) {
+                return Err(FlowError::InvalidContent { what: "message_id_list" });
+            }
+            return Ok(Self::Received { ids });
+        }
+        if received.is(LiveDeliveryChange::TYPE) {
+            let LiveDeliveryChange { live_delivery } = received.body(&[])?;
+            return Ok(Self::LiveDelivery { on: live_delivery });
+        }
+        Err(FlowError::UnknownMessage)
+    }
+
+    /// Checks that the sender has an account, and that the DID it asks about is registered for it.
+    ///
+    /// # Errors
+    ///
+    /// [`FlowError::NotEnrolled`], the same for an unknown sender and for another's DID;
+    /// [`FlowError::Unavailable`].
+    pub fn authorise(
+        &self,
+        received: &Received<'_>,
+        registrations: &dyn Registrations,
+    ) -> Result<(), FlowError> {
+        let account = received.sender.canonical();
+        if !registrations.is_account(&account).map_err(|_| FlowError::Unavailable)? {
+            return Err(FlowError::NotEnrolled);
+        }
+        let (Self::Status { recipient: Some(recipient) } | Self::Delivery { recipient: Some(recipient), .. }) =
+            self
+        else {
+            return Ok(());
+        };
+        let owner = registrations.owner(&recipient.canonical()).map_err(|_| FlowError::Unavailable)?;
+        if owner.is_some_and(|owner| owner.account == account) { Ok(()) } else { Err(FlowError::NotEnrolled) }
+    }
+}
+
+fn did(text: Option<String>) -> Result<Option<Did>, FlowError> {
+    text.map(|text| Did::try_from(text).map_err(|_| FlowError::InvalidContent { what: "recipient_did" }))
+        .transpose()
+}
+
+/// `recipient_did` as the request spelled it: it is echoed only if it was there.
+fn echoed(received: &Received<'_>) -> Option<String> {
+    received.message.body.get("recipient_did").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// The reply to a `status-request`, to `messages-received`, and to a change of live delivery. Never queue it.
+///
+/// # Specification
+///
+/// didcomm.org, "Message Pickup Protocol 3.0", `status`.
+pub fn status_reply(received: &Received<'_>, status: &QueueStatus, now: UnixSeconds) -> Draft {
+    let waiting = status.count > 0;
+    let time = |at: Option<UnixSeconds>| at.filter(|_| waiting).map(|UnixSeconds(at)| at);
+    let body = Status {
+        recipient_did: echoed(received),
+        message_count: status.count,
+        longest_waited_seconds: time(status.oldest).map(|at| now.0.saturating_sub(at)),
+        newest_received_time: time(status.newest),
+        oldest_received_time: time(status.oldest),
+        total_bytes: Some(status.bytes),
+        live_delivery: Some(status.live),
+    };
+    Draft::of(&body).in_thread(received.message.thread())
+}
+
+/// The reply to a `delivery-request`: the messages, or `status` if there are none to hand over.
+///
+/// `messages` are ids and payloads, the oldest first; as many are taken as one envelope carries, but at least one.
+/// A message keeps its id on every delivery. `status` is that of the queue before the delivery.
+///
+/// # Specification
+///
+/// didcomm.org, "Message Pickup Protocol 3.0", `delivery`.
+pub fn delivery_reply(
+    received: &Received<'_>,
+    messages: &[(String, Vec<u8>)],
+    status: &QueueStatus,
+    now: UnixSeconds,
+) -> Draft {
+    let asked = received.body::<DeliveryRequest>(&[]).map_or(0, |request| request.limit);
+    let limit = usize::try_from(asked).unwrap_or(usize::MAX).min(MAX_DELIVERY_BATCH);
+    let mut room = MAX_DELIVERY_BYTES;
+    let mut draft = Draft::of(&Delivery { recipient_did: echoed(received) });
+    for (id, payload) in messages.iter().take(limit) {
+        let Some(left) =
+            room.checked_sub(payload.len()).or_else(|| draft.attachments.is_empty().then_some(0))
+        else {
+            break;
+        };
+        room = left;
+        draft.attachments.push(attachment(id, payload));
+    }
+    if draft.attachments.is_empty() {
+        return status_reply(received, status, now);
+    }
+    draft.in_thread(received.message.thread())
+}
+
+/// JSON where the payload is a JSON object: one deployed client reads nothing else.
+fn attachment(id: &str, payload: &[u8]) -> Attachment {
+    let mut data = AttachmentData::default();
+    match serde_json::from_slice(payload) {
+        Ok(json @ Value::Object(_)) => data.json = Some(json),
+        _ => data.base64 = Some(einmal_keys::base64url_encode(payload)),
+    }
+    let mut attachment = Attachment::default();
+    attachment.id = Some(id.to_owned());
+    attachment.data = data;
+    attachment
+}
+
+/// The reply to a `live-delivery-change`; the caller switches its connection only if this succeeds.
+///
+/// `persistent` says whether the connection stays open, as a WebSocket does. `status.live` is the mode after the
+/// change. Switching it on does not flush the queue.
+///
+/// # Errors
+///
+/// [`FlowError::LiveMode`] for a connection that does not stay open, to be reported as
+/// `e.m.live-mode-not-supported`.
+pub fn live_reply(
+    received: &Received<'_>,
+    on: bool,
+    persistent: bool,
+    status: &QueueStatus,
+    now: UnixSeconds,
+) -> Result<Draft, FlowError> {
+    if on && !persistent {
+        return Err(FlowError::LiveMode);
+    }
+    Ok(status_reply(received, &QueueStatus { live: on, ..*status }, now))
+}
+
+#[cfg(test)]
+mod tests;

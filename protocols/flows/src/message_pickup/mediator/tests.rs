@@ -1,0 +1,219 @@
+//! Requests read, refused and answered.
+
+use einmal_didcomm::{MessageError, ProblemCode};
+use serde_json::json;
+
+use super::*;
+use crate::{
+    coordinate_mediation::{Registration, Unavailable},
+    testing::{NOW, Post, did, thread},
+};
+
+const A: &str = "did:example:a";
+const M: &str = "did:example:m";
+
+fn request(message: &str, body: Value) -> Post {
+    let kind = format!("https://didcomm.org/messagepickup/3.0/{message}");
+    Post::new(A, M, json!({"id": "q-1", "type": kind, "body": body, "return_route": "all"}))
+}
+
+fn read(message: &str, body: Value) -> Result<PickupRequest, FlowError> {
+    PickupRequest::read(&request(message, body).received(), NOW)
+}
+
+fn status() -> QueueStatus {
+    QueueStatus {
+        count: 2,
+        bytes: 40,
+        oldest: Some(UnixSeconds(900)),
+        newest: Some(UnixSeconds(990)),
+        live: false,
+    }
+}
+
+fn queue(count: usize) -> Vec<(String, Vec<u8>)> {
+    (0..count).map(|n| (format!("m{n}"), format!(r#"{{"ciphertext":"{n}"}}"#).into_bytes())).collect()
+}
+
+#[test]
+fn requests_are_read() {
+    let recipient = Some(did("did:example:d"));
+    assert_eq!(read("status-request", json!({})), Ok(PickupRequest::Status { recipient: None }));
+    assert_eq!(
+        read("status-request", json!({"recipient_did": "did:example:d"})),
+        Ok(PickupRequest::Status { recipient: recipient.clone() })
+    );
+    let asked = read("delivery-request", json!({"recipient_did": "did:example:d", "limit": 3}));
+    assert_eq!(asked, Ok(PickupRequest::Delivery { recipient, limit: 3 }));
+    let all = read("delivery-request", json!({"limit": u64::MAX}));
+    assert_eq!(all, Ok(PickupRequest::Delivery { recipient: None, limit: MAX_DELIVERY_BATCH }));
+    let ids = vec!["a".to_owned()];
+    assert_eq!(
+        read("messages-received", json!({"message_id_list": ["a"]})),
+        Ok(PickupRequest::Received { ids })
+    );
+    let live = read("live-delivery-change", json!({"live_delivery": "true"}));
+    assert_eq!(live, Ok(PickupRequest::LiveDelivery { on: true }));
+}
+
+#[test]
+fn malformed_overlong_late_and_foreign_requests_are_refused() {
+    let cases = [
+        (
+            read("status-request", json!({"recipient_did": "x"})),
+            FlowError::InvalidContent { what: "recipient_did" },
+        ),
+        (
+            read("delivery-request", json!({})),
+            FlowError::Malformed(MessageError::InvalidBody { kind: DeliveryRequest::TYPE }),
+        ),
+        (
+            read("messages-received", json!({"message_id_list": vec!["a"; MAX_CONFIRMED_IDS + 1]})),
+            FlowError::TooMany { what: "message ids", most: MAX_CONFIRMED_IDS },
+        ),
+        (
+            read("messages-received", json!({"message_id_list": ["a".repeat(MAX_QUEUE_ID_LEN + 1)]})),
+            FlowError::InvalidContent { what: "message_id_list" },
+        ),
+        (read("status", json!({"message_count": 1})), FlowError::UnknownMessage),
+    ];
+    for (result, error) in cases {
+        assert_eq!(result, Err(error));
+    }
+    let late = PickupRequest::read(&request("status-request", json!({})).received(), NOW);
+    assert!(late.is_ok());
+    let mut late = request("status-request", json!({}));
+    late.message.expires_time = Some(NOW);
+    assert_eq!(PickupRequest::read(&late.received(), NOW), Err(FlowError::Expired));
+}
+
+struct Table {
+    broken: bool,
+}
+
+impl Registrations for Table {
+    fn is_account(&self, account: &Did) -> Result<bool, Unavailable> {
+        Ok(account.as_str() == A)
+    }
+
+    fn owner(&self, recipient: &Did) -> Result<Option<Registration>, Unavailable> {
+        if self.broken {
+            return Err(Unavailable);
+        }
+        let account = match recipient.as_str() {
+            "did:example:mine" => A,
+            "did:example:theirs" => "did:example:b",
+            _ => return Ok(None),
+        };
+        Ok(Some(Registration { account: did(account), proved: true }))
+    }
+
+    fn list(&self, _: &Did, _: usize, _: usize) -> Result<Vec<Did>, Unavailable> {
+        Err(Unavailable)
+    }
+
+    fn count(&self, _: &Did) -> Result<usize, Unavailable> {
+        Err(Unavailable)
+    }
+}
+
+#[test]
+fn only_the_owner_of_a_queue_may_ask_about_it() {
+    let table = Table { broken: false };
+    let ask = |post: &Post| {
+        let received = post.received();
+        PickupRequest::read(&received, NOW).unwrap().authorise(&received, &table)
+    };
+    for (recipient, expected) in [
+        ("did:example:mine", Ok(())),
+        ("did:example:theirs", Err(FlowError::NotEnrolled)),
+        ("did:example:nobodys", Err(FlowError::NotEnrolled)),
+    ] {
+        assert_eq!(ask(&request("status-request", json!({"recipient_did": recipient}))), expected);
+        assert_eq!(
+            ask(&request("delivery-request", json!({"recipient_did": recipient, "limit": 1}))),
+            expected
+        );
+    }
+    assert_eq!(ask(&request("status-request", json!({}))), Ok(()));
+    for message in ["status-request", "live-delivery-change", "messages-received"] {
+        let body = json!({"live_delivery": true, "message_id_list": []});
+        let stranger = ask(&request(message, body).by_stranger()).unwrap_err();
+        assert_eq!(ProblemCode::from(&stranger), ProblemCode::NOT_ENROLLED, "{message}");
+    }
+    let broken = Table { broken: true };
+    let post = request("status-request", json!({"recipient_did": "did:example:mine"}));
+    let received = post.received();
+    let refused = PickupRequest::read(&received, NOW).unwrap().authorise(&received, &broken);
+    assert_eq!(refused, Err(FlowError::Unavailable));
+}
+
+#[test]
+fn status_has_exactly_the_members_it_needs() {
+    let post = request("status-request", json!({"recipient_did": "did:example:d"}));
+    let draft = status_reply(&post.received(), &status(), NOW);
+    let expected = json!({"recipient_did": "did:example:d", "message_count": 2, "longest_waited_seconds": 100,
+        "newest_received_time": 990, "oldest_received_time": 900, "total_bytes": 40, "live_delivery": false});
+    assert_eq!((Value::Object(draft.body), draft.thid), (expected, Some(thread("q-1"))));
+    let empty = status_reply(&request("status-request", json!({})).received(), &QueueStatus::default(), NOW);
+    let expected = json!({"message_count": 0, "total_bytes": 0, "live_delivery": false});
+    assert_eq!(Value::Object(empty.body), expected);
+}
+
+#[test]
+fn delivery_carries_json_under_stable_ids() {
+    let post = request("delivery-request", json!({"limit": 5}));
+    let draft = delivery_reply(&post.received(), &queue(2), &status(), NOW);
+    let message = Post::of(&draft, M, A).message.to_value();
+    assert_eq!(message["type"], json!(Delivery::TYPE));
+    assert_eq!(message["body"], json!({}));
+    assert_eq!(message["thid"], json!("q-1"));
+    let expected = json!([{"id": "m0", "data": {"json": {"ciphertext": "0"}}},
+        {"id": "m1", "data": {"json": {"ciphertext": "1"}}}]);
+    assert_eq!(message["attachments"], expected);
+    let binary = [("b".to_owned(), vec![0xff, 0xfe])];
+    let draft = delivery_reply(&post.received(), &binary, &status(), NOW);
+    assert_eq!(draft.attachments[0].data.base64.as_deref(), Some("__4"));
+}
+
+#[test]
+fn recipient_did_is_echoed_only_if_asked() {
+    let asked = request("delivery-request", json!({"limit": 1, "recipient_did": "did:example:d"}));
+    let draft = delivery_reply(&asked.received(), &queue(1), &status(), NOW);
+    assert_eq!(Value::Object(draft.body), json!({"recipient_did": "did:example:d"}));
+}
+
+#[test]
+fn empty_queue_and_limit_zero_are_answered_by_status() {
+    let one = request("delivery-request", json!({"limit": 1}));
+    let draft = delivery_reply(&one.received(), &[], &QueueStatus::default(), NOW);
+    assert_eq!((draft.kind, &draft.body["message_count"]), (Status::TYPE, &json!(0)));
+    let zero = request("delivery-request", json!({"limit": 0}));
+    let draft = delivery_reply(&zero.received(), &queue(2), &status(), NOW);
+    assert_eq!((draft.kind, &draft.body["message_count"]), (Status::TYPE, &json!(2)));
+}
+
+#[test]
+fn delivery_is_bounded_by_the_limit_by_our_batch_and_by_bytes() {
+    let count = |limit: u64, queue: &[(String, Vec<u8>)]| {
+        let post = request("delivery-request", json!({ "limit": limit }));
+        delivery_reply(&post.received(), queue, &status(), NOW).attachments.len()
+    };
+    assert_eq!(count(1, &queue(3)), 1);
+    assert_eq!(count(100, &queue(3)), 3);
+    assert_eq!(count(u64::MAX, &queue(MAX_DELIVERY_BATCH + 5)), MAX_DELIVERY_BATCH);
+    let large = |len: usize| ("x".to_owned(), vec![b'x'; len]);
+    assert_eq!(count(9, &[large(MAX_DELIVERY_BYTES - 1), large(1), large(1)]), 2);
+    assert_eq!(count(9, &[large(MAX_DELIVERY_BYTES + 1), large(1)]), 2 - 1);
+}
+
+#[test]
+fn live_mode_needs_a_connection_that_stays_open() {
+    let on = request("live-delivery-change", json!({"live_delivery": true}));
+    let refused = live_reply(&on.received(), true, false, &status(), NOW).unwrap_err();
+    assert_eq!(ProblemCode::from(&refused), ProblemCode::LIVE_MODE);
+    let draft = live_reply(&on.received(), true, true, &status(), NOW).unwrap();
+    assert_eq!((draft.kind, &draft.body["live_delivery"]), (Status::TYPE, &json!(true)));
+    let off = live_reply(&on.received(), false, false, &status(), NOW).unwrap();
+    assert_eq!(off.body["live_delivery"], json!(false));
+}

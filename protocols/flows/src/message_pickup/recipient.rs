@@ -1,0 +1,440 @@
+//! The side that fetches: a loop of deliveries that confirms only what is durable.
+//!
+//! ```text
+//! idle ─Fetch─▶ status-asked ─count > 0─▶ delivery-asked ─▶ storing ─Durable─▶ confirming ─▶ delivery-asked …
+//!   ▲               └─ count 0                └─ status with 0                     └─ count 0
+//!   └───────────────────┴────────────────────────┴──────────────────────────────────────┘
+//! ```
+
+use std::fmt;
+
+use einmal_did::Did;
+use einmal_didcomm::{Attachment, Body, ReturnRoute, ThreadId, UnixSeconds};
+use serde::{Deserialize, Serialize};
+
+use super::{Delivery, DeliveryRequest, LiveDeliveryChange, MessagesReceived, Status, StatusRequest};
+use crate::{
+    Draft, ExchangeKey, FlowError, Received,
+    limits::{
+        DURABLE_TIMEOUT_SECS, MAX_ATTEMPTS, MAX_CONFIRMED_IDS, MAX_DELIVERY_BATCH, MAX_PICKUP_ROUNDS,
+        MAX_QUEUE_ID_LEN, PICKUP_TIMEOUT_SECS, PUSH_SWEEP_SECS,
+    },
+    report_problem,
+};
+
+/// The queue of one account at one mediator, as its owner sees it.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recipient {
+    own: Did,
+    mediator: Did,
+    state: State,
+    /// Thread of the present fetch; all its messages belong to it.
+    thid: Option<ThreadId>,
+    /// Ids of the delivery at hand that are not yet durable, and those that are and not yet confirmed.
+    awaited: Vec<String>,
+    durable: Vec<String>,
+    last: Option<Draft>,
+    attempts: u32,
+    rounds: u32,
+    deadline: Option<UnixSeconds>,
+    sweep: Option<UnixSeconds>,
+    live: bool,
+}
+
+/// Where the fetch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum State {
+    /// Nothing is going on.
+    Idle,
+    /// Waiting for `status`.
+    StatusAsked,
+    /// Waiting for `delivery`.
+    DeliveryAsked,
+    /// Waiting for the node to make the delivered messages durable.
+    Storing,
+    /// Waiting for the `status` that answers `messages-received`.
+    Confirming,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// Empty the queue, in the new thread `thid`. Does nothing while that is going on.
+    Fetch {
+        /// The thread.
+        thid: ThreadId,
+    },
+    /// Have messages pushed on this connection, or no longer.
+    SetLive {
+        /// Whether to push.
+        on: bool,
+        /// The thread.
+        thid: ThreadId,
+    },
+    /// The connection closed: the mediator pushes nothing any more.
+    Disconnected,
+    /// A message was pushed raw and handled. It stays queued until the next fetch confirms it.
+    Pushed,
+    /// These messages are durable, or turned out to be of no use; either way they may be deleted.
+    Durable {
+        /// The ids [`Action::HandOver`] gave.
+        ids: Vec<String>,
+    },
+    /// A message of the mediator arrived.
+    Message(&'a Received<'a>),
+    /// A timer fired, or the node restarted.
+    Tick,
+}
+
+/// Something to do now. Doing it twice does no harm.
+#[derive(Clone, PartialEq)]
+pub enum Action {
+    /// Send this to the mediator.
+    Send(Draft),
+    /// Give [`Event::Tick`] no earlier than this.
+    WakeAt(UnixSeconds),
+    /// Handle these envelopes, then tell [`Event::Durable`]. They may have been seen before.
+    HandOver {
+        /// Ids and envelopes.
+        messages: Vec<(String, Vec<u8>)>,
+    },
+    /// It is time for [`Event::Fetch`] with a new thread.
+    FetchDue,
+    /// The queue is empty.
+    Drained,
+    /// Whether the mediator pushes on this connection.
+    Live(bool),
+    /// The mediator did not answer, or reported a problem; what was not confirmed stays queued.
+    Failed,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::StatusAsked => "status-asked",
+            Self::DeliveryAsked => "delivery-asked",
+            Self::Storing => "storing",
+            Self::Confirming => "confirming",
+        }
+    }
+}
+
+impl Recipient {
+    /// The queue of `own` at `mediator`.
+    pub fn new(own: Did, mediator: Did) -> Self {
+        Self {
+            own,
+            mediator,
+            state: State::Idle,
+            thid: None,
+            awaited: Vec::new(),
+            durable: Vec::new(),
+            last: None,
+            attempts: 0,
+            rounds: 0,
+            deadline: None,
+            sweep: None,
+            live: false,
+        }
+    }
+
+    /// The name the machine is stored under.
+    pub fn key(&self) -> ExchangeKey {
+        ExchangeKey::of_relation(&self.own, &self.mediator, "messagepickup")
+    }
+
+    /// Our DID that holds the account.
+    pub fn own(&self) -> &Did {
+        &self.own
+    }
+
+    /// The mediator.
+    pub fn peer(&self) -> &Did {
+        &self.mediator
+    }
+
+    /// The thread of the present fetch.
+    pub fn thread(&self) -> Option<&ThreadId> {
+        self.thid.as_ref()
+    }
+
+    /// Where the fetch stands.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Name of the state.
+    pub fn state_name(&self) -> &'static str {
+        self.state.name()
+    }
+
+    /// Whether the mediator pushes on the present connection.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Advances by one event.
+    ///
+    /// # Errors
+    ///
+    /// [`FlowError`] if a message belongs elsewhere or does not fit; `self` is then unchanged.
+    ///
+    /// # Specification
+    ///
+    /// didcomm.org, "Message Pickup Protocol 3.0", role recipient.
+    pub fn handle(&mut self, event: Event<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
+        match event {
+            Event::Fetch { thid } => Ok(self.fetch(thid, now)),
+            Event::SetLive { on, thid } => {
+                let draft = Draft::of(&LiveDeliveryChange { live_delivery: on });
+                let draft = draft.with_id(thid.to_message_id()).in_thread(thid).returning(ReturnRoute::All);
+                Ok(vec![Action::Send(draft)])
+            }
+            Event::Disconnected => Ok(self.set_live(Some(false))),
+            Event::Pushed => {
+                let sweep = *self.sweep.get_or_insert(now.plus(PUSH_SWEEP_SECS));
+                Ok(vec![Action::WakeAt(sweep)])
+            }
+            Event::Durable { ids } => Ok(self.durable(&ids, now)),
+            Event::Message(received) => self.receive(received, now),
+            Event::Tick => Ok(self.tick(now)),
+        }
+    }
+
+    fn set_live(&mut self, live: Option<bool>) -> Vec<Action> {
+        match live {
+            Some(live) if live != self.live => {
+                self.live = live;
+                vec![Action::Live(live)]
+            }
+            _ => vec![],
+        }
+    }
+
+    fn fetch(&mut self, thid: ThreadId, now: UnixSeconds) -> Vec<Action> {
+        if self.state != State::Idle {
+            return vec![];
+        }
+        self.sweep = None;
+        self.rounds = 0;
+        self.thid = Some(thid.clone());
+        let mut actions = self.ask(State::StatusAsked, Draft::of(&StatusRequest::default()), now);
+        if let Some(Action::Send(draft)) = actions.first_mut() {
+            draft.id = Some(thid.to_message_id());
+        }
+        actions
+    }
+
+    /// Sends a request of the present fetch and waits for its answer.
+    fn ask(&mut self, state: State, draft: Draft, now: UnixSeconds) -> Vec<Action> {
+        let mut draft = draft.returning(ReturnRoute::All);
+        draft.thid.clone_from(&self.thid);
+        let deadline = now.plus(PICKUP_TIMEOUT_SECS);
+        self.state = state;
+        self.attempts = 1;
+        self.last = Some(draft.clone());
+        self.deadline = Some(deadline);
+        vec![Action::Send(draft), Action::WakeAt(deadline)]
+    }
+
+    fn ask_delivery(&mut self, now: UnixSeconds) -> Vec<Action> {
+        if self.rounds >= MAX_PICKUP_ROUNDS {
+            return self.end(Action::Failed);
+        }
+        self.rounds += 1;
+        let limit = MAX_DELIVERY_BATCH as u64;
+        self.ask(State::DeliveryAsked, Draft::of(&DeliveryRequest { limit, recipient_did: None }), now)
+    }
+
+    fn end(&mut self, outcome: Action) -> Vec<Action> {
+        self.state = State::Idle;
+        self.thid = None;
+        self.last = None;
+        self.deadline = None;
+        self.awaited.clear();
+        self.durable.clear();
+        vec![outcome]
+    }
+
+    fn receive(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
+        if !received.sender.same_as(&self.mediator) {
+            return Err(FlowError::WrongSender);
+        }
+        if !received.recipient.same_as(&self.own) {
+            return Err(FlowError::WrongRecipient);
+        }
+        if report_problem::is_report(&received.message.kind) {
+            return self.take_report(received);
+        }
+        received.check_time(now)?;
+        if received.is(Status::TYPE) {
+            let status: Status = received.body(&[])?;
+            Ok(self.take_status(received, &status, now))
+        } else if received.is(Delivery::TYPE) {
+            received.body::<Delivery>(&[])?;
+            self.take_delivery(received, now)
+        } else {
+            Err(FlowError::UnknownMessage)
+        }
+    }
+
+    /// Whether a reply belongs to the present fetch. Mediators also send `status` without thread, and name the id of
+    /// a message sent again, which is not known here.
+    fn is_reply(&self, received: &Received<'_>) -> bool {
+        match &received.message.thid {
+            None => true,
+            Some(thid) => self.attempts > 1 || self.rounds > 0 || self.thid.as_ref() == Some(thid),
+        }
+    }
+
+    fn take_status(&mut self, received: &Received<'_>, status: &Status, now: UnixSeconds) -> Vec<Action> {
+        let mut actions = self.set_live(status.live_delivery);
+        let waits = matches!(self.state, State::StatusAsked | State::DeliveryAsked | State::Confirming);
+        if !waits || !self.is_reply(received) {
+            return actions;
+        }
+        // A `status` instead of a delivery means there was nothing to hand over, whatever it counts.
+        let next = if status.message_count == 0 || self.state == State::DeliveryAsked {
+            self.end(Action::Drained)
+        } else {
+            self.ask_delivery(now)
+        };
+        actions.extend(next);
+        actions
+    }
+
+    /// Takes a delivery, also an unsolicited one: some mediators wrap what they push.
+    fn take_delivery(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
+        let attachments = &received.message.attachments;
+        if attachments.len() > 2 * MAX_DELIVERY_BATCH {
+            return Err(FlowError::TooMany { what: "delivered messages", most: 2 * MAX_DELIVERY_BATCH });
+        }
+        let messages = attachments.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+        if self.awaited.len() + self.durable.len() + messages.len() > MAX_CONFIRMED_IDS {
+            return Err(FlowError::TooMany { what: "unconfirmed messages", most: MAX_CONFIRMED_IDS });
+        }
+        if messages.is_empty() {
+            // 4.0 answers an empty queue so.
+            let waits = self.state == State::DeliveryAsked && self.is_reply(received);
+            return Ok(if waits { self.end(Action::Drained) } else { vec![] });
+        }
+        if self.thid.is_none() {
+            self.thid = Some(received.message.thread());
+            self.rounds = 0;
+        }
+        for (id, _) in &messages {
+            if !self.awaited.contains(id) && !self.durable.contains(id) {
+                self.awaited.push(id.clone());
+            }
+        }
+        let deadline = now.plus(DURABLE_TIMEOUT_SECS);
+        // While waiting for something else, the new messages are confirmed with the next round.
+        if matches!(self.state, State::Idle | State::DeliveryAsked | State::Storing) {
+            self.state = State::Storing;
+            self.last = None;
+            self.deadline = Some(deadline);
+        }
+        Ok(vec![Action::HandOver { messages }, Action::WakeAt(deadline)])
+    }
+
+    fn durable(&mut self, ids: &[String], now: UnixSeconds) -> Vec<Action> {
+        for id in ids {
+            // Only what was delivered can be confirmed.
+            if let Some(at) = self.awaited.iter().position(|awaited| awaited == id) {
+                self.durable.push(self.awaited.remove(at));
+            }
+        }
+        if self.state == State::Storing && self.awaited.is_empty() { self.confirm(now) } else { vec![] }
+    }
+
+    fn confirm(&mut self, now: UnixSeconds) -> Vec<Action> {
+        let message_id_list = std::mem::take(&mut self.durable);
+        self.ask(State::Confirming, Draft::of(&MessagesReceived { message_id_list }), now)
+    }
+
+    fn take_report(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
+        let problem = report_problem::read(received)?;
+        if problem.report.code.is_case_of("e.m.live-mode-not-supported") {
+            self.live = false;
+            return Ok(vec![Action::Live(false)]);
+        }
+        if problem.report.code.is_warning() {
+            return Ok(vec![]);
+        }
+        if self.thid.as_ref() != Some(&problem.thread) {
+            return Err(FlowError::WrongThread);
+        }
+        Ok(self.end(Action::Failed))
+    }
+
+    fn tick(&mut self, now: UnixSeconds) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let Some(deadline) = self.deadline {
+            if now >= deadline {
+                actions.extend(self.overdue(now));
+            } else {
+                actions.push(Action::WakeAt(deadline));
+            }
+        }
+        match self.sweep {
+            Some(sweep) if now >= sweep => {
+                self.sweep = None;
+                if self.state == State::Idle {
+                    actions.push(Action::FetchDue);
+                }
+            }
+            Some(sweep) => actions.push(Action::WakeAt(sweep)),
+            None => {}
+        }
+        actions
+    }
+
+    fn overdue(&mut self, now: UnixSeconds) -> Vec<Action> {
+        if self.state == State::Storing {
+            // What is not durable by now is delivered again some other time.
+            self.awaited.clear();
+            return if self.durable.is_empty() { self.end(Action::Failed) } else { self.confirm(now) };
+        }
+        let Some(last) = self.last.clone().filter(|_| self.attempts < MAX_ATTEMPTS) else {
+            return self.end(Action::Failed);
+        };
+        let deadline = now.plus(PICKUP_TIMEOUT_SECS);
+        self.attempts += 1;
+        self.deadline = Some(deadline);
+        vec![Action::Send(last), Action::WakeAt(deadline)]
+    }
+}
+
+fn entry(attachment: &Attachment) -> Result<(String, Vec<u8>), FlowError> {
+    let id = attachment.id.clone().filter(|id| !id.is_empty() && id.len() <= MAX_QUEUE_ID_LEN);
+    Ok((id.ok_or(FlowError::InvalidContent { what: "attachments.id" })?, attachment.bytes()?))
+}
+
+/// Shows how things stand, not whose.
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recipient")
+            .field("state", &self.state)
+            .field("live", &self.live)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shows how many messages are handed over, not what is in them.
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(draft) => f.debug_tuple("Send").field(draft).finish(),
+            Self::WakeAt(at) => f.debug_tuple("WakeAt").field(at).finish(),
+            Self::HandOver { messages } => {
+                f.debug_struct("HandOver").field("count", &messages.len()).finish()
+            }
+            Self::FetchDue => f.write_str("FetchDue"),
+            Self::Drained => f.write_str("Drained"),
+            Self::Live(live) => f.debug_tuple("Live").field(live).finish(),
+            Self::Failed => f.write_str("Failed"),
+        }
+    }
+}

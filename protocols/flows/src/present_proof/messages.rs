@@ -1,0 +1,93 @@
+//! Bodies of Present Proof 3.0.
+
+use einmal_didcomm::Body;
+use serde::{Deserialize, Serialize};
+
+use crate::issue_credential::AckStatus;
+
+macro_rules! body {
+    ($name:ident, $message:literal) => {
+        impl Body for $name {
+            const TYPE: &'static str = concat!("https://didcomm.org/present-proof/3.0/", $message);
+        }
+
+        impl $name {
+            /// The same message under the namespace of a widely deployed agent; read, never sent.
+            pub(super) const ALIAS: &'static str =
+                concat!("https://didcomm.atalaprism.io/present-proof/3.0/", $message);
+        }
+    };
+}
+
+/// Prover to verifier: asks to be asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProposePresentation {
+    /// What for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal_code: Option<String>,
+    /// Text for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+body!(ProposePresentation, "propose-presentation");
+
+/// Verifier to prover: what shall be shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestPresentation {
+    /// What for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal_code: Option<String>,
+    /// Text for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// Whether the verdict will be told; not, if absent.
+    #[serde(default)]
+    pub will_confirm: bool,
+}
+body!(RequestPresentation, "request-presentation");
+
+/// Prover to verifier: what was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presentation {
+    /// What for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal_code: Option<String>,
+    /// Text for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+body!(Presentation, "presentation");
+
+/// Verifier to prover: the verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// Whether it was accepted; yes, if absent.
+    #[serde(default)]
+    pub status: AckStatus,
+}
+body!(Ack, "ack");
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::Draft;
+
+    #[test]
+    fn bodies_have_exactly_the_members_of_the_text() {
+        let body = |draft: Draft| Value::Object(draft.body);
+        assert_eq!(body(Draft::of(&ProposePresentation::default())), json!({}));
+        assert_eq!(body(Draft::of(&Presentation::default())), json!({}));
+        assert_eq!(body(Draft::of(&Ack::default())), json!({"status": "OK"}));
+        let request = RequestPresentation {
+            goal_code: Some("org.example.age".into()),
+            comment: Some("for wine".into()),
+            will_confirm: true,
+        };
+        let expected = json!({"goal_code": "org.example.age", "comment": "for wine", "will_confirm": true});
+        assert_eq!(body(Draft::of(&request)), expected);
+        assert_eq!(serde_json::from_value::<RequestPresentation>(expected).unwrap(), request);
+        assert!(!serde_json::from_value::<RequestPresentation>(json!({})).unwrap().will_confirm);
+    }
+}

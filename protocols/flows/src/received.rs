@@ -1,0 +1,103 @@
+//! A received message whose sender is proved: all that a protocol ever sees.
+
+use std::fmt;
+
+use einmal_did::Did;
+use einmal_didcomm::{Body, Message, MessageError, Opened, UnixSeconds};
+use serde_json::Value;
+
+use crate::FlowError;
+
+/// A received message whose sender is proved.
+///
+/// Both DIDs are the proved, canonical ones, never those the plaintext names.
+#[derive(Clone, Copy)]
+pub struct Received<'a> {
+    /// The message.
+    pub message: &'a Message,
+    /// Who provably sent it.
+    pub sender: &'a Did,
+    /// Our DID it was encrypted to.
+    pub recipient: &'a Did,
+}
+
+impl<'a> Received<'a> {
+    /// The message in `opened`, if it came encrypted and its sender is proved; `None` otherwise.
+    ///
+    /// # Specification
+    ///
+    /// DIDComm Messaging v2.1, "Message Layer Addressing Consistency".
+    pub fn of(opened: &'a Opened) -> Option<Self> {
+        if !opened.is_authenticated() {
+            return None;
+        }
+        Some(Self { message: &opened.message, sender: opened.sender()?, recipient: opened.recipient()? })
+    }
+
+    /// Whether the message is of type `uri`, in the same major version.
+    pub(crate) fn is(&self, uri: &str) -> bool {
+        self.message.kind.is(uri)
+    }
+
+    /// Reads the body, also if the message bears one of the type URIs in `also`.
+    pub(crate) fn body<B: Body>(&self, also: &[&str]) -> Result<B, FlowError> {
+        if also.iter().any(|uri| self.is(uri)) {
+            return serde_json::from_value(Value::Object(self.message.body.clone()))
+                .map_err(|_| MessageError::InvalidBody { kind: B::TYPE }.into());
+        }
+        Ok(self.message.body_as()?)
+    }
+
+    /// Refuses a message past its `expires_time`; time may have passed since it was opened.
+    pub(crate) fn check_time(&self, now: UnixSeconds) -> Result<(), FlowError> {
+        match self.message.expires_time {
+            Some(end) if end <= now => Err(FlowError::Expired),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Shows headers only.
+impl fmt::Debug for Received<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received").field("message", self.message).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use einmal_didcomm::{MessageId, MessageType, Proof};
+
+    use super::*;
+    use crate::testing::did;
+
+    #[test]
+    fn anonymous_and_unencrypted_messages_are_no_received_ones() {
+        let kind = MessageType::parse("https://didcomm.org/empty/1.0/empty").unwrap();
+        let message = Message::new(MessageId::try_from("m-1").unwrap(), kind);
+        // `Opened` and `Proof` can only be made by opening; an unproved one is all a default proof gives.
+        let bytes = message.to_bytes();
+        let (custody, resolver) = (einmal_keys::Keyring::new(), einmal_did::LocalResolver::default());
+        let context = einmal_didcomm::OpenContext {
+            custody: &custody,
+            resolver: &resolver,
+            now: UnixSeconds(1),
+            accept_plaintext: true,
+            layers: einmal_didcomm::LayerPolicy::Strict,
+        };
+        let opened = einmal_didcomm::open(&bytes, &context).unwrap();
+        assert_eq!(opened.proof, Proof::default());
+        assert!(Received::of(&opened).is_none());
+    }
+
+    #[test]
+    fn expired_message_is_refused_at_its_last_second() {
+        let kind = MessageType::parse("https://didcomm.org/empty/1.0/empty").unwrap();
+        let mut message = Message::new(MessageId::try_from("m-1").unwrap(), kind);
+        message.expires_time = Some(UnixSeconds(10));
+        let (a, b) = (did("did:example:a"), did("did:example:b"));
+        let received = Received { message: &message, sender: &a, recipient: &b };
+        assert_eq!(received.check_time(UnixSeconds(9)), Ok(()));
+        assert_eq!(received.check_time(UnixSeconds(10)), Err(FlowError::Expired));
+    }
+}

@@ -1,0 +1,145 @@
+//! The mediator's decision about one forward.
+
+use einmal_did::Did;
+use einmal_didcomm::{Forward, ProblemCode, UnixSeconds};
+
+use super::SelfForwards;
+use crate::limits::{MAX_PAYLOADS_PER_FORWARD, MAX_QUEUED_PAYLOAD_BYTES};
+
+/// What the mediator knows about the `next` of a forward.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NextHop {
+    /// One of the mediator's own DIDs.
+    Own,
+    /// Registered by this account.
+    Registered {
+        /// The account, canonical.
+        account: Did,
+    },
+    /// Neither.
+    Unknown,
+}
+
+/// What to do with a forward.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Decision {
+    /// Queue or push each payload for `next`.
+    Deliver {
+        /// Who picks it up.
+        account: Did,
+        /// When the payloads may be dropped.
+        expires: Option<UnixSeconds>,
+    },
+    /// Open each payload: it is for the mediator itself.
+    OpenAgain {
+        /// The bound to hand on to the next decision.
+        opened: SelfForwards,
+    },
+    /// Forget it: its time is over. Nobody is told.
+    Expired,
+    /// Refuse it. The sender is told only if it is proved.
+    Refuse {
+        /// Why.
+        code: ProblemCode,
+    },
+}
+
+/// Decides about a forward.
+///
+/// `opened` is how many forwards the mediator has opened on the way to this one. Acknowledgements are never sent,
+/// whatever the forward asks.
+///
+/// # Specification
+///
+/// DIDComm Messaging v2.1, "Mediator Process"; refusing what is not registered is the project's rule.
+pub fn decide(forward: &Forward, next: NextHop, opened: SelfForwards, now: UnixSeconds) -> Decision {
+    if forward.expires_time.is_some_and(|end| end <= now) {
+        return Decision::Expired;
+    }
+    if forward.payloads.len() > MAX_PAYLOADS_PER_FORWARD {
+        return Decision::Refuse { code: ProblemCode::MALFORMED };
+    }
+    match next {
+        NextHop::Unknown => Decision::Refuse { code: ProblemCode::NOT_ENROLLED },
+        NextHop::Own => match opened.one_more() {
+            Ok(opened) => Decision::OpenAgain { opened },
+            Err(_) => Decision::Refuse { code: ProblemCode::MALFORMED },
+        },
+        NextHop::Registered { .. } if forward.payloads.iter().any(|p| p.len() > MAX_QUEUED_PAYLOAD_BYTES) => {
+            Decision::Refuse { code: ProblemCode::STORAGE }
+        }
+        NextHop::Registered { account } => Decision::Deliver { account, expires: forward.expires_time },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use einmal_didcomm::{FORWARD_TYPE, Message};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        limits::MAX_SELF_FORWARDS,
+        testing::{NOW, did},
+    };
+
+    fn forward(extra: Value, payloads: usize) -> Forward {
+        let payload = json!({"id": "0", "data": {"json": {"ciphertext": "x"}}});
+        let mut message = json!({"id": "f", "type": FORWARD_TYPE, "body": {"next": "did:example:bob#key-1"},
+            "attachments": vec![payload; payloads], "please_ack": [""]});
+        message.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        Forward::from_message(&Message::from_value(message).unwrap()).unwrap()
+    }
+
+    fn registered() -> NextHop {
+        NextHop::Registered { account: did("did:example:account") }
+    }
+
+    fn refused(code: ProblemCode) -> Decision {
+        Decision::Refuse { code }
+    }
+
+    #[test]
+    fn registered_recipient_gets_its_payloads_until_they_expire() {
+        let forward = forward(json!({"expires_time": 1001}), 2);
+        assert_eq!(forward.next, did("did:example:bob"));
+        let expires = Some(UnixSeconds(1_001));
+        let deliver = Decision::Deliver { account: did("did:example:account"), expires };
+        assert_eq!(decide(&forward, registered(), SelfForwards::default(), NOW), deliver);
+        let later = decide(&forward, registered(), SelfForwards::default(), UnixSeconds(1_001));
+        assert_eq!(later, Decision::Expired);
+    }
+
+    #[test]
+    fn unregistered_recipient_is_refused_as_not_enrolled() {
+        let decision = decide(&forward(json!({}), 1), NextHop::Unknown, SelfForwards::default(), NOW);
+        assert_eq!(decision, refused(ProblemCode::NOT_ENROLLED));
+    }
+
+    #[test]
+    fn forwards_to_the_mediator_itself_are_opened_a_bounded_number_of_times() {
+        let forward = forward(json!({}), 1);
+        let mut opened = SelfForwards::default();
+        for _ in 0..MAX_SELF_FORWARDS {
+            let Decision::OpenAgain { opened: next } = decide(&forward, NextHop::Own, opened, NOW) else {
+                panic!("refused too early")
+            };
+            opened = next;
+        }
+        assert_eq!(decide(&forward, NextHop::Own, opened, NOW), refused(ProblemCode::MALFORMED));
+    }
+
+    #[test]
+    fn too_many_and_too_large_payloads_are_refused() {
+        let many = forward(json!({}), MAX_PAYLOADS_PER_FORWARD + 1);
+        assert_eq!(
+            decide(&many, registered(), SelfForwards::default(), NOW),
+            refused(ProblemCode::MALFORMED)
+        );
+        let mut large = forward(json!({}), 1);
+        large.payloads = vec![vec![b' '; MAX_QUEUED_PAYLOAD_BYTES + 1]];
+        assert_eq!(decide(&large, registered(), SelfForwards::default(), NOW), refused(ProblemCode::STORAGE));
+    }
+}

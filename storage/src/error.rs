@@ -1,0 +1,184 @@
+//! What can go wrong in a store, sorted by who can mend it.
+
+use std::{io, path::PathBuf};
+
+use crate::{Key, MAX_BATCH_BYTES, MAX_BATCH_OPS, MAX_KEY_LEN, MAX_VALUE_LEN, Table};
+
+/// Why the store refused or failed. After any error of a commit nothing of the batch is visible.
+///
+/// The one exception: after [`StoreError::Failed`], [`StoreError::Full`] and [`StoreError::Io`] a batch may turn
+/// out to be written when the store is opened again, as after a loss of power before the answer arrived.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    // Another writer was faster: handle the event again.
+    /// The record is not as the batch expected. Load the state again and repeat the event.
+    #[error("another writer changed a record of table {} in the meantime; handle the event again", .key.table())]
+    Conflict {
+        /// The first record found different; its `Debug` does not show the id.
+        key: Key,
+    },
+
+    // The calling program.
+    /// A tenant name outside the allowed letters or length.
+    #[error(
+        "not a valid {what} name: use 1 to 64 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit"
+    )]
+    InvalidName {
+        /// What was to be named.
+        what: &'static str,
+    },
+    /// The id of a record is longer than [`MAX_KEY_LEN`].
+    #[error("an id of table {table} has {len} bytes, {MAX_KEY_LEN} are allowed; hash long ids")]
+    KeyTooLong {
+        /// The table it was meant for.
+        table: Table,
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// A value is longer than [`MAX_VALUE_LEN`].
+    #[error("a value has {len} bytes, {MAX_VALUE_LEN} are allowed")]
+    ValueTooLarge {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// A batch has more than [`MAX_BATCH_OPS`] operations or [`MAX_BATCH_BYTES`] bytes.
+    #[error(
+        "a batch has {ops} operations and {bytes} bytes, {MAX_BATCH_OPS} and {MAX_BATCH_BYTES} are allowed"
+    )]
+    BatchTooLarge {
+        /// Changes and expectations in the batch.
+        ops: usize,
+        /// Bytes of its keys and values.
+        bytes: usize,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+
+    // Whoever runs the node.
+    /// Another process, or another part of this one, has the folder open.
+    #[error("{} is in use by another process; stop the node that runs on this folder", .path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The passphrase is not the one the store was sealed with, or the wrapped key was changed.
+    #[error(
+        "wrong passphrase (or the wrapped key in seal.json was changed: restore seal.json from a backup)"
+    )]
+    WrongPassphrase,
+    /// The key file is not the one the store was sealed with, or the wrapped key was changed.
+    #[error("wrong key file (or the wrapped key in seal.json was changed: restore seal.json from a backup)")]
+    WrongKeyFile,
+    /// The store is sealed the other way: by a passphrase when a key file was given, or the reverse.
+    #[error("the store is opened by {expected}, which was not given")]
+    WrongUnlock {
+        /// What the store wants: `a passphrase` or `a key file`.
+        expected: &'static str,
+    },
+    /// An empty or overlong passphrase.
+    #[error("a passphrase must have 1 to 1024 bytes")]
+    PassphraseLength,
+    /// Other users can read or write the key file.
+    #[error("key file {} can be used by others (mode {mode:04o}); run: chmod 600 {}", .path.display(), .path.display())]
+    KeyFilePermissions {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The key file belongs to another user.
+    #[error("key file {} belongs to user {owner}; run the node as its owner, or chown the file", .path.display())]
+    KeyFileOwner {
+        /// The file.
+        path: PathBuf,
+        /// The user id it belongs to.
+        owner: u32,
+    },
+    /// The key file is missing, unreadable, no regular file, or not of 32 bytes.
+    #[error("key file {}: {problem}; restore it from a backup, without it the store cannot be opened", .path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The header that holds the wrapped data key is not in order.
+    #[error("{}: {problem}; restore the file from a backup, without it the store cannot be opened", .path.display())]
+    SealFile {
+        /// The header file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A newer version of the program wrote the store.
+    #[error(
+        "the store has format {found}, this program knows formats up to {supported}; install a newer version"
+    )]
+    FormatTooNew {
+        /// The format found.
+        found: u32,
+        /// The newest format this program knows.
+        supported: u32,
+    },
+    /// No migration leads from the store's format to the program's.
+    #[error(
+        "the store has format {found}, and this program has no step from there; upgrade by way of an older version"
+    )]
+    NoMigration {
+        /// The format found.
+        found: u32,
+    },
+    /// The disk or a quota is full. The store has stopped; nothing unacknowledged counts.
+    #[error("the disk is full; make room and start the node again")]
+    Full,
+
+    // The data on the disk.
+    /// A sealed value does not open: it was changed, moved from another record, or sealed by another key.
+    #[error(
+        "a record of table {table} cannot be unsealed: it was tampered with or damaged; restore a backup"
+    )]
+    Unsealable {
+        /// The table of the record.
+        table: Table,
+    },
+    /// A stored record does not have the layout this program writes.
+    #[error("the store is damaged ({what}); restore a backup")]
+    Damaged {
+        /// What was found damaged.
+        what: String,
+    },
+
+    // The system below.
+    /// Reading or writing failed.
+    #[error("the store failed to {during}: {detail}")]
+    Io {
+        /// What was being done.
+        during: &'static str,
+        /// The kind of failure.
+        kind: io::ErrorKind,
+        /// The system's own words.
+        detail: String,
+    },
+    /// An earlier write failed; what memory holds and what the disk holds may differ, so nothing is read or
+    /// written any more.
+    #[error(
+        "the store stopped after a failed write; look into the log for the cause, mend it and start the node again"
+    )]
+    Failed,
+    /// The system's random source failed; nothing was sealed.
+    #[error("the system's random source failed")]
+    Entropy,
+}
+
+impl StoreError {
+    pub(crate) fn io(during: &'static str, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::Full
+            }
+            kind => Self::Io { during, kind, detail: error.to_string() },
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What a node must not forget: records in tables of tenants, changed by atomic durable batches.
+//!
+//! # One event, one batch
+//!
+//! Everything one handled event changes goes into one [`Batch`]. [`Store::commit`] writes it whole or not at
+//! all, and the [`Commit`] it returns resolves only when the batch would survive the loss of power. What a
+//! handler has read it names in the batch ([`Batch::expect_version`], [`Batch::expect_absent`]); if another
+//! writer was faster, the answer is [`StoreError::Conflict`], nothing was written, and the event is handled
+//! again. The same rules hold on every backend, so that several nodes may share one store.
+//!
+//! # Reads are durable
+//!
+//! A read never shows what a crash could still take back: a record whose write is just being flushed is
+//! handed out when the flush is over, which takes a few milliseconds at most. So a duplicate may be
+//! acknowledged when the record of the first arrival is found, and an outbox may send what it scans. An answer
+//! of [`StoreError::Conflict`] is held back until what it is about is durable, too.
+//!
+//! # What lies on the disk
+//!
+//! [`open`] gives the ordinary store of a node: sled under a layer that seals every value
+//! ([`Sealed`]). **Keys are not sealed**: tenant, table and id lie readable on the disk because they carry the
+//! order. An id must not hold personal data; use random ids, or hash what would be personal.
+
+pub mod conformance;
+
+mod batch;
+mod commit;
+mod error;
+mod folder;
+mod key;
+mod memory;
+mod migrate;
+mod record;
+mod seal;
+mod sled;
+mod store;
+
+pub use self::{
+    batch::{Batch, MAX_BATCH_BYTES, MAX_BATCH_OPS, MAX_VALUE_LEN},
+    commit::{Acknowledgement, Commit, Committed},
+    error::StoreError,
+    folder::{RECORDS_FOLDER, open},
+    key::{Key, MAX_KEY_LEN, MAX_TABLE_LEN, MAX_TENANT_LEN, Table, TenantId},
+    memory::MemoryStore,
+    migrate::{FORMAT, Migration, Progress, migrate},
+    record::{Record, Version},
+    seal::{
+        KEY_FILE_LEN, MAX_PASSPHRASE_LEN, Passphrase, SEAL_FILE, Sealed, Unlock, create_key_file, rewrap,
+    },
+    sled::{CACHE_BYTES, MAX_GROUP_BYTES, MAX_GROUP_OPS, MAX_WAITING_BATCHES, MAX_WAITING_BYTES, SledStore},
+    store::{MAX_PURGE, MAX_SCAN, MAX_SCAN_BYTES, Stats, Store},
+};

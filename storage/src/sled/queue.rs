@@ -1,0 +1,167 @@
+//! The bounded queue between those who commit and the one who writes.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::StoreError;
+
+/// Most batches that wait for the writer; who comes later is held up.
+pub const MAX_WAITING_BATCHES: usize = 4096;
+/// Most bytes of batches that wait for the writer (the batch that passes the bound still enters).
+pub const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
+/// Most operations the writer takes for one flush (the batch that passes the bound is still taken).
+pub const MAX_GROUP_OPS: usize = 2048;
+/// Most bytes the writer takes for one flush (the batch that passes the bound is still taken).
+pub const MAX_GROUP_BYTES: usize = 8 * 1024 * 1024;
+
+/// Something that counts against the bounds.
+pub(super) trait Load {
+    fn ops(&self) -> usize;
+    fn bytes(&self) -> usize;
+}
+
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    state: Mutex<State<T>>,
+    arrived: Condvar,
+    room: Condvar,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    waiting: VecDeque<T>,
+    bytes: usize,
+    closed: Option<StoreError>,
+}
+
+impl<T: Load> Queue<T> {
+    pub(super) fn new() -> Self {
+        let state = State { waiting: VecDeque::new(), bytes: 0, closed: None };
+        Self { state: Mutex::new(state), arrived: Condvar::new(), room: Condvar::new() }
+    }
+
+    /// Waits for room and enters `item`.
+    pub(super) fn push(&self, item: T) -> Result<(), StoreError> {
+        let full = |state: &mut State<T>| {
+            state.closed.is_none()
+                && (state.waiting.len() >= MAX_WAITING_BATCHES || state.bytes >= MAX_WAITING_BYTES)
+        };
+        let mut state = self.room.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = &state.closed {
+            return Err(reason.clone());
+        }
+        state.bytes = state.bytes.saturating_add(item.bytes());
+        state.waiting.push_back(item);
+        drop(state);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Waits for something to do and takes as much as one flush should cover; `None` when the queue is closed
+    /// and empty.
+    pub(super) fn take_group(&self) -> Option<Vec<T>> {
+        let idle = |state: &mut State<T>| state.waiting.is_empty() && state.closed.is_none();
+        let mut state = self.arrived.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        let mut group = Vec::new();
+        let (mut ops, mut bytes) = (0usize, 0usize);
+        while ops < MAX_GROUP_OPS && bytes < MAX_GROUP_BYTES {
+            let Some(item) = state.waiting.pop_front() else { break };
+            ops = ops.saturating_add(item.ops());
+            bytes = bytes.saturating_add(item.bytes());
+            group.push(item);
+        }
+        state.bytes = state.bytes.saturating_sub(bytes);
+        drop(state);
+        self.room.notify_all();
+        (!group.is_empty()).then_some(group)
+    }
+
+    /// Lets nothing more in; who comes gets `reason`. What waits can still be taken.
+    pub(super) fn close(&self, reason: StoreError) {
+        self.lock().closed = Some(reason);
+        self.arrived.notify_all();
+        self.room.notify_all();
+    }
+
+    /// Throws away what waits; whoever waits for an answer learns it by the drop.
+    pub(super) fn clear(&self) {
+        let waiting = std::mem::take(&mut self.lock().waiting);
+        drop(waiting);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, thread, time::Duration};
+
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Item(usize);
+
+    impl Load for Item {
+        fn ops(&self) -> usize {
+            1
+        }
+        fn bytes(&self) -> usize {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_full_queue_holds_callers_up_until_there_is_room() {
+        let queue = Arc::new(Queue::new());
+        queue.push(Item(MAX_WAITING_BYTES)).unwrap();
+        let late = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || queue.push(Item(1))
+        });
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(queue.len(), 1, "the second must wait");
+        assert_eq!(queue.take_group(), Some(vec![Item(MAX_WAITING_BYTES)]));
+        late.join().unwrap().unwrap();
+        assert_eq!(queue.take_group(), Some(vec![Item(1)]));
+    }
+
+    #[test]
+    fn a_group_is_bounded_by_operations_and_by_bytes() {
+        let queue = Queue::new();
+        for _ in 0..3 {
+            queue.push(Item(MAX_GROUP_BYTES / 2)).unwrap();
+        }
+        assert_eq!(queue.take_group().unwrap().len(), 2);
+        assert_eq!(queue.take_group().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_closed_queue_gives_what_waits_and_takes_nothing() {
+        let queue = Queue::new();
+        queue.push(Item(1)).unwrap();
+        queue.close(StoreError::Closed);
+        assert_eq!(queue.push(Item(2)), Err(StoreError::Closed));
+        assert_eq!(queue.take_group(), Some(vec![Item(1)]));
+        assert_eq!(queue.take_group(), None);
+    }
+
+    #[test]
+    fn closing_frees_callers_who_are_held_up() {
+        let queue = Arc::new(Queue::new());
+        queue.push(Item(MAX_WAITING_BYTES)).unwrap();
+        let late = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || queue.push(Item(1))
+        });
+        queue.close(StoreError::Closed);
+        assert_eq!(late.join().unwrap(), Err(StoreError::Closed));
+    }
+}

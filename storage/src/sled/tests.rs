@@ -1,0 +1,198 @@
+//! What only the embedded backend promises.
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::conformance::Fixture;
+
+struct Folder(TempDir);
+
+impl Fixture for Folder {
+    fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(Arc::new(SledStore::open(&self.0.path().join("records"))?))
+    }
+}
+
+fn folder() -> Folder {
+    Folder(tempfile::tempdir().unwrap())
+}
+
+crate::conformance_tests!(folder());
+
+const TABLE: Table = Table::new("t");
+
+fn key(id: impl AsRef<[u8]>) -> Key {
+    Key::new(&TenantId::default(), TABLE, id).unwrap()
+}
+
+fn put(id: impl AsRef<[u8]>, value: impl Into<Vec<u8>>) -> Batch {
+    let mut batch = Batch::new();
+    batch.put(key(id), value);
+    batch
+}
+
+#[test]
+fn a_second_opener_is_refused_until_the_first_closes() {
+    let folder = folder();
+    let path = folder.0.path().join("records");
+    let first = SledStore::open(&path).unwrap();
+    assert_eq!(SledStore::open(&path).unwrap_err(), StoreError::InUse { path: path.clone() });
+    first.close().unwrap();
+    SledStore::open(&path).unwrap();
+}
+
+#[test]
+fn a_dropped_store_lets_the_folder_go() {
+    let folder = folder();
+    for round in 0..5u8 {
+        let store = folder.open().unwrap();
+        store.commit(put([round], "")).wait().unwrap();
+        drop(store);
+    }
+    assert_eq!(folder.open().unwrap().count(&TenantId::default(), TABLE, b"").unwrap(), 5);
+}
+
+#[test]
+fn no_node_of_the_tree_outgrows_the_log() {
+    // sled never flushes the files it puts oversized nodes into, so there must be none.
+    let folder = folder();
+    let store = folder.open().unwrap();
+    let long = |n: usize| [&n.to_be_bytes()[..], &[0; crate::MAX_KEY_LEN - 8]].concat();
+    for n in 0..2000 {
+        drop(store.commit(put(long(n * 7919 % 2000), vec![1; 8192])));
+    }
+    store.commit(put("large", vec![1; crate::MAX_VALUE_LEN])).wait().unwrap();
+    for n in (0..2000).filter(|n| n % 3 != 0) {
+        let mut batch = Batch::new();
+        batch.delete(key(long(n)));
+        drop(store.commit(batch));
+    }
+    store.close().unwrap();
+    assert_eq!(std::fs::read_dir(folder.0.path().join("records/blobs")).unwrap().count(), 0);
+    let store = folder.open().unwrap();
+    assert_eq!(store.count(&TenantId::default(), TABLE, b"").unwrap(), 668);
+}
+
+#[test]
+fn waiting_batches_share_flushes() {
+    let folder = folder();
+    let store = folder.open().unwrap();
+    let commits: Vec<_> = (0..500u32).map(|n| store.commit(put(n.to_be_bytes(), "x"))).collect();
+    for commit in commits {
+        commit.wait().unwrap();
+    }
+    let stats = store.stats().unwrap();
+    assert_eq!((stats.commits, stats.waiting), (500, 0));
+    assert!(stats.flushes < 250, "{} flushes for 500 batches", stats.flushes);
+    assert!(stats.bytes_on_disk > 0);
+}
+
+#[test]
+fn a_conflict_in_a_group_does_not_touch_its_neighbours() {
+    let folder = folder();
+    let store = folder.open().unwrap();
+    let mut refused = put("b", "");
+    refused.expect_absent(key("a"));
+    let commits = [put("a", ""), refused, put("c", "")].map(|batch| store.commit(batch));
+    let answers = commits.map(|commit| commit.wait().map(drop));
+    assert_eq!(answers, [Ok(()), Err(StoreError::Conflict { key: key("a") }), Ok(())]);
+    assert_eq!(store.read(&key("b")).unwrap(), None);
+}
+
+#[test]
+fn what_a_reader_sees_is_already_durable() {
+    // The flush counter rises before a group becomes readable, so whoever sees the n-th write finds n flushes.
+    let folder = folder();
+    let store = folder.open().unwrap();
+    let writer = thread::spawn({
+        let store = Arc::clone(&store);
+        move || {
+            for n in 1..=50u64 {
+                store.commit(put("n", n.to_be_bytes())).wait().unwrap();
+            }
+        }
+    });
+    let mut seen = 0;
+    while seen < 50 {
+        if let Some(record) = store.read(&key("n")).unwrap() {
+            seen = u64::from_be_bytes(record.value.try_into().unwrap());
+            assert!(store.stats().unwrap().flushes >= seen);
+        }
+    }
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_scan_never_sees_half_a_batch() {
+    let folder = folder();
+    let store = folder.open().unwrap();
+    let writer = thread::spawn({
+        let store = Arc::clone(&store);
+        move || {
+            for n in 0..200u8 {
+                let mut batch = Batch::new();
+                for id in 0..30u8 {
+                    batch.put(key([id]), [n]);
+                }
+                store.commit(batch).wait().unwrap();
+            }
+        }
+    });
+    while !writer.is_finished() {
+        let records = store.scan(&TenantId::default(), TABLE, b"", None, 100).unwrap();
+        assert!(records.windows(2).all(|pair| pair[0].value == pair[1].value));
+        assert!(records.is_empty() || records.len() == 30);
+    }
+    writer.join().unwrap();
+}
+
+#[test]
+fn purging_leaves_no_trace_in_the_tree() {
+    let folder = folder();
+    let store = SledStore::open(&folder.0.path().join("records")).unwrap();
+    for n in 0..10u8 {
+        let mut batch = Batch::new();
+        batch.put_expiring(key([n]), vec![0; 30_000], n.into()).put_expiring(key([n]), vec![0; 20_000], 50);
+        store.commit(batch).wait().unwrap();
+    }
+    assert_eq!(store.purge_expired(50, 100).unwrap(), 10);
+    let entries = store.shared.state().db().unwrap().iter().keys().count();
+    assert_eq!(entries, 1, "the version counter only");
+}
+
+#[test]
+fn a_missing_part_of_a_value_is_damage() {
+    let folder = folder();
+    let store = SledStore::open(&folder.0.path().join("records")).unwrap();
+    store.commit(put("a", vec![0; 30_000])).wait().unwrap();
+    let part = layout::part_key(&layout::record_key(&key("a")), 2);
+    store.shared.state().db().unwrap().remove(part).unwrap().unwrap();
+    assert!(matches!(store.read(&key("a")), Err(StoreError::Damaged { .. })));
+    store.commit(put("a", "mended")).wait().unwrap();
+    assert_eq!(store.read(&key("a")).unwrap().unwrap().value, b"mended");
+}
+
+#[test]
+fn a_record_of_a_newer_layout_is_refused_and_its_neighbours_are_not() {
+    let folder = folder();
+    let store = SledStore::open(&folder.0.path().join("records")).unwrap();
+    store.shared.state().db().unwrap().insert(layout::record_key(&key("a")), vec![2; 40]).unwrap();
+    let too_new = StoreError::FormatTooNew { found: 2, supported: 1 };
+    assert_eq!(store.read(&key("a")), Err(too_new.clone()));
+    assert_eq!(store.commit(put("a", "")).wait(), Err(too_new));
+    store.commit(put("b", "")).wait().unwrap();
+}
+
+#[test]
+fn a_panicking_writer_fails_the_store_instead_of_hanging_it() {
+    let folder = folder();
+    let store = SledStore::open(&folder.0.path().join("records")).unwrap();
+    let (reply, answer) = mpsc::sync_channel(1);
+    store.shared.queue.push(Job::Panic(reply)).unwrap();
+    assert_eq!(answer.recv().unwrap_or(Err(StoreError::Failed)), Err(StoreError::Failed));
+    store.writer.lock().unwrap().take().unwrap().join().unwrap_err();
+    assert_eq!(store.commit(put("a", "")).wait(), Err(StoreError::Failed));
+    assert_eq!(store.read(&key("a")), Err(StoreError::Failed));
+    assert_eq!(store.close(), Err(StoreError::Failed));
+    assert_eq!(store.commit(put("a", "")).wait(), Err(StoreError::Closed));
+}

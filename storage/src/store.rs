@@ -1,0 +1,109 @@
+//! The trait every backend implements, and its limits.
+
+use crate::{Batch, Commit, Key, Record, StoreError, Table, TenantId};
+
+/// Most records one [`Store::scan`] returns.
+pub const MAX_SCAN: usize = 1000;
+/// A [`Store::scan`] stops after the record that takes it past this many bytes of values.
+pub const MAX_SCAN_BYTES: usize = 16 * 1024 * 1024;
+/// Most records one [`Store::purge_expired`] removes.
+pub const MAX_PURGE: usize = 4096;
+
+/// Durable state of a node, or of several nodes that share it.
+///
+/// `Ok(None)` means absent; `Err` means the store could not answer. Reads show only what is durable (see the
+/// crate's page) and may therefore block for the few milliseconds of a flush. Each call sees every batch
+/// whole or not at all.
+pub trait Store: Send + Sync + 'static {
+    /// Reads one record. An expired record is still there until it is purged.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read or the record does not unseal.
+    fn read(&self, key: &Key) -> Result<Option<Record>, StoreError>;
+
+    /// Reads the records of a table whose id starts with `prefix`, in the order of their ids, strictly after the
+    /// id `after` if one is given (the full id, whether or not such a record exists), at most `limit` of them and
+    /// never more than [`MAX_SCAN`].
+    ///
+    /// With large records fewer may come ([`MAX_SCAN_BYTES`]), but at least one if there is one: only an empty
+    /// answer means the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    fn scan(
+        &self,
+        tenant: &TenantId,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError>;
+
+    /// Counts the records of a table whose id starts with `prefix`. Walks over all of them; the number is exact
+    /// only while nobody writes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    fn count(&self, tenant: &TenantId, table: Table, prefix: &[u8]) -> Result<u64, StoreError>;
+
+    /// Tenants that have at least one record, in the order of their names, strictly after `after`, at most
+    /// `limit` and never more than [`MAX_SCAN`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    fn tenants(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantId>, StoreError>;
+
+    /// Writes a batch, whole or not at all. The batch is accepted when this returns, and durable when the
+    /// [`Commit`] resolves.
+    ///
+    /// While more batches wait than the backend's queue holds, this call blocks its thread.
+    ///
+    /// # Errors
+    ///
+    /// The commit resolves to [`StoreError::Conflict`] if an expectation does not hold, to
+    /// [`StoreError::BatchTooLarge`] or [`StoreError::ValueTooLarge`] beyond the limits, to
+    /// [`StoreError::Closed`] after [`Store::close`], and to another [`StoreError`] if the backend failed.
+    fn commit(&self, batch: Batch) -> Commit;
+
+    /// Removes records of all tenants that have expired at `now` (seconds since 1970), those due longest first,
+    /// at most `limit` and never more than [`MAX_PURGE`]. Returns how many are durably gone; costs next to
+    /// nothing when none is due. Not for use inside an async task.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::commit`].
+    fn purge_expired(&self, now: u64, limit: usize) -> Result<usize, StoreError>;
+
+    /// How the store is doing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    fn stats(&self) -> Result<Stats, StoreError>;
+
+    /// Writes what was accepted, stops the store's threads and releases its folder. Later calls get
+    /// [`StoreError::Closed`], except that closing again is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if something accepted could not be written.
+    fn close(&self) -> Result<(), StoreError>;
+}
+
+/// Numbers for an operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Bytes the store takes on the disk; for the memory backend, bytes of its keys and values.
+    pub bytes_on_disk: u64,
+    /// Batches written since the store was opened.
+    pub commits: u64,
+    /// Times the disk was made to write since the store was opened; `commits / flushes` is the mean group.
+    pub flushes: u64,
+    /// Batches that wait at this moment.
+    pub waiting: u64,
+}

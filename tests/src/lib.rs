@@ -1,0 +1,1 @@
+//! Harness of the stories: nodes on a network inside one process.
