@@ -169,6 +169,9 @@ pub struct Init {
     /// Citizen: invitation URL of the mediator to use.
     #[arg(long, value_name = "URL")]
     pub mediator: Option<String>,
+    /// Citizen: milliseconds between two looks into the mailbox.
+    #[arg(long, value_name = "MS")]
+    pub poll_ms: Option<u64>,
     /// Name shown to people.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,

@@ -106,6 +106,9 @@ fn make(init: &Init, json: bool) -> Result<ExitCode, SetupError> {
     if init.mediator.is_some() {
         config.citizen.as_mut().ok_or_else(|| wrong("mediator"))?.mediator.clone_from(&init.mediator);
     }
+    if init.poll_ms.is_some() {
+        config.citizen.as_mut().ok_or_else(|| wrong("poll-ms"))?.poll_ms = init.poll_ms;
+    }
     if let Some(name) = &init.name {
         if let Some(city) = &mut config.city {
             city.display_name.clone_from(name);

@@ -154,8 +154,9 @@ fn nodes_up(
     library.start(true)?;
     tap.aim(library.said("listen")?.parse::<SocketAddr>().map_err(|error| error.to_string())?);
     let invitation = mediator.said("invitation")?;
-    let mut anna = NodeProcess::init(folder, "anna", "citizen", &["--mediator", &invitation])?;
-    let mut bela = NodeProcess::init(folder, "bela", "citizen", &["--mediator", &invitation])?;
+    let flags = ["--mediator", &invitation, "--poll-ms", "150"];
+    let mut anna = NodeProcess::init(folder, "anna", "citizen", &flags)?;
+    let mut bela = NodeProcess::init(folder, "bela", "citizen", &flags)?;
     anna.start(false)?;
     bela.start(false)?;
     Ok(Cast { mediator, city, library, anna, bela, tap, foreign, anna_person, bela_person })

@@ -62,7 +62,7 @@ pub(super) fn enqueue(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>) -> Handled 
 
 impl super::Shared {
     /// Whether a DID has an endpoint, or may have one that is not known yet.
-    pub(super) fn can_be_sent_to(&self, did: &Did) -> bool {
+    pub(crate) fn can_be_sent_to(&self, did: &Did) -> bool {
         match self.resolver.resolve(did) {
             Ok(document) => document.didcomm_endpoints().next().is_some(),
             Err(_) => true,

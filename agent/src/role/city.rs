@@ -153,7 +153,7 @@ impl City {
     /// Sends the offer to the person's phone over the relationship there is.
     fn offer_directly(&self, shared: &Shared, order: IssueOrder, fx: &mut Effects<'_>) -> Result<Value, Failure> {
         let person = order.person.clone().unwrap_or_default();
-        let peer = messages::find_peer(shared, &person)?.ok_or_else(|| {
+        let peer = messages::find_peers(shared, &person)?.into_iter().next().ok_or_else(|| {
             Failure::user(format!("no relationship with {person} yet; connect first: einmal invite --person {person}"))
         })?;
         let thread = random_thread(shared)?;

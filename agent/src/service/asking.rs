@@ -7,7 +7,7 @@ use einmal_didcomm::{ProblemCode, ThreadId, UnixSeconds};
 use einmal_flows::{
     formats::DcqlPresentation,
     present_proof::{
-        self,
+        self, Outcome,
         verifier::{Action, Event, Verifier},
     },
 };
@@ -136,8 +136,9 @@ impl AskingService {
                     let next = exchange.work.machine.handle(event, shared.now())?;
                     self.carry_out(shared, exchange, next, trusted, fx)?;
                 }
-                Action::Ended(outcome) if proved.is_none() => {
-                    self.note_end(shared, exchange, &format!("{outcome:?}"), fx)?;
+                Action::Ended(Outcome::TimedOut) => self.note_end(shared, exchange, "no-answer", fx)?,
+                Action::Ended(Outcome::PeerAbandoned { .. }) => {
+                    self.note_end(shared, exchange, "declined", fx)?;
                 }
                 _ => {}
             }
@@ -190,13 +191,13 @@ impl AskingService {
         }
     }
 
-    /// The exchange ended without a verdict: declined, timed out, or a problem on the other side.
-    fn note_end(&self, shared: &Shared, exchange: &Asking, outcome: &str, fx: &mut Effects<'_>) -> Handled {
+    /// The exchange ended without a verdict of ours.
+    fn note_end(&self, shared: &Shared, exchange: &Asking, reason: &str, fx: &mut Effects<'_>) -> Handled {
         let job = &exchange.work.job;
-        if shared.db.exists(RESULTS, job.thread.to_key())? || exchange.work.machine.state_name() == "done" {
+        if shared.db.exists(RESULTS, job.thread.to_key())? {
             return Ok(());
         }
-        self.refuse(shared, job, "no-answer", Some(outcome.to_owned()), fx)
+        self.refuse(shared, job, reason, None, fx)
     }
 
     fn refuse(

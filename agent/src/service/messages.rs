@@ -48,20 +48,31 @@ pub(crate) fn inbox(shared: &Shared) -> Result<Value, Failure> {
 /// Sends a text to a peer, named by its DID or by the label of the relationship.
 pub(crate) fn send(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
     let (to, content) = (text(input, "to")?, text(input, "text")?);
-    let peer = find_peer(shared, to)?.ok_or_else(|| {
-        Failure::user(format!("no relationship with `{to}`; connect first with an invitation: einmal invite"))
-    })?;
-    let draft = basic_message::compose(content)?;
-    fx.send(draft, &peer.ours, &peer.theirs)?;
-    Ok(json!({"sent": true}))
+    let peers = find_peers(shared, to)?;
+    if peers.is_empty() {
+        return Err(Failure::user(format!(
+            "no relationship with `{to}` that can be written to; connect first with an invitation: einmal invite"
+        )));
+    }
+    for peer in &peers {
+        fx.send(basic_message::compose(content)?, &peer.ours, &peer.theirs)?;
+    }
+    Ok(json!({"sent": true, "devices": peers.len()}))
 }
 
-/// The relationship with a DID or a label.
-pub(crate) fn find_peer(shared: &Shared, name: &str) -> Result<Option<Peer>, Failure> {
+/// The relationships with a DID or a label that have a way to be written to, newest first: one person may have
+/// several devices.
+pub(crate) fn find_peers(shared: &Shared, name: &str) -> Result<Vec<Peer>, Failure> {
     let did = Did::parse(name).ok();
     let peers = shared.db.all::<Peer>(PEERS, MAX_PEERS)?;
-    Ok(peers.into_iter().map(|(_, peer)| peer).find(|peer| {
-        let by_did = did.as_ref().is_some_and(|did| peer.theirs.same_as(did));
-        by_did || peer.label.as_deref() == Some(name)
-    }))
+    let mut found: Vec<Peer> = peers
+        .into_iter()
+        .map(|(_, peer)| peer)
+        .filter(|peer| {
+            let by_did = did.as_ref().is_some_and(|did| peer.theirs.same_as(did));
+            (by_did || peer.label.as_deref() == Some(name)) && shared.can_be_sent_to(&peer.theirs)
+        })
+        .collect();
+    found.sort_by_key(|peer| std::cmp::Reverse(peer.since));
+    Ok(found)
 }

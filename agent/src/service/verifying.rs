@@ -112,7 +112,10 @@ pub(crate) fn disclosed(verified: &BTreeMap<String, Vec<VerifiedCredential>>) ->
     for (id, credentials) in verified {
         let claims = credentials.iter().map(|credential| {
             let members = credential.claims.as_map().iter();
-            let members = members.filter(|(name, _)| !TECHNICAL.contains(&name.as_str()));
+            // An object all of whose members stayed hidden discloses nothing.
+            let hidden = |value: &Value| value.as_object().is_some_and(Map::is_empty);
+            let members =
+                members.filter(|(name, value)| !TECHNICAL.contains(&name.as_str()) && !hidden(value));
             json!({
                 "issuer": credential.issuer,
                 "vct": credential.vct,

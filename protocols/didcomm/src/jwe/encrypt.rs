@@ -2,6 +2,7 @@
 
 use einmal_did::DidUrl;
 use einmal_keys::{Custody, Entropy, KeyError, KeyId, PeerKeyUse, PublicKey, SecretKey, base64url_encode};
+use serde::Serialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -53,7 +54,7 @@ pub(crate) fn encrypt(
     }
     let epk = SecretKey::generate(first.key.kind(), entropy).map_err(|_| PackError::Entropy)?;
     let apv = apv_of(recipients.iter().map(|recipient| recipient.kid.as_str()));
-    let protected = protected_header(sender, enc, &epk, &apv);
+    let protected = protected_header(sender, enc, &epk, &apv).ok_or(PackError::Algorithm)?;
     let cek = enc.fresh_key(entropy).map_err(|_| PackError::Entropy)?;
     let sealed = enc.seal(&cek, plaintext, protected.as_bytes(), entropy).map_err(|_| PackError::Entropy)?;
     let mut wrapped = Vec::with_capacity(recipients.len());
@@ -73,20 +74,35 @@ fn protected_header(
     enc: ContentEncryption,
     epk: &SecretKey,
     apv: &[u8; 32],
-) -> String {
-    let mut header = json!({
-        "typ": ENCRYPTED_MEDIA_TYPE,
-        "alg": ALG_ANONCRYPT,
-        "enc": enc.name(),
-        "epk": epk.public_key().to_jwk(),
-        "apv": base64url_encode(apv),
-    });
-    if let (JweSender::Authenticated { kid, .. }, Some(members)) = (sender, header.as_object_mut()) {
-        members.insert("alg".into(), ALG_AUTHCRYPT.into());
-        members.insert("skid".into(), kid.as_str().into());
-        members.insert("apu".into(), encode_apu(kid).into());
-    }
-    base64url_encode(header.to_string())
+) -> Option<String> {
+    let skid = match sender {
+        JweSender::Authenticated { kid, .. } => Some(*kid),
+        JweSender::Anonymous => None,
+    };
+    let header = ProtectedJson {
+        alg: if skid.is_some() { ALG_AUTHCRYPT } else { ALG_ANONCRYPT },
+        apu: skid.map(encode_apu),
+        apv: base64url_encode(apv),
+        enc: enc.name(),
+        epk: epk.public_key().to_jwk(),
+        skid: skid.map(DidUrl::as_str),
+        typ: ENCRYPTED_MEDIA_TYPE,
+    };
+    serde_json::to_vec(&header).ok().map(base64url_encode)
+}
+
+/// The protected header as it is written.
+#[derive(Serialize)]
+struct ProtectedJson<'a> {
+    alg: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    apu: Option<String>,
+    apv: String,
+    enc: &'static str,
+    epk: Jwk,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skid: Option<&'a str>,
+    typ: &'static str,
 }
 
 fn kek(
@@ -109,11 +125,17 @@ fn kek(
     Ok(derive_kek(&[ephemeral.as_bytes(), fixed.as_bytes()], &info))
 }
 
+/// Enough room for the envelope, so that it is not copied while it grows.
+fn envelope_capacity(protected: &str, recipients: &[Recipient], sealed: &Sealed) -> usize {
+    let kids: usize = recipients.iter().map(|recipient| recipient.kid.as_str().len() + 256).sum();
+    sealed.ciphertext.len() / 3 * 4 + protected.len() + kids + 256
+}
+
 /// Writes the general JSON serialization. Every member is base64url or a DID URL, so only the latter needs escaping.
 fn assemble(protected: &str, recipients: &[Recipient], wrapped: &[Vec<u8>], sealed: &Sealed) -> Vec<u8> {
-    let mut out = String::with_capacity(sealed.ciphertext.len() * 4 / 3 + protected.len() + 1024);
+    let mut out = String::with_capacity(envelope_capacity(protected, recipients, sealed));
     out.push_str(r#"{"ciphertext":""#);
-    out.push_str(&base64url_encode(&sealed.ciphertext));
+    base64url_append(&mut out, &sealed.ciphertext);
     out.push_str(r#"","protected":""#);
     out.push_str(protected);
     out.push_str(r#"","recipients":["#);
@@ -123,15 +145,15 @@ fn assemble(protected: &str, recipients: &[Recipient], wrapped: &[Vec<u8>], seal
         }
         let kid = json!(recipient.kid.as_str()).to_string();
         out.push_str(r#"{"encrypted_key":""#);
-        out.push_str(&base64url_encode(key));
+        base64url_append(&mut out, key);
         out.push_str(r#"","header":{"kid":"#);
         out.push_str(&kid);
         out.push_str("}}");
     }
     out.push_str(r#"],"tag":""#);
-    out.push_str(&base64url_encode(&sealed.tag));
+    base64url_append(&mut out, &sealed.tag);
     out.push_str(r#"","iv":""#);
-    out.push_str(&base64url_encode(&sealed.iv));
+    base64url_append(&mut out, &sealed.iv);
     out.push_str(r#""}"#);
     out.into_bytes()
 }

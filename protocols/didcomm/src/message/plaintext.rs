@@ -1,6 +1,6 @@
 //! The plaintext message: all headers of DIDComm v2.1, read tolerantly and written strictly.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use einmal_did::{Did, DidUrl, parse_strict_json};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -179,52 +179,116 @@ impl Message {
 
     /// Writes the message as JSON, always with `typ` and `body`.
     pub fn to_value(&self) -> Value {
-        let mut out = self.extra.clone();
-        let mut put = |name: &str, value: Value| out.insert(name.to_owned(), value);
-        put("id", self.id.as_str().into());
-        put("typ", PLAIN_MEDIA_TYPE.into());
-        put("type", self.kind.as_str().into());
-        put("body", Value::Object(self.body.clone()));
-        let texts = [
-            ("from", self.from.as_ref().map(Did::as_str)),
-            ("thid", self.thid.as_ref().map(ThreadId::as_str)),
-            ("pthid", self.pthid.as_ref().map(ThreadId::as_str)),
-            ("from_prior", self.from_prior.as_deref()),
-            ("return_route_thread", self.return_route_thread.as_ref().map(ThreadId::as_str)),
-        ];
-        for (name, text) in texts {
-            if let Some(text) = text {
-                put(name, text.into());
-            }
-        }
-        for (name, time) in [("created_time", self.created_time), ("expires_time", self.expires_time)] {
-            if let Some(UnixSeconds(time)) = time {
-                put(name, time.into());
-            }
-        }
-        let lists = [
-            ("to", self.to.iter().map(|did| did.as_str().into()).collect::<Vec<Value>>()),
-            ("please_ack", self.please_ack.iter().map(|id| id.as_str().into()).collect()),
-            ("ack", self.ack.iter().map(|id| id.as_str().into()).collect()),
-            ("attachments", self.attachments.iter().map(Attachment::to_value).collect()),
-        ];
-        for (name, list) in lists {
-            if !list.is_empty() {
-                put(name, Value::Array(list));
-            }
-        }
-        match self.return_route {
-            Some(ReturnRoute::All) => put("return_route", "all".into()),
-            Some(ReturnRoute::Thread) => put("return_route", "thread".into()),
-            Some(ReturnRoute::None) => put("return_route", "none".into()),
-            None => None,
-        };
-        Value::Object(out)
+        self.parts().into_iter().map(|(name, part)| (name.to_owned(), part.into())).collect()
     }
 
     /// Writes the message as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.to_value().to_string().into_bytes()
+        let parts = self.parts();
+        let length: usize = parts.iter().map(|(name, part)| name.len() + part.weight() + 4).sum();
+        // Room for some escapes: a buffer that grows leaves copies of the plaintext behind and costs another copy.
+        let mut bytes = Vec::with_capacity(length + length / 16 + 64);
+        match serde_json::to_writer(&mut bytes, &parts) {
+            Ok(()) => bytes,
+            // Names are text and a vector takes every byte, so that nothing can fail.
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// The headers that are set, by name, borrowed.
+    fn parts(&self) -> BTreeMap<&str, Part<'_>> {
+        let mut parts: BTreeMap<&str, Part<'_>> =
+            self.extra.iter().map(|(name, value)| (name.as_str(), Part::Value(value))).collect();
+        parts.insert("typ", Part::Text(PLAIN_MEDIA_TYPE));
+        parts.insert("body", Part::Object(&self.body));
+        let texts = [
+            ("id", Some(self.id.as_str())),
+            ("type", Some(self.kind.as_str())),
+            ("from", self.from.as_ref().map(Did::as_str)),
+            ("thid", self.thid.as_ref().map(ThreadId::as_str)),
+            ("pthid", self.pthid.as_ref().map(ThreadId::as_str)),
+            ("from_prior", self.from_prior.as_deref()),
+            ("return_route", self.return_route.map(ReturnRoute::name)),
+            ("return_route_thread", self.return_route_thread.as_ref().map(ThreadId::as_str)),
+        ];
+        parts.extend(texts.into_iter().filter_map(|(name, text)| Some((name, Part::Text(text?)))));
+        let times = [("created_time", self.created_time), ("expires_time", self.expires_time)];
+        parts.extend(times.into_iter().filter_map(|(name, time)| Some((name, Part::Seconds(time?.0)))));
+        let lists: [(_, Vec<&str>); 3] = [
+            ("to", self.to.iter().map(Did::as_str).collect()),
+            ("please_ack", self.please_ack.iter().map(String::as_str).collect()),
+            ("ack", self.ack.iter().map(MessageId::as_str).collect()),
+        ];
+        let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+        parts.extend(lists.map(|(name, list)| (name, Part::Texts(list))));
+        if !self.attachments.is_empty() {
+            let values = self.attachments.iter().map(Attachment::to_value).collect();
+            parts.insert("attachments", Part::Values(values));
+        }
+        parts
+    }
+}
+
+/// One header as it is written: borrowed where it can be, for bodies are large.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Part<'a> {
+    Text(&'a str),
+    Seconds(u64),
+    Texts(Vec<&'a str>),
+    Object(&'a Map<String, Value>),
+    Value(&'a Value),
+    Values(Vec<Value>),
+}
+
+impl Part<'_> {
+    /// About how many bytes it takes as JSON, if nothing in it needs escaping.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len() + 2,
+            Self::Seconds(_) => 20,
+            Self::Texts(texts) => texts.iter().map(|text| text.len() + 3).sum::<usize>() + 2,
+            Self::Object(map) => object_weight(map),
+            Self::Value(value) => weight(value),
+            Self::Values(values) => values.iter().map(|value| weight(value) + 1).sum::<usize>() + 2,
+        }
+    }
+}
+
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 5,
+        Value::Number(_) => 20,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| weight(item) + 1).sum::<usize>() + 2,
+        Value::Object(map) => object_weight(map),
+    }
+}
+
+fn object_weight(map: &Map<String, Value>) -> usize {
+    map.iter().map(|(name, value)| name.len() + weight(value) + 4).sum::<usize>() + 2
+}
+
+impl From<Part<'_>> for Value {
+    fn from(part: Part<'_>) -> Self {
+        match part {
+            Part::Text(text) => text.into(),
+            Part::Seconds(time) => time.into(),
+            Part::Texts(texts) => texts.into(),
+            Part::Object(map) => Self::Object(map.clone()),
+            Part::Value(value) => value.clone(),
+            Part::Values(values) => Self::Array(values),
+        }
+    }
+}
+
+impl ReturnRoute {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::All => "all",
+            Self::Thread => "thread",
+        }
     }
 }
 
