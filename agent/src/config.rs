@@ -186,9 +186,8 @@ impl Config {
     /// [`SetupError::NotInitialised`] if there is none, [`SetupError::Config`] naming file, place and remedy.
     pub fn load(dir: &Path) -> Result<Self, SetupError> {
         let path = dir.join(CONFIG_FILE);
-        let length = std::fs::metadata(&path)
-            .map_err(|_| SetupError::NotInitialised { dir: dir.to_owned() })?
-            .len();
+        let length =
+            std::fs::metadata(&path).map_err(|_| SetupError::NotInitialised { dir: dir.to_owned() })?.len();
         if length > MAX_CONFIG_BYTES {
             return Err(SetupError::config(&path, format!("more than {MAX_CONFIG_BYTES} bytes")));
         }
@@ -288,7 +287,8 @@ mod tests {
 
     #[test]
     fn public_url_with_path_or_other_scheme_is_refused_with_the_remedy() {
-        for bad in ["https://city.example/agent", "ftp://city.example", "city.example", "https://u@c.example"] {
+        for bad in ["https://city.example/agent", "ftp://city.example", "city.example", "https://u@c.example"]
+        {
             assert!(check_public_url(bad).unwrap_err().contains("https://city.example"), "{bad}");
         }
         assert_eq!(check_public_url("https://city.example:8443"), Ok(()));

@@ -110,7 +110,11 @@ impl Db {
     /// # Errors
     ///
     /// As [`Db::get`].
-    pub fn all<T: DeserializeOwned>(&self, table: Table, most: usize) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+    pub fn all<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        most: usize,
+    ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         let mut found: Vec<(Vec<u8>, T)> = Vec::new();
         while found.len() < most {
             let after = found.last().map(|(id, _)| id.clone());

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use einmal_did::{
-    Did, DidDocument, DidError, Endpoint, Relationship, Service, peer, web,
-};
+use einmal_did::{Did, DidDocument, DidError, Endpoint, Relationship, Service, peer, web};
 use einmal_didcomm::UnixSeconds;
-use einmal_keys::{Entropy, KeyError, KeyId, KeyKind, Keyring, SecretKey, base64url_decode, base64url_encode};
+use einmal_keys::{
+    Entropy, KeyError, KeyId, KeyKind, Keyring, SecretKey, base64url_decode, base64url_encode,
+};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -188,8 +188,7 @@ pub(crate) fn public(
     let keys = public_keys(fx, entropy)?;
     let endpoint = Endpoint::didcomm(url);
     let service = Service::didcomm("#service", vec![endpoint]);
-    let publics =
-        [keys.0.public_key(), keys.1.public_key(), keys.2.public_key()];
+    let publics = [keys.0.public_key(), keys.1.public_key(), keys.2.public_key()];
     let [agreement, authentication, assertion] = publics;
     let did = if peer_did {
         let keys = [(Relationship::KeyAgreement, agreement), (Relationship::Authentication, authentication)];
@@ -237,7 +236,8 @@ fn public_keys(
         SecretKey::generate(assertion, entropy)?,
     );
     let text = |key: &SecretKey| Zeroizing::new(base64url_encode(key.to_bytes().as_slice()));
-    let stored = PublicKeys { agreement: text(&keys.0), authentication: text(&keys.1), assertion: text(&keys.2) };
+    let stored =
+        PublicKeys { agreement: text(&keys.0), authentication: text(&keys.1), assertion: text(&keys.2) };
     fx.put(META, PUBLIC_KEYS, &stored)?;
     Ok(keys)
 }

@@ -7,8 +7,8 @@ use einmal_didcomm::{MessageId, Opened, UnixSeconds};
 use einmal_flows::{
     Draft, Received,
     coordinate_mediation::{
-        MediateGrant, MediateRequest, RecipientUpdate, RecipientUpdateResponse, Update, UpdateAction, UpdateResult,
-        ownership_statement,
+        MediateGrant, MediateRequest, RecipientUpdate, RecipientUpdateResponse, Update, UpdateAction,
+        UpdateResult, ownership_statement,
     },
     message_pickup::{Action, Event, Recipient},
     out_of_band::Invitation,
@@ -46,7 +46,11 @@ struct Account {
 }
 
 /// Chooses a mediator by its invitation.
-pub(crate) fn adopt(shared: &Shared, invitation: &Invitation, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+pub(crate) fn adopt(
+    shared: &Shared,
+    invitation: &Invitation,
+    fx: &mut Effects<'_>,
+) -> Result<Value, Failure> {
     if let Some(account) = account(shared)? {
         if account.mediator.same_as(&invitation.from) {
             return Ok(json!({"state": "granted", "note": "this mediator is in use already"}));
@@ -78,8 +82,8 @@ pub(crate) fn state(shared: &Shared) -> Result<Value, Failure> {
 pub(crate) fn take_spare(shared: &Shared, fx: &mut Effects<'_>) -> Result<Option<Did>, Failure> {
     let spares = shared.db.scan_raw(SPARES, b"", None, 1)?;
     let Some(record) = spares.into_iter().next() else { return Ok(None) };
-    let did: Did = serde_json::from_slice(&record.value)
-        .map_err(|_| Failure::user("a stored DID does not parse"))?;
+    let did: Did =
+        serde_json::from_slice(&record.value).map_err(|_| Failure::user("a stored DID does not parse"))?;
     // Two invitations taken at once must not share a DID: the loser is handled again with the next one.
     fx.batch().expect_version(record.key.clone(), record.version).delete(record.key);
     Ok(Some(did))
@@ -87,7 +91,8 @@ pub(crate) fn take_spare(shared: &Shared, fx: &mut Effects<'_>) -> Result<Option
 
 /// Keeps the mailbox: account, spare DIDs, mail; until told to stop.
 pub(crate) async fn run(node: Arc<Node>) {
-    let poll = node.shared().config.citizen.as_ref().and_then(|citizen| citizen.poll_ms).unwrap_or(DEFAULT_POLL_MS);
+    let poll =
+        node.shared().config.citizen.as_ref().and_then(|citizen| citizen.poll_ms).unwrap_or(DEFAULT_POLL_MS);
     let mut pause = poll;
     loop {
         match visit(&node).await {
@@ -124,7 +129,8 @@ async fn ask_for_account(node: &Arc<Node>, mut account: Account) -> Result<Accou
     let answer = node.ask(Draft::of(&MediateRequest {}), &account.ours, &account.mediator).await?;
     let grant: MediateGrant = answer.message.body_as()?;
     let routing = grant.routing_did.first().and_then(|did| Did::parse(did).ok());
-    account.routing = Some(routing.ok_or_else(|| Failure::user("the mediator granted an account without a routing DID"))?);
+    account.routing =
+        Some(routing.ok_or_else(|| Failure::user("the mediator granted an account without a routing DID"))?);
     let granted = account.clone();
     node.change(|fx| {
         if let Some(routing) = &granted.routing {
@@ -187,13 +193,15 @@ async fn keep_spares(node: &Arc<Node>, account: &Account) -> Result<(), Failure>
 async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
     let shared = node.shared();
     let mut machine = Recipient::new(account.ours.canonical(), account.mediator.canonical());
-    let thid = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?.to_thread();
+    let thid =
+        MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?.to_thread();
     let mut todo = std::collections::VecDeque::from(machine.handle(Event::Fetch { thid }, shared.now())?);
     while let Some(action) = todo.pop_front() {
         match action {
             Action::Send(draft) => {
                 let answer = node.ask(draft, &account.ours, &account.mediator).await?;
-                let rx = Received::of(&answer).ok_or_else(|| Failure::user("the mediator's answer proves no sender"))?;
+                let rx = Received::of(&answer)
+                    .ok_or_else(|| Failure::user("the mediator's answer proves no sender"))?;
                 todo.extend(machine.handle(Event::Message(&rx), shared.now())?);
             }
             Action::HandOver { messages } => {
@@ -230,7 +238,12 @@ impl Node {
     /// # Errors
     ///
     /// [`Failure::User`] if the peer cannot be reached, does not answer, or somebody else does.
-    pub(crate) async fn ask(self: &Arc<Self>, draft: Draft, ours: &Did, theirs: &Did) -> Result<Opened, Failure> {
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        draft: Draft,
+        ours: &Did,
+        theirs: &Did,
+    ) -> Result<Opened, Failure> {
         let draft = draft.returning(einmal_didcomm::ReturnRoute::All);
         let message = draft.into_message(ours, theirs, self.shared().now(), self.shared().entropy())?;
         let answer = self.exchange(&message, theirs).await?;

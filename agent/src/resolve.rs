@@ -47,13 +47,7 @@ impl std::fmt::Debug for NodeResolver {
 impl NodeResolver {
     /// A resolver that looks up long forms in `db`.
     pub fn new(db: Db, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            local: LocalResolver::default(),
-            own: RwLock::default(),
-            web: RwLock::default(),
-            db,
-            clock,
-        }
+        Self { local: LocalResolver::default(), own: RwLock::default(), web: RwLock::default(), db, clock }
     }
 
     /// Publishes one of our own documents.

@@ -109,7 +109,9 @@ fn enter_trial_mode(config: &mut Config, url: &str) {
     let mediator = config.citizen.as_ref().and_then(|citizen| citizen.mediator.as_deref());
     let local = if config.role == Role::Citizen { mediator.is_some_and(loopback) } else { loopback(url) };
     if local && !(config.network.allow_private && config.network.allow_http) {
-        tracing::warn!("trial mode: this node is on the loopback interface, so plain http and private addresses are permitted");
+        tracing::warn!(
+            "trial mode: this node is on the loopback interface, so plain http and private addresses are permitted"
+        );
         config.network.allow_private = true;
         config.network.allow_http = true;
     }
@@ -140,12 +142,13 @@ async fn announce(
     let line = if options.json {
         about.to_string()
     } else {
-        let did = node.public_did().map_or("none (a citizen shows a fresh DID to each peer)", |did| did.as_str());
+        let did =
+            node.public_did().map_or("none (a citizen shows a fresh DID to each peer)", |did| did.as_str());
         let mut text = format!("einmal {} is running\n  DID         {did}", node.shared().config.role);
         if !url.is_empty() {
             text.push_str(&format!("\n  endpoint    {url}"));
         }
-        if let Some(invitation) = about["invitation"].as_str() {
+        if let Some(invitation) = about.get("invitation").and_then(Value::as_str) {
             text.push_str(&format!("\n  invitation  {invitation}"));
         }
         text

@@ -181,8 +181,10 @@ pub struct Init {
 #[derive(Debug, Subcommand)]
 pub enum CityVerb {
     /// Offer a credential.
-    #[command(after_help = "Examples:\n  einmal city offer resident-card --person W-10423-77 --dir ./city\n  \
-        einmal city offer library-card --after library-signup --dir ./city")]
+    #[command(
+        after_help = "Examples:\n  einmal city offer resident-card --person W-10423-77 --dir ./city\n  \
+        einmal city offer library-card --after library-signup --dir ./city"
+    )]
     Offer {
         /// Name of the credential template.
         template: String,

@@ -39,9 +39,11 @@ pub(super) fn answer(value: &Value, json: bool) {
 
 fn row_text(row: &Value) -> String {
     match row {
-        Value::Object(members) => {
-            members.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect::<Vec<_>>().join("  ")
-        }
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| format!("{name}={}", plain(value)))
+            .collect::<Vec<_>>()
+            .join("  "),
         other => plain(other),
     }
 }

@@ -75,10 +75,8 @@ fn make(init: &Init, json: bool) -> Result<ExitCode, SetupError> {
     config.passphrase = init.passphrase;
     config.listen = init.listen.or(config.listen);
     if let Some(url) = &init.public_url {
-        config::check_public_url(url).map_err(|problem| SetupError::Usage {
-            problem,
-            remedy: "see: einmal init --help".into(),
-        })?;
+        config::check_public_url(url)
+            .map_err(|problem| SetupError::Usage { problem, remedy: "see: einmal init --help".into() })?;
         config.public_url = Some(url.clone());
     }
     let wrong = |flag: &str| SetupError::Usage {
@@ -86,7 +84,8 @@ fn make(init: &Init, json: bool) -> Result<ExitCode, SetupError> {
         remedy: "see: einmal init --help".into(),
     };
     let absolute = |path: &PathBuf| {
-        path.canonicalize().map_err(|error| SetupError::Input { path: path.clone(), problem: error.to_string() })
+        path.canonicalize()
+            .map_err(|error| SetupError::Input { path: path.clone(), problem: error.to_string() })
     };
     if let Some(path) = &init.description {
         config.city.as_mut().ok_or_else(|| wrong("description"))?.description = absolute(path)?;
@@ -125,7 +124,13 @@ fn make(init: &Init, json: bool) -> Result<ExitCode, SetupError> {
 }
 
 /// Takes an invitation or what waits, asks for consent, and waits for the outcome.
-fn accept(dir: &Path, what: Option<String>, yes: bool, wait: u64, json: bool) -> Result<ExitCode, SetupError> {
+fn accept(
+    dir: &Path,
+    what: Option<String>,
+    yes: bool,
+    wait: u64,
+    json: bool,
+) -> Result<ExitCode, SetupError> {
     let threads = match what {
         Some(url) if url.contains("://") => {
             let begun = ask_node(dir, "accept", json!({"url": url, "yes": yes, "wait_seconds": wait}))?;
@@ -228,7 +233,8 @@ fn doctor(dir: &Path, json: bool) -> Result<ExitCode, SetupError> {
         ok
     };
     let config = Config::load(dir);
-    let mut healthy = note("configuration", config.as_ref().map(|c| c.role.to_string()).map_err(ToString::to_string));
+    let mut healthy =
+        note("configuration", config.as_ref().map(|c| c.role.to_string()).map_err(ToString::to_string));
     if let Ok(config) = &config {
         let running = control::is_running(dir);
         let store = if running {
@@ -241,7 +247,9 @@ fn doctor(dir: &Path, json: bool) -> Result<ExitCode, SetupError> {
         };
         healthy &= note("store", store);
         let process = if running {
-            ask_node(dir, "status", json!({})).map(|_| "answers".to_owned()).map_err(|error| error.to_string())
+            ask_node(dir, "status", json!({}))
+                .map(|_| "answers".to_owned())
+                .map_err(|error| error.to_string())
         } else {
             Err(SetupError::NotRunning { dir: dir.to_owned() }.to_string())
         };
@@ -252,7 +260,11 @@ fn doctor(dir: &Path, json: bool) -> Result<ExitCode, SetupError> {
     } else {
         for finding in &findings {
             let mark = if finding["ok"] == Value::Bool(true) { "ok  " } else { "FAIL" };
-            println!("{mark} {:<14} {}", finding["part"].as_str().unwrap_or(""), finding["detail"].as_str().unwrap_or(""));
+            println!(
+                "{mark} {:<14} {}",
+                finding["part"].as_str().unwrap_or(""),
+                finding["detail"].as_str().unwrap_or("")
+            );
         }
     }
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -43,7 +43,8 @@ impl Listener {
         let path = socket_path(dir);
         let _ = std::fs::remove_file(&path);
         let socket = UnixListener::bind(&path).map_err(SetupError::internal)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(SetupError::internal)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+            .map_err(SetupError::internal)?;
         Ok(Self { socket, path })
     }
 }

@@ -8,9 +8,7 @@ use einmal_credentials::{
 };
 use einmal_did::did_key;
 use einmal_flows::formats::DcqlPresentation;
-use einmal_keys::{
-    Custody, KeyId, KeyKind, SecretKey, SystemEntropy, base64url_decode, base64url_encode,
-};
+use einmal_keys::{Custody, KeyId, KeyKind, SecretKey, SystemEntropy, base64url_decode, base64url_encode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -77,7 +75,11 @@ pub(super) fn tampered(card: &str) -> Result<String, String> {
 }
 
 /// Presents a tampered card: the key binding covers exactly what is sent.
-pub(super) fn present_tampered(wallet: &ForeignWallet, card: &str, asked: &Asked) -> Result<DcqlPresentation, String> {
+pub(super) fn present_tampered(
+    wallet: &ForeignWallet,
+    card: &str,
+    asked: &Asked,
+) -> Result<DcqlPresentation, String> {
     bind(wallet, &tampered(&disclose(card)?)?, asked)
 }
 

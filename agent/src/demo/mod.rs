@@ -83,7 +83,10 @@ pub async fn play(options: Options) -> Result<bool, SetupError> {
     let mut stage = Stage { json: options.json, failed: false };
     story::play(&mut stage, &data, &folder).await?;
     if !options.json {
-        println!("{}", if stage.failed { "The story did not go as it should." } else { "Every step went as it should." });
+        println!(
+            "{}",
+            if stage.failed { "The story did not go as it should." } else { "Every step went as it should." }
+        );
     }
     Ok(!stage.failed)
 }
@@ -95,8 +98,10 @@ fn find_data(given: Option<&Path>) -> Result<PathBuf, SetupError> {
         Some(folder) => vec![folder.to_owned()],
         None => vec![PathBuf::from("examples/wetzlar"), source],
     };
-    candidates.iter().find(|folder| folder.join("city.toml").is_file()).cloned().ok_or_else(|| SetupError::Usage {
-        problem: "no city.toml was found".into(),
-        remedy: "give its folder with --data, such as --data examples/wetzlar".into(),
+    candidates.iter().find(|folder| folder.join("city.toml").is_file()).cloned().ok_or_else(|| {
+        SetupError::Usage {
+            problem: "no city.toml was found".into(),
+            remedy: "give its folder with --data, such as --data examples/wetzlar".into(),
+        }
     })
 }

@@ -45,7 +45,8 @@ impl NodeProcess {
 
     /// Starts the node; after a first start it listens on the same port again.
     pub(super) fn start(&mut self, listens: bool) -> Result<(), String> {
-        let log = File::options().create(true).append(true).open(&self.log).map_err(|error| error.to_string())?;
+        let log =
+            File::options().create(true).append(true).open(&self.log).map_err(|error| error.to_string())?;
         let mut command = einmal()?;
         command.args(["run", "--json", "--dir"]).arg(&self.dir).stdout(Stdio::piped()).stderr(log);
         if listens {

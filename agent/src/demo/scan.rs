@@ -62,7 +62,11 @@ pub(super) fn files(folder: &Path, canaries: &[Canary]) -> Result<u64, String> {
 /// Opens the store of a stopped node with its own key and scans every record; returns how many there are.
 ///
 /// Sealing alone would hide anything from a scan of the files; what the mediator itself can read must be clean too.
-pub(super) fn records(dir: &Path, tables: &[einmal_storage::Table], canaries: &[Canary]) -> Result<u64, String> {
+pub(super) fn records(
+    dir: &Path,
+    tables: &[einmal_storage::Table],
+    canaries: &[Canary],
+) -> Result<u64, String> {
     let config = Config::load(dir).map_err(|error| error.to_string())?;
     let db = home::open_store(dir, &config).map_err(|error| error.to_string())?;
     let mut count = 0;

@@ -1,4 +1,5 @@
 //! The story, step by step.
+#![allow(clippy::indexing_slicing, reason = "reading a JSON value by index yields null, never a panic")]
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -95,7 +96,8 @@ pub(super) async fn play(stage: &mut Stage, data: &Path, folder: &Path) -> Resul
 /// Two adults who live here, with names and addresses long enough to look for.
 fn choose_people(data: &Path) -> Result<Vec<Chosen>, SetupError> {
     let now: UnixSeconds = SystemClock.now();
-    let today = Date::from_unix_seconds(now.0).ok_or_else(|| SetupError::internal("the clock is out of range"))?;
+    let today =
+        Date::from_unix_seconds(now.0).ok_or_else(|| SetupError::internal("the clock is out of range"))?;
     let files = CityFiles::read(data, today)?;
     let adult = |person: &&Person| {
         person.lives_here_on(today) && !person.is_dead() && (18..65).contains(&person.age_on(today))
@@ -104,7 +106,8 @@ fn choose_people(data: &Path) -> Result<Vec<Chosen>, SetupError> {
     for person in files.register.people.values().filter(adult) {
         let Some(candidate) = canaries_of(person) else { continue };
         let distinct = chosen.iter().all(|other| {
-            let names = |one: &Chosen| one.canaries.iter().map(Canary::text).map(str::to_owned).collect::<Vec<_>>();
+            let names =
+                |one: &Chosen| one.canaries.iter().map(Canary::text).map(str::to_owned).collect::<Vec<_>>();
             names(other).iter().all(|text| !names(&candidate).contains(text))
         });
         if distinct {
@@ -147,8 +150,16 @@ fn nodes_up(
     let public = format!("http://localhost:{}", address.port());
     let (requests, issuer) = (path(&data.join("requests")), city.said("did")?);
     let flags = [
-        "--requests", &requests, "--trust", &issuer, "--name", "Bibliothek", "--clock-skew", "1",
-        "--public-url", &public,
+        "--requests",
+        &requests,
+        "--trust",
+        &issuer,
+        "--name",
+        "Bibliothek",
+        "--clock-skew",
+        "1",
+        "--public-url",
+        &public,
     ];
     let mut library = NodeProcess::init(folder, "library", "merchant", &flags)?;
     library.start(true)?;
@@ -177,13 +188,21 @@ fn connect(city: &NodeProcess, citizen: &NodeProcess, person: &str) -> Result<()
     let invitation = text(&city.ask("invite", json!({"person": person}))?, "invitation")?;
     citizen.ask("accept", json!({"url": invitation, "yes": true, "wait_seconds": PATIENCE}))?;
     // The relationship stands when the first message has arrived: until then there is nobody to write to.
-    city.ask_until("send", &json!({"to": person, "text": "Willkommen"}), PATIENCE, |sent| sent["sent"] == true)?;
-    citizen.ask_until("inbox", &json!({}), PATIENCE, |inbox| inbox.as_array().is_some_and(|mail| !mail.is_empty()))?;
+    city.ask_until("send", &json!({"to": person, "text": "Willkommen"}), PATIENCE, |sent| {
+        sent["sent"] == true
+    })?;
+    citizen.ask_until("inbox", &json!({}), PATIENCE, |inbox| {
+        inbox.as_array().is_some_and(|mail| !mail.is_empty())
+    })?;
     Ok(())
 }
 
 fn text(value: &Value, member: &str) -> Result<String, String> {
-    value.get(member).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| format!("no `{member}` in {value}"))
+    value
+        .get(member)
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .ok_or_else(|| format!("no `{member}` in {value}"))
 }
 
 /// Waits until an exchange of a citizen has ended well.
@@ -192,7 +211,11 @@ fn done(citizen: &NodeProcess, thread: &str) -> Result<(), String> {
     let ended = citizen.ask_until("progress", &input, PATIENCE, |now| {
         matches!(now["state"].as_str(), Some("done" | "abandoned"))
     })?;
-    if ended["state"] == "done" { Ok(()) } else { Err(format!("{}: the exchange was given up", citizen.name)) }
+    if ended["state"] == "done" {
+        Ok(())
+    } else {
+        Err(format!("{}: the exchange was given up", citizen.name))
+    }
 }
 
 fn resident_card_issued(cast: &mut Cast) -> StepResult {
@@ -214,7 +237,10 @@ fn resident_card_issued(cast: &mut Cast) -> StepResult {
     cast.anna.ask("decide", json!({"thread": thread, "agree": true}))?;
     done(&cast.anna, &thread)?;
     let cards = cast.anna.ask("list", json!({}))?;
-    Ok(format!("offered while the phone was off, {waiting} message kept by the mediator; now {} card", count(&cards)))
+    Ok(format!(
+        "offered while the phone was off, {waiting} message kept by the mediator; now {} card",
+        count(&cards)
+    ))
 }
 
 fn count(list: &Value) -> usize {
@@ -227,9 +253,11 @@ fn library_card_issued(cast: &Cast) -> StepResult {
     let begun = cast.anna.ask("accept", json!({"url": invitation, "yes": true, "wait_seconds": PATIENCE}))?;
     done(&cast.anna, &text(&begun, "thread")?)?;
     let cards = cast.anna.ask("list", json!({}))?;
-    let library = cards.as_array().into_iter().flatten().any(|card| {
-        card["vct"].as_str().is_some_and(|vct| vct.contains("library-card"))
-    });
+    let library = cards
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|card| card["vct"].as_str().is_some_and(|vct| vct.contains("library-card")));
     if !library {
         return Err(format!("no library card among {} cards", count(&cards)));
     }
@@ -263,7 +291,9 @@ fn library_accepts(cast: &Cast) -> StepResult {
         return Err(format!("{members} claims of the resident card were disclosed instead of 2"));
     }
     scan::clean("the wire", &cast.tap.bytes(), &cast.anna_person.canaries)?;
-    Ok(format!("over 7, resident in Hesse, patron number {number}; name, birth date and address stayed undisclosed"))
+    Ok(format!(
+        "over 7, resident in Hesse, patron number {number}; name, birth date and address stayed undisclosed"
+    ))
 }
 
 /// The text of Anna's resident card, as a thief would copy it.
@@ -294,7 +324,11 @@ async fn refused(
 }
 
 fn expect(reason: &str, wanted: &str, detail: &str) -> StepResult {
-    if reason == wanted { Ok(format!("{detail}: {reason}")) } else { Err(format!("refused as {reason}, not as {wanted}")) }
+    if reason == wanted {
+        Ok(format!("{detail}: {reason}"))
+    } else {
+        Err(format!("refused as {reason}, not as {wanted}"))
+    }
 }
 
 async fn false_name_refused(cast: &Cast, card: &str) -> StepResult {
@@ -327,7 +361,10 @@ async fn replay_refused(cast: &Cast) -> StepResult {
     if replayed == 0 {
         return Err("no replay was recognised".into());
     }
-    Ok(format!("{} envelopes recorded on the wire were sent again; {replayed} recognised, none handled", envelopes.len()))
+    Ok(format!(
+        "{} envelopes recorded on the wire were sent again; {replayed} recognised, none handled",
+        envelopes.len()
+    ))
 }
 
 async fn tampered_refused(cast: &Cast, card: &str) -> StepResult {
@@ -407,7 +444,11 @@ fn mediator_killed_and_back(cast: &mut Cast) -> StepResult {
     if sorted != expected {
         return Err(format!("{} of {MAIL} messages arrived once and only once", texts.len()));
     }
-    Ok(format!("killed with {} messages queued and {} to come; all {MAIL} arrived, each once", MAIL / 2, MAIL - MAIL / 2))
+    Ok(format!(
+        "killed with {} messages queued and {} to come; all {MAIL} arrived, each once",
+        MAIL / 2,
+        MAIL - MAIL / 2
+    ))
 }
 
 fn mediator_blind(cast: &mut Cast, card: &str) -> StepResult {
@@ -420,13 +461,16 @@ fn mediator_blind(cast: &mut Cast, card: &str) -> StepResult {
     cast.mediator.stop()?;
     let bytes = scan::files(&cast.mediator.dir, &all)?;
     scan::clean("the mediator's log", &cast.mediator.log(), &all)?;
-    let records = scan::records(&cast.mediator.dir, &[db::SEEN, db::KNOWN_DIDS, db::OUTBOX, db::PEERS], &all)?
-        + scan::records(&cast.mediator.dir, &role::mediator_tables(), &all)?;
+    let records =
+        scan::records(&cast.mediator.dir, &[db::SEEN, db::KNOWN_DIDS, db::OUTBOX, db::PEERS], &all)?
+            + scan::records(&cast.mediator.dir, &role::mediator_tables(), &all)?;
     if records == 0 {
         return Err("the mediator's store holds nothing, so the scan proves nothing".into());
     }
     for node in [&cast.city, &cast.library, &cast.anna, &cast.bela] {
         scan::clean(&format!("the log of {}", node.name), &node.log(), &all)?;
     }
-    Ok(format!("{bytes} bytes of its folder and {records} unsealed records: no name, date, address or credential"))
+    Ok(format!(
+        "{bytes} bytes of its folder and {records} unsealed records: no name, date, address or credential"
+    ))
 }

@@ -3,14 +3,11 @@
 use einmal_credentials::proof;
 use einmal_did::{Did, LocalResolver, Relationship, ResolveError, peer};
 use einmal_didcomm::{
-    LayerPolicy, Message, MessageId, OpenContext, OpenError, Opened, PackError, PackOptions, Packer, ReturnRoute,
-    ThreadId, UnixSeconds, deliveries, open,
+    LayerPolicy, Message, MessageId, OpenContext, OpenError, Opened, PackError, PackOptions, Packer,
+    ReturnRoute, ThreadId, UnixSeconds, deliveries, open,
 };
 use einmal_flows::{
-    Draft, Received,
-    formats::DcqlPresentation,
-    issue_credential::holder,
-    out_of_band::Invitation,
+    Draft, Received, formats::DcqlPresentation, issue_credential::holder, out_of_band::Invitation,
     present_proof::prover,
 };
 use einmal_keys::{KeyId, KeyKind, Keyring, SecretKey, SystemEntropy};
@@ -79,7 +76,9 @@ impl ForeignWallet {
                 holder::Action::Send(draft) => {
                     let Some(answer) = self.post(draft, &invitation.from).await? else { continue };
                     let rx = Received::of(&answer).ok_or("an answer without proved sender")?;
-                    todo.extend(machine.handle(holder::Event::Message(&rx), self.now()).map_err(|e| e.to_string())?);
+                    todo.extend(
+                        machine.handle(holder::Event::Message(&rx), self.now()).map_err(|e| e.to_string())?,
+                    );
                 }
                 holder::Action::ShowOffer(offer) => {
                     let proof_jwt =
@@ -90,7 +89,9 @@ impl ForeignWallet {
                 }
                 holder::Action::Verify { credentials } => {
                     card = credentials.into_iter().next();
-                    todo.extend(machine.handle(holder::Event::Verified, self.now()).map_err(|e| e.to_string())?);
+                    todo.extend(
+                        machine.handle(holder::Event::Verified, self.now()).map_err(|e| e.to_string())?,
+                    );
                 }
                 _ => {}
             }
@@ -161,7 +162,9 @@ impl ForeignWallet {
                 .and_then(|packed| deliveries(&packer, &packed, None));
             match packed {
                 Ok(ways) => return Ok(ways.into_iter().map(|way| (way.uri, way.bytes)).collect()),
-                Err(PackError::Resolve { source: ResolveError::NotFetched { did }, .. }) => self.fetch(&did).await?,
+                Err(PackError::Resolve { source: ResolveError::NotFetched { did }, .. }) => {
+                    self.fetch(&did).await?
+                }
                 Err(error) => return Err(error.to_string()),
             }
         }
@@ -178,7 +181,9 @@ impl ForeignWallet {
             };
             match open(bytes, &context) {
                 Ok(opened) => return Ok(opened),
-                Err(OpenError::Resolve { source: ResolveError::NotFetched { did }, .. }) => self.fetch(&did).await?,
+                Err(OpenError::Resolve { source: ResolveError::NotFetched { did }, .. }) => {
+                    self.fetch(&did).await?
+                }
                 Err(error) => return Err(error.to_string()),
             }
         }

@@ -77,7 +77,8 @@ impl HttpClient {
         let url = guard::check_url(url, &self.network).map_err(|reason| FetchError::Forbidden { reason })?;
         let _slot = self.slots.acquire().await;
         let request = self.client.get(url).header(header::ACCEPT, accept);
-        let response = request.send().await.map_err(|error| FetchError::Unreachable { reason: cause(&error) })?;
+        let response =
+            request.send().await.map_err(|error| FetchError::Unreachable { reason: cause(&error) })?;
         if response.status() != reqwest::StatusCode::OK {
             let reason = format!("status {}", response.status().as_u16());
             return Err(FetchError::Unreachable { reason });
@@ -88,9 +89,9 @@ impl HttpClient {
     async fn post(&self, uri: &str, envelope: Vec<u8>) -> Result<Option<Vec<u8>>, SendError> {
         let url = guard::check_url(uri, &self.network).map_err(|reason| SendError::Forbidden { reason })?;
         let _slot = self.slots.acquire().await;
-        let request =
-            self.client.post(url).header(header::CONTENT_TYPE, ENCRYPTED_MEDIA_TYPE).body(envelope);
-        let response = request.send().await.map_err(|error| SendError::Unreachable { reason: cause(&error) })?;
+        let request = self.client.post(url).header(header::CONTENT_TYPE, ENCRYPTED_MEDIA_TYPE).body(envelope);
+        let response =
+            request.send().await.map_err(|error| SendError::Unreachable { reason: cause(&error) })?;
         if !response.status().is_success() {
             return Err(SendError::Refused { status: response.status().as_u16() });
         }
@@ -137,7 +138,11 @@ async fn read_bounded(mut response: Response, most: usize) -> Result<Vec<u8>, St
 }
 
 impl Transport for HttpClient {
-    fn send<'a>(&'a self, uri: &'a str, envelope: Vec<u8>) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>> {
+    fn send<'a>(
+        &'a self,
+        uri: &'a str,
+        envelope: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>> {
         Box::pin(self.post(uri, envelope))
     }
 }

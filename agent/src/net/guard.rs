@@ -91,7 +91,9 @@ pub fn check_url(text: &str, network: &Network) -> Result<url::Url, String> {
         "https" => {}
         "http" if network.allow_http => {}
         "http" => {
-            return Err("plain http is refused; in a test network set `allow_http = true` under [network]".into());
+            return Err(
+                "plain http is refused; in a test network set `allow_http = true` under [network]".into()
+            );
         }
         other => return Err(format!("the scheme `{other}` is not served here")),
     }
@@ -117,11 +119,37 @@ mod tests {
     #[test]
     fn every_special_range_is_refused() {
         let special = [
-            "0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "192.0.0.8",
-            "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1",
-            "240.0.0.1", "255.255.255.255", "::", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1",
-            "64:ff9b::7f00:1", "2002:7f00:1::", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "2001:db8::1",
-            "2001::1", "3fff::1", "fec0::1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "192.0.0.8",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "2001:db8::1",
+            "2001::1",
+            "3fff::1",
+            "fec0::1",
         ];
         for text in special {
             assert!(!is_public(text.parse().unwrap()), "{text}");
@@ -130,7 +158,9 @@ mod tests {
 
     #[test]
     fn public_addresses_pass() {
-        for text in ["1.1.1.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "2a00:1450:4001::1", "64:ff9b::808:808"] {
+        for text in
+            ["1.1.1.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "2a00:1450:4001::1", "64:ff9b::808:808"]
+        {
             assert!(is_public(text.parse().unwrap()), "{text}");
         }
     }
@@ -151,9 +181,13 @@ mod tests {
 
     #[test]
     fn addresses_written_as_url_hosts_are_vetted() {
-        for text in
-            ["https://127.0.0.1/", "https://[::1]/", "https://2130706433/", "https://0x7f.1/", "https://127.1/"]
-        {
+        for text in [
+            "https://127.0.0.1/",
+            "https://[::1]/",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://127.1/",
+        ] {
             assert!(check_url(text, &Network::default()).is_err(), "{text}");
         }
         assert!(check_url("https://u:p@a.example/", &Network::default()).is_err());

@@ -110,7 +110,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Transport for MemoryNetwork {
-    fn send<'a>(&'a self, uri: &'a str, envelope: Vec<u8>) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>> {
+    fn send<'a>(
+        &'a self,
+        uri: &'a str,
+        envelope: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>> {
         Box::pin(self.carry(uri, envelope))
     }
 }

@@ -53,7 +53,9 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
     if request.method() != axum::http::Method::POST {
         return (StatusCode::NOT_FOUND, "post an encrypted DIDComm v2 message here\n").into_response();
     }
-    let Ok(_slot) = server.slots.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let Ok(_slot) = server.slots.acquire().await else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
     let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_ENVELOPE_BYTES)).await;
     let bytes = match body {
         Ok(Ok(bytes)) => bytes,
@@ -73,7 +75,9 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
     match receipt.reply {
         Some(envelope) => {
             let mut response = Response::new(Body::from(envelope));
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(ENCRYPTED_MEDIA_TYPE));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static(ENCRYPTED_MEDIA_TYPE));
             response
         }
         None => StatusCode::OK.into_response(),
@@ -97,9 +101,7 @@ async fn status_list(State(server): State<Server>, Path(list): Path<String>) -> 
     // Signing and compressing are work for a thread that may block.
     let token = tokio::task::spawn_blocking(move || node.published_status_list(&uri)).await;
     match token {
-        Ok(Some(token)) => {
-            ([(header::CONTENT_TYPE, "application/statuslist+jwt")], token).into_response()
-        }
+        Ok(Some(token)) => ([(header::CONTENT_TYPE, "application/statuslist+jwt")], token).into_response(),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }

@@ -45,7 +45,11 @@ impl SendError {
 /// Carries envelopes to endpoints.
 pub trait Transport: Send + Sync + 'static {
     /// Hands `envelope` over at `uri`. The answer is one envelope that came back on the same connection, if any.
-    fn send<'a>(&'a self, uri: &'a str, envelope: Vec<u8>) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>>;
+    fn send<'a>(
+        &'a self,
+        uri: &'a str,
+        envelope: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>>;
 }
 
 /// Something was not fetched.

@@ -60,7 +60,12 @@ impl<'a> Effects<'a> {
     }
 
     /// Writes a record, whatever was there.
-    pub(crate) fn put<T: Serialize>(&mut self, table: Table, id: impl AsRef<[u8]>, value: &T) -> Result<(), StoreError> {
+    pub(crate) fn put<T: Serialize>(
+        &mut self,
+        table: Table,
+        id: impl AsRef<[u8]>,
+        value: &T,
+    ) -> Result<(), StoreError> {
         let key = self.db().key(table, id)?;
         self.batch.put(key, encode(value));
         Ok(())

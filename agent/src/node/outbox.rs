@@ -93,7 +93,9 @@ impl Node {
     pub async fn run_outbox(self: Arc<Self>) {
         loop {
             let pause = match self.outbox_pass().await {
-                Ok(Some(due)) => Duration::from_millis(due.saturating_sub(self.shared.now_ms()).clamp(10, 60_000)),
+                Ok(Some(due)) => {
+                    Duration::from_millis(due.saturating_sub(self.shared.now_ms()).clamp(10, 60_000))
+                }
                 Ok(None) => Duration::from_secs(60),
                 Err(error) => {
                     tracing::error!(%error, "the outbox cannot be read");
@@ -190,7 +192,11 @@ impl Node {
     }
 
     /// Packs a message and finds the ways to its recipient, fetching documents where needed.
-    pub(super) async fn ways(&self, message: &Message, to: &Did) -> Result<Vec<einmal_didcomm::Delivery>, Failure> {
+    pub(super) async fn ways(
+        &self,
+        message: &Message,
+        to: &Did,
+    ) -> Result<Vec<einmal_didcomm::Delivery>, Failure> {
         for _ in 0..super::MAX_FETCHES {
             match self.try_ways(message, to) {
                 Err(failure) => match failure.need() {
@@ -257,7 +263,8 @@ impl Node {
 
     /// Exponential with up to a quarter of jitter either way, so that many nodes do not return in step.
     fn pause_ms(&self, attempts: u32) -> u64 {
-        let base = FIRST_PAUSE_MS.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(LONGEST_PAUSE_MS);
+        let base =
+            FIRST_PAUSE_MS.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(LONGEST_PAUSE_MS);
         let mut dice = [0u8; 2];
         let _ = self.shared.entropy().fill(&mut dice);
         let jitter = u64::from(u16::from_be_bytes(dice)) * (base / 2) / u64::from(u16::MAX);
@@ -268,7 +275,9 @@ impl Node {
 /// A recipient that cannot be resolved now may be resolvable later; a document without endpoint will not change.
 fn pack_outcome(error: &PackError) -> Outcome {
     match error {
-        PackError::Resolve { source: ResolveError::NotFound { did }, .. } if did.method() == "web" => Outcome::Later,
+        PackError::Resolve { source: ResolveError::NotFound { did }, .. } if did.method() == "web" => {
+            Outcome::Later
+        }
         PackError::Entropy | PackError::Custody(_) => Outcome::Later,
         other => Outcome::Never(match other {
             PackError::Resolve { .. } => "its recipient cannot be resolved".into(),

@@ -162,17 +162,16 @@ impl Node {
         fx.put_expiring(SEEN, seen, &now, UnixSeconds(until.0.min(now.plus(2 * REMEMBER_SECS).0)))?;
         let theirs = their_form(rx);
         learn(&theirs, fx)?;
-        let pairwise =
-            self.shared.own_did(rx.recipient)?.is_some_and(|own| own.usage == DidUse::Pairwise);
+        let pairwise = self.shared.own_did(rx.recipient)?.is_some_and(|own| own.usage == DidUse::Pairwise);
         if !pairwise {
             return Ok(());
         }
-        if let Some(stored) = identity::peer_of(fx.db(), rx.recipient, rx.sender)? {
-            if !stored.value.knows_us {
-                let peer = identity::Peer { knows_us: true, ..stored.value };
-                let id = crate::db::peer_id(rx.recipient, rx.sender);
-                fx.update(PEERS, id, &peer, Some(stored.version))?;
-            }
+        if let Some(stored) = identity::peer_of(fx.db(), rx.recipient, rx.sender)?
+            && !stored.value.knows_us
+        {
+            let peer = identity::Peer { knows_us: true, ..stored.value };
+            let id = crate::db::peer_id(rx.recipient, rx.sender);
+            fx.update(PEERS, id, &peer, Some(stored.version))?;
         }
         Ok(())
     }
@@ -188,11 +187,8 @@ impl Node {
             return Err(Failure::peer(ProblemCode::REPLAYED, "an older rotation than the one in force"));
         }
         let old = crate::db::peer_id(rx.recipient, &rotation.prior);
-        let peer = identity::Peer {
-            theirs: their_form(rx),
-            rotated_at: Some(rotation.issued_at),
-            ..stored.value
-        };
+        let peer =
+            identity::Peer { theirs: their_form(rx), rotated_at: Some(rotation.issued_at), ..stored.value };
         fx.delete(PEERS, old)?;
         fx.put(PEERS, crate::db::peer_id(rx.recipient, rx.sender), &peer)?;
         Ok(())

@@ -144,11 +144,11 @@ impl Citizen {
 
     fn decide(&self, shared: &Shared, thread: &str, agree: bool, fx: &mut Effects<'_>) -> Handled {
         if let Some(mut holding) = Holding::named(shared, thread)? {
-            if !wants_decision(&holding::progress(&holding)) {
-                if let Some(mut asked) = asked_below(shared, &holding)? {
-                    proving::decide(shared, &mut asked, agree, fx)?;
-                    return asked.save(fx);
-                }
+            if !wants_decision(&holding::progress(&holding))
+                && let Some(mut asked) = asked_below(shared, &holding)?
+            {
+                proving::decide(shared, &mut asked, agree, fx)?;
+                return asked.save(fx);
             }
             holding::decide(shared, &mut holding, agree, fx)?;
             return holding.save(fx);
@@ -243,7 +243,13 @@ impl RoleService for Citizen {
         Ok(())
     }
 
-    fn command(&self, shared: &Shared, name: &str, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+    fn command(
+        &self,
+        shared: &Shared,
+        name: &str,
+        input: &Value,
+        fx: &mut Effects<'_>,
+    ) -> Result<Value, Failure> {
         match name {
             "accept" => self.accept(shared, input, fx),
             "progress" => self.progress(shared, text(input, "thread")?),
@@ -263,7 +269,9 @@ impl RoleService for Citizen {
                 Ok(json!({"card": card.id, "text": card.credential.as_str()}))
             }
             "mailbox" => mailbox::state(shared),
-            "invite" => Err(Failure::user("a citizen shows no public DID and cannot invite; take an invitation instead")),
+            "invite" => Err(Failure::user(
+                "a citizen shows no public DID and cannot invite; take an invitation instead",
+            )),
             _ => Err(unknown_command(shared, name)),
         }
     }

@@ -43,7 +43,9 @@ impl City {
         if settings.description.as_os_str().is_empty() {
             return Err(SetupError::Config {
                 path: crate::config::CONFIG_FILE.into(),
-                problem: "[city] needs `description`: the path of a city.toml such as examples/wetzlar/city.toml".into(),
+                problem:
+                    "[city] needs `description`: the path of a city.toml such as examples/wetzlar/city.toml"
+                        .into(),
             });
         }
         let day = today(shared).map_err(SetupError::internal)?;
@@ -151,13 +153,21 @@ impl City {
     }
 
     /// Sends the offer to the person's phone over the relationship there is.
-    fn offer_directly(&self, shared: &Shared, order: IssueOrder, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+    fn offer_directly(
+        &self,
+        shared: &Shared,
+        order: IssueOrder,
+        fx: &mut Effects<'_>,
+    ) -> Result<Value, Failure> {
         let person = order.person.clone().unwrap_or_default();
         let peer = messages::find_peers(shared, &person)?.into_iter().next().ok_or_else(|| {
-            Failure::user(format!("no relationship with {person} yet; connect first: einmal invite --person {person}"))
+            Failure::user(format!(
+                "no relationship with {person} yet; connect first: einmal invite --person {person}"
+            ))
         })?;
         let thread = random_thread(shared)?;
-        let machine = issuer::Issuer::offer(peer.ours.canonical(), peer.theirs.canonical(), thread.clone(), None);
+        let machine =
+            issuer::Issuer::offer(peer.ours.canonical(), peer.theirs.canonical(), thread.clone(), None);
         let job = IssueJob::new(order);
         let mut exchange = Issuing::new(peer.ours, peer.theirs, &thread, Job { machine, job });
         self.issuing.offer(shared, &mut exchange, fx)?;
@@ -174,7 +184,8 @@ impl City {
         let uses = if person.is_some() { Uses::Single } else { Uses::Multi };
         let name = self.issuing.files.config.name().text(self.language()).to_owned();
         let purpose = Purpose::Connect { person };
-        let (thread, url) = invitations::create(shared, fx, purpose, (invitations::GOAL_CONNECT, name), uses)?;
+        let (thread, url) =
+            invitations::create(shared, fx, purpose, (invitations::GOAL_CONNECT, name), uses)?;
         Ok(json!({"invitation": url, "thread": thread}))
     }
 
@@ -238,7 +249,13 @@ impl RoleService for City {
         Ok(())
     }
 
-    fn command(&self, shared: &Shared, name: &str, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+    fn command(
+        &self,
+        shared: &Shared,
+        name: &str,
+        input: &Value,
+        fx: &mut Effects<'_>,
+    ) -> Result<Value, Failure> {
         match name {
             "invite" => self.invite(shared, input, fx),
             "offer" => self.offer(shared, input, fx),

@@ -47,11 +47,15 @@ struct Route {
 /// The mediator's service.
 pub(super) struct Mediator {
     settings: MediatorSettings,
+    depths: queue::Depths,
 }
 
 impl Mediator {
     pub(super) fn new(shared: &Shared) -> Self {
-        Self { settings: shared.config.mediator.clone().unwrap_or_default() }
+        Self {
+            settings: shared.config.mediator.clone().unwrap_or_default(),
+            depths: queue::Depths::default(),
+        }
     }
 
     fn policy(&self, shared: &Shared) -> Result<MediationPolicy, Failure> {
@@ -60,12 +64,18 @@ impl Mediator {
     }
 
     /// Takes a forward in, from whomever.
-    fn forward(&self, shared: &Shared, forward: &Forward, opened: SelfForwards, fx: &mut Effects<'_>) -> Handled {
+    fn forward(
+        &self,
+        shared: &Shared,
+        forward: &Forward,
+        opened: SelfForwards,
+        fx: &mut Effects<'_>,
+    ) -> Handled {
         let next = next_hop(shared, &forward.next)?;
         match routing::decide(forward, next, opened, shared.now()) {
             Decision::Deliver { expires, .. } => {
                 for payload in &forward.payloads {
-                    queue::push(shared, &self.settings, &forward.next, payload, expires, fx)?;
+                    queue::push(shared, &self.settings, &self.depths, &forward.next, payload, expires, fx)?;
                 }
                 Ok(())
             }
@@ -94,13 +104,15 @@ impl Mediator {
             }
             PickupRequest::Received { ids } => {
                 let recipients = own()?;
-                let gone = queue::acknowledge(&recipients, &ids, fx)?;
+                let gone = queue::acknowledge(&self.depths, &recipients, &ids, fx)?;
                 message_pickup::status_reply(rx, &queue::status_without(shared, &recipients, &gone)?, now)
             }
             PickupRequest::LiveDelivery { on } => {
                 message_pickup::live_reply(rx, on, false, &queue::status(shared, &own()?)?, now)?
             }
-            _ => return Err(Failure::peer(ProblemCode::UNSUPPORTED, "this pickup request is not spoken here")),
+            _ => {
+                return Err(Failure::peer(ProblemCode::UNSUPPORTED, "this pickup request is not spoken here"));
+            }
         };
         fx.answer(draft, &our_form(rx), &their_form(rx))?;
         Ok(())
@@ -159,7 +171,9 @@ fn apply(changes: Vec<RegistrationChange>, now: UnixSeconds, fx: &mut Effects<'_
     let pair = |account: &Did, recipient: &Did| format!("{}{}", did_id(account), did_id(recipient));
     for change in changes {
         match change {
-            RegistrationChange::Enroll { account } => fx.put(ACCOUNTS, did_id(&account), &json!({"since": now}))?,
+            RegistrationChange::Enroll { account } => {
+                fx.put(ACCOUNTS, did_id(&account), &json!({"since": now}))?
+            }
             RegistrationChange::Put { recipient, registration } => {
                 let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
                 let version = stored.as_ref().map(|stored| stored.version);
@@ -214,7 +228,13 @@ impl RoleService for Mediator {
         Ok(())
     }
 
-    fn command(&self, shared: &Shared, name: &str, _input: &Value, _fx: &mut Effects<'_>) -> Result<Value, Failure> {
+    fn command(
+        &self,
+        shared: &Shared,
+        name: &str,
+        _input: &Value,
+        _fx: &mut Effects<'_>,
+    ) -> Result<Value, Failure> {
         match name {
             "invite" => {
                 let goal = "Let this mediator keep your mail".to_owned();

@@ -42,7 +42,9 @@ impl Merchant {
             });
         }
         if settings.trusted_issuers.is_empty() {
-            tracing::warn!("every proof will be refused: add `trusted_issuers` under [merchant] in einmal.toml");
+            tracing::warn!(
+                "every proof will be refused: add `trusted_issuers` under [merchant] in einmal.toml"
+            );
         }
         let asking = AskingService {
             requests: read_requests(&settings.requests)?,
@@ -106,7 +108,13 @@ impl RoleService for Merchant {
         }
     }
 
-    fn command(&self, shared: &Shared, name: &str, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+    fn command(
+        &self,
+        shared: &Shared,
+        name: &str,
+        input: &Value,
+        fx: &mut Effects<'_>,
+    ) -> Result<Value, Failure> {
         match name {
             "invite" => {
                 let goal = (invitations::GOAL_CONNECT, self.name.clone());
@@ -116,7 +124,8 @@ impl RoleService for Merchant {
             }
             "request" => {
                 let template = self.asking.template(text(input, "template")?)?;
-                let goal = (invitations::GOAL_PRESENT, template.label().text(&self.asking.language).to_owned());
+                let goal =
+                    (invitations::GOAL_PRESENT, template.label().text(&self.asking.language).to_owned());
                 let purpose = Purpose::Request { template: template.id().to_owned() };
                 let (thread, url) = invitations::create(shared, fx, purpose, goal, Uses::Single)?;
                 Ok(json!({"invitation": url, "thread": thread}))

@@ -174,13 +174,12 @@ impl AskingService {
                     .flat_map(|credential| credential.claims.as_map().clone())
                     .collect::<Map<_, _>>();
                 let disclosed = verifying::disclosed(&verified);
-                self.write(shared, job, StoredResult {
-                    accepted: true,
-                    reason: None,
-                    detail: None,
-                    disclosed,
-                    at: shared.now(),
-                }, fx)?;
+                self.write(
+                    shared,
+                    job,
+                    StoredResult { accepted: true, reason: None, detail: None, disclosed, at: shared.now() },
+                    fx,
+                )?;
                 Ok((Event::Accepted, Some(claims)))
             }
             Verdict::Refused(reason, detail) => {

@@ -114,7 +114,9 @@ impl<W: Work> Exchange<W> {
 
     /// Reads the exchange a user names by its thread.
     pub(crate) fn named(shared: &Shared, thread: &str) -> Result<Option<Self>, Failure> {
-        let Some(key) = shared.db.get::<String>(THREADS, thread.to_ascii_lowercase())? else { return Ok(None) };
+        let Some(key) = shared.db.get::<String>(THREADS, thread.to_ascii_lowercase())? else {
+            return Ok(None);
+        };
         Self::load(shared, &key.value)
     }
 

@@ -80,7 +80,12 @@ pub(crate) struct Card {
 }
 
 /// Feeds an event into the machine and carries out what follows.
-pub(crate) fn handle(shared: &Shared, exchange: &mut Holding, event: Event<'_>, fx: &mut Effects<'_>) -> Handled {
+pub(crate) fn handle(
+    shared: &Shared,
+    exchange: &mut Holding,
+    event: Event<'_>,
+    fx: &mut Effects<'_>,
+) -> Handled {
     let actions = exchange.work.machine.handle(event, shared.now())?;
     carry_out(shared, exchange, actions, fx)
 }
@@ -114,7 +119,13 @@ pub(crate) fn carry_out(
 }
 
 fn shown(view: OfferView) -> ShownOffer {
-    ShownOffer { vct: view.vct, nonce: view.nonce, aud: view.aud, comment: view.comment, preview: view.preview }
+    ShownOffer {
+        vct: view.vct,
+        nonce: view.nonce,
+        aud: view.aud,
+        comment: view.comment,
+        preview: view.preview,
+    }
 }
 
 /// Takes or declines the offer that was shown.
@@ -128,7 +139,8 @@ pub(crate) fn decide(shared: &Shared, exchange: &mut Holding, agree: bool, fx: &
     // A key of its own for every card, so that cards cannot be linked by it.
     let name = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
     let kid = KeyId::new(format!("holder:{name}"));
-    let key = SecretKey::generate(KeyKind::P256, shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
+    let key = SecretKey::generate(KeyKind::P256, shared.entropy())
+        .map_err(|error| Failure::user(error.to_string()))?;
     identity::keep_key(fx, &shared.keyring, kid.clone(), key)?;
     exchange.work.job.holder_key = Some(kid.as_str().to_owned());
     let proof_jwt = proof::prove(shared.custody(), &kid, &offer.aud, &offer.nonce, shared.now().0)
@@ -165,7 +177,8 @@ fn keep(
                 return Ok(Event::Rejected { code: ProblemCode::CRYPTO });
             }
         }
-        let id = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?.to_key();
+        let id =
+            MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?.to_key();
         let card = StoredCard {
             text: text.clone(),
             holder_key: kid.as_str().to_owned(),
@@ -184,7 +197,8 @@ pub(crate) fn progress(exchange: &Holding) -> Value {
     let machine = &exchange.work.machine;
     let job = &exchange.work.job;
     let decide = job.offer.as_ref().filter(|_| job.holder_key.is_none()).map(|offer| {
-        let preview: Vec<String> = offer.preview.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let preview: Vec<String> =
+            offer.preview.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         json!({
             "kind": "offer",
             "from": exchange.theirs,

@@ -116,11 +116,14 @@ impl IssuingService {
                 other => other,
             })?;
         }
-        if let Some(after) = &order.after {
-            if !self.files.requests.contains_key(after) {
-                let known: Vec<&str> = self.files.requests.keys().map(String::as_str).collect();
-                return Err(Failure::user(format!("no request template `{after}`; there are: {}", known.join(", "))));
-            }
+        if let Some(after) = &order.after
+            && !self.files.requests.contains_key(after)
+        {
+            let known: Vec<&str> = self.files.requests.keys().map(String::as_str).collect();
+            return Err(Failure::user(format!(
+                "no request template `{after}`; there are: {}",
+                known.join(", ")
+            )));
         }
         Ok(())
     }
@@ -264,7 +267,8 @@ impl IssuingService {
         };
         let generated = BTreeMap::from([("patron_nym".to_owned(), self.patron_nym(shared, job)?)]);
         let inputs = Inputs { person, presented: job.presented.as_ref(), generated: &generated };
-        fill(template, &inputs, today(shared)?).map_err(|error| Failure::peer(ProblemCode::REQUEST, error.to_string()))
+        fill(template, &inputs, today(shared)?)
+            .map_err(|error| Failure::peer(ProblemCode::REQUEST, error.to_string()))
     }
 
     fn person(&self, id: &str) -> Result<&einmal_register::Person, Failure> {
@@ -326,8 +330,8 @@ impl IssuingService {
         let tag = mac.finalize().into_bytes();
         // 50 bits in digits and letters without look-alikes: unique in a city, short enough to read out.
         const ALPHABET: [char; 32] = [
-            'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'J', 'K', 'L', 'M', 'N', 'P', 'Q', 'R', 'S', 'T', 'U', 'V', 'W',
-            'X', 'Y', 'Z', '2', '3', '4', '5', '6', '7', '8', '9',
+            'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'J', 'K', 'L', 'M', 'N', 'P', 'Q', 'R', 'S', 'T', 'U',
+            'V', 'W', 'X', 'Y', 'Z', '2', '3', '4', '5', '6', '7', '8', '9',
         ];
         Ok(tag.iter().take(10).filter_map(|byte| ALPHABET.get(usize::from(byte % 32))).collect())
     }
@@ -340,16 +344,21 @@ impl IssuingService {
             .ok_or_else(|| Failure::user(format!("no issued card `{id}`; see: einmal city issued")))?;
         let mut card = stored.value;
         let template = self.template(&card.template)?;
-        let reasons: Vec<&str> = template.revocation_reasons().iter().map(|reason| reason.code.as_str()).collect();
+        let reasons: Vec<&str> =
+            template.revocation_reasons().iter().map(|reason| reason.code.as_str()).collect();
         if !reasons.contains(&reason) {
-            return Err(Failure::user(format!("`{reason}` is no reason here; use one of: {}", reasons.join(", "))));
+            return Err(Failure::user(format!(
+                "`{reason}` is no reason here; use one of: {}",
+                reasons.join(", ")
+            )));
         }
         if card.revoked.is_some() {
             return Err(Failure::user("this card is revoked already; nothing was changed"));
         }
-        let status = card.status.clone().ok_or_else(|| {
-            Failure::user("cards of this template have no status; they end by expiring")
-        })?;
+        let status = card
+            .status
+            .clone()
+            .ok_or_else(|| Failure::user("cards of this template have no status; they end by expiring"))?;
         self.lists.revoke(shared, &status, fx)?;
         card.revoked = Some(Revoked { reason: reason.to_owned(), at: shared.now() });
         fx.update(ISSUED, id, &card, Some(stored.version))?;
@@ -426,7 +435,8 @@ fn issuer(shared: &Shared) -> Result<Did, Failure> {
 
 /// The present day, as the register counts days.
 pub(crate) fn today(shared: &Shared) -> Result<Date, Failure> {
-    Date::from_unix_seconds(shared.now().0).ok_or_else(|| Failure::user("the clock is out of range; set it right"))
+    Date::from_unix_seconds(shared.now().0)
+        .ok_or_else(|| Failure::user("the clock is out of range; set it right"))
 }
 
 /// 128 random bits as text.

@@ -54,7 +54,12 @@ impl ProveJob {
 pub(crate) type Proving = Exchange<Job<Prover, ProveJob>>;
 
 /// Feeds an event into the machine and carries out what follows.
-pub(crate) fn handle(shared: &Shared, exchange: &mut Proving, event: Event<'_>, fx: &mut Effects<'_>) -> Handled {
+pub(crate) fn handle(
+    shared: &Shared,
+    exchange: &mut Proving,
+    event: Event<'_>,
+    fx: &mut Effects<'_>,
+) -> Handled {
     let actions = exchange.work.machine.handle(event, shared.now())?;
     carry_out(shared, exchange, actions, fx)
 }
@@ -166,7 +171,8 @@ fn would_disclose(shared: &Shared, request: &ShownRequest) -> Result<Value, Fail
     let Some((cards, selection)) = select(shared, request)? else { return Ok(Value::Null) };
     let mut lines = Vec::new();
     for chosen in selection.credentials.values() {
-        let vct = cards.iter().find(|card| card.id == chosen.candidate).map_or("?", |card| &card.credential.vct);
+        let vct =
+            cards.iter().find(|card| card.id == chosen.candidate).map_or("?", |card| &card.credential.vct);
         if chosen.paths.is_empty() {
             lines.push(format!("{vct}: only what every card shows"));
         }

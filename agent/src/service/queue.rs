@@ -1,6 +1,9 @@
 //! The mediator's mail: queued in order of arrival, handed out until acknowledged.
 
-use std::collections::HashSet;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use einmal_did::Did;
 use einmal_didcomm::{ProblemCode, UnixSeconds};
@@ -49,6 +52,42 @@ pub(crate) struct Waiting {
     pub(crate) arrived_ms: u64,
 }
 
+/// How many messages wait for each recipient, as far as it is known without counting.
+///
+/// An entry may be too high (an event that was handled again counts twice), never too low: before a message is
+/// refused for it, the queue is counted.
+#[derive(Debug, Default)]
+pub(crate) struct Depths(Mutex<HashMap<String, u64>>);
+
+/// Most recipients whose depth is remembered.
+const MAX_DEPTHS: usize = 100_000;
+
+impl Depths {
+    /// Counts one more message for `recipient` unless there are `most` already.
+    fn admit(&self, shared: &Shared, recipient: &str, most: u64) -> Result<bool, StoreError> {
+        let known = self.lock().get(recipient).copied();
+        let depth = match known.filter(|depth| *depth < most) {
+            Some(depth) => depth,
+            None => shared.db.count_prefix(QUEUE, recipient.as_bytes())?,
+        };
+        let mut depths = self.lock();
+        if depths.len() >= MAX_DEPTHS {
+            depths.clear();
+        }
+        depths.insert(recipient.to_owned(), depth.saturating_add(1));
+        Ok(depth < most)
+    }
+
+    /// Forgets what was known: messages were removed.
+    fn forget(&self, recipient: &str) {
+        self.lock().remove(recipient);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The id of a payload: the same bytes for the same recipient are one message, however often they come.
 fn payload_id(recipient: &str, payload: &[u8]) -> String {
     let hash: String = Sha256::digest(payload).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -59,6 +98,7 @@ fn payload_id(recipient: &str, payload: &[u8]) -> String {
 pub(crate) fn push(
     shared: &Shared,
     settings: &MediatorSettings,
+    depths: &Depths,
     next: &Did,
     payload: &[u8],
     expires: Option<UnixSeconds>,
@@ -70,7 +110,7 @@ pub(crate) fn push(
         return Ok(());
     }
     let most = settings.max_queue.unwrap_or(DEFAULT_MAX_QUEUE);
-    if shared.db.count_prefix(QUEUE, recipient.as_bytes())? >= most {
+    if !depths.admit(shared, &recipient, most)? {
         return Err(Failure::peer(ProblemCode::STORAGE, "the recipient's mailbox is full; try again later"));
     }
     let mut key = recipient.clone().into_bytes();
@@ -157,6 +197,7 @@ pub(crate) fn status_without(
 
 /// Removes acknowledged payloads of `recipients` and returns their ids; others' mail and unknown ids are passed over.
 pub(crate) fn acknowledge(
+    depths: &Depths,
     recipients: &[Did],
     ids: &[String],
     fx: &mut Effects<'_>,
@@ -168,6 +209,7 @@ pub(crate) fn acknowledge(
         if own.contains(&place.value.recipient) {
             fx.delete(QUEUE, &place.value.key)?;
             fx.delete(QUEUED, id)?;
+            depths.forget(&place.value.recipient);
             gone.push(id.clone());
         }
     }

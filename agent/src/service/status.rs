@@ -7,8 +7,8 @@ use std::{
 
 use einmal_credentials::{
     status_list::{
-        INDEX_SPACE, IndexPermutation, Status, StatusCache, StatusError, StatusList, StatusRegister, StatusSource,
-        StatusTokenRequest, issue_token, verify_token,
+        INDEX_SPACE, IndexPermutation, Status, StatusCache, StatusError, StatusList, StatusRegister,
+        StatusSource, StatusTokenRequest, issue_token, verify_token,
     },
     vc::StatusReference,
 };
@@ -102,8 +102,7 @@ impl PublishedLists {
             .ok_or_else(|| Failure::user("the status list of this credential is not published here"))?;
         let mut register = StatusRegister::from_list(list_of(&stored.value)?);
         register.revoke(reference.idx).map_err(|error| Failure::user(error.to_string()))?;
-        let changed =
-            StoredList { statuses: base64url_encode(register.list().as_bytes()), ..stored.value };
+        let changed = StoredList { statuses: base64url_encode(register.list().as_bytes()), ..stored.value };
         fx.update(LISTS, number.to_be_bytes(), &changed, Some(stored.version))?;
         Ok(())
     }
@@ -116,10 +115,10 @@ impl PublishedLists {
         let number = list_number(wanted).filter(|number| uri(shared, *number) == wanted)?;
         let ttl = ttl(shared);
         let now = shared.now_ms();
-        if let Some((made, token)) = lock(&self.tokens).get(wanted) {
-            if now.saturating_sub(*made) < ttl.saturating_mul(1000) / 4 {
-                return Some(token.clone());
-            }
+        if let Some((made, token)) = lock(&self.tokens).get(wanted)
+            && now.saturating_sub(*made) < ttl.saturating_mul(1000) / 4
+        {
+            return Some(token.clone());
         }
         let list = list_of(&read(shared, number).ok()??.value).ok()?;
         let issuer = shared.public_did()?;
@@ -215,7 +214,11 @@ impl std::fmt::Debug for KnownLists {
 
 impl Default for KnownLists {
     fn default() -> Self {
-        Self { cache: Mutex::new(StatusCache::new(CACHE_BYTES)), failed: Mutex::default(), pending: Mutex::default() }
+        Self {
+            cache: Mutex::new(StatusCache::new(CACHE_BYTES)),
+            failed: Mutex::default(),
+            pending: Mutex::default(),
+        }
     }
 }
 

@@ -81,7 +81,10 @@ fn read_folder<T>(
         let (id, template) = parse(&path.display().to_string(), &read_text(&path)?)
             .map_err(|error| SetupError::input(&path, error))?;
         if found.insert(id.clone(), template).is_some() {
-            return Err(SetupError::input(&path, format!("a second template with the id `{id}`; rename one")));
+            return Err(SetupError::input(
+                &path,
+                format!("a second template with the id `{id}`; rename one"),
+            ));
         }
     }
     Ok(found)

@@ -6,8 +6,8 @@ use einmal_credentials::{
     dcql::{DcqlQuery, satisfied_by},
     status_list::StatusError,
     vc::{
-        IssuerTrust, KeyBindingRequirement, KeyLookupError, VerificationContext, VerifiedCredential, VerifyError,
-        verify_presentation,
+        IssuerTrust, KeyBindingRequirement, KeyLookupError, VerificationContext, VerifiedCredential,
+        VerifyError, verify_presentation,
     },
 };
 use einmal_flows::formats::DcqlPresentation;
