@@ -119,17 +119,23 @@ impl Node {
             return self.run(|fx| self.role.on_anonymous(&self.shared, opened, fx)).await;
         };
         let seen = digest_id(&[rx.sender.as_str(), &rx.message.id.to_key()]);
-        if self.shared.db.exists(SEEN, &seen)? {
-            count(&self.shared.stats.duplicates);
-            return self.answer_replay(&rx).await;
-        }
+        let mut repeated = false;
         let handled = self
             .run(|fx| {
+                // Asked anew on every turn: two copies may be handled at once, and the slower one must see the faster.
+                repeated = self.shared.db.exists(SEEN, &seen)?;
+                if repeated {
+                    return Ok(());
+                }
                 self.remember(&rx, &seen, fx)?;
                 self.note_rotation(opened, &rx, fx)?;
                 self.dispatch(&rx, fx)
             })
             .await;
+        if repeated {
+            count(&self.shared.stats.duplicates);
+            return self.answer_replay(&rx).await;
+        }
         match handled {
             Ok(answers) => {
                 count(&self.shared.stats.accepted);

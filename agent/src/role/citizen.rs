@@ -21,7 +21,7 @@ use crate::{
     service::{
         exchange::{self, Job},
         holding::{self, HoldJob, Holding},
-        invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT},
+        invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT, check_reachable},
         proving::{self, ProveJob, Proving},
     },
 };
@@ -34,6 +34,7 @@ impl Citizen {
         let invitation = Invitation::from_url(text(input, "url")?)
             .map_err(|error| Failure::user(format!("this is no invitation that can be taken: {error}")))?;
         consider(&invitation, |_| false, shared.now()).map_err(|error| Failure::user(error.to_string()))?;
+        check_reachable(shared, &invitation.from)?;
         if invitation.goal_code.as_deref() == Some(GOAL_MEDIATE) {
             return mailbox::adopt(shared, &invitation, fx);
         }

@@ -1,6 +1,6 @@
 //! Invitations of this node: what each is for, and whether an answer to it still counts.
 
-use einmal_did::Did;
+use einmal_did::{Did, Resolver, web};
 use einmal_didcomm::{MessageId, UnixSeconds};
 use einmal_flows::{
     Received,
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     db::INVITATIONS,
+    net::guard,
     node::{Effects, Failure, Shared},
 };
 
@@ -123,4 +124,27 @@ pub(crate) fn take(
         }
     }
     Ok(Some(record.purpose))
+}
+
+/// Says at once, with the remedy, if the configuration forbids to connect to whoever invites: otherwise messages
+/// would only wait and be given up.
+pub(crate) fn check_reachable(shared: &Shared, inviter: &Did) -> Result<(), Failure> {
+    let network = &shared.config.network;
+    let refused = |reason: String| Failure::user(format!("the inviter must not be connected to: {reason}"));
+    if inviter.method() == "web" {
+        let place = web::location(inviter).map_err(|error| refused(error.to_string()))?;
+        let local = place.host == "localhost" || place.host.parse::<std::net::IpAddr>().is_ok();
+        let scheme = if local && network.allow_http { "http" } else { "https" };
+        let host = if place.host == "localhost" { "127.0.0.1" } else { &place.host };
+        return guard::check_url(&format!("{scheme}://{host}/"), network).map(|_| ()).map_err(refused);
+    }
+    let Ok(document) = shared.resolver.resolve(inviter) else { return Ok(()) };
+    let mut reason = None;
+    for endpoint in document.didcomm_endpoints().filter(|endpoint| endpoint.uri.starts_with("http")) {
+        match guard::check_url(&endpoint.uri, network) {
+            Ok(_) => return Ok(()),
+            Err(problem) => reason = Some(problem),
+        }
+    }
+    reason.map_or(Ok(()), |reason| Err(refused(reason)))
 }
