@@ -9,7 +9,11 @@ use std::{
 
 use einmal_keys::SystemEntropy;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
 use crate::{
     clock::SystemClock,
@@ -61,8 +65,10 @@ pub async fn run(options: RunOptions) -> Result<(), SetupError> {
     let node = Node::start(parts, &url).await?;
     let control = control::Listener::bind(&options.dir)?;
     let listening = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    // Before the first line: whoever has read it may tell the node to stop.
+    let signals = Signals::watch()?;
     announce(&node, &options, listening).await?;
-    work(node, listener, control).await?;
+    work(node, listener, control, signals).await?;
     db.store().close()?;
     tracing::info!("stopped");
     Ok(())
@@ -162,6 +168,7 @@ async fn work(
     node: Arc<Node>,
     listener: Option<TcpListener>,
     control: control::Listener,
+    signals: Signals,
 ) -> Result<(), SetupError> {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
@@ -178,7 +185,7 @@ async fn work(
         };
         tokio::spawn(server::serve(Arc::clone(&node), listener, stop))
     });
-    wait_for_signal().await?;
+    signals.arrive().await;
     tracing::info!("stopping");
     let _ = stop.send(true);
     if let Some(served) = served {
@@ -189,15 +196,25 @@ async fn work(
     Ok(())
 }
 
-async fn wait_for_signal() -> Result<(), SetupError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate()).map_err(SetupError::internal)?;
-    let mut int = signal(SignalKind::interrupt()).map_err(SetupError::internal)?;
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// The signals that tell a node to stop; watched from here on, so that none ends it in disorder.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn watch() -> Result<Self, SetupError> {
+        let watch = |kind| signal(kind).map_err(SetupError::internal);
+        Ok(Self { term: watch(SignalKind::terminate())?, int: watch(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Resolves when the node is told to stop.
+    async fn arrive(mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
 }
 
 /// Whether a folder holds a node; for verbs that want to say so early.

@@ -217,6 +217,7 @@ pub enum CityVerb {
         dir: Dir,
     },
     /// List issued credentials.
+    #[command(after_help = "Example: einmal city issued --person W-10423-77 --dir ./city")]
     Issued {
         /// Only those of this person.
         #[arg(long, value_name = "ID")]
@@ -226,6 +227,7 @@ pub enum CityVerb {
         dir: Dir,
     },
     /// How the register was read: rows taken, rows skipped with line and column.
+    #[command(after_help = "Example: einmal city register --dir ./city --json")]
     Register {
         /// The node's folder.
         #[command(flatten)]
@@ -237,12 +239,14 @@ pub enum CityVerb {
 #[derive(Debug, Subcommand)]
 pub enum CitizenVerb {
     /// Cards and their state.
+    #[command(after_help = "Example: einmal citizen list --dir ./phone")]
     List {
         /// The node's folder.
         #[command(flatten)]
         dir: Dir,
     },
     /// One card with all of its claims.
+    #[command(after_help = "Example: einmal citizen show 7b2e... --dir ./phone")]
     Show {
         /// Id of the card.
         card: String,
@@ -251,6 +255,7 @@ pub enum CitizenVerb {
         dir: Dir,
     },
     /// The card as text, to keep elsewhere; useless without the key, which stays here.
+    #[command(after_help = "Example: einmal citizen export 7b2e... --dir ./phone --json")]
     Export {
         /// Id of the card.
         card: String,
@@ -259,6 +264,7 @@ pub enum CitizenVerb {
         dir: Dir,
     },
     /// Offers and requests that wait for a decision.
+    #[command(after_help = "Example: einmal citizen pending --dir ./phone")]
     Pending {
         /// The node's folder.
         #[command(flatten)]

@@ -19,16 +19,16 @@ pub(super) fn consent(view: &Value) -> Result<bool, SetupError> {
         });
     }
     let text = |name: &str| view.get(name).and_then(Value::as_str);
-    println!("From      {}", text("from").unwrap_or("?"));
+    println!("From        {}", text("from").unwrap_or("?"));
     if let Some(purpose) = text("comment") {
-        println!("Purpose   {purpose}");
+        println!("Purpose     {purpose}");
     }
     if let Some(card) = text("vct") {
-        println!("Offers    {card}");
+        println!("Offers      {card}");
     }
     for (heading, member) in [("Contains", "preview"), ("Would show", "would_disclose")] {
         for line in view.get(member).and_then(Value::as_array).into_iter().flatten() {
-            println!("{heading:<10}{}", line.as_str().map_or_else(|| line.to_string(), str::to_owned));
+            println!("{heading:<12}{}", line.as_str().map_or_else(|| line.to_string(), str::to_owned));
         }
     }
     print!("Agree? [y/N] ");

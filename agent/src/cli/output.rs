@@ -1,10 +1,17 @@
 //! What people and scripts see: tables or JSON, errors with their remedy, QR codes.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use serde_json::{Value, json};
 
 use crate::error::SetupError;
+
+/// Prints a line; a reader that went away is no reason to fail.
+macro_rules! line {
+    ($($arg:tt)*) => {
+        drop(writeln!(std::io::stdout(), $($arg)*))
+    };
+}
 
 /// Prints an error to standard error, as text or as one JSON object.
 pub(super) fn error(error: &SetupError, json: bool) {
@@ -18,22 +25,22 @@ pub(super) fn error(error: &SetupError, json: bool) {
 /// Prints an answer: one JSON line, or name and value line by line.
 pub(super) fn answer(value: &Value, json: bool) {
     if json {
-        println!("{value}");
+        line!("{value}");
         return;
     }
     match value {
         Value::Object(members) => {
             for (name, value) in members {
-                println!("{name:<14} {}", plain(value));
+                line!("{name:<14} {}", plain(value));
             }
         }
-        Value::Array(rows) if rows.is_empty() => println!("(none)"),
+        Value::Array(rows) if rows.is_empty() => line!("(none)"),
         Value::Array(rows) => {
             for row in rows {
-                println!("{}", row_text(row));
+                line!("{}", row_text(row));
             }
         }
-        other => println!("{}", plain(other)),
+        other => line!("{}", plain(other)),
     }
 }
 
@@ -66,5 +73,5 @@ pub(super) fn qr(url: &str) {
     // Long invitations make codes too large for a terminal; the URL stands above in any case.
     let Ok(code) = qrcode::QrCode::with_error_correction_level(url, qrcode::EcLevel::L) else { return };
     let picture = code.render::<qrcode::render::unicode::Dense1x2>().quiet_zone(true).build();
-    println!("{picture}");
+    line!("{picture}");
 }

@@ -20,6 +20,8 @@ use crate::{
     run::{self, RunOptions},
 };
 
+/// Most decisions in one exchange.
+const MAX_DECISIONS: usize = 4;
 /// Seconds a verb waits for the node's answer beyond what it was asked to wait.
 const PATIENCE: u64 = 30;
 
@@ -167,7 +169,11 @@ fn waiting(dir: &Path) -> Result<Vec<String>, SetupError> {
 fn settle(dir: &Path, thread: &str, yes: bool, wait: u64) -> Result<Value, SetupError> {
     let progress = || ask_node(dir, "progress", json!({"thread": thread, "wait_seconds": wait}));
     let mut now = progress()?;
-    if now.get("decide").is_some_and(|decide| !decide.is_null()) {
+    // An issuer may ask for a proof before it offers: each is a decision of its own.
+    for _ in 0..MAX_DECISIONS {
+        if now.get("decide").is_none_or(Value::is_null) {
+            break;
+        }
         let agree = yes || ask::consent(now.get("decide").unwrap_or(&Value::Null))?;
         ask_node(dir, "decide", json!({"thread": thread, "agree": agree}))?;
         now = progress()?;

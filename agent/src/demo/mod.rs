@@ -53,10 +53,14 @@ impl Stage {
             Err(problem) => (false, problem),
         };
         if self.json {
-            println!("{}", json!({"step": name, "ok": ok, "detail": detail, "ms": ms}));
+            let _ = writeln!(
+                std::io::stdout(),
+                "{}",
+                json!({"step": name, "ok": ok, "detail": detail, "ms": ms})
+            );
         } else {
             let mark = if ok { "ok  " } else { "FAIL" };
-            println!("{mark} {name:<26} {ms:>6} ms  {detail}");
+            let _ = writeln!(std::io::stdout(), "{mark} {name:<26} {ms:>6} ms  {detail}");
         }
         let _ = std::io::stdout().flush();
     }

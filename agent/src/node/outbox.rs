@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use einmal_did::{Did, ResolveError, Resolver};
-use einmal_didcomm::{Message, PackError, PackOptions, UnixSeconds, deliveries};
+use einmal_didcomm::{Message, PackError, PackOptions, SenderProtection, UnixSeconds, deliveries};
 use einmal_storage::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -212,8 +212,23 @@ impl Node {
     fn try_ways(&self, message: &Message, to: &Did) -> Result<Vec<einmal_didcomm::Delivery>, Failure> {
         let message = self.in_known_form(message, to)?;
         let packer = self.shared.packer();
-        let packed = packer.pack(&message, to, &PackOptions::default())?;
+        let packed = packer.pack(&message, to, &self.protection_towards(to))?;
         Ok(deliveries(&packer, &packed, message.expires_time)?)
+    }
+
+    /// Who writes to whom is nobody's business on the way: where a mediator carries the message, the sender's key id
+    /// is hidden from it.
+    fn protection_towards(&self, to: &Did) -> PackOptions {
+        let mediated = self.shared.resolver.resolve(to).is_ok_and(|document| {
+            document
+                .didcomm_endpoints()
+                .any(|endpoint| endpoint.uri.starts_with("did:") || !endpoint.routing_keys.is_empty())
+        });
+        if mediated {
+            PackOptions::protecting(SenderProtection::AuthcryptHidden)
+        } else {
+            PackOptions::default()
+        }
     }
 
     /// Packs a message for the connection its request came by.

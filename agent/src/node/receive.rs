@@ -82,7 +82,8 @@ impl Node {
             Err(failure) => {
                 count(&self.shared.stats.refused);
                 tracing::info!(reason = %log_reason(&failure), kind = %opened.message.kind, "message not handled");
-                let temporary = matches!(failure, Failure::Store(_) | Failure::Need(_));
+                let full = matches!(&failure, Failure::Peer { code, .. } if *code == ProblemCode::STORAGE);
+                let temporary = full || matches!(failure, Failure::Store(_) | Failure::Need(_));
                 Receipt::refused(if temporary { Refusal::Unavailable } else { Refusal::Invalid })
             }
         }

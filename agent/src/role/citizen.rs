@@ -207,7 +207,8 @@ fn befriend(shared: &Shared, ours: &Did, invitation: &Invitation, fx: &mut Effec
         theirs: invitation.from.clone(),
         knows_us: false,
         since: shared.now(),
-        label: invitation.goal.clone(),
+        // The goal is the inviter's own text: as a name it could be anybody's.
+        label: None,
         rotated_at: None,
     };
     Ok(fx.put(PEERS, crate::db::peer_id(ours, &invitation.from), &peer)?)

@@ -111,7 +111,10 @@ impl Mediator {
                 message_pickup::live_reply(rx, on, false, &queue::status(shared, &own()?)?, now)?
             }
             _ => {
-                return Err(Failure::peer(ProblemCode::UNSUPPORTED, "this pickup request is not spoken here"));
+                return Err(Failure::peer(
+                    ProblemCode::UNSUPPORTED,
+                    "this pickup request is not spoken here",
+                ));
             }
         };
         fx.answer(draft, &our_form(rx), &their_form(rx))?;

@@ -22,12 +22,15 @@ use super::{
     status::KnownLists,
     verifying::{self, Question, Verdict},
 };
-use crate::node::{Effects, Failure, Handled, Shared};
+use crate::{
+    db::INVITATIONS,
+    node::{Effects, Failure, Handled, Shared},
+};
 
 /// What came of requests, by the thread the user knows.
 const RESULTS: Table = Table::new("result");
-/// Seconds a result is kept at least, so that a till can read it.
-const KEEP_RESULT_SECS: u64 = 3600;
+/// Seconds a result is kept at least, so that a till can read it: "nothing is kept" means no longer than this.
+const KEEP_RESULT_SECS: u64 = 600;
 /// Seconds in a day.
 const DAY: u64 = 24 * 3600;
 
@@ -225,7 +228,13 @@ impl AskingService {
 
     /// What came of the request in `thread`; `pending` as long as nothing did.
     pub(crate) fn result(&self, shared: &Shared, thread: &str) -> Result<Value, Failure> {
-        let Some(stored) = shared.db.get::<StoredResult>(RESULTS, thread.to_ascii_lowercase())? else {
+        let id = thread.to_ascii_lowercase();
+        let Some(stored) = shared.db.get::<StoredResult>(RESULTS, &id)? else {
+            if !shared.db.exists(INVITATIONS, &id)? {
+                return Err(Failure::user(format!(
+                    "no request `{thread}`; make one with: einmal merchant request"
+                )));
+            }
             return Ok(json!({"pending": true, "accepted": false, "reason": "pending", "disclosed": {}}));
         };
         let result = stored.value;

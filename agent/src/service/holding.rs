@@ -101,6 +101,13 @@ pub(crate) fn carry_out(
         match action {
             Action::Send(draft) => exchange.send(draft, fx)?,
             Action::WakeAt(at) => exchange.wake(at, fx)?,
+            // Whoever offers must be who would issue: an offer in another's name is declined unseen.
+            Action::ShowOffer(view)
+                if !Did::parse(&view.aud).is_ok_and(|aud| aud.same_as(&exchange.theirs)) =>
+            {
+                tracing::warn!("an offer names another issuer than its sender and was declined");
+                handle(shared, exchange, Event::Declined, fx)?;
+            }
             Action::ShowOffer(view) => {
                 exchange.work.job.offer = Some(shown(view));
                 if exchange.work.job.auto {
