@@ -4,10 +4,13 @@ use p256::ecdsa::signature::{Signer, Verifier};
 
 use crate::{KeyError, KeyKind};
 
-/// A P-256 secret beside the form the fast backend wants.
+/// A P-256 secret with its public half, which is costly to compute, beside the form the fast backend wants.
 #[derive(Clone)]
 pub(crate) struct P256Secret {
     key: p256::SecretKey,
+    public: p256::PublicKey,
+    #[cfg(not(feature = "aws-lc"))]
+    signer: p256::ecdsa::SigningKey,
     #[cfg(feature = "aws-lc")]
     fast: std::sync::Arc<aws_lc_rs::signature::EcdsaKeyPair>,
 }
@@ -16,21 +19,22 @@ impl P256Secret {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
         let invalid = || KeyError::InvalidScalar { kind: KeyKind::P256 };
         let key = p256::SecretKey::from_slice(bytes).map_err(|_| invalid())?;
+        let public = key.public_key();
         #[cfg(feature = "aws-lc")]
         {
             use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
             use p256::elliptic_curve::sec1::ToSec1Point;
-            let point = key.public_key().to_sec1_point(false);
+            let point = public.to_sec1_point(false);
             let fast = EcdsaKeyPair::from_private_key_and_public_key(
                 &ECDSA_P256_SHA256_FIXED_SIGNING,
                 bytes,
                 point.as_bytes(),
             )
             .map_err(|_| invalid())?;
-            Ok(Self { key, fast: std::sync::Arc::new(fast) })
+            Ok(Self { key, public, fast: std::sync::Arc::new(fast) })
         }
         #[cfg(not(feature = "aws-lc"))]
-        Ok(Self { key })
+        Ok(Self { signer: p256::ecdsa::SigningKey::from(&key), key, public })
     }
 
     pub(crate) fn scalar(&self) -> &p256::SecretKey {
@@ -42,7 +46,7 @@ impl P256Secret {
     }
 
     pub(crate) fn public_key(&self) -> p256::PublicKey {
-        self.key.public_key()
+        self.public
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
@@ -54,9 +58,8 @@ impl P256Secret {
         }
         #[cfg(not(feature = "aws-lc"))]
         {
-            let signer = p256::ecdsa::SigningKey::from(&self.key);
             let signature: p256::ecdsa::Signature =
-                signer.try_sign(message).map_err(|_| KeyError::Entropy)?;
+                self.signer.try_sign(message).map_err(|_| KeyError::Entropy)?;
             Ok(signature.to_bytes().to_vec())
         }
     }
@@ -69,9 +72,7 @@ pub(crate) fn verify_es256(key: &p256::PublicKey, message: &[u8], signature: &[u
         use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
         use p256::elliptic_curve::sec1::ToSec1Point;
         let point = key.to_sec1_point(false);
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point.as_bytes())
-            .verify(message, signature)
-            .is_ok()
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point.as_bytes()).verify(message, signature).is_ok()
     }
     #[cfg(not(feature = "aws-lc"))]
     {

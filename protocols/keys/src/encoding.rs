@@ -17,6 +17,11 @@ pub fn base64url_encode(bytes: impl AsRef<[u8]>) -> String {
     STRICT.encode(bytes)
 }
 
+/// Appends `bytes` to `text` as base64url without padding.
+pub fn base64url_append(text: &mut String, bytes: impl AsRef<[u8]>) {
+    STRICT.encode_string(bytes, text);
+}
+
 /// Decodes unpadded base64url; `None` if `text` is anything else, also if its last character has stray bits.
 pub fn base64url_decode(text: &str) -> Option<Vec<u8>> {
     STRICT.decode(text).ok()
@@ -32,6 +37,13 @@ pub fn base64url_decode_tolerant(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn appended_text_is_what_encoding_gives() {
+        let mut text = "before ".to_owned();
+        base64url_append(&mut text, [0xfb, 0xff]);
+        assert_eq!(text, format!("before {}", base64url_encode([0xfb, 0xff])));
+    }
 
     #[test]
     fn strict_reader_refuses_padding_foreign_alphabet_and_stray_bits() {

@@ -132,11 +132,8 @@ impl SecretKey {
         let public = PublicKey::from_jwk_public_part(jwk)?;
         let d = jwk.d.as_deref().ok_or(KeyError::Encoding { member: "d", expected: "present" })?;
         let kind = public.kind();
-        let scalar = Zeroizing::new(if kind.kty() == "OKP" {
-            member(d, "d")?
-        } else {
-            coordinate(kind, d, "d")?
-        });
+        let scalar =
+            Zeroizing::new(if kind.kty() == "OKP" { member(d, "d")? } else { coordinate(kind, d, "d")? });
         let secret = Self::from_bytes(kind, &scalar)?;
         if secret.public_key() != public {
             return Err(KeyError::HalvesDisagree);
@@ -162,8 +159,7 @@ fn member(text: &str, member: &'static str) -> Result<Vec<u8>, KeyError> {
 fn coordinate(kind: KeyKind, text: &str, name: &'static str) -> Result<Vec<u8>, KeyError> {
     let bytes = Zeroizing::new(member(text, name)?);
     let missing = kind.field_len().checked_sub(bytes.len()).filter(|_| !bytes.is_empty());
-    let missing =
-        missing.ok_or(KeyError::Length { kind, expected: kind.field_len(), got: bytes.len() })?;
+    let missing = missing.ok_or(KeyError::Length { kind, expected: kind.field_len(), got: bytes.len() })?;
     let mut padded = vec![0; missing];
     padded.extend_from_slice(&bytes);
     Ok(padded)
@@ -202,12 +198,8 @@ mod tests {
         let mut one = [0u8; 32];
         one[0] = 1;
         for point in [[0u8; 32], one] {
-            let jwk = Jwk {
-                kty: "OKP".into(),
-                crv: "X25519".into(),
-                x: base64url_encode(point),
-                ..Jwk::default()
-            };
+            let jwk =
+                Jwk { kty: "OKP".into(), crv: "X25519".into(), x: base64url_encode(point), ..Jwk::default() };
             assert_eq!(PublicKey::from_jwk(&jwk), Err(KeyError::InvalidPoint { kind: KeyKind::X25519 }));
         }
     }

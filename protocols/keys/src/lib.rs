@@ -21,7 +21,7 @@ mod shared;
 mod signature;
 
 pub use custody::{Custody, CustodyError, KeyId, Keyring, MAX_REMEMBERED_AGREEMENTS, PeerKeyUse};
-pub use encoding::{base64url_decode, base64url_decode_tolerant, base64url_encode};
+pub use encoding::{base64url_append, base64url_decode, base64url_decode_tolerant, base64url_encode};
 pub use entropy::{Entropy, EntropyError, SeededEntropy, SystemEntropy};
 pub use error::KeyError;
 pub use jwk::{Jwk, MAX_JWK_MEMBER_LEN};

@@ -5,7 +5,8 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::{
-    Entropy, KeyError, KeyKind, PublicKey, SharedSecret, SignatureAlgorithm, ecdsa, public::Inner as PublicInner,
+    Entropy, KeyError, KeyKind, PublicKey, SharedSecret, SignatureAlgorithm, ecdsa,
+    public::Inner as PublicInner,
 };
 
 /// A secret key of one curve.
@@ -19,9 +20,16 @@ enum Inner {
     Ed25519(Box<ed25519_dalek::SigningKey>),
     X25519(Box<X25519Secret>),
     P256(Box<ecdsa::P256Secret>),
-    P384(Box<p384::SecretKey>),
-    P521(Box<p521::SecretKey>),
-    Secp256k1(Box<k256::SecretKey>),
+    P384(Box<Paired<p384::SecretKey, p384::PublicKey>>),
+    P521(Box<Paired<p521::SecretKey, p521::PublicKey>>),
+    Secp256k1(Box<Paired<k256::SecretKey, k256::PublicKey>>),
+}
+
+/// A secret with its public half: computing that costs as much as an agreement, and it is asked for all the time.
+#[derive(Clone)]
+struct Paired<S, P> {
+    secret: S,
+    public: P,
 }
 
 /// An X25519 secret beside the form the fast backend wants.
@@ -42,10 +50,8 @@ impl X25519Secret {
             let invalid = |_| KeyError::InvalidScalar { kind: KeyKind::X25519 };
             let fast = PrivateKey::from_private_key(&X25519, secret.as_bytes()).map_err(invalid)?;
             let public = fast.compute_public_key().map_err(|_| KeyError::Entropy)?;
-            let public = public
-                .as_ref()
-                .try_into()
-                .map_err(|_| KeyError::InvalidScalar { kind: KeyKind::X25519 })?;
+            let public =
+                public.as_ref().try_into().map_err(|_| KeyError::InvalidScalar { kind: KeyKind::X25519 })?;
             Ok(Self { secret, public, fast: std::sync::Arc::new(fast) })
         }
         #[cfg(not(feature = "aws-lc"))]
@@ -120,13 +126,16 @@ impl SecretKey {
             }
             KeyKind::P256 => Inner::P256(Box::new(ecdsa::P256Secret::from_bytes(bytes)?)),
             KeyKind::P384 => {
-                Inner::P384(Box::new(p384::SecretKey::from_slice(bytes).map_err(|_| invalid)?))
+                let secret = p384::SecretKey::from_slice(bytes).map_err(|_| invalid)?;
+                Inner::P384(Box::new(Paired { public: secret.public_key(), secret }))
             }
             KeyKind::P521 => {
-                Inner::P521(Box::new(p521::SecretKey::from_slice(bytes).map_err(|_| invalid)?))
+                let secret = p521::SecretKey::from_slice(bytes).map_err(|_| invalid)?;
+                Inner::P521(Box::new(Paired { public: secret.public_key(), secret }))
             }
             KeyKind::Secp256k1 => {
-                Inner::Secp256k1(Box::new(k256::SecretKey::from_slice(bytes).map_err(|_| invalid)?))
+                let secret = k256::SecretKey::from_slice(bytes).map_err(|_| invalid)?;
+                Inner::Secp256k1(Box::new(Paired { public: secret.public_key(), secret }))
             }
         };
         Ok(Self(inner))
@@ -138,9 +147,9 @@ impl SecretKey {
             Inner::Ed25519(key) => key.to_bytes().to_vec(),
             Inner::X25519(key) => key.secret.as_bytes().to_vec(),
             Inner::P256(key) => key.to_bytes(),
-            Inner::P384(key) => key.to_bytes().to_vec(),
-            Inner::P521(key) => key.to_bytes().to_vec(),
-            Inner::Secp256k1(key) => key.to_bytes().to_vec(),
+            Inner::P384(key) => key.secret.to_bytes().to_vec(),
+            Inner::P521(key) => key.secret.to_bytes().to_vec(),
+            Inner::Secp256k1(key) => key.secret.to_bytes().to_vec(),
         })
     }
 
@@ -162,9 +171,9 @@ impl SecretKey {
             Inner::Ed25519(key) => PublicInner::Ed25519(key.verifying_key()),
             Inner::X25519(key) => PublicInner::X25519(key.public),
             Inner::P256(key) => PublicInner::P256(key.public_key()),
-            Inner::P384(key) => PublicInner::P384(key.public_key()),
-            Inner::P521(key) => PublicInner::P521(key.public_key()),
-            Inner::Secp256k1(key) => PublicInner::Secp256k1(key.public_key()),
+            Inner::P384(key) => PublicInner::P384(key.public),
+            Inner::P521(key) => PublicInner::P521(key.public),
+            Inner::Secp256k1(key) => PublicInner::Secp256k1(key.public),
         })
     }
 
@@ -180,7 +189,7 @@ impl SecretKey {
                 Ok(key.sign(message).to_bytes().to_vec())
             }
             Inner::P256(key) => key.sign(message),
-            Inner::Secp256k1(key) => ecdsa::sign_es256k(key, message),
+            Inner::Secp256k1(key) => ecdsa::sign_es256k(&key.secret, message),
             _ => Err(KeyError::WrongUse { kind: self.kind(), operation: "sign" }),
         }
     }
@@ -204,11 +213,11 @@ impl SecretKey {
                 Ok(SharedSecret::from_slice(z.raw_secret_bytes()))
             }
             (Inner::P384(ours), PublicInner::P384(theirs)) => {
-                let z = p384::ecdh::diffie_hellman(ours.to_nonzero_scalar(), theirs.as_affine());
+                let z = p384::ecdh::diffie_hellman(ours.secret.to_nonzero_scalar(), theirs.as_affine());
                 Ok(SharedSecret::from_slice(z.raw_secret_bytes()))
             }
             (Inner::P521(ours), PublicInner::P521(theirs)) => {
-                let z = p521::ecdh::diffie_hellman(ours.to_nonzero_scalar(), theirs.as_affine());
+                let z = p521::ecdh::diffie_hellman(ours.secret.to_nonzero_scalar(), theirs.as_affine());
                 Ok(SharedSecret::from_slice(z.raw_secret_bytes()))
             }
             _ if !self.kind().can_agree() => {

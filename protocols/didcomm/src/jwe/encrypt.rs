@@ -1,7 +1,10 @@
 //! Making one encrypted layer.
 
 use einmal_did::DidUrl;
-use einmal_keys::{Custody, Entropy, KeyError, KeyId, PeerKeyUse, PublicKey, SecretKey, base64url_encode};
+use einmal_keys::{
+    Custody, Entropy, Jwk, KeyError, KeyId, PeerKeyUse, PublicKey, SecretKey, base64url_append,
+    base64url_encode,
+};
 use serde::Serialize;
 use serde_json::json;
 use zeroize::Zeroizing;

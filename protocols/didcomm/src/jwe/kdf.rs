@@ -1,9 +1,8 @@
 //! Concat KDF and AES key wrap: from shared secrets to the content encryption key and back.
 
+use aes_kw::{KeyInit, KwAes256};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
-
-use super::primitive;
 
 /// Length of the key encryption key, in bits. The specification's 512 for P-521 cannot feed A256KW.
 const KEK_BITS: u32 = 256;
@@ -55,7 +54,7 @@ fn update_prefixed(hash: &mut Sha256, part: &[u8]) {
 /// Wraps a content encryption key (RFC 3394); `None` only for lengths this crate never makes.
 pub(super) fn wrap(kek: &[u8; 32], cek: &[u8]) -> Option<Vec<u8>> {
     let mut out = vec![0u8; cek.len() + 8];
-    let length = primitive::aes_wrap(kek, cek, &mut out)?;
+    let length = KwAes256::new(kek.into()).wrap_key(cek, &mut out).ok()?.len();
     out.truncate(length);
     Some(out)
 }
@@ -63,7 +62,7 @@ pub(super) fn wrap(kek: &[u8; 32], cek: &[u8]) -> Option<Vec<u8>> {
 /// Unwraps a content encryption key; `None` if it does not verify.
 pub(super) fn unwrap(kek: &[u8; 32], wrapped: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut out = Zeroizing::new(vec![0u8; wrapped.len().checked_sub(8)?]);
-    let length = primitive::aes_unwrap(kek, wrapped, &mut out)?;
+    let length = KwAes256::new(kek.into()).unwrap_key(wrapped, &mut out).ok()?.len();
     (length == out.len()).then_some(out)
 }
 

@@ -1,9 +1,9 @@
-//! AES-256-CBC, HMAC-SHA-512 and AES key wrap, portable or by the fast backend.
+//! AES-256-CBC and HMAC-SHA-512, portable or by the fast backend.
 
 #[cfg(feature = "aws-lc")]
-pub(crate) use fast::{aes_unwrap, aes_wrap, cbc_decrypt, cbc_encrypt, hmac_sha512};
+pub(crate) use fast::{cbc_decrypt, cbc_encrypt, hmac_sha512};
 #[cfg(not(feature = "aws-lc"))]
-pub(crate) use portable::{aes_unwrap, aes_wrap, cbc_decrypt, cbc_encrypt, hmac_sha512};
+pub(crate) use portable::{cbc_decrypt, cbc_encrypt, hmac_sha512};
 
 /// Length of an AES block and of a CBC initialisation vector, in bytes.
 const BLOCK: usize = 16;
@@ -11,7 +11,6 @@ const BLOCK: usize = 16;
 #[cfg(not(feature = "aws-lc"))]
 mod portable {
     use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit, block_padding::Pkcs7};
-    use aes_kw::KwAes256;
     use hmac::{Hmac, KeyInit, Mac};
     use sha2::Sha512;
 
@@ -45,16 +44,6 @@ mod portable {
         }
         mac.finalize().into_bytes().into()
     }
-
-    /// AES-256 key wrap (RFC 3394) into `out`; the length written.
-    pub(crate) fn aes_wrap(kek: &[u8; 32], key: &[u8], out: &mut [u8]) -> Option<usize> {
-        Some(KwAes256::new(kek.into()).wrap_key(key, out).ok()?.len())
-    }
-
-    /// The reverse; `None` if the integrity check fails.
-    pub(crate) fn aes_unwrap(kek: &[u8; 32], wrapped: &[u8], out: &mut [u8]) -> Option<usize> {
-        Some(KwAes256::new(kek.into()).unwrap_key(wrapped, out).ok()?.len())
-    }
 }
 
 #[cfg(feature = "aws-lc")]
@@ -66,7 +55,6 @@ mod fast {
         },
         hmac,
         iv::FixedLength,
-        key_wrap::{self, AesKek, KeyWrap},
     };
 
     /// Encrypts with PKCS#7 padding.
@@ -103,15 +91,5 @@ mod fast {
             *to = *from;
         }
         out
-    }
-
-    /// AES-256 key wrap (RFC 3394) into `out`; the length written.
-    pub(crate) fn aes_wrap(kek: &[u8; 32], key: &[u8], out: &mut [u8]) -> Option<usize> {
-        Some(AesKek::new(&key_wrap::AES_256, kek).ok()?.wrap(key, out).ok()?.len())
-    }
-
-    /// The reverse; `None` if the integrity check fails.
-    pub(crate) fn aes_unwrap(kek: &[u8; 32], wrapped: &[u8], out: &mut [u8]) -> Option<usize> {
-        Some(AesKek::new(&key_wrap::AES_256, kek).ok()?.unwrap(wrapped, out).ok()?.len())
     }
 }

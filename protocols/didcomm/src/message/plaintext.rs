@@ -179,7 +179,7 @@ impl Message {
 
     /// Writes the message as JSON, always with `typ` and `body`.
     pub fn to_value(&self) -> Value {
-        self.parts().into_iter().map(|(name, part)| (name.to_owned(), part.into())).collect()
+        self.parts().into_iter().map(|(name, part)| (name.to_owned(), Value::from(part))).collect()
     }
 
     /// Writes the message as bytes.

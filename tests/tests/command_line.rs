@@ -1,0 +1,424 @@
+//! The command as a person or a script meets it: help, exit statuses, errors that name the remedy, and the story.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// Longest a node may take to start or to stop, in seconds, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Every step of the story, in its order.
+const STORY: [&str; 13] = [
+    "nodes-up",
+    "mediation-granted",
+    "resident-card-issued",
+    "library-card-issued",
+    "library-accepts",
+    "false-name-refused",
+    "replay-refused",
+    "tampered-refused",
+    "foreign-issuer-refused",
+    "expired-refused",
+    "revoked-refused",
+    "mediator-killed-and-back",
+    "mediator-blind",
+];
+
+fn einmal(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_einmal-under-test"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EINMAL_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    einmal(arguments).output().unwrap()
+}
+
+/// Exit status, standard output and standard error.
+fn told(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[track_caller]
+fn fails(output: &Output, status: i32, words: &[&str]) {
+    let (code, out, err) = told(output);
+    assert_eq!(code, status, "standard output: {out}\nstandard error: {err}");
+    for word in words {
+        assert!(err.contains(word), "`{word}` is not in: {err}");
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A mediator's folder, ready to run on any free port.
+fn mediator(folder: &Path) -> String {
+    let dir = folder.join("mediator");
+    let made = run(&["init", "mediator", "--dir", path(&dir), "--listen", "127.0.0.1:0"]);
+    assert!(made.status.success(), "{:?}", told(&made));
+    path(&dir).to_owned()
+}
+
+/// A running node; killed if a test fails.
+struct Running {
+    child: Child,
+    first_line: Value,
+}
+
+impl Running {
+    fn start(dir: &str) -> Self {
+        let mut child = einmal(&["run", "--json", "--dir", dir])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = output.read_line(&mut line);
+            let _ = sender.send(line);
+            let _ = output.read_to_string(&mut String::new());
+        });
+        let line = receiver.recv_timeout(PATIENCE).unwrap_or_default();
+        let first_line = serde_json::from_str(&line).unwrap_or(Value::Null);
+        Self { child, first_line }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    /// Waits for the end and returns the exit status; `None` if a signal ended it.
+    fn end(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the node does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The verbs a help text lists.
+fn verbs(help: &str) -> Vec<String> {
+    help.lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| line.starts_with("  "))
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|verb| *verb != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+/// All verbs, groups included, as the words to type.
+fn all_verbs() -> Vec<(Vec<String>, String)> {
+    let mut found = Vec::new();
+    let mut todo = vec![Vec::<String>::new()];
+    while let Some(words) = todo.pop() {
+        let mut arguments: Vec<&str> = words.iter().map(String::as_str).collect();
+        arguments.push("--help");
+        let (code, out, err) = told(&run(&arguments));
+        assert_eq!(code, 0, "{words:?} --help: {err}");
+        assert!(err.is_empty(), "help belongs on standard output: {err}");
+        for verb in verbs(&out) {
+            todo.push(words.iter().cloned().chain([verb]).collect());
+        }
+        found.push((words, out));
+    }
+    found
+}
+
+#[test]
+fn every_verb_has_help_and_says_what_it_does() {
+    let found = all_verbs();
+    let known: Vec<String> = found.iter().map(|(words, _)| words.join(" ")).collect();
+    for verb in [
+        "demo",
+        "init",
+        "run",
+        "invite",
+        "accept",
+        "city offer",
+        "city revoke",
+        "city issued",
+        "city register",
+        "citizen list",
+        "citizen show",
+        "citizen export",
+        "citizen pending",
+        "merchant request",
+        "merchant result",
+        "send",
+        "inbox",
+        "status",
+        "doctor",
+    ] {
+        assert!(known.iter().any(|one| one == verb), "{verb} is missing from {known:?}");
+    }
+    for (words, help) in &found {
+        assert!(help.contains("Usage: "), "{words:?}: {help}");
+        assert!(!help.lines().next().unwrap_or_default().is_empty(), "{words:?} does not say what it does");
+    }
+}
+
+#[test]
+fn every_verb_that_does_something_shows_an_example() {
+    for (words, help) in all_verbs() {
+        if verbs(&help).is_empty() {
+            assert!(help.contains("Example"), "`einmal {}` shows no example", words.join(" "));
+            assert!(help.contains(&format!("einmal {}", words.join(" "))), "{words:?}: {help}");
+        }
+    }
+}
+
+#[test]
+fn wrong_use_ends_with_status_2() {
+    fails(&run(&[]), 2, &["Usage"]);
+    fails(&run(&["dance"]), 2, &["dance", "--help"]);
+    fails(&run(&["run"]), 2, &["--dir"]);
+    fails(&run(&["run", "--dir", "x", "--listen", "somewhere"]), 2, &["--listen"]);
+    fails(&run(&["init", "king", "--dir", "x"]), 2, &["king", "city, merchant, citizen, mediator"]);
+    fails(&run(&["city", "offer", "resident-card", "--dir", "x"]), 2, &["--person"]);
+    fails(&run(&["city", "revoke", "x", "--dir", "x"]), 2, &["--reason"]);
+    fails(&run(&["merchant", "result", "x", "--wait", "soon", "--dir", "x"]), 2, &["--wait"]);
+}
+
+#[test]
+fn flag_of_another_role_is_wrong_use_and_makes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("node");
+    for (role, flag, value) in [
+        ("mediator", "--description", path(folder.path())),
+        ("city", "--requests", path(folder.path())),
+        ("city", "--trust", "did:web:a.example"),
+        ("merchant", "--mediator", "http://127.0.0.1:7000/"),
+        ("citizen", "--status-ttl", "5"),
+        ("citizen", "--name", "Anna"),
+    ] {
+        fails(&run(&["init", role, "--dir", path(&dir), flag, value]), 2, &[flag, role, "einmal init --help"]);
+        assert!(!dir.exists(), "{role} {flag}");
+    }
+    let url = "https://city.example/agent";
+    fails(&run(&["init", "city", "--dir", path(&dir), "--public-url", url]), 2, &["https://city.example"]);
+    assert!(!dir.exists());
+}
+
+#[test]
+fn missing_node_names_the_command_that_makes_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = path(folder.path());
+    for arguments in [
+        vec!["run"],
+        vec!["status"],
+        vec!["invite"],
+        vec!["inbox"],
+        vec!["send", "--to", "x", "hello"],
+        vec!["accept", "http://127.0.0.1/?_oob=e30"],
+        vec!["citizen", "list"],
+        vec!["city", "issued"],
+        vec!["merchant", "request", "x"],
+    ] {
+        let arguments: Vec<&str> = arguments.into_iter().chain(["--dir", dir]).collect();
+        fails(&run(&arguments), 1, &["einmal init", dir]);
+    }
+}
+
+#[test]
+fn verb_on_a_node_that_does_not_run_names_the_command_that_runs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path());
+    fails(&run(&["status", "--dir", &dir]), 1, &["no node runs", "einmal run --dir"]);
+}
+
+#[test]
+fn errors_are_one_json_object_for_scripts() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(&["status", "--json", "--dir", path(folder.path())]);
+    let (code, out, err) = told(&output);
+    assert_eq!((code, out.as_str()), (1, ""));
+    let error: Value = serde_json::from_str(err.trim()).unwrap();
+    assert!(error["error"].as_str().unwrap().contains("einmal init"), "{error}");
+}
+
+#[test]
+fn second_init_is_refused_and_keeps_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path());
+    let key = fs::read(Path::new(&dir).join("store.key")).unwrap();
+    fails(&run(&["init", "citizen", "--dir", &dir]), 1, &["already holds a node", "empty folder"]);
+    assert_eq!(fs::read(Path::new(&dir).join("store.key")).unwrap(), key);
+    assert!(fs::read_to_string(Path::new(&dir).join("einmal.toml")).unwrap().contains("mediator"));
+}
+
+#[test]
+fn wrong_passphrase_is_refused_and_the_right_one_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("node");
+    let dir = path(&dir);
+    let with = |passphrase: &str, arguments: &[&str]| {
+        einmal(arguments).env("EINMAL_PASSPHRASE", passphrase).output().unwrap()
+    };
+    let arguments = ["init", "mediator", "--passphrase", "--dir", dir, "--listen", "127.0.0.1:0"];
+    assert!(with("the right one", &arguments).status.success());
+    fails(&with("the wrong one", &["run", "--dir", dir]), 1, &["wrong passphrase"]);
+    fails(&run(&["run", "--dir", dir]), 2, &["EINMAL_PASSPHRASE"]);
+    let (_, out, _) = told(&with("the right one", &["doctor", "--json", "--dir", dir]));
+    let findings: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&findings[1]["part"], &findings[1]["ok"]), (&"store".into(), &true.into()), "{findings}");
+}
+
+#[test]
+fn misspelt_member_of_the_configuration_is_named_with_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path());
+    let file = Path::new(&dir).join("einmal.toml");
+    fs::write(&file, "role = \"mediator\"\nlisten = \"127.0.0.1:0\"\nlisen = \"127.0.0.1:0\"\n").unwrap();
+    fails(&run(&["run", "--dir", &dir]), 1, &[path(&file), "line 3", "lisen", "listen"]);
+    fs::write(&file, "role = \"king\"\n").unwrap();
+    fails(&run(&["run", "--dir", &dir]), 1, &[path(&file), "line 1", "king", "mediator"]);
+}
+
+#[test]
+fn port_in_use_is_told_with_the_flag_that_helps() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    fails(&run(&["run", "--dir", &dir, "--listen", &address]), 1, &[&address, "in use", "--listen"]);
+}
+
+#[test]
+fn listening_everywhere_without_a_public_url_is_wrong_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path());
+    fails(&run(&["run", "--dir", &dir, "--listen", "0.0.0.0:0"]), 2, &["public_url"]);
+}
+
+#[test]
+fn second_process_on_a_folder_is_refused_and_the_first_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path());
+    let mut first = Running::start(&dir);
+    assert!(first.first_line.is_object());
+    fails(&run(&["run", "--dir", &dir]), 1, &["another process", "stop the node"]);
+    assert!(run(&["status", "--dir", &dir]).status.success());
+    first.signal("-TERM");
+    assert_eq!(first.end(), Some(0));
+}
+
+#[test]
+fn key_file_that_others_can_read_is_refused_with_the_command_that_mends_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path());
+    let key = Path::new(&dir).join("store.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    fails(&run(&["run", "--dir", &dir]), 1, &["0644", &format!("chmod 600 {}", path(&key))]);
+    fs::remove_file(&key).unwrap();
+    fails(&run(&["run", "--dir", &dir]), 1, &[path(&key), "backup"]);
+}
+
+#[test]
+fn first_line_of_a_running_node_says_who_and_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path());
+    let mut node = Running::start(&dir);
+    let about = node.first_line.clone();
+    assert!(about["did"].as_str().unwrap().starts_with("did:peer:2"), "{about}");
+    let endpoint = about["endpoints"][0].as_str().unwrap();
+    assert!(endpoint.starts_with("http://127.0.0.1:"), "{about}");
+    let invitation = about["invitation"].as_str().unwrap();
+    assert!(invitation.starts_with(endpoint) && invitation.contains("?_oob="), "{about}");
+    let invited = einmal_flows::out_of_band::Invitation::from_url(invitation).unwrap();
+    assert_eq!(invited.from.as_str(), about["did"].as_str().unwrap());
+    node.signal("-TERM");
+    assert_eq!(node.end(), Some(0));
+}
+
+#[test]
+fn a_node_told_to_stop_ends_with_status_0_and_starts_again_as_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path());
+    let mut keys = Vec::new();
+    for signal in ["-TERM", "-INT"] {
+        let mut node = Running::start(&dir);
+        let did = node.first_line["did"].as_str().unwrap().to_owned();
+        // The endpoint, last part of a did:peer:2, changes with the port; the keys before it do not.
+        keys.push(did.split(".S").next().unwrap().to_owned());
+        node.signal(signal);
+        assert_eq!(node.end(), Some(0), "{signal}");
+        fails(&run(&["status", "--dir", &dir]), 1, &["no node runs"]);
+    }
+    assert_eq!(keys[0], keys[1]);
+}
+
+#[test]
+fn a_killed_node_starts_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path());
+    let mut node = Running::start(&dir);
+    node.signal("-KILL");
+    assert_eq!(node.end(), None);
+    let again = Running::start(&dir);
+    assert!(again.first_line["did"].is_string(), "{}", again.first_line);
+}
+
+#[test]
+fn doctor_is_green_for_a_running_node_and_names_what_is_wrong_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path());
+    let (code, out, _) = told(&run(&["doctor", "--dir", &dir]));
+    assert_eq!(code, 1);
+    assert!(out.contains("FAIL process") && out.contains("einmal run --dir"), "{out}");
+    let _node = Running::start(&dir);
+    let (code, out, _) = told(&run(&["doctor", "--dir", &dir]));
+    assert_eq!(code, 0, "{out}");
+    assert!(!out.contains("FAIL"), "{out}");
+}
+
+/// The story: every step, every attack, on real nodes as separate processes.
+#[test]
+fn the_demo_passes_every_step_in_order() {
+    let output = run(&["demo", "--json"]);
+    let (code, out, err) = told(&output);
+    let steps: Vec<Value> =
+        out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    let failed: Vec<&Value> = steps.iter().filter(|step| step["ok"] != true).collect();
+    assert!(failed.is_empty(), "{failed:#?}\n{err}");
+    let names: Vec<&str> = steps.iter().filter_map(|step| step["step"].as_str()).collect();
+    assert_eq!(names, STORY);
+    assert_eq!(code, 0, "{err}");
+}
+
+#[test]
+fn the_demo_without_input_is_wrong_use() {
+    let folder = tempfile::tempdir().unwrap();
+    fails(&run(&["demo", "--data", path(folder.path())]), 2, &["city.toml", "--data"]);
+}
