@@ -10,6 +10,7 @@ use einmal_flows::{
         MediateGrant, MediateRequest, RecipientUpdate, RecipientUpdateResponse, Update, UpdateAction,
         UpdateResult, ownership_statement,
     },
+    limits::DURABLE_TIMEOUT_SECS,
     message_pickup::{Action, Event, Recipient},
     out_of_band::Invitation,
 };
@@ -180,6 +181,9 @@ async fn keep_spares(node: &Arc<Node>, account: &Account) -> Result<(), Failure>
         })
     };
     let registered: Vec<Did> = fresh.into_iter().filter(taken).collect();
+    if registered.is_empty() {
+        return Err(Failure::user("the mediator takes no more DIDs for this account"));
+    }
     node.change(|fx| {
         for did in &registered {
             fx.put(SPARES, did_id(did), did)?;
@@ -206,10 +210,12 @@ async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
             }
             Action::HandOver { messages } => {
                 let ids = take_in(node, messages).await;
-                if ids.is_empty() {
-                    return Err(Failure::user("no message could be taken in; they stay at the mediator"));
-                }
                 todo.extend(machine.handle(Event::Durable { ids }, shared.now())?);
+                if todo.is_empty() {
+                    // Some could not be taken in yet: the others are confirmed all the same.
+                    let over = shared.now().plus(DURABLE_TIMEOUT_SECS);
+                    todo.extend(machine.handle(Event::Tick, over)?);
+                }
             }
             Action::Drained | Action::Failed => return Ok(()),
             _ => {}
@@ -233,6 +239,15 @@ async fn take_in(node: &Arc<Node>, messages: Vec<(String, Vec<u8>)>) -> Vec<Stri
 }
 
 impl Node {
+    /// Looks into a citizen's mailbox once: asks for whatever account or spare DID is missing, then fetches mail.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::User`] if the mediator cannot be reached or refuses.
+    pub async fn visit_mailbox(self: &Arc<Self>) -> Result<(), Failure> {
+        visit(self).await
+    }
+
     /// Asks a peer and takes the answer off the same connection, for requests whose answer is of use only now.
     ///
     /// # Errors
@@ -248,7 +263,11 @@ impl Node {
         let message = draft.into_message(ours, theirs, self.shared().now(), self.shared().entropy())?;
         let answer = self.exchange(&message, theirs).await?;
         let opened = self.open_answer(&answer).await?;
-        if !opened.is_authenticated() || opened.sender() != Some(&theirs.canonical()) {
+        let in_thread = opened.message.thid.as_ref().or(opened.message.pthid.as_ref()).is_none_or(|thread| {
+            *thread == message.thread() || opened.message.pthid.as_ref() == Some(&message.thread())
+        });
+        let from_them = opened.is_authenticated() && opened.sender() == Some(&theirs.canonical());
+        if !from_them || !in_thread || opened.recipient() != Some(&ours.canonical()) {
             return Err(Failure::user("the answer does not come from the peer that was asked"));
         }
         if einmal_flows::report_problem::is_report(&opened.message.kind) {

@@ -9,7 +9,8 @@ use einmal_did::{Did, DidDocument, LocalResolver, ResolveError, Resolver};
 
 use crate::{
     clock::Clock,
-    db::{Db, KNOWN_DIDS, did_id},
+    db::{Db, KNOWN_DIDS, OWN_DIDS, did_id},
+    identity::OwnDid,
 };
 
 /// Most fetched documents kept in memory.
@@ -97,8 +98,11 @@ impl NodeResolver {
 
     /// The long form we have stored for a short did:peer:4.
     fn long_form(&self, did: &Did) -> Option<Did> {
-        let stored = self.db.get::<Did>(KNOWN_DIDS, did_id(did)).ok()??;
-        Some(stored.value)
+        if let Some(known) = self.db.get::<Did>(KNOWN_DIDS, did_id(did)).ok()? {
+            return Some(known.value);
+        }
+        let own = self.db.get::<OwnDid>(OWN_DIDS, did_id(did)).ok()??;
+        Some(own.value.did)
     }
 }
 

@@ -185,7 +185,11 @@ async fn work(
         };
         tokio::spawn(server::serve(Arc::clone(&node), listener, stop))
     });
-    signals.arrive().await;
+    let unexpected = tokio::select! {
+        () = signals.arrive() => false,
+        // None of the tasks ends by itself: a node that no longer sends or wakes must not go on looking well.
+        _ = tasks.join_next() => true,
+    };
     tracing::info!("stopping");
     let _ = stop.send(true);
     if let Some(served) = served {
@@ -193,6 +197,9 @@ async fn work(
         let _ = tokio::time::timeout(std::time::Duration::from_secs(5), served).await;
     }
     tasks.shutdown().await;
+    if unexpected {
+        return Err(SetupError::Internal("a part of the node ended by itself; look into the log".into()));
+    }
     Ok(())
 }
 

@@ -1,1 +1,27 @@
-//! Harness of the stories: nodes on a network inside one process.
+//! Harness of the stories: nodes on a network inside one process, and peers driven by hand.
+//!
+//! Everything in a [`World`] follows from its seed: one thread, a clock that is set by hand, one stream of chance for
+//! each node, and a network that loses, doubles and delays by the same seed. Nothing sleeps.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a harness of tests: whatever goes wrong here is a failed test"
+)]
+
+mod city;
+mod stranger;
+mod wire;
+mod world;
+
+pub use city::{ADULT, city_folder};
+pub use stranger::Stranger;
+pub use wire::Wire;
+pub use world::{START_MS, World};
+
+use std::future::Future;
+
+/// Runs a story on one thread.
+pub fn play<T>(story: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(story)
+}

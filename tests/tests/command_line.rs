@@ -223,7 +223,11 @@ fn flag_of_another_role_is_wrong_use_and_makes_nothing() {
         ("citizen", "--status-ttl", "5"),
         ("citizen", "--name", "Anna"),
     ] {
-        fails(&run(&["init", role, "--dir", path(&dir), flag, value]), 2, &[flag, role, "einmal init --help"]);
+        fails(
+            &run(&["init", role, "--dir", path(&dir), flag, value]),
+            2,
+            &[flag, role, "einmal init --help"],
+        );
         assert!(!dir.exists(), "{role} {flag}");
     }
     let url = "https://city.example/agent";

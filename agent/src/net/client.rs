@@ -22,8 +22,12 @@ pub const MAX_STATUS_LIST_BYTES: usize = 4 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Seconds until a whole exchange must be over.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
-/// Most fetches and sends under way at once.
-const MAX_CONCURRENT: usize = 64;
+/// Seconds until a fetched document must be there.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most sends under way at once.
+const MAX_SENDS: usize = 64;
+/// Most fetches under way at once: strangers cause them, so they must not take the place of sends.
+const MAX_FETCHES: usize = 32;
 
 /// The node's HTTP client.
 ///
@@ -33,7 +37,8 @@ const MAX_CONCURRENT: usize = 64;
 pub struct HttpClient {
     client: Client,
     network: Network,
-    slots: Arc<Semaphore>,
+    sends: Arc<Semaphore>,
+    fetches: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -70,13 +75,19 @@ impl HttpClient {
             .user_agent(concat!("einmal/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Self { client, network: network.clone(), slots: Arc::new(Semaphore::new(MAX_CONCURRENT)) })
+        Ok(Self {
+            client,
+            network: network.clone(),
+            sends: Arc::new(Semaphore::new(MAX_SENDS)),
+            fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
+        })
     }
 
     async fn get(&self, url: &str, accept: &str, most: usize) -> Result<Vec<u8>, FetchError> {
         let url = guard::check_url(url, &self.network).map_err(|reason| FetchError::Forbidden { reason })?;
-        let _slot = self.slots.acquire().await;
-        let request = self.client.get(url).header(header::ACCEPT, accept);
+        let busy = |_| FetchError::Unreachable { reason: "too many fetches are under way".into() };
+        let _slot = self.fetches.try_acquire().map_err(busy)?;
+        let request = self.client.get(url).header(header::ACCEPT, accept).timeout(FETCH_TIMEOUT);
         let response =
             request.send().await.map_err(|error| FetchError::Unreachable { reason: cause(&error) })?;
         if response.status() != reqwest::StatusCode::OK {
@@ -88,7 +99,7 @@ impl HttpClient {
 
     async fn post(&self, uri: &str, envelope: Vec<u8>) -> Result<Option<Vec<u8>>, SendError> {
         let url = guard::check_url(uri, &self.network).map_err(|reason| SendError::Forbidden { reason })?;
-        let _slot = self.slots.acquire().await;
+        let _slot = self.sends.acquire().await;
         let request = self.client.post(url).header(header::CONTENT_TYPE, ENCRYPTED_MEDIA_TYPE).body(envelope);
         let response =
             request.send().await.map_err(|error| SendError::Unreachable { reason: cause(&error) })?;

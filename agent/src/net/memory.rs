@@ -70,6 +70,11 @@ impl MemoryNetwork {
         drawn && u16::from_be_bytes(byte) % 100 < u16::from(percent)
     }
 
+    /// Number of messages kept back.
+    pub fn waiting(&self) -> usize {
+        lock(&self.delayed).len()
+    }
+
     /// Delivers everything that was kept back.
     pub async fn deliver_delayed(&self) {
         let waiting = std::mem::take(&mut *lock(&self.delayed));

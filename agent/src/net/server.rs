@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::node::{Arrival, Node};
 
-/// Most requests handled at once; further ones wait, and the sockets behind them.
+/// Most requests handled at once; further ones are told to come again.
 pub const MAX_REQUESTS: usize = 256;
 /// Seconds in which a request body must have arrived.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -53,14 +53,15 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
     if request.method() != axum::http::Method::POST {
         return (StatusCode::NOT_FOUND, "post an encrypted DIDComm v2 message here\n").into_response();
     }
-    let Ok(_slot) = server.slots.acquire().await else {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    };
     let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_ENVELOPE_BYTES)).await;
     let bytes = match body {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
         Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
+    };
+    // Only now: a body that drips in must not hold a place.
+    let Ok(_slot) = server.slots.try_acquire() else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     // A task of its own: a sender that hangs up must not stop what was begun.
     let node = Arc::clone(&server.node);

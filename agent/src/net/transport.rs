@@ -37,7 +37,7 @@ impl SendError {
         match self {
             Self::Forbidden { .. } => false,
             Self::Unreachable { .. } => true,
-            Self::Refused { status } => *status == 429 || *status >= 500,
+            Self::Refused { status } => matches!(*status, 408 | 425 | 429 | 500..),
         }
     }
 }

@@ -32,6 +32,9 @@ pub enum Failure {
         /// Explanation for people, without personal data.
         comment: String,
     },
+    /// It may work later, through no fault of the peer: nothing was changed, and the message may come again.
+    #[error("not possible at present: {0}")]
+    Later(&'static str),
     /// The user of this node asked for something impossible.
     #[error("{0}")]
     User(String),
@@ -72,6 +75,9 @@ impl Failure {
 
 impl From<FlowError> for Failure {
     fn from(error: FlowError) -> Self {
+        if matches!(error, FlowError::Unavailable | FlowError::Entropy) {
+            return Self::Later("the store or the random source did not answer");
+        }
         Self::Peer { code: ProblemCode::from(&error), comment: error.to_string() }
     }
 }

@@ -218,6 +218,11 @@ impl Node {
         &self.shared
     }
 
+    /// Counters of what the node did.
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
     /// The DID shown to everybody; a citizen has none.
     pub fn public_did(&self) -> Option<&Did> {
         self.shared.public_did()

@@ -98,7 +98,7 @@ impl Node {
                 }
                 Ok(None) => Duration::from_secs(60),
                 Err(error) => {
-                    tracing::error!(%error, "the outbox cannot be read");
+                    tracing::error!(%error, "the outbox cannot be read or written");
                     Duration::from_secs(5)
                 }
             };
@@ -129,11 +129,16 @@ impl Node {
         let sent_something = !groups.is_empty();
         for (_, group) in groups {
             while running.len() >= MAX_CONCURRENT {
-                running.join_next().await;
+                if let Some(done) = running.join_next().await {
+                    done.map_err(|_| StoreError::Failed)??;
+                }
             }
             running.spawn(Arc::clone(self).send_group(group));
         }
-        while running.join_next().await.is_some() {}
+        while let Some(done) = running.join_next().await {
+            // What cannot be written down must not be sent again and again: the caller pauses.
+            done.map_err(|_| StoreError::Failed)??;
+        }
         if sent_something || full {
             // Failed items were put back with a later instant, and new ones may have come: look again soon.
             return self.next_due();
@@ -147,18 +152,16 @@ impl Node {
     }
 
     /// Sends the messages for one recipient in their order; the first that must wait holds up the rest.
-    async fn send_group(self: Arc<Self>, group: Vec<(Vec<u8>, Item)>) {
+    async fn send_group(self: Arc<Self>, group: Vec<(Vec<u8>, Item)>) -> Result<(), StoreError> {
         for (id, item) in group {
             let outcome = self.attempt(&item).await;
             let stop = matches!(outcome, Outcome::Later);
-            if let Err(error) = self.settle(&id, item, outcome).await {
-                tracing::error!(%error, "the outbox cannot be written");
-                return;
-            }
+            self.settle(&id, item, outcome).await?;
             if stop {
-                return;
+                break;
             }
         }
+        Ok(())
     }
 
     async fn attempt(self: &Arc<Self>, item: &Item) -> Outcome {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use einmal_did::Did;
+use einmal_did::{Did, ResolveError};
 use einmal_didcomm::{
     EnvelopeError, LayerPolicy, OpenContext, OpenError, Opened, ProblemCode, ReturnRoute, UnixSeconds, open,
 };
@@ -83,7 +83,8 @@ impl Node {
                 count(&self.shared.stats.refused);
                 tracing::info!(reason = %log_reason(&failure), kind = %opened.message.kind, "message not handled");
                 let full = matches!(&failure, Failure::Peer { code, .. } if *code == ProblemCode::STORAGE);
-                let temporary = full || matches!(failure, Failure::Store(_) | Failure::Need(_));
+                let temporary =
+                    full || matches!(failure, Failure::Store(_) | Failure::Need(_) | Failure::Later(_));
                 Receipt::refused(if temporary { Refusal::Unavailable } else { Refusal::Invalid })
             }
         }
@@ -128,7 +129,7 @@ impl Node {
                 if repeated {
                     return Ok(());
                 }
-                self.remember(&rx, &seen, fx)?;
+                self.remember(opened, &rx, &seen, fx)?;
                 self.note_rotation(opened, &rx, fx)?;
                 self.dispatch(&rx, fx)
             })
@@ -144,7 +145,7 @@ impl Node {
             }
             Err(Failure::Peer { code, comment }) => {
                 tracing::info!(%code, kind = %rx.message.kind, "answered with a problem report");
-                self.report(&rx, &seen, code, &comment).await
+                self.report(opened, &rx, &seen, code, &comment).await
             }
             Err(failure) => Err(failure),
         }
@@ -161,7 +162,7 @@ impl Node {
     }
 
     /// Notes the message id, the sender's long form, and that the sender knows our DID.
-    fn remember(&self, rx: &Received<'_>, seen: &str, fx: &mut Effects<'_>) -> Handled {
+    fn remember(&self, opened: &Opened, rx: &Received<'_>, seen: &str, fx: &mut Effects<'_>) -> Handled {
         let now = self.shared.now();
         let until = rx.message.expires_time.unwrap_or(now).max(now).plus(REMEMBER_SECS);
         let key = fx.db().key(SEEN, seen)?;
@@ -172,6 +173,15 @@ impl Node {
         let pairwise = self.shared.own_did(rx.recipient)?.is_some_and(|own| own.usage == DidUse::Pairwise);
         if !pairwise {
             return Ok(());
+        }
+        let known = identity::peer_of(fx.db(), rx.recipient, rx.sender)?.is_some();
+        let rotated = match &opened.proof.rotation {
+            Some(rotation) => identity::peer_of(fx.db(), rx.recipient, &rotation.prior)?.is_some(),
+            None => false,
+        };
+        if !known && !rotated {
+            // A DID made for one peer was passed on: nobody else is listened to there, and nobody is answered.
+            return Err(Failure::user("a stranger wrote to a DID of another relationship"));
         }
         if let Some(stored) = identity::peer_of(fx.db(), rx.recipient, rx.sender)?
             && !stored.value.knows_us
@@ -215,13 +225,17 @@ impl Node {
     /// Tells a proved sender what was wrong, within the thread's budget; the message counts as seen.
     async fn report(
         self: &Arc<Self>,
+        opened: &Opened,
         rx: &Received<'_>,
         seen: &str,
         code: ProblemCode,
         comment: &str,
     ) -> Result<Vec<Outgoing>, Failure> {
         self.run(|fx| {
-            self.remember(rx, seen, fx)?;
+            if self.shared.db.exists(SEEN, seen)? {
+                return Ok(());
+            }
+            self.remember(opened, rx, seen, fx)?;
             dispatch::report(rx, code.clone(), comment, fx)
         })
         .await
@@ -285,7 +299,13 @@ fn wants_return(opened: &Opened) -> bool {
 fn refusal_of(error: &OpenError) -> Refusal {
     match error {
         OpenError::Envelope(EnvelopeError::TooLarge) => Refusal::TooLarge,
-        OpenError::Resolve { .. } | OpenError::Custody(_) => Refusal::Unavailable,
+        // A did:web may be back later; what is computed from the DID itself will not change.
+        OpenError::Resolve { source: ResolveError::NotFetched { .. }, .. } | OpenError::Custody(_) => {
+            Refusal::Unavailable
+        }
+        OpenError::Resolve { did, source: ResolveError::NotFound { .. } } if did.method() == "web" => {
+            Refusal::Unavailable
+        }
         _ => Refusal::Invalid,
     }
 }

@@ -45,6 +45,9 @@ impl Node {
                 .await;
             if let Err(failure) = woken {
                 tracing::info!(%failure, "an exchange could not be woken");
+                if !matches!(failure, Failure::Peer { .. } | Failure::User(_)) {
+                    continue;
+                }
                 let dropped = self.run(|fx| Ok(fx.delete(TIMERS, &id)?)).await;
                 if let Err(Failure::Store(error)) = dropped {
                     return Err(error);

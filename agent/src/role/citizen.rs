@@ -92,23 +92,24 @@ impl Citizen {
 
     /// An offer or a request that comes unasked, in a relationship there is.
     fn opened(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
+        // Unasked exchanges are named by their key: thread ids are the peer's choice, and no peer may put its own
+        // request under a name the user knows from another.
         let auto = self.follows_consent(shared, rx)?;
-        let thread = rx.message.thread();
         if rx.message.kind.is(OfferCredential::TYPE) {
             let (machine, actions) = holder::Holder::from_offer(rx, shared.now())?;
             let job = HoldJob::new(auto);
             let mut exchange = Holding::opened_by(rx, Job { machine, job });
             holding::carry_out(shared, &mut exchange, actions, fx)?;
-            exchange.name(thread.as_str(), fx)?;
+            exchange.name(&exchange.key.clone(), fx)?;
             exchange.save(fx)?;
         } else if rx.message.kind.is(RequestPresentation::TYPE) {
             let (machine, actions) = prover::Prover::from_request(rx, shared.now())?;
             let job = ProveJob::new(auto);
             let mut exchange = Proving::opened_by(rx, Job { machine, job });
             proving::carry_out(shared, &mut exchange, actions, fx)?;
-            exchange.name(thread.as_str(), fx)?;
+            exchange.name(&exchange.key.clone(), fx)?;
             if let Some(parent) = &rx.message.pthid {
-                exchange.name(&below(parent), fx)?;
+                exchange.name(&below(parent, rx.sender), fx)?;
             }
             exchange.save(fx)?;
         } else {
@@ -122,7 +123,11 @@ impl Citizen {
     fn follows_consent(&self, shared: &Shared, rx: &Received<'_>) -> Result<bool, Failure> {
         let Some(parent) = &rx.message.pthid else { return Ok(false) };
         let Some(holding) = Holding::named(shared, parent.as_str())? else { return Ok(false) };
-        Ok(holding.work.job.auto && holding.theirs.same_as(rx.sender))
+        let same_parties = holding.theirs.same_as(rx.sender) && holding.ours.same_as(rx.recipient);
+        // Only the one request on the way to the offer is covered, not whatever that peer may ask later.
+        let waiting = holding.work.machine.state_name() == "proposal-sent";
+        let first = Proving::named(shared, &below(parent, rx.sender))?.is_none();
+        Ok(holding.work.job.auto && same_parties && waiting && first)
     }
 
     fn progress(&self, shared: &Shared, thread: &str) -> Result<Value, Failure> {
@@ -183,15 +188,15 @@ fn wants_decision(progress: &Value) -> bool {
     progress.get("decide").is_some_and(|decide| !decide.is_null())
 }
 
-/// The name under which a request is found by the thread it was asked for in.
-fn below(parent: &ThreadId) -> String {
-    format!("below:{}", parent.to_key())
+/// The name under which a peer's request is found by the thread it was asked for in.
+fn below(parent: &ThreadId, peer: &Did) -> String {
+    format!("below:{}:{}", parent.to_key(), crate::db::did_id(peer))
 }
 
 /// The request for a proof that an issuer made in the course of `holding`.
 fn asked_below(shared: &Shared, holding: &Holding) -> Result<Option<Proving>, Failure> {
     match holding.work.machine.pthid() {
-        Some(pthid) => Proving::named(shared, &below(pthid)),
+        Some(pthid) => Proving::named(shared, &below(pthid, &holding.theirs)),
         None => Ok(None),
     }
 }

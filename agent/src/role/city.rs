@@ -67,17 +67,20 @@ impl City {
 
     /// An answer to an invitation: the offer follows, or first the request for a proof.
     fn proposal(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
-        let Some(Purpose::Issue(order)) = invitations::take(shared, fx, rx)? else {
+        let Some((Purpose::Issue(order), again)) = invitations::take(shared, fx, rx)? else {
             let comment = "this proposal answers no invitation that is open to you";
             return Err(Failure::peer(ProblemCode::REQUEST, comment));
         };
+        let answer = rx.message.pthid.as_ref().map(invitations::answered_by).unwrap_or_default();
+        let running = |exchange: Issuing| exchange.work.machine.state_name() != "abandoned";
+        if again && Issuing::named(shared, &answer)?.is_some_and(running) {
+            return Err(invitations::answered_already());
+        }
         let (machine, actions) = issuer::Issuer::from_proposal(rx, shared.now())?;
         let job = IssueJob::new(order.clone());
         let mut exchange = Issuing::opened_by(rx, Job { machine, job });
         self.issuing.carry_out(shared, &mut exchange, actions, fx)?;
-        if let Some(pthid) = &rx.message.pthid {
-            exchange.name(pthid.as_str(), fx)?;
-        }
+        exchange.name(&answer, fx)?;
         if let Some(request) = &order.after {
             self.ask_first(shared, request, &exchange, rx, fx)?;
         } else {
@@ -216,7 +219,7 @@ impl RoleService for City {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         let kind = &rx.message.kind;
         if kind.is(Ping::TYPE) {
-            if let Some(Purpose::Connect { person: Some(person) }) = invitations::take(shared, fx, rx)? {
+            if let Some((Purpose::Connect { person: Some(person) }, _)) = invitations::take(shared, fx, rx)? {
                 bind(shared, rx, &person, fx)?;
             }
             return Ok(true);

@@ -190,6 +190,13 @@ fn apply(changes: Vec<RegistrationChange>, now: UnixSeconds, fx: &mut Effects<'_
                 fx.update(ROUTES, did_id(&recipient), &route, version)?;
             }
             RegistrationChange::Remove { recipient, account } => {
+                let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
+                let Some(stored) = stored.filter(|stored| stored.value.account.same_as(&account)) else {
+                    continue;
+                };
+                // Whoever registered it meanwhile keeps it.
+                let key = fx.db().key(ROUTES, did_id(&recipient))?;
+                fx.batch().expect_version(key, stored.version);
                 fx.delete(ROUTES, did_id(&recipient))?;
                 fx.delete(ACCOUNT_ROUTES, pair(&account, &recipient))?;
             }

@@ -68,16 +68,21 @@ impl Merchant {
 
     /// Somebody answers an invitation: the request goes out with a nonce of its own.
     fn proposal(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
-        let (Some(Purpose::Request { template }), Some(pthid)) =
+        let (Some((Purpose::Request { template }, again)), Some(pthid)) =
             (invitations::take(shared, fx, rx)?, rx.message.pthid.clone())
         else {
             let comment = "this proposal answers no invitation that is open to you";
             return Err(Failure::peer(ProblemCode::REQUEST, comment));
         };
+        let answer = invitations::answered_by(&pthid);
+        let running = |exchange: Asking| exchange.work.machine.state_name() != "abandoned";
+        if again && Asking::named(shared, &answer)?.is_some_and(running) {
+            return Err(invitations::answered_already());
+        }
         let (machine, actions) = verifier::Verifier::from_proposal(rx, shared.now())?;
         let job = AskJob::new(&template, pthid.clone());
         let mut exchange = Asking::opened_by(rx, Job { machine, job });
-        exchange.name(pthid.as_str(), fx)?;
+        exchange.name(&answer, fx)?;
         self.asking.carry_out(shared, &mut exchange, actions, &self.trusted, fx)?;
         self.asking.request(shared, &mut exchange, fx)?;
         exchange.save(fx)

@@ -176,8 +176,11 @@ fn keep(
         let expected = IssuedExpectation::new(&offer.aud, &offer.vct, &holder, shared.now().0);
         match accept_issued(text, &expected, &keys) {
             Ok(_) => {}
-            Err(VerifyError::KeyLookup(KeyLookupError::Unavailable { .. })) if keys.need().is_some() => {
-                return Err(keys.need().map_or_else(|| Failure::user("unresolvable issuer"), Failure::Need));
+            // The card stays where it is until the issuer can be asked again: refusing it would lose it for good.
+            Err(VerifyError::KeyLookup(KeyLookupError::Unavailable { .. })) => {
+                return Err(keys
+                    .need()
+                    .map_or(Failure::Later("the issuer cannot be reached"), Failure::Need));
             }
             Err(error) => {
                 tracing::warn!(%error, "an issued card was refused");

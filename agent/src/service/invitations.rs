@@ -1,7 +1,7 @@
 //! Invitations of this node: what each is for, and whether an answer to it still counts.
 
 use einmal_did::{Did, Resolver, web};
-use einmal_didcomm::{MessageId, UnixSeconds};
+use einmal_didcomm::{MessageId, ProblemCode, ThreadId, UnixSeconds};
 use einmal_flows::{
     Received,
     out_of_band::{Admission, Invitation, InvitationRecord, Uses},
@@ -101,17 +101,19 @@ fn public_did(shared: &Shared) -> Result<Did, Failure> {
 
 /// What the invitation an arriving message answers is for; uses it up if it is good for one peer only.
 ///
-/// `None` if the message answers no invitation of ours, or none that is still open to this sender.
+/// The flag is true if this sender has answered it before. `None` if the message answers no invitation of ours, or
+/// none that is still open to this sender.
 pub(crate) fn take(
     shared: &Shared,
     fx: &mut Effects<'_>,
     rx: &Received<'_>,
-) -> Result<Option<Purpose>, Failure> {
+) -> Result<Option<(Purpose, bool)>, Failure> {
     let Some(pthid) = &rx.message.pthid else { return Ok(None) };
     let id = pthid.to_key();
     let Some(stored) = shared.db.get::<Record>(INVITATIONS, &id)? else { return Ok(None) };
     let mut record = stored.value;
-    match record.record.admit(rx, shared.now()) {
+    let admission = record.record.admit(rx, shared.now());
+    match &admission {
         Ok(Admission::New) => {
             let key = fx.db().key(INVITATIONS, &id)?;
             fx.batch().expect_version(key, stored.version);
@@ -123,7 +125,17 @@ pub(crate) fn take(
             return Ok(None);
         }
     }
-    Ok(Some(record.purpose))
+    Ok(Some((record.purpose, admission == Ok(Admission::Again))))
+}
+
+/// The name of the exchange that answered a single-use invitation.
+pub(crate) fn answered_by(pthid: &ThreadId) -> String {
+    format!("below:{}:answer", pthid.to_key())
+}
+
+/// The refusal of a second exchange on an invitation that was made for one.
+pub(crate) fn answered_already() -> Failure {
+    Failure::peer(ProblemCode::REQUEST, "this invitation was answered already")
 }
 
 /// Says at once, with the remedy, if the configuration forbids to connect to whoever invites: otherwise messages

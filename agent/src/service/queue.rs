@@ -30,6 +30,9 @@ const DEFAULT_KEEP_SECS: u64 = 30 * 24 * 3600;
 /// Most messages of one recipient counted for a status.
 const MAX_COUNTED: usize = 10_000;
 
+/// Payloads read at a time.
+const PAGE: usize = 32;
+
 /// The tables above.
 pub(crate) fn tables() -> [Table; 2] {
     [QUEUE, QUEUED]
@@ -131,23 +134,49 @@ pub(crate) fn push(
 
 /// The oldest payloads waiting for `recipient`, at most `limit`; expired ones are left out.
 pub(crate) fn waiting(shared: &Shared, recipient: &Did, limit: usize) -> Result<Vec<Waiting>, StoreError> {
+    let mut found = Vec::new();
+    pages(shared, recipient, limit.min(PAGE), |message| {
+        found.push(message);
+        found.len() < limit
+    })?;
+    Ok(found)
+}
+
+/// Looks at every payload waiting for `recipient`, holding only a few at a time.
+fn visit(shared: &Shared, recipient: &Did, mut look: impl FnMut(Waiting)) -> Result<(), StoreError> {
+    let mut left = MAX_COUNTED;
+    pages(shared, recipient, PAGE, |message| {
+        look(message);
+        left -= 1;
+        left > 0
+    })
+}
+
+/// Hands over payloads in order of arrival until told to stop.
+fn pages(
+    shared: &Shared,
+    recipient: &Did,
+    page: usize,
+    mut take: impl FnMut(Waiting) -> bool,
+) -> Result<(), StoreError> {
     let prefix = did_id(recipient);
     let now = shared.now().0;
-    let mut found = Vec::new();
     let mut after: Option<Vec<u8>> = None;
-    while found.len() < limit {
-        let page: Vec<Record> =
-            shared.db.scan_raw(QUEUE, prefix.as_bytes(), after.as_deref(), limit - found.len())?;
-        let Some(last) = page.last() else { break };
+    loop {
+        let records: Vec<Record> = shared.db.scan_raw(QUEUE, prefix.as_bytes(), after.as_deref(), page)?;
+        let Some(last) = records.last() else { return Ok(()) };
         after = Some(last.key.id().to_vec());
-        let fresh = page.into_iter().filter(|record| !record.is_expired(now));
-        found.extend(fresh.map(|record| Waiting {
-            id: payload_id(&prefix, &record.value),
-            arrived_ms: arrival(record.key.id(), prefix.len()),
-            payload: record.value,
-        }));
+        for record in records.into_iter().filter(|record| !record.is_expired(now)) {
+            let message = Waiting {
+                id: payload_id(&prefix, &record.value),
+                arrived_ms: arrival(record.key.id(), prefix.len()),
+                payload: record.value,
+            };
+            if !take(message) {
+                return Ok(());
+            }
+        }
     }
-    Ok(found)
 }
 
 fn arrival(key: &[u8], prefix: usize) -> u64 {
@@ -160,12 +189,14 @@ pub(crate) fn oldest(
     recipients: &[Did],
     limit: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-    let mut all = Vec::new();
+    let mut all: Vec<Waiting> = Vec::new();
     for recipient in recipients {
         all.extend(waiting(shared, recipient, limit)?);
+        // Never more in memory than one answer can carry and one mailbox adds.
+        all.sort_by_key(|message| message.arrived_ms);
+        all.truncate(limit);
     }
-    all.sort_by_key(|message| message.arrived_ms);
-    Ok(all.into_iter().take(limit).map(|message| (message.id, message.payload)).collect())
+    Ok(all.into_iter().map(|message| (message.id, message.payload)).collect())
 }
 
 /// How the queues of `recipients` stand.
@@ -181,16 +212,16 @@ pub(crate) fn status_without(
 ) -> Result<QueueStatus, StoreError> {
     let mut status = QueueStatus::default();
     for recipient in recipients {
-        for message in waiting(shared, recipient, MAX_COUNTED)? {
+        visit(shared, recipient, |message| {
             if gone.contains(&message.id) {
-                continue;
+                return;
             }
             let arrived = UnixSeconds(message.arrived_ms / 1000);
             status.count += 1;
             status.bytes += message.payload.len() as u64;
             status.oldest = Some(status.oldest.map_or(arrived, |oldest| oldest.min(arrived)));
             status.newest = Some(status.newest.map_or(arrived, |newest| newest.max(arrived)));
-        }
+        })?;
     }
     Ok(status)
 }

@@ -77,8 +77,8 @@ fn verify_one(
         Err(VerifyError::Status(StatusError::NotFetched { uri })) if !lists.recently_failed(shared, &uri) => {
             Err(Failure::Need(Need::StatusList { uri }))
         }
-        Err(VerifyError::KeyLookup(KeyLookupError::Unavailable { .. })) if keys.need().is_some() => {
-            Err(keys.need().map_or_else(|| Failure::user("the issuer cannot be resolved"), Failure::Need))
+        Err(VerifyError::KeyLookup(KeyLookupError::Unavailable { .. })) => {
+            Err(keys.need().map_or(Failure::Later("the issuer cannot be reached"), Failure::Need))
         }
         answer => Ok(answer),
     }

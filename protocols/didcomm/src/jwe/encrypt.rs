@@ -6,7 +6,6 @@ use einmal_keys::{
     base64url_encode,
 };
 use serde::Serialize;
-use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
@@ -134,7 +133,7 @@ fn envelope_capacity(protected: &str, recipients: &[Recipient], sealed: &Sealed)
     sealed.ciphertext.len() / 3 * 4 + protected.len() + kids + 256
 }
 
-/// Writes the general JSON serialization. Every member is base64url or a DID URL, so only the latter needs escaping.
+/// Writes the general JSON serialization. Every member is base64url or a DID URL: nothing in them needs escaping.
 fn assemble(protected: &str, recipients: &[Recipient], wrapped: &[Vec<u8>], sealed: &Sealed) -> Vec<u8> {
     let mut out = String::with_capacity(envelope_capacity(protected, recipients, sealed));
     out.push_str(r#"{"ciphertext":""#);
@@ -146,12 +145,11 @@ fn assemble(protected: &str, recipients: &[Recipient], wrapped: &[Vec<u8>], seal
         if index > 0 {
             out.push(',');
         }
-        let kid = json!(recipient.kid.as_str()).to_string();
         out.push_str(r#"{"encrypted_key":""#);
         base64url_append(&mut out, key);
-        out.push_str(r#"","header":{"kid":"#);
-        out.push_str(&kid);
-        out.push_str("}}");
+        out.push_str(r#"","header":{"kid":""#);
+        out.push_str(recipient.kid.as_str());
+        out.push_str(r#""}}"#);
     }
     out.push_str(r#"],"tag":""#);
     base64url_append(&mut out, &sealed.tag);

@@ -1,0 +1,49 @@
+//! The example city with the first rows of its register: a node of it starts in no time.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+/// An adult among the first rows of the register, living in the city.
+pub const ADULT: &str = "SAZPE-R7CC7";
+
+/// Rows of the register that are kept, its head included.
+const ROWS: usize = 30;
+
+static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+
+/// The folder of the city's description, made once for each process.
+pub fn city_folder() -> &'static Path {
+    FOLDER
+        .get_or_init(|| {
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/wetzlar");
+            let target = tempfile::tempdir().unwrap();
+            for file in files(&source) {
+                let place = target.path().join(file.strip_prefix(&source).unwrap());
+                fs::create_dir_all(place.parent().unwrap()).unwrap();
+                if file.ends_with("einwohner.csv") {
+                    let text = fs::read_to_string(&file).unwrap();
+                    fs::write(
+                        &place,
+                        text.lines().take(ROWS).map(|row| format!("{row}\r\n")).collect::<String>(),
+                    )
+                    .unwrap();
+                } else {
+                    fs::copy(&file, &place).unwrap();
+                }
+            }
+            target
+        })
+        .path()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}

@@ -1,0 +1,172 @@
+//! A peer of another make, driven by hand: it sends what no node of ours would send.
+
+use std::sync::Arc;
+
+use einmal::node::{Arrival, Node, Receipt};
+use einmal_did::{Did, Endpoint, LocalResolver, Relationship, Service, peer};
+use einmal_didcomm::{
+    LayerPolicy, Message, MessageId, MessageType, OpenContext, Opened, PackOptions, Packer, ReturnRoute,
+    SenderProtection, UnixSeconds, from_prior_jwt, open,
+};
+use einmal_flows::Draft;
+use einmal_keys::{Custody, KeyId, KeyKind, Keyring, PublicKey, SecretKey, SeededEntropy};
+use serde_json::Value;
+
+use crate::START_MS;
+
+/// The stranger's present: worlds begin then, and tests that let time pass say so.
+const NOW: UnixSeconds = UnixSeconds(START_MS / 1000);
+
+/// Keys, DIDs and no rules.
+pub struct Stranger {
+    did: Did,
+    keyring: Keyring,
+    entropy: SeededEntropy,
+    resolver: LocalResolver,
+    endpoint: Option<String>,
+}
+
+impl std::fmt::Debug for Stranger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stranger").field("did", &self.did).finish_non_exhaustive()
+    }
+}
+
+impl Stranger {
+    /// A stranger nobody can reach: it hears only what comes back on its own connections.
+    pub fn new(seed: u64) -> Self {
+        Self::made(seed, None)
+    }
+
+    /// A stranger whose document names an endpoint: a URL, or the DID of a mediator.
+    pub fn reached_at(seed: u64, endpoint: &str) -> Self {
+        Self::made(seed, Some(endpoint.to_owned()))
+    }
+
+    fn made(seed: u64, endpoint: Option<String>) -> Self {
+        let (keyring, entropy) = (Keyring::new(), SeededEntropy::new(seed ^ 0x57a9_6e00));
+        let did = fresh_did(&keyring, &entropy, endpoint.as_deref());
+        let resolver = LocalResolver::new();
+        einmal_did::Resolver::resolve(&resolver, &did).unwrap();
+        Self { did, keyring, entropy, resolver, endpoint }
+    }
+
+    /// The long form of the stranger's DID.
+    pub fn did(&self) -> &Did {
+        &self.did
+    }
+
+    /// Another DID with fresh keys, which the stranger holds as well.
+    pub fn another_did(&self) -> Did {
+        let did = fresh_did(&self.keyring, &self.entropy, self.endpoint.as_deref());
+        einmal_did::Resolver::resolve(&self.resolver, &did).unwrap();
+        did
+    }
+
+    /// Speaks as `did` from now on; returns the DID used so far.
+    pub fn become_did(&mut self, did: Did) -> Did {
+        std::mem::replace(&mut self.did, did)
+    }
+
+    /// The stranger's keys.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// The stranger's chance.
+    pub fn entropy(&self) -> &SeededEntropy {
+        &self.entropy
+    }
+
+    /// Makes a key for a card to be bound to.
+    pub fn holder_key(&self) -> (KeyId, PublicKey) {
+        let kid = KeyId::new("holder:stranger");
+        self.keyring.insert(kid.clone(), SecretKey::generate(KeyKind::P256, &self.entropy).unwrap());
+        let key = self.keyring.public_key(&kid).unwrap();
+        (kid, key)
+    }
+
+    /// Learns the document a node publishes.
+    pub fn learn(&self, node: &Node) {
+        let did = node.public_did().unwrap();
+        if let Some(document) = node.published_document(did) {
+            self.resolver.remember((*document).clone());
+        }
+    }
+
+    /// The proof that `prior` gives way to `new`, decided at `decided_at`.
+    pub fn rotation(&self, prior: &Did, new: &Did, decided_at: UnixSeconds) -> String {
+        from_prior_jwt(prior, Some(new), decided_at, &self.keyring, &self.resolver).unwrap()
+    }
+
+    /// A message from the stranger to `to` with a fresh id.
+    pub fn message(&self, kind: &str, to: &Did, body: Value) -> Message {
+        let id = MessageId::random(&self.entropy).unwrap();
+        let mut message = Message::new(id, MessageType::parse(kind).unwrap());
+        message.from = Some(self.did.clone());
+        message.to = vec![to.clone()];
+        message.body = body.as_object().cloned().unwrap_or_default();
+        message
+    }
+
+    /// A draft as a message from the stranger to `to`.
+    pub fn drafted(&self, draft: Draft, to: &Did) -> Message {
+        draft.into_message(&self.did, to, NOW, &self.entropy).unwrap()
+    }
+
+    /// Packs a message for its first recipient.
+    pub fn pack(&self, message: &Message, protection: SenderProtection) -> Vec<u8> {
+        let packer = Packer { custody: &self.keyring, resolver: &self.resolver, entropy: &self.entropy };
+        let to = message.to.first().unwrap();
+        packer.pack(message, to, &PackOptions::protecting(protection)).unwrap().bytes
+    }
+
+    /// Opens an envelope for one of the stranger's DIDs.
+    pub fn open(&self, bytes: &[u8]) -> Opened {
+        let context = OpenContext {
+            custody: &self.keyring,
+            resolver: &self.resolver,
+            now: NOW,
+            accept_plaintext: false,
+            layers: LayerPolicy::Strict,
+        };
+        open(bytes, &context).unwrap()
+    }
+
+    /// Sends a message, sender proved, and returns what became of it.
+    pub async fn say(&self, node: &Arc<Node>, message: &Message) -> Receipt {
+        node.receive(&self.pack(message, SenderProtection::Authcrypt), Arrival::Http).await
+    }
+
+    /// Sends a message asking for an answer on the same connection, and returns that answer.
+    pub async fn ask(&self, node: &Arc<Node>, message: &Message) -> Message {
+        match self.hear(node, message).await {
+            Some(answer) => answer,
+            None => panic!("{} was not answered", message.kind),
+        }
+    }
+
+    /// As [`Stranger::ask`], but there may be no answer.
+    pub async fn hear(&self, node: &Arc<Node>, message: &Message) -> Option<Message> {
+        let mut message = message.clone();
+        message.return_route = Some(ReturnRoute::All);
+        let receipt = self.say(node, &message).await;
+        assert_eq!(receipt.refused, None, "{} was refused", message.kind);
+        receipt.reply.map(|reply| self.open(&reply).message)
+    }
+}
+
+fn fresh_did(keyring: &Keyring, entropy: &SeededEntropy, endpoint: Option<&str>) -> Did {
+    let agreement = SecretKey::generate(KeyKind::X25519, entropy).unwrap();
+    let authentication = SecretKey::generate(KeyKind::Ed25519, entropy).unwrap();
+    let mut input = peer::four::InputDocument::new()
+        .add_method("key-1", agreement.public_key(), &[Relationship::KeyAgreement])
+        .add_method("key-2", authentication.public_key(), &[Relationship::Authentication]);
+    if let Some(endpoint) = endpoint {
+        input = input.add_service(Service::didcomm("#service", vec![Endpoint::didcomm(endpoint)]));
+    }
+    let made = input.create().unwrap();
+    keyring.insert(KeyId::new(format!("{}#key-1", made.short)), agreement);
+    keyring.insert(KeyId::new(format!("{}#key-2", made.short)), authentication);
+    made.long
+}

@@ -1,0 +1,88 @@
+//! What goes over the network of a world, written down: the trace two runs of one seed must share.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use einmal::net::{BoxFuture, FetchError, Fetcher, SendError, Transport, memory::MemoryNetwork};
+use einmal_did::{Did, DidDocument};
+use sha2::{Digest, Sha256};
+
+/// The network as one node sees it; everything the node sends or fetches is noted in a book all nodes share.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    name: String,
+    network: Arc<MemoryNetwork>,
+    book: Arc<Mutex<Vec<String>>>,
+}
+
+impl Wire {
+    /// The network of a world, as `name` sees it.
+    pub fn new(name: &str, network: Arc<MemoryNetwork>) -> Self {
+        Self { name: name.to_owned(), network, book: Arc::default() }
+    }
+
+    /// The same network and book, as another node sees it.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self.clone() }
+    }
+
+    /// Writes an event into the book.
+    pub fn note(&self, event: &str) {
+        let line = format!("{} {event}", self.name);
+        self.book().push(line);
+    }
+
+    /// The events so far.
+    pub fn events(&self) -> Vec<String> {
+        self.book().clone()
+    }
+
+    /// A digest of the events so far, in hexadecimal.
+    pub fn digest(&self) -> String {
+        let all = self.book().join("\n");
+        Sha256::digest(all.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn book(&self) -> MutexGuard<'_, Vec<String>> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Transport for Wire {
+    fn send<'a>(
+        &'a self,
+        uri: &'a str,
+        envelope: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>> {
+        Box::pin(async move {
+            let length = envelope.len();
+            let result = self.network.send(uri, envelope).await;
+            // Lengths, not contents: a signature by an accelerated library has chance of its own.
+            let outcome = match &result {
+                Ok(Some(reply)) => format!("answered by {} bytes", reply.len()),
+                Ok(None) => "taken".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            self.note(&format!("sends {length} bytes to {uri}: {outcome}"));
+            result
+        })
+    }
+}
+
+impl Fetcher for Wire {
+    fn document<'a>(&'a self, did: &'a Did) -> BoxFuture<'a, Result<DidDocument, FetchError>> {
+        Box::pin(async move {
+            let result = self.network.document(did).await;
+            self.note(&format!("fetches {did}: {}", result.is_ok()));
+            result
+        })
+    }
+
+    fn status_list<'a>(&'a self, uri: &'a str) -> BoxFuture<'a, Result<String, FetchError>> {
+        Box::pin(async move {
+            let result = self.network.status_list(uri).await;
+            self.note(&format!("fetches {uri}: {}", result.is_ok()));
+            result
+        })
+    }
+}
