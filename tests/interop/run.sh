@@ -23,8 +23,8 @@ prepare messaging
 export EINMAL_INTEROP_PYTHON="$environments/didcomm/bin/python"
 export EINMAL_INTEROP_MESSAGING_PYTHON="$environments/messaging/bin/python"
 
-# The quickstart of didcomm-messaging needs a running mediator, which `quickstart_mediated.py` is given by its caller;
-# that it imports at all is shown here.
-"$EINMAL_INTEROP_MESSAGING_PYTHON" python/quickstart_mediated.py --help > /dev/null
+# The mediator that the quickstart of didcomm-messaging talks to.
+cargo build --locked --package einmal --manifest-path ../../Cargo.toml
+export EINMAL_BIN="$CARGO_TARGET_DIR/debug/einmal"
 
 cargo test --locked "$@"
