@@ -3,6 +3,7 @@
 //! Everything in a [`World`] follows from its seed: one thread, a clock that is set by hand, one stream of chance for
 //! each node, and a network that loses, doubles and delays by the same seed. Nothing sleeps.
 #![allow(
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a harness of tests: whatever goes wrong here is a failed test"

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use einmal::node::{Arrival, Node, Receipt};
-use einmal_did::{Did, Endpoint, LocalResolver, Relationship, Service, peer};
+use einmal_did::{Did, DidDocument, Endpoint, LocalResolver, Relationship, Service, peer};
 use einmal_didcomm::{
     LayerPolicy, Message, MessageId, MessageType, OpenContext, Opened, PackOptions, Packer, ReturnRoute,
     SenderProtection, UnixSeconds, from_prior_jwt, open,
@@ -41,6 +41,18 @@ impl Stranger {
     /// A stranger whose document names an endpoint: a URL, or the DID of a mediator.
     pub fn reached_at(seed: u64, endpoint: &str) -> Self {
         Self::made(seed, Some(endpoint.to_owned()))
+    }
+
+    /// A stranger with a did:web of its own, whether or not anybody publishes its document; also that document.
+    pub fn of_the_web(seed: u64, did: &Did) -> (Self, DidDocument) {
+        let mut stranger = Self::made(seed, None);
+        let agreement = SecretKey::generate(KeyKind::X25519, &stranger.entropy).unwrap();
+        let mut document = DidDocument::new(did.clone());
+        document.add_method("key-1", agreement.public_key(), &[Relationship::KeyAgreement]).unwrap();
+        stranger.keyring.insert(KeyId::new(format!("{did}#key-1")), agreement);
+        stranger.resolver.remember(document.clone());
+        stranger.did = did.clone();
+        (stranger, document)
     }
 
     fn made(seed: u64, endpoint: Option<String>) -> Self {
@@ -119,6 +131,12 @@ impl Stranger {
         let packer = Packer { custody: &self.keyring, resolver: &self.resolver, entropy: &self.entropy };
         let to = message.to.first().unwrap();
         packer.pack(message, to, &PackOptions::protecting(protection)).unwrap().bytes
+    }
+
+    /// Signs a message without encrypting it.
+    pub fn sign(&self, message: &Message) -> Vec<u8> {
+        let packer = Packer { custody: &self.keyring, resolver: &self.resolver, entropy: &self.entropy };
+        packer.sign(message).unwrap()
     }
 
     /// Opens an envelope for one of the stranger's DIDs.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    db::PEERS,
+    db::{PEERS, digest_id},
     identity::Peer,
     node::{Effects, Failure, Handled, Shared},
     role::text,
@@ -35,7 +35,8 @@ pub(crate) fn take(shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> 
     let text = basic_message::read(rx, shared.now())?;
     let stored = Stored { from: rx.sender.clone(), text: text.content, at: shared.now() };
     let mut id = shared.now_ms().to_be_bytes().to_vec();
-    id.extend_from_slice(rx.message.id.to_key().as_bytes());
+    // Ids are the sender's choice: with the sender in it, no message takes the place of another's.
+    id.extend_from_slice(digest_id(&[rx.sender.as_str(), &rx.message.id.to_key()]).as_bytes());
     Ok(fx.put_expiring(INBOX, id, &stored, shared.now().plus(KEEP_SECS))?)
 }
 
