@@ -288,10 +288,13 @@ fn held_key(kid: &DidUrl, context: &OpenContext<'_>) -> Option<KeyId> {
 
 /// The name custody uses for a verification method: canonical DID and fragment.
 pub(crate) fn key_id(kid: &DidUrl) -> KeyId {
-    match kid.fragment() {
-        Some(fragment) => KeyId::new(format!("{}#{fragment}", kid.did().canonical())),
-        None => kid.to_key_id(),
+    let Some(fragment) = kid.fragment() else { return kid.to_key_id() };
+    let did = kid.did().canonical();
+    // Most ids are written so already, and then share their text.
+    if did == *kid.did() && kid.as_str().len() == did.as_str().len() + 1 + fragment.len() {
+        return kid.to_key_id();
     }
+    KeyId::new(format!("{did}#{fragment}"))
 }
 
 /// The document of one DID that stands in a message in two spellings: the longer may be the did:peer:4 long form,

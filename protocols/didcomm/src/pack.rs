@@ -202,9 +202,9 @@ fn recipient_keys(recipient: &Did, document: &DidDocument) -> Vec<Recipient> {
         .methods(Relationship::KeyAgreement)
         .filter(|method| method.key.kind().can_agree())
         .map(|method| {
-            let own = method.id.did().same_as(recipient);
+            let other_form = method.id.did() != recipient && method.id.did().same_as(recipient);
             let kid = match method.id.fragment() {
-                Some(fragment) if own => DidUrl::new(recipient, fragment).ok(),
+                Some(fragment) if other_form => DidUrl::new(recipient, fragment).ok(),
                 _ => None,
             };
             let kid = kid.unwrap_or_else(|| method.id.clone());

@@ -1,3 +1,5 @@
+//! Tests of DCQL: queries read, cards selected, answers checked.
+
 use std::collections::BTreeMap;
 
 use einmal_keys::{Custody, KeyId, KeyKind, Keyring, PublicKey, SecretKey, SeededEntropy};

@@ -1,3 +1,5 @@
+//! Tests of SD-JWT: issued, presented, and every deviation refused by name.
+
 use std::{fs, path::PathBuf};
 
 use einmal_keys::{

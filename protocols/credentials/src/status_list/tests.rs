@@ -1,3 +1,5 @@
+//! Tests of status lists: bits, tokens, cache, and the indices that are handed out.
+
 use std::{collections::HashSet, fs, path::PathBuf};
 
 use einmal_keys::{

@@ -1,3 +1,5 @@
+//! Tests of SD-JWT VC: from issuing to the verdict, and every check that may refuse.
+
 use einmal_keys::{
     Custody, KeyId, KeyKind, Keyring, SecretKey, SeededEntropy, SignatureAlgorithm, base64url_encode,
 };

@@ -1,3 +1,5 @@
+//! Tests of DID documents: what is read, and what is refused for its reason.
+
 use einmal_keys::{KeyError, KeyKind, SecretKey, SeededEntropy};
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Tests of the resolver: computed, learnt and handed-in documents.
+
 use einmal_keys::KeyKind;
 use proptest::prelude::*;
 use serde_json::json;

@@ -158,7 +158,14 @@ impl<'a> JweJson<'a> {
 pub(super) fn apv_of<'k>(kids: impl Iterator<Item = &'k str>) -> [u8; 32] {
     let mut kids: Vec<&str> = kids.collect();
     kids.sort_unstable();
-    Sha256::digest(kids.join(".")).into()
+    let mut hash = Sha256::new();
+    for (index, kid) in kids.iter().enumerate() {
+        if index > 0 {
+            hash.update(b".");
+        }
+        hash.update(kid);
+    }
+    hash.finalize().into()
 }
 
 /// The encoded form of a sender key id for `apu`.

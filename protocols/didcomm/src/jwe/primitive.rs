@@ -16,7 +16,7 @@ mod portable {
 
     /// Encrypts with PKCS#7 padding.
     pub(crate) fn cbc_encrypt(key: &[u8; 32], iv: &[u8; super::BLOCK], plaintext: &[u8]) -> Option<Vec<u8>> {
-        let cipher = cbc::Encryptor::<aes::Aes256>::new(key.into(), iv.into());
+        let cipher = cbc::Encryptor::<aes::Aes256Enc>::new(key.into(), iv.into());
         Some(cipher.encrypt_padded_vec::<Pkcs7>(plaintext))
     }
 
@@ -26,7 +26,7 @@ mod portable {
         iv: &[u8; super::BLOCK],
         mut ciphertext: Vec<u8>,
     ) -> Option<Vec<u8>> {
-        let cipher = cbc::Decryptor::<aes::Aes256>::new(key.into(), iv.into());
+        let cipher = cbc::Decryptor::<aes::Aes256Dec>::new(key.into(), iv.into());
         let length = cipher.decrypt_padded::<Pkcs7>(&mut ciphertext).ok()?.len();
         ciphertext.truncate(length);
         Some(ciphertext)

@@ -1,9 +1,9 @@
 //! The plaintext message: all headers of DIDComm v2.1, read tolerantly and written strictly.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use einmal_did::{Did, DidUrl, parse_strict_json};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{Attachment, MessageType, bare_media_type};
@@ -188,19 +188,16 @@ impl Message {
         let length: usize = parts.iter().map(|(name, part)| name.len() + part.weight() + 4).sum();
         // Room for some escapes: a buffer that grows leaves copies of the plaintext behind and costs another copy.
         let mut bytes = Vec::with_capacity(length + length / 16 + 64);
-        match serde_json::to_writer(&mut bytes, &parts) {
+        match serde_json::Serializer::new(&mut bytes).collect_map(parts) {
             Ok(()) => bytes,
             // Names are text and a vector takes every byte, so that nothing can fail.
             Err(_) => Vec::new(),
         }
     }
 
-    /// The headers that are set, by name, borrowed.
-    fn parts(&self) -> BTreeMap<&str, Part<'_>> {
-        let mut parts: BTreeMap<&str, Part<'_>> =
-            self.extra.iter().map(|(name, value)| (name.as_str(), Part::Value(value))).collect();
-        parts.insert("typ", Part::Text(PLAIN_MEDIA_TYPE));
-        parts.insert("body", Part::Object(&self.body));
+    /// The headers that are set, with their names, borrowed; each name once.
+    fn parts(&self) -> Vec<(&str, Part<'_>)> {
+        let mut parts = vec![("typ", Part::Text(PLAIN_MEDIA_TYPE)), ("body", Part::Object(&self.body))];
         let texts = [
             ("id", Some(self.id.as_str())),
             ("type", Some(self.kind.as_str())),
@@ -223,7 +220,14 @@ impl Message {
         parts.extend(lists.map(|(name, list)| (name, Part::Texts(list))));
         if !self.attachments.is_empty() {
             let values = self.attachments.iter().map(Attachment::to_value).collect();
-            parts.insert("attachments", Part::Values(values));
+            parts.push(("attachments", Part::Values(values)));
+        }
+        // A header of ours goes before one of the same name that a caller put among the others.
+        let own = parts.len();
+        for (name, value) in &self.extra {
+            if parts.iter().take(own).all(|(known, _)| known != name) {
+                parts.push((name, Part::Value(value)));
+            }
         }
         parts
     }
@@ -433,6 +437,14 @@ mod tests {
         let message = Message::from_value(full()).unwrap();
         assert_eq!(message.to_value(), full());
         assert_eq!(Message::from_bytes(&message.to_bytes()).unwrap(), message);
+    }
+
+    #[test]
+    fn header_hidden_among_the_others_is_written_once_and_loses_to_ours() {
+        let mut message = Message::from_value(full()).unwrap();
+        message.extra.insert("thid".into(), json!("forged"));
+        assert_eq!(message.to_value(), full());
+        assert_eq!(Message::from_bytes(&message.to_bytes()).unwrap().to_value(), full());
     }
 
     #[test]

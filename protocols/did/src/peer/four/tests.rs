@@ -1,3 +1,5 @@
+//! Tests of did:peer:4: both forms, their hash, and the documents inside.
+
 use einmal_keys::KeyKind;
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Tests of did:peer:2: keys, abbreviated services, and forms that peers wrote.
+
 use einmal_keys::KeyError;
 use proptest::prelude::*;
 use serde_json::json;
