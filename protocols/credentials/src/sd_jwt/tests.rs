@@ -795,13 +795,14 @@ proptest! {
     #[test]
     fn reading_a_bent_text_never_panics(at in any::<prop::sample::Index>(), byte in 0x20u8..0x7f) {
         let people = people();
-        let mut bytes = people.held().present(&[vec!["a".into()]], Some(&people.binding(&people.holder))).unwrap().into_bytes();
+        // Made once: one of the backends signs the same bytes differently each time.
+        let original = people.held().present(&[vec!["a".into()]], Some(&people.binding(&people.holder))).unwrap();
+        let mut bytes = original.clone().into_bytes();
         let at = at.index(bytes.len());
         bytes[at] = byte;
         let text = String::from_utf8(bytes).unwrap();
         if let Ok(verified) = people.verify(&text) {
             let unbent = verified.check_key_binding(&check()).is_ok();
-            let original = people.held().present(&[vec!["a".into()]], Some(&people.binding(&people.holder))).unwrap();
             prop_assert_eq!(unbent, text == original);
         }
         let _ = HeldSdJwt::from_store(&text);

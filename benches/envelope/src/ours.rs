@@ -1,0 +1,120 @@
+//! einmal's side: two parties, with and without memory of their static agreement.
+
+use einmal_did::{Did, DidDocument, LocalResolver, Relationship};
+use einmal_didcomm::{
+    ContentEncryption, LayerPolicy, Message, MessageId, MessageType, OpenContext, Opened, PackOptions,
+    Packer, SenderProtection, UnixSeconds, open,
+};
+use einmal_keys::{
+    Custody, CustodyError, KeyId, KeyKind, Keyring, PeerKeyUse, PublicKey, SecretKey, SharedSecret,
+    SystemEntropy,
+};
+use serde_json::json;
+
+use crate::{ALICE, BOB, CREATED, ID, KIND};
+
+/// A custody that remembers no agreement: every envelope is the first between its two parties.
+struct Forgetful(Keyring);
+
+impl Custody for Forgetful {
+    fn public_key(&self, kid: &KeyId) -> Option<PublicKey> {
+        self.0.public_key(kid)
+    }
+
+    fn sign(&self, kid: &KeyId, message: &[u8]) -> Result<Vec<u8>, CustodyError> {
+        self.0.sign(kid, message)
+    }
+
+    fn agree(&self, kid: &KeyId, peer: &PublicKey, _: PeerKeyUse) -> Result<SharedSecret, CustodyError> {
+        self.0.agree(kid, peer, PeerKeyUse::Ephemeral)
+    }
+}
+
+/// Both parties' keys and documents, and one message from Alice to Bob.
+pub(crate) struct Ours {
+    remembering: Keyring,
+    forgetful: Forgetful,
+    resolver: LocalResolver,
+    bob: Did,
+    message: Message,
+}
+
+/// Whether the pair has talked before.
+#[derive(Clone, Copy)]
+pub(crate) enum Contact {
+    First,
+    Known,
+}
+
+impl Ours {
+    pub(crate) fn new(payload: &str) -> Self {
+        let (remembering, forgetful) = (Keyring::new(), Forgetful(Keyring::new()));
+        let resolver = LocalResolver::new();
+        for name in [ALICE, BOB] {
+            let did = Did::parse(name).unwrap();
+            let key = SecretKey::generate(KeyKind::X25519, &SystemEntropy).unwrap();
+            let mut document = DidDocument::new(did);
+            document.add_method("key-x25519-1", key.public_key(), &[Relationship::KeyAgreement]).unwrap();
+            resolver.remember(document);
+            let kid = KeyId::new(format!("{name}#key-x25519-1"));
+            forgetful.0.insert(kid.clone(), key.clone());
+            remembering.insert(kid, key);
+        }
+        let bob = Did::parse(BOB).unwrap();
+        let mut message = Message::new(MessageId::try_from(ID).unwrap(), MessageType::parse(KIND).unwrap());
+        message.from = Some(Did::parse(ALICE).unwrap());
+        message.to = vec![bob.clone()];
+        message.created_time = Some(UnixSeconds(CREATED));
+        message.body.insert("t".to_owned(), json!(payload));
+        Self { remembering, forgetful, resolver, bob, message }
+    }
+
+    fn custody(&self, contact: Contact) -> &dyn Custody {
+        match contact {
+            Contact::First => &self.forgetful,
+            Contact::Known => &self.remembering,
+        }
+    }
+
+    /// `content` is the content encryption of anoncrypt; authcrypt has no choice.
+    pub(crate) fn pack(
+        &self,
+        protection: SenderProtection,
+        contact: Contact,
+        content: ContentEncryption,
+    ) -> Vec<u8> {
+        let packer =
+            Packer { custody: self.custody(contact), resolver: &self.resolver, entropy: &SystemEntropy };
+        let mut options = PackOptions::protecting(protection);
+        options.anoncrypt_enc = content;
+        packer.pack(&self.message, &self.bob, &options).unwrap().bytes
+    }
+
+    pub(crate) fn open(&self, bytes: &[u8], contact: Contact) -> Opened {
+        let context = OpenContext {
+            custody: self.custody(contact),
+            resolver: &self.resolver,
+            now: UnixSeconds(CREATED + 1),
+            accept_plaintext: false,
+            layers: LayerPolicy::Tolerant,
+        };
+        open(bytes, &context).unwrap()
+    }
+
+    /// The message as it is encrypted, for the floor to work on just as many bytes.
+    pub(crate) fn plaintext(&self) -> Vec<u8> {
+        self.message.to_bytes()
+    }
+
+    /// Fails unless what is packed opens to the message that was sent, by the sender who sent it.
+    pub(crate) fn check(&self) {
+        for (contact, content) in
+            [(Contact::First, ContentEncryption::A256CbcHs512), (Contact::Known, ContentEncryption::Xc20P)]
+        {
+            let opened = self.open(&self.pack(SenderProtection::Authcrypt, contact, content), contact);
+            assert!(opened.is_authenticated() && opened.message == self.message);
+            let opened = self.open(&self.pack(SenderProtection::Anoncrypt, contact, content), contact);
+            assert!(!opened.is_authenticated() && opened.message.body == self.message.body);
+        }
+    }
+}

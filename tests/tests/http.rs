@@ -1,0 +1,481 @@
+//! A node's front door and its way out, over real sockets: statuses, media types, bounds, and nowhere it must not go.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use einmal::{
+    clock::ManualClock,
+    config::{Config, Network, Role},
+    db::Db,
+    net::{
+        client::{HttpClient, MAX_DOCUMENT_BYTES},
+        server,
+    },
+    node::{Arrival, Node, Parts, Refusal},
+};
+use einmal_did::{Did, DidDocument};
+use einmal_didcomm::{ReturnRoute, SenderProtection, limits::MAX_ENVELOPE_BYTES};
+use einmal_keys::SeededEntropy;
+use einmal_storage::{MemoryStore, TenantId};
+use einmal_tests::{ADULT, START_MS, Stranger, World, play};
+use serde_json::{Value, json};
+
+const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
+const ENCRYPTED: &str = "application/didcomm-encrypted+json";
+/// How long a test waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An HTTP answer.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    media_type: Option<String>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn parse(bytes: &[u8]) -> Self {
+        let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        let text = String::from_utf8_lossy(&bytes[..head]).into_owned();
+        let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+        let media_type = text.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-type").then(|| value.trim().to_owned())
+        });
+        Self { status, media_type, body: bytes[head + 4..].to_vec() }
+    }
+}
+
+/// Sends bytes as they are and reads until the other side closes.
+fn exchange(address: SocketAddr, bytes: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    Answer::parse(&answer)
+}
+
+fn request_bytes(line: &str, media_type: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// Sends a request from a thread of its own, so that the node has this one.
+async fn http(address: SocketAddr, line: &str, media_type: &str, body: &[u8]) -> Answer {
+    let bytes = request_bytes(line, media_type, body);
+    tokio::task::spawn_blocking(move || exchange(address, &bytes)).await.unwrap()
+}
+
+/// Serves a node on a free port of the loopback interface.
+async fn serve(node: &Arc<Node>) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(server::serve(Arc::clone(node), listener, std::future::pending()));
+    address
+}
+
+async fn mediator() -> (Arc<Node>, SocketAddr, Stranger) {
+    let mut world = World::new(1);
+    world.add("mediator", Config::new(Role::Mediator)).await;
+    let node = world.node("mediator");
+    let stranger = Stranger::new(1);
+    stranger.learn(&node);
+    let address = serve(&node).await;
+    (node, address, stranger)
+}
+
+fn ping(stranger: &Stranger, node: &Node, back: bool) -> Vec<u8> {
+    let mut ping = stranger.message(PING, node.public_did().unwrap(), json!({"response_requested": true}));
+    ping.return_route = back.then_some(ReturnRoute::All);
+    stranger.pack(&ping, SenderProtection::Authcrypt)
+}
+
+#[test]
+fn answer_comes_back_on_the_same_connection_if_that_was_asked_for() {
+    play(async {
+        let (node, address, stranger) = mediator().await;
+        let answer = http(address, "POST /", ENCRYPTED, &ping(&stranger, &node, true)).await;
+        assert_eq!((answer.status, answer.media_type.as_deref()), (200, Some(ENCRYPTED)));
+        let opened = stranger.open(&answer.body);
+        assert!(opened.message.kind.is("https://didcomm.org/trust-ping/2.0/ping-response"));
+    });
+}
+
+#[test]
+fn message_that_asks_for_nothing_back_is_answered_by_200_and_nothing() {
+    play(async {
+        let (node, address, stranger) = mediator().await;
+        let answer = http(address, "POST /", ENCRYPTED, &ping(&stranger, &node, false)).await;
+        assert_eq!((answer.status, answer.body), (200, Vec::new()));
+    });
+}
+
+#[test]
+fn forward_is_answered_by_200_and_nothing_once_it_is_queued() {
+    play(async {
+        let (node, address, stranger) = mediator().await;
+        let to = node.public_did().unwrap().clone();
+        let mediation = "https://didcomm.org/coordinate-mediation/3.0";
+        stranger.ask(&node, &stranger.message(&format!("{mediation}/mediate-request"), &to, json!({}))).await;
+        let updates = json!({"updates": [{"recipient_did": stranger.did(), "action": "add"}]});
+        stranger.ask(&node, &stranger.message(&format!("{mediation}/recipient-update"), &to, updates)).await;
+        let kind = "https://didcomm.org/routing/2.0/forward";
+        let mut forward = stranger.message(kind, &to, json!({"next": stranger.did()}));
+        forward.attachments.push(einmal_didcomm::Attachment::json("0", json!({"ciphertext": "x"})));
+        forward.from = None;
+        let envelope = stranger.pack(&forward, SenderProtection::Anoncrypt);
+        let answer = http(address, "POST /", ENCRYPTED, &envelope).await;
+        assert_eq!((answer.status, answer.body), (200, Vec::new()));
+        assert_eq!(node.command("queues", &json!({})).await.unwrap()["messages"], 1);
+    });
+}
+
+#[test]
+fn any_path_and_media_type_will_do() {
+    play(async {
+        let (node, address, stranger) = mediator().await;
+        for (line, media_type) in [
+            ("POST /", "application/octet-stream"),
+            ("POST /didcomm", "application/json"),
+            ("POST /a/b/c?d=e", "text/plain"),
+            ("POST //", "application/didcomm-encrypted+json; charset=utf-8"),
+        ] {
+            let answer = http(address, line, media_type, &ping(&stranger, &node, true)).await;
+            assert_eq!(answer.status, 200, "{line} {media_type}");
+            assert!(!answer.body.is_empty(), "{line} {media_type}");
+        }
+    });
+}
+
+#[test]
+fn garbage_is_answered_by_400_without_a_reason() {
+    play(async {
+        let (node, address, stranger) = mediator().await;
+        let mut damaged: Value = serde_json::from_slice(&ping(&stranger, &node, true)).unwrap();
+        damaged["tag"] = "AAAA".into();
+        for body in [b"".to_vec(), b"hello".to_vec(), b"{}".to_vec(), damaged.to_string().into_bytes()] {
+            let answer = http(address, "POST /", ENCRYPTED, &body).await;
+            assert_eq!((answer.status, answer.body), (400, Vec::new()));
+        }
+    });
+}
+
+#[test]
+fn oversized_envelope_is_answered_by_413() {
+    play(async {
+        let (_, address, _) = mediator().await;
+        let body = vec![b'x'; MAX_ENVELOPE_BYTES + 1];
+        assert_eq!(http(address, "POST /", ENCRYPTED, &body).await.status, 413);
+        // One byte less is only garbage.
+        assert_eq!(http(address, "POST /", ENCRYPTED, &body[1..]).await.status, 400);
+    });
+}
+
+#[test]
+fn looking_at_the_endpoint_says_what_it_is_for() {
+    play(async {
+        let (_, address, _) = mediator().await;
+        for line in ["GET /", "GET /nothing/here", "DELETE /"] {
+            let answer = http(address, line, "text/plain", b"").await;
+            assert_eq!(answer.status, 404, "{line}");
+            assert!(answer.media_type.unwrap().starts_with("text/plain"), "{line}");
+            assert!(String::from_utf8(answer.body).unwrap().contains("DIDComm"), "{line}");
+        }
+        assert_eq!(http(address, "GET /healthz", "text/plain", b"").await.status, 200);
+    });
+}
+
+#[test]
+fn document_and_status_list_are_served_with_their_media_types() {
+    play(async {
+        let mut world = World::with_everybody(1).await;
+        let node = world.node("city");
+        let address = serve(&node).await;
+        let answer = http(address, "GET /.well-known/did.json", "text/plain", b"").await;
+        assert_eq!((answer.status, answer.media_type.as_deref()), (200, Some("application/did+json")));
+        let document: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(document["id"], "did:web:city.example");
+        assert_eq!(http(address, "GET /status/1", "text/plain", b"").await.status, 404);
+        let offer = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
+        world.ask("anna", "accept", json!({"url": offer["invitation"], "yes": true})).await;
+        world.pump().await;
+        let answer = http(address, "GET /status/1", "text/plain", b"").await;
+        assert_eq!((answer.status, answer.media_type.as_deref()), (200, Some("application/statuslist+jwt")));
+        assert_eq!(answer.body.iter().filter(|byte| **byte == b'.').count(), 2, "a compact JWT");
+        assert_eq!(http(address, "GET /status/2", "text/plain", b"").await.status, 404);
+        assert_eq!(http(address, "GET /status/x", "text/plain", b"").await.status, 404);
+    });
+}
+
+#[test]
+fn mediator_serves_no_document_and_no_status_list() {
+    play(async {
+        let (_, address, _) = mediator().await;
+        assert_eq!(http(address, "GET /.well-known/did.json", "text/plain", b"").await.status, 404);
+        assert_eq!(http(address, "GET /status/1", "text/plain", b"").await.status, 404);
+    });
+}
+
+/// Takes as long as the node has patience: the only test here that waits.
+#[test]
+fn body_that_does_not_come_is_given_up() {
+    play(async {
+        let (_, address, _) = mediator().await;
+        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 100\r\n\r\n{";
+        let begun = Instant::now();
+        let answer = tokio::task::spawn_blocking(move || exchange(address, head.as_bytes())).await.unwrap();
+        assert_eq!(answer.status, 408);
+        assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+    });
+}
+
+// ---- the way out
+
+/// A web server for one answer; counts the connections made to it.
+struct Trap {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Trap {
+    /// Answers everybody by these bytes.
+    fn answering(make: impl FnOnce(SocketAddr) -> Vec<u8>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = make(address);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&connections);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                counter.fetch_add(1, Ordering::SeqCst);
+                let mut buffer = [0u8; 4096];
+                let mut head = Vec::new();
+                while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+                    match stream.read(&mut buffer) {
+                        Ok(length) if length > 0 => head.extend_from_slice(&buffer[..length]),
+                        _ => break,
+                    }
+                }
+                match stream.write_all(&answer) {
+                    Ok(()) => {}
+                    // A client that has read enough hangs up.
+                    Err(error) => {
+                        assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset));
+                    }
+                }
+            }
+        });
+        Self { address, connections }
+    }
+
+    fn silent() -> Self {
+        Self::answering(|_| Vec::new())
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+fn web_did(address: SocketAddr) -> Did {
+    Did::parse(&format!("did:web:localhost%3A{}", address.port())).unwrap()
+}
+
+fn ok(media_type: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+const OPEN: Network = Network { allow_private: true, allow_http: true };
+
+/// A mediator on the real network.
+async fn node_in(network: &Network) -> Arc<Node> {
+    let mut config = Config::new(Role::Mediator);
+    config.network = network.clone();
+    let client = Arc::new(HttpClient::new(network).unwrap());
+    let parts = Parts {
+        config,
+        db: Db::new(Arc::new(MemoryStore::new()), TenantId::default()),
+        clock: Arc::new(ManualClock::at(START_MS)),
+        entropy: Arc::new(SeededEntropy::new(1)),
+        transport: Arc::clone(&client) as _,
+        fetcher: client,
+    };
+    Node::start(parts, "https://mediator.example").await.unwrap()
+}
+
+/// What a node in `network` says to a message whose sender's document lies where `stranger` says.
+async fn receipt_for(network: &Network, stranger: &Stranger) -> Option<Refusal> {
+    let node = node_in(network).await;
+    let ping = stranger.message(PING, node.public_did().unwrap(), json!({"response_requested": false}));
+    node.receive(&stranger.pack(&ping, SenderProtection::Authcrypt), Arrival::Http).await.refused
+}
+
+/// A sender whose document is served by a trap; `change` may spoil it.
+fn published(seed: u64, serve: impl FnOnce(&DidDocument) -> Vec<u8>) -> (Trap, Stranger) {
+    let mut stranger = None;
+    let trap = Trap::answering(|address| {
+        let (made, document) = Stranger::of_the_web(seed, &web_did(address));
+        stranger = Some(made);
+        serve(&document)
+    });
+    (trap, stranger.unwrap())
+}
+
+fn as_it_should(document: &DidDocument) -> Vec<u8> {
+    ok("application/did+json", document.to_json().to_string().as_bytes())
+}
+
+#[test]
+fn document_of_a_sender_is_fetched_where_the_configuration_permits_it() {
+    let (trap, stranger) = published(1, as_it_should);
+    assert_eq!(play(receipt_for(&OPEN, &stranger)), None);
+    assert_eq!(trap.connections(), 1);
+}
+
+#[test]
+fn sender_on_a_private_address_is_refused_without_a_connection() {
+    let (trap, stranger) = published(1, as_it_should);
+    for network in [Network::default(), Network { allow_http: true, ..Network::default() }] {
+        assert_eq!(play(receipt_for(&network, &stranger)), Some(Refusal::Unavailable), "{network:?}");
+    }
+    assert_eq!(trap.connections(), 0);
+}
+
+#[test]
+fn plain_http_is_not_spoken_unless_permitted() {
+    let (_trap, stranger) = published(1, as_it_should);
+    let network = Network { allow_private: true, allow_http: false };
+    assert_eq!(play(receipt_for(&network, &stranger)), Some(Refusal::Unavailable));
+}
+
+#[test]
+fn redirect_is_not_followed() {
+    let secret = Trap::answering(|_| ok("application/did+json", b"{}"));
+    let location = format!("http://{}/.well-known/did.json", secret.address);
+    let (trap, stranger) = published(1, |_| {
+        format!(
+            "HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        .into_bytes()
+    });
+    assert_eq!(play(receipt_for(&OPEN, &stranger)), Some(Refusal::Unavailable));
+    assert_eq!((trap.connections(), secret.connections()), (1, 0));
+}
+
+/// A document padded to `length` bytes.
+fn padded(document: &DidDocument, length: usize) -> Vec<u8> {
+    let mut body = document.to_json().to_string().into_bytes();
+    body.resize(length, b' ');
+    body
+}
+
+#[test]
+fn oversized_document_is_refused_whether_or_not_its_length_is_told() {
+    let (_trap, stranger) =
+        published(1, |document| ok("application/did+json", &padded(document, MAX_DOCUMENT_BYTES + 1)));
+    assert_eq!(play(receipt_for(&OPEN, &stranger)), Some(Refusal::Unavailable));
+    let (_trap, stranger) = published(1, |document| {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: application/did+json\r\nConnection: close\r\n\r\n";
+        [head.as_slice(), &padded(document, MAX_DOCUMENT_BYTES + 1)].concat()
+    });
+    assert_eq!(play(receipt_for(&OPEN, &stranger)), Some(Refusal::Unavailable));
+}
+
+#[test]
+fn document_of_another_did_is_refused() {
+    let (trap, stranger) = published(1, |document| {
+        let mut json = document.to_json();
+        json["id"] = "did:web:city.example".into();
+        ok("application/did+json", json.to_string().as_bytes())
+    });
+    assert_eq!(play(receipt_for(&OPEN, &stranger)), Some(Refusal::Unavailable));
+    assert_eq!(trap.connections(), 1);
+}
+
+#[test]
+fn document_with_other_keys_proves_no_sender() {
+    let (trap, stranger) = published(1, |document| {
+        let (_, other) = Stranger::of_the_web(2, &document.id);
+        as_it_should(&other)
+    });
+    assert_eq!(play(receipt_for(&OPEN, &stranger)), Some(Refusal::Invalid));
+    assert_eq!(trap.connections(), 1);
+}
+
+#[test]
+fn document_that_is_none_and_server_errors_are_refused() {
+    for answer in [
+        ok("application/did+json", b"{\"id\": 7}"),
+        ok("text/html", b"<html></html>"),
+        b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec(),
+        b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec(),
+        Vec::new(),
+    ] {
+        let (_trap, stranger) = published(1, |_| answer);
+        assert_eq!(play(receipt_for(&OPEN, &stranger)), Some(Refusal::Unavailable));
+    }
+}
+
+#[test]
+fn answer_to_an_endpoint_on_a_private_address_is_given_up_without_a_connection() {
+    play(async {
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"] {
+            let trap = Trap::silent();
+            let node = node_in(&Network::default()).await;
+            for scheme in ["http", "https"] {
+                let endpoint = format!("{scheme}://{host}:{}/", trap.address.port());
+                let stranger = Stranger::reached_at(1, &endpoint);
+                let kind = "https://didcomm.org/trust-ping/2.0/ping";
+                let ping =
+                    stranger.message(kind, node.public_did().unwrap(), json!({"response_requested": true}));
+                assert_eq!(stranger.say(&node, &ping).await.refused, None, "{endpoint}");
+                node.outbox_pass().await.unwrap();
+            }
+            assert_eq!(node.stats().to_json()["sent"], 0, "{host}");
+            assert_eq!(trap.connections(), 0, "{host}");
+        }
+    });
+}
+
+#[test]
+fn answer_to_a_private_address_that_is_written_out_is_given_up_for_good() {
+    play(async {
+        let node = node_in(&Network::default()).await;
+        let stranger = Stranger::reached_at(1, "https://10.1.2.3/");
+        let ping = stranger.message(PING, node.public_did().unwrap(), json!({"response_requested": true}));
+        stranger.say(&node, &ping).await;
+        node.outbox_pass().await.unwrap();
+        let status = node.command("status", &json!({})).await.unwrap();
+        assert_eq!((&status["outbox"], &status["given_up"]), (&json!(0), &json!(1)));
+    });
+}
+
+#[test]
+fn answer_reaches_an_endpoint_that_is_permitted() {
+    play(async {
+        let trap = Trap::answering(|_| ok("text/plain", b""));
+        let node = node_in(&OPEN).await;
+        let stranger = Stranger::reached_at(1, &format!("http://{}/", trap.address));
+        let ping = stranger.message(PING, node.public_did().unwrap(), json!({"response_requested": true}));
+        stranger.say(&node, &ping).await;
+        node.outbox_pass().await.unwrap();
+        assert_eq!((node.stats().to_json()["sent"].clone(), trap.connections()), (json!(1), 1));
+    });
+}
