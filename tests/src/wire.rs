@@ -1,7 +1,7 @@
 //! What goes over the network of a world, written down: the trace two runs of one seed must share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -20,6 +20,7 @@ pub struct Wire {
     network: Arc<MemoryNetwork>,
     book: Arc<Mutex<Vec<String>>>,
     strangers: Arc<Mutex<BTreeMap<String, Answer>>>,
+    gone: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl fmt::Debug for Wire {
@@ -31,7 +32,13 @@ impl fmt::Debug for Wire {
 impl Wire {
     /// The network of a world, as `name` sees it.
     pub fn new(name: &str, network: Arc<MemoryNetwork>) -> Self {
-        Self { name: name.to_owned(), network, book: Arc::default(), strangers: Arc::default() }
+        Self {
+            name: name.to_owned(),
+            network,
+            book: Arc::default(),
+            strangers: Arc::default(),
+            gone: Arc::default(),
+        }
     }
 
     /// The same network and book, as another node sees it.
@@ -54,6 +61,11 @@ impl Wire {
             None
         });
         caught
+    }
+
+    /// Lets nobody fetch the status list at `uri` any more.
+    pub fn lose_status_list(&self, uri: &str) {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(uri.to_owned());
     }
 
     /// Writes an event into the book.
@@ -118,7 +130,12 @@ impl Fetcher for Wire {
 
     fn status_list<'a>(&'a self, uri: &'a str) -> BoxFuture<'a, Result<String, FetchError>> {
         Box::pin(async move {
-            let result = self.network.status_list(uri).await;
+            let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner).contains(uri);
+            let result = if gone {
+                Err(FetchError::Unreachable { reason: "it is gone".into() })
+            } else {
+                self.network.status_list(uri).await
+            };
             self.note(&format!("fetches {uri}: {}", result.is_ok()));
             result
         })
