@@ -17,6 +17,8 @@ use crate::node::{Arrival, Node};
 
 /// Most requests handled at once; further ones are told to come again.
 pub const MAX_REQUESTS: usize = 256;
+/// Most request bodies read at once, each of at most one envelope's size.
+pub const MAX_BODIES: usize = 512;
 /// Seconds in which a request body must have arrived.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -24,6 +26,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 struct Server {
     node: Arc<Node>,
     slots: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
 }
 
 /// Serves `node` on `listener` until `stop` resolves, then lets requests under way finish.
@@ -36,7 +39,11 @@ pub async fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let server = Server { node, slots: Arc::new(Semaphore::new(MAX_REQUESTS)) };
+    let server = Server {
+        node,
+        slots: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        bodies: Arc::new(Semaphore::new(MAX_BODIES)),
+    };
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/.well-known/did.json", get(did_document))
@@ -53,12 +60,16 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
     if request.method() != axum::http::Method::POST {
         return (StatusCode::NOT_FOUND, "post an encrypted DIDComm v2 message here\n").into_response();
     }
+    let Ok(reading) = server.bodies.try_acquire() else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
     let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_ENVELOPE_BYTES)).await;
     let bytes = match body {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
         Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
     };
+    drop(reading);
     // Only now: a body that drips in must not hold a place.
     let Ok(_slot) = server.slots.try_acquire() else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
