@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
-# Exchanges messages with other DIDComm libraries, in Rust and in Python; fails on any failure.
+# Exchanges messages with other DIDComm libraries, in Rust and in Python, and lets wallets made of them use our
+# mediator; fails on any failure. Needs a Rust toolchain and python3 with its venv module.
 # Usage: tests/interop/run.sh [arguments of cargo test]
 set -euo pipefail
 
-cd "$(dirname "$0")"
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+root="$(cd "$(dirname "$0")/../.." && pwd)"
+# The caller's folder, which may be given relative to where the caller is, or the one at the root.
+target="${CARGO_TARGET_DIR:-$root/target}"
+mkdir -p "$target"
+CARGO_TARGET_DIR="$(cd "$target" && pwd)"
+export CARGO_TARGET_DIR
+cd "$root/tests/interop"
 environments="$CARGO_TARGET_DIR/interop-python"
 
 # Makes the environment $1 from python/requirements-$1.txt, again whenever that file changes.
@@ -23,8 +29,8 @@ prepare messaging
 export EINMAL_INTEROP_PYTHON="$environments/didcomm/bin/python"
 export EINMAL_INTEROP_MESSAGING_PYTHON="$environments/messaging/bin/python"
 
-# The mediator that the quickstart of didcomm-messaging talks to.
-cargo build --locked --package einmal --manifest-path ../../Cargo.toml
+# The mediator that wallets talk to. Built at the root, whose settings differ from those of this folder.
+(cd "$root" && cargo build --locked --package einmal)
 export EINMAL_BIN="$CARGO_TARGET_DIR/debug/einmal"
 
 cargo test --locked "$@"

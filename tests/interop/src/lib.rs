@@ -1,6 +1,7 @@
 //! Parties, peers and the exchanges every peer library has to stand: a test-only crate that ships nowhere.
 
 mod exchange;
+mod mediator;
 mod party;
 mod python;
 
@@ -8,6 +9,7 @@ pub use exchange::{
     CURVES, forwarded_by_peer, from_prior_both_ways, peer_to_us, sealed_signature_both_ways,
     signed_both_ways, us_to_peer,
 };
+pub use mediator::Mediator;
 pub use party::{Party, Stage};
 pub use python::PythonPeer;
 

@@ -47,6 +47,19 @@ impl PythonPeer {
         Self::spawn(DIDCOMM, &documents, secrets)
     }
 
+    /// Starts `didcomm` 0.3.2 with these documents and secrets. `None` as above.
+    ///
+    /// # Panics
+    ///
+    /// As above.
+    #[must_use]
+    pub fn start_with(
+        documents: &[&Value],
+        secrets: impl IntoIterator<Item = (String, Jwk)>,
+    ) -> Option<Self> {
+        Self::spawn(DIDCOMM, documents, secrets)
+    }
+
     /// Starts `didcomm-messaging` 0.1.1 with secrets; it resolves did:peer by itself. `None` as above.
     ///
     /// # Panics
