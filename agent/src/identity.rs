@@ -174,7 +174,7 @@ const PUBLIC_KEYS: &str = "public-keys";
 
 /// Makes or restores the public identity of a node reached at `url`.
 ///
-/// A mediator is a did:peer:2 with one endpoint; city and merchant are did:web, their document is served by the
+/// A mediator is a did:peer:2 with two endpoints, HTTP and WebSocket; city and merchant are did:web, their document is served by the
 /// node itself. The keys stay the same when the URL changes; the DID does not.
 pub(crate) fn public(
     fx: &mut Effects<'_>,
@@ -192,7 +192,9 @@ pub(crate) fn public(
     let [agreement, authentication, assertion] = publics;
     let did = if peer_did {
         let keys = [(Relationship::KeyAgreement, agreement), (Relationship::Authentication, authentication)];
-        peer::two::create(&keys, &[service])?
+        // HTTP first: deployed clients take the first service they know how to use.
+        let socket = Service::didcomm("#socket", vec![Endpoint::didcomm(&socket_url(url))]);
+        peer::two::create(&keys, &[service, socket])?
     } else {
         // The identifier does not say by which scheme the document is fetched; in a trial it may be plain http.
         let did = web::did_from_url(&url.replacen("http://", "https://", 1))?;
@@ -210,6 +212,12 @@ pub(crate) fn public(
     let own = OwnDid { did: did.clone(), usage: DidUse::Public, created: now };
     fx.put(OWN_DIDS, did_id(&did), &own)?;
     Ok(did)
+}
+
+/// Where the node's WebSocket is, if it is reached at `url`.
+pub(crate) fn socket_url(url: &str) -> String {
+    // `http` becomes `ws`, `https` becomes `wss`.
+    format!("{}/ws", url.replacen("http", "ws", 1))
 }
 
 fn public_keys(

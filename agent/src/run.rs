@@ -8,6 +8,7 @@ use std::{
 };
 
 use einmal_keys::SystemEntropy;
+use einmal_storage::mail::{Mail, MemoryMail};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -54,9 +55,15 @@ pub async fn run(options: RunOptions) -> Result<(), SetupError> {
     enter_trial_mode(&mut config, &url);
     role::resolve_paths(&mut config, &options.dir);
     let client = Arc::new(HttpClient::new(&config.network).map_err(SetupError::internal)?);
+    let mail: Arc<dyn Mail> = if config.role == Role::Mediator {
+        Arc::new(home::open_mail(&options.dir, &db, &SystemEntropy)?)
+    } else {
+        Arc::new(MemoryMail::new())
+    };
     let parts = Parts {
         config,
         db: db.clone(),
+        mail: Arc::clone(&mail),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         transport: Arc::clone(&client) as _,
@@ -69,6 +76,7 @@ pub async fn run(options: RunOptions) -> Result<(), SetupError> {
     let signals = Signals::watch()?;
     announce(&node, &options, listening).await?;
     work(node, listener, control, signals).await?;
+    mail.close()?;
     db.store().close()?;
     tracing::info!("stopped");
     Ok(())

@@ -14,7 +14,7 @@ use einmal::{
     node::{Node, Parts},
 };
 use einmal_keys::{Entropy, SeededEntropy};
-use einmal_storage::{MemoryStore, Store, TenantId};
+use einmal_storage::{MemoryStore, Store, TenantId, mail::MemoryMail};
 use serde_json::{Value, json};
 
 use crate::{Wire, city_folder};
@@ -41,6 +41,7 @@ struct Machine {
     config: Config,
     url: String,
     disk: MemoryStore,
+    mail: MemoryMail,
     entropy: Arc<SeededEntropy>,
     running: Option<Running>,
 }
@@ -134,6 +135,7 @@ impl World {
             config,
             url,
             disk: MemoryStore::new(),
+            mail: MemoryMail::new(),
             entropy: Arc::new(SeededEntropy::new(own_seed)),
             running: None,
         };
@@ -149,6 +151,7 @@ impl World {
         let parts = Parts {
             config: machine.config.clone(),
             db: Db::new(Arc::clone(&store) as Arc<dyn Store>, TenantId::default()),
+            mail: Arc::new(machine.mail.clone()),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             entropy: Arc::clone(&machine.entropy) as Arc<dyn Entropy>,
             transport: Arc::clone(&wire) as _,

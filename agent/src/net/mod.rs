@@ -1,9 +1,12 @@
 //! The network: how envelopes leave and arrive, and what the node may connect to.
 
+mod admission;
 pub mod client;
 pub mod guard;
+mod listen;
 pub mod memory;
 pub mod server;
+mod socket;
 mod transport;
 
 pub use transport::{BoxFuture, FetchError, Fetcher, SendError, Transport};

@@ -183,10 +183,12 @@ impl Node {
                 Err(error) => {
                     count(&self.shared.stats.send_failures);
                     tracing::info!(%error, "a message was not handed over");
-                    last = match error {
-                        SendError::Forbidden { reason } => Outcome::Never(reason),
-                        error if error.is_temporary() => Outcome::Later,
-                        error => Outcome::Never(error.to_string()),
+                    // One way that may work later is enough to keep the message.
+                    last = match (error, last) {
+                        (error, _) if error.is_temporary() => Outcome::Later,
+                        (_, Outcome::Later) => Outcome::Later,
+                        (SendError::Forbidden { reason }, _) => Outcome::Never(reason),
+                        (error, _) => Outcome::Never(error.to_string()),
                     };
                 }
             }

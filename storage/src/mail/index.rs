@@ -78,6 +78,7 @@ pub(super) struct Index {
     live: BTreeMap<u32, Live>,
     letters: u64,
     bytes: u64,
+    last: u64,
     /// Where the last [`Index::expired`] stopped.
     turn: Option<MailboxId>,
 }
@@ -90,6 +91,7 @@ impl Index {
 
     /// Adds a letter; one with the same id is only moved to its new place.
     pub(super) fn insert(&mut self, mailbox: MailboxId, entry: Entry) {
+        self.last = self.last.max(entry.id);
         let held = self.mailboxes.entry(mailbox).or_default();
         let live = self.live.entry(entry.place.segment).or_default();
         live.letters += 1;
@@ -193,17 +195,20 @@ impl Index {
         }
     }
 
-    /// Letters that have expired, in at most `limit` mailboxes; the next call looks at the following ones.
+    /// Letters that have expired, among at least `limit` if there are so many; the next call looks at the following
+    /// mailboxes.
     pub(super) fn expired(&mut self, now: u64, limit: usize) -> Vec<(MailboxId, u64)> {
-        let round = self.after(self.turn).take(limit);
         let (mut found, mut looked_at, mut last) = (Vec::new(), 0, None);
-        for (mailbox, held) in round {
-            looked_at += 1;
-            last = Some(*mailbox);
+        for (mailbox, held) in self.after(self.turn) {
             let gone = held.letters.iter().filter(|entry| entry.expires_at <= now);
             found.extend(gone.map(|entry| (*mailbox, entry.id)));
+            looked_at += held.letters.len();
+            if looked_at >= limit {
+                last = Some(*mailbox);
+                break;
+            }
         }
-        self.turn = last.filter(|_| looked_at == limit);
+        self.turn = last;
         found
     }
 
@@ -217,6 +222,10 @@ impl Index {
 
     pub(super) fn live(&self, segment: u32) -> Live {
         self.live.get(&segment).copied().unwrap_or_default()
+    }
+
+    pub(super) fn last(&self) -> LetterId {
+        LetterId(self.last)
     }
 
     pub(super) fn bytes(&self) -> u64 {

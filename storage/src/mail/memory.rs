@@ -111,6 +111,10 @@ impl Mail for MemoryMail {
         self.lock().index.list(mailbox, after, limit, now)
     }
 
+    fn last(&self) -> LetterId {
+        self.lock().index.last()
+    }
+
     fn holds(&self, mailbox: MailboxId, letter: LetterId) -> bool {
         self.lock().index.entry(mailbox, letter.0).is_some()
     }

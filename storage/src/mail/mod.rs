@@ -141,6 +141,9 @@ pub trait Mail: Send + Sync + 'static {
     /// [`MAX_LISTED`]. Letters that have expired at `now` (seconds since 1970) are left out.
     fn list(&self, mailbox: MailboxId, after: Option<LetterId>, limit: usize, now: u64) -> Vec<Letter>;
 
+    /// The last letter that was ever put, as far as is known: all later ones have greater ids.
+    fn last(&self) -> LetterId;
+
     /// Whether a letter waits in a mailbox.
     fn holds(&self, mailbox: MailboxId, letter: LetterId) -> bool;
 
@@ -154,8 +157,8 @@ pub trait Mail: Send + Sync + 'static {
     /// How a mailbox stands. Letters that have expired and were not removed yet count.
     fn state(&self, mailbox: MailboxId) -> MailboxState;
 
-    /// Forgets letters that have expired at `now` (seconds since 1970), looking at `limit` mailboxes at most, in
-    /// turn. Returns how many letters are gone.
+    /// Forgets letters that have expired at `now` (seconds since 1970), looking at about `limit` letters; the next
+    /// call goes on behind them. Returns how many are gone.
     fn expire(&self, now: u64, limit: usize) -> u64;
 
     /// The mailboxes that hold letters, after one of them, in an order of their own; at most [`MAX_LISTED`].

@@ -234,6 +234,10 @@ impl Mail for LogMail {
         self.shared.index().list(mailbox, after, limit, now)
     }
 
+    fn last(&self) -> LetterId {
+        self.shared.index().last()
+    }
+
     fn holds(&self, mailbox: MailboxId, letter: LetterId) -> bool {
         self.shared.index().entry(mailbox, letter.0).is_some()
     }
