@@ -4,6 +4,8 @@
 //! credentials live in `protocols/`, what survives a restart in `storage/`. Start with [`node`], the one loop every
 //! event goes through; [`net`] is its network, the roles and services are what it does.
 
+pub mod bench;
+mod child;
 pub mod cli;
 pub mod clock;
 pub mod config;

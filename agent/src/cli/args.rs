@@ -24,6 +24,24 @@ pub struct Dir {
     pub dir: PathBuf,
 }
 
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// How many forwards, pickups and live deliveries per second, and what they cost.
+    #[command(after_help = "Example: einmal bench mediator --only forward-8 --only pickup --runs 3")]
+    Mediator {
+        /// Only this scenario; may be given several times.
+        #[arg(long, value_name = "NAME")]
+        only: Vec<String>,
+        /// Runs of each scenario; the median is shown.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+        runs: u8,
+        /// Make the mediators' folders here: it decides which disk is measured.
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
+}
+
 /// What the command can do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -37,6 +55,9 @@ pub enum Verb {
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
     },
+    /// Put load on a mediator of this program, as a process of its own on this machine.
+    #[command(subcommand)]
+    Bench(Bench),
     /// Make a new node: keys, configuration, sealed store.
     #[command(after_help = "Examples:\n  einmal init mediator --dir ./mediator\n  \
         einmal init city --dir ./city --description examples/wetzlar/city.toml\n  \

@@ -9,10 +9,11 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    args::{CitizenVerb, CityVerb, Cli, Init, MerchantVerb, Verb},
+    args::{Bench, CitizenVerb, CityVerb, Cli, Init, MerchantVerb, Verb},
     ask, output, runtime,
 };
 use crate::{
+    bench,
     config::{self, Config, Role},
     control, demo,
     error::SetupError,
@@ -32,6 +33,10 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
         Verb::Demo { data, keep } => {
             let passed = runtime()?.block_on(demo::play(demo::Options { data, keep, json }))?;
             return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Verb::Bench(Bench::Mediator { only, runs, folder }) => {
+            let options = bench::Options { only, runs: runs.into(), folder, json };
+            runtime()?.block_on(bench::mediator(options))?;
         }
         Verb::Init(init) => return make(&init, json),
         Verb::Run { dir, listen, log_json } => {
