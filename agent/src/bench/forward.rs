@@ -39,6 +39,20 @@ pub(super) async fn recipients(server: &Server, count: usize) -> Result<Vec<Did>
     Ok(dids)
 }
 
+/// A forward as a request, and the authentication tag of the envelope in it.
+pub(super) struct Prepared {
+    pub(super) request: Vec<u8>,
+    pub(super) tag: String,
+}
+
+/// Packs one forward.
+pub(super) fn prepare(party: &Party, next: &Did, serial: u64, mediator: &Did) -> Result<Prepared, Problem> {
+    let forward = party.forward(next, serial, mediator)?;
+    let inner: Value = serde_json::from_slice(&forward.inner)?;
+    let tag = inner.get("tag").and_then(Value::as_str).ok_or("an envelope without tag")?.to_owned();
+    Ok(Prepared { request: post(&forward.bytes), tag })
+}
+
 /// Packs `count` forwards for each of `senders` senders, on all cores.
 pub(super) fn pack(
     senders: usize,

@@ -1,6 +1,7 @@
 //! Load on a mediator of ours, as a process of its own over loopback: how fast, at what cost, and whether anything
 //! is ever lost.
 
+mod crash;
 mod footprint;
 mod forward;
 mod http;
@@ -81,6 +82,31 @@ pub async fn mediator(options: Options) -> Result<(), SetupError> {
         }
     }
     Ok(())
+}
+
+/// Kills a mediator under load, `kills` times, and compares what was accepted with what came. True if nothing is
+/// missing.
+///
+/// # Errors
+///
+/// [`SetupError`] if the comparison could not be made.
+pub async fn crash(kills: u32, folder: Option<PathBuf>, as_json: bool) -> Result<bool, SetupError> {
+    let temporary = match &folder {
+        Some(folder) => tempfile::tempdir_in(folder),
+        None => tempfile::tempdir(),
+    };
+    let temporary = temporary.map_err(SetupError::internal)?;
+    let result = crash::run(temporary.path(), kills)
+        .await
+        .map_err(|problem| SetupError::Internal(format!("crash: {problem}")))?;
+    if as_json {
+        println!("{}", json!({"scenario": "crash", "result": result}));
+    } else {
+        summary("crash", std::slice::from_ref(&result));
+    }
+    let accepted = result.get("accepted").and_then(Value::as_u64).unwrap_or(0);
+    // Nothing accepted would prove nothing.
+    Ok(accepted > 0 && result.get("missing").and_then(Value::as_u64) == Some(0))
 }
 
 async fn scenario(name: &str, options: &Options) -> Result<Value, Problem> {

@@ -54,15 +54,6 @@ impl Server {
         Self::start(self.process)
     }
 
-    pub(super) fn kill(mut self) -> Result<NodeProcess, Problem> {
-        self.process.kill()?;
-        Ok(self.process)
-    }
-
-    pub(super) fn from_process(process: NodeProcess) -> Result<Self, Problem> {
-        Self::start(process)
-    }
-
     pub(super) fn pid(&self) -> u32 {
         self.process.about.get("pid").and_then(Value::as_u64).and_then(|pid| pid.try_into().ok()).unwrap_or(0)
     }

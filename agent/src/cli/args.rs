@@ -40,6 +40,16 @@ pub enum Bench {
         #[arg(long, value_name = "DIR")]
         folder: Option<PathBuf>,
     },
+    /// Kill a mediator under load again and again; fails if anything it had accepted is lost.
+    #[command(after_help = "Example: einmal bench crash --kills 1000")]
+    Crash {
+        /// How often it is killed.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        kills: u32,
+        /// Make the mediator's folder here.
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// What the command can do.

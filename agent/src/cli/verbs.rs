@@ -38,6 +38,10 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
             let options = bench::Options { only, runs: runs.into(), folder, json };
             runtime()?.block_on(bench::mediator(options))?;
         }
+        Verb::Bench(Bench::Crash { kills, folder }) => {
+            let nothing_lost = runtime()?.block_on(bench::crash(kills, folder, json))?;
+            return Ok(if nothing_lost { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Verb::Init(init) => return make(&init, json),
         Verb::Run { dir, listen, log_json } => {
             log::start(log_json);
