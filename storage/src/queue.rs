@@ -98,6 +98,10 @@ impl<T: Load> Queue<T> {
         self.room.notify_all();
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.lock().closed.is_none()
+    }
+
     /// Throws away what waits; whoever waits for an answer learns it by the drop.
     pub(crate) fn clear(&self) {
         let waiting = std::mem::take(&mut self.lock().waiting);

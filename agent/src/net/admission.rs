@@ -33,9 +33,17 @@ type Rates = RateLimiter<Source, HashMapStateStore<Source>, DefaultClock>;
 pub(crate) struct Source(IpAddr);
 
 impl Source {
+    /// Whether it is the machine the node runs on.
+    pub(crate) fn is_this_machine(self) -> bool {
+        self.0.is_loopback()
+    }
+
     pub(crate) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(v6) => {
+                if v6.is_loopback() {
+                    return Self(address);
+                }
                 let [a, b, c, d, ..] = v6.segments();
                 Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
             }

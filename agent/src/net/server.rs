@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, to_bytes},
     extract::{FromRequestParts, Path, Request, State, WebSocketUpgrade},
     http::{HeaderValue, Method, StatusCode, header},
@@ -17,7 +17,7 @@ use super::{
     admission::{Admission, Place, RETRY_AFTER_SECS},
     listen, socket,
 };
-use crate::node::{Arrival, Node, Receipt};
+use crate::node::{Arrival, Node, Reason, Receipt};
 
 /// Longest a client takes for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -37,6 +37,8 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, stop: impl Future<Out
     let server = Server { node, admission: Arc::clone(&admission), stopping: stopping.clone() };
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .route("/.well-known/did.json", get(did_document))
         .route("/status/{list}", get(status_list))
         .fallback(receive)
@@ -56,6 +58,7 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     if !server.admission.within_rate(place.source()) {
+        server.node.shared().stats.refuse(Reason::Rate);
         return come_again(StatusCode::TOO_MANY_REQUESTS);
     }
     if request.method() == Method::GET && request.headers().contains_key(header::UPGRADE) {
@@ -65,17 +68,22 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
         return (StatusCode::NOT_FOUND, "post an encrypted DIDComm v2 message here\n").into_response();
     }
     let Some(reading) = server.admission.body().await else {
+        server.node.shared().stats.refuse(Reason::Busy);
         return come_again(StatusCode::SERVICE_UNAVAILABLE);
     };
     let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_ENVELOPE_BYTES)).await;
     let bytes = match body {
         Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Ok(Err(_)) => {
+            server.node.shared().stats.refuse(Reason::TooLarge);
+            return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+        }
         Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
     };
     drop(reading);
     // Only now: a body that drips in must not hold a place.
     let Some(_turn) = server.admission.request().await else {
+        server.node.shared().stats.refuse(Reason::Busy);
         return come_again(StatusCode::SERVICE_UNAVAILABLE);
     };
     // A task of its own: a sender that hangs up must not stop what was begun.
@@ -123,6 +131,29 @@ async fn upgrade(server: Server, request: Request, place: Arc<Place>) -> Respons
             .max_frame_size(MAX_ENVELOPE_BYTES)
             .on_upgrade(move |stream| socket::serve(server, stream, place)),
         Err(refused) => refused.into_response(),
+    }
+}
+
+/// Whether the node takes anything in: not while it stops, nor after a store has failed.
+async fn ready(State(server): State<Server>) -> Response {
+    if *server.stopping.borrow() || !server.node.is_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+/// Numbers for whoever watches this machine, from this machine only: behind a proxy, keep this path to yourself.
+async fn metrics(State(server): State<Server>, Extension(place): Extension<Arc<Place>>) -> Response {
+    if !place.source().is_this_machine() {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let shared = server.node.shared();
+    match shared.stats.metrics(shared, server.admission.open_connections()) {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 

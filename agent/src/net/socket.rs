@@ -9,7 +9,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{admission::Place, listen::stopped, server::Server};
 use crate::{
-    node::{Arrival, Receipt},
+    node::{Arrival, Reason, Receipt},
     service::live::{LiveChange, Session},
 };
 
@@ -85,10 +85,13 @@ impl Socket {
             Frame::Close(_) => return Err(Ending::Gone),
         };
         let server = self.server.clone();
+        let stats = &self.server.node.shared().stats;
         if !server.admission.within_rate(self.place.source()) {
+            stats.refuse(Reason::Rate);
             return Err(Ending::Told(close_code::AGAIN, "too many messages; come again later"));
         }
         let Some(_turn) = server.admission.request().await else {
+            stats.refuse(Reason::Busy);
             return Err(Ending::Told(close_code::AGAIN, "too busy; come again later"));
         };
         let node = Arc::clone(&server.node);

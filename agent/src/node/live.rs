@@ -28,6 +28,7 @@ impl Node {
             }
             session.note_pushed(mailbox, letter.id);
         }
+        self.shared.stats.pushed.inc_by(frames.len() as u64);
         Ok((frames, listed.len() == limit))
     }
 }

@@ -35,6 +35,7 @@ use self::effects::MailWork;
 pub(crate) use self::{
     effects::{Effects, Handled},
     receive::learn,
+    stats::Reason,
 };
 pub use self::{
     failure::{Failure, Need},
@@ -186,7 +187,7 @@ impl Node {
             db: parts.db,
             keyring,
             resolver,
-            stats: Stats::default(),
+            stats: Stats::new(),
             mail: parts.mail,
             live: Live::default(),
             clock: parts.clock,
@@ -231,6 +232,11 @@ impl Node {
         shared.db.store().commit(batch).await?;
         let _ = shared.public.set(did);
         Ok(())
+    }
+
+    /// Whether the node can take anything in: its stores have not failed.
+    pub fn is_ready(&self) -> bool {
+        self.shared.db.store().stats().is_ok() && self.shared.mail.is_open()
     }
 
     /// What handlers share.
@@ -322,7 +328,10 @@ impl Node {
     async fn work_on_mail(&self, work: Vec<MailWork>) -> Result<(), StoreError> {
         for work in work {
             match work {
-                MailWork::Remove(mailbox, letters) => self.shared.mail.remove(mailbox, letters).await?,
+                MailWork::Remove(mailbox, letters) => {
+                    self.shared.stats.delivered.inc_by(letters.len() as u64);
+                    self.shared.mail.remove(mailbox, letters).await?
+                }
                 MailWork::Clear(mailbox) => self.shared.mail.clear(mailbox).await?,
             };
         }

@@ -8,7 +8,7 @@ use einmal_storage::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Arrival, Effects, Failure, Handled, Need, Node, effects::Outgoing, stats::count};
+use super::{Arrival, Effects, Failure, Handled, Need, Node, effects::Outgoing};
 use crate::{
     db::{DEAD, OUTBOX},
     identity,
@@ -181,7 +181,7 @@ impl Node {
             match self.transport.send(&way.uri, way.bytes).await {
                 Ok(reply) => return Outcome::Sent(reply),
                 Err(error) => {
-                    count(&self.shared.stats.send_failures);
+                    self.shared.stats.send_failures.inc();
                     tracing::info!(%error, "a message was not handed over");
                     // One way that may work later is enough to keep the message.
                     last = match (error, last) {
@@ -257,7 +257,7 @@ impl Node {
         let mut reply = None;
         match outcome {
             Outcome::Sent(back) => {
-                count(&self.shared.stats.sent);
+                self.shared.stats.sent.inc();
                 reply = back;
             }
             Outcome::Later => {
@@ -266,7 +266,7 @@ impl Node {
                 fx.put(OUTBOX, item_id(due, 0, self.shared.entropy()), &item)?;
             }
             Outcome::Never(reason) => {
-                count(&self.shared.stats.given_up);
+                self.shared.stats.given_up.inc();
                 tracing::warn!(%reason, "a message was given up");
                 let until = self.shared.now().plus(GIVE_UP_SECS);
                 fx.put_expiring(DEAD, id, &serde_json::json!({"reason": reason, "item": item}), until)?;

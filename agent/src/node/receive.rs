@@ -1,6 +1,6 @@
 //! One arriving envelope: opened, deduplicated, handled, committed, answered.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use einmal_did::{Did, ResolveError};
 use einmal_didcomm::{
@@ -9,7 +9,7 @@ use einmal_didcomm::{
 use einmal_flows::Received;
 
 use super::{
-    Done, Effects, Failure, Handled, Node, dispatch, effects::Outgoing, outbox, stats::count, their_form,
+    Done, Effects, Failure, Handled, Node, dispatch, effects::Outgoing, outbox, stats::Reason, their_form,
 };
 use crate::{
     db::{KNOWN_DIDS, PEERS, SEEN, did_id, digest_id},
@@ -76,11 +76,18 @@ impl Receipt {
 impl Node {
     /// Takes one envelope in. When this returns without refusal, whatever follows from it is durable.
     pub async fn receive(self: &Arc<Self>, bytes: &[u8], arrival: Arrival) -> Receipt {
-        count(&self.shared.stats.received);
+        let begun = std::time::Instant::now();
+        let receipt = self.receive_untimed(bytes, arrival).await;
+        self.shared.stats.took(begun.elapsed());
+        receipt
+    }
+
+    async fn receive_untimed(self: &Arc<Self>, bytes: &[u8], arrival: Arrival) -> Receipt {
+        self.shared.stats.received.inc();
         let opened = match self.open(bytes).await {
             Ok(opened) => opened,
             Err(error) => {
-                count(&self.shared.stats.refused);
+                self.shared.stats.refuse(reason_for(refusal_of(&error)));
                 tracing::info!(code = %ProblemCode::from(&error), reason = %reason_of(&error), "envelope refused");
                 return Receipt::refused(refusal_of(&error));
             }
@@ -91,7 +98,7 @@ impl Node {
                 Receipt { refused: None, replies, live: done.live }
             }
             Err(failure) => {
-                count(&self.shared.stats.refused);
+                self.shared.stats.refuse(reason_for_failure(&failure));
                 tracing::info!(reason = %log_reason(&failure), kind = %opened.message.kind, "message not handled");
                 let full = matches!(&failure, Failure::Peer { code, .. } if *code == ProblemCode::STORAGE);
                 let temporary =
@@ -132,6 +139,7 @@ impl Node {
         if let Some(forwarded) = self.role.forwarded(&self.shared, opened) {
             return match (self.keep_mail(forwarded).await, rx) {
                 (Err(Failure::Peer { code, comment }), Some(rx)) => {
+                    self.shared.stats.refuse(reason_for_code(&code));
                     self.report(opened, &rx, &seen_id(&rx), code, &comment).await
                 }
                 (kept, _) => kept.map(|()| Done::default()),
@@ -157,12 +165,12 @@ impl Node {
             })
             .await;
         if repeated {
-            count(&self.shared.stats.duplicates);
+            self.shared.stats.duplicates.inc();
             return self.answer_replay(&rx).await;
         }
         match handled {
             Ok(done) => {
-                count(&self.shared.stats.accepted);
+                self.shared.stats.accepted.inc();
                 if question {
                     self.recent.remember(&seen);
                 }
@@ -170,6 +178,7 @@ impl Node {
             }
             Err(Failure::Peer { code, comment }) => {
                 tracing::info!(%code, kind = %rx.message.kind, "answered with a problem report");
+                self.shared.stats.refuse(reason_for_code(&code));
                 self.report(opened, &rx, &seen, code, &comment).await
             }
             Err(failure) => Err(failure),
@@ -181,7 +190,7 @@ impl Node {
         let Forwarded { account, mailbox, letters } = forwarded?;
         let letters_kept = letters.len() as u64;
         self.shared.mail.put(letters).await.map_err(queue::not_kept)?;
-        self.shared.stats.queued.fetch_add(letters_kept, Ordering::Relaxed);
+        self.shared.stats.queued.inc_by(letters_kept);
         self.shared.live.ring(&account, mailbox);
         Ok(())
     }
@@ -360,6 +369,32 @@ fn refusal_of(error: &OpenError) -> Refusal {
             Refusal::Unavailable
         }
         _ => Refusal::Invalid,
+    }
+}
+
+fn reason_for(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::TooLarge => Reason::TooLarge,
+        Refusal::Invalid => Reason::Invalid,
+        Refusal::Unavailable => Reason::Unavailable,
+    }
+}
+
+fn reason_for_failure(failure: &Failure) -> Reason {
+    match failure {
+        Failure::Peer { code, .. } => reason_for_code(code),
+        Failure::User(_) => Reason::Invalid,
+        _ => Reason::Unavailable,
+    }
+}
+
+fn reason_for_code(code: &ProblemCode) -> Reason {
+    if *code == ProblemCode::NOT_ENROLLED {
+        Reason::NotEnrolled
+    } else if *code == ProblemCode::STORAGE {
+        Reason::MailboxFull
+    } else {
+        Reason::Invalid
     }
 }
 

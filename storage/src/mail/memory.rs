@@ -146,6 +146,10 @@ impl Mail for MemoryMail {
         self.lock().index.stats()
     }
 
+    fn is_open(&self) -> bool {
+        true
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         Ok(())
     }

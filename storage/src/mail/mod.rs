@@ -167,6 +167,9 @@ pub trait Mail: Send + Sync + 'static {
     /// Numbers about all mail.
     fn stats(&self) -> MailStats;
 
+    /// Whether letters are still taken: false once a write has failed for good, or the mail was closed.
+    fn is_open(&self) -> bool;
+
     /// Writes what was accepted and releases the folder. Later calls get [`StoreError::Closed`].
     ///
     /// # Errors

@@ -293,6 +293,10 @@ impl Mail for LogMail {
         }
     }
 
+    fn is_open(&self) -> bool {
+        self.shared.queue.is_open()
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         self.shared.queue.close(StoreError::Closed);
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
