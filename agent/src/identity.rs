@@ -193,7 +193,7 @@ pub(crate) fn public(
     let did = if peer_did {
         let keys = [(Relationship::KeyAgreement, agreement), (Relationship::Authentication, authentication)];
         // HTTP first: deployed clients take the first service they know how to use.
-        let socket = Service::didcomm("#socket", vec![Endpoint::didcomm(&socket_url(url))]);
+        let socket = Service::didcomm("#socket", vec![Endpoint::didcomm(socket_url(url))]);
         peer::two::create(&keys, &[service, socket])?
     } else {
         // The identifier does not say by which scheme the document is fetched; in a trial it may be plain http.

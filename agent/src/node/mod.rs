@@ -34,6 +34,7 @@ use tokio::sync::Notify;
 use self::effects::MailWork;
 pub(crate) use self::{
     effects::{Effects, Handled},
+    live::Pushes,
     receive::learn,
     stats::Reason,
 };
