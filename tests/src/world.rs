@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use einmal::{
@@ -325,7 +325,7 @@ impl World {
             .map(|running| {
                 let stats = running.node.stats();
                 let quiet = [&stats.queued, &stats.sent, &stats.send_failures];
-                quiet.iter().map(|counter| counter.load(Ordering::Relaxed)).sum::<u64>()
+                quiet.iter().map(|counter| counter.get()).sum::<u64>()
             })
             .sum()
     }
