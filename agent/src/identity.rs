@@ -126,22 +126,21 @@ pub(crate) fn keep_key(
 
 /// Makes a fresh did:peer:4 for one relationship.
 ///
-/// `mediator` is the DID messages for us are to be routed by; without one the DID has no endpoint and hears only
-/// what comes back on its own connections.
+/// `endpoints` say how messages for us come; without any the DID hears only what comes back on its own connections.
 pub(crate) fn pairwise(
     fx: &mut Effects<'_>,
     keyring: &Keyring,
     entropy: &dyn Entropy,
     now: UnixSeconds,
-    mediator: Option<&Did>,
+    endpoints: Vec<Endpoint>,
 ) -> Result<Did, IdentityError> {
     let agreement = SecretKey::generate(KeyKind::X25519, entropy)?;
     let authentication = SecretKey::generate(KeyKind::Ed25519, entropy)?;
     let mut input = peer::four::InputDocument::new()
         .add_method(AGREEMENT, agreement.public_key(), &[Relationship::KeyAgreement])
         .add_method(AUTHENTICATION, authentication.public_key(), &[Relationship::Authentication]);
-    if let Some(mediator) = mediator {
-        input = input.add_service(Service::didcomm("#service", vec![Endpoint::didcomm(mediator.as_str())]));
+    if !endpoints.is_empty() {
+        input = input.add_service(Service::didcomm("#service", endpoints));
     }
     let made = input.create()?;
     for (fragment, key) in [(AGREEMENT, agreement), (AUTHENTICATION, authentication)] {
@@ -172,10 +171,10 @@ struct PublicKeys {
 
 const PUBLIC_KEYS: &str = "public-keys";
 
-/// Makes or restores the public identity of a node reached at `url`.
+/// Makes or restores the public identity of a node reached at `url`, and at a `further` endpoint if it has one.
 ///
-/// A mediator is a did:peer:2 with one endpoint; city and merchant are did:web, their document is served by the
-/// node itself. The keys stay the same when the URL changes; the DID does not.
+/// A mediator is a did:peer:2, and so is a node without URL; city and merchant are did:web, their document is served
+/// by the node itself. The keys stay the same when the endpoints change; the DID of a did:peer:2 does not.
 pub(crate) fn public(
     fx: &mut Effects<'_>,
     keyring: &Keyring,
@@ -184,10 +183,15 @@ pub(crate) fn public(
     now: UnixSeconds,
     url: &str,
     peer_did: bool,
+    further: Option<Endpoint>,
 ) -> Result<Did, IdentityError> {
     let keys = public_keys(fx, entropy)?;
-    let endpoint = Endpoint::didcomm(url);
-    let service = Service::didcomm("#service", vec![endpoint]);
+    let mut endpoints = Vec::new();
+    if !url.is_empty() {
+        endpoints.push(Endpoint::didcomm(url));
+    }
+    endpoints.extend(further);
+    let service = Service::didcomm("#service", endpoints);
     let publics = [keys.0.public_key(), keys.1.public_key(), keys.2.public_key()];
     let [agreement, authentication, assertion] = publics;
     let did = if peer_did {

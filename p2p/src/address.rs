@@ -211,7 +211,8 @@ mod tests {
     async fn a_name_is_replaced_by_its_addresses() {
         let named: Multiaddr = "/dns4/localhost/tcp/4001".parse().unwrap();
         let literal: Multiaddr = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
-        assert_eq!(resolved(&named).await, [literal.clone()]);
-        assert_eq!(resolved(&literal).await, [literal]);
+        for address in [named, literal.clone()] {
+            assert_eq!(resolved(&address).await, std::slice::from_ref(&literal));
+        }
     }
 }

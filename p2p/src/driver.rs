@@ -338,11 +338,11 @@ impl Driver {
         match event {
             ProtocolsEvent::Messages(event) => self.on_message(event),
             ProtocolsEvent::Mdns(event) => self.on_discovery(event),
-            ProtocolsEvent::Ping(ping::Event { connection, result: Err(error), .. }) => {
-                if !matches!(error, ping::Failure::Unsupported) {
-                    // Nobody there any more: found out now, and not by the next message.
-                    self.swarm.close_connection(connection);
-                }
+            ProtocolsEvent::Ping(ping::Event { connection, result: Err(error), .. })
+                if !matches!(error, ping::Failure::Unsupported) =>
+            {
+                // Nobody there any more: found out now, and not by the next message.
+                self.swarm.close_connection(connection);
             }
             ProtocolsEvent::RelayClient(relay::client::Event::ReservationReqAccepted {
                 relay_peer_id,

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod guard;
 pub mod memory;
+pub mod p2p;
 pub mod server;
 mod transport;
 

@@ -23,6 +23,8 @@ const REMEMBER_SECS: u64 = 14 * 24 * 3600;
 pub enum Arrival {
     /// By HTTP POST: one envelope can go back in the answer.
     Http,
+    /// By a libp2p stream: nothing can go back but whether it was taken.
+    Libp2p,
     /// From our mailbox, or unwrapped from another message: nothing can go back.
     Mailbox,
 }
