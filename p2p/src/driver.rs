@@ -304,7 +304,8 @@ impl Driver {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let relayed = is_over_relay(&endpoint);
                 self.connections.insert(connection_id, Connection { peer_id, relayed });
-                tracing::debug!(relayed, "connected to a peer");
+                let how = if relayed { "through a relay" } else { "directly" };
+                tracing::debug!("a peer is connected {how}");
                 for task in self.dialing.remove(&peer_id).into_iter().flat_map(|dialing| dialing.waiting) {
                     self.request(task);
                 }
