@@ -1,10 +1,6 @@
 //! A world: nodes with their stores, a clock, a network, and the turns they take.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use einmal::{
     clock::{Clock, ManualClock},
