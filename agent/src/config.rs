@@ -164,8 +164,10 @@ pub struct P2pSettings {
     pub announce: Vec<String>,
     /// Look for peers on the local network, and be found there.
     pub mdns: bool,
-    /// Multiaddresses of relays to be reached through, each ending in `/p2p/` and the relay's peer id.
-    pub relays: Vec<String>,
+    /// Multiaddresses of relays to be reached through, each ending in `/p2p/` and the relay's peer id. Left out: a
+    /// citizen uses its mediator, if that speaks libp2p.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relays: Option<Vec<String>>,
     /// Mediator: relay for others, within limits.
     pub relay_server: bool,
     /// Mediator: most peers reached through its relay.
@@ -181,7 +183,7 @@ impl Default for P2pSettings {
             listen: Vec::new(),
             announce: Vec::new(),
             mdns: true,
-            relays: Vec::new(),
+            relays: None,
             relay_server: false,
             relay_reservations: None,
             relay_circuits: None,

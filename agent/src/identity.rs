@@ -171,7 +171,17 @@ struct PublicKeys {
 
 const PUBLIC_KEYS: &str = "public-keys";
 
-/// Makes or restores the public identity of a node reached at `url`, and at a `further` endpoint if it has one.
+/// How others reach a node that shows itself to everybody.
+pub(crate) struct Reached<'a> {
+    /// Its URL; empty if it has none.
+    pub(crate) url: &'a str,
+    /// Whether it is a did:peer all the same.
+    pub(crate) peer_did: bool,
+    /// An endpoint besides the URL.
+    pub(crate) further: Option<Endpoint>,
+}
+
+/// Makes or restores the public identity of a node.
 ///
 /// A mediator is a did:peer:2 with an endpoint for HTTP and one for WebSockets, and so is a node without URL; city and
 /// merchant are did:web, their document is served by the node itself. The keys stay the same when the endpoints
@@ -182,10 +192,9 @@ pub(crate) fn public(
     resolver: &NodeResolver,
     entropy: &dyn Entropy,
     now: UnixSeconds,
-    url: &str,
-    peer_did: bool,
-    further: Option<Endpoint>,
+    reached: Reached<'_>,
 ) -> Result<Did, IdentityError> {
+    let Reached { url, peer_did, further } = reached;
     let keys = public_keys(fx, entropy)?;
     // One service for each endpoint, HTTP first: deployed clients take the first they know how to use.
     let mut services = Vec::new();

@@ -168,8 +168,8 @@ async fn announce(
         let did =
             node.public_did().map_or("none (a citizen shows a fresh DID to each peer)", |did| did.as_str());
         let mut text = format!("einmal {} is running\n  DID         {did}", node.shared().config.role);
-        if !url.is_empty() {
-            text.push_str(&format!("\n  endpoint    {url}"));
+        for endpoint in &endpoints {
+            text.push_str(&format!("\n  endpoint    {endpoint}"));
         }
         if let Some(invitation) = about.get("invitation").and_then(Value::as_str) {
             text.push_str(&format!("\n  invitation  {invitation}"));

@@ -207,6 +207,25 @@ mod tests {
         );
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_an_endpoint_says_is_read_or_refused(id in "\\PC{0,80}", address in "(/[a-z0-9]{0,8}|/[0-9.:]{0,8}){0,8}") {
+            for uri in [id.clone(), format!("{SCHEME}{id}")] {
+                let _ = PeerEndpoint::parse(&uri, std::slice::from_ref(&address));
+            }
+            let own = peer(5);
+            let read = PeerEndpoint::parse(&format!("{SCHEME}{own}"), &[format!("{address}/p2p/{own}")]);
+            if let Ok(read) = read {
+                let _ = (first_ip(&read.addresses[0]), is_relayed(&read.addresses[0]));
+            }
+        }
+
+        #[test]
+        fn a_content_identifier_of_any_bytes_is_read_or_refused(bytes in proptest::collection::vec(0u8.., 0..60)) {
+            let _ = parse_peer_id(&multibase::encode(multibase::Base::Base32Lower, bytes));
+        }
+    }
+
     #[tokio::test]
     async fn a_name_is_replaced_by_its_addresses() {
         let named: Multiaddr = "/dns4/localhost/tcp/4001".parse().unwrap();

@@ -220,6 +220,19 @@ mod tests {
         assert!(matches!(read(&mut codec, &bytes).await, Ok(Request::Envelope { .. })));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(bytes in proptest::collection::vec(0u8.., 0..2000)) {
+            let mut codec = codec(1);
+            let request = futures::executor::block_on(codec.read(&mut Cursor::new(&bytes)));
+            if let Ok(Request::Envelope { bytes: read, .. }) = request {
+                proptest::prop_assert!(read.len() <= 1000 && read.len() < bytes.len());
+            }
+            let protocol = StreamProtocol::new(PROTOCOL);
+            let _ = futures::executor::block_on(codec.read_response(&protocol, &mut Cursor::new(bytes)));
+        }
+    }
+
     /// Never has a byte.
     struct Silent;
 

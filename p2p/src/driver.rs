@@ -43,6 +43,8 @@ const TICK: Duration = Duration::from_secs(1);
 const FIRST_RELAY_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause before a relay is asked again.
 const LONGEST_RELAY_PAUSE: Duration = Duration::from_secs(60);
+/// What direct addresses have before a relayed one is tried beside them.
+const HEAD_START: Duration = Duration::from_secs(2);
 /// What is under way on a relayed connection may end after a direct one was made.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -62,8 +64,10 @@ pub(crate) struct SendTask {
 
 /// A peer that is being connected to, and what waits for it.
 struct Dialing {
-    connection: ConnectionId,
+    attempts: Vec<ConnectionId>,
+    /// Tried when the direct addresses failed, or have not answered at `then`.
     relayed: Vec<Multiaddr>,
+    then: Instant,
     waiting: Vec<SendTask>,
 }
 
@@ -230,7 +234,10 @@ impl Driver {
         let (first, later) = if direct.is_empty() { (relayed, direct) } else { (direct, relayed) };
         match self.dial(peer_id, first) {
             Some(connection) => {
-                self.dialing.insert(peer_id, Dialing { connection, relayed: later, waiting: vec![task] });
+                let then = Instant::now() + HEAD_START;
+                let waiting = vec![task];
+                self.dialing
+                    .insert(peer_id, Dialing { attempts: vec![connection], relayed: later, then, waiting });
             }
             None => {
                 let _ =
@@ -253,20 +260,37 @@ impl Driver {
     }
 
     fn on_dial_failure(&mut self, peer_id: PeerId, connection: ConnectionId) {
-        let Some(dialing) = self.dialing.get_mut(&peer_id).filter(|dialing| dialing.connection == connection)
-        else {
-            return;
-        };
-        let relayed = std::mem::take(&mut dialing.relayed);
-        if !relayed.is_empty()
-            && let Some(next) = self.dial(peer_id, relayed)
-            && let Some(dialing) = self.dialing.get_mut(&peer_id)
-        {
-            dialing.connection = next;
+        let Some(dialing) = self.dialing.get_mut(&peer_id) else { return };
+        dialing.attempts.retain(|attempt| *attempt != connection);
+        if !dialing.attempts.is_empty() || self.dial_relayed(peer_id) {
             return;
         }
         for task in self.dialing.remove(&peer_id).into_iter().flat_map(|dialing| dialing.waiting) {
             let _ = task.done.send(Err(SendError::Unreachable { reason: "none of its addresses answers" }));
+        }
+    }
+
+    /// Turns to the relayed addresses of a peer, if there are any left.
+    fn dial_relayed(&mut self, peer_id: PeerId) -> bool {
+        let relayed = self.dialing.get_mut(&peer_id).map(|dialing| std::mem::take(&mut dialing.relayed));
+        let Some(relayed) = relayed.filter(|relayed| !relayed.is_empty()) else { return false };
+        let attempt = self.dial(peer_id, relayed);
+        if let (Some(attempt), Some(dialing)) = (attempt, self.dialing.get_mut(&peer_id)) {
+            dialing.attempts.push(attempt);
+        }
+        attempt.is_some()
+    }
+
+    /// Gives up what nobody waits for any more, and helps along what direct addresses keep waiting.
+    fn look_after_dialing(&mut self, now: Instant) {
+        self.dialing.retain(|_, dialing| {
+            dialing.waiting.retain(|task| !task.done.is_closed());
+            !dialing.waiting.is_empty()
+        });
+        let due: Vec<PeerId> =
+            self.dialing.iter().filter(|(_, dialing)| dialing.then <= now).map(|(peer, _)| *peer).collect();
+        for peer_id in due {
+            self.dial_relayed(peer_id);
         }
     }
 
@@ -304,6 +328,9 @@ impl Driver {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let relayed = is_over_relay(&endpoint);
                 self.connections.insert(connection_id, Connection { peer_id, relayed });
+                if !relayed {
+                    self.prefer_direct(peer_id);
+                }
                 let how = if relayed { "through a relay" } else { "directly" };
                 tracing::debug!("a peer is connected {how}");
                 for task in self.dialing.remove(&peer_id).into_iter().flat_map(|dialing| dialing.waiting) {
@@ -354,7 +381,7 @@ impl Driver {
                 self.relays.iter_mut().filter(is_it).for_each(|relay| relay.pause = FIRST_RELAY_PAUSE);
             }
             ProtocolsEvent::Dcutr(event) => match event.result {
-                Ok(_) => self.prefer_direct(event.remote_peer_id),
+                Ok(_) => tracing::info!("a hole was punched: a relayed peer is now reached directly"),
                 Err(error) => tracing::info!(%error, "no hole was punched; the relay stays in use"),
             },
             ProtocolsEvent::AutonatClient(autonat::v2::client::Event { result: Err(error), .. }) => {
@@ -390,9 +417,8 @@ impl Driver {
         }
     }
 
-    /// A direct connection was made where only a relayed one was: the relay's is closed when it is quiet.
+    /// A direct connection was made: relayed ones beside it are closed when they have had time to become quiet.
     fn prefer_direct(&mut self, peer_id: PeerId) {
-        tracing::info!("a hole was punched: a relayed peer is now reached directly");
         let end = Instant::now() + GRACE;
         let relayed = self.connections.iter().filter(|(_, held)| held.peer_id == peer_id && held.relayed);
         self.closing.extend(relayed.map(|(id, _)| (end, *id)));
@@ -418,10 +444,11 @@ impl Driver {
         self.permit.set_nearby(ips);
     }
 
-    /// Remembers a neighbour. What a neighbour says counts for local addresses only: it must not send us elsewhere.
+    /// Remembers a neighbour. Beyond what may be dialled anyway, its word counts for local addresses only.
     fn note_nearby(&mut self, peer_id: PeerId, address: Multiaddr) {
         let full = self.nearby.len() >= MAX_NEARBY && !self.nearby.contains_key(&peer_id);
-        if full || is_relayed(&address) || !first_ip(&address).is_some_and(is_local_network) {
+        let bearable = first_ip(&address).is_some_and(|ip| is_local_network(ip) || self.permit.allows(ip));
+        if full || is_relayed(&address) || !bearable {
             return;
         }
         let known = self.nearby.entry(peer_id).or_default();
@@ -461,6 +488,7 @@ impl Driver {
 
     fn on_tick(&mut self) {
         let now = Instant::now();
+        self.look_after_dialing(now);
         for (index, relay) in self.relays.iter_mut().enumerate() {
             if relay.listener.is_none() && relay.due <= now {
                 relay.due = now + relay.pause;

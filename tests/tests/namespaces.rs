@@ -450,7 +450,7 @@ fn a_citizen_behind_nat_is_reached_through_the_mediators_relay() {
     let flags = [&flags[..], &["--public-url", "http://localhost:7001"]].concat();
     let hall = make(folder.path(), "city", &flags, "mdns = false");
     let city = Running::start(&internet.shop, &hall, &LOUD);
-    let settings = format!("mdns = false\nrelays = [\"{}\"]", addresses[0]);
+    let settings = format!("mdns = false\nrelays = {addresses:?}");
     let wallet = make(folder.path(), "citizen", &[], &settings);
     // At the counter, on the city's own machine, the two come to know each other.
     let citizen = Running::start(&internet.shop, &wallet, &TRIAL);

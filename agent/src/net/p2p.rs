@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use einmal_did::Endpoint;
+use einmal_did::{Endpoint, LocalResolver, Resolver};
 use einmal_didcomm::limits::MAX_ENVELOPE_BYTES;
+use einmal_flows::out_of_band::Invitation;
 use einmal_keys::{Entropy, SystemEntropy, base64url_decode, base64url_encode};
 use einmal_p2p::{
     Bounds, Host, HostConfig, Inbound, Multiaddr, P2pError, PeerEndpoint, Permit, RelayLimits, Status,
@@ -24,6 +25,8 @@ use crate::{
 const KEY: &str = "p2p-key";
 /// Port listened on unless configured otherwise; a citizen takes a free one.
 pub const DEFAULT_PORT: u16 = 4001;
+/// Most addresses of a mediator that are tried as relays.
+const MAX_RELAYS: usize = 2;
 /// How long a start waits for a relay's reservation, so that the first DIDs name it.
 const RELAY_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -154,7 +157,10 @@ pub async fn start(
         announce: addresses("announce", &settings.announce)?,
         mdns: settings.mdns,
         relay_server: relay_limits(config.role, settings)?,
-        relays: addresses("relays", &settings.relays)?,
+        relays: match &settings.relays {
+            Some(relays) => addresses("relays", relays)?,
+            None => relays_of_mediator(config),
+        },
         permit: Permit::new(move |ip| private || guard::is_public(ip)),
         largest_envelope: MAX_ENVELOPE_BYTES,
         bounds: Bounds::default(),
@@ -192,6 +198,22 @@ fn listen(role: Role, settings: &P2pSettings) -> Result<Vec<Multiaddr>, SetupErr
     }
     let port = if role == Role::Citizen { 0 } else { DEFAULT_PORT };
     addresses("listen", &[format!("/ip4/0.0.0.0/udp/{port}/quic-v1"), format!("/ip4/0.0.0.0/tcp/{port}")])
+}
+
+/// Where the mediator of a citizen listens by libp2p, as the invitation in the configuration says: it may relay too.
+fn relays_of_mediator(config: &Config) -> Vec<Multiaddr> {
+    let url = config.citizen.as_ref().and_then(|citizen| citizen.mediator.as_deref());
+    let document = url
+        .and_then(|url| Invitation::from_url(url).ok())
+        .and_then(|invitation| LocalResolver::new().resolve(&invitation.from).ok());
+    let Some(document) = document else { return Vec::new() };
+    document
+        .didcomm_endpoints()
+        .filter_map(|endpoint| PeerEndpoint::parse(&endpoint.uri, &endpoint.multi_addrs).ok())
+        .flat_map(|endpoint| endpoint.addresses)
+        .filter(|address| !is_relayed(address))
+        .take(MAX_RELAYS)
+        .collect()
 }
 
 fn relay_limits(role: Role, settings: &P2pSettings) -> Result<Option<RelayLimits>, SetupError> {
@@ -262,6 +284,34 @@ mod tests {
         assert_eq!(limits.reservations, 7);
         assert!(relay_limits(Role::Citizen, &on).unwrap_err().to_string().contains("mediators"));
         assert!(relay_limits(Role::Mediator, &settings("mdns = false\n")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_citizen_takes_its_mediator_for_a_relay_unless_told_otherwise() {
+        use einmal_did::{Relationship, Service, peer};
+        use einmal_keys::{KeyKind, SecretKey, SeededEntropy};
+        let (entropy, id) = (SeededEntropy::new(1), "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN");
+        let key = SecretKey::generate(KeyKind::X25519, &entropy).unwrap().public_key();
+        let invitation = |endpoints| {
+            let keys = [(Relationship::KeyAgreement, key.clone())];
+            let did = peer::two::create(&keys, &[Service::didcomm("#service", endpoints)]).unwrap();
+            let id = einmal_didcomm::MessageId::random(&entropy).unwrap();
+            Invitation::new(id, did).to_url("https://m.example")
+        };
+        let relays = |url: String| {
+            let mut config = Config::new(Role::Citizen);
+            config.citizen.as_mut().unwrap().mediator = Some(url);
+            relays_of_mediator(&config)
+        };
+        let address = format!("/ip4/192.0.2.1/tcp/4001/p2p/{id}");
+        let http = Endpoint::didcomm("https://m.example");
+        let peer = |multi_addrs| Endpoint { multi_addrs, ..Endpoint::didcomm(format!("libp2p-peerId:{id}")) };
+        let found = relays(invitation(vec![http.clone(), peer(vec![address.clone()])]));
+        assert_eq!(found, [address.parse::<Multiaddr>().unwrap()]);
+        assert!(relays(invitation(vec![http])).is_empty());
+        let foreign = address.replace(id, "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N");
+        assert!(relays(invitation(vec![peer(vec![foreign])])).is_empty());
+        assert!(relays("no invitation".into()).is_empty());
     }
 
     #[test]

@@ -249,9 +249,7 @@ impl Node {
             &shared.resolver,
             shared.entropy(),
             shared.now(),
-            url,
-            peer_did,
-            shared.peer_endpoint(),
+            identity::Reached { url, peer_did, further: shared.peer_endpoint() },
         )
         .map_err(crate::error::SetupError::internal)?;
         let (batch, _) = fx.into_parts();
