@@ -94,6 +94,9 @@ pub struct Config {
     /// How much others may ask of the node.
     #[serde(default)]
     pub limits: Limits,
+    /// Peer-to-peer networking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p2p: Option<P2pSettings>,
     /// The city's own settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub city: Option<CitySettings>,
@@ -146,6 +149,45 @@ impl Limits {
     /// Requests per second from one address.
     pub fn requests_per_second(&self) -> u32 {
         self.max_requests_per_second.unwrap_or(500)
+    }
+}
+
+/// Peer-to-peer networking by libp2p.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct P2pSettings {
+    /// Whether it is used at all.
+    pub enabled: bool,
+    /// Multiaddresses to listen on; without any, QUIC and TCP on every interface.
+    pub listen: Vec<String>,
+    /// Multiaddresses to tell others instead of those listened on.
+    pub announce: Vec<String>,
+    /// Look for peers on the local network, and be found there.
+    pub mdns: bool,
+    /// Multiaddresses of relays to be reached through, each ending in `/p2p/` and the relay's peer id. Left out: a
+    /// citizen uses its mediator, if that speaks libp2p.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relays: Option<Vec<String>>,
+    /// Mediator: relay for others, within limits.
+    pub relay_server: bool,
+    /// Mediator: most peers reached through its relay.
+    pub relay_reservations: Option<usize>,
+    /// Mediator: most circuits through its relay at once.
+    pub relay_circuits: Option<usize>,
+}
+
+impl Default for P2pSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: Vec::new(),
+            announce: Vec::new(),
+            mdns: true,
+            relays: None,
+            relay_server: false,
+            relay_reservations: None,
+            relay_circuits: None,
+        }
     }
 }
 
@@ -213,6 +255,7 @@ impl Config {
             passphrase: false,
             network: Network::default(),
             limits: Limits::default(),
+            p2p: None,
             city: (role == Role::City).then(CitySettings::default),
             merchant: (role == Role::Merchant).then(MerchantSettings::default),
             citizen: (role == Role::Citizen).then(CitizenSettings::default),

@@ -126,22 +126,21 @@ pub(crate) fn keep_key(
 
 /// Makes a fresh did:peer:4 for one relationship.
 ///
-/// `mediator` is the DID messages for us are to be routed by; without one the DID has no endpoint and hears only
-/// what comes back on its own connections.
+/// `endpoints` say how messages for us come; without any the DID hears only what comes back on its own connections.
 pub(crate) fn pairwise(
     fx: &mut Effects<'_>,
     keyring: &Keyring,
     entropy: &dyn Entropy,
     now: UnixSeconds,
-    mediator: Option<&Did>,
+    endpoints: Vec<Endpoint>,
 ) -> Result<Did, IdentityError> {
     let agreement = SecretKey::generate(KeyKind::X25519, entropy)?;
     let authentication = SecretKey::generate(KeyKind::Ed25519, entropy)?;
     let mut input = peer::four::InputDocument::new()
         .add_method(AGREEMENT, agreement.public_key(), &[Relationship::KeyAgreement])
         .add_method(AUTHENTICATION, authentication.public_key(), &[Relationship::Authentication]);
-    if let Some(mediator) = mediator {
-        input = input.add_service(Service::didcomm("#service", vec![Endpoint::didcomm(mediator.as_str())]));
+    if !endpoints.is_empty() {
+        input = input.add_service(Service::didcomm("#service", endpoints));
     }
     let made = input.create()?;
     for (fragment, key) in [(AGREEMENT, agreement), (AUTHENTICATION, authentication)] {
@@ -172,29 +171,45 @@ struct PublicKeys {
 
 const PUBLIC_KEYS: &str = "public-keys";
 
-/// Makes or restores the public identity of a node reached at `url`.
+/// How others reach a node that shows itself to everybody.
+pub(crate) struct Reached<'a> {
+    /// Its URL; empty if it has none.
+    pub(crate) url: &'a str,
+    /// Whether it is a did:peer all the same.
+    pub(crate) peer_did: bool,
+    /// An endpoint besides the URL.
+    pub(crate) further: Option<Endpoint>,
+}
+
+/// Makes or restores the public identity of a node.
 ///
-/// A mediator is a did:peer:2 with two endpoints, HTTP and WebSocket; city and merchant are did:web, their document is served by the
-/// node itself. The keys stay the same when the URL changes; the DID does not.
+/// A mediator is a did:peer:2 with an endpoint for HTTP and one for WebSockets, and so is a node without URL; city and
+/// merchant are did:web, their document is served by the node itself. The keys stay the same when the endpoints
+/// change; the DID of a did:peer:2 does not.
 pub(crate) fn public(
     fx: &mut Effects<'_>,
     keyring: &Keyring,
     resolver: &NodeResolver,
     entropy: &dyn Entropy,
     now: UnixSeconds,
-    url: &str,
-    peer_did: bool,
+    reached: Reached<'_>,
 ) -> Result<Did, IdentityError> {
+    let Reached { url, peer_did, further } = reached;
     let keys = public_keys(fx, entropy)?;
-    let endpoint = Endpoint::didcomm(url);
-    let service = Service::didcomm("#service", vec![endpoint]);
+    // One service for each endpoint, HTTP first: deployed clients take the first they know how to use.
+    let mut services = Vec::new();
+    if !url.is_empty() {
+        services.push(Service::didcomm("#service", vec![Endpoint::didcomm(url)]));
+        if peer_did {
+            services.push(Service::didcomm("#socket", vec![Endpoint::didcomm(socket_url(url))]));
+        }
+    }
+    services.extend(further.map(|endpoint| Service::didcomm("#peer-to-peer", vec![endpoint])));
     let publics = [keys.0.public_key(), keys.1.public_key(), keys.2.public_key()];
     let [agreement, authentication, assertion] = publics;
     let did = if peer_did {
         let keys = [(Relationship::KeyAgreement, agreement), (Relationship::Authentication, authentication)];
-        // HTTP first: deployed clients take the first service they know how to use.
-        let socket = Service::didcomm("#socket", vec![Endpoint::didcomm(&socket_url(url))]);
-        peer::two::create(&keys, &[service, socket])?
+        peer::two::create(&keys, &services)?
     } else {
         // The identifier does not say by which scheme the document is fetched; in a trial it may be plain http.
         let did = web::did_from_url(&url.replacen("http://", "https://", 1))?;
@@ -202,7 +217,9 @@ pub(crate) fn public(
         document.add_method(AGREEMENT, agreement, &[Relationship::KeyAgreement])?;
         document.add_method(AUTHENTICATION, authentication, &[Relationship::Authentication])?;
         document.add_method(ASSERTION, assertion, &[Relationship::AssertionMethod])?;
-        document.add_service(service)?;
+        for service in services {
+            document.add_service(service)?;
+        }
         resolver.publish(Arc::new(document));
         did
     };

@@ -59,7 +59,7 @@ pub(crate) fn adopt(
         return Err(Failure::user("this wallet has a mediator; moving to another is not possible yet"));
     }
     learn(&invitation.from, fx)?;
-    let ours = shared.pairwise(fx, None)?;
+    let ours = shared.pairwise_without_endpoint(fx)?;
     let account = Account { ours, mediator: invitation.from.clone(), routing: None, since: shared.now() };
     fx.update(META, ACCOUNT, &account, None)?;
     Ok(json!({"state": "requested"}))
@@ -79,8 +79,12 @@ pub(crate) fn state(shared: &Shared) -> Result<Value, Failure> {
     }))
 }
 
-/// Takes one of the DIDs kept ready.
+/// Takes one of the DIDs kept ready. A wallet that peers reach directly and that uses no mediator makes one at once.
 pub(crate) fn take_spare(shared: &Shared, fx: &mut Effects<'_>) -> Result<Option<Did>, Failure> {
+    let wants_mediator = shared.config.citizen.as_ref().is_some_and(|citizen| citizen.mediator.is_some());
+    if shared.peer_endpoint().is_some() && !wants_mediator && account(shared)?.is_none() {
+        return shared.pairwise(fx, None).map(Some);
+    }
     let spares = shared.db.scan_raw(SPARES, b"", None, 1)?;
     let Some(record) = spares.into_iter().next() else { return Ok(None) };
     let did: Did =

@@ -22,7 +22,7 @@ use crate::{
     control,
     error::SetupError,
     home,
-    net::{client::HttpClient, server},
+    net::{client::HttpClient, p2p, server},
     node::{Node, Parts},
     role,
 };
@@ -60,16 +60,19 @@ pub async fn run(options: RunOptions) -> Result<(), SetupError> {
     } else {
         Arc::new(MemoryMail::new())
     };
+    let entrance = Arc::new(p2p::Entrance::default());
+    let peers = p2p::start(&config, &db, &entrance, Arc::clone(&client)).await?;
     let parts = Parts {
         config,
         db: db.clone(),
         mail: Arc::clone(&mail),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
-        transport: Arc::clone(&client) as _,
+        transport: peers.map_or_else(|| Arc::clone(&client) as _, |peers| peers as _),
         fetcher: client,
     };
     let node = Node::start(parts, &url).await?;
+    entrance.open(&node);
     let control = control::Listener::bind(&options.dir)?;
     let listening = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     // Before the first line: whoever has read it may tell the node to stop.
@@ -145,10 +148,16 @@ async fn announce(
         }
         None => Value::Null,
     };
+    let peer = node.shared().peer_endpoint();
+    let endpoints: Vec<String> = Some(url.clone())
+        .filter(|url| !url.is_empty())
+        .into_iter()
+        .chain(peer.map(|peer| peer.multi_addrs).into_iter().flatten())
+        .collect();
     let about = json!({
         "role": node.shared().config.role,
         "did": node.public_did(),
-        "endpoints": if url.is_empty() { vec![] } else { vec![url.clone()] },
+        "endpoints": endpoints,
         "invitation": invitation.get("invitation").cloned().unwrap_or_default(),
         "listen": listening,
         "pid": std::process::id(),
@@ -159,8 +168,8 @@ async fn announce(
         let did =
             node.public_did().map_or("none (a citizen shows a fresh DID to each peer)", |did| did.as_str());
         let mut text = format!("einmal {} is running\n  DID         {did}", node.shared().config.role);
-        if !url.is_empty() {
-            text.push_str(&format!("\n  endpoint    {url}"));
+        for endpoint in &endpoints {
+            text.push_str(&format!("\n  endpoint    {endpoint}"));
         }
         if let Some(invitation) = about.get("invitation").and_then(Value::as_str) {
             text.push_str(&format!("\n  invitation  {invitation}"));

@@ -23,7 +23,7 @@ pub struct Stranger {
     keyring: Keyring,
     entropy: SeededEntropy,
     resolver: LocalResolver,
-    endpoint: Option<String>,
+    endpoints: Vec<Endpoint>,
 }
 
 impl std::fmt::Debug for Stranger {
@@ -35,17 +35,22 @@ impl std::fmt::Debug for Stranger {
 impl Stranger {
     /// A stranger nobody can reach: it hears only what comes back on its own connections.
     pub fn new(seed: u64) -> Self {
-        Self::made(seed, None)
+        Self::made(seed, Vec::new())
+    }
+
+    /// A stranger whose document names several endpoints.
+    pub fn reached_by(seed: u64, endpoints: Vec<Endpoint>) -> Self {
+        Self::made(seed, endpoints)
     }
 
     /// A stranger whose document names an endpoint: a URL, or the DID of a mediator.
     pub fn reached_at(seed: u64, endpoint: &str) -> Self {
-        Self::made(seed, Some(endpoint.to_owned()))
+        Self::made(seed, vec![Endpoint::didcomm(endpoint)])
     }
 
     /// A stranger with a did:web of its own, whether or not anybody publishes its document; also that document.
     pub fn of_the_web(seed: u64, did: &Did) -> (Self, DidDocument) {
-        let mut stranger = Self::made(seed, None);
+        let mut stranger = Self::made(seed, Vec::new());
         let agreement = SecretKey::generate(KeyKind::X25519, &stranger.entropy).unwrap();
         let mut document = DidDocument::new(did.clone());
         document.add_method("key-1", agreement.public_key(), &[Relationship::KeyAgreement]).unwrap();
@@ -55,12 +60,12 @@ impl Stranger {
         (stranger, document)
     }
 
-    fn made(seed: u64, endpoint: Option<String>) -> Self {
+    fn made(seed: u64, endpoints: Vec<Endpoint>) -> Self {
         let (keyring, entropy) = (Keyring::new(), SeededEntropy::new(seed ^ 0x57a9_6e00));
-        let did = fresh_did(&keyring, &entropy, endpoint.as_deref());
+        let did = fresh_did(&keyring, &entropy, &endpoints);
         let resolver = LocalResolver::new();
         einmal_did::Resolver::resolve(&resolver, &did).unwrap();
-        Self { did, keyring, entropy, resolver, endpoint }
+        Self { did, keyring, entropy, resolver, endpoints }
     }
 
     /// The long form of the stranger's DID.
@@ -70,7 +75,7 @@ impl Stranger {
 
     /// Another DID with fresh keys, which the stranger holds as well.
     pub fn another_did(&self) -> Did {
-        let did = fresh_did(&self.keyring, &self.entropy, self.endpoint.as_deref());
+        let did = fresh_did(&self.keyring, &self.entropy, &self.endpoints);
         einmal_did::Resolver::resolve(&self.resolver, &did).unwrap();
         did
     }
@@ -174,14 +179,14 @@ impl Stranger {
     }
 }
 
-fn fresh_did(keyring: &Keyring, entropy: &SeededEntropy, endpoint: Option<&str>) -> Did {
+fn fresh_did(keyring: &Keyring, entropy: &SeededEntropy, endpoints: &[Endpoint]) -> Did {
     let agreement = SecretKey::generate(KeyKind::X25519, entropy).unwrap();
     let authentication = SecretKey::generate(KeyKind::Ed25519, entropy).unwrap();
     let mut input = peer::four::InputDocument::new()
         .add_method("key-1", agreement.public_key(), &[Relationship::KeyAgreement])
         .add_method("key-2", authentication.public_key(), &[Relationship::Authentication]);
-    if let Some(endpoint) = endpoint {
-        input = input.add_service(Service::didcomm("#service", vec![Endpoint::didcomm(endpoint)]));
+    if !endpoints.is_empty() {
+        input = input.add_service(Service::didcomm("#service", endpoints.to_vec()));
     }
     let made = input.create().unwrap();
     keyring.insert(KeyId::new(format!("{}#key-1", made.short)), agreement);

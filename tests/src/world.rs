@@ -1,10 +1,6 @@
 //! A world: nodes with their stores, a clock, a network, and the turns they take.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use einmal::{
     clock::{Clock, ManualClock},
@@ -325,7 +321,7 @@ impl World {
             .map(|running| {
                 let stats = running.node.stats();
                 let quiet = [&stats.queued, &stats.sent, &stats.send_failures];
-                quiet.iter().map(|counter| counter.load(Ordering::Relaxed)).sum::<u64>()
+                quiet.iter().map(|counter| counter.get()).sum::<u64>()
             })
             .sum()
     }

@@ -15,7 +15,7 @@ const WORLDLY: [&str; 10] =
     ["tokio", "libp2p", "sled", "axum", "reqwest", "hyper", "socket2", "mio", "async-std", "rustls"];
 
 /// Each package of ours, and which others of ours it may use.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("einmal-keys", &[]),
     ("einmal-did", &["einmal-keys"]),
     ("einmal-didcomm", &["einmal-keys", "einmal-did"]),
@@ -23,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("einmal-flows", &["einmal-keys", "einmal-did", "einmal-didcomm", "einmal-credentials"]),
     ("einmal-register", &[]),
     ("einmal-storage", &[]),
+    ("einmal-p2p", &[]),
     (
         "einmal",
         &[
@@ -33,6 +34,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "einmal-flows",
             "einmal-register",
             "einmal-storage",
+            "einmal-p2p",
         ],
     ),
 ];

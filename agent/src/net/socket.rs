@@ -9,7 +9,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{admission::Place, listen::stopped, server::Server};
 use crate::{
-    node::{Arrival, Reason, Receipt},
+    node::{Arrival, Pushes, Reason, Receipt},
     service::live::{LiveChange, Session},
 };
 
@@ -134,20 +134,26 @@ impl Socket {
         }
         let sessions: Vec<Arc<Session>> = self.sessions.values().cloned().collect();
         for session in sessions {
-            while let Some(mailbox) = session.next_changed() {
-                let node = Arc::clone(&self.server.node);
-                let (frames, more) =
-                    node.live_letters(&session, mailbox, left).await.map_err(|_| Ending::Gone)?;
-                left = left.saturating_sub(frames.len());
-                for frame in frames {
-                    self.feed(frame).await?;
+            while left > 0
+                && let Some(mailbox) = session.next_changed()
+            {
+                let Pushes { envelopes, more } = self
+                    .server
+                    .node
+                    .live_letters(&session, mailbox, left)
+                    .map_err(|_| Ending::Told(close_code::ERROR, "mail cannot be read at present"))?;
+                left = left.saturating_sub(envelopes.len());
+                for envelope in envelopes {
+                    self.feed(envelope).await?;
                 }
                 if more {
                     session.look_again(mailbox);
-                    if left == 0 {
-                        break;
-                    }
                 }
+            }
+            if left == 0 {
+                // Others first; the rest of this turn's mailboxes is rung for again.
+                self.bell.notify_one();
+                break;
             }
         }
         self.flush().await

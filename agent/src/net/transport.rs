@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin};
 
-use einmal_did::{Did, DidDocument};
+use einmal_did::{Did, DidDocument, Endpoint};
 
 /// A boxed future, so that transports can be chosen at run time.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -50,6 +50,22 @@ pub trait Transport: Send + Sync + 'static {
         uri: &'a str,
         envelope: Vec<u8>,
     ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>>;
+
+    /// As [`Transport::send`], with the multiaddresses that stand beside the URI; most transports have no use for
+    /// them.
+    fn send_to<'a>(
+        &'a self,
+        uri: &'a str,
+        _multi_addrs: &'a [String],
+        envelope: Vec<u8>,
+    ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>> {
+        self.send(uri, envelope)
+    }
+
+    /// The libp2p endpoint of this node itself, to stand in its DID documents; `None` if libp2p is switched off.
+    fn peer_endpoint(&self) -> Option<Endpoint> {
+        None
+    }
 }
 
 /// Something was not fetched.

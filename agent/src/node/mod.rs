@@ -23,7 +23,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use einmal_did::{Did, DidDocument, Resolver};
+use einmal_did::{Did, DidDocument, Endpoint, Resolver};
 use einmal_didcomm::{Message, Opened, Packer, UnixSeconds};
 use einmal_flows::Received;
 use einmal_keys::{Custody, Entropy, Keyring};
@@ -34,6 +34,7 @@ use tokio::sync::Notify;
 use self::effects::MailWork;
 pub(crate) use self::{
     effects::{Effects, Handled},
+    live::Pushes,
     receive::learn,
     stats::Reason,
 };
@@ -47,7 +48,7 @@ use crate::{
     config::Config,
     db::Db,
     identity::{self, OwnDid},
-    net::{Fetcher, Transport},
+    net::{Fetcher, Transport, p2p},
     resolve::NodeResolver,
     role::{self, RoleService},
     service::live::{Live, LiveChange},
@@ -104,6 +105,7 @@ pub struct Shared {
     entropy: Arc<dyn Entropy>,
     public: OnceLock<Did>,
     url: String,
+    transport: Arc<dyn Transport>,
 }
 
 impl fmt::Debug for Shared {
@@ -145,9 +147,30 @@ impl Shared {
         Packer { custody: &self.keyring, resolver: &self.resolver, entropy: self.entropy.as_ref() }
     }
 
-    /// Makes a DID for one relationship and keeps its keys.
+    /// What invitations begin with: the URL others reach this node by, or a scheme that only says what it is.
+    pub(crate) fn invitation_base(&self) -> &str {
+        if self.url.is_empty() { "didcomm://invite" } else { &self.url }
+    }
+
+    /// The node's own libp2p endpoint as it is now, if it has one.
+    pub(crate) fn peer_endpoint(&self) -> Option<Endpoint> {
+        self.transport.peer_endpoint()
+    }
+
+    /// Makes a DID for one relationship and keeps its keys. It names the node's own libp2p endpoint, if there is one,
+    /// and the mediator.
     pub(crate) fn pairwise(&self, fx: &mut Effects<'_>, mediator: Option<&Did>) -> Result<Did, Failure> {
-        identity::pairwise(fx, &self.keyring, self.entropy(), self.now(), mediator)
+        let mailbox = mediator.map(|mediator| Endpoint::didcomm(mediator.as_str()));
+        self.pairwise_at(fx, self.peer_endpoint().into_iter().chain(mailbox).collect())
+    }
+
+    /// Makes a DID that hears only what comes back on its own connections.
+    pub(crate) fn pairwise_without_endpoint(&self, fx: &mut Effects<'_>) -> Result<Did, Failure> {
+        self.pairwise_at(fx, Vec::new())
+    }
+
+    fn pairwise_at(&self, fx: &mut Effects<'_>, endpoints: Vec<Endpoint>) -> Result<Did, Failure> {
+        identity::pairwise(fx, &self.keyring, self.entropy(), self.now(), endpoints)
             .map_err(|error| Failure::user(error.to_string()))
     }
 }
@@ -156,7 +179,6 @@ impl Shared {
 pub struct Node {
     pub(crate) shared: Shared,
     role: Box<dyn RoleService>,
-    transport: Arc<dyn Transport>,
     fetcher: Arc<dyn Fetcher>,
     outbox_bell: Notify,
     outbox_turn: tokio::sync::Mutex<()>,
@@ -194,13 +216,13 @@ impl Node {
             entropy: parts.entropy,
             public: OnceLock::new(),
             url: url.to_owned(),
+            transport: parts.transport,
         };
         shared.remember_own(&own);
         let role = role::service(&shared)?;
         let node = Self {
             shared,
             role,
-            transport: parts.transport,
             fetcher: parts.fetcher,
             outbox_bell: Notify::new(),
             outbox_turn: tokio::sync::Mutex::new(()),
@@ -212,20 +234,22 @@ impl Node {
     }
 
     async fn take_public_identity(&self, url: &str) -> Result<(), crate::error::SetupError> {
-        if url.is_empty() {
+        let shared = &self.shared;
+        let role = shared.config.role;
+        // A merchant needs no URL if peers reach it directly. The others serve by HTTP what their work consists of.
+        let by_peers_only = role == crate::config::Role::Merchant && shared.peer_endpoint().is_some();
+        if url.is_empty() && !by_peers_only {
             return Ok(());
         }
-        let shared = &self.shared;
         let mut fx = Effects::new(shared);
-        let peer_did = shared.config.role == crate::config::Role::Mediator;
+        let peer_did = role == crate::config::Role::Mediator || url.is_empty();
         let did = identity::public(
             &mut fx,
             &shared.keyring,
             &shared.resolver,
             shared.entropy(),
             shared.now(),
-            url,
-            peer_did,
+            identity::Reached { url, peer_did, further: shared.peer_endpoint() },
         )
         .map_err(crate::error::SetupError::internal)?;
         let (batch, _) = fx.into_parts();
@@ -368,7 +392,10 @@ impl Node {
         let unreachable = |problem: String| Failure::user(format!("the peer was not reached: {problem}"));
         let mut last = unreachable("it has no endpoint".into());
         for way in self.ways(message, to).await? {
-            match self.transport.send(&way.uri, way.bytes).await {
+            if p2p::is_one_way(&way.uri) {
+                continue;
+            }
+            match self.shared.transport.send(&way.uri, way.bytes).await {
                 Ok(Some(reply)) => return Ok(reply),
                 Ok(None) => last = unreachable("it gave no answer".into()),
                 Err(error) => last = unreachable(error.to_string()),

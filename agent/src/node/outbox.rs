@@ -12,7 +12,7 @@ use super::{Arrival, Effects, Failure, Handled, Need, Node, effects::Outgoing};
 use crate::{
     db::{DEAD, OUTBOX},
     identity,
-    net::SendError,
+    net::{SendError, p2p},
 };
 
 /// Seconds after which an undelivered message is given up, unless it expires sooner itself.
@@ -178,7 +178,7 @@ impl Node {
         };
         let mut last = Outcome::Never("its recipient has no endpoint that can be used".into());
         for way in ways {
-            match self.transport.send(&way.uri, way.bytes).await {
+            match self.shared.transport.send_to(&way.uri, &way.multi_addrs, way.bytes).await {
                 Ok(reply) => return Outcome::Sent(reply),
                 Err(error) => {
                     self.shared.stats.send_failures.inc();
@@ -218,7 +218,13 @@ impl Node {
         let message = self.in_known_form(message, to)?;
         let packer = self.shared.packer();
         let packed = packer.pack(&message, to, &self.protection_towards(to))?;
-        Ok(deliveries(&packer, &packed, message.expires_time)?)
+        let mut ways = deliveries(&packer, &packed, message.expires_time)?;
+        if self.shared.peer_endpoint().is_none() {
+            ways.retain(|way| !p2p::is_one_way(&way.uri));
+        }
+        // The owner's order counts among ways of one kind.
+        ways.sort_by_key(|way| (way.mediated, p2p::rank(&way.uri, &way.multi_addrs)));
+        Ok(ways)
     }
 
     /// Who writes to whom is nobody's business on the way: where a mediator carries the message, the sender's key id

@@ -29,6 +29,8 @@ pub enum Arrival {
     Http,
     /// On a connection that stays open, such as a WebSocket: any number of envelopes can go back.
     Socket,
+    /// By a libp2p stream: nothing can go back but whether it was taken.
+    Libp2p,
     /// From our mailbox, or unwrapped from another message: nothing can go back.
     Mailbox,
 }
@@ -300,7 +302,7 @@ impl Node {
             Arrival::Http => (wants_return(opened), 1),
             // A connection that stays open is its own return route, unless it was asked not to be.
             Arrival::Socket => (opened.message.return_route.is_none() || wants_return(opened), usize::MAX),
-            Arrival::Mailbox => (false, 0),
+            Arrival::Mailbox | Arrival::Libp2p => (false, 0),
         };
         let mut replies = Vec::new();
         for answer in answers {

@@ -52,7 +52,7 @@ macro_rules! counters {
         /// Counters since the start of the process.
         #[derive(Debug, Default)]
         pub struct Stats {
-            $($(#[$doc])* pub(crate) $name: Counter,)*
+            $($(#[$doc])* pub $name: Counter,)*
             refused: Family<Why, Counter>,
             gauges: Gauges,
             taken: Latency,

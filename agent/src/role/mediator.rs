@@ -5,12 +5,12 @@ use einmal_didcomm::{FORWARD_TYPE, Forward, MessageType, Opened, ProblemCode, Un
 use einmal_flows::{
     Received,
     coordinate_mediation::{
-        self, MediationPolicy, Registration, RegistrationChange, Registrations, Unavailable,
+        self, MediationPolicy, MediationVersion, Registration, RegistrationChange, Registrations, Unavailable,
     },
-    message_pickup::{self, PickupRequest, QueueStatus},
+    message_pickup::{self, PickupRequest, PickupVersion, QueueStatus},
     routing::{self, Decision, NextHop, SelfForwards},
 };
-use einmal_storage::Table;
+use einmal_storage::{Table, mail::LetterId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -22,11 +22,7 @@ use crate::{
     error::SetupError,
     home::mail_key,
     node::{Arrival, Effects, Failure, Handled, Shared, our_form, their_form},
-    service::{
-        invitations,
-        live::{LiveChange, PickupVersion},
-        queue,
-    },
+    service::{invitations, live::LiveChange, queue},
 };
 
 /// Accounts, by the DID they were granted to.
@@ -97,7 +93,13 @@ impl Mediator {
         }
     }
 
-    fn pickup(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
+    fn pickup(
+        &self,
+        shared: &Shared,
+        rx: &Received<'_>,
+        version: PickupVersion,
+        fx: &mut Effects<'_>,
+    ) -> Handled {
         let book = Book(&shared.db);
         let now = shared.now();
         let request = PickupRequest::read(rx, now)?;
@@ -129,7 +131,7 @@ impl Mediator {
                     ours: our_form(rx),
                     theirs: their_form(rx),
                     on,
-                    version: PickupVersion::V3,
+                    version,
                     only: None,
                     since: shared.mail.last(),
                 });
@@ -236,15 +238,15 @@ fn apply(changes: Vec<RegistrationChange>, now: UnixSeconds, fx: &mut Effects<'_
 impl RoleService for Mediator {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         let kind = &rx.message.kind;
-        if kind.protocol() == "coordinatemediation" && kind.major() == 3 {
+        if MediationVersion::of(kind).is_some() {
             let policy = self.policy(shared)?;
             let book = Book(&shared.db);
             let (changes, draft) =
                 coordinate_mediation::answer(rx, &book, &shared.resolver, &policy, shared.now())?;
             apply(changes, shared.now(), fx)?;
             fx.answer(draft, &our_form(rx), &their_form(rx))?;
-        } else if kind.protocol() == "messagepickup" && kind.major() == 3 {
-            self.pickup(shared, rx, fx)?;
+        } else if let Some(version) = PickupVersion::of(kind) {
+            self.pickup(shared, rx, version, fx)?;
         } else {
             return Ok(false);
         }
@@ -257,7 +259,11 @@ impl RoleService for Mediator {
 
     fn is_question(&self, kind: &MessageType) -> bool {
         // What turns live delivery on binds a connection: that must not be repeatable after a restart.
-        kind.protocol() == "messagepickup" && kind.message() != "live-delivery-change"
+        PickupVersion::of(kind).is_some() && kind.message() != "live-delivery-change"
+    }
+
+    fn letter_id(&self, letter: LetterId) -> String {
+        self.ids.write(letter)
     }
 
     fn on_anonymous(&self, _shared: &Shared, _opened: &Opened, _fx: &mut Effects<'_>) -> Handled {
@@ -300,8 +306,10 @@ impl RoleService for Mediator {
     fn protocols(&self) -> Vec<(&'static str, &'static str)> {
         vec![
             ("https://didcomm.org/routing/2.0", "mediator"),
+            ("https://didcomm.org/coordinate-mediation/2.0", "mediator"),
             ("https://didcomm.org/coordinate-mediation/3.0", "mediator"),
             ("https://didcomm.org/messagepickup/3.0", "mediator"),
+            ("https://didcomm.org/message-pickup/4.0", "mediator"),
         ]
     }
 

@@ -8,7 +8,7 @@ mod merchant;
 use einmal_did::Did;
 use einmal_didcomm::{MessageType, Opened};
 use einmal_flows::Received;
-use einmal_storage::mail::{MailboxId, NewLetter};
+use einmal_storage::mail::{LetterId, MailboxId, NewLetter};
 use serde_json::Value;
 
 use crate::{
@@ -74,6 +74,11 @@ pub(crate) trait RoleService: Send + Sync {
     /// Whether messages of this type change nothing that lasts: then only the node's memory knows a repetition.
     fn is_question(&self, _kind: &MessageType) -> bool {
         false
+    }
+
+    /// The id by which the owner of a letter acknowledges it.
+    fn letter_id(&self, letter: LetterId) -> String {
+        letter.0.to_string()
     }
 
     /// Whether a repeated message is answered with a problem report, as mediators do.

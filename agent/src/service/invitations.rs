@@ -1,6 +1,6 @@
 //! Invitations of this node: what each is for, and whether an answer to it still counts.
 
-use einmal_did::{Did, Resolver, web};
+use einmal_did::{Did, Endpoint, Resolver, web};
 use einmal_didcomm::{MessageId, ProblemCode, ThreadId, UnixSeconds};
 use einmal_flows::{
     Received,
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     db::INVITATIONS,
-    net::guard,
+    net::{guard, p2p},
     node::{Effects, Failure, Shared},
 };
 
@@ -75,14 +75,14 @@ pub(crate) fn create(
     let mut record = InvitationRecord::new(&invitation, uses);
     record.mark_sent();
     fx.put_expiring(INVITATIONS, id.to_key(), &Record { purpose, record, expires }, expires)?;
-    Ok((id, invitation.to_url(shared.url())))
+    Ok((id, invitation.to_url(shared.invitation_base())))
 }
 
 /// An invitation that nothing is remembered of: a mediator's, which anybody may use at any time.
 pub(crate) fn standing(shared: &Shared, goal: (&str, String)) -> Result<(MessageId, String), Failure> {
     let from = public_did(shared)?;
     let id = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
-    let url = bare(id.clone(), from, goal).to_url(shared.url());
+    let url = bare(id.clone(), from, goal).to_url(shared.invitation_base());
     Ok((id, url))
 }
 
@@ -151,6 +151,10 @@ pub(crate) fn check_reachable(shared: &Shared, inviter: &Did) -> Result<(), Fail
         return guard::check_url(&format!("{scheme}://{host}/"), network).map(|_| ()).map_err(refused);
     }
     let Ok(document) = shared.resolver.resolve(inviter) else { return Ok(()) };
+    let by_peers = |endpoint: &Endpoint| p2p::is_one_way(&endpoint.uri);
+    if shared.peer_endpoint().is_some() && document.didcomm_endpoints().any(by_peers) {
+        return Ok(());
+    }
     let mut reason = None;
     for endpoint in document.didcomm_endpoints().filter(|endpoint| endpoint.uri.starts_with("http")) {
         match guard::check_url(&endpoint.uri, network) {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use einmal_did::Did;
+use einmal_flows::message_pickup::PickupVersion;
 use einmal_storage::mail::{LetterId, MailboxId};
 use tokio::sync::Notify;
 
@@ -19,13 +20,6 @@ use crate::db::mailbox_id;
 
 /// Most sessions of one account; the oldest gives way.
 const MAX_SESSIONS_PER_ACCOUNT: usize = 8;
-
-/// Which version of the protocol a session was opened in: it decides how letters are pushed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PickupVersion {
-    V3,
-    V4,
-}
 
 /// A connection's wish to have mail pushed, or no longer; carried out when the event that asked for it is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +32,7 @@ pub(crate) struct LiveChange {
     pub(crate) theirs: Did,
     /// Whether to push.
     pub(crate) on: bool,
+    /// Which version the session was opened in: it decides how letters are pushed.
     pub(crate) version: PickupVersion,
     /// One mailbox only.
     pub(crate) only: Option<MailboxId>,

@@ -171,9 +171,8 @@ pub(crate) fn status(shared: &Shared, recipients: &[Did], gone: &[(MailboxId, Le
         }
         status.count += state.letters;
         status.bytes += state.bytes;
-        let at = |ms: Option<u64>| ms.map(|ms| UnixSeconds(ms / 1000));
-        status.oldest = status.oldest.into_iter().chain(at(state.oldest_ms)).min();
-        status.newest = status.newest.max(at(state.newest_ms));
+        status.oldest_ms = status.oldest_ms.into_iter().chain(state.oldest_ms).min();
+        status.newest_ms = status.newest_ms.max(state.newest_ms);
     }
     status
 }

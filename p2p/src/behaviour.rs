@@ -1,0 +1,165 @@
+//! What the host is made of: transports and protocols, each with its bounds.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use libp2p::{
+    PeerId, StreamProtocol, Swarm, Transport, autonat,
+    connection_limits::{self, ConnectionLimits},
+    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    dcutr, identify, identity, mdns, noise, ping, quic, relay,
+    request_response::{self, ProtocolSupport},
+    swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
+    tcp, yamux,
+};
+use tokio::sync::Semaphore;
+
+use crate::{
+    codec::{EnvelopeCodec, PROTOCOL},
+    guard::Guarded,
+    host::{Bounds, HostConfig, P2pError, RelayLimits},
+};
+
+/// What is said to peers that ask who we are: the protocol family, and nothing about version or machine.
+const IDENTIFY: &str = "/einmal";
+/// Seconds between two reservations of one peer or address that a relay grants without limit.
+const RESERVATION_PACE: Duration = Duration::from_secs(60);
+/// Reservations one peer may ask for within [`RESERVATION_PACE`].
+const RESERVATIONS_PER_PACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
+/// Circuits one address may open within [`RESERVATION_PACE`].
+const CIRCUITS_PER_PACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
+
+/// The protocols of the host.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Protocols {
+    limits: connection_limits::Behaviour,
+    pub(crate) messages: request_response::Behaviour<EnvelopeCodec>,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    autonat_client: autonat::v2::client::Behaviour,
+    autonat_server: Toggle<autonat::v2::server::Behaviour>,
+    relay_client: relay::client::Behaviour,
+    relay_server: Toggle<relay::Behaviour>,
+    dcutr: dcutr::Behaviour,
+    mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+/// Builds the swarm; nothing listens yet.
+pub(crate) fn swarm(key: &identity::Keypair, config: &HostConfig) -> Result<Swarm<Protocols>, P2pError> {
+    let bounds = &config.bounds;
+    let id = key.public().to_peer_id();
+    let (relayed, relay_client) = relay::client::new(id);
+    let relayed = relayed
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key).map_err(P2pError::setup)?)
+        .multiplex(multiplexer(bounds))
+        .timeout(bounds.connect);
+    let transport: Boxed<(PeerId, StreamMuxerBox)> = relayed
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .or_transport(Guarded::new(direct(key, bounds)?, config.permit.clone()))
+        .map(|either, _| either.into_inner())
+        .boxed();
+    let protocols = protocols(key, id, relay_client, config)?;
+    let settings = swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(bounds.idle)
+        .with_max_negotiating_inbound_streams(bounds.streams_per_connection);
+    Ok(Swarm::new(transport, protocols, id, settings))
+}
+
+/// QUIC, and TCP with Noise and Yamux.
+fn direct(key: &identity::Keypair, bounds: &Bounds) -> Result<Boxed<(PeerId, StreamMuxerBox)>, P2pError> {
+    let mut quic = quic::Config::new(key);
+    quic.handshake_timeout = bounds.connect;
+    quic.max_concurrent_stream_limit = u32::try_from(bounds.streams_per_connection).unwrap_or(u32::MAX);
+    let quic = quic::tokio::Transport::new(quic).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key).map_err(P2pError::setup)?)
+        .multiplex(multiplexer(bounds))
+        .timeout(bounds.connect)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    Ok(quic.or_transport(tcp).map(|either, _| either.into_inner()).boxed())
+}
+
+fn multiplexer(bounds: &Bounds) -> yamux::Config {
+    let mut config = yamux::Config::default();
+    config.set_max_num_streams(bounds.streams_per_connection);
+    config
+}
+
+fn protocols(
+    key: &identity::Keypair,
+    id: PeerId,
+    relay_client: relay::client::Behaviour,
+    config: &HostConfig,
+) -> Result<Protocols, P2pError> {
+    let bounds = &config.bounds;
+    let codec = EnvelopeCodec {
+        largest: config.largest_envelope as u64,
+        places: Arc::new(Semaphore::new(bounds.reading)),
+        patience: bounds.request,
+    };
+    let requests = request_response::Config::default()
+        .with_request_timeout(bounds.request)
+        .with_max_concurrent_streams(bounds.streams_per_connection);
+    let discovery = match config.mdns {
+        true => Some(mdns::tokio::Behaviour::new(mdns::Config::default(), id).map_err(P2pError::setup)?),
+        false => None,
+    };
+    // A host's own addresses are for those it gave its DID document to, not for everybody who connects.
+    let identify = identify::Config::new(IDENTIFY.into(), key.public())
+        .with_agent_version(IDENTIFY.into())
+        .with_hide_listen_addrs(true)
+        .with_cache_size(0);
+    Ok(Protocols {
+        limits: connection_limits::Behaviour::new(limits(bounds)),
+        messages: request_response::Behaviour::with_codec(
+            codec,
+            [(StreamProtocol::new(PROTOCOL), ProtocolSupport::Full)],
+            requests,
+        ),
+        identify: identify::Behaviour::new(identify),
+        ping: ping::Behaviour::default(),
+        autonat_client: autonat::v2::client::Behaviour::default(),
+        autonat_server: config
+            .relay_server
+            .as_ref()
+            .map(|_| autonat::v2::server::Behaviour::default())
+            .into(),
+        relay_client,
+        relay_server: config.relay_server.as_ref().map(|limits| relay_server(id, limits)).into(),
+        dcutr: dcutr::Behaviour::new(id),
+        mdns: discovery.into(),
+    })
+}
+
+fn limits(bounds: &Bounds) -> ConnectionLimits {
+    ConnectionLimits::default()
+        .with_max_pending_incoming(Some(bounds.pending_connections))
+        .with_max_pending_outgoing(Some(bounds.pending_connections))
+        .with_max_established(Some(bounds.connections))
+        // A part stays free for connections of our own, however many come in.
+        .with_max_established_incoming(Some(bounds.connections - bounds.connections / 4))
+        .with_max_established_per_peer(Some(bounds.connections_per_peer))
+}
+
+fn relay_server(id: PeerId, limits: &RelayLimits) -> relay::Behaviour {
+    let config = relay::Config {
+        max_reservations: limits.reservations,
+        max_reservations_per_peer: limits.reservations_per_peer,
+        max_circuits: limits.circuits,
+        max_circuits_per_peer: limits.circuits_per_peer,
+        max_circuit_bytes: limits.circuit_bytes,
+        // The library panics beyond 32 bits of seconds.
+        max_circuit_duration: limits.circuit_time.min(Duration::from_secs(u32::MAX.into())),
+        reservation_rate_limiters: Vec::new(),
+        circuit_src_rate_limiters: Vec::new(),
+        ..relay::Config::default()
+    };
+    let config = config
+        .reservation_rate_per_peer(RESERVATIONS_PER_PACE, RESERVATION_PACE)
+        .circuit_src_per_ip(CIRCUITS_PER_PACE, RESERVATION_PACE);
+    let mut server = relay::Behaviour::new(id, config);
+    // It was configured as one: whether it looks public to itself does not matter.
+    server.set_status(Some(relay::Status::Enable));
+    server
+}

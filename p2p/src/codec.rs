@@ -1,0 +1,269 @@
+//! Frames of `/didcomm/v2`: one packed message there, one status back.
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::{StreamProtocol, request_response::Codec};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use unsigned_varint::{aio, encode, io::ReadError};
+
+/// Name of the stream protocol.
+///
+/// # Specification
+///
+/// DIDComm's libp2p transport extension calls it `didcomm/v2`; libp2p itself demands the leading slash.
+pub const PROTOCOL: &str = "/didcomm/v2";
+
+/// Most bytes of a refused message that are read off and thrown away, so that its sender gets to read the answer.
+const MAX_DRAINED: u64 = 4 * 1024 * 1024;
+
+/// What a receiver says to a message. It speaks of taking in, not of what the message leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Taken in; the receiver will not need it again.
+    Accepted,
+    /// Larger than the receiver takes.
+    TooLarge,
+    /// Not now; it may be sent again.
+    Busy,
+    /// Does not open, breaks a rule, or is for nobody there. Not told apart.
+    Refused,
+}
+
+impl Status {
+    const ALL: [Self; 4] = [Self::Accepted, Self::TooLarge, Self::Busy, Self::Refused];
+
+    /// Its number on the wire.
+    pub fn code(self) -> u64 {
+        match self {
+            Self::Accepted => 0,
+            Self::TooLarge => 1,
+            Self::Busy => 2,
+            Self::Refused => 3,
+        }
+    }
+
+    fn from_code(code: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.code() == code)
+    }
+}
+
+/// What came in a request, or goes out in one.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// A whole packed message, and the place it takes among those held in memory.
+    Envelope { bytes: Vec<u8>, place: Option<OwnedSemaphorePermit> },
+    /// Announced as larger than allowed; nothing of it was kept.
+    TooLarge,
+    /// There was no place for it; nothing of it was kept.
+    Busy,
+}
+
+/// Reads and writes frames.
+#[derive(Clone, Debug)]
+pub(crate) struct EnvelopeCodec {
+    /// Largest message taken in, in bytes.
+    pub(crate) largest: u64,
+    /// Places for messages held in memory at once.
+    pub(crate) places: Arc<Semaphore>,
+    /// Time in which a message must have arrived.
+    pub(crate) patience: Duration,
+}
+
+impl EnvelopeCodec {
+    async fn read<T: AsyncRead + Unpin + Send>(&self, io: &mut T) -> io::Result<Request> {
+        let length = aio::read_u64(&mut *io).await.map_err(not_a_number)?;
+        if length > self.largest {
+            drain(io, length).await?;
+            return Ok(Request::TooLarge);
+        }
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            drain(io, length).await?;
+            return Ok(Request::Busy);
+        };
+        // Grows with what really arrives: an announced length alone costs nothing.
+        let mut bytes = Vec::new();
+        AsyncReadExt::take(&mut *io, length).read_to_end(&mut bytes).await?;
+        if bytes.len() as u64 != length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Request::Envelope { bytes, place: Some(place) })
+    }
+}
+
+/// Reads off what a sender announced, within bounds.
+async fn drain<T: AsyncRead + Unpin + Send>(io: &mut T, length: u64) -> io::Result<()> {
+    let mut rest = AsyncReadExt::take(io, length.min(MAX_DRAINED));
+    futures::io::copy(&mut rest, &mut futures::io::sink()).await.map(|_| ())
+}
+
+fn not_a_number(error: ReadError) -> io::Error {
+    match error {
+        ReadError::Io(error) => error,
+        _ => io::ErrorKind::InvalidData.into(),
+    }
+}
+
+async fn write_varint<T: AsyncWrite + Unpin + Send>(io: &mut T, number: u64) -> io::Result<()> {
+    io.write_all(encode::u64(number, &mut encode::u64_buffer())).await
+}
+
+impl Codec for EnvelopeCodec {
+    type Protocol = StreamProtocol;
+    type Request = Request;
+    type Response = Status;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Request>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        match tokio::time::timeout(self.patience, self.read(io)).await {
+            Ok(read) => read,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Status>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        let code = aio::read_u64(io).await.map_err(not_a_number)?;
+        Status::from_code(code).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Request) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        // Only whole messages are ever sent.
+        let Request::Envelope { bytes, .. } = request else { return Err(io::ErrorKind::InvalidInput.into()) };
+        write_varint(io, bytes.len() as u64).await?;
+        io.write_all(&bytes).await?;
+        io.flush().await
+    }
+
+    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, status: Status) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write_varint(io, status.code()).await?;
+        io.flush().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use futures::io::Cursor;
+
+    use super::*;
+
+    fn codec(places: usize) -> EnvelopeCodec {
+        EnvelopeCodec {
+            largest: 1000,
+            places: Arc::new(Semaphore::new(places)),
+            patience: Duration::from_secs(5),
+        }
+    }
+
+    async fn read(codec: &mut EnvelopeCodec, bytes: &[u8]) -> io::Result<Request> {
+        codec.read_request(&StreamProtocol::new(PROTOCOL), &mut Cursor::new(bytes)).await
+    }
+
+    async fn frame(bytes: Vec<u8>) -> Vec<u8> {
+        let mut out = Cursor::new(Vec::new());
+        let request = Request::Envelope { bytes, place: None };
+        codec(1).write_request(&StreamProtocol::new(PROTOCOL), &mut out, request).await.unwrap();
+        out.into_inner()
+    }
+
+    #[tokio::test]
+    async fn a_frame_comes_back_as_it_went() {
+        for length in [0usize, 1, 127, 128, 1000] {
+            let sent = vec![b'x'; length];
+            let read = read(&mut codec(1), &frame(sent.clone()).await).await.unwrap();
+            assert!(matches!(read, Request::Envelope { bytes, .. } if bytes == sent), "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_byte_more_than_allowed_is_too_large() {
+        assert!(matches!(read(&mut codec(1), &frame(vec![0; 1001]).await).await, Ok(Request::TooLarge)));
+        // The length alone decides: nothing is read into memory first.
+        let mut announced = encode::u64(u64::MAX, &mut encode::u64_buffer()).to_vec();
+        announced.push(0);
+        assert!(matches!(read(&mut codec(1), &announced).await, Ok(Request::TooLarge)));
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_ends_early_is_an_error() {
+        let mut cut = frame(vec![7; 20]).await;
+        cut.pop();
+        assert_eq!(read(&mut codec(1), &cut).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert!(read(&mut codec(1), &[0x80]).await.is_err());
+        // Eleven bytes of length are no number of 64 bits.
+        assert!(read(&mut codec(1), &[0xff; 11]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn without_a_place_the_answer_is_busy_until_one_is_free() {
+        let mut codec = codec(1);
+        let bytes = frame(b"one".to_vec()).await;
+        let held = read(&mut codec, &bytes).await.unwrap();
+        assert!(matches!(held, Request::Envelope { .. }));
+        assert!(matches!(read(&mut codec, &bytes).await, Ok(Request::Busy)));
+        drop(held);
+        assert!(matches!(read(&mut codec, &bytes).await, Ok(Request::Envelope { .. })));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(bytes in proptest::collection::vec(0u8.., 0..2000)) {
+            let mut codec = codec(1);
+            let request = futures::executor::block_on(codec.read(&mut Cursor::new(&bytes)));
+            if let Ok(Request::Envelope { bytes: read, .. }) = request {
+                proptest::prop_assert!(read.len() <= 1000 && read.len() < bytes.len());
+            }
+            let protocol = StreamProtocol::new(PROTOCOL);
+            let _ = futures::executor::block_on(codec.read_response(&protocol, &mut Cursor::new(bytes)));
+        }
+    }
+
+    /// Never has a byte.
+    struct Silent;
+
+    impl AsyncRead for Silent {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_that_drips_loses_its_place() {
+        let mut codec = codec(1);
+        let mut slow = Cursor::new(vec![10u8, b'x']).chain(Silent);
+        let error = codec.read_request(&StreamProtocol::new(PROTOCOL), &mut slow).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(codec.places.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn statuses_keep_their_numbers_and_others_are_refused() {
+        let protocol = StreamProtocol::new(PROTOCOL);
+        for (status, code) in
+            [Status::Accepted, Status::TooLarge, Status::Busy, Status::Refused].iter().zip(0u8..)
+        {
+            let mut out = Cursor::new(Vec::new());
+            codec(1).write_response(&protocol, &mut out, *status).await.unwrap();
+            assert_eq!(out.get_ref(), &vec![code]);
+            let back = codec(1).read_response(&protocol, &mut Cursor::new(vec![code])).await.unwrap();
+            assert_eq!(back, *status);
+        }
+        let unknown = codec(1).read_response(&protocol, &mut Cursor::new(vec![4u8])).await.unwrap_err();
+        assert_eq!(unknown.kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -1,0 +1,304 @@
+//! The host as its owner sees it: started with a key, told to send, asked where it listens.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use zeroize::Zeroizing;
+
+use crate::{
+    address::{PeerEndpoint, resolved},
+    behaviour,
+    codec::Status,
+    driver::{Command, Driver, SendTask},
+    guard::Permit,
+};
+
+/// A boxed future.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Takes in what arrives.
+pub trait Inbound: Send + Sync + 'static {
+    /// Takes one packed message in; resolves when it is safe, with what its sender is told.
+    ///
+    /// A sender that waits no longer does not stop it.
+    fn receive(&self, envelope: Vec<u8>) -> BoxFuture<Status>;
+}
+
+/// Limits of a host. The defaults suit a node of a person or a shop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most connections at once.
+    pub connections: u32,
+    /// Most connections with one peer.
+    pub connections_per_peer: u32,
+    /// Most connections being established, each way.
+    pub pending_connections: u32,
+    /// Most streams of one connection at once.
+    pub streams_per_connection: usize,
+    /// Most messages being read into memory at once, each of at most the largest size.
+    pub reading: usize,
+    /// Most messages being taken in at once; further ones are told to come again.
+    pub handling: usize,
+    /// Most messages being sent at once; further ones wait for a turn.
+    pub sending: usize,
+    /// Longest time one connection may take to be established.
+    pub connect: Duration,
+    /// Longest time from the first byte of a message to its status.
+    pub request: Duration,
+    /// A connection nobody uses is closed after this time.
+    pub idle: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            connections_per_peer: 8,
+            pending_connections: 64,
+            streams_per_connection: 32,
+            reading: 64,
+            handling: 64,
+            sending: 64,
+            connect: Duration::from_secs(10),
+            request: Duration::from_secs(15),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Limits of a host that relays for others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayLimits {
+    /// Most peers that can be reached through it.
+    pub reservations: usize,
+    /// Most reservations of one peer.
+    pub reservations_per_peer: usize,
+    /// Most circuits at once.
+    pub circuits: usize,
+    /// Most circuits of one peer at once.
+    pub circuits_per_peer: usize,
+    /// Most bytes through one circuit, each way. Must hold some messages of the largest size.
+    pub circuit_bytes: u64,
+    /// Longest life of one circuit.
+    pub circuit_time: Duration,
+}
+
+impl Default for RelayLimits {
+    fn default() -> Self {
+        Self {
+            reservations: 256,
+            reservations_per_peer: 4,
+            circuits: 64,
+            circuits_per_peer: 8,
+            circuit_bytes: 8 * 1024 * 1024,
+            circuit_time: Duration::from_secs(120),
+        }
+    }
+}
+
+/// What a host is started with.
+#[derive(Clone)]
+pub struct HostConfig {
+    /// Secret of the Ed25519 key whose public half is the peer id.
+    pub keypair_secret: Zeroizing<[u8; 32]>,
+    /// Where to listen; a host that listens nowhere can send, and be reached through relays.
+    pub listen: Vec<Multiaddr>,
+    /// Addresses to tell others instead of those listened on.
+    pub announce: Vec<Multiaddr>,
+    /// Look for peers on the local network, and be found there.
+    pub mdns: bool,
+    /// Relay for others, within limits.
+    pub relay_server: Option<RelayLimits>,
+    /// Relays to be reached through; each ends in `/p2p/` and the relay's peer id.
+    pub relays: Vec<Multiaddr>,
+    /// Which addresses may be dialled.
+    pub permit: Permit,
+    /// Largest message taken in or sent, in bytes.
+    pub largest_envelope: usize,
+    /// Limits.
+    pub bounds: Bounds,
+}
+
+impl fmt::Debug for HostConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostConfig")
+            .field("listen", &self.listen)
+            .field("mdns", &self.mdns)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A host could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum P2pError {
+    /// The key is none.
+    #[error("the peer-to-peer key cannot be used")]
+    Key,
+    /// An address cannot be listened on.
+    #[error("{address} cannot be listened on: {reason}; write it like /ip4/0.0.0.0/udp/4001/quic-v1")]
+    Listen {
+        /// The address as configured.
+        address: Multiaddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// A relay's address does not say who the relay is.
+    #[error("the relay {address} must end in /p2p/ and the relay's peer id")]
+    Relay {
+        /// The address as configured.
+        address: Multiaddr,
+    },
+    /// A part could not be set up.
+    #[error("peer-to-peer networking cannot be set up: {reason}")]
+    Setup {
+        /// What the library said.
+        reason: String,
+    },
+}
+
+impl P2pError {
+    pub(crate) fn setup(error: impl fmt::Display) -> Self {
+        Self::Setup { reason: error.to_string() }
+    }
+}
+
+/// A message was not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// Larger than this host sends.
+    #[error("the message is larger than a peer takes")]
+    TooLarge,
+    /// All addresses are such as must not be dialled, or it is ourselves.
+    #[error("the peer's addresses must not be connected to")]
+    Forbidden,
+    /// Nobody answered, or not in time; it may have arrived all the same.
+    #[error("the peer was not reached: {reason}")]
+    Unreachable {
+        /// What happened, without addresses.
+        reason: &'static str,
+    },
+    /// The peer said no.
+    #[error("the peer refused the message: {status:?}")]
+    Refused {
+        /// What it said; never [`Status::Accepted`].
+        status: Status,
+    },
+}
+
+/// How a peer is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Without anybody between.
+    Direct,
+    /// Through a relay, which sees who talks and how much, never what.
+    Relayed,
+}
+
+/// A running libp2p host. Clones are the same host; it ends when the last is dropped.
+#[derive(Clone)]
+pub struct Host {
+    peer_id: PeerId,
+    commands: mpsc::Sender<Command>,
+    addresses: watch::Receiver<Vec<Multiaddr>>,
+    turns: Arc<Semaphore>,
+    largest: usize,
+    longest: Duration,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("peer_id", &self.peer_id).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Starts a host: listens, looks for peers if told to, asks its relays for a reservation.
+    ///
+    /// Resolves when every address of [`HostConfig::listen`] is bound; reservations come later.
+    ///
+    /// # Errors
+    ///
+    /// [`P2pError`] if the key, an address or a relay cannot be used.
+    pub async fn start(config: HostConfig, inbound: Arc<dyn Inbound>) -> Result<Self, P2pError> {
+        let mut secret = config.keypair_secret.clone();
+        let key = Keypair::ed25519_from_bytes(secret.as_mut_slice()).map_err(|_| P2pError::Key)?;
+        let swarm = behaviour::swarm(&key, &config)?;
+        let (commands, orders) = mpsc::channel(config.bounds.sending.max(1));
+        let mut driver = Driver::new(swarm, inbound, orders, &config)?;
+        driver.listen(&config.listen).await?;
+        let host = Self {
+            peer_id: key.public().to_peer_id(),
+            commands,
+            addresses: driver.addresses(),
+            turns: Arc::new(Semaphore::new(config.bounds.sending)),
+            largest: config.largest_envelope,
+            // Direct addresses, then relayed ones (a connection to the relay and one through it), then the request.
+            longest: config.bounds.connect * 3 + config.bounds.request,
+        };
+        tokio::spawn(driver.run());
+        Ok(host)
+    }
+
+    /// The host's own peer id.
+    pub fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// Where the host can be reached now, direct addresses before relayed ones, each ending in its peer id.
+    pub fn listen_addresses(&self) -> Vec<Multiaddr> {
+        self.addresses.borrow().clone()
+    }
+
+    /// The endpoint to tell others.
+    pub fn endpoint(&self) -> PeerEndpoint {
+        PeerEndpoint { peer_id: self.peer_id, addresses: self.listen_addresses() }
+    }
+
+    /// Resolves when `wanted` holds for the addresses; never, if it never does.
+    pub async fn addresses_until(&self, wanted: impl FnMut(&Vec<Multiaddr>) -> bool) {
+        let mut addresses = self.addresses.clone();
+        let _ = addresses.wait_for(wanted).await;
+    }
+
+    /// Hands one packed message to a peer: over a connection there is, else to a direct address, else by a relay.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]. [`SendError::Unreachable`] does not say that nothing arrived.
+    pub async fn send(&self, endpoint: &PeerEndpoint, envelope: Vec<u8>) -> Result<(), SendError> {
+        const SLOW: SendError = SendError::Unreachable { reason: "it did not answer in time" };
+        if envelope.len() > self.largest {
+            return Err(SendError::TooLarge);
+        }
+        if endpoint.peer_id == self.peer_id {
+            return Err(SendError::Forbidden);
+        }
+        tokio::time::timeout(self.longest, self.send_in_turn(endpoint, envelope)).await.unwrap_or(Err(SLOW))
+    }
+
+    async fn send_in_turn(&self, endpoint: &PeerEndpoint, envelope: Vec<u8>) -> Result<(), SendError> {
+        const ENDED: SendError = SendError::Unreachable { reason: "this host is ending" };
+        let _turn = self.turns.acquire().await.map_err(|_| ENDED)?;
+        let mut addresses = Vec::new();
+        for address in &endpoint.addresses {
+            addresses.extend(resolved(address).await);
+        }
+        let (done, answer) = oneshot::channel();
+        let task = SendTask { peer_id: endpoint.peer_id, addresses, envelope, done };
+        self.commands.send(Command::Send(task)).await.map_err(|_| ENDED)?;
+        match answer.await.map_err(|_| ENDED)?? {
+            Status::Accepted => Ok(()),
+            status => Err(SendError::Refused { status }),
+        }
+    }
+
+    /// How a peer is connected now; direct, if both ways are open.
+    pub async fn route_to(&self, peer_id: PeerId) -> Option<Route> {
+        let (done, answer) = oneshot::channel();
+        self.commands.send(Command::Route { peer_id, done }).await.ok()?;
+        answer.await.ok().flatten()
+    }
+}

@@ -1,0 +1,23 @@
+//! A libp2p host that carries packed DIDComm messages: QUIC, TCP, relays, hole punching, local discovery.
+//!
+//! It knows nothing of what it carries. A stream of `/didcomm/v2` brings one packed message, length-prefixed, and
+//! takes one status back. No trust comes from a peer id: whom a message is from, its envelope proves.
+//!
+//! Everything from outside is bounded ([`Bounds`]), and no address is dialled that the owner's [`Permit`] refuses,
+//! whichever protocol asks for it.
+
+mod address;
+mod behaviour;
+mod codec;
+mod driver;
+mod guard;
+mod host;
+
+pub use libp2p::{Multiaddr, PeerId};
+
+pub use self::{
+    address::{EndpointError, MAX_ADDRESSES, PeerEndpoint, SCHEME, is_relayed, is_served},
+    codec::{PROTOCOL, Status},
+    guard::Permit,
+    host::{Bounds, BoxFuture, Host, HostConfig, Inbound, P2pError, RelayLimits, Route, SendError},
+};

@@ -1,0 +1,393 @@
+//! Hosts that talk over real sockets of the loopback interface: delivery, refusals, bounds, relays, discovery.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{
+    net::{IpAddr, UdpSocket},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use einmal_p2p::{
+    Bounds, BoxFuture, Host, HostConfig, Inbound, Multiaddr, P2pError, PeerEndpoint, Permit, RelayLimits,
+    Route, SendError, Status, is_relayed,
+};
+use tokio::sync::Notify;
+use zeroize::Zeroizing;
+
+/// Largest message in these tests, in bytes.
+const LARGEST: usize = 64 * 1024;
+/// Longest a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Keeps what arrives and answers with one status.
+struct Keeper {
+    kept: Mutex<Vec<Vec<u8>>>,
+    answer: Status,
+}
+
+impl Keeper {
+    fn new(answer: Status) -> Arc<Self> {
+        Arc::new(Self { kept: Mutex::default(), answer })
+    }
+
+    fn kept(&self) -> Vec<Vec<u8>> {
+        self.kept.lock().unwrap().clone()
+    }
+}
+
+impl Inbound for Keeper {
+    fn receive(&self, envelope: Vec<u8>) -> BoxFuture<Status> {
+        self.kept.lock().unwrap().push(envelope);
+        let answer = self.answer;
+        Box::pin(async move { answer })
+    }
+}
+
+/// Answers when it is told to.
+#[derive(Default)]
+struct Slow {
+    begun: Notify,
+    go: Arc<Notify>,
+}
+
+impl Inbound for Slow {
+    fn receive(&self, _: Vec<u8>) -> BoxFuture<Status> {
+        self.begun.notify_one();
+        let go = Arc::clone(&self.go);
+        Box::pin(async move {
+            go.notified().await;
+            Status::Accepted
+        })
+    }
+}
+
+fn config(seed: u8) -> HostConfig {
+    HostConfig {
+        keypair_secret: Zeroizing::new([seed; 32]),
+        listen: vec![
+            "/ip4/127.0.0.1/tcp/0".parse().unwrap(),
+            "/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap(),
+        ],
+        announce: Vec::new(),
+        mdns: false,
+        relay_server: None,
+        relays: Vec::new(),
+        permit: Permit::new(|_| true),
+        largest_envelope: LARGEST,
+        bounds: Bounds { request: Duration::from_secs(5), ..Bounds::default() },
+    }
+}
+
+async fn host(config: HostConfig) -> Host {
+    Host::start(config, Keeper::new(Status::Accepted)).await.unwrap()
+}
+
+/// The endpoint as a DID document would carry it: through text.
+fn named(host: &Host) -> PeerEndpoint {
+    let endpoint = host.endpoint();
+    let texts: Vec<String> = endpoint.addresses.iter().map(ToString::to_string).collect();
+    PeerEndpoint::parse(&endpoint.uri(), &texts).unwrap()
+}
+
+#[tokio::test]
+async fn a_message_arrives_over_tcp_and_over_quic() {
+    for (seed, transport) in [(1, "tcp"), (2, "udp")] {
+        let keeper = Keeper::new(Status::Accepted);
+        let receiver = Host::start(config(seed), Arc::clone(&keeper) as _).await.unwrap();
+        let sender = host(config(100 + seed)).await;
+        let mut endpoint = named(&receiver);
+        endpoint.addresses.retain(|address| address.to_string().contains(transport));
+        assert_eq!(endpoint.addresses.len(), 1, "{transport}");
+        sender.send(&endpoint, b"packed".to_vec()).await.unwrap();
+        let largest = vec![7; LARGEST];
+        sender.send(&endpoint, largest.clone()).await.unwrap();
+        assert_eq!(keeper.kept(), [b"packed".to_vec(), largest]);
+        assert_eq!(sender.route_to(receiver.peer_id()).await, Some(Route::Direct));
+    }
+}
+
+#[tokio::test]
+async fn the_receivers_no_reaches_the_sender() {
+    for (seed, status) in [(3, Status::Refused), (4, Status::Busy), (5, Status::TooLarge)] {
+        let receiver = Host::start(config(seed), Keeper::new(status)).await.unwrap();
+        let sender = host(config(100 + seed)).await;
+        let told = sender.send(&named(&receiver), b"packed".to_vec()).await;
+        assert_eq!(told, Err(SendError::Refused { status }));
+    }
+}
+
+#[tokio::test]
+async fn a_frame_too_large_is_refused_by_both_sides() {
+    let keeper = Keeper::new(Status::Accepted);
+    let receiver = Host::start(config(6), Arc::clone(&keeper) as _).await.unwrap();
+    let honest = host(config(7)).await;
+    let told = honest.send(&named(&receiver), vec![0; LARGEST + 1]).await;
+    assert_eq!(told, Err(SendError::TooLarge));
+    // A sender that does not care.
+    let rude = host(HostConfig { largest_envelope: 10 * LARGEST, ..config(8) }).await;
+    for length in [LARGEST + 1, 10 * LARGEST] {
+        let told = rude.send(&named(&receiver), vec![0; length]).await;
+        assert_eq!(told, Err(SendError::Refused { status: Status::TooLarge }), "{length}");
+    }
+    assert!(keeper.kept().is_empty());
+    rude.send(&named(&receiver), vec![0; LARGEST]).await.unwrap();
+}
+
+#[tokio::test]
+async fn another_peer_at_the_address_gets_nothing() {
+    let keeper = Keeper::new(Status::Accepted);
+    let there = Host::start(config(9), Arc::clone(&keeper) as _).await.unwrap();
+    let sender = host(config(10)).await;
+    let wanted = host(config(11)).await;
+    let plain: Vec<String> = there
+        .listen_addresses()
+        .iter()
+        .map(|a| a.to_string().replace(&there.peer_id().to_string(), ""))
+        .collect();
+    let addresses = plain.iter().map(|text| format!("{text}{}", wanted.peer_id()).parse().unwrap()).collect();
+    let told = sender.send(&PeerEndpoint { peer_id: wanted.peer_id(), addresses }, b"packed".to_vec()).await;
+    assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
+    assert!(keeper.kept().is_empty());
+}
+
+#[tokio::test]
+async fn a_private_address_is_not_dialled_unless_permitted() {
+    let receiver = host(config(12)).await;
+    let endpoint = named(&receiver);
+    let careful = host(HostConfig { permit: Permit::new(|ip| !ip.is_loopback()), ..config(13) }).await;
+    assert_eq!(careful.send(&endpoint, b"packed".to_vec()).await, Err(SendError::Forbidden));
+    let lenient = host(HostConfig { permit: Permit::new(|ip| ip.is_loopback()), ..config(14) }).await;
+    lenient.send(&endpoint, b"packed".to_vec()).await.unwrap();
+    // Nor is it told to others.
+    assert!(careful.listen_addresses().is_empty());
+    assert_eq!(lenient.listen_addresses().len(), 2);
+}
+
+#[tokio::test]
+async fn nobody_sends_to_itself() {
+    let alone = host(config(15)).await;
+    assert_eq!(alone.send(&named(&alone), b"packed".to_vec()).await, Err(SendError::Forbidden));
+}
+
+#[tokio::test]
+async fn more_messages_than_are_taken_in_at_once_are_told_to_come_again() {
+    let slow = Arc::new(Slow::default());
+    let bounds = Bounds { handling: 1, ..config(16).bounds };
+    let receiver = Host::start(HostConfig { bounds, ..config(16) }, Arc::clone(&slow) as _).await.unwrap();
+    let sender = host(config(17)).await;
+    let endpoint = named(&receiver);
+    let first = tokio::spawn({
+        let (sender, endpoint) = (sender.clone(), endpoint.clone());
+        async move { sender.send(&endpoint, b"one".to_vec()).await }
+    });
+    tokio::time::timeout(PATIENCE, slow.begun.notified()).await.unwrap();
+    let second = sender.send(&endpoint, b"two".to_vec()).await;
+    assert_eq!(second, Err(SendError::Refused { status: Status::Busy }));
+    slow.go.notify_one();
+    assert_eq!(first.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn a_receiver_that_does_not_answer_is_given_up_in_time() {
+    let bounds = Bounds { request: Duration::from_secs(1), ..Bounds::default() };
+    let receiver = Host::start(config(18), Arc::new(Slow::default())).await.unwrap();
+    let sender = host(HostConfig { bounds, ..config(19) }).await;
+    let begun = Instant::now();
+    let told = sender.send(&named(&receiver), b"packed".to_vec()).await;
+    assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_are_turned_away() {
+    let bounds = Bounds { connections: 4, ..config(20).bounds };
+    let receiver = host(HostConfig { bounds, ..config(20) }).await;
+    let endpoint = named(&receiver);
+    let mut senders = Vec::new();
+    for seed in 0..3 {
+        let sender = host(config(200 + seed)).await;
+        sender.send(&endpoint, b"packed".to_vec()).await.unwrap();
+        senders.push(sender);
+    }
+    let told = host(config(210)).await.send(&endpoint, b"packed".to_vec()).await;
+    assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
+    drop(senders);
+}
+
+fn relay_config(seed: u8, limits: RelayLimits) -> HostConfig {
+    HostConfig { relay_server: Some(limits), ..config(seed) }
+}
+
+/// A host that listens nowhere but through `relay`.
+async fn hidden(seed: u8, relay: &Host, keeper: &Arc<Keeper>) -> Host {
+    let relays = vec![relay.listen_addresses()[0].clone()];
+    let config = HostConfig { listen: Vec::new(), relays, ..config(seed) };
+    Host::start(config, Arc::clone(keeper) as _).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_host_that_listens_nowhere_is_reached_through_its_relay() {
+    let relay = host(relay_config(21, RelayLimits::default())).await;
+    let keeper = Keeper::new(Status::Accepted);
+    let receiver = hidden(22, &relay, &keeper).await;
+    let reserved = receiver.addresses_until(|addresses| addresses.iter().any(is_relayed));
+    tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
+    let endpoint = named(&receiver);
+    assert!(endpoint.addresses.iter().all(is_relayed));
+    let sender = host(HostConfig { listen: Vec::new(), ..config(23) }).await;
+    let largest = vec![9; LARGEST];
+    sender.send(&endpoint, largest.clone()).await.unwrap();
+    assert_eq!(keeper.kept(), [largest]);
+}
+
+#[tokio::test]
+async fn a_direct_address_is_tried_before_the_relay() {
+    let relay = host(relay_config(24, RelayLimits::default())).await;
+    let keeper = Keeper::new(Status::Accepted);
+    let relays = vec![relay.listen_addresses()[0].clone()];
+    let receiver = Host::start(HostConfig { relays, ..config(25) }, Arc::clone(&keeper) as _).await.unwrap();
+    let reserved = receiver.addresses_until(|addresses| addresses.iter().any(is_relayed));
+    tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
+    let mut endpoint = named(&receiver);
+    endpoint.addresses.reverse();
+    let sender = host(config(26)).await;
+    sender.send(&endpoint, b"packed".to_vec()).await.unwrap();
+    assert_eq!(sender.route_to(receiver.peer_id()).await, Some(Route::Direct));
+    assert_eq!(sender.route_to(relay.peer_id()).await, None);
+}
+
+#[tokio::test]
+async fn a_host_that_is_no_relay_gives_no_reservation() {
+    let plain = host(config(27)).await;
+    let receiver = hidden(28, &plain, &Keeper::new(Status::Accepted)).await;
+    let reserved = receiver.addresses_until(|addresses| !addresses.is_empty());
+    assert!(tokio::time::timeout(Duration::from_secs(3), reserved).await.is_err());
+}
+
+#[tokio::test]
+async fn a_relay_gives_no_more_reservations_than_it_was_told() {
+    let relay = host(relay_config(29, RelayLimits { reservations: 1, ..RelayLimits::default() })).await;
+    let first = hidden(30, &relay, &Keeper::new(Status::Accepted)).await;
+    let reserved = first.addresses_until(|addresses| !addresses.is_empty());
+    tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
+    let second = hidden(31, &relay, &Keeper::new(Status::Accepted)).await;
+    let reserved = second.addresses_until(|addresses| !addresses.is_empty());
+    assert!(tokio::time::timeout(Duration::from_secs(3), reserved).await.is_err());
+}
+
+#[tokio::test]
+async fn a_relay_without_its_name_and_a_bad_listening_address_are_refused_at_the_start() {
+    let relays: Vec<Multiaddr> = vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()];
+    let refused = Host::start(HostConfig { relays, ..config(32) }, Keeper::new(Status::Accepted)).await;
+    assert!(matches!(refused, Err(P2pError::Relay { .. })));
+    let listen: Vec<Multiaddr> = vec!["/dns4/nowhere.invalid/tcp/1".parse().unwrap()];
+    let refused = Host::start(HostConfig { listen, ..config(33) }, Keeper::new(Status::Accepted)).await;
+    assert!(matches!(refused, Err(P2pError::Listen { .. })));
+}
+
+/// The address this machine has towards others, if it has one.
+fn local_ip() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("224.0.0.251:5353").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback()).then_some(ip)
+}
+
+fn is_private(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(v4) if v4.is_private() || v4.is_link_local())
+}
+
+/// Whether a multicast message of this machine reaches a listener on it.
+fn multicast_comes_back(ip: IpAddr) -> bool {
+    let IpAddr::V4(ip) = ip else { return false };
+    let group = "224.0.0.250".parse().unwrap();
+    let listener = UdpSocket::bind("0.0.0.0:0").unwrap();
+    if listener.join_multicast_v4(&group, &ip).is_err() {
+        return false;
+    }
+    listener.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let sender = UdpSocket::bind((ip, 0)).unwrap();
+    let sent = sender.send_to(b"?", (group, listener.local_addr().unwrap().port()));
+    sent.is_ok() && listener.recv_from(&mut [0; 8]).is_ok()
+}
+
+/// How many multicast questions of this kind of host are heard within `time`.
+async fn questions_heard(time: Duration) -> Option<usize> {
+    let socket = tokio::net::UdpSocket::from_std({
+        let socket = UdpSocket::bind("224.0.0.251:5353").ok()?;
+        socket.set_nonblocking(true).ok()?;
+        socket.join_multicast_v4(&"224.0.0.251".parse().unwrap(), &"0.0.0.0".parse().unwrap()).ok()?;
+        socket
+    })
+    .ok()?;
+    let mut heard = 0;
+    let mut buffer = [0; 2048];
+    let end = tokio::time::Instant::now() + time;
+    while let Ok(Ok((length, _))) = tokio::time::timeout_at(end, socket.recv_from(&mut buffer)).await {
+        if buffer[..length].windows(4).any(|part| part == b"_p2p") {
+            heard += 1;
+        }
+    }
+    Some(heard)
+}
+
+/// A host on the local network that knows nobody. Addresses of private ranges it dials only if discovery found them.
+async fn neighbour(seed: u8, ip: IpAddr, mdns: bool) -> Host {
+    let listen: Vec<Multiaddr> = vec![format!("/ip4/{ip}/tcp/0").parse().unwrap()];
+    host(HostConfig {
+        listen,
+        mdns,
+        permit: Permit::new(move |other| other == ip && !is_private(ip)),
+        ..config(seed)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn neighbours_find_each_other_unless_discovery_is_switched_off() {
+    let Some(ip) = local_ip() else {
+        eprintln!("skipped: this machine has no address but loopback");
+        return;
+    };
+    let quiet = neighbour(34, ip, false).await;
+    let Some(heard) = questions_heard(Duration::from_secs(2)).await else {
+        eprintln!("skipped: multicast cannot be listened to here");
+        return;
+    };
+    assert_eq!(heard, 0);
+    if !multicast_comes_back(ip) {
+        eprintln!("skipped: multicast does not come back here");
+        return;
+    }
+    let (one, two) = (neighbour(35, ip, true).await, neighbour(36, ip, true).await);
+    let only_named = |host: &Host| PeerEndpoint { peer_id: host.peer_id(), addresses: Vec::new() };
+    let deadline = Instant::now() + PATIENCE;
+    while one.send(&only_named(&two), b"packed".to_vec()).await.is_err() {
+        assert!(Instant::now() < deadline, "the neighbour was not found");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let told = quiet.send(&only_named(&two), b"packed".to_vec()).await;
+    assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
+    let told = one.send(&only_named(&quiet), b"packed".to_vec()).await;
+    assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
+}
+
+#[tokio::test]
+async fn addresses_that_only_swallow_packets_do_not_hold_up_the_relay() {
+    let relay = host(relay_config(40, RelayLimits::default())).await;
+    let keeper = Keeper::new(Status::Accepted);
+    let receiver = hidden(41, &relay, &keeper).await;
+    let reserved = receiver.addresses_until(|addresses| !addresses.is_empty());
+    tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
+    let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut endpoint = named(&receiver);
+    let port = mute.local_addr().unwrap().port();
+    endpoint
+        .addresses
+        .push(format!("/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{}", receiver.peer_id()).parse().unwrap());
+    let begun = Instant::now();
+    host(config(42)).await.send(&endpoint, b"packed".to_vec()).await.unwrap();
+    assert_eq!(keeper.kept().len(), 1);
+    // Less than the time one connection may take to be established.
+    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+}
