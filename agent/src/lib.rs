@@ -9,6 +9,7 @@ mod child;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod conformance;
 pub mod control;
 pub mod db;
 pub mod demo;

@@ -156,6 +156,10 @@ pub enum Verb {
         #[command(flatten)]
         dir: Dir,
     },
+    /// Look how well any DIDComm v2 mediator or agent keeps to the specifications; see docs/conformance.md.
+    #[command(after_help = "Examples:\n  einmal conformance 'https://mediator.example/?_oob=...'\n  \
+        einmal conformance did:web:mediator.example --only MP3 --json")]
+    Conformance(Conformance),
     /// Green or red for each part of a node, with the remedy.
     #[command(after_help = "Example: einmal doctor --dir ./city")]
     Doctor {
@@ -163,6 +167,25 @@ pub enum Verb {
         #[command(flatten)]
         dir: Dir,
     },
+}
+
+/// Flags of `conformance`.
+#[derive(Debug, Args)]
+pub struct Conformance {
+    /// Out-of-band invitation URL, or DID.
+    pub target: String,
+    /// Only requirements whose id begins so, such as MP3 or DCv2.1-envelope.
+    #[arg(long, value_name = "PREFIX")]
+    pub only: Option<String>,
+    /// Seconds an answer may take.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub timeout: u64,
+    /// Also connect to private addresses and by plain http; a target on this machine needs no flag.
+    #[arg(long)]
+    pub allow_private: bool,
+    /// Address the target can call, for answers that do not come back on the connection.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// Flags of `init`.

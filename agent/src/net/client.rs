@@ -97,6 +97,26 @@ impl HttpClient {
         read_bounded(response, most).await.map_err(|reason| FetchError::Invalid { reason })
     }
 
+    /// Posts bytes under a media type and returns status, media type and body, whatever the status is.
+    pub(crate) async fn exchange(
+        &self,
+        uri: &str,
+        media_type: &str,
+        body: Vec<u8>,
+    ) -> Result<(u16, Option<String>, Vec<u8>), SendError> {
+        let url = guard::check_url(uri, &self.network).map_err(|reason| SendError::Forbidden { reason })?;
+        let request = self.client.post(url).header(header::CONTENT_TYPE, media_type).body(body);
+        let response =
+            request.send().await.map_err(|error| SendError::Unreachable { reason: cause(&error) })?;
+        let status = response.status().as_u16();
+        let label = response.headers().get(header::CONTENT_TYPE).and_then(|label| label.to_str().ok());
+        let label = label.map(str::to_owned);
+        let body = read_bounded(response, MAX_ENVELOPE_BYTES)
+            .await
+            .map_err(|reason| SendError::Unreachable { reason })?;
+        Ok((status, label, body))
+    }
+
     async fn post(&self, uri: &str, envelope: Vec<u8>) -> Result<Option<Vec<u8>>, SendError> {
         let url = guard::check_url(uri, &self.network).map_err(|reason| SendError::Forbidden { reason })?;
         let _slot = self.sends.acquire().await;
