@@ -158,8 +158,9 @@ fn next_hop(shared: &Shared, next: &Did) -> Result<NextHop, Failure> {
     if shared.public_did().is_some_and(|own| own.same_as(next)) {
         return Ok(NextHop::Own);
     }
-    let owner = Book(&shared.db).owner(&next.canonical()).map_err(|_| unreadable())?;
-    Ok(owner.map_or(NextHop::Unknown, |registration| NextHop::Registered { account: registration.account }))
+    let ask = || Ok(Book(&shared.db).owner(next)?.map(|registration| registration.account));
+    let owner = shared.routes.owner(mailbox_id(next), ask).map_err(|_: Unavailable| unreadable())?;
+    Ok(owner.map_or(NextHop::Unknown, |account| NextHop::Registered { account }))
 }
 
 /// The registrations in the store.
@@ -218,6 +219,7 @@ fn apply(changes: Vec<RegistrationChange>, now: UnixSeconds, fx: &mut Effects<'_
                 let Registration { account, proved } = registration;
                 fx.put(ACCOUNT_ROUTES, pair(&account, &recipient), &recipient)?;
                 let route = Route { recipient: recipient.clone(), account, proved };
+                fx.reroute(mailbox_id(&recipient));
                 // Two accounts that register the same DID at once: one of them decides again.
                 fx.update(ROUTES, did_id(&recipient), &route, version)?;
             }
@@ -231,6 +233,7 @@ fn apply(changes: Vec<RegistrationChange>, now: UnixSeconds, fx: &mut Effects<'_
                 fx.batch().expect_version(key, stored.version);
                 fx.delete(ROUTES, did_id(&recipient))?;
                 fx.delete(ACCOUNT_ROUTES, pair(&account, &recipient))?;
+                fx.reroute(mailbox_id(&recipient));
                 // Nobody can fetch it any more.
                 fx.clear_mailbox(mailbox_id(&recipient));
             }
@@ -277,6 +280,7 @@ impl RoleService for Mediator {
             let Some(stored) = fx.db().get::<Route>(ROUTES, did_id(&recipient))? else { continue };
             fx.delete(ACCOUNT_ROUTES, pair(prior, &recipient))?;
             fx.put(ACCOUNT_ROUTES, pair(new, &recipient), &recipient)?;
+            fx.reroute(mailbox_id(&recipient));
             let route = Route { account: new.clone(), ..stored.value };
             fx.update(ROUTES, did_id(&recipient), &route, Some(stored.version))?;
         }

@@ -95,6 +95,7 @@ fn remove(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Result<Value, Fail
         for did in &recipients {
             fx.delete(ROUTES, did_id(did))?;
             fx.delete(ACCOUNT_ROUTES, format!("{id}{}", did_id(did)))?;
+            fx.reroute(mailbox_id(did));
             fx.clear_mailbox(mailbox_id(did));
         }
         fx.delete(ACCOUNTS, id)?;
