@@ -78,6 +78,7 @@ struct Connection {
 
 /// A relay this host wants to be reached through.
 struct Relay {
+    peer_id: PeerId,
     address: Multiaddr,
     listener: Option<ListenerId>,
     due: Instant,
@@ -112,7 +113,8 @@ impl Driver {
         config: &HostConfig,
     ) -> Result<Self, P2pError> {
         let relay = |address: &Multiaddr| match address.iter().last() {
-            Some(Protocol::P2p(_)) if !is_relayed(address) => Ok(Relay {
+            Some(Protocol::P2p(peer_id)) if !is_relayed(address) => Ok(Relay {
+                peer_id,
                 address: address.clone(),
                 listener: None,
                 due: Instant::now(),
@@ -376,8 +378,7 @@ impl Driver {
                 relay_peer_id,
                 ..
             }) => {
-                let is_it =
-                    |relay: &&mut Relay| relay.address.iter().last() == Some(Protocol::P2p(relay_peer_id));
+                let is_it = |relay: &&mut Relay| relay.peer_id == relay_peer_id;
                 self.relays.iter_mut().filter(is_it).for_each(|relay| relay.pause = FIRST_RELAY_PAUSE);
             }
             ProtocolsEvent::Dcutr(event) => match event.result {
@@ -489,8 +490,18 @@ impl Driver {
     fn on_tick(&mut self) {
         let now = Instant::now();
         self.look_after_dialing(now);
+        // One connection serves all reservations at one relay: the second address waits until the first has one.
+        let mut asked: HashSet<PeerId> = self
+            .relays
+            .iter()
+            .filter(|relay| relay.listener.is_some() && !self.swarm.is_connected(&relay.peer_id))
+            .map(|relay| relay.peer_id)
+            .collect();
         for (index, relay) in self.relays.iter_mut().enumerate() {
-            if relay.listener.is_none() && relay.due <= now {
+            if relay.listener.is_none()
+                && relay.due <= now
+                && (self.swarm.is_connected(&relay.peer_id) || asked.insert(relay.peer_id))
+            {
                 relay.due = now + relay.pause;
                 relay.pause = (relay.pause * 2).min(LONGEST_RELAY_PAUSE);
                 let address = relay.address.clone();

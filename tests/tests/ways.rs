@@ -16,6 +16,7 @@ use einmal::{
         Transport,
         client::HttpClient,
         p2p::{self, Entrance},
+        server,
     },
     node::{Arrival, Node, Parts},
 };
@@ -35,7 +36,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A mediator on the loopback interface, with libp2p or without.
 async fn node(with_p2p: bool) -> Arc<Node> {
-    let mut config = Config::new(Role::Mediator);
+    node_at("http://127.0.0.1:9", Config::new(Role::Mediator), with_p2p).await
+}
+
+async fn node_at(url: &str, mut config: Config, with_p2p: bool) -> Arc<Node> {
     config.network = Network { allow_private: true, allow_http: true };
     config.p2p = with_p2p.then(|| P2pSettings {
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
@@ -56,7 +60,7 @@ async fn node(with_p2p: bool) -> Arc<Node> {
         transport,
         fetcher: http,
     };
-    let node = Node::start(parts, "http://127.0.0.1:9").await.unwrap();
+    let node = Node::start(parts, url).await.unwrap();
     entrance.open(&node);
     node
 }
@@ -203,4 +207,20 @@ async fn what_does_not_open_is_refused_on_the_stream() {
     let host = peer_host(5, &Arc::default()).await;
     let told = host.send(&published(&node), b"{}".to_vec()).await;
     assert_eq!(told, Err(SendError::Refused { status: Status::Refused }));
+}
+
+#[tokio::test]
+async fn a_question_whose_answer_is_needed_at_once_does_not_go_by_libp2p() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mediator = node_at(&url, Config::new(Role::Mediator), true).await;
+    tokio::spawn(server::serve(Arc::clone(&mediator), listener, std::future::pending()));
+    let invitation = mediator.command("invite", &json!({})).await.unwrap();
+    let mut config = Config::new(Role::Citizen);
+    config.citizen.as_mut().unwrap().mediator = Some(invitation["invitation"].as_str().unwrap().to_owned());
+    let citizen = node_at("", config, true).await;
+    citizen.visit_mailbox().await.unwrap();
+    let mailbox = citizen.command("mailbox", &json!({})).await.unwrap();
+    assert_eq!((&mailbox["granted"], &mailbox["spares"]), (&json!(true), &json!(4)), "{mailbox}");
+    assert_eq!(mediator.stats().to_json()["duplicates"], 0);
 }
