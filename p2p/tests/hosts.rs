@@ -8,8 +8,8 @@ use std::{
 };
 
 use einmal_p2p::{
-    Bounds, BoxFuture, Host, HostConfig, Inbound, Multiaddr, P2pError, PeerEndpoint, Permit, RelayLimits,
-    Route, SendError, Status, is_relayed,
+    Bounds, BoxFuture, Host, HostConfig, Inbound, Multiaddr, P2pError, PeerEndpoint, PeerId, Permit,
+    RelayLimits, Route, SendError, Status, is_relayed,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::sync::Notify;
@@ -355,6 +355,13 @@ async fn neighbours_find_each_other_unless_discovery_is_switched_off() {
     assert_eq!(questions_heard(v4, Duration::from_secs(2)).await.unwrap(), 0);
     let (one, two) = (neighbour(35, ip, true).await, neighbour(36, ip, true).await);
     assert_ne!(questions_heard(v4, Duration::from_secs(2)).await.unwrap(), 0);
+    // Who names only addresses that must not be dialled may yet be found, but not where nobody looks.
+    let absent = PeerId::random();
+    let addresses = vec![format!("/ip4/127.0.0.1/tcp/1/p2p/{absent}").parse().unwrap()];
+    let absent = PeerEndpoint { peer_id: absent, addresses };
+    let told = one.send(&absent, b"packed".to_vec()).await;
+    assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
+    assert_eq!(quiet.send(&absent, b"packed".to_vec()).await, Err(SendError::Forbidden));
     let only_named = |host: &Host| PeerEndpoint { peer_id: host.peer_id(), addresses: Vec::new() };
     let deadline = Instant::now() + PATIENCE;
     while one.send(&only_named(&two), b"packed".to_vec()).await.is_err() {
@@ -385,4 +392,25 @@ async fn addresses_that_only_swallow_packets_do_not_hold_up_the_relay() {
     assert_eq!(keeper.kept().len(), 1);
     // Less than the time one connection may take to be established.
     assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn wrong_addresses_from_one_document_do_not_hold_up_the_right_ones_of_another() {
+    let keeper = Keeper::new(Status::Accepted);
+    let receiver = Host::start(config(43), Arc::clone(&keeper) as _).await.unwrap();
+    let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = mute.local_addr().unwrap().port();
+    let bait = format!("/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{}", receiver.peer_id());
+    let wrong = PeerEndpoint { peer_id: receiver.peer_id(), addresses: vec![bait.parse().unwrap()] };
+    let sender = host(config(44)).await;
+    let misled = tokio::spawn({
+        let sender = sender.clone();
+        async move { sender.send(&wrong, b"misled".to_vec()).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let begun = Instant::now();
+    sender.send(&named(&receiver), b"right".to_vec()).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    misled.await.unwrap().unwrap();
+    assert_eq!(keeper.kept().len(), 2);
 }
