@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
+    process::{Child, ChildStdin, Command, Stdio},
     sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
@@ -22,11 +23,11 @@ use einmal::{
 };
 use einmal_did::Endpoint;
 use einmal_didcomm::SenderProtection;
-use einmal_keys::SeededEntropy;
+use einmal_keys::{SeededEntropy, base64url_decode, base64url_encode};
 use einmal_p2p::{Bounds, BoxFuture, Host, HostConfig, Inbound, PeerEndpoint, Permit, SendError, Status};
 use einmal_storage::{MemoryStore, TenantId};
 use einmal_tests::{START_MS, Stranger};
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
@@ -223,4 +224,74 @@ async fn a_question_whose_answer_is_needed_at_once_does_not_go_by_libp2p() {
     let mailbox = citizen.command("mailbox", &json!({})).await.unwrap();
     assert_eq!((&mailbox["granted"], &mailbox["spares"]), (&json!(true), &json!(4)), "{mailbox}");
     assert_eq!(mediator.stats().to_json()["duplicates"], 0);
+}
+
+/// A libp2p host made with another library, in a process of its own.
+struct Foreign {
+    child: Child,
+    orders: ChildStdin,
+    said: mpsc::Receiver<Value>,
+}
+
+impl Foreign {
+    /// Starts the script with the interpreter that `tests/interop/run.sh` prepares.
+    fn start() -> Option<Self> {
+        let Some(python) = std::env::var_os("EINMAL_INTEROP_LIBP2P_PYTHON") else {
+            eprintln!("skipped: EINMAL_INTEROP_LIBP2P_PYTHON is not set; use tests/interop/run.sh");
+            return None;
+        };
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/python/libp2p_0_8_1.py");
+        let mut child = Command::new(python)
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (orders, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (sender, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                // Its library prints of its own accord as well.
+                if let Ok(thing) = serde_json::from_str(&line) {
+                    let _ = sender.send(thing);
+                }
+            }
+        });
+        Some(Self { child, orders, said })
+    }
+
+    fn hear(&self) -> Value {
+        self.said.recv_timeout(PATIENCE).unwrap()
+    }
+
+    fn send(&mut self, to: &PeerEndpoint, message: &[u8]) -> Value {
+        writeln!(self.orders, "{} {}", to.addresses[0], base64url_encode(message)).unwrap();
+        self.hear()["status"].clone()
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_of_another_make_is_heard_and_answered() {
+    let Some(mut foreign) = Foreign::start() else { return };
+    let node = node(true).await;
+    let own = foreign.hear();
+    let multi_addrs: Vec<String> =
+        own["addresses"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().to_owned()).collect();
+    let uri = format!("libp2p-peerId:{}", own["peer_id"].as_str().unwrap());
+    let stranger = Stranger::reached_by(6, vec![Endpoint { multi_addrs, ..Endpoint::didcomm(uri) }]);
+    let to = published(&node);
+    assert_eq!(foreign.send(&to, &ping(&stranger, &node)), Status::Accepted.code());
+    node.outbox_pass().await.unwrap();
+    let received = base64url_decode(foreign.hear()["received"].as_str().unwrap()).unwrap();
+    assert_eq!(stranger.open(&received).message.kind.to_string(), PONG);
+    assert_eq!(foreign.send(&to, b"{}"), Status::Refused.code());
+    assert_eq!(foreign.send(&to, &vec![b' '; 1024 * 1024 + 1]), Status::TooLarge.code());
 }
