@@ -91,6 +91,9 @@ pub struct Config {
     /// What the node may connect to.
     #[serde(default)]
     pub network: Network,
+    /// How much others may ask of the node.
+    #[serde(default)]
+    pub limits: Limits,
     /// Peer-to-peer networking.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p2p: Option<P2pSettings>,
@@ -116,6 +119,37 @@ pub struct Network {
     pub allow_private: bool,
     /// Also fetch and deliver by plain `http`: test networks only.
     pub allow_http: bool,
+}
+
+/// How much others may ask of the node. The defaults suit one machine of two cores.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Most connections open at once.
+    pub max_connections: Option<usize>,
+    /// Most connections open at once from one address; of IPv6, from one network of 64 bits.
+    pub max_connections_per_address: Option<usize>,
+    /// Requests and messages per second from one address; twice as many at once. 0 is without limit.
+    pub max_requests_per_second: Option<u32>,
+    /// Count this machine's own addresses too. They are exempt because they are those of a proxy, or of tests.
+    pub loopback: bool,
+}
+
+impl Limits {
+    /// Most connections open at once.
+    pub fn connections(&self) -> usize {
+        self.max_connections.unwrap_or(20_000)
+    }
+
+    /// Most connections open at once from one address.
+    pub fn connections_per_address(&self) -> usize {
+        self.max_connections_per_address.unwrap_or(256)
+    }
+
+    /// Requests per second from one address.
+    pub fn requests_per_second(&self) -> u32 {
+        self.max_requests_per_second.unwrap_or(500)
+    }
 }
 
 /// Peer-to-peer networking by libp2p.
@@ -201,6 +235,12 @@ pub struct MediatorSettings {
     pub require_proof: bool,
     /// Most messages kept for one recipient.
     pub max_queue: Option<u64>,
+    /// Most bytes of messages kept for one recipient.
+    pub max_queue_bytes: Option<u64>,
+    /// Most bytes of messages kept for all recipients together.
+    pub max_total_bytes: Option<u64>,
+    /// Most DIDs one account may register.
+    pub max_recipients: Option<usize>,
     /// Seconds a message is kept.
     pub keep_seconds: Option<u64>,
 }
@@ -214,6 +254,7 @@ impl Config {
             public_url: None,
             passphrase: false,
             network: Network::default(),
+            limits: Limits::default(),
             p2p: None,
             city: (role == Role::City).then(CitySettings::default),
             merchant: (role == Role::Merchant).then(MerchantSettings::default),

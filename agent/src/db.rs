@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use einmal_did::Did;
-use einmal_storage::{Key, Store, StoreError, Table, TenantId, Version};
+use einmal_storage::{Key, Store, StoreError, Table, TenantId, Version, mail::MailboxId};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
@@ -181,14 +181,25 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
-/// A short record id for texts that may be long, such as DIDs: hexadecimal, 40 characters.
-pub fn digest_id(parts: &[&str]) -> String {
+/// The name of a mailbox: a digest of the recipient's DID, the same for all of its forms.
+pub fn mailbox_id(did: &Did) -> MailboxId {
+    MailboxId(digest(&[did.canonical().as_str()]))
+}
+
+fn digest(parts: &[&str]) -> [u8; 20] {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
-    hash.finalize().iter().take(20).map(|byte| format!("{byte:02x}")).collect()
+    let mut id = [0; 20];
+    id.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+    id
+}
+
+/// A short record id for texts that may be long, such as DIDs: hexadecimal, 40 characters.
+pub fn digest_id(parts: &[&str]) -> String {
+    digest(parts).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The record id of a DID, the same for all of its forms.

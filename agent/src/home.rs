@@ -7,11 +7,16 @@ use std::{
     sync::Arc,
 };
 
-use einmal_storage::{Passphrase, Store, TenantId, Unlock, create_key_file};
+use einmal_keys::{Entropy, base64url_decode, base64url_encode};
+use einmal_storage::{
+    Batch, Passphrase, Store, TenantId, Unlock, create_key_file,
+    mail::{LogMail, MailKey},
+};
+use zeroize::Zeroizing;
 
 use crate::{
     config::{CONFIG_FILE, Config},
-    db::Db,
+    db::{Db, META, encode},
     error::SetupError,
 };
 
@@ -19,6 +24,10 @@ use crate::{
 pub const KEY_FILE: &str = "store.key";
 /// Name of the store's folder in a node's folder.
 pub const STORE_FOLDER: &str = "store";
+/// Name of the folder of a mediator's mail in its folder.
+pub const MAIL_FOLDER: &str = "mail";
+/// Name of the record of the key the mail is sealed with.
+const MAIL_KEY: &str = "mail-key";
 /// Environment variable that holds the passphrase of a store sealed by one.
 pub const PASSPHRASE_VARIABLE: &str = "EINMAL_PASSPHRASE";
 
@@ -57,6 +66,38 @@ pub fn open_store(dir: &Path, config: &Config) -> Result<Db, SetupError> {
     Ok(Db::new(Arc::new(store) as Arc<dyn Store>, TenantId::default()))
 }
 
+/// The key the node's mail is sealed with: made at the first start, kept among the sealed records.
+///
+/// # Errors
+///
+/// [`SetupError::Store`], or [`SetupError::Internal`] if the random source fails.
+pub fn mail_key(db: &Db, entropy: &dyn Entropy) -> Result<Zeroizing<[u8; 32]>, SetupError> {
+    if let Some(stored) = db.get::<Zeroizing<String>>(META, MAIL_KEY)? {
+        let bytes = base64url_decode(&stored.value).map(Zeroizing::new);
+        let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+        return key
+            .map(Zeroizing::new)
+            .ok_or_else(|| SetupError::internal("the stored mail key does not parse"));
+    }
+    let mut key = Zeroizing::new([0; 32]);
+    entropy.fill(key.as_mut_slice()).map_err(SetupError::internal)?;
+    let mut batch = Batch::new();
+    let place = db.key(META, MAIL_KEY)?;
+    batch.expect_absent(place.clone()).put(place, encode(&Zeroizing::new(base64url_encode(key.as_slice()))));
+    db.store().commit(batch).wait()?;
+    Ok(key)
+}
+
+/// Opens the mail of the mediator in `dir`.
+///
+/// # Errors
+///
+/// [`SetupError::Store`] with the remedy.
+pub fn open_mail(dir: &Path, db: &Db, entropy: &dyn Entropy) -> Result<LogMail, SetupError> {
+    let key = mail_key(db, entropy)?;
+    Ok(LogMail::open(&dir.join(MAIL_FOLDER), &MailKey::new(key))?)
+}
+
 fn unlock(dir: &Path, config: &Config) -> Result<Unlock, SetupError> {
     if !config.passphrase {
         return Ok(Unlock::KeyFile(dir.join(KEY_FILE)));
@@ -71,7 +112,7 @@ fn unlock(dir: &Path, config: &Config) -> Result<Unlock, SetupError> {
         });
     }
     eprint!("Passphrase: ");
-    let mut line = zeroize::Zeroizing::new(String::new());
+    let mut line = Zeroizing::new(String::new());
     std::io::stdin().read_line(&mut line).map_err(SetupError::internal)?;
     Ok(Unlock::Passphrase(Passphrase::new(line.trim_end_matches(['\r', '\n']))?))
 }

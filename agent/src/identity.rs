@@ -183,8 +183,9 @@ pub(crate) struct Reached<'a> {
 
 /// Makes or restores the public identity of a node.
 ///
-/// A mediator is a did:peer:2, and so is a node without URL; city and merchant are did:web, their document is served
-/// by the node itself. The keys stay the same when the endpoints change; the DID of a did:peer:2 does not.
+/// A mediator is a did:peer:2 with an endpoint for HTTP and one for WebSockets, and so is a node without URL; city and
+/// merchant are did:web, their document is served by the node itself. The keys stay the same when the endpoints
+/// change; the DID of a did:peer:2 does not.
 pub(crate) fn public(
     fx: &mut Effects<'_>,
     keyring: &Keyring,
@@ -195,17 +196,20 @@ pub(crate) fn public(
 ) -> Result<Did, IdentityError> {
     let Reached { url, peer_did, further } = reached;
     let keys = public_keys(fx, entropy)?;
-    let mut endpoints = Vec::new();
+    // One service for each endpoint, HTTP first: deployed clients take the first they know how to use.
+    let mut services = Vec::new();
     if !url.is_empty() {
-        endpoints.push(Endpoint::didcomm(url));
+        services.push(Service::didcomm("#service", vec![Endpoint::didcomm(url)]));
+        if peer_did {
+            services.push(Service::didcomm("#socket", vec![Endpoint::didcomm(socket_url(url))]));
+        }
     }
-    endpoints.extend(further);
-    let service = Service::didcomm("#service", endpoints);
+    services.extend(further.map(|endpoint| Service::didcomm("#peer-to-peer", vec![endpoint])));
     let publics = [keys.0.public_key(), keys.1.public_key(), keys.2.public_key()];
     let [agreement, authentication, assertion] = publics;
     let did = if peer_did {
         let keys = [(Relationship::KeyAgreement, agreement), (Relationship::Authentication, authentication)];
-        peer::two::create(&keys, &[service])?
+        peer::two::create(&keys, &services)?
     } else {
         // The identifier does not say by which scheme the document is fetched; in a trial it may be plain http.
         let did = web::did_from_url(&url.replacen("http://", "https://", 1))?;
@@ -213,7 +217,9 @@ pub(crate) fn public(
         document.add_method(AGREEMENT, agreement, &[Relationship::KeyAgreement])?;
         document.add_method(AUTHENTICATION, authentication, &[Relationship::Authentication])?;
         document.add_method(ASSERTION, assertion, &[Relationship::AssertionMethod])?;
-        document.add_service(service)?;
+        for service in services {
+            document.add_service(service)?;
+        }
         resolver.publish(Arc::new(document));
         did
     };
@@ -223,6 +229,12 @@ pub(crate) fn public(
     let own = OwnDid { did: did.clone(), usage: DidUse::Public, created: now };
     fx.put(OWN_DIDS, did_id(&did), &own)?;
     Ok(did)
+}
+
+/// Where the node's WebSocket is, if it is reached at `url`.
+pub(crate) fn socket_url(url: &str) -> String {
+    // `http` becomes `ws`, `https` becomes `wss`.
+    format!("{}/ws", url.replacen("http", "ws", 1))
 }
 
 fn public_keys(

@@ -4,15 +4,19 @@
 //! credentials live in `protocols/`, what survives a restart in `storage/`. Start with [`node`], the one loop every
 //! event goes through; [`net`] is its network, the roles and services are what it does.
 
+pub mod bench;
+mod child;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod conformance;
 pub mod control;
 pub mod db;
 pub mod demo;
 pub mod error;
 pub mod home;
 pub mod identity;
+mod line;
 mod log;
 mod mailbox;
 pub mod net;

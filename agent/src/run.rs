@@ -8,6 +8,7 @@ use std::{
 };
 
 use einmal_keys::SystemEntropy;
+use einmal_storage::mail::{Mail, MemoryMail};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -54,11 +55,17 @@ pub async fn run(options: RunOptions) -> Result<(), SetupError> {
     enter_trial_mode(&mut config, &url);
     role::resolve_paths(&mut config, &options.dir);
     let client = Arc::new(HttpClient::new(&config.network).map_err(SetupError::internal)?);
+    let mail: Arc<dyn Mail> = if config.role == Role::Mediator {
+        Arc::new(home::open_mail(&options.dir, &db, &SystemEntropy)?)
+    } else {
+        Arc::new(MemoryMail::new())
+    };
     let entrance = Arc::new(p2p::Entrance::default());
     let peers = p2p::start(&config, &db, &entrance, Arc::clone(&client)).await?;
     let parts = Parts {
         config,
         db: db.clone(),
+        mail: Arc::clone(&mail),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         transport: peers.map_or_else(|| Arc::clone(&client) as _, |peers| peers as _),
@@ -72,6 +79,7 @@ pub async fn run(options: RunOptions) -> Result<(), SetupError> {
     let signals = Signals::watch()?;
     announce(&node, &options, listening).await?;
     work(node, listener, control, signals).await?;
+    mail.close()?;
     db.store().close()?;
     tracing::info!("stopped");
     Ok(())
@@ -186,6 +194,7 @@ async fn work(
     tasks.spawn(control::serve(Arc::clone(&node), control));
     if node.shared().config.role == Role::Citizen {
         tasks.spawn(crate::mailbox::run(Arc::clone(&node)));
+        tasks.spawn(crate::line::run(Arc::clone(&node)));
     }
     let served = listener.map(|listener| {
         let mut stopped = stopped.clone();

@@ -52,6 +52,9 @@ pub enum StoreError {
         /// Bytes of its keys and values.
         bytes: usize,
     },
+    /// The mailbox, or all mailboxes together, hold as much as they may.
+    #[error("the mailbox is full; try again when its owner has fetched some of it")]
+    MailboxFull,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,

@@ -22,6 +22,7 @@
 //! order. An id must not hold personal data; use random ids, or hash what would be personal.
 
 pub mod conformance;
+pub mod mail;
 
 mod batch;
 mod commit;
@@ -30,6 +31,7 @@ mod folder;
 mod key;
 mod memory;
 mod migrate;
+mod queue;
 mod record;
 mod seal;
 mod sled;
@@ -43,10 +45,11 @@ pub use self::{
     key::{Key, MAX_KEY_LEN, MAX_TABLE_LEN, MAX_TENANT_LEN, Table, TenantId},
     memory::MemoryStore,
     migrate::{FORMAT, Migration, Progress, migrate},
+    queue::{MAX_GROUP_BYTES, MAX_GROUP_OPS, MAX_WAITING_BATCHES, MAX_WAITING_BYTES},
     record::{Record, Version},
     seal::{
         KEY_FILE_LEN, MAX_PASSPHRASE_LEN, Passphrase, SEAL_FILE, Sealed, Unlock, create_key_file, rewrap,
     },
-    sled::{CACHE_BYTES, MAX_GROUP_BYTES, MAX_GROUP_OPS, MAX_WAITING_BATCHES, MAX_WAITING_BYTES, SledStore},
+    sled::{CACHE_BYTES, SledStore},
     store::{MAX_PURGE, MAX_SCAN, MAX_SCAN_BYTES, Stats, Store},
 };

@@ -175,7 +175,7 @@ impl Stranger {
         message.return_route = Some(ReturnRoute::All);
         let receipt = self.say(node, &message).await;
         assert_eq!(receipt.refused, None, "{} was refused", message.kind);
-        receipt.reply.map(|reply| self.open(&reply).message)
+        receipt.replies.first().map(|reply| self.open(reply).message)
     }
 }
 

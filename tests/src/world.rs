@@ -1,10 +1,6 @@
 //! A world: nodes with their stores, a clock, a network, and the turns they take.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use einmal::{
     clock::{Clock, ManualClock},
@@ -14,7 +10,7 @@ use einmal::{
     node::{Node, Parts},
 };
 use einmal_keys::{Entropy, SeededEntropy};
-use einmal_storage::{MemoryStore, Store, TenantId};
+use einmal_storage::{MemoryStore, Store, TenantId, mail::MemoryMail};
 use serde_json::{Value, json};
 
 use crate::{Wire, city_folder};
@@ -41,6 +37,7 @@ struct Machine {
     config: Config,
     url: String,
     disk: MemoryStore,
+    mail: MemoryMail,
     entropy: Arc<SeededEntropy>,
     running: Option<Running>,
 }
@@ -134,6 +131,7 @@ impl World {
             config,
             url,
             disk: MemoryStore::new(),
+            mail: MemoryMail::new(),
             entropy: Arc::new(SeededEntropy::new(own_seed)),
             running: None,
         };
@@ -149,6 +147,7 @@ impl World {
         let parts = Parts {
             config: machine.config.clone(),
             db: Db::new(Arc::clone(&store) as Arc<dyn Store>, TenantId::default()),
+            mail: Arc::new(machine.mail.clone()),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             entropy: Arc::clone(&machine.entropy) as Arc<dyn Entropy>,
             transport: Arc::clone(&wire) as _,
@@ -322,7 +321,7 @@ impl World {
             .map(|running| {
                 let stats = running.node.stats();
                 let quiet = [&stats.queued, &stats.sent, &stats.send_failures];
-                quiet.iter().map(|counter| counter.load(Ordering::Relaxed)).sum::<u64>()
+                quiet.iter().map(|counter| counter.get()).sum::<u64>()
             })
             .sum()
     }

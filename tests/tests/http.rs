@@ -25,7 +25,7 @@ use einmal::{
 use einmal_did::{Did, DidDocument};
 use einmal_didcomm::{ReturnRoute, SenderProtection, limits::MAX_ENVELOPE_BYTES};
 use einmal_keys::SeededEntropy;
-use einmal_storage::{MemoryStore, TenantId};
+use einmal_storage::{MemoryStore, TenantId, mail::MemoryMail};
 use einmal_tests::{ADULT, START_MS, Stranger, World, play};
 use serde_json::{Value, json};
 
@@ -311,6 +311,7 @@ async fn node_in(network: &Network) -> Arc<Node> {
     let parts = Parts {
         config,
         db: Db::new(Arc::new(MemoryStore::new()), TenantId::default()),
+        mail: Arc::new(MemoryMail::new()),
         clock: Arc::new(ManualClock::at(START_MS)),
         entropy: Arc::new(SeededEntropy::new(1)),
         transport: Arc::clone(&client) as _,

@@ -103,7 +103,7 @@ fn replayed_message_has_no_second_effect() {
         let envelope = stranger.pack(&message, SenderProtection::Authcrypt);
         for _ in 0..3 {
             let receipt = city.receive(&envelope, Arrival::Http).await;
-            assert_eq!((receipt.refused, receipt.reply), (None, None));
+            assert_eq!((receipt.refused, receipt.replies.len()), (None, 0));
         }
         // The same message in a fresh envelope is the same message.
         stranger.say(&city, &message).await;
@@ -163,7 +163,7 @@ fn expired_message_is_refused() {
         let mut message = stranger.message(TEXT, &did, json!({"content": "too late"}));
         message.expires_time = Some(NOW);
         let receipt = stranger.say(&city, &message).await;
-        assert_eq!((receipt.refused, receipt.reply), (Some(Refusal::Invalid), None));
+        assert_eq!((receipt.refused, receipt.replies.len()), (Some(Refusal::Invalid), 0));
         assert_eq!(letters(&world, "city").await, 0);
         message.expires_time = Some(NOW.plus(1));
         assert_eq!(stranger.say(&city, &message).await.refused, None);
@@ -243,7 +243,7 @@ fn plaintext_and_merely_signed_messages_are_refused() {
         let signed = stranger.sign(&message);
         for bytes in [message.to_bytes(), signed, b"{}".to_vec(), b"\xff\xfe".to_vec(), Vec::new()] {
             let receipt = city.receive(&bytes, Arrival::Http).await;
-            assert_eq!((receipt.refused, receipt.reply), (Some(Refusal::Invalid), None));
+            assert_eq!((receipt.refused, receipt.replies.len()), (Some(Refusal::Invalid), 0));
         }
         assert_eq!(letters(&world, "city").await, 0);
     });
@@ -258,7 +258,7 @@ fn message_without_proved_sender_is_refused_by_all_but_mediators() {
         message.from = None;
         let receipt =
             city.receive(&stranger.pack(&message, SenderProtection::Anoncrypt), Arrival::Http).await;
-        assert_eq!((receipt.refused, receipt.reply), (Some(Refusal::Invalid), None));
+        assert_eq!((receipt.refused, receipt.replies.len()), (Some(Refusal::Invalid), 0));
         assert_eq!(letters(&world, "city").await, 0);
     });
 }
@@ -456,7 +456,7 @@ fn proved_rotation_moves_the_relationship_and_the_old_did_is_heard_no_more() {
         assert_eq!(letters(&world, "anna").await, 3);
         stranger.become_did(old);
         let late = stranger.say(&anna, &letter(&stranger, &to, None)).await;
-        assert_eq!((late.refused, late.reply), (Some(Refusal::Invalid), None));
+        assert_eq!((late.refused, late.replies.len()), (Some(Refusal::Invalid), 0));
         assert_eq!(letters(&world, "anna").await, 3);
     });
 }
@@ -479,7 +479,7 @@ fn rotation_by_the_wrong_key_is_refused() {
         let mallory = Stranger::new(2);
         let forged = forged_rotation(&mallory, friend.did(), mallory.did());
         let receipt = mallory.say(&anna, &letter(&mallory, &to, Some(forged))).await;
-        assert_eq!((receipt.refused, receipt.reply), (Some(Refusal::Invalid), None));
+        assert_eq!((receipt.refused, receipt.replies.len()), (Some(Refusal::Invalid), 0));
         assert_eq!(letters(&world, "anna").await, 0);
         assert_eq!(friend.say(&anna, &letter(&friend, &to, None)).await.refused, None);
     });
@@ -580,7 +580,7 @@ fn request_of_a_stranger_to_a_did_made_for_another_is_refused() {
         let mallory = Stranger::new(2);
         let own = present_proof::client_id(&mallory.did().canonical());
         let receipt = mallory.say(&anna, &asking(&mallory, &to, &own)).await;
-        assert_eq!((receipt.refused, receipt.reply), (Some(Refusal::Invalid), None));
+        assert_eq!((receipt.refused, receipt.replies.len()), (Some(Refusal::Invalid), 0));
         assert_eq!(pending(&world).await, 0);
     });
 }
@@ -704,7 +704,7 @@ fn forward(sender: &Stranger, mediator: &Node, next: &Did, payload: &str) -> Mes
 async fn drop_off(sender: &Stranger, mediator: &Arc<Node>, mut message: Message) -> Option<Refusal> {
     message.from = None;
     let receipt = mediator.receive(&sender.pack(&message, SenderProtection::Anoncrypt), Arrival::Http).await;
-    assert_eq!(receipt.reply, None);
+    assert!(receipt.replies.is_empty());
     receipt.refused
 }
 

@@ -56,6 +56,7 @@ async fn node_at(url: &str, mut config: Config, with_p2p: bool) -> Arc<Node> {
     let parts = Parts {
         config,
         db,
+        mail: Arc::new(einmal_storage::mail::MemoryMail::new()),
         clock: Arc::new(ManualClock::at(START_MS)),
         entropy: Arc::new(SeededEntropy::new(7)),
         transport,
@@ -168,7 +169,7 @@ async fn a_peer_that_left_libp2p_is_reached_by_http() {
     let stranger = Stranger::reached_by(2, vec![described(&host), Endpoint::didcomm(url)]);
     drop(host);
     let receipt = node.receive(&ping(&stranger, &node), Arrival::Libp2p).await;
-    assert_eq!((receipt.refused, receipt.reply), (None, None));
+    assert_eq!((receipt.refused, receipt.replies.len()), (None, 0));
     node.outbox_pass().await.unwrap();
     let body = taken.recv_timeout(PATIENCE).unwrap();
     assert_eq!(stranger.open(&body).message.kind.to_string(), PONG);

@@ -24,6 +24,34 @@ pub struct Dir {
     pub dir: PathBuf,
 }
 
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// How many forwards, pickups and live deliveries per second, and what they cost.
+    #[command(after_help = "Example: einmal bench mediator --only forward-8 --only pickup --runs 3")]
+    Mediator {
+        /// Only this scenario; may be given several times.
+        #[arg(long, value_name = "NAME")]
+        only: Vec<String>,
+        /// Runs of each scenario; the median is shown.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+        runs: u8,
+        /// Make the mediators' folders here: it decides which disk is measured.
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
+    /// Kill a mediator under load again and again; fails if anything it had accepted is lost.
+    #[command(after_help = "Example: einmal bench crash --kills 1000")]
+    Crash {
+        /// How often it is killed.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        kills: u32,
+        /// Make the mediator's folder here.
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
+}
+
 /// What the command can do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -37,6 +65,9 @@ pub enum Verb {
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
     },
+    /// Put load on a mediator of this program, as a process of its own on this machine.
+    #[command(subcommand)]
+    Bench(Bench),
     /// Make a new node: keys, configuration, sealed store.
     #[command(after_help = "Examples:\n  einmal init mediator --dir ./mediator\n  \
         einmal init city --dir ./city --description examples/wetzlar/city.toml\n  \
@@ -125,6 +156,10 @@ pub enum Verb {
         #[command(flatten)]
         dir: Dir,
     },
+    /// Look how well any DIDComm v2 mediator or agent keeps to the specifications; see docs/conformance.md.
+    #[command(after_help = "Examples:\n  einmal conformance 'https://mediator.example/?_oob=...'\n  \
+        einmal conformance did:web:mediator.example --only MP3 --json")]
+    Conformance(Conformance),
     /// Green or red for each part of a node, with the remedy.
     #[command(after_help = "Example: einmal doctor --dir ./city")]
     Doctor {
@@ -132,6 +167,25 @@ pub enum Verb {
         #[command(flatten)]
         dir: Dir,
     },
+}
+
+/// Flags of `conformance`.
+#[derive(Debug, Args)]
+pub struct Conformance {
+    /// Out-of-band invitation URL, or DID.
+    pub target: String,
+    /// Only requirements whose id begins so, such as MP3 or DCv2.1-envelope.
+    #[arg(long, value_name = "PREFIX")]
+    pub only: Option<String>,
+    /// Seconds an answer may take.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub timeout: u64,
+    /// Also connect to private addresses and by plain http; a target on this machine needs no flag.
+    #[arg(long)]
+    pub allow_private: bool,
+    /// Address the target can call, for answers that do not come back on the connection.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// Flags of `init`.

@@ -44,6 +44,11 @@ pub(super) fn answer(value: &Value, json: bool) {
     }
 }
 
+/// Prints text of several lines.
+pub(super) fn text(text: &str) {
+    line!("{text}");
+}
+
 fn row_text(row: &Value) -> String {
     match row {
         Value::Object(members) => members

@@ -9,12 +9,13 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    args::{CitizenVerb, CityVerb, Cli, Init, MerchantVerb, Verb},
+    args::{Bench, CitizenVerb, CityVerb, Cli, Conformance, Init, MerchantVerb, Verb},
     ask, output, runtime,
 };
 use crate::{
+    bench,
     config::{self, Config, Role},
-    control, demo,
+    conformance, control, demo,
     error::SetupError,
     home, log,
     run::{self, RunOptions},
@@ -33,6 +34,15 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
             let passed = runtime()?.block_on(demo::play(demo::Options { data, keep, json }))?;
             return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Verb::Bench(Bench::Mediator { only, runs, folder }) => {
+            let options = bench::Options { only, runs: runs.into(), folder, json };
+            runtime()?.block_on(bench::mediator(options))?;
+        }
+        Verb::Bench(Bench::Crash { kills, folder }) => {
+            let nothing_lost = runtime()?.block_on(bench::crash(kills, folder, json))?;
+            return Ok(if nothing_lost { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Verb::Conformance(asked) => return conformance(asked, json),
         Verb::Init(init) => return make(&init, json),
         Verb::Run { dir, listen, log_json } => {
             log::start(log_json);
@@ -227,6 +237,24 @@ fn merchant(verb: MerchantVerb, json: bool) -> Result<ExitCode, SetupError> {
             Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
+}
+
+/// Runs the suite of `docs/conformance.md` against somebody else, or us.
+fn conformance(asked: Conformance, json: bool) -> Result<ExitCode, SetupError> {
+    let options = conformance::Options {
+        target: asked.target,
+        only: asked.only,
+        timeout: Duration::from_secs(asked.timeout),
+        allow_private: asked.allow_private,
+        listen: asked.listen,
+    };
+    let report = runtime()?.block_on(conformance::run(&options))?;
+    if json {
+        report.to_json().iter().for_each(|line| output::answer(line, true));
+    } else {
+        output::text(&report.to_table());
+    }
+    Ok(if report.conforms() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Looks at each part of a node without changing any.

@@ -1,7 +1,6 @@
 //! The whole story on this machine: real nodes as separate processes, real input, and every attack refused.
 
 mod attacks;
-mod nodes;
 mod scan;
 mod story;
 mod wallet;

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use super::{
     Stage, StepResult, attacks,
-    nodes::NodeProcess,
     scan::{self, Canary},
     wallet::ForeignWallet,
     wire::Wiretap,
 };
 use crate::{
+    child::NodeProcess,
     clock::{Clock, SystemClock},
     db,
     error::SetupError,

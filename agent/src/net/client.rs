@@ -1,4 +1,4 @@
-//! HTTP out: envelopes to endpoints, did:web documents, status lists; every connection guarded.
+//! HTTP out, and WebSockets by their own file: envelopes to endpoints, did:web documents, status lists; every connection guarded.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use reqwest::{
 };
 use tokio::sync::Semaphore;
 
-use super::{BoxFuture, FetchError, Fetcher, SendError, Transport, guard};
+use super::{BoxFuture, FetchError, Fetcher, SendError, Transport, guard, ws};
 use crate::config::Network;
 
 /// Largest did:web document fetched, in bytes.
@@ -97,6 +97,26 @@ impl HttpClient {
         read_bounded(response, most).await.map_err(|reason| FetchError::Invalid { reason })
     }
 
+    /// Posts bytes under a media type and returns status, media type and body, whatever the status is.
+    pub(crate) async fn exchange(
+        &self,
+        uri: &str,
+        media_type: &str,
+        body: Vec<u8>,
+    ) -> Result<(u16, Option<String>, Vec<u8>), SendError> {
+        let url = guard::check_url(uri, &self.network).map_err(|reason| SendError::Forbidden { reason })?;
+        let request = self.client.post(url).header(header::CONTENT_TYPE, media_type).body(body);
+        let response =
+            request.send().await.map_err(|error| SendError::Unreachable { reason: cause(&error) })?;
+        let status = response.status().as_u16();
+        let label = response.headers().get(header::CONTENT_TYPE).and_then(|label| label.to_str().ok());
+        let label = label.map(str::to_owned);
+        let body = read_bounded(response, MAX_ENVELOPE_BYTES)
+            .await
+            .map_err(|reason| SendError::Unreachable { reason })?;
+        Ok((status, label, body))
+    }
+
     async fn post(&self, uri: &str, envelope: Vec<u8>) -> Result<Option<Vec<u8>>, SendError> {
         let url = guard::check_url(uri, &self.network).map_err(|reason| SendError::Forbidden { reason })?;
         let _slot = self.sends.acquire().await;
@@ -154,7 +174,13 @@ impl Transport for HttpClient {
         uri: &'a str,
         envelope: Vec<u8>,
     ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>> {
-        Box::pin(self.post(uri, envelope))
+        Box::pin(async move {
+            if ws::is_socket(uri) {
+                let _slot = self.sends.acquire().await;
+                return ws::exchange(uri, envelope, &self.network).await;
+            }
+            self.post(uri, envelope).await
+        })
     }
 }
 

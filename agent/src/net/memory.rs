@@ -105,7 +105,7 @@ impl MemoryNetwork {
         }
         match receipt.refused {
             Some(refusal) => Err(SendError::Refused { status: refusal.status() }),
-            None => Ok(receipt.reply),
+            None => Ok(receipt.replies.into_iter().next()),
         }
     }
 }

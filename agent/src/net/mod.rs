@@ -1,10 +1,14 @@
 //! The network: how envelopes leave and arrive, and what the node may connect to.
 
+mod admission;
 pub mod client;
 pub mod guard;
+mod listen;
 pub mod memory;
 pub mod p2p;
 pub mod server;
+mod socket;
 mod transport;
+pub(crate) mod ws;
 
 pub use transport::{BoxFuture, FetchError, Fetcher, SendError, Transport};

@@ -1,90 +1,110 @@
-//! HTTP in: envelopes by POST, did:web document, status lists, health; bounded in size, time and number.
+//! HTTP in: envelopes by POST or WebSocket, did:web document, status lists, health.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, to_bytes},
-    extract::{Path, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, Path, Request, State, WebSocketUpgrade},
+    http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, limits::MAX_ENVELOPE_BYTES};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, sync::watch};
 
-use crate::node::{Arrival, Node};
+use super::{
+    admission::{Admission, Place, RETRY_AFTER_SECS},
+    listen, socket,
+};
+use crate::node::{Arrival, Node, Reason, Receipt};
 
-/// Most requests handled at once; further ones are told to come again.
-pub const MAX_REQUESTS: usize = 256;
-/// Most request bodies read at once, each of at most one envelope's size.
-pub const MAX_BODIES: usize = 512;
-/// Seconds in which a request body must have arrived.
+/// Longest a client takes for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// What all requests share.
 #[derive(Clone)]
-struct Server {
-    node: Arc<Node>,
-    slots: Arc<Semaphore>,
-    bodies: Arc<Semaphore>,
+pub(super) struct Server {
+    pub(super) node: Arc<Node>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) stopping: watch::Receiver<bool>,
 }
 
 /// Serves `node` on `listener` until `stop` resolves, then lets requests under way finish.
-///
-/// # Errors
-///
-/// An I/O error of the listening socket.
-pub async fn serve(
-    node: Arc<Node>,
-    listener: TcpListener,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let server = Server {
-        node,
-        slots: Arc::new(Semaphore::new(MAX_REQUESTS)),
-        bodies: Arc::new(Semaphore::new(MAX_BODIES)),
-    };
+pub async fn serve(node: Arc<Node>, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) {
+    let (stops, stopping) = watch::channel(false);
+    let admission = Admission::new(node.shared().config.limits.clone());
+    let server = Server { node, admission: Arc::clone(&admission), stopping: stopping.clone() };
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .route("/.well-known/did.json", get(did_document))
         .route("/status/{list}", get(status_list))
         .fallback(receive)
         .with_state(server);
-    axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(stop)
-        .await
+    let told = tokio::spawn(async move {
+        stop.await;
+        let _ = stops.send(true);
+    });
+    listen::serve(routes, listener, admission, stopping).await;
+    told.abort();
 }
 
-/// Any POST is an envelope, whatever its path and label: deployed clients use several of both.
+/// Any POST is an envelope, whatever its path and label: deployed clients use several of both. Anything that asks to
+/// become a WebSocket does.
 async fn receive(State(server): State<Server>, request: Request) -> Response {
-    if request.method() != axum::http::Method::POST {
+    let Some(place) = request.extensions().get::<Arc<Place>>().cloned() else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    if !server.admission.within_rate(place.source()) {
+        server.node.shared().stats.refuse(Reason::Rate);
+        return come_again(StatusCode::TOO_MANY_REQUESTS);
+    }
+    if request.method() == Method::GET && request.headers().contains_key(header::UPGRADE) {
+        return upgrade(server, request, place).await;
+    }
+    if request.method() != Method::POST {
         return (StatusCode::NOT_FOUND, "post an encrypted DIDComm v2 message here\n").into_response();
     }
-    let Ok(reading) = server.bodies.try_acquire() else {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    let Some(reading) = server.admission.body().await else {
+        server.node.shared().stats.refuse(Reason::Busy);
+        return come_again(StatusCode::SERVICE_UNAVAILABLE);
     };
     let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_ENVELOPE_BYTES)).await;
     let bytes = match body {
         Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Ok(Err(_)) => {
+            server.node.shared().stats.refuse(Reason::TooLarge);
+            return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+        }
         Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
     };
     drop(reading);
     // Only now: a body that drips in must not hold a place.
-    let Ok(_slot) = server.slots.try_acquire() else {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    let Some(_turn) = server.admission.request().await else {
+        server.node.shared().stats.refuse(Reason::Busy);
+        return come_again(StatusCode::SERVICE_UNAVAILABLE);
     };
     // A task of its own: a sender that hangs up must not stop what was begun.
     let node = Arc::clone(&server.node);
     let Ok(receipt) = tokio::spawn(async move { node.receive(&bytes, Arrival::Http).await }).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
+    answer(receipt)
+}
+
+fn answer(receipt: Receipt) -> Response {
     if let Some(refusal) = receipt.refused {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        return status.into_response();
+        return if status == StatusCode::SERVICE_UNAVAILABLE {
+            come_again(status)
+        } else {
+            status.into_response()
+        };
     }
     // 200, never 202: a deployed client takes any other status for an error.
-    match receipt.reply {
+    match receipt.replies.into_iter().next() {
         Some(envelope) => {
             let mut response = Response::new(Body::from(envelope));
             response
@@ -93,6 +113,47 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
             response
         }
         None => StatusCode::OK.into_response(),
+    }
+}
+
+/// Not now, and when.
+fn come_again(status: StatusCode) -> Response {
+    (status, [(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS))]).into_response()
+}
+
+async fn upgrade(server: Server, request: Request, place: Arc<Place>) -> Response {
+    let (mut parts, _) = request.into_parts();
+    match WebSocketUpgrade::from_request_parts(&mut parts, &server).await {
+        Ok(upgrade) => upgrade
+            .read_buffer_size(socket::READ_BUFFER)
+            .write_buffer_size(0)
+            .max_message_size(MAX_ENVELOPE_BYTES)
+            .max_frame_size(MAX_ENVELOPE_BYTES)
+            .on_upgrade(move |stream| socket::serve(server, stream, place)),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+/// Whether the node takes anything in: not while it stops, nor after a store has failed.
+async fn ready(State(server): State<Server>) -> Response {
+    if *server.stopping.borrow() || !server.node.is_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+/// Numbers for whoever watches this machine, from this machine only: behind a proxy, keep this path to yourself.
+async fn metrics(State(server): State<Server>, Extension(place): Extension<Arc<Place>>) -> Response {
+    if !place.source().is_this_machine() {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let shared = server.node.shared();
+    match shared.stats.metrics(shared, server.admission.open_connections()) {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 

@@ -3,13 +3,17 @@
 use einmal_did::Did;
 use einmal_didcomm::{Message, UnixSeconds};
 use einmal_flows::{Draft, FlowError};
-use einmal_storage::{Batch, StoreError, Table, Version};
+use einmal_storage::{
+    Batch, StoreError, Table, Version,
+    mail::{LetterId, MailboxId},
+};
 use serde::{Deserialize, Serialize};
 
-use super::failure::Failure;
+use super::{failure::Failure, receive::Arrival};
 use crate::{
     db::{Db, TIMERS, encode},
     node::Shared,
+    service::live::LiveChange,
 };
 
 /// A message on its way out.
@@ -31,16 +35,35 @@ pub(crate) struct Timer {
     pub(crate) at: UnixSeconds,
 }
 
+/// What happens to mail kept for others once the event is committed. Doing it twice does no harm, and a crash in
+/// between leaves mail too many rather than mail too few.
+#[derive(Clone, Debug)]
+pub(crate) enum MailWork {
+    Remove(MailboxId, Vec<LetterId>),
+    Clear(MailboxId),
+}
+
 /// Collects the changes of one event.
 pub(crate) struct Effects<'a> {
     shared: &'a Shared,
     batch: Batch,
     pub(crate) outgoing: Vec<Outgoing>,
+    pub(crate) mail: Vec<MailWork>,
+    pub(crate) live: Option<LiveChange>,
+    /// How the event came, if it came from outside.
+    pub(crate) arrival: Option<Arrival>,
 }
 
 impl<'a> Effects<'a> {
     pub(crate) fn new(shared: &'a Shared) -> Self {
-        Self { shared, batch: Batch::new(), outgoing: Vec::new() }
+        Self {
+            shared,
+            batch: Batch::new(),
+            outgoing: Vec::new(),
+            mail: Vec::new(),
+            live: None,
+            arrival: None,
+        }
     }
 
     pub(crate) fn into_parts(self) -> (Batch, Vec<Outgoing>) {
@@ -106,6 +129,21 @@ impl<'a> Effects<'a> {
         let key = self.db().key(table, id)?;
         self.batch.delete(key);
         Ok(())
+    }
+
+    /// Removes letters from a mailbox.
+    pub(crate) fn remove_letters(&mut self, mailbox: MailboxId, letters: Vec<LetterId>) {
+        self.mail.push(MailWork::Remove(mailbox, letters));
+    }
+
+    /// Removes all letters of a mailbox.
+    pub(crate) fn clear_mailbox(&mut self, mailbox: MailboxId) {
+        self.mail.push(MailWork::Clear(mailbox));
+    }
+
+    /// Turns live delivery on or off on the connection the event came by.
+    pub(crate) fn change_live(&mut self, change: LiveChange) {
+        self.live = Some(change);
     }
 
     /// Asks to wake an exchange at an instant.

@@ -11,28 +11,32 @@
 mod dispatch;
 mod effects;
 mod failure;
+mod live;
 mod outbox;
 mod receive;
+mod recent;
 mod stats;
 mod timers;
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
 use einmal_did::{Did, DidDocument, Endpoint, Resolver};
 use einmal_didcomm::{Message, Opened, Packer, UnixSeconds};
 use einmal_flows::Received;
 use einmal_keys::{Custody, Entropy, Keyring};
-use einmal_storage::StoreError;
+use einmal_storage::{StoreError, mail::Mail};
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use self::effects::MailWork;
 pub(crate) use self::{
     effects::{Effects, Handled},
+    live::Pushes,
     receive::learn,
-    stats::count,
+    stats::Reason,
 };
 pub use self::{
     failure::{Failure, Need},
@@ -44,9 +48,10 @@ use crate::{
     config::Config,
     db::Db,
     identity::{self, OwnDid},
-    net::{Fetcher, Transport, p2p},
+    net::{Fetcher, Transport, p2p, ws},
     resolve::NodeResolver,
     role::{self, RoleService},
+    service::live::{Live, LiveChange},
 };
 
 /// Most fetches one event may cause.
@@ -54,12 +59,23 @@ const MAX_FETCHES: usize = 8;
 /// Most times an event is handled again because another one changed what it had read.
 const MAX_CONFLICTS: usize = 16;
 
+/// What is left to do when an event is committed.
+#[derive(Default)]
+struct Done {
+    /// What is to be sent; messages that are not transient are in the outbox already.
+    outgoing: Vec<effects::Outgoing>,
+    /// What becomes of the connection the event came by.
+    live: Option<LiveChange>,
+}
+
 /// What a node is made of; each part can be another one in a simulation.
 pub struct Parts {
     /// Configuration.
     pub config: Config,
     /// The store, as one tenant.
     pub db: Db,
+    /// Mail kept for others; used by mediators only.
+    pub mail: Arc<dyn Mail>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Chance.
@@ -83,6 +99,8 @@ pub struct Shared {
     pub(crate) keyring: Keyring,
     pub(crate) resolver: NodeResolver,
     pub(crate) stats: Stats,
+    pub(crate) mail: Arc<dyn Mail>,
+    pub(crate) live: Live,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     public: OnceLock<Did>,
@@ -165,6 +183,11 @@ pub struct Node {
     outbox_bell: Notify,
     outbox_turn: tokio::sync::Mutex<()>,
     changed: Notify,
+    /// Rings when a mediator has mail for us.
+    pub(crate) mail_bell: Notify,
+    /// Whether the mediator would ring.
+    pub(crate) line_is_up: AtomicBool,
+    recent: recent::Recent,
 }
 
 impl fmt::Debug for Node {
@@ -190,7 +213,9 @@ impl Node {
             db: parts.db,
             keyring,
             resolver,
-            stats: Stats::default(),
+            stats: Stats::new(),
+            mail: parts.mail,
+            live: Live::default(),
             clock: parts.clock,
             entropy: parts.entropy,
             public: OnceLock::new(),
@@ -206,6 +231,9 @@ impl Node {
             outbox_bell: Notify::new(),
             outbox_turn: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
+            mail_bell: Notify::new(),
+            line_is_up: AtomicBool::new(false),
+            recent: recent::Recent::default(),
         };
         node.take_public_identity(url).await?;
         Ok(Arc::new(node))
@@ -234,6 +262,11 @@ impl Node {
         shared.db.store().commit(batch).await?;
         let _ = shared.public.set(did);
         Ok(())
+    }
+
+    /// Whether the node can take anything in: its stores have not failed.
+    pub fn is_ready(&self) -> bool {
+        self.shared.db.store().stats().is_ok() && self.shared.mail.is_open()
     }
 
     /// What handlers share.
@@ -279,12 +312,11 @@ impl Node {
         Ok(answer)
     }
 
-    /// Handles one event: repeats it after fetching and after conflicts, and commits. Returns what is to be sent;
-    /// messages that are not transient are in the outbox already.
+    /// Handles one event: repeats it after fetching and after conflicts, and commits.
     async fn run(
         self: &Arc<Self>,
         mut handle: impl FnMut(&mut Effects<'_>) -> Handled,
-    ) -> Result<Vec<effects::Outgoing>, Failure> {
+    ) -> Result<Done, Failure> {
         let (mut fetches, mut conflicts) = (0, 0);
         loop {
             let mut fx = Effects::new(&self.shared);
@@ -299,12 +331,14 @@ impl Node {
                 }
             }
             let outgoing = std::mem::take(&mut fx.outgoing);
+            let (mail, live) = (std::mem::take(&mut fx.mail), fx.live.take());
             let durable: Vec<_> = outgoing.iter().filter(|out| !out.transient).cloned().collect();
             let queued = !durable.is_empty();
             outbox::enqueue(&mut fx, durable)?;
             let (batch, _) = fx.into_parts();
             if batch.is_empty() {
-                return Ok(outgoing);
+                self.work_on_mail(mail).await?;
+                return Ok(Done { outgoing, live });
             }
             match self.shared.db.store().commit(batch).await {
                 Ok(_) => {
@@ -312,12 +346,26 @@ impl Node {
                         self.outbox_bell.notify_one();
                     }
                     self.changed.notify_waiters();
-                    return Ok(outgoing);
+                    self.work_on_mail(mail).await?;
+                    return Ok(Done { outgoing, live });
                 }
                 Err(StoreError::Conflict { .. }) if conflicts < MAX_CONFLICTS => conflicts += 1,
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    async fn work_on_mail(&self, work: Vec<MailWork>) -> Result<(), StoreError> {
+        for work in work {
+            match work {
+                MailWork::Remove(mailbox, letters) => {
+                    self.shared.stats.delivered.inc_by(letters.len() as u64);
+                    self.shared.mail.remove(mailbox, letters).await?
+                }
+                MailWork::Clear(mailbox) => self.shared.mail.clear(mailbox).await?,
+            };
+        }
+        Ok(())
     }
 
     /// Fetches what a handler asked for; a failure is remembered, so that the repeated handler sees it.
@@ -349,7 +397,10 @@ impl Node {
     pub(crate) async fn exchange(self: &Arc<Self>, message: &Message, to: &Did) -> Result<Vec<u8>, Failure> {
         let unreachable = |problem: String| Failure::user(format!("the peer was not reached: {problem}"));
         let mut last = unreachable("it has no endpoint".into());
-        for way in self.ways(message, to).await? {
+        let mut ways = self.ways(message, to).await?;
+        // An answer is what HTTP is made for; a connection of its own for one question is not.
+        ways.sort_by_key(|way| ws::is_socket(&way.uri));
+        for way in ways {
             if p2p::is_one_way(&way.uri) {
                 continue;
             }

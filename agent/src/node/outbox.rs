@@ -8,7 +8,7 @@ use einmal_storage::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Arrival, Effects, Failure, Handled, Need, Node, effects::Outgoing, stats::count};
+use super::{Arrival, Effects, Failure, Handled, Need, Node, effects::Outgoing};
 use crate::{
     db::{DEAD, OUTBOX},
     identity,
@@ -181,14 +181,14 @@ impl Node {
             match self.shared.transport.send_to(&way.uri, &way.multi_addrs, way.bytes).await {
                 Ok(reply) => return Outcome::Sent(reply),
                 Err(error) => {
-                    count(&self.shared.stats.send_failures);
+                    self.shared.stats.send_failures.inc();
                     tracing::info!(%error, "a message was not handed over");
-                    last = match (last, error) {
-                        // What may work later on one way is not given up because of another.
-                        (Outcome::Later, _) => Outcome::Later,
-                        (_, SendError::Forbidden { reason }) => Outcome::Never(reason),
-                        (_, error) if error.is_temporary() => Outcome::Later,
-                        (_, error) => Outcome::Never(error.to_string()),
+                    // One way that may work later is enough to keep the message.
+                    last = match (error, last) {
+                        (error, _) if error.is_temporary() => Outcome::Later,
+                        (_, Outcome::Later) => Outcome::Later,
+                        (SendError::Forbidden { reason }, _) => Outcome::Never(reason),
+                        (error, _) => Outcome::Never(error.to_string()),
                     };
                 }
             }
@@ -243,7 +243,7 @@ impl Node {
     }
 
     /// Packs a message for the connection its request came by.
-    pub(super) fn pack(&self, message: &Message, to: &Did) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn pack(&self, message: &Message, to: &Did) -> Result<Vec<u8>, Failure> {
         let message = self.in_known_form(message, to)?;
         Ok(self.shared.packer().pack(&message, to, &PackOptions::default())?.bytes)
     }
@@ -263,7 +263,7 @@ impl Node {
         let mut reply = None;
         match outcome {
             Outcome::Sent(back) => {
-                count(&self.shared.stats.sent);
+                self.shared.stats.sent.inc();
                 reply = back;
             }
             Outcome::Later => {
@@ -272,7 +272,7 @@ impl Node {
                 fx.put(OUTBOX, item_id(due, 0, self.shared.entropy()), &item)?;
             }
             Outcome::Never(reason) => {
-                count(&self.shared.stats.given_up);
+                self.shared.stats.given_up.inc();
                 tracing::warn!(%reason, "a message was given up");
                 let until = self.shared.now().plus(GIVE_UP_SECS);
                 fx.put_expiring(DEAD, id, &serde_json::json!({"reason": reason, "item": item}), until)?;

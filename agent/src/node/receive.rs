@@ -8,10 +8,14 @@ use einmal_didcomm::{
 };
 use einmal_flows::Received;
 
-use super::{Effects, Failure, Handled, Node, dispatch, effects::Outgoing, outbox, stats::count, their_form};
+use super::{
+    Done, Effects, Failure, Handled, Node, dispatch, effects::Outgoing, outbox, stats::Reason, their_form,
+};
 use crate::{
     db::{KNOWN_DIDS, PEERS, SEEN, did_id, digest_id},
     identity::{self, DidUse},
+    role::Forwarded,
+    service::{live::LiveChange, queue},
 };
 
 /// Seconds a message id is remembered beyond the message's own expiry.
@@ -23,6 +27,8 @@ const REMEMBER_SECS: u64 = 14 * 24 * 3600;
 pub enum Arrival {
     /// By HTTP POST: one envelope can go back in the answer.
     Http,
+    /// On a connection that stays open, such as a WebSocket: any number of envelopes can go back.
+    Socket,
     /// By a libp2p stream: nothing can go back but whether it was taken.
     Libp2p,
     /// From our mailbox, or unwrapped from another message: nothing can go back.
@@ -57,32 +63,44 @@ impl Refusal {
 pub struct Receipt {
     /// Set if nothing was changed.
     pub refused: Option<Refusal>,
-    /// An envelope to give back on the same connection.
-    pub reply: Option<Vec<u8>>,
+    /// Envelopes to give back on the same connection; at most one for HTTP.
+    pub replies: Vec<Vec<u8>>,
+    /// Live delivery on this connection is to change.
+    pub(crate) live: Option<LiveChange>,
 }
 
 impl Receipt {
     fn refused(refusal: Refusal) -> Self {
-        Self { refused: Some(refusal), reply: None }
+        Self { refused: Some(refusal), ..Self::default() }
     }
 }
 
 impl Node {
     /// Takes one envelope in. When this returns without refusal, whatever follows from it is durable.
     pub async fn receive(self: &Arc<Self>, bytes: &[u8], arrival: Arrival) -> Receipt {
-        count(&self.shared.stats.received);
+        let begun = std::time::Instant::now();
+        let receipt = self.receive_untimed(bytes, arrival).await;
+        self.shared.stats.took(begun.elapsed());
+        receipt
+    }
+
+    async fn receive_untimed(self: &Arc<Self>, bytes: &[u8], arrival: Arrival) -> Receipt {
+        self.shared.stats.received.inc();
         let opened = match self.open(bytes).await {
             Ok(opened) => opened,
             Err(error) => {
-                count(&self.shared.stats.refused);
+                self.shared.stats.refuse(reason_for(refusal_of(&error)));
                 tracing::info!(code = %ProblemCode::from(&error), reason = %reason_of(&error), "envelope refused");
                 return Receipt::refused(refusal_of(&error));
             }
         };
-        match self.take(&opened).await {
-            Ok(transient) => Receipt { refused: None, reply: self.reply(&opened, transient, arrival).await },
+        match self.take(&opened, arrival).await {
+            Ok(done) => {
+                let replies = self.reply(&opened, done.outgoing, arrival).await;
+                Receipt { refused: None, replies, live: done.live }
+            }
             Err(failure) => {
-                count(&self.shared.stats.refused);
+                self.shared.stats.refuse(reason_for_failure(&failure));
                 tracing::info!(reason = %log_reason(&failure), kind = %opened.message.kind, "message not handled");
                 let full = matches!(&failure, Failure::Peer { code, .. } if *code == ProblemCode::STORAGE);
                 let temporary =
@@ -117,40 +135,66 @@ impl Node {
         }
     }
 
-    /// Handles an opened message; returns direct answers.
-    async fn take(self: &Arc<Self>, opened: &Opened) -> Result<Vec<Outgoing>, Failure> {
-        let Some(rx) = Received::of(opened) else {
+    /// Handles an opened message.
+    async fn take(self: &Arc<Self>, opened: &Opened, arrival: Arrival) -> Result<Done, Failure> {
+        let rx = Received::of(opened);
+        if let Some(forwarded) = self.role.forwarded(&self.shared, opened) {
+            return match (self.keep_mail(forwarded).await, rx) {
+                (Err(Failure::Peer { code, comment }), Some(rx)) => {
+                    self.shared.stats.refuse(reason_for_code(&code));
+                    self.report(opened, &rx, &seen_id(&rx), code, &comment).await
+                }
+                (kept, _) => kept.map(|()| Done::default()),
+            };
+        }
+        let Some(rx) = rx else {
             return self.run(|fx| self.role.on_anonymous(&self.shared, opened, fx)).await;
         };
-        let seen = digest_id(&[rx.sender.as_str(), &rx.message.id.to_key()]);
+        let seen = seen_id(&rx);
+        let question = self.role.is_question(&rx.message.kind);
         let mut repeated = false;
         let handled = self
             .run(|fx| {
                 // Asked anew on every turn: two copies may be handled at once, and the slower one must see the faster.
-                repeated = self.shared.db.exists(SEEN, &seen)?;
+                repeated = self.recent.knows(&seen) || (!question && self.shared.db.exists(SEEN, &seen)?);
                 if repeated {
                     return Ok(());
                 }
-                self.remember(opened, &rx, &seen, fx)?;
+                fx.arrival = Some(arrival);
+                self.remember(opened, &rx, Some(&seen).filter(|_| !question), fx)?;
                 self.note_rotation(opened, &rx, fx)?;
                 self.dispatch(&rx, fx)
             })
             .await;
         if repeated {
-            count(&self.shared.stats.duplicates);
+            self.shared.stats.duplicates.inc();
             return self.answer_replay(&rx).await;
         }
         match handled {
-            Ok(answers) => {
-                count(&self.shared.stats.accepted);
-                Ok(answers)
+            Ok(done) => {
+                self.shared.stats.accepted.inc();
+                if question {
+                    self.recent.remember(&seen);
+                }
+                Ok(done)
             }
             Err(Failure::Peer { code, comment }) => {
                 tracing::info!(%code, kind = %rx.message.kind, "answered with a problem report");
+                self.shared.stats.refuse(reason_for_code(&code));
                 self.report(opened, &rx, &seen, code, &comment).await
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Keeps forwarded letters and tells whoever is connected for them.
+    async fn keep_mail(&self, forwarded: Result<Forwarded, Failure>) -> Handled {
+        let Forwarded { account, mailbox, letters } = forwarded?;
+        let letters_kept = letters.len() as u64;
+        self.shared.mail.put(letters).await.map_err(queue::not_kept)?;
+        self.shared.stats.queued.inc_by(letters_kept);
+        self.shared.live.ring(&account, mailbox);
+        Ok(())
     }
 
     fn dispatch(&self, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
@@ -164,12 +208,20 @@ impl Node {
     }
 
     /// Notes the message id, the sender's long form, and that the sender knows our DID.
-    fn remember(&self, opened: &Opened, rx: &Received<'_>, seen: &str, fx: &mut Effects<'_>) -> Handled {
+    fn remember(
+        &self,
+        opened: &Opened,
+        rx: &Received<'_>,
+        seen: Option<&String>,
+        fx: &mut Effects<'_>,
+    ) -> Handled {
         let now = self.shared.now();
         let until = rx.message.expires_time.unwrap_or(now).max(now).plus(REMEMBER_SECS);
-        let key = fx.db().key(SEEN, seen)?;
-        fx.batch().expect_absent(key);
-        fx.put_expiring(SEEN, seen, &now, UnixSeconds(until.0.min(now.plus(2 * REMEMBER_SECS).0)))?;
+        if let Some(seen) = seen {
+            let key = fx.db().key(SEEN, seen)?;
+            fx.batch().expect_absent(key);
+            fx.put_expiring(SEEN, seen, &now, UnixSeconds(until.0.min(now.plus(2 * REMEMBER_SECS).0)))?;
+        }
         let theirs = their_form(rx);
         learn(&theirs, fx)?;
         let pairwise = self.shared.own_did(rx.recipient)?.is_some_and(|own| own.usage == DidUse::Pairwise);
@@ -214,9 +266,9 @@ impl Node {
     }
 
     /// A repeated message does no harm: nothing, or the code mediators use for it.
-    async fn answer_replay(self: &Arc<Self>, rx: &Received<'_>) -> Result<Vec<Outgoing>, Failure> {
+    async fn answer_replay(self: &Arc<Self>, rx: &Received<'_>) -> Result<Done, Failure> {
         if !self.role.reports_replays() {
-            return Ok(Vec::new());
+            return Ok(Done::default());
         }
         self.run(|fx| {
             dispatch::report(rx, ProblemCode::REPLAYED, "a message with this id was handled before", fx)
@@ -229,37 +281,42 @@ impl Node {
         self: &Arc<Self>,
         opened: &Opened,
         rx: &Received<'_>,
-        seen: &str,
+        seen: &String,
         code: ProblemCode,
         comment: &str,
-    ) -> Result<Vec<Outgoing>, Failure> {
+    ) -> Result<Done, Failure> {
         self.run(|fx| {
             if self.shared.db.exists(SEEN, seen)? {
                 return Ok(());
             }
-            self.remember(opened, rx, seen, fx)?;
+            self.remember(opened, rx, Some(seen), fx)?;
             dispatch::report(rx, code.clone(), comment, fx)
         })
         .await
     }
 
-    /// Packs the first answer for the same connection if the sender asked for that, and queues transient answers
-    /// that did not go back for the sender's own endpoint.
-    async fn reply(&self, opened: &Opened, answers: Vec<Outgoing>, arrival: Arrival) -> Option<Vec<u8>> {
-        let open_route = arrival == Arrival::Http && wants_return(opened);
-        let mut reply = None;
+    /// Packs answers for the same connection if the sender asked for that, and queues transient answers that did not
+    /// go back for the sender's own endpoint.
+    async fn reply(&self, opened: &Opened, answers: Vec<Outgoing>, arrival: Arrival) -> Vec<Vec<u8>> {
+        let (open_route, most) = match arrival {
+            Arrival::Http => (wants_return(opened), 1),
+            // A connection that stays open is its own return route, unless it was asked not to be.
+            Arrival::Socket => (opened.message.return_route.is_none() || wants_return(opened), usize::MAX),
+            Arrival::Mailbox | Arrival::Libp2p => (false, 0),
+        };
+        let mut replies = Vec::new();
         for answer in answers {
-            let back = open_route && reply.is_none() && Some(&answer.to.canonical()) == opened.sender();
-            if back {
+            let to_sender = Some(&answer.to.canonical()) == opened.sender();
+            if open_route && to_sender && replies.len() < most {
                 match self.pack(&answer.message, &answer.to) {
-                    Ok(bytes) => reply = Some(bytes),
+                    Ok(bytes) => replies.push(bytes),
                     Err(error) => tracing::info!(%error, "an answer could not be packed"),
                 }
             } else if answer.transient {
                 self.enqueue_now(answer).await;
             }
         }
-        reply
+        replies
     }
 
     async fn enqueue_now(&self, answer: Outgoing) {
@@ -287,6 +344,11 @@ pub(crate) fn learn(did: &Did, fx: &mut Effects<'_>) -> Handled {
     Ok(())
 }
 
+/// The record id of a message: ids are unique for each sender.
+fn seen_id(rx: &Received<'_>) -> String {
+    digest_id(&[rx.sender.as_str(), &rx.message.id.to_key()])
+}
+
 fn wants_return(opened: &Opened) -> bool {
     match opened.message.return_route {
         Some(ReturnRoute::All) => true,
@@ -309,6 +371,32 @@ fn refusal_of(error: &OpenError) -> Refusal {
             Refusal::Unavailable
         }
         _ => Refusal::Invalid,
+    }
+}
+
+fn reason_for(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::TooLarge => Reason::TooLarge,
+        Refusal::Invalid => Reason::Invalid,
+        Refusal::Unavailable => Reason::Unavailable,
+    }
+}
+
+fn reason_for_failure(failure: &Failure) -> Reason {
+    match failure {
+        Failure::Peer { code, .. } => reason_for_code(code),
+        Failure::User(_) => Reason::Invalid,
+        _ => Reason::Unavailable,
+    }
+}
+
+fn reason_for_code(code: &ProblemCode) -> Reason {
+    if *code == ProblemCode::NOT_ENROLLED {
+        Reason::NotEnrolled
+    } else if *code == ProblemCode::STORAGE {
+        Reason::MailboxFull
+    } else {
+        Reason::Invalid
     }
 }
 

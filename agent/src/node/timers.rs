@@ -10,6 +10,9 @@ use crate::db::TIMERS;
 /// Most timers run in one pass.
 const PASS: usize = 200;
 
+/// Letters looked at in one pass for whether their time is over.
+const MAIL_PASS: usize = 20_000;
+
 impl Node {
     /// Wakes exchanges and removes expired records until told to stop.
     pub async fn run_timers(self: Arc<Self>) {
@@ -24,6 +27,7 @@ impl Node {
             if let Ok(Err(error)) = purge.await {
                 tracing::error!(%error, "expired records cannot be removed");
             }
+            self.shared.mail.expire(self.shared.now().0, MAIL_PASS);
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }

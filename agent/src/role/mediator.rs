@@ -1,25 +1,28 @@
 //! The mediator: grants accounts, keeps mail, hands it out; sees only ciphertext.
 
 use einmal_did::Did;
-use einmal_didcomm::{FORWARD_TYPE, Forward, Opened, ProblemCode, UnixSeconds};
+use einmal_didcomm::{FORWARD_TYPE, Forward, MessageType, Opened, ProblemCode, UnixSeconds};
 use einmal_flows::{
     Received,
     coordinate_mediation::{
-        self, MediationPolicy, Registration, RegistrationChange, Registrations, Unavailable,
+        self, MediationPolicy, MediationVersion, Registration, RegistrationChange, Registrations, Unavailable,
     },
-    message_pickup::{self, PickupRequest},
+    message_pickup::{self, PickupRequest, PickupVersion, QueueStatus},
     routing::{self, Decision, NextHop, SelfForwards},
 };
-use einmal_storage::Table;
+use einmal_storage::{Table, mail::LetterId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use super::{RoleService, unknown_command};
+use super::{Forwarded, RoleService, unknown_command};
 use crate::{
     config::MediatorSettings,
-    db::{Db, did_id},
-    node::{Effects, Failure, Handled, Shared, our_form, their_form},
-    service::{invitations, queue},
+    db::{Db, did_id, mailbox_id},
+    error::SetupError,
+    home::mail_key,
+    node::{Arrival, Effects, Failure, Handled, Shared, our_form, their_form},
+    service::{invitations, live::LiveChange, queue},
 };
 
 /// Accounts, by the DID they were granted to.
@@ -47,68 +50,92 @@ struct Route {
 /// The mediator's service.
 pub(super) struct Mediator {
     settings: MediatorSettings,
-    depths: queue::Depths,
+    ids: queue::Ids,
 }
 
 impl Mediator {
-    pub(super) fn new(shared: &Shared) -> Self {
-        Self {
+    pub(super) fn new(shared: &Shared) -> Result<Self, SetupError> {
+        let key = mail_key(&shared.db, shared.entropy())?;
+        let ids = Sha256::new().chain_update(b"einmal letter ids\0").chain_update(*key).finalize();
+        Ok(Self {
             settings: shared.config.mediator.clone().unwrap_or_default(),
-            depths: queue::Depths::default(),
-        }
+            ids: queue::Ids::new(ids.into()),
+        })
     }
 
     fn policy(&self, shared: &Shared) -> Result<MediationPolicy, Failure> {
         let own = shared.public_did().cloned().ok_or_else(|| Failure::user("the mediator has no DID yet"))?;
-        Ok(MediationPolicy { require_proof: self.settings.require_proof, ..MediationPolicy::open(own) })
+        let open = MediationPolicy::open(own);
+        let most = self.settings.max_recipients.unwrap_or(open.max_recipients).min(open.max_recipients);
+        Ok(MediationPolicy { require_proof: self.settings.require_proof, max_recipients: most, ..open })
     }
 
-    /// Takes a forward in, from whomever.
-    fn forward(
-        &self,
-        shared: &Shared,
-        forward: &Forward,
-        opened: SelfForwards,
-        fx: &mut Effects<'_>,
-    ) -> Handled {
+    /// The letters of a forward, from whomever it comes.
+    fn letters(&self, shared: &Shared, opened: &Opened) -> Result<Forwarded, Failure> {
+        if opened.proof.recipient.is_none() {
+            return Err(Failure::user("a forward must be encrypted to the mediator"));
+        }
+        let forward = Forward::from_message(&opened.message)?;
         let next = next_hop(shared, &forward.next)?;
-        match routing::decide(forward, next, opened, shared.now()) {
-            Decision::Deliver { expires, .. } => {
-                for payload in &forward.payloads {
-                    queue::push(shared, &self.settings, &self.depths, &forward.next, payload, expires, fx)?;
-                }
-                Ok(())
+        match routing::decide(&forward, next, SelfForwards::default(), shared.now()) {
+            Decision::Deliver { account, expires } => Ok(Forwarded {
+                account,
+                mailbox: mailbox_id(&forward.next),
+                letters: queue::letters(shared, &self.settings, forward, expires),
+            }),
+            Decision::Expired => {
+                let account = forward.next.canonical();
+                Ok(Forwarded { account, mailbox: mailbox_id(&forward.next), letters: Vec::new() })
             }
-            Decision::Expired => Ok(()),
             Decision::Refuse { code } => Err(Failure::peer(code, "the forward is not taken")),
             // A forward to the mediator itself inside a forward is nobody's mail.
             _ => Err(Failure::peer(ProblemCode::MALFORMED, "the forward is for the mediator itself")),
         }
     }
 
-    fn pickup(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
+    fn pickup(
+        &self,
+        shared: &Shared,
+        rx: &Received<'_>,
+        version: PickupVersion,
+        fx: &mut Effects<'_>,
+    ) -> Handled {
         let book = Book(&shared.db);
         let now = shared.now();
         let request = PickupRequest::read(rx, now)?;
         request.authorise(rx, &book)?;
         let own = || book.list(rx.sender, 0, MAX_ROUTES).map_err(|_| unreadable());
+        let named = |recipient: Option<Did>| recipient.map_or_else(own, |one| Ok(vec![one]));
+        let live = shared.live.is_live(rx.sender);
+        let status =
+            |recipients: &[Did], gone: &[_]| QueueStatus { live, ..queue::status(shared, recipients, gone) };
         let draft = match request {
             PickupRequest::Status { recipient } => {
-                let recipients = recipient.map_or_else(own, |one| Ok(vec![one]))?;
-                message_pickup::status_reply(rx, &queue::status(shared, &recipients)?, now)
+                message_pickup::status_reply(rx, &status(&named(recipient)?, &[]), now)
             }
             PickupRequest::Delivery { recipient, limit } => {
-                let recipients = recipient.map_or_else(own, |one| Ok(vec![one]))?;
-                let waiting = queue::oldest(shared, &recipients, limit)?;
-                message_pickup::delivery_reply(rx, &waiting, &queue::status(shared, &recipients)?, now)
+                let recipients = named(recipient)?;
+                let waiting = queue::oldest(shared, &self.ids, &recipients, limit)?;
+                message_pickup::delivery_reply(rx, &waiting, &status(&recipients, &[]), now)
             }
             PickupRequest::Received { ids } => {
                 let recipients = own()?;
-                let gone = queue::acknowledge(&self.depths, &recipients, &ids, fx)?;
-                message_pickup::status_reply(rx, &queue::status_without(shared, &recipients, &gone)?, now)
+                let gone = queue::acknowledge(shared, &self.ids, &recipients, &ids, fx);
+                message_pickup::status_reply(rx, &status(&recipients, &gone), now)
             }
             PickupRequest::LiveDelivery { on } => {
-                message_pickup::live_reply(rx, on, false, &queue::status(shared, &own()?)?, now)?
+                let persistent = fx.arrival == Some(Arrival::Socket);
+                let draft = message_pickup::live_reply(rx, on, persistent, &status(&own()?, &[]), now)?;
+                fx.change_live(LiveChange {
+                    account: rx.sender.clone(),
+                    ours: our_form(rx),
+                    theirs: their_form(rx),
+                    on,
+                    version,
+                    only: None,
+                    since: shared.mail.last(),
+                });
+                draft
             }
             _ => {
                 return Err(Failure::peer(
@@ -199,6 +226,8 @@ fn apply(changes: Vec<RegistrationChange>, now: UnixSeconds, fx: &mut Effects<'_
                 fx.batch().expect_version(key, stored.version);
                 fx.delete(ROUTES, did_id(&recipient))?;
                 fx.delete(ACCOUNT_ROUTES, pair(&account, &recipient))?;
+                // Nobody can fetch it any more.
+                fx.clear_mailbox(mailbox_id(&recipient));
             }
             _ => return Err(Failure::user("a registration change this version does not know")),
         }
@@ -209,29 +238,36 @@ fn apply(changes: Vec<RegistrationChange>, now: UnixSeconds, fx: &mut Effects<'_
 impl RoleService for Mediator {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         let kind = &rx.message.kind;
-        if kind.is(FORWARD_TYPE) {
-            self.forward(shared, &Forward::from_message(rx.message)?, SelfForwards::default(), fx)?;
-        } else if kind.protocol() == "coordinatemediation" && kind.major() == 3 {
+        if MediationVersion::of(kind).is_some() {
             let policy = self.policy(shared)?;
             let book = Book(&shared.db);
             let (changes, draft) =
                 coordinate_mediation::answer(rx, &book, &shared.resolver, &policy, shared.now())?;
             apply(changes, shared.now(), fx)?;
             fx.answer(draft, &our_form(rx), &their_form(rx))?;
-        } else if kind.protocol() == "messagepickup" && kind.major() == 3 {
-            self.pickup(shared, rx, fx)?;
+        } else if let Some(version) = PickupVersion::of(kind) {
+            self.pickup(shared, rx, version, fx)?;
         } else {
             return Ok(false);
         }
         Ok(true)
     }
 
-    /// Forwards come without a sender; nothing else may.
-    fn on_anonymous(&self, shared: &Shared, opened: &Opened, fx: &mut Effects<'_>) -> Handled {
-        if opened.proof.recipient.is_none() || !opened.message.kind.is(FORWARD_TYPE) {
-            return Err(Failure::user("only forwards are accepted without a proved sender"));
-        }
-        self.forward(shared, &Forward::from_message(&opened.message)?, SelfForwards::default(), fx)
+    fn forwarded(&self, shared: &Shared, opened: &Opened) -> Option<Result<Forwarded, Failure>> {
+        opened.message.kind.is(FORWARD_TYPE).then(|| self.letters(shared, opened))
+    }
+
+    fn is_question(&self, kind: &MessageType) -> bool {
+        // What turns live delivery on binds a connection: that must not be repeatable after a restart.
+        PickupVersion::of(kind).is_some() && kind.message() != "live-delivery-change"
+    }
+
+    fn letter_id(&self, letter: LetterId) -> String {
+        self.ids.write(letter)
+    }
+
+    fn on_anonymous(&self, _shared: &Shared, _opened: &Opened, _fx: &mut Effects<'_>) -> Handled {
+        Err(Failure::user("only forwards are accepted without a proved sender"))
     }
 
     fn on_timer(&self, _shared: &Shared, _exchange: &str, _fx: &mut Effects<'_>) -> Handled {
@@ -251,11 +287,18 @@ impl RoleService for Mediator {
                 let (_, url) = invitations::standing(shared, (invitations::GOAL_MEDIATE, goal))?;
                 Ok(json!({"invitation": url}))
             }
-            "queues" => Ok(json!({
-                "accounts": shared.db.count(ACCOUNTS)?,
-                "recipients": shared.db.count(ROUTES)?,
-                "messages": queue::total(&shared.db)?,
-            })),
+            "queues" => {
+                let mail = shared.mail.stats();
+                Ok(json!({
+                    "accounts": shared.db.count(ACCOUNTS)?,
+                    "recipients": shared.db.count(ROUTES)?,
+                    "messages": mail.letters,
+                    "bytes": mail.bytes,
+                    "bytes_on_disk": mail.bytes_on_disk,
+                    "damaged": mail.damaged,
+                    "live": shared.live.count(),
+                }))
+            }
             _ => Err(unknown_command(shared, name)),
         }
     }
@@ -263,8 +306,10 @@ impl RoleService for Mediator {
     fn protocols(&self) -> Vec<(&'static str, &'static str)> {
         vec![
             ("https://didcomm.org/routing/2.0", "mediator"),
+            ("https://didcomm.org/coordinate-mediation/2.0", "mediator"),
             ("https://didcomm.org/coordinate-mediation/3.0", "mediator"),
             ("https://didcomm.org/messagepickup/3.0", "mediator"),
+            ("https://didcomm.org/message-pickup/4.0", "mediator"),
         ]
     }
 

@@ -5,8 +5,10 @@ mod city;
 mod mediator;
 mod merchant;
 
-use einmal_didcomm::Opened;
+use einmal_did::Did;
+use einmal_didcomm::{MessageType, Opened};
 use einmal_flows::Received;
+use einmal_storage::mail::{LetterId, MailboxId, NewLetter};
 use serde_json::Value;
 
 use crate::{
@@ -18,6 +20,14 @@ use crate::{
 /// Tables a mediator keeps, for whoever must look into all of them.
 pub(crate) fn mediator_tables() -> Vec<einmal_storage::Table> {
     [mediator::tables().as_slice(), crate::service::queue::tables().as_slice()].concat()
+}
+
+/// Letters for one mailbox.
+pub(crate) struct Forwarded {
+    /// Who picks them up.
+    pub(crate) account: Did,
+    pub(crate) mailbox: MailboxId,
+    pub(crate) letters: Vec<NewLetter>,
 }
 
 /// What a role contributes to the node's loop. Handlers change nothing but the effects they are given.
@@ -54,6 +64,23 @@ pub(crate) trait RoleService: Send + Sync {
     /// Takes in a status list token that was asked for; `None` if it could not be fetched.
     fn status_list_fetched(&self, _shared: &Shared, _uri: &str, _token: Option<String>) {}
 
+    /// The letters a message asks to keep for somebody, and whose they are; `None` if it is no such message.
+    ///
+    /// This is a mediator's hot path: letters take no other way than into the mail.
+    fn forwarded(&self, _shared: &Shared, _opened: &Opened) -> Option<Result<Forwarded, Failure>> {
+        None
+    }
+
+    /// Whether messages of this type change nothing that lasts: then only the node's memory knows a repetition.
+    fn is_question(&self, _kind: &MessageType) -> bool {
+        false
+    }
+
+    /// The id by which the owner of a letter acknowledges it.
+    fn letter_id(&self, letter: LetterId) -> String {
+        letter.0.to_string()
+    }
+
     /// Whether a repeated message is answered with a problem report, as mediators do.
     fn reports_replays(&self) -> bool {
         false
@@ -66,7 +93,7 @@ pub(crate) fn service(shared: &Shared) -> Result<Box<dyn RoleService>, SetupErro
         Role::City => Box::new(city::City::new(shared)?),
         Role::Merchant => Box::new(merchant::Merchant::new(shared)?),
         Role::Citizen => Box::new(citizen::Citizen),
-        Role::Mediator => Box::new(mediator::Mediator::new(shared)),
+        Role::Mediator => Box::new(mediator::Mediator::new(shared)?),
     })
 }
 

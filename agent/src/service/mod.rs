@@ -6,6 +6,7 @@ pub(crate) mod holding;
 pub(crate) mod invitations;
 pub(crate) mod issuing;
 pub(crate) mod keys;
+pub(crate) mod live;
 pub(crate) mod messages;
 pub(crate) mod proving;
 pub(crate) mod queue;

@@ -1,253 +1,222 @@
-//! The mediator's mail: queued in order of arrival, handed out until acknowledged.
-
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+//! The mediator's mail: forwards put into mailboxes, handed out until acknowledged.
 
 use einmal_did::Did;
-use einmal_didcomm::{ProblemCode, UnixSeconds};
-use einmal_flows::message_pickup::QueueStatus;
-use einmal_storage::{Record, StoreError, Table};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use einmal_didcomm::{Forward, ProblemCode, UnixSeconds};
+use einmal_flows::{limits::MAX_DELIVERY_BYTES, message_pickup::QueueStatus};
+use einmal_keys::{base64url_decode, base64url_encode};
+use einmal_storage::{
+    StoreError, Table,
+    mail::{Letter, LetterId, MAX_LISTED, MailboxId, NewLetter, Quota},
+};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 
 use crate::{
     config::MediatorSettings,
-    db::{Db, did_id, digest_id},
-    node::{Effects, Failure, Handled, Shared},
+    db::mailbox_id,
+    node::{Effects, Failure, Shared},
 };
 
-/// Payloads: recipient id, then instant of arrival, then a random tail; the value is the payload itself.
-const QUEUE: Table = Table::new("queue");
-/// Where a payload stands in the queue, by its id.
-const QUEUED: Table = Table::new("queued");
+/// Payloads as version 0.1 kept them, among the records; moved at the first start.
+const OLD_QUEUE: Table = Table::new("queue");
 /// Most messages kept for one recipient unless configured otherwise.
-const DEFAULT_MAX_QUEUE: u64 = 10_000;
+pub(crate) const DEFAULT_MAX_QUEUE: u64 = 10_000;
+/// Most bytes kept for one recipient unless configured otherwise.
+pub(crate) const DEFAULT_MAX_QUEUE_BYTES: u64 = 64 * 1024 * 1024;
+/// Most bytes kept for all recipients together unless configured otherwise.
+pub(crate) const DEFAULT_MAX_TOTAL_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// Seconds a message is kept unless configured otherwise.
-const DEFAULT_KEEP_SECS: u64 = 30 * 24 * 3600;
+pub(crate) const DEFAULT_KEEP_SECS: u64 = 30 * 24 * 3600;
+/// Length of the ids messages are acknowledged by, before they are written as text.
+const ID_LEN: usize = 16;
 
-/// Most messages of one recipient counted for a status.
-const MAX_COUNTED: usize = 10_000;
-
-/// Payloads read at a time.
-const PAGE: usize = 32;
-
-/// The tables above.
-pub(crate) fn tables() -> [Table; 2] {
-    [QUEUE, QUEUED]
+/// Tables of earlier versions.
+pub(crate) fn tables() -> [Table; 1] {
+    [OLD_QUEUE]
 }
 
-/// Where a payload stands.
-#[derive(Serialize, Deserialize)]
-struct Place {
-    recipient: String,
-    key: Vec<u8>,
-}
-
-/// A payload waiting for its recipient.
-pub(crate) struct Waiting {
-    /// The id it is acknowledged by.
-    pub(crate) id: String,
-    /// The envelope.
-    pub(crate) payload: Vec<u8>,
-    /// When it arrived, in Unix milliseconds.
-    pub(crate) arrived_ms: u64,
-}
-
-/// How many messages wait for each recipient, as far as it is known without counting.
+/// Writes and reads the ids recipients acknowledge messages by.
 ///
-/// An entry may be too high (an event that was handled again counts twice), never too low: before a message is
-/// refused for it, the queue is counted.
-#[derive(Debug, Default)]
-pub(crate) struct Depths(Mutex<HashMap<String, u64>>);
+/// They say nothing about other recipients' mail, not even how much of it there is, and need no table: a letter's
+/// number under a keyed mask, with a tag that nobody else can make.
+pub(crate) struct Ids([u8; 32]);
 
-/// Most recipients whose depth is remembered.
-const MAX_DEPTHS: usize = 100_000;
-
-impl Depths {
-    /// Counts one more message for `recipient` unless there are `most` already.
-    fn admit(&self, shared: &Shared, recipient: &str, most: u64) -> Result<bool, StoreError> {
-        let known = self.lock().get(recipient).copied();
-        let depth = match known.filter(|depth| *depth < most) {
-            Some(depth) => depth,
-            None => shared.db.count_prefix(QUEUE, recipient.as_bytes())?,
-        };
-        let mut depths = self.lock();
-        if depths.len() >= MAX_DEPTHS {
-            depths.clear();
-        }
-        depths.insert(recipient.to_owned(), depth.saturating_add(1));
-        Ok(depth < most)
+impl Ids {
+    pub(crate) fn new(key: [u8; 32]) -> Self {
+        Self(key)
     }
 
-    /// Forgets what was known: messages were removed.
-    fn forget(&self, recipient: &str) {
-        self.lock().remove(recipient);
+    fn mac(&self, purpose: u8, data: &[u8; 8]) -> [u8; 8] {
+        // Any length is a key; should that change, all ids would be refused and none forged.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return [0; 8] };
+        mac.update(&[purpose]);
+        mac.update(data);
+        mac.finalize().into_bytes().first_chunk().copied().unwrap_or_default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The text for a letter.
+    pub(crate) fn write(&self, LetterId(id): LetterId) -> String {
+        let tag = self.mac(1, &id.to_le_bytes());
+        let masked = id ^ u64::from_le_bytes(self.mac(2, &tag));
+        base64url_encode([tag, masked.to_le_bytes()].concat())
+    }
+
+    /// The letter a text names, if it was written here.
+    pub(crate) fn read(&self, text: &str) -> Option<LetterId> {
+        let bytes = base64url_decode(text).filter(|bytes| bytes.len() == ID_LEN)?;
+        let (tag, masked) = (bytes.first_chunk::<8>()?, bytes.last_chunk::<8>()?);
+        let id = u64::from_le_bytes(*masked) ^ u64::from_le_bytes(self.mac(2, tag));
+        (self.mac(1, &id.to_le_bytes()) == *tag).then_some(LetterId(id))
     }
 }
 
-/// The id of a payload: the same bytes for the same recipient are one message, however often they come.
-fn payload_id(recipient: &str, payload: &[u8]) -> String {
-    let hash: String = Sha256::digest(payload).iter().map(|byte| format!("{byte:02x}")).collect();
-    digest_id(&[recipient, &hash])
-}
-
-/// Puts a payload into the queue of `next`; a repeated one changes nothing.
-pub(crate) fn push(
+/// The letters a forward puts into the mailbox of its `next`.
+pub(crate) fn letters(
     shared: &Shared,
     settings: &MediatorSettings,
-    depths: &Depths,
-    next: &Did,
-    payload: &[u8],
+    forward: Forward,
     expires: Option<UnixSeconds>,
-    fx: &mut Effects<'_>,
-) -> Handled {
-    let recipient = did_id(next);
-    let id = payload_id(&recipient, payload);
-    if shared.db.exists(QUEUED, &id)? {
-        return Ok(());
-    }
-    let most = settings.max_queue.unwrap_or(DEFAULT_MAX_QUEUE);
-    if !depths.admit(shared, &recipient, most)? {
-        return Err(Failure::peer(ProblemCode::STORAGE, "the recipient's mailbox is full; try again later"));
-    }
-    let mut key = recipient.clone().into_bytes();
-    key.extend_from_slice(&shared.now_ms().to_be_bytes());
-    let mut tail = [0u8; 8];
-    shared.entropy().fill(&mut tail).map_err(|error| Failure::user(error.to_string()))?;
-    key.extend_from_slice(&tail);
+) -> Vec<NewLetter> {
+    let mailbox = mailbox_id(&forward.next);
     let keep = shared.now().plus(settings.keep_seconds.unwrap_or(DEFAULT_KEEP_SECS));
-    let until = expires.map_or(keep, |end| end.min(keep));
-    let place = Place { recipient, key: key.clone() };
-    let full_key = fx.db().key(QUEUE, &key)?;
-    let id_key = fx.db().key(QUEUED, &id)?;
-    fx.batch().put_expiring(full_key, payload, until.0).expect_absent(id_key);
-    fx.put_expiring(QUEUED, &id, &place, until)?;
-    crate::node::count(&shared.stats.queued);
-    Ok(())
+    let expires_at = expires.map_or(keep, |end| end.min(keep)).0;
+    let arrived_ms = shared.now_ms();
+    let quota = Quota {
+        letters: settings.max_queue.unwrap_or(DEFAULT_MAX_QUEUE),
+        bytes: settings.max_queue_bytes.unwrap_or(DEFAULT_MAX_QUEUE_BYTES),
+        total_bytes: settings.max_total_bytes.unwrap_or(DEFAULT_MAX_TOTAL_BYTES),
+    };
+    let letter = |payload| NewLetter { mailbox, payload, arrived_ms, expires_at, quota };
+    forward.payloads.into_iter().map(letter).collect()
 }
 
-/// The oldest payloads waiting for `recipient`, at most `limit`; expired ones are left out.
-pub(crate) fn waiting(shared: &Shared, recipient: &Did, limit: usize) -> Result<Vec<Waiting>, StoreError> {
-    let mut found = Vec::new();
-    pages(shared, recipient, limit.min(PAGE), |message| {
-        found.push(message);
-        found.len() < limit
-    })?;
-    Ok(found)
+/// What a sender is told about mail that could not be kept.
+pub(crate) fn not_kept(error: StoreError) -> Failure {
+    match error {
+        StoreError::MailboxFull => {
+            Failure::peer(ProblemCode::STORAGE, "the recipient's mailbox is full; try again later")
+        }
+        error => error.into(),
+    }
 }
 
-/// Looks at every payload waiting for `recipient`, holding only a few at a time.
-fn visit(shared: &Shared, recipient: &Did, mut look: impl FnMut(Waiting)) -> Result<(), StoreError> {
-    let mut left = MAX_COUNTED;
-    pages(shared, recipient, PAGE, |message| {
-        look(message);
-        left -= 1;
-        left > 0
-    })
-}
-
-/// Hands over payloads in order of arrival until told to stop.
-fn pages(
-    shared: &Shared,
-    recipient: &Did,
-    page: usize,
-    mut take: impl FnMut(Waiting) -> bool,
-) -> Result<(), StoreError> {
-    let prefix = did_id(recipient);
-    let now = shared.now().0;
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let records: Vec<Record> = shared.db.scan_raw(QUEUE, prefix.as_bytes(), after.as_deref(), page)?;
-        let Some(last) = records.last() else { return Ok(()) };
-        after = Some(last.key.id().to_vec());
-        for record in records.into_iter().filter(|record| !record.is_expired(now)) {
-            let message = Waiting {
-                id: payload_id(&prefix, &record.value),
-                arrived_ms: arrival(record.key.id(), prefix.len()),
-                payload: record.value,
-            };
-            if !take(message) {
-                return Ok(());
-            }
+/// Letters of several mailboxes in order of arrival, at most `limit`.
+fn waiting(shared: &Shared, recipients: &[Did], limit: usize) -> Vec<(MailboxId, Letter)> {
+    let mut all: Vec<(MailboxId, Letter)> = Vec::new();
+    for recipient in recipients {
+        let mailbox = mailbox_id(recipient);
+        let listed = shared.mail.list(mailbox, None, limit, shared.now().0);
+        all.extend(listed.into_iter().map(|letter| (mailbox, letter)));
+        if recipients.len() > 1 {
+            // Never more in memory than one answer can carry and one mailbox adds.
+            all.sort_by_key(|(_, letter)| letter.id);
+            all.truncate(limit);
         }
     }
+    all
 }
 
-fn arrival(key: &[u8], prefix: usize) -> u64 {
-    key.get(prefix..prefix + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
-}
-
-/// The oldest payloads of several recipients, with the ids they are acknowledged by, in order of arrival.
+/// The oldest payloads of several recipients with the ids they are acknowledged by, in order of arrival: at most
+/// `limit`, and no more than one delivery can carry.
 pub(crate) fn oldest(
     shared: &Shared,
+    ids: &Ids,
     recipients: &[Did],
     limit: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-    let mut all: Vec<Waiting> = Vec::new();
-    for recipient in recipients {
-        all.extend(waiting(shared, recipient, limit)?);
-        // Never more in memory than one answer can carry and one mailbox adds.
-        all.sort_by_key(|message| message.arrived_ms);
-        all.truncate(limit);
-    }
-    Ok(all.into_iter().map(|message| (message.id, message.payload)).collect())
-}
-
-/// How the queues of `recipients` stand.
-pub(crate) fn status(shared: &Shared, recipients: &[Did]) -> Result<QueueStatus, StoreError> {
-    status_without(shared, recipients, &[])
-}
-
-/// How the queues will stand once the messages with these ids are gone.
-pub(crate) fn status_without(
-    shared: &Shared,
-    recipients: &[Did],
-    gone: &[String],
-) -> Result<QueueStatus, StoreError> {
-    let mut status = QueueStatus::default();
-    for recipient in recipients {
-        visit(shared, recipient, |message| {
-            if gone.contains(&message.id) {
-                return;
-            }
-            let arrived = UnixSeconds(message.arrived_ms / 1000);
-            status.count += 1;
-            status.bytes += message.payload.len() as u64;
-            status.oldest = Some(status.oldest.map_or(arrived, |oldest| oldest.min(arrived)));
-            status.newest = Some(status.newest.map_or(arrived, |newest| newest.max(arrived)));
-        })?;
-    }
-    Ok(status)
-}
-
-/// Removes acknowledged payloads of `recipients` and returns their ids; others' mail and unknown ids are passed over.
-pub(crate) fn acknowledge(
-    depths: &Depths,
-    recipients: &[Did],
-    ids: &[String],
-    fx: &mut Effects<'_>,
-) -> Result<Vec<String>, Failure> {
-    let own: HashSet<String> = recipients.iter().map(did_id).collect();
-    let mut gone = Vec::new();
-    for id in ids {
-        let Some(place) = fx.db().get::<Place>(QUEUED, id)? else { continue };
-        if own.contains(&place.value.recipient) {
-            fx.delete(QUEUE, &place.value.key)?;
-            fx.delete(QUEUED, id)?;
-            depths.forget(&place.value.recipient);
-            gone.push(id.clone());
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for (mailbox, letter) in waiting(shared, recipients, limit) {
+        if bytes > MAX_DELIVERY_BYTES {
+            break;
+        }
+        if let Some(payload) = read(shared, mailbox, letter.id)? {
+            bytes += payload.len();
+            found.push((ids.write(letter.id), payload));
         }
     }
-    Ok(gone)
+    Ok(found)
 }
 
-/// All messages kept.
-pub(crate) fn total(db: &Db) -> Result<u64, StoreError> {
-    db.count(QUEUE)
+/// Reads a letter; one that was damaged on the disk is counted, told to the operator, and passed over.
+pub(crate) fn read(
+    shared: &Shared,
+    mailbox: MailboxId,
+    letter: LetterId,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    match shared.mail.read(mailbox, letter) {
+        Err(StoreError::Damaged { what }) => {
+            tracing::error!(%what, letter = letter.0, "a letter is damaged on the disk and is not delivered");
+            Ok(None)
+        }
+        read => read,
+    }
+}
+
+/// How the mailboxes of `recipients` will stand once the letters `gone` are removed.
+pub(crate) fn status(shared: &Shared, recipients: &[Did], gone: &[(MailboxId, LetterId)]) -> QueueStatus {
+    let mut status = QueueStatus::default();
+    for recipient in recipients {
+        let mailbox = mailbox_id(recipient);
+        let mut state = shared.mail.state(mailbox);
+        if gone.iter().any(|(other, _)| *other == mailbox) {
+            let kept = |letter: &Letter| !gone.contains(&(mailbox, letter.id));
+            let listed = shared.mail.list(mailbox, None, MAX_LISTED, shared.now().0);
+            let removed: Vec<&Letter> = listed.iter().filter(|letter| !kept(letter)).collect();
+            state.letters = state.letters.saturating_sub(removed.len() as u64);
+            state.bytes = state.bytes.saturating_sub(removed.iter().map(|letter| letter.len).sum());
+            state.oldest_ms = listed.iter().find(|letter| kept(letter)).map(|letter| letter.arrived_ms);
+        }
+        if state.letters == 0 {
+            continue;
+        }
+        status.count += state.letters;
+        status.bytes += state.bytes;
+        status.oldest_ms = status.oldest_ms.into_iter().chain(state.oldest_ms).min();
+        status.newest_ms = status.newest_ms.max(state.newest_ms);
+    }
+    status
+}
+
+/// Removes acknowledged letters of `recipients` with the event; others' mail and unknown ids are passed over.
+pub(crate) fn acknowledge(
+    shared: &Shared,
+    ids: &Ids,
+    recipients: &[Did],
+    named: &[String],
+    fx: &mut Effects<'_>,
+) -> Vec<(MailboxId, LetterId)> {
+    let letters: Vec<LetterId> = named.iter().filter_map(|id| ids.read(id)).collect();
+    let mut gone = Vec::new();
+    for recipient in recipients {
+        let mailbox = mailbox_id(recipient);
+        if shared.mail.state(mailbox).letters == 0 {
+            continue;
+        }
+        let own: Vec<LetterId> =
+            letters.iter().copied().filter(|letter| shared.mail.holds(mailbox, *letter)).collect();
+        if !own.is_empty() {
+            gone.extend(own.iter().map(|letter| (mailbox, *letter)));
+            fx.remove_letters(mailbox, own);
+        }
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_come_back_and_no_other_text_does() {
+        let ids = Ids::new([1; 32]);
+        for id in [LetterId(0), LetterId(7), LetterId(u64::MAX)] {
+            let text = ids.write(id);
+            assert_eq!(ids.read(&text), Some(id));
+            assert_eq!(Ids::new([2; 32]).read(&text), None, "another mediator's");
+        }
+        for text in ["", "7", "AAAAAAAAAAAAAAAAAAAAAA", "not base64!"] {
+            assert_eq!(ids.read(text), None, "{text}");
+        }
+        assert_ne!(ids.write(LetterId(1)).get(..8), ids.write(LetterId(2)).get(..8), "no order shows");
+    }
 }

@@ -23,7 +23,7 @@ pub use error::{EnvelopeError, MessageError, OpenError, PackError};
 pub use forward::{Delivery, FORWARD_TYPE, Forward, deliveries};
 pub use from_prior::{Rotation, from_prior_jwt};
 pub use ids::{InvalidId, MessageId, ThreadId, UnixSeconds};
-pub use jwe::ContentEncryption;
+pub use jwe::{ContentEncryption, Irregularity};
 pub use message::{
     Attachment, AttachmentData, AttachmentError, Body, DetachedSigner, Message, MessageType, ReturnRoute,
     bare_media_type,

@@ -5,7 +5,7 @@ use einmal_keys::{Custody, Entropy, KeyKind, SignatureAlgorithm};
 
 use crate::{
     error::PackError,
-    jwe::{ContentEncryption, JweSender, Recipient, encrypt},
+    jwe::{ContentEncryption, Irregularity, JweSender, Recipient, encrypt, encrypt_breaking},
     jws,
     limits::MAX_ENVELOPE_BYTES,
     message::Message,
@@ -107,6 +107,23 @@ impl Packer<'_> {
         Ok(Packed { bytes, recipient: recipient.clone() })
     }
 
+    /// Encrypts bytes that nobody checked, by `sender`, whatever they say of themselves: for tools that look whether
+    /// others refuse what they must refuse. Never use it to talk.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError`] for keys and sizes only.
+    pub fn authcrypt_unchecked(
+        &self,
+        plaintext: &[u8],
+        sender: &Did,
+        recipient: &Did,
+        rule: Irregularity,
+    ) -> Result<Vec<u8>, PackError> {
+        let document = self.document(recipient)?;
+        self.authcrypt_by(sender, plaintext, recipient, &document, &PackOptions::default(), rule)
+    }
+
     /// Signs `message` with an authentication key of its `from`, unencrypted: for invitations and broadcasts.
     ///
     /// # Errors
@@ -152,6 +169,18 @@ impl Packer<'_> {
         options: &PackOptions,
     ) -> Result<Vec<u8>, PackError> {
         let from = message.from.as_ref().ok_or(PackError::MissingFrom)?;
+        self.authcrypt_by(from, plaintext, recipient, document, options, Irregularity::None)
+    }
+
+    fn authcrypt_by(
+        &self,
+        from: &Did,
+        plaintext: &[u8],
+        recipient: &Did,
+        document: &DidDocument,
+        options: &PackOptions,
+        rule: Irregularity,
+    ) -> Result<Vec<u8>, PackError> {
         let own = self.document(from)?;
         let keys = recipient_keys(recipient, document);
         let no_curve = || PackError::NoCommonCurve { recipient: recipient.clone() };
@@ -165,7 +194,7 @@ impl Packer<'_> {
         // The key id carries the same form of our DID as `from` does.
         let skid = DidUrl::new(from, &fragment).map_err(|_| no_curve())?;
         let sender = JweSender::Authenticated { kid: &skid, key_id: key_id(&skid), custody: self.custody };
-        encrypt(plaintext, keys, &sender, ContentEncryption::A256CbcHs512, self.entropy)
+        encrypt_breaking(rule, plaintext, keys, &sender, ContentEncryption::A256CbcHs512, self.entropy)
     }
 
     /// Fragment of the first key agreement key of ours on `kind` that custody holds.

@@ -33,6 +33,8 @@ pub struct Draft {
     pub expires_time: Option<UnixSeconds>,
     /// What may come back on the same connection.
     pub return_route: Option<ReturnRoute>,
+    /// Whether `attachments` is written even if there are none, where a text wants the empty array.
+    pub shows_no_attachments: bool,
 }
 
 impl Draft {
@@ -53,6 +55,7 @@ impl Draft {
             ack: Vec::new(),
             expires_time: None,
             return_route: None,
+            shows_no_attachments: false,
         }
     }
 
@@ -141,6 +144,9 @@ impl Draft {
         message.please_ack = self.please_ack;
         message.ack = self.ack;
         message.return_route = self.return_route;
+        if self.shows_no_attachments {
+            message.extra.insert("attachments".into(), Value::Array(Vec::new()));
+        }
         Ok(message)
     }
 }
@@ -169,6 +175,8 @@ struct Stored {
     ack: Vec<MessageId>,
     expires_time: Option<UnixSeconds>,
     return_route: Option<ReturnRoute>,
+    #[serde(default)]
+    shows_no_attachments: bool,
 }
 
 /// Any message serves to read and write attachments in wire form.
@@ -192,6 +200,7 @@ impl Serialize for Draft {
             ack: self.ack.clone(),
             expires_time: self.expires_time,
             return_route: self.return_route,
+            shows_no_attachments: self.shows_no_attachments,
         };
         stored.serialize(serializer)
     }
@@ -213,6 +222,7 @@ impl<'de> Deserialize<'de> for Draft {
             ack: stored.ack,
             expires_time: stored.expires_time,
             return_route: stored.return_route,
+            shows_no_attachments: stored.shows_no_attachments,
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// All of them.
-pub(crate) const ALL: [&str; 30] = [
+pub(crate) const ALL: [&str; 36] = [
     Empty::TYPE,
     InvitationBody::TYPE,
     Ping::TYPE,
@@ -30,6 +30,12 @@ pub(crate) const ALL: [&str; 30] = [
     mediation::RecipientUpdateResponse::TYPE,
     mediation::RecipientQuery::TYPE,
     mediation::RecipientList::TYPE,
+    mediation::KeylistGrant::TYPE,
+    mediation::KeylistDeny::TYPE,
+    mediation::KeylistUpdateResponse::TYPE,
+    mediation::Keylist::TYPE,
+    pickup::Status4::TYPE,
+    pickup::Delivery4::TYPE,
     pickup::StatusRequest::TYPE,
     pickup::Status::TYPE,
     pickup::DeliveryRequest::TYPE,

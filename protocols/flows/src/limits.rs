@@ -66,8 +66,11 @@ pub const MAX_OWNERSHIP_PROOF_AGE_SECS: u64 = 3_600;
 /// How far a peer's clock may run ahead of ours, in seconds.
 pub const MAX_CLOCK_SKEW_SECS: u64 = 300;
 
-/// Most messages in one delivery.
-pub const MAX_DELIVERY_BATCH: usize = 50;
+/// Most messages a mediator puts into one delivery.
+pub const MAX_DELIVERY_BATCH: usize = 100;
+
+/// Most messages a recipient asks for at once; it takes twice as many from a mediator that cannot count.
+pub const MAX_PICKUP_BATCH: usize = 50;
 
 /// Most payload bytes in one delivery, so that the envelope around it stays within bounds.
 pub const MAX_DELIVERY_BYTES: usize = MAX_QUEUED_PAYLOAD_BYTES;

@@ -2,13 +2,11 @@
 
 use std::sync::mpsc::SyncSender;
 
-use super::{
-    layout::{Head, PART_LEN, part_key, record_key},
-    queue::Load,
-};
+use super::layout::{Head, PART_LEN, part_key, record_key};
 use crate::{
     Acknowledgement, Batch, Committed, Key, StoreError, Version,
     batch::{Change, Expectation},
+    queue::Load,
 };
 
 pub(super) enum Job {

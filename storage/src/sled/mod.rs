@@ -6,7 +6,7 @@
 
 mod job;
 mod layout;
-mod queue;
+
 mod writer;
 
 use std::{
@@ -22,7 +22,6 @@ use std::{
 
 use ::sled::IVec;
 
-pub use self::queue::{MAX_GROUP_BYTES, MAX_GROUP_OPS, MAX_WAITING_BATCHES, MAX_WAITING_BYTES};
 use self::{
     job::{Encoded, Job},
     layout::{RECORD, SEGMENT_LEN},

@@ -16,9 +16,8 @@ use super::{
     error,
     job::{Encoded, EncodedPut, Job, Outcome},
     layout::{EXPIRY, Head, VERSION_CEILING, expiries_until, expiry_key, expiry_of, part_key},
-    queue::Queue,
 };
-use crate::{Committed, StoreError, Version};
+use crate::{Committed, StoreError, Version, queue::Queue};
 
 /// Versions set aside by one write of the ceiling, so that the counter costs nothing in the usual batch. After
 /// a crash the unused ones are skipped.

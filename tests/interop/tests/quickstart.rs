@@ -15,8 +15,8 @@ fn foreign_wallet_gets_its_mail_through_our_mediator_once_and_nobody_else_does()
         return;
     };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/quickstart_mediated.py");
-    // Live mode needs a WebSocket, which the mediator does not serve: `--websocket` is left out.
-    let played = Command::new(python).args([script, mediator.about("invitation")]).output().unwrap();
+    let arguments = [script, "--websocket", mediator.about("invitation")];
+    let played = Command::new(python).args(arguments).output().unwrap();
     let complaint = String::from_utf8_lossy(&played.stderr);
     let said: Value = serde_json::from_slice(&played.stdout).unwrap_or_else(|_| panic!("{complaint}"));
     assert_eq!(said["ok"], true, "{said}\n{complaint}");
@@ -32,7 +32,8 @@ fn foreign_wallet_gets_its_mail_through_our_mediator_once_and_nobody_else_does()
             "pick up by HTTP",
             "pick up nothing more",
             "damaged mail is refused, repeated mail kept once",
-            "mail for nobody is refused"
+            "mail for nobody is refused",
+            "live mode"
         ])
     );
 }

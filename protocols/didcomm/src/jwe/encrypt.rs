@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{
     ContentEncryption,
     content::Sealed,
-    header::{ALG_ANONCRYPT, ALG_AUTHCRYPT, apv_of, encode_apu},
+    header::{ALG_ANONCRYPT, ALG_AUTHCRYPT, apv_of},
     kdf::{OtherInfo, derive_kek, wrap},
 };
 use crate::{
@@ -34,10 +34,38 @@ pub(crate) enum JweSender<'a> {
     Authenticated { kid: &'a DidUrl, key_id: KeyId, custody: &'a dyn Custody },
 }
 
+/// A rule about the protected header that an envelope breaks, though everything in it fits together: whoever does not
+/// check the rule opens it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Irregularity {
+    /// None.
+    #[default]
+    None,
+    /// `apv` is not the digest of the recipients' key ids.
+    Apv,
+    /// `apu` is not the sender's key id.
+    Apu,
+}
+
+/// What stands in `apv` or `apu` of an irregular envelope.
+const IRREGULAR: [u8; 32] = *b"names nobody who takes part here";
+
 /// Encrypts `plaintext` to all `recipients`, whose keys lie on one curve and belong to one DID.
 ///
 /// They are listed in the order of their ids: a deployed library computes `apv` without sorting them first.
 pub(crate) fn encrypt(
+    plaintext: &[u8],
+    recipients: Vec<Recipient>,
+    sender: &JweSender<'_>,
+    enc: ContentEncryption,
+    entropy: &dyn Entropy,
+) -> Result<Vec<u8>, PackError> {
+    encrypt_breaking(Irregularity::None, plaintext, recipients, sender, enc, entropy)
+}
+
+/// As [`encrypt`], and breaks one rule.
+pub(crate) fn encrypt_breaking(
+    rule: Irregularity,
     plaintext: &[u8],
     mut recipients: Vec<Recipient>,
     sender: &JweSender<'_>,
@@ -55,13 +83,23 @@ pub(crate) fn encrypt(
         return Err(PackError::Algorithm);
     }
     let epk = SecretKey::generate(first.key.kind(), entropy).map_err(|_| PackError::Entropy)?;
-    let apv = apv_of(recipients.iter().map(|recipient| recipient.kid.as_str()));
-    let protected = protected_header(sender, enc, &epk, &apv).ok_or(PackError::Algorithm)?;
+    let parties = Parties {
+        apu: match sender {
+            JweSender::Authenticated { .. } if rule == Irregularity::Apu => &IRREGULAR,
+            JweSender::Authenticated { kid, .. } => kid.as_str().as_bytes(),
+            JweSender::Anonymous => b"",
+        },
+        apv: match rule {
+            Irregularity::Apv => IRREGULAR,
+            _ => apv_of(recipients.iter().map(|recipient| recipient.kid.as_str())),
+        },
+    };
+    let protected = protected_header(sender, enc, &epk, &parties).ok_or(PackError::Algorithm)?;
     let cek = enc.fresh_key(entropy).map_err(|_| PackError::Entropy)?;
     let sealed = enc.seal(&cek, plaintext, protected.as_bytes(), entropy).map_err(|_| PackError::Entropy)?;
     let mut wrapped = Vec::with_capacity(recipients.len());
     for recipient in &recipients {
-        let kek = kek(recipient, sender, &epk, &apv, &sealed.tag)?;
+        let kek = kek(recipient, sender, &epk, &parties, &sealed.tag)?;
         wrapped.push(wrap(&kek, &cek).ok_or(PackError::Entropy)?);
     }
     let envelope = assemble(&protected, &recipients, &wrapped, &sealed);
@@ -71,11 +109,17 @@ pub(crate) fn encrypt(
     Ok(envelope)
 }
 
+/// Both parties as they enter header and key derivation.
+struct Parties<'a> {
+    apu: &'a [u8],
+    apv: [u8; 32],
+}
+
 fn protected_header(
     sender: &JweSender<'_>,
     enc: ContentEncryption,
     epk: &SecretKey,
-    apv: &[u8; 32],
+    parties: &Parties<'_>,
 ) -> Option<String> {
     let skid = match sender {
         JweSender::Authenticated { kid, .. } => Some(*kid),
@@ -83,8 +127,8 @@ fn protected_header(
     };
     let header = ProtectedJson {
         alg: if skid.is_some() { ALG_AUTHCRYPT } else { ALG_ANONCRYPT },
-        apu: skid.map(encode_apu),
-        apv: base64url_encode(apv),
+        apu: skid.map(|_| base64url_encode(parties.apu)),
+        apv: base64url_encode(parties.apv),
         enc: enc.name(),
         epk: epk.public_key().to_jwk(),
         skid: skid.map(DidUrl::as_str),
@@ -111,19 +155,20 @@ fn kek(
     recipient: &Recipient,
     sender: &JweSender<'_>,
     epk: &SecretKey,
-    apv: &[u8; 32],
+    parties: &Parties<'_>,
     tag: &[u8],
 ) -> Result<Zeroizing<[u8; 32]>, PackError> {
     let ephemeral = epk.agree(&recipient.key).map_err(|error| match error {
         KeyError::CurveMismatch { theirs, .. } => PackError::KeyKind { kind: theirs },
         _ => PackError::KeyKind { kind: recipient.key.kind() },
     })?;
-    let JweSender::Authenticated { kid, key_id, custody } = sender else {
-        let info = OtherInfo { alg: ALG_ANONCRYPT, apu: b"", apv, tag: None };
+    let Parties { apu, apv } = parties;
+    let JweSender::Authenticated { key_id, custody, .. } = sender else {
+        let info = OtherInfo { alg: ALG_ANONCRYPT, apu, apv, tag: None };
         return Ok(derive_kek(&[ephemeral.as_bytes()], &info));
     };
     let fixed = custody.agree(key_id, &recipient.key, PeerKeyUse::LongTerm)?;
-    let info = OtherInfo { alg: ALG_AUTHCRYPT, apu: kid.as_str().as_bytes(), apv, tag: Some(tag) };
+    let info = OtherInfo { alg: ALG_AUTHCRYPT, apu, apv, tag: Some(tag) };
     Ok(derive_kek(&[ephemeral.as_bytes(), fixed.as_bytes()], &info))
 }
 

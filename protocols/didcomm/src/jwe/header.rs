@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use einmal_did::DidUrl;
-use einmal_keys::{Jwk, PublicKey, base64url_decode, base64url_encode};
+use einmal_keys::{Jwk, PublicKey, base64url_decode};
 use serde::{Deserialize, de::IgnoredAny};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -166,11 +166,6 @@ pub(super) fn apv_of<'k>(kids: impl Iterator<Item = &'k str>) -> [u8; 32] {
         hash.update(kid);
     }
     hash.finalize().into()
-}
-
-/// The encoded form of a sender key id for `apu`.
-pub(super) fn encode_apu(skid: &DidUrl) -> String {
-    base64url_encode(skid.as_str())
 }
 
 fn decode_protected(text: &str) -> Result<ProtectedJson, EnvelopeError> {

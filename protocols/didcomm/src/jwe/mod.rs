@@ -9,4 +9,5 @@ mod primitive;
 
 pub use content::ContentEncryption;
 pub(crate) use decrypt::ParsedJwe;
-pub(crate) use encrypt::{JweSender, Recipient, encrypt};
+pub use encrypt::Irregularity;
+pub(crate) use encrypt::{JweSender, Recipient, encrypt, encrypt_breaking};

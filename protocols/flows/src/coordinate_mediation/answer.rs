@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use einmal_did::{Did, Resolver};
-use einmal_didcomm::{Body, UnixSeconds};
+use einmal_didcomm::{Body, MessageType, UnixSeconds};
 
 use super::{
-    MediateDeny, MediateGrant, MediateRequest, Page, Paginate, RecipientDid, RecipientList, RecipientQuery,
+    Keylist, KeylistDeny, KeylistGrant, KeylistQuery, KeylistUpdate, KeylistUpdateResponse, MediateDeny,
+    MediateGrant, MediateRequest, Page, Paginate, RecipientDid, RecipientList, RecipientQuery,
     RecipientUpdate, RecipientUpdateResponse, Registration, RegistrationChange, Registrations, Unavailable,
     Update, UpdateAction, UpdateResult, Updated,
     ownership::{is_proved, recipient_of},
@@ -15,6 +16,9 @@ use crate::{
     Draft, FlowError, Received,
     limits::{MAX_RECIPIENT_PAGE, MAX_RECIPIENTS_PER_ACCOUNT, MAX_UPDATES_PER_MESSAGE},
 };
+
+/// Asks for mediation in version 2.0; its body is as empty as that of 3.0.
+const MEDIATE_REQUEST_2: &str = "https://didcomm.org/coordinate-mediation/2.0/mediate-request";
 
 /// What an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,46 +72,78 @@ pub enum MediationReply {
 }
 
 impl MediationRequest {
-    /// Reads a request of version 3.0.
+    /// Reads a request of version 2.0 or 3.0.
     ///
     /// # Errors
     ///
     /// [`FlowError::UnknownMessage`], [`FlowError::Malformed`], [`FlowError::TooMany`].
     pub fn read(received: &Received<'_>) -> Result<Self, FlowError> {
-        if received.is(MediateRequest::TYPE) {
+        if received.is(MediateRequest::TYPE) || received.is(MEDIATE_REQUEST_2) {
             return Ok(Self::Mediate);
         }
-        if received.is(RecipientUpdate::TYPE) {
-            let RecipientUpdate { updates } = received.body(&[])?;
+        if received.is(RecipientUpdate::TYPE) || received.is(KeylistUpdate::TYPE) {
+            let RecipientUpdate { updates } = received.body(&[KeylistUpdate::TYPE])?;
             if updates.len() > MAX_UPDATES_PER_MESSAGE {
                 return Err(FlowError::TooMany { what: "updates", most: MAX_UPDATES_PER_MESSAGE });
             }
             return Ok(Self::Update(updates));
         }
-        if received.is(RecipientQuery::TYPE) {
-            return Ok(Self::Query(received.body::<RecipientQuery>(&[])?.paginate));
+        if received.is(RecipientQuery::TYPE) || received.is(KeylistQuery::TYPE) {
+            return Ok(Self::Query(received.body::<RecipientQuery>(&[KeylistQuery::TYPE])?.paginate));
         }
         Err(FlowError::UnknownMessage)
     }
 }
 
+/// Which version of the protocol a request came in; its reply is written in the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediationVersion {
+    /// 2.0, with a keylist.
+    V2,
+    /// 3.0.
+    V3,
+}
+
+impl MediationVersion {
+    /// The version of a message type; `None` if it is of another protocol or version.
+    pub fn of(kind: &MessageType) -> Option<Self> {
+        match (kind.protocol(), kind.major()) {
+            ("coordinatemediation", 2) => Some(Self::V2),
+            ("coordinatemediation", 3) => Some(Self::V3),
+            _ => None,
+        }
+    }
+}
+
 impl MediationReply {
-    /// Writes the reply in version 3.0.
-    pub fn into_draft(self) -> Draft {
+    /// Writes the reply in a version.
+    ///
+    /// A grant of 2.0 has room for one routing DID: the first.
+    pub fn into_draft(self, version: MediationVersion) -> Draft {
         let texts = |dids: Vec<Did>| dids.into_iter().map(String::from);
-        match self {
-            Self::Grant(dids) => Draft::of(&MediateGrant { routing_did: texts(dids).collect() }),
-            Self::Deny => Draft::of(&MediateDeny {}),
-            Self::Updated(updated) => Draft::of(&RecipientUpdateResponse { updated }),
-            Self::Listed(dids, pagination) => {
-                let dids = texts(dids).map(|recipient_did| RecipientDid { recipient_did }).collect();
-                Draft::of(&RecipientList { dids, pagination })
+        let entries = |dids| texts(dids).map(|recipient_did| RecipientDid { recipient_did }).collect();
+        match (self, version) {
+            (Self::Grant(dids), MediationVersion::V3) => {
+                Draft::of(&MediateGrant { routing_did: texts(dids).collect() })
+            }
+            (Self::Grant(dids), MediationVersion::V2) => {
+                Draft::of(&KeylistGrant { routing_did: texts(dids).next().unwrap_or_default() })
+            }
+            (Self::Deny, MediationVersion::V3) => Draft::of(&MediateDeny {}),
+            (Self::Deny, MediationVersion::V2) => Draft::of(&KeylistDeny {}),
+            (Self::Updated(updated), MediationVersion::V3) => Draft::of(&RecipientUpdateResponse { updated }),
+            (Self::Updated(updated), MediationVersion::V2) => Draft::of(&KeylistUpdateResponse { updated }),
+            (Self::Listed(dids, pagination), MediationVersion::V3) => {
+                Draft::of(&RecipientList { dids: entries(dids), pagination })
+            }
+            (Self::Listed(dids, pagination), MediationVersion::V2) => {
+                Draft::of(&Keylist { keys: entries(dids), pagination })
             }
         }
     }
 }
 
-/// Answers a request of version 3.0: what changes, and what to send back in the request's thread.
+/// Answers a request of version 2.0 or 3.0: what changes, and what to send back in the request's thread.
 ///
 /// # Errors
 ///
@@ -116,7 +152,7 @@ impl MediationReply {
 ///
 /// # Specification
 ///
-/// didcomm.org, "Coordinate Mediation Protocol 3.0"; the rule of who may register what is the project's.
+/// didcomm.org, "Coordinate Mediation Protocol" 2.0 and 3.0; the rule of who may register what is the project's.
 pub fn answer(
     received: &Received<'_>,
     registrations: &dyn Registrations,
@@ -124,9 +160,10 @@ pub fn answer(
     policy: &MediationPolicy,
     now: UnixSeconds,
 ) -> Result<(Vec<RegistrationChange>, Draft), FlowError> {
+    let version = MediationVersion::of(&received.message.kind).ok_or(FlowError::UnknownMessage)?;
     let request = MediationRequest::read(received)?;
     let (changes, reply) = decide(request, received, registrations, resolver, policy, now)?;
-    Ok((changes, reply.into_draft().in_thread(received.message.thread())))
+    Ok((changes, reply.into_draft(version).in_thread(received.message.thread())))
 }
 
 /// Decides about a request, whatever version it came in; `received` proves who asks.

@@ -1,4 +1,4 @@
-//! Coordinate Mediation 3.0: getting a mediator, and telling it for which DIDs it shall take messages.
+//! Coordinate Mediation 2.0 and 3.0: getting a mediator, and telling it for which DIDs it shall take messages.
 //!
 //! ```text
 //! recipient  none ─mediate-request─▶ requested ─▶ granted | denied
@@ -7,10 +7,11 @@
 //!
 //! A grant alone lets nothing through: each DID is registered afterwards. [`Recipient`] is the machine of the side
 //! that asks. On the mediator's side [`MediationRequest::read`] parses, [`decide`] knows who may register what, and
-//! [`MediationReply::into_draft`] writes; [`answer()`] is all three for version 3.0. Another version is another reader
-//! and writer around the same decision.
+//! [`MediationReply::into_draft`] writes; [`answer()`] is all three. The versions differ in names and in one text that
+//! became an array; the decision is the same.
 
 mod answer;
+mod keylist;
 mod messages;
 mod ownership;
 mod recipient;
@@ -18,7 +19,8 @@ mod recipient;
 mod recipient_tests;
 mod registrations;
 
-pub use answer::{MediationPolicy, MediationReply, MediationRequest, answer, decide};
+pub use answer::{MediationPolicy, MediationReply, MediationRequest, MediationVersion, answer, decide};
+pub use keylist::{Keylist, KeylistDeny, KeylistGrant, KeylistQuery, KeylistUpdate, KeylistUpdateResponse};
 pub use messages::{
     MediateDeny, MediateGrant, MediateRequest, Page, Paginate, RecipientDid, RecipientList, RecipientQuery,
     RecipientUpdate, RecipientUpdateResponse, Update, UpdateAction, UpdateResult, Updated,

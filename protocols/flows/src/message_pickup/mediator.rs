@@ -4,7 +4,11 @@ use einmal_did::Did;
 use einmal_didcomm::{Attachment, AttachmentData, Body, UnixSeconds};
 use serde_json::Value;
 
-use super::{Delivery, DeliveryRequest, LiveDeliveryChange, MessagesReceived, Status, StatusRequest};
+use super::{
+    Delivery, Delivery4, DeliveryRequest, LiveDeliveryChange, MessagesReceived, PickupVersion, Status,
+    Status4, StatusRequest,
+    version::{DELIVERY_REQUEST_4, LIVE_DELIVERY_CHANGE_4, MESSAGES_RECEIVED_4, STATUS_REQUEST_4},
+};
 use crate::{
     Draft, FlowError, Received,
     coordinate_mediation::Registrations,
@@ -46,10 +50,10 @@ pub struct QueueStatus {
     pub count: u64,
     /// Size of all.
     pub bytes: u64,
-    /// When the oldest arrived.
-    pub oldest: Option<UnixSeconds>,
+    /// When the oldest arrived, in milliseconds since 1970.
+    pub oldest_ms: Option<u64>,
     /// When the newest arrived.
-    pub newest: Option<UnixSeconds>,
+    pub newest_ms: Option<u64>,
     /// Whether messages are pushed on the connection the request came by.
     pub live: bool,
 }
@@ -64,20 +68,20 @@ impl PickupRequest {
     ///
     /// # Specification
     ///
-    /// didcomm.org, "Message Pickup Protocol 3.0".
+    /// didcomm.org, "Message Pickup Protocol" 3.0 and 4.0.
     pub fn read(received: &Received<'_>, now: UnixSeconds) -> Result<Self, FlowError> {
         received.check_time(now)?;
-        if received.is(StatusRequest::TYPE) {
-            let StatusRequest { recipient_did } = received.body(&[])?;
+        if received.is(StatusRequest::TYPE) || received.is(STATUS_REQUEST_4) {
+            let StatusRequest { recipient_did } = received.body(&[STATUS_REQUEST_4])?;
             return Ok(Self::Status { recipient: did(recipient_did)? });
         }
-        if received.is(DeliveryRequest::TYPE) {
-            let DeliveryRequest { limit, recipient_did } = received.body(&[])?;
+        if received.is(DeliveryRequest::TYPE) || received.is(DELIVERY_REQUEST_4) {
+            let DeliveryRequest { limit, recipient_did } = received.body(&[DELIVERY_REQUEST_4])?;
             let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(MAX_DELIVERY_BATCH);
             return Ok(Self::Delivery { recipient: did(recipient_did)?, limit });
         }
-        if received.is(MessagesReceived::TYPE) {
-            let MessagesReceived { message_id_list: ids } = received.body(&[])?;
+        if received.is(MessagesReceived::TYPE) || received.is(MESSAGES_RECEIVED_4) {
+            let MessagesReceived { message_id_list: ids } = received.body(&[MESSAGES_RECEIVED_4])?;
             if ids.len() > MAX_CONFIRMED_IDS {
                 return Err(FlowError::TooMany { what: "message ids", most: MAX_CONFIRMED_IDS });
             }
@@ -86,8 +90,8 @@ impl PickupRequest {
             }
             return Ok(Self::Received { ids });
         }
-        if received.is(LiveDeliveryChange::TYPE) {
-            let LiveDeliveryChange { live_delivery } = received.body(&[])?;
+        if received.is(LiveDeliveryChange::TYPE) || received.is(LIVE_DELIVERY_CHANGE_4) {
+            let LiveDeliveryChange { live_delivery } = received.body(&[LIVE_DELIVERY_CHANGE_4])?;
             return Ok(Self::LiveDelivery { on: live_delivery });
         }
         Err(FlowError::UnknownMessage)
@@ -128,70 +132,132 @@ fn echoed(received: &Received<'_>) -> Option<String> {
     received.message.body.get("recipient_did").and_then(Value::as_str).map(str::to_owned)
 }
 
+/// The version of a request; 3.0 if it is none.
+fn version_of(received: &Received<'_>) -> PickupVersion {
+    PickupVersion::of(&received.message.kind).unwrap_or(PickupVersion::V3)
+}
+
 /// The reply to a `status-request`, to `messages-received`, and to a change of live delivery. Never queue it.
 ///
 /// # Specification
 ///
-/// didcomm.org, "Message Pickup Protocol 3.0", `status`.
+/// didcomm.org, "Message Pickup Protocol" 3.0 and 4.0, `status`.
 pub fn status_reply(received: &Received<'_>, status: &QueueStatus, now: UnixSeconds) -> Draft {
     let waiting = status.count > 0;
-    let time = |at: Option<UnixSeconds>| at.filter(|_| waiting).map(|UnixSeconds(at)| at);
-    let body = Status {
-        recipient_did: echoed(received),
-        message_count: status.count,
-        longest_waited_seconds: time(status.oldest).map(|at| now.0.saturating_sub(at)),
-        newest_received_time: time(status.newest),
-        oldest_received_time: time(status.oldest),
-        total_bytes: Some(status.bytes),
-        live_delivery: Some(status.live),
+    let (newest, oldest) = (status.newest_ms.filter(|_| waiting), status.oldest_ms.filter(|_| waiting));
+    let recipient_did = echoed(received);
+    let draft = match version_of(received) {
+        PickupVersion::V3 => Draft::of(&Status {
+            recipient_did,
+            message_count: status.count,
+            longest_waited_seconds: oldest.map(|at| now.0.saturating_sub(at / 1000)),
+            newest_received_time: newest.map(|at| at / 1000),
+            oldest_received_time: oldest.map(|at| at / 1000),
+            total_bytes: Some(status.bytes),
+            live_delivery: Some(status.live),
+        }),
+        PickupVersion::V4 => Draft::of(&Status4 {
+            recipient_did,
+            message_count: status.count,
+            newest_received_time: newest,
+            oldest_received_time: oldest,
+            total_bytes: Some(status.bytes),
+            live_delivery: Some(status.live),
+        }),
     };
-    Draft::of(&body).in_thread(received.message.thread())
+    draft.in_thread(received.message.thread())
 }
 
-/// The reply to a `delivery-request`: the messages, or `status` if there are none to hand over.
+/// The reply to a `delivery-request`: the messages; if there are none to hand over, `status` in 3.0 and an empty
+/// `delivery` in 4.0.
 ///
 /// `messages` are ids and payloads, the oldest first; as many are taken as one envelope carries, but at least one.
 /// A message keeps its id on every delivery. `status` is that of the queue before the delivery.
 ///
 /// # Specification
 ///
-/// didcomm.org, "Message Pickup Protocol 3.0", `delivery`.
+/// didcomm.org, "Message Pickup Protocol" 3.0 and 4.0, `delivery`.
 pub fn delivery_reply(
     received: &Received<'_>,
     messages: &[(String, Vec<u8>)],
     status: &QueueStatus,
     now: UnixSeconds,
 ) -> Draft {
-    let asked = received.body::<DeliveryRequest>(&[]).map_or(0, |request| request.limit);
+    let asked = received.body::<DeliveryRequest>(&[DELIVERY_REQUEST_4]).map_or(0, |request| request.limit);
     let limit = usize::try_from(asked).unwrap_or(usize::MAX).min(MAX_DELIVERY_BATCH);
+    let messages = messages.get(..limit).unwrap_or(messages);
+    let thread = received.message.thread();
+    match version_of(received) {
+        PickupVersion::V3 if messages.is_empty() => status_reply(received, status, now),
+        PickupVersion::V3 => {
+            let draft = Draft::of(&Delivery { recipient_did: echoed(received) });
+            load(draft, messages, readable).in_thread(thread)
+        }
+        PickupVersion::V4 => wrapped(echoed(received), messages).in_thread(thread),
+    }
+}
+
+/// What is pushed to a live connection: a `delivery` in 4.0; nothing in 3.0, where the payloads are pushed as they
+/// are and stay queued until they are confirmed.
+///
+/// `recipient` is the DID the connection asked for, if it asked for one. As many of `messages` are taken as one
+/// envelope carries, but at least one.
+///
+/// # Specification
+///
+/// didcomm.org, "Message Pickup Protocol" 4.0, "Live Mode".
+pub fn push(
+    version: PickupVersion,
+    recipient: Option<&Did>,
+    messages: &[(String, Vec<u8>)],
+) -> Option<Draft> {
+    match version {
+        PickupVersion::V3 => None,
+        PickupVersion::V4 => Some(wrapped(recipient.map(|did| did.as_str().to_owned()), messages)),
+    }
+}
+
+fn wrapped(recipient_did: Option<String>, messages: &[(String, Vec<u8>)]) -> Draft {
+    let mut draft = load(Draft::of(&Delivery4 { recipient_did }), messages, opaque);
+    draft.shows_no_attachments = draft.attachments.is_empty();
+    draft
+}
+
+/// Attaches as many messages as one envelope carries, but at least one.
+fn load(mut draft: Draft, messages: &[(String, Vec<u8>)], attach: fn(&[u8]) -> AttachmentData) -> Draft {
     let mut room = MAX_DELIVERY_BYTES;
-    let mut draft = Draft::of(&Delivery { recipient_did: echoed(received) });
-    for (id, payload) in messages.iter().take(limit) {
+    for (id, payload) in messages {
         let Some(left) =
             room.checked_sub(payload.len()).or_else(|| draft.attachments.is_empty().then_some(0))
         else {
             break;
         };
         room = left;
-        draft.attachments.push(attachment(id, payload));
+        let mut attachment = Attachment::default();
+        attachment.id = Some(id.clone());
+        attachment.data = attach(payload);
+        draft.attachments.push(attachment);
     }
-    if draft.attachments.is_empty() {
-        return status_reply(received, status, now);
-    }
-    draft.in_thread(received.message.thread())
+    draft
 }
 
-/// JSON where the payload is a JSON object: one deployed client reads nothing else.
-fn attachment(id: &str, payload: &[u8]) -> Attachment {
+/// As the example of the text has it.
+fn opaque(payload: &[u8]) -> AttachmentData {
     let mut data = AttachmentData::default();
+    data.base64 = Some(einmal_keys::base64url_encode(payload));
+    data
+}
+
+/// JSON where the payload is a JSON object: one deployed client of 3.0 reads nothing else.
+fn readable(payload: &[u8]) -> AttachmentData {
     match serde_json::from_slice(payload) {
-        Ok(json @ Value::Object(_)) => data.json = Some(json),
-        _ => data.base64 = Some(einmal_keys::base64url_encode(payload)),
+        Ok(json @ Value::Object(_)) => {
+            let mut data = AttachmentData::default();
+            data.json = Some(json);
+            data
+        }
+        _ => opaque(payload),
     }
-    let mut attachment = Attachment::default();
-    attachment.id = Some(id.to_owned());
-    attachment.data = data;
-    attachment
 }
 
 /// The reply to a `live-delivery-change`; the caller switches its connection only if this succeeds.

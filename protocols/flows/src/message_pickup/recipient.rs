@@ -12,11 +12,14 @@ use einmal_did::Did;
 use einmal_didcomm::{Attachment, Body, ReturnRoute, ThreadId, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
-use super::{Delivery, DeliveryRequest, LiveDeliveryChange, MessagesReceived, Status, StatusRequest};
+use super::{
+    Delivery, Delivery4, DeliveryRequest, LiveDeliveryChange, MessagesReceived, Status, Status4,
+    StatusRequest,
+};
 use crate::{
     Draft, ExchangeKey, FlowError, Received,
     limits::{
-        DURABLE_TIMEOUT_SECS, MAX_ATTEMPTS, MAX_CONFIRMED_IDS, MAX_DELIVERY_BATCH, MAX_PICKUP_ROUNDS,
+        DURABLE_TIMEOUT_SECS, MAX_ATTEMPTS, MAX_CONFIRMED_IDS, MAX_PICKUP_BATCH, MAX_PICKUP_ROUNDS,
         MAX_QUEUE_ID_LEN, PICKUP_TIMEOUT_SECS, PUSH_SWEEP_SECS,
     },
     report_problem,
@@ -244,7 +247,7 @@ impl Recipient {
             return self.end(Action::Failed);
         }
         self.rounds += 1;
-        let limit = MAX_DELIVERY_BATCH as u64;
+        let limit = MAX_PICKUP_BATCH as u64;
         self.ask(State::DeliveryAsked, Draft::of(&DeliveryRequest { limit, recipient_did: None }), now)
     }
 
@@ -269,11 +272,11 @@ impl Recipient {
             return self.take_report(received);
         }
         received.check_time(now)?;
-        if received.is(Status::TYPE) {
-            let status: Status = received.body(&[])?;
+        if received.is(Status::TYPE) || received.is(Status4::TYPE) {
+            let status: Status = received.body(&[Status4::TYPE])?;
             Ok(self.take_status(received, &status, now))
-        } else if received.is(Delivery::TYPE) {
-            received.body::<Delivery>(&[])?;
+        } else if received.is(Delivery::TYPE) || received.is(Delivery4::TYPE) {
+            received.body::<Delivery>(&[Delivery4::TYPE])?;
             self.take_delivery(received, now)
         } else {
             Err(FlowError::UnknownMessage)
@@ -308,8 +311,8 @@ impl Recipient {
     /// Takes a delivery, also an unsolicited one: some mediators wrap what they push.
     fn take_delivery(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
         let attachments = &received.message.attachments;
-        if attachments.len() > 2 * MAX_DELIVERY_BATCH {
-            return Err(FlowError::TooMany { what: "delivered messages", most: 2 * MAX_DELIVERY_BATCH });
+        if attachments.len() > 2 * MAX_PICKUP_BATCH {
+            return Err(FlowError::TooMany { what: "delivered messages", most: 2 * MAX_PICKUP_BATCH });
         }
         let messages = attachments.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
         if self.awaited.len() + self.durable.len() + messages.len() > MAX_CONFIRMED_IDS {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     FlowError,
-    limits::{DURABLE_TIMEOUT_SECS, MAX_ATTEMPTS, PICKUP_TIMEOUT_SECS, PUSH_SWEEP_SECS},
+    limits::{DURABLE_TIMEOUT_SECS, MAX_ATTEMPTS, MAX_PICKUP_BATCH, PICKUP_TIMEOUT_SECS, PUSH_SWEEP_SECS},
     testing::{NOW, Post, did, report, restart, thread},
 };
 
@@ -73,7 +73,7 @@ fn queue_is_emptied_in_rounds_and_only_durable_messages_are_confirmed() {
     let mut machine = machine();
     assert_eq!(sent(&fetch(&mut machine)), (StatusRequest::TYPE, json!({})));
     let actions = give(&mut machine, &status(3)).unwrap();
-    assert_eq!(sent(&actions), (DeliveryRequest::TYPE, json!({"limit": 50})));
+    assert_eq!(sent(&actions), (DeliveryRequest::TYPE, json!({"limit": MAX_PICKUP_BATCH})));
     let actions = give(&mut machine, &delivery(&["1", "2"])).unwrap();
     let envelope = |id: &str| (id.to_owned(), json!({"ciphertext": id}).to_string().into_bytes());
     assert_eq!(actions.first(), Some(&Action::HandOver { messages: vec![envelope("1"), envelope("2")] }));

@@ -398,3 +398,55 @@ fn key_documents_of_these_tests_are_the_ones_the_resolver_computes() {
     let url = DidUrl::parse(kid.as_str()).unwrap();
     assert!(document.method_for(Relationship::Authentication, &url).is_some());
 }
+
+/// What the mediator answers to a request of version 2.0, as JSON.
+fn answer_2(message: &str, body: Value, table: &Table) -> Value {
+    let kind = format!("https://didcomm.org/coordinate-mediation/2.0/{message}");
+    let post = Post::new(A, M, json!({"id": "q-1", "type": kind, "body": body}));
+    let policy = MediationPolicy::open(did(M));
+    let (_, draft) = answer(&post.received(), table, &LocalResolver::new(), &policy, NOW).unwrap();
+    assert_eq!(draft.thid, Some(thread("q-1")));
+    json!({"type": draft.kind, "body": draft.body})
+}
+
+#[test]
+fn the_second_version_gets_its_own_names_and_one_routing_did_as_text() {
+    let family = "https://didcomm.org/coordinate-mediation/2.0/";
+    let table = Table::with_accounts().with("did:example:r", A, false);
+    assert_eq!(
+        answer_2("mediate-request", json!({}), &table),
+        json!({"type": format!("{family}mediate-grant"), "body": {"routing_did": M}})
+    );
+    let updates = json!({"updates": [{"recipient_did": "did:example:new", "action": "add"},
+        {"recipient_did": "did:example:r", "action": "add"}]});
+    let updated = json!([{"recipient_did": "did:example:new", "action": "add", "result": "success"},
+        {"recipient_did": "did:example:r", "action": "add", "result": "no_change"}]);
+    assert_eq!(
+        answer_2("keylist-update", updates, &table),
+        json!({"type": format!("{family}keylist-update-response"), "body": {"updated": updated}})
+    );
+    assert_eq!(
+        answer_2("keylist-query", json!({}), &table),
+        json!({"type": format!("{family}keylist"), "body": {"keys": [{"recipient_did": "did:example:r"}]}})
+    );
+    let page = json!({"paginate": {"limit": 1, "offset": 1}});
+    let pagination = json!({"count": 0, "offset": 1, "remaining": 0});
+    assert_eq!(
+        answer_2("keylist-query", page, &table)["body"],
+        json!({"keys": [], "pagination": pagination})
+    );
+}
+
+#[test]
+fn names_of_one_version_are_unknown_in_the_other() {
+    for (message, version) in
+        [("recipient-update", "2.0"), ("keylist-update", "3.0"), ("mediate-request", "1.0")]
+    {
+        let kind = format!("https://didcomm.org/coordinate-mediation/{version}/{message}");
+        let post = Post::new(A, M, json!({"id": "q-1", "type": kind, "body": {"updates": []}}));
+        let policy = MediationPolicy::open(did(M));
+        let table = Table::with_accounts();
+        let refused = answer(&post.received(), &table, &LocalResolver::new(), &policy, NOW).unwrap_err();
+        assert_eq!(refused, FlowError::UnknownMessage, "{kind}");
+    }
+}

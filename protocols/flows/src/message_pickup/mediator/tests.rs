@@ -1,6 +1,7 @@
 //! Requests read, refused and answered.
 
 use einmal_didcomm::{MessageError, ProblemCode};
+use einmal_keys::SystemEntropy;
 use serde_json::json;
 
 use super::*;
@@ -22,13 +23,7 @@ fn read(message: &str, body: Value) -> Result<PickupRequest, FlowError> {
 }
 
 fn status() -> QueueStatus {
-    QueueStatus {
-        count: 2,
-        bytes: 40,
-        oldest: Some(UnixSeconds(900)),
-        newest: Some(UnixSeconds(990)),
-        live: false,
-    }
+    QueueStatus { count: 2, bytes: 40, oldest_ms: Some(900_000), newest_ms: Some(990_000), live: false }
 }
 
 fn queue(count: usize) -> Vec<(String, Vec<u8>)> {
@@ -216,4 +211,60 @@ fn live_mode_needs_a_connection_that_stays_open() {
     assert_eq!((draft.kind, &draft.body["live_delivery"]), (Status::TYPE, &json!(true)));
     let off = live_reply(&on.received(), false, false, &status(), NOW).unwrap();
     assert_eq!(off.body["live_delivery"], json!(false));
+}
+
+fn request_4(message: &str, body: Value) -> Post {
+    let kind = format!("https://didcomm.org/message-pickup/4.0/{message}");
+    Post::new(A, M, json!({"id": "q-1", "type": kind, "body": body, "return_route": "all"}))
+}
+
+#[test]
+fn requests_of_the_fourth_version_are_read_under_its_names() {
+    let read = |message, body| PickupRequest::read(&request_4(message, body).received(), NOW);
+    assert_eq!(read("status-request", json!({})), Ok(PickupRequest::Status { recipient: None }));
+    for limit in ["limit", "message_count_limit"] {
+        let asked = read("delivery-request", json!({limit: 3}));
+        assert_eq!(asked, Ok(PickupRequest::Delivery { recipient: None, limit: 3 }), "{limit}");
+    }
+    let ids = vec!["a".to_owned()];
+    let received = read("messages-received", json!({"message_id_list": ["a"]}));
+    assert_eq!(received, Ok(PickupRequest::Received { ids }));
+    let live = read("live-delivery-change", json!({"live_delivery": true}));
+    assert_eq!(live, Ok(PickupRequest::LiveDelivery { on: true }));
+    assert_eq!(read("status", json!({"message_count": 1})), Err(FlowError::UnknownMessage));
+    assert!(read("delivery-request", json!({})).is_err(), "the limit is missing");
+}
+
+#[test]
+fn status_of_the_fourth_version_counts_in_milliseconds_and_names_its_thread() {
+    let post = request_4("status-request", json!({"recipient_did": "did:example:d"}));
+    let draft = status_reply(&post.received(), &status(), NOW);
+    let expected = json!({"recipient_did": "did:example:d", "message_count": 2, "newest_received_time": 990_000,
+        "oldest_received_time": 900_000, "total_bytes": 40, "live_delivery": false});
+    assert_eq!((draft.kind, draft.thid.clone()), (Status4::TYPE, Some(thread("q-1"))));
+    assert_eq!(Value::Object(draft.body), expected);
+}
+
+#[test]
+fn delivery_of_the_fourth_version_is_opaque_and_empty_when_nothing_waits() {
+    let post = request_4("delivery-request", json!({"message_count_limit": 1}));
+    let write = |queue: &[(String, Vec<u8>)]| {
+        let draft = delivery_reply(&post.received(), queue, &status(), NOW);
+        draft.into_message(&did(M), &did(A), NOW, &SystemEntropy).unwrap().to_value()
+    };
+    let full = write(&queue(2));
+    assert_eq!(full["type"], json!(Delivery4::TYPE));
+    let base64 = einmal_keys::base64url_encode(br#"{"ciphertext":"0"}"#);
+    assert_eq!(full["attachments"], json!([{"id": "m0", "data": {"base64": base64}}]), "within the limit");
+    let empty = write(&[]);
+    assert_eq!((&empty["type"], &empty["attachments"]), (&json!(Delivery4::TYPE), &json!([])));
+    assert_eq!(empty["thid"], json!("q-1"));
+}
+
+#[test]
+fn pushes_are_wrapped_in_the_fourth_version_only() {
+    assert_eq!(push(PickupVersion::V3, None, &queue(1)), None);
+    let draft = push(PickupVersion::V4, None, &queue(2)).unwrap();
+    assert_eq!((draft.kind, draft.attachments.len(), draft.thid), (Delivery4::TYPE, 2, None));
+    assert_eq!(Value::Object(draft.body), json!({}));
 }

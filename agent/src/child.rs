@@ -16,19 +16,19 @@ use crate::control;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One node of the story.
-pub(super) struct NodeProcess {
-    pub(super) name: String,
-    pub(super) dir: PathBuf,
+pub(crate) struct NodeProcess {
+    pub(crate) name: String,
+    pub(crate) dir: PathBuf,
     log: PathBuf,
     listen: Option<String>,
     child: Option<Child>,
     /// What the node says about itself on its first line.
-    pub(super) about: Value,
+    pub(crate) about: Value,
 }
 
 impl NodeProcess {
     /// Makes a node's folder with `einmal init`.
-    pub(super) fn init(folder: &Path, name: &str, role: &str, flags: &[&str]) -> Result<Self, String> {
+    pub(crate) fn init(folder: &Path, name: &str, role: &str, flags: &[&str]) -> Result<Self, String> {
         let dir = folder.join(name);
         let output = einmal()?
             .args(["init", role, "--dir"])
@@ -44,7 +44,7 @@ impl NodeProcess {
     }
 
     /// Starts the node; after a first start it listens on the same port again.
-    pub(super) fn start(&mut self, listens: bool) -> Result<(), String> {
+    pub(crate) fn start(&mut self, listens: bool) -> Result<(), String> {
         let log =
             File::options().create(true).append(true).open(&self.log).map_err(|error| error.to_string())?;
         let mut command = einmal()?;
@@ -68,20 +68,20 @@ impl NodeProcess {
     }
 
     /// A text the node said about itself.
-    pub(super) fn said(&self, member: &str) -> Result<String, String> {
+    pub(crate) fn said(&self, member: &str) -> Result<String, String> {
         let text = self.about.get(member).and_then(Value::as_str);
         text.map(str::to_owned).ok_or_else(|| format!("{} did not say its {member}", self.name))
     }
 
     /// Carries out a verb on the running node.
-    pub(super) fn ask(&self, command: &str, input: Value) -> Result<Value, String> {
+    pub(crate) fn ask(&self, command: &str, input: Value) -> Result<Value, String> {
         let wait = input.get("wait_seconds").and_then(Value::as_u64).unwrap_or(0);
         control::call(&self.dir, command, input, Duration::from_secs(wait + 20))
             .map_err(|error| format!("{}: {error}", self.name))
     }
 
     /// Asks until `done` is content with the answer, at most `seconds`.
-    pub(super) fn ask_until(
+    pub(crate) fn ask_until(
         &self,
         command: &str,
         input: &Value,
@@ -103,12 +103,12 @@ impl NodeProcess {
     }
 
     /// Waits until everything the node wanted to send was taken.
-    pub(super) fn drained(&self, seconds: u64) -> Result<(), String> {
+    pub(crate) fn drained(&self, seconds: u64) -> Result<(), String> {
         self.ask_until("status", &json!({}), seconds, |status| status["outbox"] == 0).map(|_| ())
     }
 
     /// Tells the node to stop and waits for it.
-    pub(super) fn stop(&mut self) -> Result<(), String> {
+    pub(crate) fn stop(&mut self) -> Result<(), String> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         let told = Command::new("kill")
             .args(["-TERM", &child.id().to_string()])
@@ -132,7 +132,7 @@ impl NodeProcess {
     }
 
     /// Kills the node with SIGKILL: no chance to write anything.
-    pub(super) fn kill(&mut self) -> Result<(), String> {
+    pub(crate) fn kill(&mut self) -> Result<(), String> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         child.kill().map_err(|error| error.to_string())?;
         child.wait().map_err(|error| error.to_string())?;
@@ -140,7 +140,7 @@ impl NodeProcess {
     }
 
     /// The node's log so far.
-    pub(super) fn log(&self) -> Vec<u8> {
+    pub(crate) fn log(&self) -> Vec<u8> {
         std::fs::read(&self.log).unwrap_or_default()
     }
 }

@@ -17,13 +17,13 @@ pub const MAX_GROUP_OPS: usize = 2048;
 pub const MAX_GROUP_BYTES: usize = 8 * 1024 * 1024;
 
 /// Something that counts against the bounds.
-pub(super) trait Load {
+pub(crate) trait Load {
     fn ops(&self) -> usize;
     fn bytes(&self) -> usize;
 }
 
 #[derive(Debug)]
-pub(super) struct Queue<T> {
+pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
     arrived: Condvar,
     room: Condvar,
@@ -37,13 +37,13 @@ struct State<T> {
 }
 
 impl<T: Load> Queue<T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let state = State { waiting: VecDeque::new(), bytes: 0, closed: None };
         Self { state: Mutex::new(state), arrived: Condvar::new(), room: Condvar::new() }
     }
 
     /// Waits for room and enters `item`.
-    pub(super) fn push(&self, item: T) -> Result<(), StoreError> {
+    pub(crate) fn push(&self, item: T) -> Result<(), StoreError> {
         let full = |state: &mut State<T>| {
             state.closed.is_none()
                 && (state.waiting.len() >= MAX_WAITING_BATCHES || state.bytes >= MAX_WAITING_BYTES)
@@ -61,9 +61,22 @@ impl<T: Load> Queue<T> {
 
     /// Waits for something to do and takes as much as one flush should cover; `None` when the queue is closed
     /// and empty.
-    pub(super) fn take_group(&self) -> Option<Vec<T>> {
+    pub(crate) fn take_group(&self) -> Option<Vec<T>> {
         let idle = |state: &mut State<T>| state.waiting.is_empty() && state.closed.is_none();
-        let mut state = self.arrived.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        let state = self.arrived.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        let group = self.group(state);
+        (!group.is_empty()).then_some(group)
+    }
+
+    /// Takes what waits without waiting for more; `None` when the queue is closed and empty.
+    pub(crate) fn try_take_group(&self) -> Option<Vec<T>> {
+        let state = self.lock();
+        let closed = state.closed.is_some();
+        let group = self.group(state);
+        (!group.is_empty() || !closed).then_some(group)
+    }
+
+    fn group(&self, mut state: MutexGuard<'_, State<T>>) -> Vec<T> {
         let mut group = Vec::new();
         let (mut ops, mut bytes) = (0usize, 0usize);
         while ops < MAX_GROUP_OPS && bytes < MAX_GROUP_BYTES {
@@ -75,23 +88,27 @@ impl<T: Load> Queue<T> {
         state.bytes = state.bytes.saturating_sub(bytes);
         drop(state);
         self.room.notify_all();
-        (!group.is_empty()).then_some(group)
+        group
     }
 
     /// Lets nothing more in; who comes gets `reason`. What waits can still be taken.
-    pub(super) fn close(&self, reason: StoreError) {
+    pub(crate) fn close(&self, reason: StoreError) {
         self.lock().closed = Some(reason);
         self.arrived.notify_all();
         self.room.notify_all();
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.lock().closed.is_none()
+    }
+
     /// Throws away what waits; whoever waits for an answer learns it by the drop.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let waiting = std::mem::take(&mut self.lock().waiting);
         drop(waiting);
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.lock().waiting.len()
     }
 

@@ -1,0 +1,256 @@
+//! Every requirement the suite looks at: its id, how binding it is, where it stands, and what it says.
+
+use serde::Serialize;
+
+/// How binding a requirement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Level {
+    /// A foreign client or peer fails without it, or is unsafe.
+    Must,
+    /// Recommended, or common practice that deployed clients count on.
+    Should,
+    /// Good to know; neither right nor wrong.
+    Info,
+}
+
+/// One requirement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Requirement {
+    /// Names it in reports: specification, section, point.
+    pub id: String,
+    /// How binding it is.
+    pub level: Level,
+    /// Where it stands.
+    pub section: &'static str,
+    /// What it asks of the target.
+    pub text: &'static str,
+}
+
+type Row = (Level, &'static str, &'static str);
+
+use Level::{Info, Must, Should};
+
+const BASICS: &[(&str, &str, &[Row])] = &[
+    (
+        "DCv2.1-did",
+        "DIDComm Messaging v2.1, DIDComm Message Service Endpoint and keys",
+        &[
+            (Must, "agreement-key", "the target's DID resolves and has a key agreement key"),
+            (Must, "service-endpoint", "its document names a DIDCommMessaging endpoint that can be reached"),
+        ],
+    ),
+    (
+        "OOB2",
+        "DIDComm Messaging v2.1, Out Of Band Messages",
+        &[
+            (Must, "invitation-form", "the invitation has id, type and from, encoded in `_oob`"),
+            (Should, "invitation-accept", "it accepts didcomm/v2"),
+            (Must, "invitation-response", "a message whose pthid is the invitation's id is taken"),
+        ],
+    ),
+    (
+        "DCv2.1-transport",
+        "DIDComm Messaging v2.1, Transports",
+        &[
+            (Must, "answers", "an encrypted message is accepted at the endpoint with a status 2xx"),
+            (Must, "return-route-all", "with return_route `all` the answer comes back on the connection"),
+            (Must, "return-route-none", "without return_route nothing comes back on the connection"),
+            (Should, "media-type", "an answer is labelled application/didcomm-encrypted+json"),
+            (Should, "oversize-refused", "a message of 8 MiB is refused"),
+            (Must, "oversize-survived", "the target answers others after an oversized message"),
+            (Must, "garbage-survived", "the target answers others after bytes that are no message"),
+            (Must, "socket", "over an advertised WebSocket, answers to return_route `all` come back on it"),
+            (Must, "socket-survives", "bytes that are no message do not end service for other sockets"),
+        ],
+    ),
+    (
+        "DCv2.1-envelope",
+        "DIDComm Messaging v2.1, Message Encryption and Message Layer Addressing Consistency",
+        &[
+            (Must, "reply-proves-sender", "answers are encrypted to us and prove that the target wrote them"),
+            (Must, "reply-thread", "an answer names the request as its thread"),
+            (Must, "ciphertext-tampered", "a message whose ciphertext was changed is not acted upon"),
+            (Must, "tag-tampered", "a message whose authentication tag was changed is not acted upon"),
+            (Must, "protected-tampered", "a message whose protected header was changed is not acted upon"),
+            (Must, "apv", "an apv that is not the digest of the recipients' key ids is refused"),
+            (Must, "apu", "an apu that is not the sender's key id is refused"),
+            (Must, "from-not-sender", "a message whose from is not the proved sender is not acted upon"),
+            (Must, "to-not-recipient", "a message whose to leaves the target out is not acted upon"),
+            (Must, "anoncrypt-from", "a from that no key proves is not believed"),
+            (Must, "plaintext", "an account is not given on the word of an unencrypted message"),
+            (Should, "plaintext-silent", "an unencrypted ping is not answered"),
+            (Should, "expired", "a message past its expires_time is not acted upon"),
+            (Must, "unknown-headers", "headers it does not know do not keep it from answering"),
+            (Should, "anoncrypt-authcrypt", "a hidden sender, anoncrypt(authcrypt), is understood"),
+            (Should, "signed-anoncrypt", "a signed message inside anoncrypt is understood"),
+            (Info, "did-peer-4", "a sender with a did:peer:4 is answered"),
+            (Info, "did-key", "a sender with a did:key is answered"),
+            (Info, "curve-p256", "a sender whose keys lie on P-256 is answered"),
+        ],
+    ),
+    (
+        "TP2",
+        "DIDComm Messaging v2.1, Trust Ping Protocol 2.0",
+        &[
+            (Must, "response", "a ping is answered with ping-response in its thread"),
+            (Must, "response-default", "a ping without response_requested is answered: the default is true"),
+            (Must, "response-not-requested", "a ping with response_requested false is not answered"),
+            (Should, "response-async", "without return_route the answer goes to the sender's own endpoint"),
+            (Should, "response-once", "an answer sent on the connection is not sent to the endpoint again"),
+        ],
+    ),
+    (
+        "DF2",
+        "DIDComm Messaging v2.1, Discover Features Protocol 2.0",
+        &[
+            (Must, "disclose", "queries are answered with disclose in their thread"),
+            (Must, "match", "only what was asked for is disclosed"),
+            (Must, "unknown-feature-type", "a feature type it does not know is ignored, not an error"),
+            (Should, "lists-what-works", "every protocol that works here is disclosed"),
+            (Must, "works-what-is-listed", "every protocol of this suite that is disclosed works"),
+            (Info, "max-receive-bytes", "the largest message accepted is disclosed as a constraint"),
+        ],
+    ),
+    (
+        "RP2",
+        "DIDComm Messaging v2.1, Report Problem Protocol 2.0",
+        &[
+            (Should, "unknown-protocol", "an unknown protocol is answered with a problem report"),
+            (Should, "unknown-version", "an unknown major version is answered with a problem report"),
+            (Info, "unsupported-code", "both reports have the code e.p.msg.unsupported"),
+            (Must, "form", "problem reports have pthid and a code in the form sorter.scope.descriptors"),
+            (Should, "malformed-body", "a body without required members is answered with a problem report"),
+            (Must, "malformed-survived", "the target answers on after a malformed body"),
+            (Should, "replay", "a repeated message is not acted upon a second time"),
+            (Info, "replay-code", "a repeated message is reported with the code e.p.crypto.message.dejavu"),
+            (Must, "no-loop", "a problem report is not answered with a problem report"),
+        ],
+    ),
+    (
+        "RT2",
+        "DIDComm Messaging v2.1, Routing Protocol 2.0",
+        &[
+            (Must, "forward", "an anoncrypted forward to a registered DID is accepted and queued"),
+            (Must, "payload-unchanged", "the recipient gets the envelope as it was sent"),
+            (Should, "forward-silent", "nothing comes back for a forward that is accepted"),
+            (Should, "forward-base64", "a forward that carries its payload as base64 is accepted"),
+            (Should, "forward-authcrypt", "a forward whose sender is proved is accepted"),
+            (Info, "forward-several", "each of several attachments is queued"),
+            (Should, "forward-expired", "a forward past its expires_time is not queued"),
+            (
+                Must,
+                "unregistered",
+                "a forward to a DID that nobody registered is not kept for who registers it later",
+            ),
+            (
+                Info,
+                "unregistered-told",
+                "its sender is told, by status or problem report, that it is not taken",
+            ),
+            (Must, "recipients-apart", "messages for several recipients are queued for each of them alone"),
+            (Must, "removed", "nothing is taken for a DID whose registration was removed"),
+            (Must, "malformed-survived", "a forward without next or without attachment harms nothing"),
+        ],
+    ),
+];
+
+const MEDIATION: &[Row] = &[
+    (Must, "grant", "mediate-request is answered with mediate-grant or mediate-deny in its thread"),
+    (Must, "grant-routing-did", "a grant names routing_did in the form of this version"),
+    (Must, "grant-repeated", "a second mediate-request is answered again and breaks nothing"),
+    (Must, "update-add", "adding a DID is answered with `success`, naming DID and action as given"),
+    (Should, "update-add-again", "adding it again is answered with `no_change` or `success`"),
+    (Must, "update-remove", "removing it is answered with `success`"),
+    (Must, "update-remove-unknown", "removing a DID that was never added is answered with `no_change`"),
+    (Must, "update-several", "several updates in one message are answered each, in one response"),
+    (Must, "query", "the list holds what was added and not what was removed"),
+    (Must, "query-paginated", "no more than `limit` DIDs come in a page, and two pages together hold all"),
+    (Should, "query-pagination", "a page tells count, offset and remaining"),
+    (Must, "query-own", "the list of one account holds nothing of another"),
+    (Should, "not-granted", "updates without an account are refused with a problem report"),
+    (Info, "not-granted-code", "the code of that report is e.p.req.not_enroll"),
+    (Should, "update-foreign", "a DID one account registered is not taken over by another without proof"),
+    (Info, "register-fresh", "a fresh DID is registered without further proof"),
+    (Info, "register-own", "the DID of the account itself can be registered"),
+    (Info, "register-did-peer-4", "a did:peer:4 can be registered"),
+    (Info, "register-did-key", "a did:key can be registered"),
+];
+
+const PICKUP: &[Row] = &[
+    (Must, "status-count", "status tells how many messages wait"),
+    (Must, "status-recipient-did", "status names recipient_did if the request did"),
+    (Should, "status-thread", "status names the request as its thread"),
+    (Must, "delivery", "delivery holds the forwarded envelope as attachment"),
+    (Must, "delivery-thread", "delivery names the request as its thread"),
+    (Must, "delivery-limit", "no more messages are delivered than asked for"),
+    (Should, "delivery-oldest-first", "the oldest message is delivered first"),
+    (Must, "delivery-keeps", "a delivered message waits on until messages-received names it"),
+    (Must, "delivery-redelivery-same-id", "a message delivered again has the same attachment id"),
+    (Must, "received-deletes", "what messages-received names is gone, and nothing else"),
+    (Should, "received-status", "messages-received is answered with status"),
+    (Must, "received-unknown", "messages-received with an unknown id does no harm"),
+    (Must, "received-foreign", "messages-received by somebody else deletes nothing"),
+    (Must, "empty-queue", "a delivery-request for an empty queue is answered as this version asks"),
+    (Must, "recipient-foreign", "nobody learns or fetches what waits for a DID of another account"),
+    (Info, "not-enrolled-code", "such a request is refused with the code e.p.req.not_enroll"),
+    (Should, "not-enrolled", "a stranger without an account is refused with a problem report"),
+    (Must, "malformed-survived", "a malformed request harms nothing"),
+    (Should, "live-http", "live delivery by HTTP is refused with e.m.live-mode-not-supported"),
+    (Must, "socket", "over a WebSocket, a delivery-request is answered with the message that waits"),
+    (Must, "live-status", "live-delivery-change is answered with status"),
+    (Must, "live-push", "in live mode a new message is pushed at once"),
+    (Must, "live-off-default", "a socket that did not ask for live delivery is not pushed to"),
+    (Should, "live-off", "after live_delivery false nothing is pushed any more"),
+    (Should, "live-no-flush", "turning live delivery on does not push what waited before"),
+    (Must, "live-keeps", "a pushed message that nobody confirmed can be fetched after the socket closed"),
+];
+
+const PICKUP_4: &[Row] = &[
+    (Must, "times-milliseconds", "times in status are in milliseconds, and longest_waited_seconds is gone"),
+    (Must, "live-wrapped", "a pushed message comes as delivery"),
+];
+
+/// All requirements, in the order of the report.
+pub fn all() -> Vec<Requirement> {
+    let mut all = Vec::new();
+    let mut add = |tag: &str, section: &'static str, rows: &[Row]| {
+        all.extend(rows.iter().map(|(level, point, text)| Requirement {
+            id: format!("{tag}-{point}"),
+            level: *level,
+            section,
+            text,
+        }));
+    };
+    for (tag, section, rows) in BASICS {
+        add(tag, section, rows);
+    }
+    add("CM2", "Coordinate Mediation Protocol 2.0", MEDIATION);
+    add("CM3", "Coordinate Mediation Protocol 3.0", MEDIATION);
+    add("MP3", "Message Pickup Protocol 3.0", PICKUP);
+    add("MP4", "Message Pickup Protocol 4.0", PICKUP);
+    add("MP4", "Message Pickup Protocol 4.0", PICKUP_4);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_id_stands_once_and_is_explained_in_the_documentation() {
+        let text = include_str!("../../../docs/conformance.md");
+        let ids: BTreeSet<String> = all().into_iter().map(|requirement| requirement.id).collect();
+        assert_eq!(ids.len(), all().len());
+        for requirement in all() {
+            let named = text.contains(&format!("`{}`", requirement.id))
+                || requirement.id.split_once('-').is_some_and(|(tag, point)| {
+                    let family = &tag[..2];
+                    matches!(family, "CM" | "MP") && text.contains(&format!("`{family}*-{point}`"))
+                });
+            assert!(named, "{} is not in docs/conformance.md", requirement.id);
+        }
+    }
+}

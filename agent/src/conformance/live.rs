@@ -1,0 +1,188 @@
+//! Message pickup over a WebSocket: requests, live delivery on and off, and what happens to what nobody confirmed.
+
+use einmal_didcomm::Message;
+use serde_json::json;
+
+use super::{
+    Run,
+    mail::{self, Delivered, Letter, Mailbox},
+    pickup::Dialect,
+    socket::Socket,
+};
+
+/// A message that was pushed.
+struct Pushed {
+    /// Its attachment id, if it came as a delivery.
+    id: Option<String>,
+}
+
+/// All requirements of one version.
+pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
+    let prefix = format!("{}-live", dialect.tag);
+    if run.probe.socket.is_none() {
+        run.report.not_offered(&format!("{}-socket", dialect.tag), "no WebSocket endpoint is advertised");
+        run.report.not_offered(&prefix, "no WebSocket endpoint is advertised");
+        return;
+    }
+    let asked = on_request(run, dialect).await;
+    run.report.settle(format!("{}-socket", dialect.tag), asked);
+    live(run, dialect).await;
+    let quiet = off_by_default(run, dialect).await;
+    run.report.settle(format!("{prefix}-off-default"), quiet);
+    let kept = kept(run, dialect).await;
+    run.report.settle(format!("{prefix}-keeps"), kept);
+    let waited = no_flush(run, dialect).await;
+    run.report.settle(format!("{prefix}-no-flush"), waited);
+}
+
+/// Turns live delivery on or off; whether status answers.
+async fn change(
+    run: &Run,
+    dialect: &Dialect,
+    mailbox: &Mailbox,
+    socket: &mut Socket,
+    on: bool,
+) -> Result<(), String> {
+    let kind = dialect.kind("live-delivery-change");
+    let request = run.probe.request(&kind, &mailbox.account.me, &json!({"live_delivery": on}))?;
+    let answer = socket.ask(&run.probe, &request).await;
+    answer.expect(&[&dialect.kind("status")], &run.probe.target).map(|_| ())
+}
+
+/// The letter in what is pushed next; other letters are passed over.
+async fn pushed(run: &Run, socket: &mut Socket, letter: &Letter) -> Result<Pushed, String> {
+    let end = tokio::time::Instant::now() + run.probe.patience();
+    loop {
+        let left = end.saturating_duration_since(tokio::time::Instant::now());
+        let bytes = socket.next(left).await?.ok_or("nothing was pushed in time")?;
+        if let Some(found) = contains(run, &bytes, letter).await {
+            return Ok(found);
+        }
+    }
+}
+
+/// Whether a frame is the letter itself, or a delivery that holds it.
+async fn contains(run: &Run, bytes: &[u8], letter: &Letter) -> Option<Pushed> {
+    let opened = run.probe.open(bytes).await.ok()?;
+    if opened.message.id == letter.id {
+        return Some(Pushed { id: None });
+    }
+    let from_target = opened.sender().is_some_and(|sender| sender.same_as(&run.probe.target));
+    if !from_target || opened.message.kind.message() != "delivery" {
+        return None;
+    }
+    let (id, _) = Delivered::of(opened.message).find(run, letter).await?;
+    Some(Pushed { id: Some(id) })
+}
+
+/// That the letter is not pushed for a while.
+async fn silent(run: &Run, socket: &mut Socket, letter: &Letter) -> Result<(), String> {
+    let end = tokio::time::Instant::now() + run.probe.quiet();
+    loop {
+        let left = end.saturating_duration_since(tokio::time::Instant::now());
+        match socket.next(left).await? {
+            None => return Ok(()),
+            Some(bytes) if contains(run, &bytes, letter).await.is_some() => {
+                return Err("it was pushed".to_owned());
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+async fn on_request(run: &Run, dialect: &Dialect) -> Result<(), String> {
+    let mailbox = mail::mailbox(run).await?;
+    let letter = mailbox.send(run).await?;
+    mailbox.settle(run, dialect, &mailbox.recipient, 1).await?;
+    let mut socket = Socket::open(&run.probe).await?;
+    let body = dialect.delivery_request(&mailbox.recipient, 5);
+    let request = run.probe.request(&dialect.kind("delivery-request"), &mailbox.account.me, &body)?;
+    let answer = socket.ask(&run.probe, &request).await;
+    let message: Message = answer.expect(&[&dialect.kind("delivery")], &run.probe.target)?;
+    let (id, _) = Delivered::of(message).find(run, &letter).await.ok_or("the message is not delivered")?;
+    let body = json!({"message_id_list": [id]});
+    let request = run.probe.request(&dialect.kind("messages-received"), &mailbox.account.me, &body)?;
+    socket.ask(&run.probe, &request).await;
+    match mailbox.settle(run, dialect, &mailbox.recipient, 0).await? {
+        0 => Ok(()),
+        other => Err(format!("{other} messages wait after messages-received over the socket")),
+    }
+}
+
+/// On, pushed, off.
+async fn live(run: &mut Run, dialect: &Dialect) {
+    let id = |point: &str| format!("{}-live-{point}", dialect.tag);
+    let opened = async {
+        let mailbox = mail::mailbox(run).await?;
+        let mut socket = Socket::open(&run.probe).await?;
+        change(run, dialect, &mailbox, &mut socket, true).await?;
+        Ok::<_, String>((mailbox, socket))
+    };
+    let (mailbox, mut socket) = match opened.await {
+        Ok(opened) => opened,
+        Err(problem) => {
+            run.report.settle(id("status"), Err(problem));
+            return run.report.not_checked(&id(""), "live delivery could not be turned on");
+        }
+    };
+    run.report.settle(id("status"), Ok(()));
+    let came = match mailbox.send(run).await {
+        Ok(letter) => pushed(run, &mut socket, &letter).await,
+        Err(problem) => Err(problem),
+    };
+    if dialect.is_four {
+        let wrapped = match &came {
+            Ok(Pushed { id: Some(_) }) => Ok(()),
+            Ok(Pushed { id: None }) => Err("it came bare".to_owned()),
+            Err(problem) => Err(problem.clone()),
+        };
+        run.report.settle(id("wrapped"), wrapped);
+    }
+    match came {
+        Ok(Pushed { id: given }) => {
+            run.report.passed(id("push"), if given.is_some() { "as delivery" } else { "bare" })
+        }
+        Err(problem) => {
+            run.report.settle(id("push"), Err(problem));
+            return;
+        }
+    }
+    let off = async {
+        change(run, dialect, &mailbox, &mut socket, false).await?;
+        let letter = mailbox.send(run).await?;
+        silent(run, &mut socket, &letter).await
+    };
+    let off = off.await;
+    run.report.settle(id("off"), off);
+}
+
+async fn off_by_default(run: &Run, dialect: &Dialect) -> Result<(), String> {
+    let mailbox = mail::mailbox(run).await?;
+    let mut socket = Socket::open(&run.probe).await?;
+    let body = json!({"recipient_did": mailbox.recipient});
+    // The target knows now whose socket it is, and that answers may come on it.
+    let request = run.probe.request(&dialect.kind("status-request"), &mailbox.account.me, &body)?;
+    socket.ask(&run.probe, &request).await.expect(&[&dialect.kind("status")], &run.probe.target)?;
+    let letter = mailbox.send(run).await?;
+    silent(run, &mut socket, &letter).await
+}
+
+/// A push that nobody confirms, and a socket that goes away.
+async fn kept(run: &Run, dialect: &Dialect) -> Result<(), String> {
+    let mailbox = mail::mailbox(run).await?;
+    let mut socket = Socket::open(&run.probe).await?;
+    change(run, dialect, &mailbox, &mut socket, true).await?;
+    let letter = mailbox.send(run).await?;
+    pushed(run, &mut socket, &letter).await?;
+    drop(socket);
+    mailbox.find(run, dialect, &mailbox.recipient, &letter).await.map(|_| ())
+}
+
+async fn no_flush(run: &Run, dialect: &Dialect) -> Result<(), String> {
+    let mailbox = mail::mailbox(run).await?;
+    let letter = mailbox.send(run).await?;
+    mailbox.settle(run, dialect, &mailbox.recipient, 1).await?;
+    let mut socket = Socket::open(&run.probe).await?;
+    change(run, dialect, &mailbox, &mut socket, true).await?;
+    silent(run, &mut socket, &letter).await
+}

@@ -1,0 +1,234 @@
+//! Mail as the suite sends and fetches it: a mailbox of ours, letters from strangers, and the verbs of pickup.
+
+use std::time::Duration;
+
+use einmal_did::Did;
+use einmal_didcomm::{Attachment, FORWARD_TYPE, Message, MessageId, SenderProtection};
+use serde_json::{Value, json};
+
+use super::{
+    Run,
+    answer::Answer,
+    mediation::{self, Account},
+    pickup::Dialect,
+};
+
+const BASIC_MESSAGE: &str = "https://didcomm.org/basicmessage/2.0/message";
+/// Pause between two looks for mail a mediator may still be sorting.
+const PAUSE: Duration = Duration::from_millis(150);
+/// Longest a mediator may sort.
+const SORTING: Duration = Duration::from_secs(3);
+/// Most messages asked for at once.
+const BATCH: u64 = 10;
+
+/// An account with one registered DID.
+pub(super) struct Mailbox {
+    pub(super) account: Account,
+    /// Whom mail is for.
+    pub(super) recipient: Did,
+}
+
+/// A message on its way to a recipient.
+pub(super) struct Letter {
+    pub(super) id: MessageId,
+    pub(super) envelope: Vec<u8>,
+}
+
+/// What a delivery holds.
+pub(super) struct Delivered {
+    pub(super) message: Message,
+    /// Attachment id and content.
+    pub(super) items: Vec<(String, Vec<u8>)>,
+}
+
+/// A fresh mailbox.
+pub(super) async fn mailbox(run: &Run) -> Result<Mailbox, String> {
+    let dialect = run.mediation.first().copied().ok_or("the target gives no accounts")?;
+    let account = mediation::enrol(run, dialect, run.probe.stranger()?).await?;
+    let recipient = add_recipient(run, &account).await?;
+    Ok(Mailbox { account, recipient })
+}
+
+/// A fresh DID registered for an account; its own one where fresh ones need proof.
+pub(super) async fn add_recipient(run: &Run, account: &Account) -> Result<Did, String> {
+    let routing = account.routing.first().map_or(super::probe::QUEUE, Did::as_str);
+    let fresh = run.probe.stranger_at(routing)?;
+    if account.register(run, &fresh).await.is_ok() {
+        return Ok(fresh);
+    }
+    account.register(run, &account.me).await?;
+    Ok(account.me.clone())
+}
+
+/// A message from a stranger.
+pub(super) async fn letter(run: &Run, recipient: &Did) -> Result<Letter, String> {
+    let sender = run.probe.stranger()?;
+    let message = run.probe.message(BASIC_MESSAGE, &sender, recipient, &json!({"content": "conformance"}))?;
+    let envelope = run.probe.pack(&message, SenderProtection::Authcrypt).await?;
+    Ok(Letter { id: message.id, envelope })
+}
+
+impl Letter {
+    /// The envelope as JSON attachment.
+    pub(super) fn as_json(&self) -> Result<Attachment, String> {
+        let json = serde_json::from_slice(&self.envelope).map_err(|error| error.to_string())?;
+        Ok(Attachment::json("0", json).with_media_type(einmal_didcomm::ENCRYPTED_MEDIA_TYPE))
+    }
+
+    /// The envelope as base64 attachment.
+    pub(super) fn as_base64(&self) -> Attachment {
+        Attachment::base64("0", &self.envelope).with_media_type(einmal_didcomm::ENCRYPTED_MEDIA_TYPE)
+    }
+}
+
+/// A forward to `next` with no sender named; `bend` may change it.
+pub(super) async fn forward(
+    run: &Run,
+    routing: &Did,
+    next: &Did,
+    attachments: Vec<Attachment>,
+    protection: SenderProtection,
+    bend: impl FnOnce(&mut Message),
+) -> Answer {
+    let made = async {
+        let sender = run.probe.stranger()?;
+        let mut message = run.probe.message(FORWARD_TYPE, &sender, routing, &json!({"next": next}))?;
+        if protection == SenderProtection::Anoncrypt {
+            message.from = None;
+        }
+        message.attachments = attachments;
+        bend(&mut message);
+        run.probe.pack(&message, protection).await
+    };
+    match made.await {
+        Ok(bytes) => run.probe.send_to(routing, bytes).await,
+        Err(problem) => Answer::lost(&problem),
+    }
+}
+
+impl Mailbox {
+    /// Where senders send mail for this mailbox.
+    pub(super) fn routing(&self, run: &Run) -> Did {
+        self.account.routing.first().cloned().unwrap_or_else(|| run.probe.target.clone())
+    }
+
+    /// Sends a letter to the mailbox.
+    pub(super) async fn send(&self, run: &Run) -> Result<Letter, String> {
+        self.send_to(run, &self.recipient).await
+    }
+
+    /// Sends a letter to another recipient of the account.
+    pub(super) async fn send_to(&self, run: &Run, recipient: &Did) -> Result<Letter, String> {
+        let letter = letter(run, recipient).await?;
+        let attachments = vec![letter.as_json()?];
+        let routing = self.routing(run);
+        let anonymous = SenderProtection::Anoncrypt;
+        let answer = forward(run, &routing, recipient, attachments, anonymous, |_| {}).await;
+        if answer.accepted() && answer.report().is_none() {
+            Ok(letter)
+        } else {
+            Err(format!("the forward is not accepted: {}", answer.describe()))
+        }
+    }
+
+    /// How much waits for `recipient`.
+    pub(super) async fn status(
+        &self,
+        run: &Run,
+        dialect: &Dialect,
+        recipient: &Did,
+    ) -> Result<Message, String> {
+        let kind = dialect.kind("status");
+        let body = json!({"recipient_did": recipient});
+        run.probe.get(&dialect.kind("status-request"), &self.account.me, &body, &[&kind]).await
+    }
+
+    /// Number of messages that wait for `recipient`.
+    pub(super) async fn count(&self, run: &Run, dialect: &Dialect, recipient: &Did) -> Result<u64, String> {
+        let status = self.status(run, dialect, recipient).await?;
+        let count = status.body.get("message_count").and_then(Value::as_u64);
+        count.ok_or_else(|| "status has no message_count".to_owned())
+    }
+
+    /// Waits until `wanted` messages wait for `recipient`; the last count.
+    pub(super) async fn settle(
+        &self,
+        run: &Run,
+        dialect: &Dialect,
+        recipient: &Did,
+        wanted: u64,
+    ) -> Result<u64, String> {
+        let end = tokio::time::Instant::now() + SORTING;
+        loop {
+            let count = self.count(run, dialect, recipient).await?;
+            if count == wanted || tokio::time::Instant::now() >= end {
+                return Ok(count);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Asks for at most `limit` messages for `recipient`; no attachments if none wait, however that is said.
+    pub(super) async fn deliver(
+        &self,
+        run: &Run,
+        dialect: &Dialect,
+        recipient: &Did,
+        limit: u64,
+    ) -> Result<Delivered, String> {
+        let kinds = [dialect.kind("delivery"), dialect.kind("status")];
+        let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+        let request = dialect.kind("delivery-request");
+        let body = dialect.delivery_request(recipient, limit);
+        Ok(Delivered::of(run.probe.get(&request, &self.account.me, &body, &kinds).await?))
+    }
+
+    /// Fetches until `letter` is there; its attachment id and content.
+    pub(super) async fn find(
+        &self,
+        run: &Run,
+        dialect: &Dialect,
+        recipient: &Did,
+        letter: &Letter,
+    ) -> Result<(String, Vec<u8>), String> {
+        let end = tokio::time::Instant::now() + SORTING;
+        loop {
+            let delivered = self.deliver(run, dialect, recipient, BATCH).await?;
+            if let Some(found) = delivered.find(run, letter).await {
+                return Ok(found);
+            }
+            if tokio::time::Instant::now() >= end {
+                return Err(format!("the message is not among the {} delivered", delivered.items.len()));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Confirms messages.
+    pub(super) async fn confirm(&self, run: &Run, dialect: &Dialect, ids: &[String]) -> Answer {
+        let body = json!({"message_id_list": ids});
+        run.probe.ask(&dialect.kind("messages-received"), &self.account.me, &body).await
+    }
+}
+
+impl Delivered {
+    /// The contents of a delivery.
+    pub(super) fn of(message: Message) -> Self {
+        let items = message
+            .attachments
+            .iter()
+            .filter_map(|one| Some((one.id.clone().unwrap_or_default(), one.bytes().ok()?)))
+            .collect();
+        Self { message, items }
+    }
+
+    /// The attachment that holds `letter`.
+    pub(super) async fn find(&self, run: &Run, letter: &Letter) -> Option<(String, Vec<u8>)> {
+        for (id, bytes) in &self.items {
+            if run.probe.open(bytes).await.is_ok_and(|opened| opened.message.id == letter.id) {
+                return Some((id.clone(), bytes.clone()));
+            }
+        }
+        None
+    }
+}

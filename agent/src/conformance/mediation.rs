@@ -1,0 +1,343 @@
+//! Coordinate mediation, versions 2.0 and 3.0: accounts, registrations and their list.
+
+use einmal_did::Did;
+use einmal_didcomm::Message;
+use einmal_keys::KeyKind;
+use serde_json::{Value, json};
+
+use super::Run;
+
+/// How one version spells what both say.
+#[derive(Debug)]
+pub(super) struct Dialect {
+    /// First part of its requirements' ids.
+    pub(super) tag: &'static str,
+    pub(super) protocol: &'static str,
+    pub(super) update: &'static str,
+    updated: &'static str,
+    query: &'static str,
+    list: &'static str,
+    /// Member of the list that holds the DIDs.
+    entries: &'static str,
+    /// Whether `routing_did` is an array.
+    routing_is_list: bool,
+}
+
+/// Both versions, the newer first.
+pub(super) const DIALECTS: [Dialect; 2] = [
+    Dialect {
+        tag: "CM3",
+        protocol: "https://didcomm.org/coordinate-mediation/3.0",
+        update: "recipient-update",
+        updated: "recipient-update-response",
+        query: "recipient-query",
+        list: "recipient",
+        entries: "dids",
+        routing_is_list: true,
+    },
+    Dialect {
+        tag: "CM2",
+        protocol: "https://didcomm.org/coordinate-mediation/2.0",
+        update: "keylist-update",
+        updated: "keylist-update-response",
+        query: "keylist-query",
+        list: "keylist",
+        entries: "keys",
+        routing_is_list: false,
+    },
+];
+
+/// An account of ours.
+pub(super) struct Account {
+    /// Whom it was granted to.
+    pub(super) me: Did,
+    /// The DIDs mail for us is routed by.
+    pub(super) routing: Vec<Did>,
+    dialect: &'static Dialect,
+}
+
+impl Dialect {
+    /// The type of a message.
+    pub(super) fn kind(&self, message: &str) -> String {
+        format!("{}/{message}", self.protocol)
+    }
+}
+
+/// Tries a version; whether it is spoken.
+pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
+    let grant = format!("{}-grant", dialect.tag);
+    let first = async {
+        let me = run.probe.stranger()?;
+        let kinds = [dialect.kind("mediate-grant"), dialect.kind("mediate-deny")];
+        let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+        let request = run.probe.request(&dialect.kind("mediate-request"), &me, &json!({}))?;
+        let answer = run.probe.say(&request).await;
+        let message = answer.expect(&kinds, &run.probe.target)?;
+        if message.thid.as_ref() != Some(&request.thread()) {
+            return Err("the answer's thid is not the id of the request".to_owned());
+        }
+        Ok(message)
+    };
+    let first = first.await;
+    let denied = first.as_ref().is_ok_and(|message| message.kind.message() == "mediate-deny");
+    if !run.opens(dialect.tag, dialect.protocol, &grant, first.map(|_| ())) {
+        return false;
+    }
+    if denied {
+        run.report.not_checked(dialect.tag, "the target gives strangers no account");
+    }
+    !denied
+}
+
+/// Asks for an account.
+pub(super) async fn enrol(run: &Run, dialect: &'static Dialect, me: Did) -> Result<Account, String> {
+    let message = grant(run, dialect, &me).await?;
+    let named = match message.body.get("routing_did") {
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
+        Some(Value::String(one)) => vec![one.as_str()],
+        _ => Vec::new(),
+    };
+    let routing: Vec<Did> = named.into_iter().filter_map(|text| Did::parse(text).ok()).collect();
+    if routing.is_empty() {
+        return Err("the grant names no routing_did".to_owned());
+    }
+    Ok(Account { me, routing, dialect })
+}
+
+async fn grant(run: &Run, dialect: &Dialect, me: &Did) -> Result<Message, String> {
+    let kind = dialect.kind("mediate-grant");
+    run.probe.get(&dialect.kind("mediate-request"), me, &json!({}), &[&kind]).await
+}
+
+impl Account {
+    /// Sends updates; the entries of the response.
+    async fn update(&self, run: &Run, updates: &[(&str, &str)]) -> Result<Vec<Value>, String> {
+        let updates: Vec<Value> =
+            updates.iter().map(|(did, action)| json!({"recipient_did": did, "action": action})).collect();
+        let kind = self.dialect.kind(self.dialect.updated);
+        let body = json!({"updates": updates});
+        let answer =
+            run.probe.get(&self.dialect.kind(self.dialect.update), &self.me, &body, &[&kind]).await?;
+        let updated = answer.body.get("updated").and_then(Value::as_array).cloned();
+        updated.ok_or_else(|| "the response has no `updated`".to_owned())
+    }
+
+    /// Sends one update; its result.
+    async fn change(&self, run: &Run, did: &str, action: &str) -> Result<String, String> {
+        let updated = self.update(run, &[(did, action)]).await?;
+        let [one] = updated.as_slice() else {
+            return Err(format!("{} results for one update", updated.len()));
+        };
+        let text = |member: &str| one.get(member).and_then(Value::as_str).unwrap_or_default();
+        if text("recipient_did") != did || text("action") != action {
+            return Err("the result does not name DID and action as they were given".to_owned());
+        }
+        Ok(text("result").to_owned())
+    }
+
+    /// Registers a DID.
+    pub(super) async fn register(&self, run: &Run, did: &Did) -> Result<(), String> {
+        match self.change(run, did.as_str(), "add").await?.as_str() {
+            "success" | "no_change" => Ok(()),
+            other => Err(format!("adding it has the result `{other}`")),
+        }
+    }
+
+    /// Removes a DID.
+    pub(super) async fn remove(&self, run: &Run, did: &Did) -> Result<(), String> {
+        one_of(self.change(run, did.as_str(), "remove").await, &["success"])
+    }
+
+    /// One page of the list, or all of it; the DIDs and the body.
+    async fn list(&self, run: &Run, page: Option<(u64, u64)>) -> Result<(Vec<String>, Message), String> {
+        let body =
+            page.map_or(json!({}), |(limit, offset)| json!({"paginate": {"limit": limit, "offset": offset}}));
+        let kind = self.dialect.kind(self.dialect.list);
+        let answer = run.probe.get(&self.dialect.kind(self.dialect.query), &self.me, &body, &[&kind]).await?;
+        let entries = answer.body.get(self.dialect.entries).and_then(Value::as_array);
+        let entries = entries.ok_or_else(|| format!("the list has no `{}`", self.dialect.entries))?;
+        let dids = entries.iter().filter_map(|one| one.get("recipient_did")?.as_str().map(str::to_owned));
+        Ok((dids.collect(), answer))
+    }
+}
+
+fn one_of(result: Result<String, String>, allowed: &[&str]) -> Result<(), String> {
+    let result = result?;
+    if allowed.contains(&result.as_str()) { Ok(()) } else { Err(format!("the result is `{result}`")) }
+}
+
+/// All requirements of one version.
+pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
+    let id = |point: &str| format!("{}-{point}", dialect.tag);
+    let enrolled = match run.probe.stranger() {
+        Ok(me) => enrol(run, dialect, me).await,
+        Err(problem) => Err(problem),
+    };
+    let account = match enrolled {
+        Ok(account) => account,
+        Err(problem) => {
+            run.report.settle(id("grant-routing-did"), Err(problem));
+            run.report.not_checked(dialect.tag, "there is no account to try it with");
+            return;
+        }
+    };
+    let again = grant(run, dialect, &account.me).await;
+    let form = again.as_ref().map_err(String::clone).and_then(|message| {
+        let routing = message.body.get("routing_did");
+        match routing {
+            Some(Value::Array(_)) if dialect.routing_is_list => Ok(()),
+            Some(Value::String(_)) if !dialect.routing_is_list => Ok(()),
+            other => Err(format!("routing_did is {}", other.map_or("absent".into(), Value::to_string))),
+        }
+    });
+    let repeated = run.probe.ask(&dialect.kind("mediate-request"), &account.me, &json!({})).await;
+    let repeated = match repeated.opened() {
+        Some(_) => Ok(()),
+        None => Err(repeated.describe()),
+    };
+    run.report.settle(id("grant-repeated"), repeated);
+    run.report.settle(id("grant-routing-did"), form);
+    updates(run, &account, dialect).await;
+    listing(run, &account, dialect).await;
+    forms(run, dialect).await;
+    strangers(run, &account, dialect).await;
+}
+
+async fn updates(run: &mut Run, account: &Account, dialect: &Dialect) {
+    let id = |point: &str| format!("{}-{point}", dialect.tag);
+    let (Ok(first), Ok(second), Ok(never)) =
+        (run.probe.stranger(), run.probe.stranger(), run.probe.stranger())
+    else {
+        return;
+    };
+    // Where fresh DIDs need proof, the account's own DID has it.
+    let fresh = one_of(account.change(run, first.as_str(), "add").await, &["success"]);
+    let own = fresh.is_err();
+    run.report.settle(id("register-fresh"), fresh.clone());
+    let did = if own { account.me.clone() } else { first };
+    let added =
+        if own { one_of(account.change(run, did.as_str(), "add").await, &["success"]) } else { fresh };
+    run.report.settle(id("update-add"), added);
+    let again = one_of(account.change(run, did.as_str(), "add").await, &["no_change", "success"]);
+    run.report.settle(id("update-add-again"), again);
+    let removed = one_of(account.change(run, did.as_str(), "remove").await, &["success"]);
+    run.report.settle(id("update-remove"), removed);
+    let unknown = one_of(account.change(run, never.as_str(), "remove").await, &["no_change"]);
+    run.report.settle(id("update-remove-unknown"), unknown);
+    let several = account.update(run, &[(did.as_str(), "add"), (second.as_str(), "remove")]).await;
+    let several = several.and_then(|updated| {
+        let dids: Vec<&str> =
+            updated.iter().filter_map(|one| one.get("recipient_did").and_then(Value::as_str)).collect();
+        let both = dids.len() == 2 && dids.contains(&did.as_str()) && dids.contains(&second.as_str());
+        if both { Ok(()) } else { Err(format!("{} results for two updates", updated.len())) }
+    });
+    run.report.settle(id("update-several"), several);
+    let listed = account.list(run, None).await.and_then(|(dids, _)| {
+        let same = |text: &String, did: &Did| Did::parse(text).is_ok_and(|named| named.same_as(did));
+        if !dids.iter().any(|text| same(text, &did)) {
+            return Err("the list lacks a DID that was added".to_owned());
+        }
+        if dids.iter().any(|text| same(text, &second) || same(text, &never)) {
+            return Err("the list holds a DID that was never added".to_owned());
+        }
+        Ok(())
+    });
+    run.report.settle(id("query"), listed);
+    let _ = account.change(run, did.as_str(), "remove").await;
+    let gone = account.list(run, None).await.and_then(|(dids, _)| {
+        let still = dids.iter().any(|text| text == did.as_str());
+        if still { Err("the list holds a DID that was removed".to_owned()) } else { Ok(()) }
+    });
+    run.report.settle(id("query"), gone);
+}
+
+async fn listing(run: &mut Run, account: &Account, dialect: &'static Dialect) {
+    let id = |point: &str| format!("{}-{point}", dialect.tag);
+    let mut mine = Vec::new();
+    for _ in 0..3 {
+        let Ok(did) = run.probe.stranger() else { return };
+        if account.register(run, &did).await.is_ok() {
+            mine.push(did.to_string());
+        }
+    }
+    if mine.len() < 3 {
+        run.report.not_checked(&id("query-pag"), "three DIDs could not be registered");
+        run.report.not_checked(&id("query-own"), "DIDs could not be registered");
+        return;
+    }
+    let pages = async {
+        let (first, body) = account.list(run, Some((2, 0))).await?;
+        let (second, _) = account.list(run, Some((2, 2))).await?;
+        if first.len() > 2 || second.len() > 2 {
+            return Err(format!("pages of {} and {} for a limit of 2", first.len(), second.len()));
+        }
+        let all: Vec<&String> = first.iter().chain(&second).collect();
+        if mine.iter().any(|did| !all.contains(&did)) {
+            return Err("two pages of two do not hold all three".to_owned());
+        }
+        Ok(body)
+    };
+    let pages = pages.await;
+    let told = pages.as_ref().map_err(String::clone).and_then(|message| {
+        let pagination = message.body.get("pagination");
+        let number = |member: &str| pagination?.get(member)?.as_u64();
+        match (number("count"), number("offset"), number("remaining")) {
+            (Some(_), Some(0), Some(remaining)) if remaining >= 1 => Ok(()),
+            _ => Err(format!("pagination is {}", pagination.map_or("absent".into(), Value::to_string))),
+        }
+    });
+    run.report.settle(id("query-paginated"), pages.map(|_| ()));
+    run.report.settle(id("query-pagination"), told);
+    let apart = async {
+        let other = enrol(run, dialect, run.probe.stranger()?).await?;
+        let (theirs, _) = other.list(run, None).await?;
+        if mine.iter().any(|did| theirs.contains(did)) { Err("it does".to_owned()) } else { Ok(()) }
+    };
+    let apart = apart.await;
+    run.report.settle(id("query-own"), apart);
+}
+
+/// Which forms of DID can be registered.
+async fn forms(run: &mut Run, dialect: &'static Dialect) {
+    let forms = [
+        ("register-did-peer-4", run.probe.stranger_peer_4(KeyKind::X25519)),
+        ("register-did-key", run.probe.stranger_key()),
+    ];
+    for (point, did) in forms {
+        let registered = async {
+            let account = enrol(run, dialect, run.probe.stranger()?).await?;
+            account.register(run, &did?).await
+        };
+        let registered = registered.await;
+        run.report.settle(format!("{}-{point}", dialect.tag), registered);
+    }
+    let own = async {
+        let account = enrol(run, dialect, run.probe.stranger()?).await?;
+        account.register(run, &account.me).await
+    };
+    let own = own.await;
+    run.report.settle(format!("{}-register-own", dialect.tag), own);
+}
+
+/// Those without an account, and those who want another's DID.
+async fn strangers(run: &mut Run, account: &Account, dialect: &'static Dialect) {
+    let id = |point: &str| format!("{}-{point}", dialect.tag);
+    let Ok(stranger) = run.probe.stranger() else { return };
+    let body = json!({"updates": [{"recipient_did": stranger, "action": "add"}]});
+    let answer = run.probe.ask(&dialect.kind(dialect.update), &stranger, &body).await;
+    let report = answer.expect_report();
+    let code = match report.as_deref() {
+        Ok("e.p.req.not_enroll") => Ok(()),
+        _ => Err(answer.describe()),
+    };
+    run.report.settle(id("not-granted"), report.map(|_| ()));
+    run.report.settle(id("not-granted-code"), code);
+    let taken = async {
+        let other = enrol(run, dialect, run.probe.stranger()?).await?;
+        account.register(run, &account.me).await?;
+        let result = other.change(run, account.me.as_str(), "add").await?;
+        if result == "success" { Err("it was taken over".to_owned()) } else { Ok(()) }
+    };
+    let taken = taken.await;
+    run.report.settle(id("update-foreign"), taken);
+}

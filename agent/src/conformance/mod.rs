@@ -1,0 +1,248 @@
+//! A black-box suite against any DIDComm v2 mediator or agent: what it offers, and how well it keeps to the text.
+//!
+//! The suite is a stranger with throw-away identities in memory. It takes no habit of any mediator for granted:
+//! protocols are tried, not assumed; statuses, optional members and orders are free where the text leaves them free.
+
+mod answer;
+mod basics;
+mod callback;
+mod catalogue;
+mod envelopes;
+mod live;
+mod mail;
+mod mediation;
+mod negatives;
+mod pickup;
+mod probe;
+mod problems;
+mod report;
+mod routing;
+mod socket;
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use einmal_did::{Did, web};
+use einmal_flows::out_of_band::Invitation;
+
+pub use self::{
+    catalogue::{Level, Requirement, all as requirements},
+    report::{Report, Verdict},
+};
+use self::{mediation::Dialect, probe::Probe};
+use crate::{config::Network, error::SetupError};
+
+/// What to look at, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// An out-of-band invitation URL, or a DID.
+    pub target: String,
+    /// Only requirements whose id begins so.
+    pub only: Option<String>,
+    /// Longest an answer may take.
+    pub timeout: Duration,
+    /// Connect to private addresses and by plain http, also if the target is not on this machine.
+    pub allow_private: bool,
+    /// Address for answers that do not come back on the connection; by default a free one, if the target is on this
+    /// machine, and none otherwise.
+    pub listen: Option<SocketAddr>,
+}
+
+/// What is known about the target so far.
+struct Run {
+    probe: Probe,
+    report: Report,
+    invitation: Option<Invitation>,
+    listen: Option<SocketAddr>,
+    /// Protocols the target says it speaks; `None` if it does not say.
+    disclosed: Option<BTreeSet<String>>,
+    /// Protocols that were seen to work.
+    worked: BTreeSet<&'static str>,
+    /// Versions of coordinate-mediation that work.
+    mediation: Vec<&'static Dialect>,
+    /// Versions of pickup that work.
+    pickup: Vec<&'static pickup::Dialect>,
+}
+
+impl Run {
+    /// Whether the target says that it speaks a protocol.
+    fn discloses(&self, protocol: &str) -> bool {
+        self.disclosed.as_ref().is_some_and(|known| known.contains(protocol))
+    }
+
+    /// Notes a protocol whose first message was answered as it should, or why it was not.
+    ///
+    /// Returns whether to go on. A protocol that the target does not name and does not answer is not offered.
+    fn opens(&mut self, tag: &str, protocol: &'static str, first: &str, result: Result<(), String>) -> bool {
+        match result {
+            Ok(()) => {
+                self.worked.insert(protocol);
+                self.report.settle(first, Ok(()));
+                true
+            }
+            Err(problem) if self.discloses(protocol) => {
+                self.report.settle(first, Err(problem));
+                self.report.not_checked(tag, "the protocol's first message was not answered");
+                false
+            }
+            Err(problem) => {
+                self.report.not_offered(tag, &problem);
+                false
+            }
+        }
+    }
+}
+
+/// Runs the suite.
+///
+/// # Errors
+///
+/// [`SetupError::Usage`] if the target is neither an invitation nor a DID, or no requirement begins with `only`.
+pub async fn run(options: &Options) -> Result<Report, SetupError> {
+    let (target, invitation) = read_target(&options.target)?;
+    let report = Report::new(target.as_str(), options.only.as_deref());
+    if !report.wants("") {
+        return Err(usage(
+            "no requirement begins with what --only says".into(),
+            "docs/conformance.md lists all ids, such as MP3-delivery",
+        ));
+    }
+    let local = is_local(&target, &options.target);
+    let open = local || options.allow_private;
+    let network = Network { allow_private: open, allow_http: open };
+    let probe = Probe::new(target, network, options.timeout).map_err(SetupError::Internal)?;
+    let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let mut run = Run {
+        probe,
+        report,
+        invitation,
+        listen: options.listen.or(local.then_some(loopback)),
+        disclosed: None,
+        worked: BTreeSet::new(),
+        mediation: Vec::new(),
+        pickup: Vec::new(),
+    };
+    play(&mut run).await;
+    Ok(run.report)
+}
+
+/// All groups, in an order in which each has what it needs.
+async fn play(run: &mut Run) {
+    if !basics::reach(run).await {
+        run.report.not_checked("", "the target does not answer");
+        return;
+    }
+    basics::discover(run).await;
+    basics::ping(run).await;
+    // Accounts are needed by much of the rest, so the first steps are taken whatever is looked at.
+    for dialect in &mediation::DIALECTS {
+        if mediation::opens(run, dialect).await {
+            run.mediation.push(dialect);
+        }
+    }
+    for dialect in &pickup::DIALECTS {
+        if pickup::opens(run, dialect).await {
+            run.pickup.push(dialect);
+        }
+    }
+    for dialect in run.mediation.clone() {
+        if run.report.wants(dialect.tag) {
+            mediation::run(run, dialect).await;
+        }
+    }
+    if run.report.wants("DCv2.1-envelope") {
+        envelopes::run(run).await;
+        negatives::run(run).await;
+    }
+    if run.report.wants("RP2") {
+        problems::run(run).await;
+    }
+    if run.report.wants("RT2") {
+        routing::run(run).await;
+    }
+    for dialect in run.pickup.clone() {
+        if run.report.wants(dialect.tag) {
+            pickup::run(run, dialect).await;
+            live::run(run, dialect).await;
+        }
+    }
+    basics::compare_disclosed(run);
+    if run.report.wants("DCv2.1-transport") {
+        basics::abuse(run).await;
+    }
+    run.report.not_checked("", "it could not be looked at");
+}
+
+fn usage(problem: String, remedy: &str) -> SetupError {
+    SetupError::Usage { problem, remedy: remedy.to_owned() }
+}
+
+fn read_target(text: &str) -> Result<(Did, Option<Invitation>), SetupError> {
+    let remedy = "give an out-of-band URL (https://host/path?_oob=...) or a did:peer, did:key or did:web";
+    if text.starts_with("did:") {
+        let did = Did::parse(text)
+            .map_err(|error| usage(format!("`{}` is no DID ({error})", shortened(text)), remedy))?;
+        if !matches!(did.method(), "peer" | "key" | "web") {
+            return Err(usage(format!("DIDs of method `{}` cannot be resolved here", did.method()), remedy));
+        }
+        return Ok((did, None));
+    }
+    let invitation = Invitation::from_url(text)
+        .map_err(|error| usage(format!("`{}` is no invitation ({error})", shortened(text)), remedy))?;
+    Ok((invitation.from.clone(), Some(invitation)))
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(60).collect()
+}
+
+/// Whether everything the target's DID and link name is on this machine.
+fn is_local(target: &Did, text: &str) -> bool {
+    let on_loopback = |url: &str| {
+        url::Url::parse(url).is_ok_and(|url| match url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(v4)) => v4.is_loopback(),
+            Some(url::Host::Ipv6(v6)) => v6.is_loopback(),
+            None => false,
+        })
+    };
+    if text.starts_with("http") && on_loopback(text) {
+        return true;
+    }
+    if target.method() == "web" {
+        return web::location(target).is_ok_and(|place| on_loopback(&format!("http://{}/", place.host)));
+    }
+    let resolver = einmal_did::LocalResolver::new();
+    einmal_did::Resolver::resolve(&resolver, target).is_ok_and(|document| {
+        let mut uris = document.didcomm_endpoints().map(|endpoint| endpoint.uri.as_str()).peekable();
+        uris.peek().is_some() && uris.all(on_loopback)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn target_that_is_neither_invitation_nor_did_is_wrong_use_with_a_remedy() {
+        for text in
+            ["hello", "did:example:1", "did:peer", "https://host.example/", "https://host.example/?_oob=%"]
+        {
+            let Err(error @ SetupError::Usage { .. }) = read_target(text) else { panic!("{text}") };
+            assert_eq!(error.exit_status(), 2);
+            assert!(error.to_string().contains("out-of-band URL"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_targets_on_this_machine_open_the_way_to_private_addresses() {
+        let web = |host: &str| Did::parse(&format!("did:web:{host}")).unwrap();
+        assert!(is_local(&web("localhost%3A7000"), "did:web:localhost%3A7000"));
+        assert!(!is_local(&web("host.example"), "did:web:host.example"));
+        assert!(!is_local(&web("10.0.0.1"), "did:web:10.0.0.1"));
+        assert!(is_local(&web("host.example"), "http://127.0.0.1:1/?_oob=x"));
+    }
+}

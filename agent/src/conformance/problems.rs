@@ -1,0 +1,143 @@
+//! Problem reports: when they come, what form they have, and that they end.
+
+use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, SenderProtection};
+use serde_json::{Value, json};
+
+use super::{
+    Run,
+    answer::{Answer, Heard},
+    basics::{self, PING},
+};
+
+const UNSUPPORTED: &str = "e.p.msg.unsupported";
+const REPLAYED: &str = "e.p.crypto.message.dejavu";
+/// Longest code that can be one.
+const MAX_CODE_LEN: usize = 256;
+
+/// All of them.
+pub(super) async fn run(run: &mut Run) {
+    let Ok(me) = run.probe.stranger() else { return };
+    let protocol = run.probe.ask("https://didcomm.org/x-no-such-protocol/1.0/hello", &me, &json!({})).await;
+    let version = run.probe.ask("https://didcomm.org/trust-ping/99.0/ping", &me, &json!({})).await;
+    let mut codes = Vec::new();
+    for (id, answer) in [("RP2-unknown-protocol", &protocol), ("RP2-unknown-version", &version)] {
+        form(run, answer);
+        let code = answer.expect_report();
+        codes.push(code.clone());
+        run.report.settle(id, code.map(|_| ()));
+    }
+    let other = codes.iter().find(|code| code.as_deref() != Ok(UNSUPPORTED));
+    let exact = other.map_or(Ok(()), |other| Err(format!("the code is {other:?}")));
+    run.report.settle("RP2-unsupported-code", exact);
+    malformed(run).await;
+    replayed(run).await;
+    endless(run).await;
+    run.report.not_checked("RP2-form", "the target sent no problem report");
+}
+
+/// The form of a problem report, whatever it was caused by.
+fn form(run: &mut Run, answer: &Answer) {
+    let (Some(code), Some(opened)) = (answer.report(), answer.opened()) else { return };
+    let right = if !is_code(code) {
+        Err(format!("the code `{code}` is not of the form sorter.scope.descriptors"))
+    } else if opened.message.pthid.is_none() {
+        Err("the report has no pthid".to_owned())
+    } else {
+        Ok(())
+    };
+    run.report.settle("RP2-form", right);
+}
+
+/// Sorter, scope, and at least one descriptor, of lower-case letters, digits, `-` and `_`.
+fn is_code(code: &str) -> bool {
+    let parts: Vec<&str> = code.split('.').collect();
+    let word = |part: &&str| {
+        !part.is_empty()
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+    };
+    let sorted = parts.first().is_some_and(|sorter| matches!(*sorter, "e" | "w"));
+    code.len() <= MAX_CODE_LEN && parts.len() >= 3 && sorted && parts.iter().all(word)
+}
+
+/// Bodies that lack what their type requires, or hold something else.
+async fn malformed(run: &mut Run) {
+    let Ok(me) = run.probe.stranger() else { return };
+    let (kind, bodies) = match run.mediation.first() {
+        Some(dialect) => {
+            let _ = run.probe.ask(&dialect.kind("mediate-request"), &me, &json!({})).await;
+            (dialect.kind(dialect.update), [json!({}), json!({"updates": "x"}), json!({"updates": [5]})])
+        }
+        None => (
+            "https://didcomm.org/discover-features/2.0/queries".to_owned(),
+            [json!({}), json!({"queries": "x"}), json!({"queries": [5]})],
+        ),
+    };
+    let mut reported = Ok(());
+    for body in bodies {
+        let answer = run.probe.ask(&kind, &me, &body).await;
+        form(run, &answer);
+        if let (Ok(()), Err(problem)) = (&reported, answer.expect_report()) {
+            reported = Err(format!("{body}: {problem}"));
+        }
+    }
+    run.report.settle("RP2-malformed-body", reported);
+    let alive = basics::alive(run).await;
+    run.report.settle("RP2-malformed-survived", alive);
+}
+
+/// The same envelope twice.
+async fn replayed(run: &mut Run) {
+    let Ok(me) = run.probe.stranger() else { return };
+    let Ok(ping) = run.probe.request(PING, &me, &json!({"response_requested": true})) else { return };
+    let Ok(bytes) = run.probe.pack(&ping, SenderProtection::Authcrypt).await else { return };
+    let first = run.probe.post(bytes.clone(), ENCRYPTED_MEDIA_TYPE).await;
+    if first.opened().is_none() || first.report().is_some() {
+        run.report.not_checked("RP2-replay", "a sound ping is not answered");
+        return;
+    }
+    let second = run.probe.post(bytes, ENCRYPTED_MEDIA_TYPE).await;
+    form(run, &second);
+    // The same answer again, to the letter of its id, is no second act.
+    let same = match (&first.heard, &second.heard) {
+        (Heard::Message(first), Heard::Message(second)) => first.message.id == second.message.id,
+        _ => false,
+    };
+    let once = if same { Ok(()) } else { second.expect_refusal() };
+    run.report.settle("RP2-replay", once);
+    let code = match second.report() {
+        Some(REPLAYED) => Ok(()),
+        _ => Err(second.describe()),
+    };
+    run.report.settle("RP2-replay-code", code);
+}
+
+/// A problem report about nothing the target knows.
+async fn endless(run: &mut Run) {
+    let Ok(me) = run.probe.stranger() else { return };
+    let kind = "https://didcomm.org/report-problem/2.0/problem-report";
+    let body =
+        json!({"code": "e.p.msg.unsupported", "comment": "conformance {1}", "args": ["x", Value::Null]});
+    let Ok(mut report) = run.probe.request(kind, &me, &body) else { return };
+    report.pthid = Some(report.id.to_thread());
+    let answer = run.probe.say(&report).await;
+    let quiet = match answer.report() {
+        Some(code) => Err(format!("it was answered with problem report {code}")),
+        None => Ok(()),
+    };
+    run.report.settle("RP2-no-loop", quiet);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_sorter_scope_and_descriptors() {
+        for code in ["e.p.msg.unsupported", "e.p.req.not_enroll", "e.m.live-mode-not-supported", "w.p.me"] {
+            assert!(is_code(code), "{code}");
+        }
+        for code in ["", "e", "e.p", "x.p.msg", "E.P.MSG", "e..msg", "e.p.msg unsupported", "unsupported"] {
+            assert!(!is_code(code), "{code}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Routing: which forwards are taken, for whom, and that nothing happens to what is inside.
+
+use einmal_did::Did;
+use einmal_didcomm::{SenderProtection, UnixSeconds};
+use serde_json::Value;
+
+use super::{
+    Run, basics,
+    mail::{self, Letter, Mailbox},
+    pickup::Dialect,
+};
+
+const PROTOCOL: &str = "https://didcomm.org/routing/2.0";
+
+/// All of them.
+pub(super) async fn run(run: &mut Run) {
+    if run.mediation.is_empty() {
+        run.report.not_offered("RT2", "the target gives no accounts, so there is nobody to forward to");
+        return;
+    }
+    let Some(dialect) = run.pickup.first().copied() else {
+        run.report.not_checked("RT2", "what was forwarded cannot be fetched: no version of pickup works");
+        return;
+    };
+    let mailbox = match mail::mailbox(run).await {
+        Ok(mailbox) => mailbox,
+        Err(problem) => return run.report.not_checked("RT2", &problem),
+    };
+    let sent = mailbox.send(run).await;
+    let found = match &sent {
+        Ok(letter) => mailbox.find(run, dialect, &mailbox.recipient, letter).await,
+        Err(problem) => Err(problem.clone()),
+    };
+    let unchanged = match (&sent, &found) {
+        (Ok(letter), Ok((_, bytes))) => same_json(&letter.envelope, bytes),
+        (Err(problem), _) | (_, Err(problem)) => Err(problem.clone()),
+    };
+    if !run.opens("RT2", PROTOCOL, "RT2-forward", found.map(|_| ())) {
+        run.report.settle("RT2-forward", Err("an account is granted, but forwards do not arrive".to_owned()));
+        return;
+    }
+    run.report.settle("RT2-payload-unchanged", unchanged);
+    forms(run, &mailbox, dialect).await;
+    let expired = expired(run, &mailbox, dialect).await;
+    run.report.settle("RT2-forward-expired", expired);
+    unregistered(run, dialect).await;
+    let apart = apart(run, &mailbox, dialect).await;
+    run.report.settle("RT2-recipients-apart", apart);
+    let removed = removed(run, dialect).await;
+    run.report.settle("RT2-removed", removed);
+    let malformed = malformed(run, &mailbox, dialect).await;
+    run.report.settle("RT2-malformed-survived", malformed);
+}
+
+/// Whether both say the same: a mediator may write the JSON anew, for no member of it is signed as text.
+fn same_json(sent: &[u8], got: &[u8]) -> Result<(), String> {
+    let parse = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).map_err(|error| error.to_string());
+    if parse(sent)? == parse(got)? {
+        Ok(())
+    } else {
+        Err("what is delivered differs from what was sent".into())
+    }
+}
+
+/// Forwards in other forms than the usual one.
+async fn forms(run: &mut Run, mailbox: &Mailbox, dialect: &Dialect) {
+    let (routing, next) = (mailbox.routing(run), mailbox.recipient.clone());
+    let silent = async {
+        let letter = mail::letter(run, &next).await?;
+        let anonymous = SenderProtection::Anoncrypt;
+        let answer = mail::forward(run, &routing, &next, vec![letter.as_json()?], anonymous, |_| {}).await;
+        match answer.heard {
+            super::answer::Heard::Nothing if answer.accepted() => Ok(()),
+            _ => Err(answer.describe()),
+        }
+    };
+    let silent = silent.await;
+    run.report.settle("RT2-forward-silent", silent);
+    let forms = [
+        ("RT2-forward-base64", SenderProtection::Anoncrypt, true),
+        ("RT2-forward-authcrypt", SenderProtection::Authcrypt, false),
+    ];
+    for (id, protection, base64) in forms {
+        let arrives = async {
+            let letter = mail::letter(run, &next).await?;
+            let attachment = if base64 { letter.as_base64() } else { letter.as_json()? };
+            let answer = mail::forward(run, &routing, &next, vec![attachment], protection, |_| {}).await;
+            let found = mailbox.find(run, dialect, &next, &letter).await;
+            found.map(|_| ()).map_err(|problem| format!("{}; {problem}", answer.describe()))
+        };
+        let arrives = arrives.await;
+        run.report.settle(id, arrives);
+    }
+    let several = async {
+        let (one, two) = (mail::letter(run, &next).await?, mail::letter(run, &next).await?);
+        let mut second = two.as_json()?;
+        second.id = Some("1".to_owned());
+        let attachments = vec![one.as_json()?, second];
+        let anonymous = SenderProtection::Anoncrypt;
+        mail::forward(run, &routing, &next, attachments, anonymous, |_| {}).await;
+        mailbox.find(run, dialect, &next, &one).await?;
+        mailbox.find(run, dialect, &next, &two).await.map(|_| ())
+    };
+    let several = several.await;
+    run.report.settle("RT2-forward-several", several);
+}
+
+async fn expired(run: &Run, mailbox: &Mailbox, dialect: &Dialect) -> Result<(), String> {
+    let letter = mail::letter(run, &mailbox.recipient).await?;
+    let past = UnixSeconds(run.probe.now().0.saturating_sub(3_600));
+    let (routing, next) = (mailbox.routing(run), &mailbox.recipient);
+    let anonymous = SenderProtection::Anoncrypt;
+    mail::forward(run, &routing, next, vec![letter.as_json()?], anonymous, |message| {
+        message.expires_time = Some(past);
+        message.created_time = Some(UnixSeconds(past.0.saturating_sub(3_600)));
+    })
+    .await;
+    absent(run, mailbox, dialect, next, &letter).await
+}
+
+/// That a letter does not come: a later one does, without it.
+async fn absent(
+    run: &Run,
+    mailbox: &Mailbox,
+    dialect: &Dialect,
+    recipient: &Did,
+    letter: &Letter,
+) -> Result<(), String> {
+    let later = mailbox.send_to(run, recipient).await?;
+    mailbox.find(run, dialect, recipient, &later).await?;
+    let delivered = mailbox.deliver(run, dialect, recipient, 50).await?;
+    match delivered.find(run, letter).await {
+        Some(_) => Err("it was queued".to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// A forward for somebody who registers only afterwards.
+async fn unregistered(run: &mut Run, dialect: &Dialect) {
+    let tried = async {
+        let mailbox = mail::mailbox(run).await?;
+        let nobody = run.probe.stranger_at(mailbox.routing(run).as_str())?;
+        let letter = mail::letter(run, &nobody).await?;
+        let anonymous = SenderProtection::Anoncrypt;
+        let routing = mailbox.routing(run);
+        let answer = mail::forward(run, &routing, &nobody, vec![letter.as_json()?], anonymous, |_| {}).await;
+        let told = answer.report().is_some() || !answer.accepted();
+        let told = if told { Ok(()) } else { Err(answer.describe()) };
+        mailbox.account.register(run, &nobody).await?;
+        Ok((told, absent(run, &mailbox, dialect, &nobody, &letter).await))
+    };
+    match tried.await {
+        Ok((told, absent)) => {
+            run.report.settle("RT2-unregistered-told", told);
+            run.report.settle("RT2-unregistered", absent);
+        }
+        Err(problem) => {
+            let problem: String = problem;
+            run.report.not_checked("RT2-unregistered", &problem);
+        }
+    }
+}
+
+/// Two recipients of one account, and one of another: each gets its own.
+async fn apart(run: &Run, mailbox: &Mailbox, dialect: &Dialect) -> Result<(), String> {
+    let second = mail::add_recipient(run, &mailbox.account).await?;
+    let other = mail::mailbox(run).await?;
+    let mine = mailbox.send(run).await?;
+    let theirs = other.send(run).await?;
+    let (id, _) = mailbox.find(run, dialect, &mailbox.recipient, &mine).await?;
+    other.find(run, dialect, &other.recipient, &theirs).await?;
+    if !second.same_as(&mailbox.recipient) {
+        let its = mailbox.send_to(run, &second).await?;
+        mailbox.find(run, dialect, &second, &its).await?;
+        let first = mailbox.deliver(run, dialect, &mailbox.recipient, 50).await?;
+        if first.find(run, &its).await.is_some() {
+            return Err("a message for the second recipient is delivered for the first".to_owned());
+        }
+        mailbox.confirm(run, dialect, &[id]).await;
+        mailbox.find(run, dialect, &second, &its).await?;
+    }
+    let wrong = mailbox.deliver(run, dialect, &mailbox.recipient, 50).await?;
+    match wrong.find(run, &theirs).await {
+        Some(_) => Err("a message for another account is delivered".to_owned()),
+        None => Ok(()),
+    }
+}
+
+async fn removed(run: &Run, dialect: &Dialect) -> Result<(), String> {
+    let mailbox = mail::mailbox(run).await?;
+    mailbox.account.remove(run, &mailbox.recipient).await?;
+    let letter = mail::letter(run, &mailbox.recipient).await?;
+    let (routing, next) = (mailbox.routing(run), &mailbox.recipient);
+    let anonymous = SenderProtection::Anoncrypt;
+    mail::forward(run, &routing, next, vec![letter.as_json()?], anonymous, |_| {}).await;
+    mailbox.account.register(run, next).await?;
+    absent(run, &mailbox, dialect, next, &letter).await
+}
+
+async fn malformed(run: &Run, mailbox: &Mailbox, dialect: &Dialect) -> Result<(), String> {
+    let (routing, next) = (mailbox.routing(run), &mailbox.recipient);
+    let anonymous = SenderProtection::Anoncrypt;
+    mail::forward(run, &routing, next, Vec::new(), anonymous, |_| {}).await;
+    let letter = mail::letter(run, next).await?;
+    mail::forward(run, &routing, next, vec![letter.as_json()?], anonymous, |message| {
+        message.body.remove("next");
+    })
+    .await;
+    let later = mailbox.send(run).await?;
+    mailbox.find(run, dialect, next, &later).await?;
+    basics::alive(run).await
+}

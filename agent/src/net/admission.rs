@@ -1,0 +1,226 @@
+//! Who may come in, and how often: connections and requests are counted and bounded before any work is done.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use governor::{Quota, RateLimiter, clock::DefaultClock, state::keyed::HashMapStateStore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use crate::config::Limits;
+
+/// Most requests handled at once.
+pub(super) const MAX_REQUESTS: usize = 256;
+/// Most request bodies read at once, each of at most one envelope's size.
+pub(super) const MAX_BODIES: usize = 512;
+/// Most requests that wait for their turn.
+pub(super) const MAX_WAITING: usize = 4096;
+/// Longest a request waits for its turn before it is told to come again.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(2);
+/// Seconds after which a refused request may come again.
+pub(super) const RETRY_AFTER_SECS: u64 = 1;
+/// Addresses whose rate is remembered before those that are quiet are forgotten.
+const MAX_RATES: usize = 100_000;
+
+type Rates = RateLimiter<Source, HashMapStateStore<Source>, DefaultClock>;
+
+/// Where somebody comes from: an IPv4 address, or the 64 bits of an IPv6 address that one customer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Source(IpAddr);
+
+impl Source {
+    /// Whether it is the machine the node runs on.
+    pub(crate) fn is_this_machine(self) -> bool {
+        self.0.is_loopback()
+    }
+
+    pub(crate) fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                if v6.is_loopback() {
+                    return Self(address);
+                }
+                let [a, b, c, d, ..] = v6.segments();
+                Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
+            }
+            v4 => Self(v4),
+        }
+    }
+}
+
+/// Counts and bounds.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    limits: Limits,
+    connections: Arc<Semaphore>,
+    by_source: Mutex<HashMap<Source, usize>>,
+    rates: Option<Rates>,
+    waiting: Semaphore,
+    bodies: Semaphore,
+    requests: Semaphore,
+}
+
+/// A connection's place; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    admission: Arc<Admission>,
+    source: Source,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Whose place it is.
+    pub(crate) fn source(&self) -> Source {
+        self.source
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by_source = self.admission.by_source.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_source.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                by_source.remove(&self.source);
+            }
+        }
+    }
+}
+
+impl Admission {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        let rates = NonZeroU32::new(limits.requests_per_second()).map(|rate| {
+            let burst = rate.saturating_add(rate.get());
+            RateLimiter::hashmap(Quota::per_second(rate).allow_burst(burst))
+        });
+        Arc::new(Self {
+            connections: Arc::new(Semaphore::new(limits.connections())),
+            limits,
+            by_source: Mutex::default(),
+            rates,
+            waiting: Semaphore::new(MAX_WAITING),
+            bodies: Semaphore::new(MAX_BODIES),
+            requests: Semaphore::new(MAX_REQUESTS),
+        })
+    }
+
+    /// Whether `source` counts: this machine's own address is a proxy's or a test's, which bound themselves.
+    fn is_bounded(&self, source: Source) -> bool {
+        !source.0.is_loopback() || self.limits.loopback
+    }
+
+    /// A place for a connection from `address`, if there is one left.
+    pub(crate) fn connect(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let permit = Arc::clone(&self.connections).try_acquire_owned().ok()?;
+        let source = Source::of(address);
+        let mut by_source = self.by_source.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_source.entry(source).or_default();
+        if self.is_bounded(source) && *count >= self.limits.connections_per_address() {
+            return None;
+        }
+        *count += 1;
+        drop(by_source);
+        Some(Place { admission: Arc::clone(self), source, _permit: permit })
+    }
+
+    /// Whether a request from `source` comes within its rate.
+    pub(crate) fn within_rate(&self, source: Source) -> bool {
+        let Some(rates) = self.rates.as_ref().filter(|_| self.is_bounded(source)) else { return true };
+        if rates.len() > MAX_RATES {
+            rates.retain_recent();
+        }
+        rates.check_key(&source).is_ok()
+    }
+
+    /// Waits for leave to read a body; `None` if that takes too long or too many wait already.
+    pub(crate) async fn body(&self) -> Option<SemaphorePermit<'_>> {
+        self.turn(&self.bodies).await
+    }
+
+    /// Waits for leave to work; `None` if that takes too long or too many wait already.
+    pub(crate) async fn request(&self) -> Option<SemaphorePermit<'_>> {
+        self.turn(&self.requests).await
+    }
+
+    async fn turn<'a>(&self, semaphore: &'a Semaphore) -> Option<SemaphorePermit<'a>> {
+        if let Ok(permit) = semaphore.try_acquire() {
+            return Some(permit);
+        }
+        let _waiting = self.waiting.try_acquire().ok()?;
+        tokio::time::timeout(MAX_WAIT, semaphore.acquire()).await.ok()?.ok()
+    }
+
+    /// Connections open now.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.limits.connections().saturating_sub(self.connections.available_permits())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            max_connections: Some(3),
+            max_connections_per_address: Some(2),
+            max_requests_per_second: Some(1),
+            loopback: false,
+        }
+    }
+
+    fn at(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn connections_are_bounded_for_each_address_and_in_all_and_come_free_again() {
+        let admission = Admission::new(limits());
+        let first = admission.connect(at("192.0.2.1"));
+        let second = admission.connect(at("192.0.2.1"));
+        assert!(first.is_some() && second.is_some());
+        assert!(admission.connect(at("192.0.2.1")).is_none(), "the third of one address");
+        let other = admission.connect(at("192.0.2.2"));
+        assert!(other.is_some());
+        assert!(admission.connect(at("192.0.2.3")).is_none(), "the fourth of all");
+        drop(first);
+        assert!(admission.connect(at("192.0.2.1")).is_some());
+    }
+
+    #[test]
+    fn one_customer_of_ipv6_is_one_source() {
+        assert_eq!(Source::of(at("2001:db8::1")), Source::of(at("2001:db8::ffff:1")));
+        assert_ne!(Source::of(at("2001:db8::1")), Source::of(at("2001:db8:0:1::1")));
+        assert_eq!(Source::of(at("::ffff:192.0.2.1")), Source::of(at("192.0.2.1")));
+    }
+
+    #[test]
+    fn requests_beyond_the_rate_are_refused_and_loopback_counts_only_if_configured() {
+        let admission = Admission::new(limits());
+        let stranger = Source::of(at("192.0.2.1"));
+        let passed = (0..10).filter(|_| admission.within_rate(stranger)).count();
+        assert_eq!(passed, 2, "the burst");
+        assert!(admission.within_rate(Source::of(at("192.0.2.2"))), "others are not held up");
+        let own = Source::of(at("127.0.0.1"));
+        assert!((0..10).all(|_| admission.within_rate(own)));
+        let strict = Admission::new(Limits { loopback: true, ..limits() });
+        assert!(!(0..10).all(|_| strict.within_rate(own)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_waits_for_its_turn_and_no_longer_than_the_bound() {
+        let admission = Admission::new(limits());
+        let mut held = Vec::new();
+        for _ in 0..MAX_REQUESTS {
+            held.push(admission.request().await.unwrap());
+        }
+        assert!(admission.request().await.is_none(), "nobody gave a turn back");
+        let late = admission.request();
+        held.pop();
+        assert!(late.await.is_some());
+    }
+}

@@ -1,0 +1,99 @@
+//! Connections in: accepted within bounds, served, and ended in order when the node stops.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::Request};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+};
+use tower_service::Service;
+
+use super::admission::{Admission, Place};
+
+/// Longest a client takes for the head of a request, and a connection rests between two.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest head of a request, and the buffer of a connection, in bytes.
+const HEAD_BYTES: usize = 16 * 1024;
+/// Pause after the system refused a connection, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves `routes` on `listener` until the node stops, then lets requests under way finish.
+///
+/// Every request carries an `Arc<Place>`: whoever keeps the connection beyond the request keeps it.
+pub(super) async fn serve(
+    routes: Router,
+    listener: TcpListener,
+    admission: Arc<Admission>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    // Every connection holds one end; when the other hears nothing more, all are over.
+    let (under_way, mut over) = mpsc::channel::<()>(1);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(&mut stopping) => break,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let end = (stopping.clone(), under_way.clone());
+                connect(&routes, stream, address, &admission, end);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop((listener, under_way));
+    let _ = over.recv().await;
+}
+
+/// Resolves when the node stops.
+pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+fn connect(
+    routes: &Router,
+    stream: TcpStream,
+    address: SocketAddr,
+    admission: &Arc<Admission>,
+    (mut stopping, under_way): (watch::Receiver<bool>, mpsc::Sender<()>),
+) {
+    let Some(place) = admission.connect(address.ip()) else {
+        tracing::debug!("a connection was refused: too many are open");
+        return;
+    };
+    // Answers are small and wait for nothing.
+    let _ = stream.set_nodelay(true);
+    let (routes, place) = (routes.clone(), Arc::new(place));
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (mut routes, place): (Router, Arc<Place>) = (routes.clone(), Arc::clone(&place));
+        let mut request: Request = request.map(Body::new);
+        request.extensions_mut().insert(place);
+        async move { routes.call(request).await }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::spawn(async move {
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopped(&mut stopping) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended");
+        }
+        drop(under_way);
+    });
+}

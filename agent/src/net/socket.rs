@@ -1,0 +1,203 @@
+//! WebSockets: envelopes both ways on a connection that stays open, and live delivery.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket, close_code};
+use einmal_did::Did;
+use futures_util::{SinkExt, StreamExt, stream::SplitSink};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{admission::Place, listen::stopped, server::Server};
+use crate::{
+    node::{Arrival, Pushes, Reason, Receipt},
+    service::live::{LiveChange, Session},
+};
+
+/// A connection on which nothing is heard for so long is asked whether it is still there.
+pub(super) const PING_EVERY: Duration = Duration::from_secs(30);
+/// A connection on which nothing was heard for so long is gone.
+pub(super) const SILENCE: Duration = Duration::from_secs(75);
+/// Longest a reader takes to accept what is sent to it; its mail waits for the next connection.
+pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(20);
+/// Most accounts with live delivery on one connection.
+pub(super) const MAX_SESSIONS: usize = 16;
+/// Letters pushed before the connection listens again.
+const PUSH_TURN: usize = 32;
+/// Bytes read from the socket at a time; kept for every connection.
+pub(super) const READ_BUFFER: usize = 4 * 1024;
+
+/// One open socket.
+struct Socket {
+    server: Server,
+    out: SplitSink<WebSocket, Frame>,
+    sessions: HashMap<Did, Arc<Session>>,
+    bell: Arc<Notify>,
+    place: Arc<Place>,
+}
+
+/// Why a socket is closed by us.
+enum Ending {
+    /// The peer is gone, or does not read.
+    Gone,
+    /// The peer is told.
+    Told(u16, &'static str),
+}
+
+/// Serves one socket until it ends.
+pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>) {
+    let (out, mut incoming) = stream.split();
+    let mut stopping = server.stopping.clone();
+    let mut socket = Socket { server, out, sessions: HashMap::new(), bell: Arc::new(Notify::new()), place };
+    let mut heard = Instant::now();
+    let mut timer = tokio::time::interval(PING_EVERY);
+    timer.reset();
+    let bell = Arc::clone(&socket.bell);
+    let ending = loop {
+        let turn = tokio::select! {
+            frame = incoming.next() => match frame {
+                Some(Ok(frame)) => {
+                    heard = Instant::now();
+                    socket.frame(frame).await
+                }
+                _ => Err(Ending::Gone),
+            },
+            () = bell.notified() => socket.push().await,
+            _ = timer.tick() => {
+                if heard.elapsed() > SILENCE { Err(Ending::Gone) } else { socket.ping().await }
+            }
+            () = stopped(&mut stopping) => {
+                Err(Ending::Told(close_code::AWAY, "the node stops; come again"))
+            }
+        };
+        if let Err(ending) = turn {
+            break ending;
+        }
+    };
+    socket.end(ending).await;
+}
+
+impl Socket {
+    async fn frame(&mut self, frame: Frame) -> Result<(), Ending> {
+        let bytes = match frame {
+            Frame::Text(text) => text.into(),
+            Frame::Binary(bytes) => bytes,
+            Frame::Ping(_) | Frame::Pong(_) => return Ok(()),
+            Frame::Close(_) => return Err(Ending::Gone),
+        };
+        let server = self.server.clone();
+        let stats = &self.server.node.shared().stats;
+        if !server.admission.within_rate(self.place.source()) {
+            stats.refuse(Reason::Rate);
+            return Err(Ending::Told(close_code::AGAIN, "too many messages; come again later"));
+        }
+        let Some(_turn) = server.admission.request().await else {
+            stats.refuse(Reason::Busy);
+            return Err(Ending::Told(close_code::AGAIN, "too busy; come again later"));
+        };
+        let node = Arc::clone(&server.node);
+        // A task of its own: a socket that breaks must not stop what was begun.
+        let taken = tokio::spawn(async move { node.receive(&bytes, Arrival::Socket).await });
+        let Receipt { replies, live, .. } =
+            taken.await.map_err(|_| Ending::Told(close_code::ERROR, "internal error"))?;
+        for reply in replies {
+            self.feed(reply).await?;
+        }
+        self.flush().await?;
+        live.map_or(Ok(()), |change| self.change(change))
+    }
+
+    fn change(&mut self, change: LiveChange) -> Result<(), Ending> {
+        let live = &self.server.node.shared().live;
+        if let Some(old) = self.sessions.remove(&change.account) {
+            live.close(&old);
+        }
+        if change.on {
+            if self.sessions.len() >= MAX_SESSIONS {
+                return Err(Ending::Told(close_code::POLICY, "too many accounts on one connection"));
+            }
+            let account = change.account.clone();
+            let session = live.open(change, Arc::clone(&self.bell));
+            self.sessions.insert(account, session);
+            // What came between the answer and now.
+            self.bell.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Pushes letters of mailboxes that changed, some at a time.
+    async fn push(&mut self) -> Result<(), Ending> {
+        let mut left = PUSH_TURN;
+        let displaced: Vec<Did> =
+            self.sessions.iter().filter(|(_, one)| one.is_displaced()).map(|(did, _)| did.clone()).collect();
+        for account in displaced {
+            self.sessions.remove(&account);
+        }
+        let sessions: Vec<Arc<Session>> = self.sessions.values().cloned().collect();
+        for session in sessions {
+            while left > 0
+                && let Some(mailbox) = session.next_changed()
+            {
+                let Pushes { envelopes, more } = self
+                    .server
+                    .node
+                    .live_letters(&session, mailbox, left)
+                    .map_err(|_| Ending::Told(close_code::ERROR, "mail cannot be read at present"))?;
+                left = left.saturating_sub(envelopes.len());
+                for envelope in envelopes {
+                    self.feed(envelope).await?;
+                }
+                if more {
+                    session.look_again(mailbox);
+                }
+            }
+            if left == 0 {
+                // Others first; the rest of this turn's mailboxes is rung for again.
+                self.bell.notify_one();
+                break;
+            }
+        }
+        self.flush().await
+    }
+
+    async fn ping(&mut self) -> Result<(), Ending> {
+        self.within(|out| Box::pin(out.send(Frame::Ping(Default::default())))).await
+    }
+
+    async fn feed(&mut self, envelope: Vec<u8>) -> Result<(), Ending> {
+        // Envelopes are JSON, hence text; what is none goes as it is.
+        let frame = match String::from_utf8(envelope) {
+            Ok(text) => Frame::Text(text.into()),
+            Err(other) => Frame::Binary(other.into_bytes().into()),
+        };
+        self.within(|out| Box::pin(out.feed(frame))).await
+    }
+
+    async fn flush(&mut self) -> Result<(), Ending> {
+        self.within(|out| Box::pin(out.flush())).await
+    }
+
+    /// Sends, but does not wait for ever for a reader that does not read.
+    async fn within<'a, F>(
+        &'a mut self,
+        send: impl FnOnce(&'a mut SplitSink<WebSocket, Frame>) -> F,
+    ) -> Result<(), Ending>
+    where
+        F: Future<Output = Result<(), axum::Error>> + 'a,
+    {
+        match tokio::time::timeout(SEND_TIMEOUT, send(&mut self.out)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Ending::Gone),
+        }
+    }
+
+    async fn end(mut self, ending: Ending) {
+        let live = &self.server.node.shared().live;
+        for session in self.sessions.values() {
+            live.close(session);
+        }
+        if let Ending::Told(code, reason) = ending {
+            let close = Frame::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) }));
+            let _ = tokio::time::timeout(SEND_TIMEOUT, self.out.send(close)).await;
+        }
+    }
+}

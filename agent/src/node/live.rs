@@ -1,0 +1,67 @@
+//! Live delivery: what is pushed to a session, and in which form its version wants it.
+
+use einmal_flows::message_pickup;
+use einmal_storage::mail::{LetterId, MailboxId};
+
+use super::{Failure, Node};
+use crate::service::{live::Session, queue};
+
+/// Most letters wrapped in one envelope.
+const WRAPPED_AT_ONCE: usize = 8;
+
+/// What is to be pushed, and whether there may be more.
+pub(crate) struct Pushes {
+    pub(crate) envelopes: Vec<Vec<u8>>,
+    pub(crate) more: bool,
+}
+
+impl Node {
+    /// Up to `limit` letters for a session from one of its mailboxes, as envelopes.
+    ///
+    /// What is returned counts as pushed, not as delivered: it stays in the mailbox until it is acknowledged.
+    pub(crate) fn live_letters(
+        &self,
+        session: &Session,
+        mailbox: MailboxId,
+        limit: usize,
+    ) -> Result<Pushes, Failure> {
+        let after: LetterId = session.pushed(mailbox);
+        let listed = self.shared.mail.list(mailbox, Some(after), limit, self.shared.now().0);
+        let mut letters = Vec::with_capacity(listed.len());
+        for letter in &listed {
+            if let Some(payload) = queue::read(&self.shared, mailbox, letter.id)? {
+                letters.push((self.role.letter_id(letter.id), payload));
+            }
+        }
+        let count = letters.len() as u64;
+        let envelopes = self.in_form_of(session, letters)?;
+        if let Some(last) = listed.last() {
+            session.note_pushed(mailbox, last.id);
+        }
+        self.shared.stats.pushed.inc_by(count);
+        Ok(Pushes { envelopes, more: listed.len() == limit })
+    }
+
+    /// Raw in 3.0, in deliveries of the mediator's in 4.0.
+    fn in_form_of(
+        &self,
+        session: &Session,
+        letters: Vec<(String, Vec<u8>)>,
+    ) -> Result<Vec<Vec<u8>>, Failure> {
+        let change = &session.change;
+        let mut envelopes = Vec::new();
+        let mut rest = letters.as_slice();
+        while !rest.is_empty() {
+            let some = rest.get(..WRAPPED_AT_ONCE).unwrap_or(rest);
+            let Some(draft) = message_pickup::push(change.version, None, some) else {
+                return Ok(letters.into_iter().map(|(_, payload)| payload).collect());
+            };
+            // One envelope carries fewer if they are large.
+            rest = rest.get(draft.attachments.len().max(1)..).unwrap_or_default();
+            let message =
+                draft.into_message(&change.ours, &change.theirs, self.shared.now(), self.shared.entropy())?;
+            envelopes.push(self.pack(&message, &change.theirs)?);
+        }
+        Ok(envelopes)
+    }
+}

@@ -1,0 +1,253 @@
+//! Which letters there are and where they lie: held in memory, 64 bytes for each.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    ops::Bound,
+};
+
+use super::{LetterId, MAX_LISTED, MailStats, MailboxId, log::ENTRY_OVERHEAD};
+
+/// A letter as it is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// Which one.
+    pub id: LetterId,
+    /// Length of its payload in bytes.
+    pub len: u64,
+    /// When it arrived, in milliseconds since 1970.
+    pub arrived_ms: u64,
+}
+
+/// How a mailbox stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MailboxState {
+    /// Letters in it.
+    pub letters: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+    /// When the oldest arrived, in milliseconds since 1970.
+    pub oldest_ms: Option<u64>,
+    /// When the newest arrived.
+    pub newest_ms: Option<u64>,
+}
+
+/// Where a letter lies: number of the segment, and offset of its frame in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) segment: u32,
+    pub(super) offset: u32,
+}
+
+/// What is known of a letter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) id: u64,
+    pub(super) place: Place,
+    pub(super) len: u32,
+    pub(super) digest: u64,
+    pub(super) arrived_ms: u64,
+    pub(super) expires_at: u64,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    /// Ordered by id.
+    letters: VecDeque<Entry>,
+    bytes: u64,
+}
+
+impl Mailbox {
+    fn find(&self, id: u64) -> Option<usize> {
+        self.letters.binary_search_by_key(&id, |entry| entry.id).ok()
+    }
+}
+
+/// Bytes and letters of one segment that still count.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Live {
+    pub(super) letters: u64,
+    pub(super) bytes: u64,
+}
+
+/// The index.
+#[derive(Default)]
+pub(super) struct Index {
+    mailboxes: BTreeMap<MailboxId, Mailbox>,
+    /// Digests of letter and mailbox together, under a secret key: nobody can make two that collide.
+    digests: HashSet<u64>,
+    live: BTreeMap<u32, Live>,
+    letters: u64,
+    bytes: u64,
+    last: u64,
+    /// Where the last [`Index::expired`] stopped.
+    turn: Option<MailboxId>,
+}
+
+impl Index {
+    /// Whether this letter waits already.
+    pub(super) fn knows(&self, digest: u64) -> bool {
+        self.digests.contains(&digest)
+    }
+
+    /// Adds a letter; one with the same id is only moved to its new place.
+    pub(super) fn insert(&mut self, mailbox: MailboxId, entry: Entry) {
+        self.last = self.last.max(entry.id);
+        let held = self.mailboxes.entry(mailbox).or_default();
+        let live = self.live.entry(entry.place.segment).or_default();
+        live.letters += 1;
+        live.bytes += u64::from(entry.len);
+        if let Some(old) = held.find(entry.id).and_then(|at| held.letters.get_mut(at)) {
+            let from = std::mem::replace(&mut old.place, entry.place);
+            self.unlive(from.segment, entry.len);
+            return;
+        }
+        held.bytes += u64::from(entry.len);
+        let last = held.letters.back().map_or(0, |last| last.id);
+        let at = if last < entry.id {
+            held.letters.len()
+        } else {
+            held.letters.partition_point(|other| other.id < entry.id)
+        };
+        held.letters.insert(at, entry);
+        self.digests.insert(entry.digest);
+        self.letters += 1;
+        self.bytes += u64::from(entry.len);
+    }
+
+    /// Takes a letter out.
+    pub(super) fn remove(&mut self, mailbox: MailboxId, id: u64) -> Option<Entry> {
+        let held = self.mailboxes.get_mut(&mailbox)?;
+        let at = held.find(id)?;
+        let entry = held.letters.remove(at)?;
+        held.bytes -= u64::from(entry.len);
+        if held.letters.is_empty() {
+            self.mailboxes.remove(&mailbox);
+        } else if held.letters.capacity() > 64 && held.letters.capacity() / 4 > held.letters.len() {
+            held.letters.shrink_to_fit();
+        }
+        self.forget(&entry);
+        Some(entry)
+    }
+
+    fn forget(&mut self, entry: &Entry) {
+        self.digests.remove(&entry.digest);
+        self.letters -= 1;
+        self.bytes -= u64::from(entry.len);
+        self.unlive(entry.place.segment, entry.len);
+    }
+
+    /// Takes all letters of a mailbox up to and including `last` out.
+    pub(super) fn clear(&mut self, mailbox: MailboxId, last: u64) -> Vec<Entry> {
+        let Some(mut held) = self.mailboxes.remove(&mailbox) else { return Vec::new() };
+        let kept = held.letters.split_off(held.letters.partition_point(|entry| entry.id <= last));
+        for entry in &held.letters {
+            self.forget(entry);
+        }
+        if !kept.is_empty() {
+            let bytes = kept.iter().map(|entry| u64::from(entry.len)).sum();
+            self.mailboxes.insert(mailbox, Mailbox { letters: kept, bytes });
+        }
+        held.letters.into()
+    }
+
+    fn unlive(&mut self, segment: u32, len: u32) {
+        if let Some(live) = self.live.get_mut(&segment) {
+            live.letters -= 1;
+            live.bytes -= u64::from(len);
+            if live.letters == 0 {
+                self.live.remove(&segment);
+            }
+        }
+    }
+
+    pub(super) fn entry(&self, mailbox: MailboxId, id: u64) -> Option<Entry> {
+        let held = self.mailboxes.get(&mailbox)?;
+        held.letters.get(held.find(id)?).copied()
+    }
+
+    pub(super) fn list(
+        &self,
+        mailbox: MailboxId,
+        after: Option<LetterId>,
+        limit: usize,
+        now: u64,
+    ) -> Vec<Letter> {
+        let Some(held) = self.mailboxes.get(&mailbox) else { return Vec::new() };
+        let start = after.map_or(0, |after| held.letters.partition_point(|entry| entry.id <= after.0));
+        let listed = held.letters.range(start..).filter(|entry| entry.expires_at > now);
+        listed
+            .take(limit.min(MAX_LISTED))
+            .map(|entry| Letter {
+                id: LetterId(entry.id),
+                len: entry.len.into(),
+                arrived_ms: entry.arrived_ms,
+            })
+            .collect()
+    }
+
+    pub(super) fn state(&self, mailbox: MailboxId) -> MailboxState {
+        let Some(held) = self.mailboxes.get(&mailbox) else { return MailboxState::default() };
+        MailboxState {
+            letters: held.letters.len() as u64,
+            bytes: held.bytes,
+            oldest_ms: held.letters.front().map(|entry| entry.arrived_ms),
+            newest_ms: held.letters.back().map(|entry| entry.arrived_ms),
+        }
+    }
+
+    /// Letters that have expired, among at least `limit` if there are so many; the next call looks at the following
+    /// mailboxes.
+    pub(super) fn expired(&mut self, now: u64, limit: usize) -> Vec<(MailboxId, u64)> {
+        let (mut found, mut looked_at, mut last) = (Vec::new(), 0, None);
+        for (mailbox, held) in self.after(self.turn) {
+            let gone = held.letters.iter().filter(|entry| entry.expires_at <= now);
+            found.extend(gone.map(|entry| (*mailbox, entry.id)));
+            looked_at += held.letters.len();
+            if looked_at >= limit {
+                last = Some(*mailbox);
+                break;
+            }
+        }
+        self.turn = last;
+        found
+    }
+
+    fn after(&self, after: Option<MailboxId>) -> impl Iterator<Item = (&MailboxId, &Mailbox)> {
+        self.mailboxes.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
+    }
+
+    pub(super) fn mailboxes(&self, after: Option<MailboxId>) -> Vec<MailboxId> {
+        self.after(after).take(MAX_LISTED).map(|(mailbox, _)| *mailbox).collect()
+    }
+
+    pub(super) fn live(&self, segment: u32) -> Live {
+        self.live.get(&segment).copied().unwrap_or_default()
+    }
+
+    pub(super) fn last(&self) -> LetterId {
+        LetterId(self.last)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What the letters need in the log.
+    pub(super) fn bytes_on_disk(&self) -> u64 {
+        self.bytes + self.letters * ENTRY_OVERHEAD
+    }
+
+    pub(super) fn stats(&self) -> MailStats {
+        MailStats {
+            letters: self.letters,
+            bytes: self.bytes,
+            mailboxes: self.mailboxes.len() as u64,
+            oldest_ms: self
+                .mailboxes
+                .values()
+                .filter_map(|held| held.letters.front().map(|entry| entry.arrived_ms))
+                .min(),
+            ..MailStats::default()
+        }
+    }
+}

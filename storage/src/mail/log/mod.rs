@@ -1,0 +1,317 @@
+//! Mail in a log on the disk.
+
+mod frame;
+mod job;
+mod segment;
+mod writer;
+
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions, TryLockError},
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use sha2::{Digest, Sha256};
+
+pub use self::segment::SEGMENT_LEN;
+use self::{
+    frame::{HEADER_LEN, SEAL_LEN, Sealer},
+    job::{Job, Sealed, Work},
+    segment::path_of,
+    writer::Writer,
+};
+use super::{
+    Letter, LetterId, Mail, MailKey, MailStats, MailboxId, MailboxState, NewLetter,
+    index::{Entry, Index},
+};
+use crate::{Commit, StoreError, queue::Queue, sled::create_private_folder};
+
+/// Longest payload of a letter in bytes.
+pub const MAX_LETTER_LEN: usize = 1024 * 1024;
+/// Most files of the log kept open for reading.
+const MAX_OPEN_FILES: usize = 64;
+/// Times a letter is looked up anew because it was moved while it was being read.
+const MAX_MOVES: usize = 8;
+/// Bytes a letter takes in the log beyond its payload.
+pub(super) const ENTRY_OVERHEAD: u64 = (HEADER_LEN + SEAL_LEN) as u64;
+const LOCK_FILE: &str = "lock";
+
+/// Mail in a folder. One process at a time has it; the lock ends with the process.
+pub struct LogMail {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    lock: Mutex<Option<File>>,
+}
+
+/// What callers and the writer share.
+struct Shared {
+    folder: PathBuf,
+    queue: Queue<Job>,
+    index: RwLock<Index>,
+    sealer: Sealer,
+    digest_key: [u8; 32],
+    /// Files open for reading, by number.
+    files: Mutex<HashMap<u32, Arc<File>>>,
+    bytes_on_disk: AtomicU64,
+    flushes: AtomicU64,
+    damaged: AtomicU64,
+}
+
+impl std::fmt::Debug for LogMail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogMail").field("folder", &self.shared.folder).finish_non_exhaustive()
+    }
+}
+
+/// A digest that says whether two letters are the same, for whoever has the key.
+pub(super) fn digest(key: &[u8; 32], mailbox: MailboxId, payload: &[u8]) -> u64 {
+    let hash = Sha256::new().chain_update(key).chain_update(mailbox.0).chain_update(payload).finalize();
+    hash.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+pub(super) fn check_len(payload: &[u8]) -> Result<(), StoreError> {
+    if payload.len() > MAX_LETTER_LEN {
+        return Err(StoreError::ValueTooLarge { len: payload.len() });
+    }
+    Ok(())
+}
+
+/// Whether `letter` may still go into its mailbox, after those `ahead` of it.
+pub(super) fn within_quota<'a>(
+    index: &Index,
+    letter: &NewLetter,
+    ahead: impl Iterator<Item = &'a NewLetter>,
+) -> Result<(), StoreError> {
+    let state = index.state(letter.mailbox);
+    let mut after = (state.letters, state.bytes, index.bytes());
+    for other in ahead {
+        let len = other.payload.len() as u64;
+        let same = u64::from(other.mailbox == letter.mailbox);
+        after = (after.0 + same, after.1 + same * len, after.2 + len);
+    }
+    let len = letter.payload.len() as u64;
+    let quota = letter.quota;
+    let fits = after.0 < quota.letters
+        && after.1.saturating_add(len) <= quota.bytes
+        && after.2.saturating_add(len) <= quota.total_bytes;
+    if fits { Ok(()) } else { Err(StoreError::MailboxFull) }
+}
+
+impl LogMail {
+    /// Opens the mail in `folder`, which is created if it is missing. Letters were sealed with `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InUse`] if another process has it, [`StoreError::Io`], [`StoreError::Full`],
+    /// [`StoreError::Damaged`].
+    pub fn open(folder: &Path, key: &MailKey) -> Result<Self, StoreError> {
+        create_private_folder(folder)?;
+        let lock = lock(folder)?;
+        let digest_key = Sha256::new().chain_update(b"einmal mail digest\0").chain_update(*key.0).finalize();
+        let shared = Arc::new(Shared {
+            folder: folder.to_owned(),
+            queue: Queue::new(),
+            index: RwLock::default(),
+            sealer: Sealer::new(key),
+            digest_key: digest_key.into(),
+            files: Mutex::default(),
+            bytes_on_disk: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
+        });
+        let writer = Writer::open(Arc::clone(&shared))?;
+        let thread = thread::Builder::new()
+            .name("einmal-mail".into())
+            .spawn(move || writer.run())
+            .map_err(|e| StoreError::io("start the writer", &e))?;
+        Ok(Self { shared, writer: Mutex::new(Some(thread)), lock: Mutex::new(Some(lock)) })
+    }
+
+    fn commit(&self, work: Work) -> Commit {
+        let (acknowledgement, commit) = Commit::pending();
+        match self.shared.queue.push(Job { work, acknowledgement }) {
+            Ok(()) => commit,
+            Err(error) => Commit::answered(Err(error)),
+        }
+    }
+}
+
+fn lock(folder: &Path) -> Result<File, StoreError> {
+    let path = folder.join(LOCK_FILE);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| StoreError::io("lock the mail", &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: folder.to_owned() }),
+        Err(TryLockError::Error(e)) => Err(StoreError::io("lock the mail", &e)),
+    }
+}
+
+impl Shared {
+    fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seal(&self, letters: Vec<NewLetter>) -> Result<Vec<Sealed>, StoreError> {
+        letters
+            .into_iter()
+            .map(|letter| {
+                check_len(&letter.payload)?;
+                Sealed::new(letter, &self.sealer, &self.digest_key)
+            })
+            .collect()
+    }
+
+    /// Nothing more is written.
+    fn fail(&self) {
+        self.queue.close(StoreError::Failed);
+        self.queue.clear();
+    }
+
+    fn file(&self, number: u32) -> std::io::Result<Arc<File>> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = files.get(&number) {
+            return Ok(Arc::clone(file));
+        }
+        if files.len() >= MAX_OPEN_FILES {
+            files.clear();
+        }
+        let file = Arc::new(File::open(path_of(&self.folder, number, "mail"))?);
+        files.insert(number, Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn close_file(&self, number: u32) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+
+    /// The bytes of an entry as they lie on the disk.
+    fn bytes_of(&self, entry: &Entry) -> std::io::Result<Vec<u8>> {
+        let len = usize::try_from(entry.len).unwrap_or(usize::MAX).saturating_add(HEADER_LEN + SEAL_LEN);
+        let mut bytes = vec![0; len];
+        self.file(entry.place.segment)?.read_exact_at(&mut bytes, entry.place.offset.into())?;
+        Ok(bytes)
+    }
+
+    fn open_letter(&self, entry: &Entry, bytes: &[u8]) -> Option<Vec<u8>> {
+        let (header, body) = frame::read(entry.place.segment, bytes)?;
+        (header.id == entry.id).then(|| self.sealer.open(&header, body)).flatten()
+    }
+}
+
+impl Mail for LogMail {
+    fn put(&self, letters: Vec<NewLetter>) -> Commit {
+        match self.shared.seal(letters) {
+            Ok(letters) => self.commit(Work::Put(letters)),
+            Err(error) => Commit::answered(Err(error)),
+        }
+    }
+
+    fn remove(&self, mailbox: MailboxId, letters: Vec<LetterId>) -> Commit {
+        self.commit(Work::Remove(mailbox, letters))
+    }
+
+    fn clear(&self, mailbox: MailboxId) -> Commit {
+        self.commit(Work::Clear(mailbox))
+    }
+
+    fn list(&self, mailbox: MailboxId, after: Option<LetterId>, limit: usize, now: u64) -> Vec<Letter> {
+        self.shared.index().list(mailbox, after, limit, now)
+    }
+
+    fn last(&self) -> LetterId {
+        self.shared.index().last()
+    }
+
+    fn holds(&self, mailbox: MailboxId, letter: LetterId) -> bool {
+        self.shared.index().entry(mailbox, letter.0).is_some()
+    }
+
+    fn read(&self, mailbox: MailboxId, letter: LetterId) -> Result<Option<Vec<u8>>, StoreError> {
+        for _ in 0..MAX_MOVES {
+            let Some(entry) = self.shared.index().entry(mailbox, letter.0) else { return Ok(None) };
+            let read = self.shared.bytes_of(&entry);
+            if self.shared.index().entry(mailbox, letter.0) != Some(entry) {
+                // It was moved or removed while it was being read.
+                continue;
+            }
+            let bytes = match read {
+                // The file is shorter than it was: no letter lies there.
+                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Vec::new(),
+                read => read.map_err(|e| StoreError::io("read mail", &e))?,
+            };
+            return match self.shared.open_letter(&entry, &bytes) {
+                Some(payload) => Ok(Some(payload)),
+                None => {
+                    self.shared.damaged.fetch_add(1, Ordering::Relaxed);
+                    Err(StoreError::Damaged { what: "a letter does not unseal".into() })
+                }
+            };
+        }
+        Err(StoreError::Failed)
+    }
+
+    fn state(&self, mailbox: MailboxId) -> MailboxState {
+        self.shared.index().state(mailbox)
+    }
+
+    fn expire(&self, now: u64, limit: usize) -> u64 {
+        // Not written to the log: whoever reads it again will find them expired again.
+        let mut index = self.shared.index_mut();
+        let gone = index.expired(now, limit);
+        for (mailbox, id) in &gone {
+            index.remove(*mailbox, *id);
+        }
+        gone.len() as u64
+    }
+
+    fn mailboxes(&self, after: Option<MailboxId>) -> Vec<MailboxId> {
+        self.shared.index().mailboxes(after)
+    }
+
+    fn stats(&self) -> MailStats {
+        MailStats {
+            bytes_on_disk: self.shared.bytes_on_disk.load(Ordering::Relaxed),
+            flushes: self.shared.flushes.load(Ordering::Relaxed),
+            damaged: self.shared.damaged.load(Ordering::Relaxed),
+            ..self.shared.index().stats()
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.shared.queue.is_open()
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.shared.queue.close(StoreError::Closed);
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ended = writer.map_or(Ok(()), |writer| writer.join().map_err(|_| StoreError::Failed));
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        ended
+    }
+}
+
+impl Drop for LogMail {
+    fn drop(&mut self) {
+        // Whoever wants to know whether it worked calls `close`.
+        let _ = self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

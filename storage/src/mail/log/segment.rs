@@ -1,0 +1,242 @@
+//! Files of the log: segments of entries, each with a table of contents once it is full.
+//!
+//! A segment begins with a head of 32 bytes: `EINMAIL1`, its number, four bytes of nothing, the next id that was free
+//! when it was begun, and a CRC-32 of these. It grows by zeros in steps ahead of what is written, because
+//! overwriting is flushed faster than appending. Its contents lie beside it in `NUMBER.toc`: the headers of all
+//! entries with the offset in place of the checksum, bodies of removals included, and a CRC-32 of it all. Without it
+//! the segment itself is read, up to the first entry that is not whole.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::frame::{self, HEADER_LEN, Header, Kind};
+use crate::{StoreError, sled::sync};
+
+/// Bytes after which a segment is full.
+pub const SEGMENT_LEN: u64 = 16 * 1024 * 1024;
+/// Bytes a segment grows by.
+const GROWTH: u64 = 1024 * 1024;
+pub(super) const HEAD_LEN: usize = 32;
+const MAGIC: &[u8; 8] = b"EINMAIL1";
+
+/// An entry of a segment, as its contents tell.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Listed {
+    pub(super) header: Header,
+    pub(super) offset: u32,
+    /// Ids of letters removed; empty for other kinds.
+    pub(super) removed: Vec<u64>,
+}
+
+impl Listed {
+    /// Where the entry ends in its file.
+    pub(super) fn end(&self) -> u64 {
+        u64::from(self.offset) + HEADER_LEN as u64 + u64::from(self.header.body_len)
+    }
+}
+
+/// The segment that is being written.
+pub(super) struct Segment {
+    pub(super) number: u32,
+    path: PathBuf,
+    file: File,
+    /// Where the next entry goes.
+    pub(super) end: u64,
+    grown: u64,
+    contents: Vec<u8>,
+}
+
+pub(super) fn path_of(folder: &Path, number: u32, ending: &str) -> PathBuf {
+    folder.join(format!("{number:010}.{ending}"))
+}
+
+impl Segment {
+    /// Begins a segment.
+    pub(super) fn create(folder: &Path, number: u32, next_id: u64) -> Result<Self, StoreError> {
+        let path = path_of(folder, number, "mail");
+        let failed = |e: &io::Error| StoreError::io("begin a file of the mail", e);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|e| failed(&e))?;
+        let mut head = Vec::with_capacity(HEAD_LEN);
+        head.extend_from_slice(MAGIC);
+        head.extend_from_slice(&number.to_le_bytes());
+        head.extend_from_slice(&[0; 4]);
+        head.extend_from_slice(&next_id.to_le_bytes());
+        let sum = crc32fast::hash(&head);
+        head.extend_from_slice(&sum.to_le_bytes());
+        head.resize(HEAD_LEN, 0);
+        file.write_all_at(&head, 0).map_err(|e| failed(&e))?;
+        file.sync_all().map_err(|e| failed(&e))?;
+        sync(folder)?;
+        Ok(Self { number, path, file, end: HEAD_LEN as u64, grown: HEAD_LEN as u64, contents: Vec::new() })
+    }
+
+    /// Writes whole entries at the end. They count only after [`Segment::advance`].
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let failed = |e: io::Error| StoreError::io("write mail", &e);
+        let needed = self.end + bytes.len() as u64;
+        if needed > self.grown {
+            let grown = needed.div_ceil(GROWTH) * GROWTH;
+            let zeros = vec![0; usize::try_from(grown - self.grown).unwrap_or(0)];
+            self.file.write_all_at(&zeros, self.grown).map_err(failed)?;
+            self.grown = grown;
+        }
+        self.file.write_all_at(bytes, self.end).map_err(failed)
+    }
+
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        self.file.sync_data().map_err(|e| StoreError::io("flush mail", &e))
+    }
+
+    /// Notes an entry among the contents, at the end.
+    pub(super) fn advance(&mut self, header: &Header, body: &[u8]) -> u32 {
+        let offset = u32::try_from(self.end).unwrap_or(u32::MAX);
+        note(&mut self.contents, header, offset, body);
+        self.end += (HEADER_LEN + body.len()) as u64;
+        offset
+    }
+
+    /// Ends the segment: its contents go beside it, and what it grew too far is given back.
+    pub(super) fn finish(self, folder: &Path) -> Result<(), StoreError> {
+        let failed = |e: io::Error| StoreError::io("finish a file of the mail", &e);
+        write_contents(folder, self.number, &self.contents)?;
+        self.file.set_len(self.end).map_err(failed)?;
+        self.file.sync_all().map_err(failed)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.end == HEAD_LEN as u64
+    }
+
+    pub(super) fn delete(self) {
+        // What stays behind is an empty segment, which does no harm.
+        let _ = std::fs::remove_file(self.path);
+    }
+}
+
+fn note(contents: &mut Vec<u8>, header: &Header, offset: u32, body: &[u8]) {
+    let start = contents.len();
+    header.write(contents);
+    if let Some(place) = contents.get_mut(start..start + 4) {
+        place.copy_from_slice(&offset.to_le_bytes());
+    }
+    if header.kind == Kind::Removed {
+        contents.extend_from_slice(body);
+    }
+}
+
+fn write_contents(folder: &Path, number: u32, contents: &[u8]) -> Result<(), StoreError> {
+    let failed = |e: io::Error| StoreError::io("write the contents of a file of the mail", &e);
+    let mut bytes = contents.to_vec();
+    bytes.extend_from_slice(&crc32fast::hash(contents).to_le_bytes());
+    let draft = path_of(folder, number, "new");
+    std::fs::write(&draft, bytes).map_err(failed)?;
+    File::open(&draft).and_then(|file| file.sync_all()).map_err(failed)?;
+    std::fs::rename(&draft, path_of(folder, number, "toc")).map_err(failed)?;
+    sync(folder)
+}
+
+/// The next id that was free when a segment was begun, and what it holds. Afterwards its contents lie beside it.
+pub(super) fn load(folder: &Path, number: u32) -> Result<(u64, Vec<Listed>), StoreError> {
+    let path = path_of(folder, number, "mail");
+    let file = File::open(&path).map_err(|e| StoreError::io("open mail", &e))?;
+    let mut head = [0; HEAD_LEN];
+    if file.read_exact_at(&mut head, 0).is_err() {
+        // Killed while it was begun: nothing was put there yet.
+        return Ok((0, Vec::new()));
+    }
+    let Some(next_id) = parse_head(&head, number) else {
+        if head == [0; HEAD_LEN] {
+            return Ok((0, Vec::new()));
+        }
+        return Err(StoreError::Damaged { what: format!("the head of mail file {number:010}") });
+    };
+    if let Some(listed) = std::fs::read(path_of(folder, number, "toc")).ok().and_then(|toc| parse(&toc)) {
+        return Ok((next_id, listed));
+    }
+    let listed = recover(folder, number, &path)?;
+    Ok((next_id, listed))
+}
+
+fn parse_head(head: &[u8; HEAD_LEN], number: u32) -> Option<u64> {
+    let (text, rest) = head.split_at_checked(24)?;
+    let sum = u32::from_le_bytes(*rest.first_chunk()?);
+    let fits = text.starts_with(MAGIC)
+        && text.get(8..12) == Some(&number.to_le_bytes())
+        && sum == crc32fast::hash(text);
+    fits.then(|| text.get(16..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))).flatten()
+}
+
+/// Reads a segment that was not finished, cuts off what is not whole, and finishes it.
+fn recover(folder: &Path, number: u32, path: &Path) -> Result<Vec<Listed>, StoreError> {
+    let failed = |e: io::Error| StoreError::io("recover mail", &e);
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let (mut at, mut contents) = (HEAD_LEN, Vec::new());
+    while let Some((header, body)) = bytes.get(at..).and_then(|rest| frame::read(number, rest)) {
+        note(&mut contents, &header, u32::try_from(at).unwrap_or(u32::MAX), body);
+        at += HEADER_LEN + body.len();
+    }
+    let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+    file.set_len(at as u64).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    write_contents(folder, number, &contents)?;
+    entries(&contents).ok_or_else(|| StoreError::Damaged { what: "the contents of the mail".into() })
+}
+
+fn parse(toc: &[u8]) -> Option<Vec<Listed>> {
+    let (contents, sum) = toc.split_last_chunk()?;
+    if crc32fast::hash(contents) != u32::from_le_bytes(*sum) {
+        return None;
+    }
+    entries(contents)
+}
+
+fn entries(contents: &[u8]) -> Option<Vec<Listed>> {
+    let mut found = Vec::with_capacity(contents.len() / HEADER_LEN);
+    let mut rest = contents;
+    while !rest.is_empty() {
+        let header = Header::parse(rest)?;
+        let offset = u32::from_le_bytes(*rest.first_chunk()?);
+        rest = rest.get(HEADER_LEN..)?;
+        let mut removed = Vec::new();
+        if header.kind == Kind::Removed {
+            let (ids, behind) = rest.split_at_checked(usize::try_from(header.body_len).ok()?)?;
+            removed =
+                ids.chunks_exact(8).filter_map(|id| Some(u64::from_le_bytes(id.try_into().ok()?))).collect();
+            rest = behind;
+        }
+        found.push(Listed { header, offset, removed });
+    }
+    Some(found)
+}
+
+/// The numbers of the segments in a folder, in order.
+pub(super) fn numbers(folder: &Path) -> Result<Vec<u32>, StoreError> {
+    let failed = |e: io::Error| StoreError::io("list the mail", &e);
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(folder).map_err(failed)? {
+        let name = file.map_err(failed)?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".mail")).and_then(|n| n.parse().ok());
+        found.extend::<Option<u32>>(number);
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Deletes a segment with its contents.
+pub(super) fn delete(folder: &Path, number: u32) -> Result<(), StoreError> {
+    let failed = |e: io::Error| StoreError::io("delete mail", &e);
+    std::fs::remove_file(path_of(folder, number, "mail")).map_err(failed)?;
+    let _ = std::fs::remove_file(path_of(folder, number, "toc"));
+    Ok(())
+}

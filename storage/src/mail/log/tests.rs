@@ -1,0 +1,196 @@
+//! The log survives what happens to processes and files.
+
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::mail::{MAX_LISTED, Quota};
+
+const ALICE: MailboxId = MailboxId([1; 20]);
+
+fn open(folder: &TempDir) -> LogMail {
+    LogMail::open(folder.path(), &MailKey::new(Zeroizing::new([1; 32]))).unwrap()
+}
+
+fn put(mail: &LogMail, payload: impl Into<Vec<u8>>) {
+    let quota = Quota::NONE;
+    let payload = payload.into();
+    let letter = NewLetter { mailbox: ALICE, payload, arrived_ms: 1, expires_at: u64::MAX, quota };
+    mail.put(vec![letter]).wait().unwrap();
+}
+
+fn list(mail: &LogMail) -> Vec<Letter> {
+    mail.list(ALICE, None, MAX_LISTED, 0)
+}
+
+fn read(mail: &LogMail) -> Vec<Vec<u8>> {
+    list(mail).iter().map(|letter| mail.read(ALICE, letter.id).unwrap().unwrap()).collect()
+}
+
+fn files(folder: &TempDir, ending: &str) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+    let mut found: Vec<_> = all.filter(|path| path.extension().is_some_and(|e| e == ending)).collect();
+    found.sort();
+    found
+}
+
+/// A folder as a process leaves it that was killed: nothing is finished.
+fn killed(letters: &[&str]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    letters.iter().for_each(|text| put(&mail, *text));
+    let copy = tempfile::tempdir().unwrap();
+    for path in files(&folder, "mail") {
+        std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn letters_and_their_ids_survive_a_kill_and_a_clean_end() {
+    let folder = killed(&["one", "two"]);
+    let mail = open(&folder);
+    let before = list(&mail);
+    assert_eq!(read(&mail), [b"one", b"two"]);
+    mail.close().unwrap();
+    let mail = open(&folder);
+    assert_eq!(list(&mail), before);
+    mail.remove(ALICE, vec![before[0].id]).wait().unwrap();
+    mail.close().unwrap();
+    assert_eq!(read(&open(&folder)), [b"two"]);
+}
+
+#[test]
+fn a_log_cut_off_anywhere_keeps_the_whole_letters_before_the_cut() {
+    let folder = killed(&["one", "two"]);
+    let path = files(&folder, "mail").remove(0);
+    let whole = std::fs::read(&path).unwrap();
+    let entry = HEADER_LEN + SEAL_LEN + 3;
+    for cut in (0..2 * entry + 40).step_by(7) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(path.file_name().unwrap()), &whole[..cut]).unwrap();
+        let mail = open(&folder);
+        let kept = cut.saturating_sub(segment::HEAD_LEN) / entry;
+        assert_eq!(list(&mail).len(), kept.min(2), "cut at {cut}");
+        put(&mail, "new");
+        assert_eq!(read(&mail).last().unwrap(), b"new");
+    }
+}
+
+#[test]
+fn an_id_is_never_given_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut last = LetterId(0);
+    for round in 0..4 {
+        let mail = open(&folder);
+        put(&mail, format!("{round}"));
+        let id = list(&mail)[0].id;
+        assert!(id > last);
+        last = id;
+        mail.remove(ALICE, vec![id]).wait().unwrap();
+        mail.close().unwrap();
+    }
+}
+
+#[test]
+fn a_removal_survives_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    put(&mail, "one");
+    put(&mail, "two");
+    mail.remove(ALICE, vec![list(&mail)[0].id]).wait().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    for path in files(&folder, "mail") {
+        std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    assert_eq!(read(&open(&copy)), [b"two"]);
+}
+
+#[test]
+fn a_changed_letter_is_damage_and_does_not_hide_the_others() {
+    let folder = killed(&["one"]);
+    let mail = open(&folder);
+    put(&mail, "two");
+    mail.close().unwrap();
+    let path = files(&folder, "mail").remove(0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = segment::HEAD_LEN + HEADER_LEN + 30;
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let mail = open(&folder);
+    let listed = list(&mail);
+    assert!(matches!(mail.read(ALICE, listed[0].id), Err(StoreError::Damaged { .. })));
+    assert_eq!(mail.read(ALICE, listed[1].id).unwrap().unwrap(), b"two");
+    assert_eq!(mail.stats().damaged, 1);
+}
+
+#[test]
+fn a_finished_file_cut_short_loses_only_what_was_cut_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    put(&mail, "one");
+    put(&mail, "two");
+    mail.close().unwrap();
+    let path = files(&folder, "mail").remove(0);
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    let mail = open(&folder);
+    assert_eq!(read(&mail), [b"one"]);
+    assert_eq!(mail.stats().damaged, 1);
+}
+
+#[test]
+fn a_damaged_table_of_contents_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    put(&mail, "one");
+    mail.close().unwrap();
+    let toc = files(&folder, "toc").remove(0);
+    let mut bytes = std::fs::read(&toc).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&toc, &bytes).unwrap();
+    assert_eq!(read(&open(&folder)), [b"one"]);
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let _held = open(&folder);
+    let key = MailKey::new(Zeroizing::new([1; 32]));
+    assert!(matches!(LogMail::open(folder.path(), &key), Err(StoreError::InUse { .. })));
+}
+
+#[test]
+fn payloads_do_not_lie_readable_on_the_disk() {
+    let folder = killed(&["a secret that nobody may read"]);
+    for path in files(&folder, "mail") {
+        let bytes = std::fs::read(path).unwrap();
+        assert!(!bytes.windows(8).any(|window| window == b"a secret"));
+    }
+}
+
+#[test]
+fn files_without_letters_go_and_old_letters_move() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    put(&mail, "kept for long");
+    let kept = list(&mail)[0].id;
+    let large = |n: u32| [n.to_le_bytes().to_vec(), vec![7; 1_000_000]].concat();
+    for n in 0..90 {
+        put(&mail, large(n));
+        let newest = list(&mail).last().unwrap().id;
+        mail.remove(ALICE, vec![newest]).wait().unwrap();
+    }
+    // A fence: cleaning is done between groups.
+    for _ in 0..8 {
+        mail.remove(ALICE, vec![LetterId(u64::MAX)]).wait().unwrap();
+    }
+    assert_eq!(read(&mail), [b"kept for long"]);
+    assert!(mail.stats().bytes_on_disk < 3 * SEGMENT_LEN + 2_000_000, "{:?}", mail.stats());
+    mail.close().unwrap();
+    let mail = open(&folder);
+    assert_eq!(list(&mail)[0].id, kept);
+    assert_eq!(read(&mail), [b"kept for long"]);
+}

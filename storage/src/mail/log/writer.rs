@@ -1,0 +1,364 @@
+//! The one thread that writes the log: groups what waits, flushes once, answers; cleans from the oldest end.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::{
+    Shared,
+    frame::{self, Header, Kind},
+    job::{Job, Sealed, Work},
+    segment::{self, SEGMENT_LEN, Segment},
+};
+use crate::{
+    Acknowledgement, Committed, StoreError, Version,
+    mail::{
+        MailboxId,
+        index::{Entry, Index, Place},
+    },
+};
+
+/// The log may take this many halves of what its letters take, before its oldest file is cleaned.
+const HALVES_KEPT: u64 = 3;
+/// Bytes moved in one turn of cleaning, so that no writer waits long for it.
+const MOVED_AT_ONCE: usize = 512 * 1024;
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    active: Segment,
+    /// Finished segments and their lengths, the oldest first.
+    finished: BTreeMap<u32, u64>,
+    next_id: u64,
+    cleaning: Option<Cleaning>,
+    /// Cleaning failed; it is tried again after the next group, and not before.
+    hold: bool,
+}
+
+/// The oldest segment on its way out: what it holds and has not been looked at.
+struct Cleaning {
+    number: u32,
+    left: VecDeque<segment::Listed>,
+}
+
+/// One group on its way to the disk.
+#[derive(Default)]
+struct Group {
+    entries: Vec<(Header, Vec<u8>)>,
+    digests: HashSet<u64>,
+    /// Letters and bytes this group adds to a mailbox, and bytes it adds to all.
+    added: HashMap<MailboxId, (u64, u64)>,
+    added_bytes: u64,
+    answers: Vec<(Acknowledgement, Result<(), StoreError>)>,
+}
+
+impl Writer {
+    /// Reads what is there and begins a new segment behind it.
+    pub(super) fn open(shared: Arc<Shared>) -> Result<Self, StoreError> {
+        let folder = shared.folder.clone();
+        let (mut next_id, mut last, mut finished) = (1u64, 0u32, BTreeMap::new());
+        {
+            let mut index = shared.index_mut();
+            for number in segment::numbers(&folder)? {
+                last = number;
+                let (free, listed) = segment::load(&folder, number)?;
+                next_id = next_id.max(free);
+                if listed.is_empty() {
+                    segment::delete(&folder, number)?;
+                    continue;
+                }
+                let length = std::fs::metadata(segment::path_of(&folder, number, "mail"));
+                let length = length.map_err(|e| StoreError::io("open mail", &e))?.len();
+                finished.insert(number, length);
+                for entry in listed {
+                    if entry.header.kind == Kind::Letter {
+                        next_id = next_id.max(entry.header.id.saturating_add(1));
+                        if entry.end() > length {
+                            shared.damaged.fetch_add(1, Ordering::Relaxed);
+                            continue;
+                        }
+                    }
+                    let place = Place { segment: number, offset: entry.offset };
+                    apply(&mut index, &entry.header, &entry.removed, place);
+                }
+            }
+        }
+        let number = last.checked_add(1).ok_or(StoreError::Full)?;
+        let active = Segment::create(&folder, number, next_id)?;
+        let writer = Self { shared, active, finished, next_id, cleaning: None, hold: false };
+        writer.measure();
+        Ok(writer)
+    }
+
+    /// Works until the queue is closed and empty, or a flush fails.
+    pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let _guard = FailOnPanic(&shared);
+        loop {
+            let busy = self.must_clean();
+            let jobs = if busy { shared.queue.try_take_group() } else { shared.queue.take_group() };
+            let Some(jobs) = jobs else { break };
+            let outcome = if jobs.is_empty() { Ok(()) } else { self.write(jobs) };
+            if outcome.is_err() || (busy && self.clean().is_err()) {
+                return shared.fail();
+            }
+        }
+        if self.active.is_empty() {
+            self.active.delete();
+        } else if self.active.finish(&shared.folder).is_ok() {
+            self.finished.clear();
+        }
+    }
+
+    /// Writes what one group asks for. An error means that nothing more may be written.
+    fn write(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
+        let mut group = Group::default();
+        self.hold = false;
+        {
+            let index = self.shared.index();
+            for Job { work, acknowledgement } in jobs {
+                let answer = group.take(work, &index, &mut self.next_id);
+                group.answers.push((acknowledgement, answer));
+            }
+        }
+        let (stored, answers) = (self.store(&group.entries), group.answers);
+        let last = Committed { version: Version(self.next_id.saturating_sub(1)) };
+        let fatal = matches!(&stored, Err(Outcome::Fatal(_)));
+        for (acknowledgement, answer) in answers {
+            let answer = answer.and_then(|()| match &stored {
+                Ok(()) => Ok(last),
+                Err(Outcome::Refused(error) | Outcome::Fatal(error)) => Err(error.clone()),
+            });
+            acknowledgement.answer(answer);
+        }
+        if fatal { Err(StoreError::Failed) } else { Ok(()) }
+    }
+
+    /// Makes entries durable and then known.
+    fn store(&mut self, entries: &[(Header, Vec<u8>)]) -> Result<(), Outcome> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.make_room().map_err(Outcome::Refused)?;
+        let mut bytes = Vec::new();
+        for (header, body) in entries {
+            frame::append(&mut bytes, self.active.number, header, body);
+        }
+        // What was written and not flushed lies behind the end and will be overwritten.
+        self.active.write(&bytes).map_err(Outcome::Refused)?;
+        self.active.flush().map_err(Outcome::Fatal)?;
+        self.shared.flushes.fetch_add(1, Ordering::Relaxed);
+        let mut index = self.shared.index_mut();
+        for (header, body) in entries {
+            let place = Place { segment: self.active.number, offset: self.active.advance(header, body) };
+            let removed = if header.kind == Kind::Removed { ids(body) } else { Vec::new() };
+            apply(&mut index, header, &removed, place);
+        }
+        drop(index);
+        self.measure();
+        Ok(())
+    }
+
+    /// Begins a new segment if the present one is full.
+    fn make_room(&mut self) -> Result<(), StoreError> {
+        if self.active.end < SEGMENT_LEN {
+            return Ok(());
+        }
+        let number = self.active.number.checked_add(1).ok_or(StoreError::Full)?;
+        let next = Segment::create(&self.shared.folder, number, self.next_id)?;
+        let full = std::mem::replace(&mut self.active, next);
+        self.finished.insert(full.number, full.end);
+        // Without its contents it is read as a whole at the next start: slower, and nothing is missing.
+        let _ = full.finish(&self.shared.folder);
+        Ok(())
+    }
+
+    fn measure(&self) {
+        let total = self.finished.values().sum::<u64>() + self.active.end;
+        self.shared.bytes_on_disk.store(total, Ordering::Relaxed);
+    }
+
+    fn must_clean(&self) -> bool {
+        if self.hold || self.cleaning.is_some() {
+            return !self.hold;
+        }
+        let Some((oldest, _)) = self.finished.first_key_value() else { return false };
+        let index = self.shared.index();
+        let total = self.finished.values().sum::<u64>();
+        index.live(*oldest).letters == 0 || total > index.bytes_on_disk() / 2 * HALVES_KEPT + 2 * SEGMENT_LEN
+    }
+
+    /// One turn of cleaning. Only the oldest segment goes: what it says about removals then concerns only letters
+    /// that are gone from the disk already, or lie in it.
+    fn clean(&mut self) -> Result<(), StoreError> {
+        let Some(mut cleaning) = self.cleaning.take().or_else(|| self.begin_cleaning()) else {
+            self.hold = true;
+            return Ok(());
+        };
+        let mut moved: Vec<(Header, Vec<u8>)> = Vec::new();
+        let mut bytes = 0;
+        while bytes < MOVED_AT_ONCE {
+            let Some(listed) = cleaning.left.pop_front() else { break };
+            let place = Place { segment: cleaning.number, offset: listed.offset };
+            let (mailbox, id) = (listed.header.mailbox, listed.header.id);
+            let entry = self.shared.index().entry(mailbox, id).filter(|entry| entry.place == place);
+            let Some(entry) = entry.filter(|_| listed.header.kind == Kind::Letter) else { continue };
+            let read = self.shared.bytes_of(&entry).ok();
+            match read.as_deref().and_then(|bytes| frame::read(cleaning.number, bytes)) {
+                Some((header, body)) => {
+                    bytes += body.len();
+                    moved.push((header, body.to_vec()));
+                }
+                None => {
+                    self.shared.damaged.fetch_add(1, Ordering::Relaxed);
+                    self.shared.index_mut().remove(mailbox, id);
+                }
+            }
+        }
+        match self.store(&moved) {
+            Err(Outcome::Fatal(error)) => return Err(error),
+            // No room to move into: the segment stays as it is, and is tried again after the next group.
+            Err(Outcome::Refused(_)) => {
+                self.hold = true;
+                return Ok(());
+            }
+            Ok(()) => {}
+        }
+        if cleaning.left.is_empty() {
+            self.finished.remove(&cleaning.number);
+            self.shared.close_file(cleaning.number);
+            if segment::delete(&self.shared.folder, cleaning.number).is_err() {
+                // It holds nothing that counts; the next start tries again.
+                self.hold = true;
+            }
+            self.measure();
+        } else {
+            self.cleaning = Some(cleaning);
+        }
+        Ok(())
+    }
+
+    fn begin_cleaning(&mut self) -> Option<Cleaning> {
+        let number = *self.finished.first_key_value()?.0;
+        if self.shared.index().live(number).letters == 0 {
+            return Some(Cleaning { number, left: VecDeque::new() });
+        }
+        match segment::load(&self.shared.folder, number) {
+            Ok((_, listed)) => Some(Cleaning { number, left: listed.into() }),
+            Err(_) => None,
+        }
+    }
+}
+
+/// Lets nobody wait for a writer that is gone.
+struct FailOnPanic<'a>(&'a Shared);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail();
+        }
+    }
+}
+
+/// What became of a write that failed.
+enum Outcome {
+    /// Nothing was written; the next one may succeed.
+    Refused(StoreError),
+    /// Nobody knows what lies on the disk.
+    Fatal(StoreError),
+}
+
+impl Group {
+    /// Takes one piece of work in, or says why it is refused.
+    fn take(&mut self, work: Work, index: &Index, next_id: &mut u64) -> Result<(), StoreError> {
+        match work {
+            Work::Put(letters) => self.put(letters, index, next_id),
+            Work::Remove(mailbox, letters) => {
+                let held = letters.into_iter().filter(|id| index.entry(mailbox, id.0).is_some());
+                let body: Vec<u8> = held.flat_map(|id| id.0.to_le_bytes()).collect();
+                if !body.is_empty() {
+                    let body_len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+                    let header = Header { body_len, ..Header::about(Kind::Removed, mailbox, 0) };
+                    self.entries.push((header, body));
+                }
+                Ok(())
+            }
+            Work::Clear(mailbox) => {
+                let last = next_id.saturating_sub(1);
+                self.entries.push((Header::about(Kind::Cleared, mailbox, last), Vec::new()));
+                Ok(())
+            }
+        }
+    }
+
+    fn put(&mut self, letters: Vec<Sealed>, index: &Index, next_id: &mut u64) -> Result<(), StoreError> {
+        let mut fresh: Vec<Sealed> = Vec::new();
+        let (mut own, mut own_bytes) = (HashMap::<MailboxId, (u64, u64)>::new(), 0u64);
+        for letter in letters {
+            let digest = letter.header.digest;
+            let known = index.knows(digest)
+                || self.digests.contains(&digest)
+                || fresh.iter().any(|other| other.header.digest == digest);
+            if known {
+                continue;
+            }
+            let (mailbox, len) = (letter.header.mailbox, u64::from(letter.header.payload_len()));
+            let before = index.state(mailbox);
+            let group = self.added.get(&mailbox).copied().unwrap_or_default();
+            let count = own.entry(mailbox).or_default();
+            count.0 += 1;
+            count.1 += len;
+            own_bytes += len;
+            let quota = letter.quota;
+            let fits = before.letters + group.0 + count.0 <= quota.letters
+                && before.bytes + group.1 + count.1 <= quota.bytes
+                && index.bytes() + self.added_bytes + own_bytes <= quota.total_bytes;
+            if !fits {
+                return Err(StoreError::MailboxFull);
+            }
+            fresh.push(letter);
+        }
+        for Sealed { mut header, body, .. } in fresh {
+            header.id = *next_id;
+            *next_id = next_id.checked_add(1).ok_or(StoreError::Full)?;
+            self.digests.insert(header.digest);
+            self.entries.push((header, body));
+        }
+        for (mailbox, (letters, bytes)) in own {
+            let count = self.added.entry(mailbox).or_default();
+            *count = (count.0 + letters, count.1 + bytes);
+        }
+        self.added_bytes += own_bytes;
+        Ok(())
+    }
+}
+
+fn ids(body: &[u8]) -> Vec<u64> {
+    body.chunks_exact(8).filter_map(|id| Some(u64::from_le_bytes(id.try_into().ok()?))).collect()
+}
+
+/// Changes the index by one entry of the log.
+fn apply(index: &mut Index, header: &Header, removed: &[u64], place: Place) {
+    match header.kind {
+        Kind::Letter => index.insert(
+            header.mailbox,
+            Entry {
+                id: header.id,
+                place,
+                len: header.payload_len(),
+                digest: header.digest,
+                arrived_ms: header.arrived_ms,
+                expires_at: header.expires_at,
+            },
+        ),
+        Kind::Removed => {
+            for id in removed {
+                index.remove(header.mailbox, *id);
+            }
+        }
+        Kind::Cleared => {
+            index.clear(header.mailbox, header.id);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Mail kept for others: queues of sealed letters, one per mailbox, in order of arrival.
+//!
+//! A mediator's mail is written once, read once and deleted; it needs no versions, no scans and no tree. So it does
+//! not lie among the records but in a log of its own ([`LogMail`]): appended to, one flush for all who wait, and
+//! cleaned from its oldest end. Which letters there are is held in memory (64 bytes each) and rebuilt at the start.
+//!
+//! The rules of the [`Store`](crate::Store) hold here too: what was put is durable when its [`Commit`] resolves, and
+//! what is read or listed would survive a crash. The same letter put twice into one mailbox is one letter.
+
+mod index;
+mod log;
+mod memory;
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+pub use self::{
+    index::{Letter, MailboxState},
+    log::{LogMail, MAX_LETTER_LEN, SEGMENT_LEN},
+    memory::MemoryMail,
+};
+use crate::{Commit, StoreError};
+
+/// Most letters one [`Mail::list`] returns.
+pub const MAX_LISTED: usize = 1000;
+
+/// Whose mail it is: a digest the caller makes of the recipient. Lies readable on the disk.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MailboxId(pub [u8; 20]);
+
+impl fmt::Debug for MailboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MailboxId(..)")
+    }
+}
+
+/// Which letter it is: greater means later. Never given twice by one store, whatever happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LetterId(pub u64);
+
+/// A letter to be kept.
+#[derive(Clone)]
+pub struct NewLetter {
+    /// Whose it is.
+    pub mailbox: MailboxId,
+    /// Its bytes, at most [`MAX_LETTER_LEN`]. They are sealed before they reach the disk.
+    pub payload: Vec<u8>,
+    /// When it arrived, in milliseconds since 1970.
+    pub arrived_ms: u64,
+    /// From when on it no longer counts, in seconds since 1970; `u64::MAX` for never.
+    pub expires_at: u64,
+    /// Most the mailbox may hold with it.
+    pub quota: Quota,
+}
+
+impl fmt::Debug for NewLetter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewLetter").field("payload_len", &self.payload.len()).finish_non_exhaustive()
+    }
+}
+
+/// How much one mailbox may hold, and all of them together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Most letters in the mailbox.
+    pub letters: u64,
+    /// Most bytes of payload in the mailbox.
+    pub bytes: u64,
+    /// Most bytes of payload in all mailboxes.
+    pub total_bytes: u64,
+}
+
+impl Quota {
+    /// No bound.
+    pub const NONE: Self = Self { letters: u64::MAX, bytes: u64::MAX, total_bytes: u64::MAX };
+}
+
+/// Key that letters are sealed with and their digests are made with. Wiped when dropped; cannot be printed.
+pub struct MailKey(pub(crate) Zeroizing<[u8; 32]>);
+
+impl MailKey {
+    /// Takes 32 random bytes, which the caller keeps as long as the mail.
+    pub fn new(key: Zeroizing<[u8; 32]>) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for MailKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MailKey(..)")
+    }
+}
+
+/// Numbers about all mail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MailStats {
+    /// Letters kept.
+    pub letters: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+    /// Mailboxes that hold at least one.
+    pub mailboxes: u64,
+    /// When the oldest of them arrived, in milliseconds since 1970.
+    pub oldest_ms: Option<u64>,
+    /// Bytes the log takes on the disk; 0 in memory.
+    pub bytes_on_disk: u64,
+    /// Times the disk was made to write since the start.
+    pub flushes: u64,
+    /// Letters found unreadable since the start; they are left where they are and skipped.
+    pub damaged: u64,
+}
+
+/// Keeps letters for mailboxes.
+pub trait Mail: Send + Sync + 'static {
+    /// Puts letters into their mailboxes, whole or not at all, in order. A letter that waits in its mailbox already,
+    /// byte for byte, changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The commit resolves to [`StoreError::MailboxFull`] beyond a quota, [`StoreError::ValueTooLarge`],
+    /// [`StoreError::Full`], [`StoreError::Closed`], or another error of the disk; then none was put.
+    fn put(&self, letters: Vec<NewLetter>) -> Commit;
+
+    /// Removes letters of one mailbox; unknown ones are passed over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mail::put`], without the quotas.
+    fn remove(&self, mailbox: MailboxId, letters: Vec<LetterId>) -> Commit;
+
+    /// Removes all letters of a mailbox.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mail::remove`].
+    fn clear(&self, mailbox: MailboxId) -> Commit;
+
+    /// The letters of a mailbox after one of them, the oldest first, at most `limit` and never more than
+    /// [`MAX_LISTED`]. Letters that have expired at `now` (seconds since 1970) are left out.
+    fn list(&self, mailbox: MailboxId, after: Option<LetterId>, limit: usize, now: u64) -> Vec<Letter>;
+
+    /// The last letter that was ever put, as far as is known: all later ones have greater ids.
+    fn last(&self) -> LetterId;
+
+    /// Whether a letter waits in a mailbox.
+    fn holds(&self, mailbox: MailboxId, letter: LetterId) -> bool;
+
+    /// Reads a letter. `None` if it is not there any more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if it was changed on the disk, [`StoreError::Io`].
+    fn read(&self, mailbox: MailboxId, letter: LetterId) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// How a mailbox stands. Letters that have expired and were not removed yet count.
+    fn state(&self, mailbox: MailboxId) -> MailboxState;
+
+    /// Forgets letters that have expired at `now` (seconds since 1970), looking at about `limit` letters; the next
+    /// call goes on behind them. Returns how many are gone.
+    fn expire(&self, now: u64, limit: usize) -> u64;
+
+    /// The mailboxes that hold letters, after one of them, in an order of their own; at most [`MAX_LISTED`].
+    fn mailboxes(&self, after: Option<MailboxId>) -> Vec<MailboxId>;
+
+    /// Numbers about all mail.
+    fn stats(&self) -> MailStats;
+
+    /// Whether letters are still taken: false once a write has failed for good, or the mail was closed.
+    fn is_open(&self) -> bool;
+
+    /// Writes what was accepted and releases the folder. Later calls get [`StoreError::Closed`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if something accepted could not be written.
+    fn close(&self) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests;

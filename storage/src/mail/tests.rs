@@ -1,0 +1,134 @@
+//! What every backend of the mail must do.
+
+use super::*;
+
+const ALICE: MailboxId = MailboxId([1; 20]);
+const BOB: MailboxId = MailboxId([2; 20]);
+
+fn letter(mailbox: MailboxId, text: &str) -> NewLetter {
+    NewLetter {
+        mailbox,
+        payload: text.as_bytes().to_vec(),
+        arrived_ms: 1000,
+        expires_at: u64::MAX,
+        quota: Quota::NONE,
+    }
+}
+
+fn texts(mail: &dyn Mail, mailbox: MailboxId) -> Vec<String> {
+    let listed = mail.list(mailbox, None, MAX_LISTED, 0);
+    let read = |letter: &Letter| mail.read(mailbox, letter.id).unwrap().unwrap();
+    listed.iter().map(|letter| String::from_utf8(read(letter)).unwrap()).collect()
+}
+
+/// Runs `check` on every backend.
+fn on_each(check: impl Fn(&dyn Mail)) {
+    check(&MemoryMail::new());
+    let folder = tempfile::tempdir().unwrap();
+    let log = LogMail::open(folder.path(), &MailKey::new(Zeroizing::new([1; 32]))).unwrap();
+    check(&log);
+    log.close().unwrap();
+}
+
+#[test]
+fn letters_come_back_in_order_and_only_to_their_mailbox() {
+    on_each(|mail| {
+        mail.put(vec![letter(ALICE, "one"), letter(BOB, "other"), letter(ALICE, "two")]).wait().unwrap();
+        mail.put(vec![letter(ALICE, "three")]).wait().unwrap();
+        assert_eq!(texts(mail, ALICE), ["one", "two", "three"]);
+        assert_eq!(texts(mail, BOB), ["other"]);
+        let first = mail.list(ALICE, None, 1, 0);
+        assert_eq!(first.len(), 1);
+        assert_eq!(mail.list(ALICE, Some(first[0].id), 9, 0).len(), 2);
+        assert_eq!(mail.read(BOB, first[0].id).unwrap(), None, "not Bob's");
+        assert_eq!(mail.mailboxes(None), [ALICE, BOB]);
+        assert_eq!(mail.mailboxes(Some(ALICE)), [BOB]);
+    });
+}
+
+#[test]
+fn the_same_letter_is_kept_once_for_each_mailbox() {
+    on_each(|mail| {
+        mail.put(vec![letter(ALICE, "one"), letter(ALICE, "one"), letter(BOB, "one")]).wait().unwrap();
+        let id = mail.list(ALICE, None, 9, 0)[0].id;
+        mail.put(vec![letter(ALICE, "one")]).wait().unwrap();
+        assert_eq!(mail.list(ALICE, None, 9, 0).len(), 1);
+        assert_eq!(mail.list(ALICE, None, 9, 0)[0].id, id);
+        assert_eq!(mail.state(BOB).letters, 1);
+    });
+}
+
+#[test]
+fn what_is_removed_is_gone_and_nothing_else() {
+    on_each(|mail| {
+        mail.put(vec![letter(ALICE, "one"), letter(ALICE, "two"), letter(BOB, "three")]).wait().unwrap();
+        let ids: Vec<_> = mail.list(ALICE, None, 9, 0).iter().map(|letter| letter.id).collect();
+        mail.remove(BOB, ids.clone()).wait().unwrap();
+        assert_eq!(mail.state(ALICE).letters, 2, "Bob cannot remove Alice's");
+        mail.remove(ALICE, vec![ids[0], LetterId(99_999)]).wait().unwrap();
+        assert_eq!(texts(mail, ALICE), ["two"]);
+        assert!(!mail.holds(ALICE, ids[0]) && mail.holds(ALICE, ids[1]));
+        mail.clear(ALICE).wait().unwrap();
+        assert_eq!(mail.state(ALICE), MailboxState::default());
+        assert_eq!(texts(mail, BOB), ["three"]);
+        mail.put(vec![letter(ALICE, "two")]).wait().unwrap();
+        assert_eq!(texts(mail, ALICE), ["two"], "a removed letter may come again");
+    });
+}
+
+#[test]
+fn quotas_hold_exactly_and_refuse_the_whole_batch() {
+    on_each(|mail| {
+        let quota = Quota { letters: 2, bytes: 10, total_bytes: 12 };
+        let put = |letters: &[(MailboxId, &str)]| {
+            mail.put(letters.iter().map(|(to, text)| NewLetter { quota, ..letter(*to, text) }).collect())
+                .wait()
+        };
+        assert_eq!(put(&[(ALICE, "1"), (ALICE, "2"), (ALICE, "3")]), Err(StoreError::MailboxFull));
+        assert_eq!(mail.state(ALICE).letters, 0);
+        put(&[(ALICE, "1"), (ALICE, "2")]).unwrap();
+        assert_eq!(put(&[(ALICE, "3")]), Err(StoreError::MailboxFull), "letters");
+        put(&[(ALICE, "2")]).unwrap();
+        assert_eq!(put(&[(BOB, "elevenbytes")]), Err(StoreError::MailboxFull), "bytes");
+        put(&[(BOB, "tenbytes..")]).unwrap();
+        assert_eq!(put(&[(MailboxId([3; 20]), "x")]), Err(StoreError::MailboxFull), "all together");
+        mail.clear(ALICE).wait().unwrap();
+        put(&[(ALICE, "3")]).unwrap();
+    });
+}
+
+#[test]
+fn expired_letters_are_not_listed_and_are_forgotten_when_swept() {
+    on_each(|mail| {
+        let soon = NewLetter { expires_at: 10, ..letter(ALICE, "soon") };
+        mail.put(vec![soon, letter(ALICE, "never"), letter(BOB, "never")]).wait().unwrap();
+        assert_eq!(mail.list(ALICE, None, 9, 9).len(), 2);
+        assert_eq!(mail.list(ALICE, None, 9, 10).len(), 1);
+        let swept: u64 = (0..3).map(|_| mail.expire(10, 1)).sum();
+        assert_eq!(swept, 1, "every mailbox had its turn");
+        assert_eq!(texts(mail, ALICE), ["never"]);
+    });
+}
+
+#[test]
+fn state_and_numbers_tell_what_is_there() {
+    on_each(|mail| {
+        let late = NewLetter { arrived_ms: 3000, ..letter(ALICE, "three") };
+        mail.put(vec![letter(ALICE, "one"), late, letter(BOB, "x")]).wait().unwrap();
+        let state = mail.state(ALICE);
+        assert_eq!((state.letters, state.bytes), (2, 8));
+        assert_eq!((state.oldest_ms, state.newest_ms), (Some(1000), Some(3000)));
+        let stats = mail.stats();
+        assert_eq!((stats.letters, stats.bytes, stats.mailboxes), (3, 9, 2));
+    });
+}
+
+#[test]
+fn a_letter_beyond_the_bound_is_refused() {
+    on_each(|mail| {
+        let large = NewLetter { payload: vec![0; MAX_LETTER_LEN + 1], ..letter(ALICE, "") };
+        let refused = mail.put(vec![letter(ALICE, "small"), large]).wait();
+        assert_eq!(refused, Err(StoreError::ValueTooLarge { len: MAX_LETTER_LEN + 1 }));
+        assert_eq!(mail.state(ALICE).letters, 0);
+    });
+}

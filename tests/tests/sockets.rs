@@ -1,0 +1,280 @@
+//! Mail over WebSockets: pushed raw or wrapped as the version has it, to its owner only, and kept until acknowledged.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use einmal::{
+    config::{Config, Role},
+    net::server,
+    node::Node,
+};
+use einmal_did::Did;
+use einmal_didcomm::{Attachment, FORWARD_TYPE, Message, SenderProtection};
+use einmal_tests::{Stranger, World, play};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message as Frame};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for what must not come.
+const QUIET: Duration = Duration::from_millis(300);
+
+const MEDIATION: &str = "https://didcomm.org/coordinate-mediation/3.0";
+const PICKUP_3: &str = "https://didcomm.org/messagepickup/3.0";
+const PICKUP_4: &str = "https://didcomm.org/message-pickup/4.0";
+
+type Socket = WebSocketStream<TcpStream>;
+
+struct Scene {
+    node: Arc<Node>,
+    address: SocketAddr,
+    mediator: Did,
+}
+
+async fn scene() -> Scene {
+    let mut world = World::new(1);
+    world.add("mediator", Config::new(Role::Mediator)).await;
+    let node = world.node("mediator");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(server::serve(Arc::clone(&node), listener, std::future::pending()));
+    let mediator = node.public_did().unwrap().clone();
+    Scene { node, address, mediator }
+}
+
+impl Scene {
+    /// Somebody with an account, whose own DID is registered.
+    async fn member(&self, seed: u64) -> Stranger {
+        let member = Stranger::new(seed);
+        self.ask(&member, &format!("{MEDIATION}/mediate-request"), json!({})).await;
+        let updates = json!([{"recipient_did": member.did().as_str(), "action": "add"}]);
+        let kind = format!("{MEDIATION}/recipient-update");
+        let answer = self.ask(&member, &kind, json!({"updates": updates})).await;
+        assert_eq!(answer.body["updated"][0]["result"], "success");
+        member
+    }
+
+    async fn ask(&self, who: &Stranger, kind: &str, body: Value) -> Message {
+        who.ask(&self.node, &who.message(kind, &self.mediator, body)).await
+    }
+
+    async fn open(&self) -> Socket {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        client_async(format!("ws://{}/ws", self.address), stream).await.unwrap().0
+    }
+
+    /// Switches live delivery on `socket` and returns the answer.
+    async fn switch(&self, who: &Stranger, socket: &mut Socket, family: &str, on: bool) -> Message {
+        let kind = format!("{family}/live-delivery-change");
+        let change = who.message(&kind, &self.mediator, json!({"live_delivery": on}));
+        send(socket, who.pack(&change, SenderProtection::Authcrypt)).await;
+        who.open(&next(socket).await).message
+    }
+
+    /// Sends mail for `to`; returns the envelope that must arrive.
+    async fn mail(&self, to: &Stranger, text: &str) -> Value {
+        let sender = Stranger::new(99);
+        let inner = json!({"ciphertext": text, "protected": "x", "recipients": [], "iv": "x", "tag": "x"});
+        let mut forward = sender.message(FORWARD_TYPE, &self.mediator, json!({"next": to.did().as_str()}));
+        forward.attachments = vec![Attachment::json("0", inner.clone())];
+        let receipt = sender.say(&self.node, &forward).await;
+        assert_eq!(receipt.refused, None);
+        inner
+    }
+}
+
+async fn send(socket: &mut Socket, envelope: Vec<u8>) {
+    socket.send(Frame::Binary(envelope.into())).await.unwrap();
+}
+
+async fn next(socket: &mut Socket) -> Vec<u8> {
+    let frame = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+    assert!(!frame.is_close(), "{frame:?}");
+    frame.into_data().to_vec()
+}
+
+async fn raw(socket: &mut Socket) -> Value {
+    serde_json::from_slice(&next(socket).await).unwrap()
+}
+
+async fn stays_silent(socket: &mut Socket) -> bool {
+    tokio::time::timeout(QUIET, socket.next()).await.is_err()
+}
+
+#[test]
+fn third_version_pushes_raw_and_keeps_the_letter_until_it_is_acknowledged() {
+    play(async {
+        let scene = scene().await;
+        let alice = scene.member(1).await;
+        let waiting = scene.mail(&alice, "before").await;
+        let mut socket = scene.open().await;
+        let status = scene.switch(&alice, &mut socket, PICKUP_3, true).await;
+        assert_eq!((&status.body["message_count"], &status.body["live_delivery"]), (&json!(1), &json!(true)));
+        assert!(stays_silent(&mut socket).await, "what waited already is not flushed");
+        let pushed = scene.mail(&alice, "after").await;
+        assert_eq!(raw(&mut socket).await, pushed);
+        let ask = format!("{PICKUP_3}/delivery-request");
+        let delivery = scene.ask(&alice, &ask, json!({"limit": 10})).await;
+        let found: Vec<Value> = delivery.attachments.iter().map(|one| one.to_json().unwrap()).collect();
+        assert_eq!(found, [waiting, pushed], "both are still kept");
+        let ids: Vec<&String> = delivery.attachments.iter().filter_map(|one| one.id.as_ref()).collect();
+        let kind = format!("{PICKUP_3}/messages-received");
+        let status = scene.ask(&alice, &kind, json!({"message_id_list": ids})).await;
+        assert_eq!(status.body["message_count"], 0);
+    });
+}
+
+#[test]
+fn fourth_version_pushes_in_a_delivery_whose_ids_acknowledge() {
+    play(async {
+        let scene = scene().await;
+        let alice = scene.member(1).await;
+        let mut socket = scene.open().await;
+        let status = scene.switch(&alice, &mut socket, PICKUP_4, true).await;
+        assert!(status.kind.is(&format!("{PICKUP_4}/status")));
+        let mail = scene.mail(&alice, "one").await;
+        let delivery = alice.open(&next(&mut socket).await).message;
+        assert!(delivery.kind.is(&format!("{PICKUP_4}/delivery")));
+        assert_eq!(delivery.attachments[0].to_json().unwrap(), mail);
+        let again = scene
+            .ask(&alice, &format!("{PICKUP_4}/delivery-request"), json!({"message_count_limit": 5}))
+            .await;
+        assert_eq!(
+            again.attachments[0].id, delivery.attachments[0].id,
+            "not acknowledged: it is still there"
+        );
+        let ids = json!({"message_id_list": [delivery.attachments[0].id]});
+        let received = alice.message(&format!("{PICKUP_4}/messages-received"), &scene.mediator, ids);
+        send(&mut socket, alice.pack(&received, SenderProtection::Authcrypt)).await;
+        let status = alice.open(&next(&mut socket).await).message;
+        assert_eq!(status.body["message_count"], 0);
+    });
+}
+
+#[test]
+fn nobody_else_gets_what_is_pushed() {
+    play(async {
+        let scene = scene().await;
+        let (alice, bob) = (scene.member(1).await, scene.member(2).await);
+        let (mut hers, mut his, mut mute) = (scene.open().await, scene.open().await, scene.open().await);
+        scene.switch(&alice, &mut hers, PICKUP_3, true).await;
+        scene.switch(&bob, &mut his, PICKUP_3, true).await;
+        let mail = scene.mail(&alice, "for Alice").await;
+        assert_eq!(raw(&mut hers).await, mail);
+        assert!(stays_silent(&mut his).await && stays_silent(&mut mute).await);
+    });
+}
+
+#[test]
+fn a_stranger_without_account_is_refused_live_delivery() {
+    play(async {
+        let scene = scene().await;
+        let mallory = Stranger::new(6);
+        let mut socket = scene.open().await;
+        let report = scene.switch(&mallory, &mut socket, PICKUP_3, true).await;
+        assert_eq!(report.body["code"], "e.p.req.not_enroll");
+    });
+}
+
+#[test]
+fn live_delivery_on_a_connection_that_closes_is_refused_by_its_code() {
+    play(async {
+        let scene = scene().await;
+        let alice = scene.member(1).await;
+        for family in [PICKUP_3, PICKUP_4] {
+            let kind = format!("{family}/live-delivery-change");
+            let report = scene.ask(&alice, &kind, json!({"live_delivery": true})).await;
+            assert_eq!(report.body["code"], "e.m.live-mode-not-supported", "{family}");
+        }
+    });
+}
+
+#[test]
+fn live_delivery_ends_when_asked_and_does_not_outlive_its_connection() {
+    play(async {
+        let scene = scene().await;
+        let alice = scene.member(1).await;
+        let mut socket = scene.open().await;
+        scene.switch(&alice, &mut socket, PICKUP_3, true).await;
+        let status = scene.switch(&alice, &mut socket, PICKUP_3, false).await;
+        assert_eq!(status.body["live_delivery"], false);
+        scene.mail(&alice, "one").await;
+        assert!(stays_silent(&mut socket).await);
+        scene.switch(&alice, &mut socket, PICKUP_3, true).await;
+        drop(socket);
+        let mut second = scene.open().await;
+        scene.mail(&alice, "two").await;
+        assert!(stays_silent(&mut second).await, "a new connection begins without");
+    });
+}
+
+#[test]
+fn every_device_gets_a_copy_and_one_that_goes_does_not_take_the_others_along() {
+    play(async {
+        let scene = scene().await;
+        let alice = scene.member(1).await;
+        let (mut phone, mut tablet) = (scene.open().await, scene.open().await);
+        scene.switch(&alice, &mut phone, PICKUP_3, true).await;
+        scene.switch(&alice, &mut tablet, PICKUP_3, true).await;
+        let mail = scene.mail(&alice, "one").await;
+        assert_eq!((raw(&mut phone).await, raw(&mut tablet).await), (mail.clone(), mail));
+        drop(phone);
+        let mail = scene.mail(&alice, "two").await;
+        assert_eq!(raw(&mut tablet).await, mail);
+    });
+}
+
+#[test]
+fn a_replayed_switch_binds_no_other_connection() {
+    play(async {
+        let scene = scene().await;
+        let alice = scene.member(1).await;
+        let (mut hers, mut thief) = (scene.open().await, scene.open().await);
+        let kind = format!("{PICKUP_3}/live-delivery-change");
+        let change = alice.message(&kind, &scene.mediator, json!({"live_delivery": true}));
+        let envelope = alice.pack(&change, SenderProtection::Authcrypt);
+        send(&mut hers, envelope.clone()).await;
+        next(&mut hers).await;
+        send(&mut thief, envelope).await;
+        next(&mut thief).await;
+        scene.mail(&alice, "for Alice").await;
+        raw(&mut hers).await;
+        assert!(stays_silent(&mut thief).await);
+    });
+}
+
+#[test]
+fn many_letters_come_in_order_while_a_reader_that_does_not_read_holds_nobody_up() {
+    play(async {
+        let scene = scene().await;
+        let (alice, bob) = (scene.member(1).await, scene.member(2).await);
+        let (mut hers, mut his) = (scene.open().await, scene.open().await);
+        scene.switch(&alice, &mut hers, PICKUP_3, true).await;
+        scene.switch(&bob, &mut his, PICKUP_3, true).await;
+        let padding = "x".repeat(20_000);
+        for number in 0..150 {
+            scene.mail(&bob, &format!("{number}{padding}")).await;
+            scene.mail(&alice, &number.to_string()).await;
+        }
+        for number in 0..150 {
+            assert_eq!(raw(&mut hers).await["ciphertext"], number.to_string());
+        }
+        assert_eq!(raw(&mut his).await["ciphertext"], format!("0{padding}"), "his waits for him");
+    });
+}
+
+#[test]
+fn a_frame_beyond_the_bound_ends_its_connection_and_no_other() {
+    play(async {
+        let scene = scene().await;
+        let alice = scene.member(1).await;
+        let (mut good, mut bad) = (scene.open().await, scene.open().await);
+        let large = vec![b' '; einmal_didcomm::limits::MAX_ENVELOPE_BYTES + 1];
+        let _ = bad.send(Frame::Binary(large.into())).await;
+        let ended = tokio::time::timeout(PATIENCE, bad.next()).await.unwrap();
+        assert!(!matches!(ended, Some(Ok(Frame::Text(_) | Frame::Binary(_)))), "{ended:?}");
+        scene.switch(&alice, &mut good, PICKUP_3, true).await;
+    });
+}
