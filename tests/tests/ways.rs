@@ -24,7 +24,9 @@ use einmal::{
 use einmal_did::Endpoint;
 use einmal_didcomm::SenderProtection;
 use einmal_keys::{SeededEntropy, base64url_decode, base64url_encode};
-use einmal_p2p::{Bounds, BoxFuture, Host, HostConfig, Inbound, PeerEndpoint, Permit, SendError, Status};
+use einmal_p2p::{
+    Bounds, BoxFuture, Host, HostConfig, Inbound, PeerEndpoint, Permit, SendError, Status, is_served,
+};
 use einmal_storage::{MemoryStore, TenantId};
 use einmal_tests::{START_MS, Stranger};
 use serde_json::{Value, json};
@@ -106,7 +108,8 @@ fn published(node: &Node) -> PeerEndpoint {
     let document = einmal_did::Resolver::resolve(&resolver, node.public_did().unwrap()).unwrap();
     let endpoints: Vec<&Endpoint> = document.didcomm_endpoints().collect();
     assert!(endpoints[0].uri.starts_with("http"), "{endpoints:?}");
-    PeerEndpoint::parse(&endpoints[1].uri, &endpoints[1].multi_addrs).unwrap()
+    let ours = endpoints.iter().find(|endpoint| is_served(&endpoint.uri)).unwrap();
+    PeerEndpoint::parse(&ours.uri, &ours.multi_addrs).unwrap()
 }
 
 /// A web server that takes everything; what it took comes out of the channel.
