@@ -16,6 +16,7 @@ pub mod demo;
 pub mod error;
 pub mod home;
 pub mod identity;
+mod line;
 mod log;
 mod mailbox;
 pub mod net;

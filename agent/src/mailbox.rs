@@ -1,6 +1,9 @@
 //! The citizen's mailbox: an account at a mediator, DIDs registered ahead, mail fetched and confirmed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use einmal_did::Did;
 use einmal_didcomm::{MessageId, Opened, UnixSeconds};
@@ -32,6 +35,8 @@ const ACCOUNT: &str = "mediation";
 const KEEP_SPARES: usize = 4;
 /// Milliseconds between two looks into the mailbox unless configured otherwise.
 const DEFAULT_POLL_MS: u64 = 2000;
+/// Milliseconds between two looks into the mailbox while the mediator would ring.
+const POLL_BESIDE_LINE_MS: u64 = 60_000;
 /// Longest pause after failures, in milliseconds.
 const LONGEST_PAUSE_MS: u64 = 60_000;
 
@@ -67,6 +72,12 @@ pub(crate) fn adopt(
 
 fn account(shared: &Shared) -> Result<Option<Account>, Failure> {
     Ok(shared.db.get::<Account>(META, ACCOUNT)?.map(|stored| stored.value))
+}
+
+/// Our DID towards the mediator, and the mediator, once it has granted an account.
+pub(crate) fn granted(shared: &Shared) -> Result<Option<(Did, Did)>, Failure> {
+    let account = account(shared)?.filter(|account| account.routing.is_some());
+    Ok(account.map(|account| (account.ours, account.mediator)))
 }
 
 /// How the mailbox stands, for its user.
@@ -107,7 +118,13 @@ pub(crate) async fn run(node: Arc<Node>) {
                 pause = pause.saturating_mul(2).min(LONGEST_PAUSE_MS);
             }
         }
-        node.changed(Duration::from_millis(pause)).await;
+        // Where the mediator rings, looking for mail unasked is only for the case that a push got lost.
+        let rest =
+            if node.line_is_up.load(Ordering::Relaxed) { pause.max(POLL_BESIDE_LINE_MS) } else { pause };
+        tokio::select! {
+            () = node.changed(Duration::from_millis(rest)) => {}
+            () = node.mail_bell.notified() => {}
+        }
         // A burst of changes must not become a burst of visits.
         tokio::time::sleep(Duration::from_millis(poll.min(50))).await;
     }

@@ -194,6 +194,7 @@ async fn work(
     tasks.spawn(control::serve(Arc::clone(&node), control));
     if node.shared().config.role == Role::Citizen {
         tasks.spawn(crate::mailbox::run(Arc::clone(&node)));
+        tasks.spawn(crate::line::run(Arc::clone(&node)));
     }
     let served = listener.map(|listener| {
         let mut stopped = stopped.clone();

@@ -1,4 +1,4 @@
-//! HTTP out: envelopes to endpoints, did:web documents, status lists; every connection guarded.
+//! HTTP out, and WebSockets by their own file: envelopes to endpoints, did:web documents, status lists; every connection guarded.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use reqwest::{
 };
 use tokio::sync::Semaphore;
 
-use super::{BoxFuture, FetchError, Fetcher, SendError, Transport, guard};
+use super::{BoxFuture, FetchError, Fetcher, SendError, Transport, guard, ws};
 use crate::config::Network;
 
 /// Largest did:web document fetched, in bytes.
@@ -174,7 +174,13 @@ impl Transport for HttpClient {
         uri: &'a str,
         envelope: Vec<u8>,
     ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>> {
-        Box::pin(self.post(uri, envelope))
+        Box::pin(async move {
+            if ws::is_socket(uri) {
+                let _slot = self.sends.acquire().await;
+                return ws::exchange(uri, envelope, &self.network).await;
+            }
+            self.post(uri, envelope).await
+        })
     }
 }
 

@@ -9,5 +9,6 @@ pub mod p2p;
 pub mod server;
 mod socket;
 mod transport;
+pub(crate) mod ws;
 
 pub use transport::{BoxFuture, FetchError, Fetcher, SendError, Transport};

@@ -20,7 +20,7 @@ mod timers;
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
 use einmal_did::{Did, DidDocument, Endpoint, Resolver};
@@ -48,7 +48,7 @@ use crate::{
     config::Config,
     db::Db,
     identity::{self, OwnDid},
-    net::{Fetcher, Transport, p2p},
+    net::{Fetcher, Transport, p2p, ws},
     resolve::NodeResolver,
     role::{self, RoleService},
     service::live::{Live, LiveChange},
@@ -183,6 +183,10 @@ pub struct Node {
     outbox_bell: Notify,
     outbox_turn: tokio::sync::Mutex<()>,
     changed: Notify,
+    /// Rings when a mediator has mail for us.
+    pub(crate) mail_bell: Notify,
+    /// Whether the mediator would ring.
+    pub(crate) line_is_up: AtomicBool,
     recent: recent::Recent,
 }
 
@@ -227,6 +231,8 @@ impl Node {
             outbox_bell: Notify::new(),
             outbox_turn: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
+            mail_bell: Notify::new(),
+            line_is_up: AtomicBool::new(false),
             recent: recent::Recent::default(),
         };
         node.take_public_identity(url).await?;
@@ -391,7 +397,10 @@ impl Node {
     pub(crate) async fn exchange(self: &Arc<Self>, message: &Message, to: &Did) -> Result<Vec<u8>, Failure> {
         let unreachable = |problem: String| Failure::user(format!("the peer was not reached: {problem}"));
         let mut last = unreachable("it has no endpoint".into());
-        for way in self.ways(message, to).await? {
+        let mut ways = self.ways(message, to).await?;
+        // An answer is what HTTP is made for; a connection of its own for one question is not.
+        ways.sort_by_key(|way| ws::is_socket(&way.uri));
+        for way in ways {
             if p2p::is_one_way(&way.uri) {
                 continue;
             }

@@ -243,7 +243,7 @@ impl Node {
     }
 
     /// Packs a message for the connection its request came by.
-    pub(super) fn pack(&self, message: &Message, to: &Did) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn pack(&self, message: &Message, to: &Did) -> Result<Vec<u8>, Failure> {
         let message = self.in_known_form(message, to)?;
         Ok(self.shared.packer().pack(&message, to, &PackOptions::default())?.bytes)
     }

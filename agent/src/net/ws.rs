@@ -1,0 +1,122 @@
+//! WebSockets out: one envelope to an endpoint, or a line that stays open; every connection guarded.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use einmal_didcomm::limits::MAX_ENVELOPE_BYTES;
+use futures_util::{SinkExt, StreamExt};
+use rustls_platform_verifier::ConfigVerifierExt;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, pki_types::ServerName},
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async_with_config,
+    tungstenite::{Message as Frame, protocol::WebSocketConfig},
+};
+
+use super::{SendError, guard};
+use crate::config::Network;
+
+/// Seconds until a connection must stand.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Seconds until a whole exchange must be over.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes read from the socket at a time.
+const READ_BUFFER: usize = 16 * 1024;
+
+/// Whatever carries the bytes: TCP, or TLS on it.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// An open line.
+pub(crate) type Line = WebSocketStream<Box<dyn Stream>>;
+
+/// Whether a URI is a WebSocket's.
+pub(crate) fn is_socket(uri: &str) -> bool {
+    uri.split_once(':').is_some_and(|(scheme, _)| matches!(scheme, "ws" | "wss"))
+}
+
+/// Connects to `uri`, if `network` permits it.
+pub(crate) async fn connect(uri: &str, network: &Network) -> Result<Line, SendError> {
+    // The rules are those of HTTP: `ws` is `http`, `wss` is `https`.
+    let same = uri.replacen("ws", "http", 1);
+    let url = guard::check_url(&same, network).map_err(|reason| SendError::Forbidden { reason })?;
+    let host = url.host_str().unwrap_or_default().to_owned();
+    let port = url.port_or_known_default().unwrap_or(443);
+    let late = |_| SendError::Unreachable { reason: "no connection within the time".into() };
+    tokio::time::timeout(CONNECT_TIMEOUT, open(uri, &host, port, url.scheme() == "https", network))
+        .await
+        .map_err(late)?
+}
+
+async fn open(uri: &str, host: &str, port: u16, tls: bool, network: &Network) -> Result<Line, SendError> {
+    let failed = |error: &dyn std::fmt::Display| SendError::Unreachable { reason: error.to_string() };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let found: Vec<SocketAddr> =
+        tokio::net::lookup_host((bare, port)).await.map_err(|error| failed(&error))?.collect();
+    let vetted = guard::vet(host, found, network).map_err(|reason| SendError::Forbidden { reason })?;
+    let tcp = TcpStream::connect(vetted.as_slice()).await.map_err(|error| failed(&error))?;
+    let _ = tcp.set_nodelay(true);
+    let stream: Box<dyn Stream> = if tls {
+        let config = ClientConfig::with_platform_verifier().map_err(|error| failed(&error))?;
+        let name = ServerName::try_from(bare.to_owned()).map_err(|error| failed(&error))?;
+        let connector = TlsConnector::from(Arc::new(config));
+        Box::new(connector.connect(name, tcp).await.map_err(|error| failed(&error))?)
+    } else {
+        Box::new(tcp)
+    };
+    let bounds = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(Some(MAX_ENVELOPE_BYTES))
+        .max_frame_size(Some(MAX_ENVELOPE_BYTES));
+    let (line, _) =
+        client_async_with_config(uri, stream, Some(bounds)).await.map_err(|error| failed(&error))?;
+    Ok(line)
+}
+
+/// Sends one envelope and waits until the other side has read on behind it. What comes back meanwhile is the answer.
+///
+/// A WebSocket says nothing about whether an envelope was taken; a pong that follows it says at least that it was
+/// read.
+pub(crate) async fn exchange(
+    uri: &str,
+    envelope: Vec<u8>,
+    network: &Network,
+) -> Result<Option<Vec<u8>>, SendError> {
+    let mut line = connect(uri, network).await?;
+    let talk = async {
+        line.send(frame(envelope)).await?;
+        line.send(Frame::Ping(Default::default())).await?;
+        let mut answer = None;
+        while let Some(received) = line.next().await {
+            match received? {
+                Frame::Pong(_) => {
+                    let _ = line.close(None).await;
+                    return Ok(Some(answer));
+                }
+                Frame::Text(text) => answer = answer.or(Some(text.as_bytes().to_vec())),
+                Frame::Binary(bytes) => answer = answer.or(Some(bytes.to_vec())),
+                _ => {}
+            }
+        }
+        Ok::<_, tokio_tungstenite::tungstenite::Error>(None)
+    };
+    match tokio::time::timeout(EXCHANGE_TIMEOUT, talk).await {
+        Ok(Ok(Some(answer))) => Ok(answer),
+        Ok(Ok(None)) => Err(SendError::Unreachable { reason: "the connection was closed".into() }),
+        Ok(Err(error)) => Err(SendError::Unreachable { reason: error.to_string() }),
+        Err(_) => Err(SendError::Unreachable { reason: "no answer within the time".into() }),
+    }
+}
+
+/// An envelope as a frame: text, because it is JSON; what is none goes as it is.
+pub(crate) fn frame(envelope: Vec<u8>) -> Frame {
+    match String::from_utf8(envelope) {
+        Ok(text) => Frame::Text(text.into()),
+        Err(other) => Frame::Binary(other.into_bytes().into()),
+    }
+}

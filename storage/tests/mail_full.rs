@@ -1,0 +1,67 @@
+//! The mail on a disk that is full: new letters are refused, nothing that was accepted is lost, and it goes on later.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::{env, path::Path, process::Command};
+
+use einmal_storage::{
+    StoreError,
+    mail::{LogMail, Mail, MailKey, MailboxId, NewLetter, Quota},
+};
+use zeroize::Zeroizing;
+
+/// Where the child finds its folder.
+const FOLDER: &str = "EINMAL_TEST_MAIL_FOLDER";
+const MAILBOX: MailboxId = MailboxId([1; 20]);
+const LETTER_LEN: usize = 100_000;
+
+fn open(folder: &Path) -> LogMail {
+    LogMail::open(folder, &MailKey::new(Zeroizing::new([1; 32]))).unwrap()
+}
+
+fn letter(number: u32) -> NewLetter {
+    let payload = [&number.to_be_bytes()[..], &vec![7; LETTER_LEN]].concat();
+    NewLetter { mailbox: MAILBOX, payload, arrived_ms: 0, expires_at: u64::MAX, quota: Quota::NONE }
+}
+
+#[test]
+fn a_full_disk_refuses_new_letters_and_loses_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\""])
+        .arg(env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "child_that_fills_the_disk"])
+        .env(FOLDER, folder.path())
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
+    let accepted = out.lines().filter(|line| line.starts_with("accepted ")).count();
+    assert!(accepted > 5, "{out}");
+    let mail = open(folder.path());
+    let listed = mail.list(MAILBOX, None, 1000, 0);
+    assert_eq!(listed.len(), accepted);
+    for (number, letter) in listed.iter().enumerate() {
+        let payload = mail.read(MAILBOX, letter.id).unwrap().unwrap();
+        assert_eq!(payload.first_chunk::<4>().unwrap(), &u32::try_from(number).unwrap().to_be_bytes());
+    }
+    mail.put(vec![letter(u32::MAX)]).wait().unwrap();
+}
+
+#[test]
+#[ignore = "the child of the other test, which limits its files"]
+fn child_that_fills_the_disk() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let mail = open(Path::new(&folder));
+    let refused = (0..).find_map(|number| match mail.put(vec![letter(number)]).wait() {
+        Ok(_) => {
+            println!("\naccepted {number}");
+            None
+        }
+        Err(error) => Some(error),
+    });
+    assert_eq!(refused, Some(StoreError::Full));
+    assert!(mail.is_open(), "room may come back");
+    let first = mail.list(MAILBOX, None, 1, 0);
+    let read = mail.read(MAILBOX, first.first().unwrap().id).unwrap();
+    assert_eq!(read.unwrap().len(), LETTER_LEN + 4, "what was accepted can still be read");
+}
