@@ -9,7 +9,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{admission::Place, listen::stopped, server::Server};
 use crate::{
-    node::{Arrival, Pushes, Reason, Receipt},
+    node::{Arrival, Pushes, Reason, Receipt, Refusal},
     service::live::{LiveChange, Session},
 };
 
@@ -97,8 +97,12 @@ impl Socket {
         let node = Arc::clone(&server.node);
         // A task of its own: a socket that breaks must not stop what was begun.
         let taken = tokio::spawn(async move { node.receive(&bytes, Arrival::Socket).await });
-        let Receipt { replies, live, .. } =
+        let Receipt { replies, live, refused } =
             taken.await.map_err(|_| Ending::Told(close_code::ERROR, "internal error"))?;
+        if matches!(refused, Some(Refusal::Unavailable | Refusal::TooOften)) {
+            // A socket has no other way to say that an envelope may come again.
+            return Err(Ending::Told(close_code::AGAIN, "not taken at present; come again later"));
+        }
         for reply in replies {
             self.feed(reply).await?;
         }

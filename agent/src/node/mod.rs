@@ -53,6 +53,7 @@ use crate::{
     role::{self, RoleService},
     service::{
         live::{Live, LiveChange},
+        rates::{self, Rates},
         routes::Routes,
     },
 };
@@ -105,6 +106,7 @@ pub struct Shared {
     pub(crate) mail: Arc<dyn Mail>,
     pub(crate) live: Live,
     pub(crate) routes: Routes,
+    pub(crate) rates: Rates,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     public: OnceLock<Did>,
@@ -212,7 +214,9 @@ impl Node {
         let keyring = Keyring::new();
         let resolver = NodeResolver::new(parts.db.clone(), Arc::clone(&parts.clock));
         let own = identity::load(&parts.db, &keyring)?;
+        let most = parts.config.mediator.as_ref().and_then(|one| one.max_account_requests_per_second);
         let shared = Shared {
+            rates: Rates::new(most.unwrap_or(rates::DEFAULT_PER_SECOND)),
             config: parts.config,
             db: parts.db,
             keyring,

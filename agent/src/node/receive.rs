@@ -12,6 +12,7 @@ use super::{
     Done, Effects, Failure, Handled, Node, dispatch, effects::Outgoing, outbox, stats::Reason, their_form,
 };
 use crate::{
+    config::Role,
     db::{KNOWN_DIDS, PEERS, SEEN, did_id, digest_id},
     identity::{self, DidUse},
     role::Forwarded,
@@ -45,6 +46,8 @@ pub enum Refusal {
     Invalid,
     /// Our store or a fetch failed; try again later.
     Unavailable,
+    /// More than its sender may send in this time; try again later.
+    TooOften,
 }
 
 impl Refusal {
@@ -54,6 +57,7 @@ impl Refusal {
             Self::TooLarge => 413,
             Self::Invalid => 400,
             Self::Unavailable => 503,
+            Self::TooOften => 429,
         }
     }
 }
@@ -105,7 +109,11 @@ impl Node {
                 let full = matches!(&failure, Failure::Peer { code, .. } if *code == ProblemCode::STORAGE);
                 let temporary =
                     full || matches!(failure, Failure::Store(_) | Failure::Need(_) | Failure::Later(_));
-                Receipt::refused(if temporary { Refusal::Unavailable } else { Refusal::Invalid })
+                Receipt::refused(match failure {
+                    Failure::TooOften => Refusal::TooOften,
+                    _ if temporary => Refusal::Unavailable,
+                    _ => Refusal::Invalid,
+                })
             }
         }
     }
@@ -150,6 +158,9 @@ impl Node {
         let Some(rx) = rx else {
             return self.run(|fx| self.role.on_anonymous(&self.shared, opened, fx)).await;
         };
+        if self.shared.config.role == Role::Mediator && !self.shared.rates.admit(rx.sender) {
+            return Err(Failure::TooOften);
+        }
         let seen = seen_id(&rx);
         let question = self.role.is_question(&rx.message.kind);
         if let Some(rotation) = &opened.proof.rotation
@@ -386,6 +397,7 @@ fn reason_for(refusal: Refusal) -> Reason {
         Refusal::TooLarge => Reason::TooLarge,
         Refusal::Invalid => Reason::Invalid,
         Refusal::Unavailable => Reason::Unavailable,
+        Refusal::TooOften => Reason::Rate,
     }
 }
 
@@ -393,6 +405,7 @@ fn reason_for_failure(failure: &Failure) -> Reason {
     match failure {
         Failure::Peer { code, .. } => reason_for_code(code),
         Failure::User(_) => Reason::Invalid,
+        Failure::TooOften => Reason::Rate,
         _ => Reason::Unavailable,
     }
 }

@@ -13,8 +13,9 @@ use crate::{
     db::{did_id, mailbox_id},
     node::{Effects, Failure, Shared},
     role::text,
-    service::queue::{
-        DEFAULT_KEEP_SECS, DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, DEFAULT_MAX_TOTAL_BYTES,
+    service::{
+        queue::{DEFAULT_KEEP_SECS, DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, DEFAULT_MAX_TOTAL_BYTES},
+        rates,
     },
 };
 
@@ -123,6 +124,8 @@ fn limits(shared: &Shared) -> Value {
         "bytes_per_message": MAX_QUEUED_PAYLOAD_BYTES,
         "seconds_kept": settings.keep_seconds.unwrap_or(DEFAULT_KEEP_SECS),
         "recipients_per_account": settings.max_recipients.unwrap_or(MAX_RECIPIENTS_PER_ACCOUNT),
+        "requests_per_second_per_account":
+            settings.max_account_requests_per_second.unwrap_or(rates::DEFAULT_PER_SECOND),
         "proof_required": settings.require_proof,
         "connections": limits.connections(),
         "connections_per_address": limits.connections_per_address(),

@@ -10,6 +10,7 @@ pub(crate) mod live;
 pub(crate) mod messages;
 pub(crate) mod proving;
 pub(crate) mod queue;
+pub(crate) mod rates;
 pub(crate) mod rotating;
 pub(crate) mod routes;
 pub(crate) mod status;
