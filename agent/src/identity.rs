@@ -75,6 +75,21 @@ pub struct Peer {
     /// Highest `iat` of an accepted rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<UnixSeconds>,
+    /// Our DID before this one, which the peer is told about until it has used the new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<Prior>,
+    /// Our DID has given way to another: it still hears, and says nothing any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub superseded: bool,
+}
+
+/// What our DID towards a peer took the place of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prior {
+    /// The earlier DID, longest form.
+    pub did: Did,
+    /// When that was decided.
+    pub decided_at: UnixSeconds,
 }
 
 /// Making an identity failed.

@@ -10,11 +10,13 @@
 )]
 
 mod city;
+mod simulator;
 mod stranger;
 mod wire;
 mod world;
 
 pub use city::{ADULT, city_folder};
+pub use simulator::{Fault, MediatorSimulator};
 pub use stranger::Stranger;
 pub use wire::Wire;
 pub use world::{START_MS, World};

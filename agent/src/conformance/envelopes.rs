@@ -10,6 +10,9 @@ use super::{
     basics::{PING, answers_ping},
 };
 
+/// How our packer says that two DIDs cannot agree.
+const NO_COMMON_CURVE: &str = "no key agreement key on a curve usable here";
+
 /// All of them.
 pub(super) async fn run(run: &mut Run) {
     let plain = [
@@ -18,8 +21,16 @@ pub(super) async fn run(run: &mut Run) {
         ("curve-p256", run.probe.stranger_peer_4(KeyKind::P256)),
     ];
     for (point, sender) in plain {
-        let answered = answered(run, sender, SenderProtection::Authcrypt).await;
-        run.report.settle(format!("DCv2.1-envelope-{point}"), answered);
+        let id = format!("DCv2.1-envelope-{point}");
+        match answered(run, sender, SenderProtection::Authcrypt).await {
+            // No rule asks for more than one curve.
+            Err(problem) if problem.contains(NO_COMMON_CURVE) => {
+                run.report.not_checked(&id, "the target has no key on this curve");
+            }
+            answered => {
+                run.report.settle(id, answered);
+            }
+        }
     }
     let protected = [
         ("anoncrypt-authcrypt", SenderProtection::AuthcryptHidden),

@@ -26,6 +26,8 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
     }
     let asked = on_request(run, dialect).await;
     run.report.settle(format!("{}-socket", dialect.tag), asked);
+    let empty = empty(run, dialect).await;
+    run.report.settle(format!("{}-socket-empty", dialect.tag), empty);
     live(run, dialect).await;
     let quiet = off_by_default(run, dialect).await;
     run.report.settle(format!("{prefix}-off-default"), quiet);
@@ -107,6 +109,17 @@ async fn on_request(run: &Run, dialect: &Dialect) -> Result<(), String> {
         0 => Ok(()),
         other => Err(format!("{other} messages wait after messages-received over the socket")),
     }
+}
+
+async fn empty(run: &Run, dialect: &Dialect) -> Result<(), String> {
+    let mailbox = mail::mailbox(run).await?;
+    let mut socket = Socket::open(&run.probe).await?;
+    let body = dialect.delivery_request(&mailbox.recipient, 5);
+    let request = run.probe.request(&dialect.kind("delivery-request"), &mailbox.account.me, &body)?;
+    let answer = socket.ask(&run.probe, &request).await;
+    let kinds = [dialect.kind("delivery"), dialect.kind("status")];
+    let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+    dialect.is_empty_answer(&answer.expect(&kinds, &run.probe.target)?)
 }
 
 /// On, pushed, off.

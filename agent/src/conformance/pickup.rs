@@ -1,6 +1,7 @@
 //! Message pickup, versions 3.0 and 4.0, by HTTP: how much waits, handing over, confirming, and for whom.
 
 use einmal_did::Did;
+use einmal_didcomm::Message;
 use serde_json::{Value, json};
 
 use super::{
@@ -43,6 +44,20 @@ impl Dialect {
     /// The body of a `delivery-request`.
     pub(super) fn delivery_request(&self, recipient: &Did, limit: u64) -> Value {
         json!({"recipient_did": recipient, self.limit: limit})
+    }
+
+    /// That `answer` is what this version says about an empty queue.
+    pub(super) fn is_empty_answer(&self, answer: &Message) -> Result<(), String> {
+        if !answer.attachments.is_empty() {
+            return Err("attachments came out of an empty queue".to_owned());
+        }
+        let name = answer.kind.message();
+        let none = answer.body.get("message_count").and_then(Value::as_u64) == Some(0);
+        match name {
+            "delivery" if self.is_four => Ok(()),
+            "status" if none && !self.is_four => Ok(()),
+            _ => Err(format!("answered with {name}")),
+        }
     }
 
     fn id(&self, point: &str) -> String {
@@ -141,23 +156,29 @@ async fn delivery(run: &mut Run, dialect: &Dialect) {
         }
     };
     let me = mailbox.recipient.clone();
-    let found = mailbox.find(run, dialect, &me, &first).await;
-    let found = match mailbox.find(run, dialect, &me, &second).await {
-        Ok(_) => found,
-        Err(problem) => Err(problem),
+    // Both in one delivery: whoever forgets what it delivered once shall fail for that, below.
+    let both = async {
+        let delivered = mailbox.deliver(run, dialect, &me, 10).await?;
+        let lacking = || format!("the message is not among the {} delivered", delivered.items.len());
+        delivered.find(run, &second).await.ok_or_else(lacking)?;
+        delivered.find(run, &first).await.ok_or_else(lacking)
     };
-    run.report.settle(dialect.id("delivery"), found.clone().map(|_| ()));
-    limited(run, dialect, &mailbox, &first).await;
-    let Ok((id, _)) = found else { return };
+    let both: Result<_, String> = both.await;
+    run.report.settle(dialect.id("delivery"), both.clone().map(|_| ()));
+    let Ok((id, _)) = both else { return run.report.not_checked(dialect.tag, "no message is delivered") };
     let again = mailbox.find(run, dialect, &me, &first).await;
     let kept = again.clone().map(|_| ()).map_err(|_| "it was gone after the first delivery".to_owned());
-    run.report.settle(dialect.id("delivery-keeps"), kept);
+    if !run.report.settle(dialect.id("delivery-keeps"), kept) {
+        run.report.not_checked(&dialect.id("delivery-"), "a delivered message is gone");
+        return run.report.not_checked(&dialect.id("received-"), "a delivered message is gone");
+    }
     let same = match again {
         Ok((again, _)) if again == id && !id.is_empty() => Ok(()),
         Ok((again, _)) => Err(format!("id `{id}` at first, then `{again}`")),
         Err(problem) => Err(problem),
     };
     run.report.settle(dialect.id("delivery-redelivery-same-id"), same);
+    limited(run, dialect, &mailbox, &first).await;
     confirming(run, dialect, &mailbox, (&id, &first, &second)).await;
 }
 
@@ -234,20 +255,7 @@ async fn confirming(
 async fn empty(run: &Run, dialect: &Dialect) -> Result<(), String> {
     let mailbox = mail::mailbox(run).await?;
     let delivered = mailbox.deliver(run, dialect, &mailbox.recipient, 5).await?;
-    let message = &delivered.message;
-    if !message.attachments.is_empty() {
-        return Err("attachments came out of an empty queue".to_owned());
-    }
-    let name = message.kind.message();
-    if dialect.is_four {
-        return if name == "delivery" {
-            Ok(())
-        } else {
-            Err(format!("answered with {name}, not with delivery"))
-        };
-    }
-    let none = message.body.get("message_count").and_then(Value::as_u64) == Some(0);
-    if name == "status" && none { Ok(()) } else { Err(format!("answered with {name}, not with status 0")) }
+    dialect.is_empty_answer(&delivered.message)
 }
 
 /// Requests about what is another's.

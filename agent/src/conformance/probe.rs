@@ -101,10 +101,11 @@ impl Probe {
     pub(super) async fn can_be_encrypted_to(&self) -> Result<(), String> {
         let _ = self.endpoints_of(&self.target).await?;
         let document = self.resolver.resolve(&self.target).map_err(|error| error.to_string())?;
-        match document.methods(Relationship::KeyAgreement).next() {
-            Some(_) => Ok(()),
-            None => Err("the document has no key agreement key".to_owned()),
+        let mut kinds = document.methods(Relationship::KeyAgreement).map(|method| method.key.kind());
+        if kinds.any(|kind| kind == KeyKind::X25519) {
+            return Ok(());
         }
+        Err("the document has no key agreement key on X25519, the curve everybody has".to_owned())
     }
 
     async fn fetch(&self, did: &Did) -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! Problem reports: when they come, what form they have, and that they end.
 
-use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, SenderProtection};
+use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, Irregularity, SenderProtection};
 use serde_json::{Value, json};
 
 use super::{
@@ -29,10 +29,25 @@ pub(super) async fn run(run: &mut Run) {
     let other = codes.iter().find(|code| code.as_deref() != Ok(UNSUPPORTED));
     let exact = other.map_or(Ok(()), |other| Err(format!("the code is {other:?}")));
     run.report.settle("RP2-unsupported-code", exact);
+    let odd = odd_type(run).await;
+    run.report.settle("RP2-unknown-type-form", odd);
     malformed(run).await;
     replayed(run).await;
     endless(run).await;
     run.report.not_checked("RP2-form", "the target sent no problem report");
+}
+
+/// A type as a published suite sends it for an unknown protocol: without version and message name.
+async fn odd_type(run: &Run) -> Result<(), String> {
+    let me = run.probe.stranger()?;
+    let request = run.probe.request(PING, &me, &json!({"response_requested": true}))?;
+    let mut message = request.to_value();
+    if let Some(headers) = message.as_object_mut() {
+        headers.insert("type".to_owned(), "https://didcomm.org/unsupported-protocol".into());
+    }
+    let bytes = run.probe.pack_raw(message.to_string().as_bytes(), &me, Irregularity::None).await?;
+    let answer = run.probe.post(bytes, ENCRYPTED_MEDIA_TYPE).await;
+    answer.expect_report().map(|_| ())
 }
 
 /// The form of a problem report, whatever it was caused by.

@@ -151,16 +151,31 @@ impl Report {
         lines
     }
 
+    /// Whether nothing below `tag` is offered.
+    fn is_absent(&self, tag: &str) -> bool {
+        let mut below = self.requirements.iter().filter(|requirement| requirement.id.starts_with(tag));
+        below.all(|requirement| self.verdict(&requirement.id) == Verdict::NotOffered)
+    }
+
     /// The table for people.
     pub fn to_table(&self) -> String {
         let mut out = String::new();
-        let mut section = "";
+        let (mut section, mut absent) = ("", "");
         for requirement in &self.requirements {
             if requirement.section != section {
                 section = requirement.section;
                 let _ = writeln!(out, "\n{section}");
             }
             let finding = self.findings.get(&requirement.id);
+            let tag = requirement.id.split('-').next().unwrap_or_default();
+            if self.is_absent(tag) {
+                // A protocol that is not there takes one line, whatever it would have had to keep.
+                if std::mem::replace(&mut absent, tag) != tag {
+                    let why = finding.map_or("", |finding| finding.detail.as_str());
+                    let _ = writeln!(out, "  n/o         {tag}-*: {why}");
+                }
+                continue;
+            }
             let mark = match (self.verdict(&requirement.id), requirement.level) {
                 (Verdict::Passed, _) => "ok",
                 (Verdict::Failed, Level::Must) => "FAIL",

@@ -51,7 +51,10 @@ use crate::{
     net::{Fetcher, Transport, p2p, ws},
     resolve::NodeResolver,
     role::{self, RoleService},
-    service::live::{Live, LiveChange},
+    service::{
+        live::{Live, LiveChange},
+        routes::Routes,
+    },
 };
 
 /// Most fetches one event may cause.
@@ -101,6 +104,7 @@ pub struct Shared {
     pub(crate) stats: Stats,
     pub(crate) mail: Arc<dyn Mail>,
     pub(crate) live: Live,
+    pub(crate) routes: Routes,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     public: OnceLock<Did>,
@@ -217,6 +221,7 @@ impl Node {
             stats: Stats::new(),
             mail: parts.mail,
             live: Live::default(),
+            routes: Routes::default(),
             clock: parts.clock,
             entropy: parts.entropy,
             public: OnceLock::new(),
@@ -357,14 +362,23 @@ impl Node {
     }
 
     async fn work_on_mail(&self, work: Vec<MailWork>) -> Result<(), StoreError> {
+        // First what cannot fail.
+        for work in &work {
+            if let MailWork::Rerouted(mailbox) = work {
+                self.shared.routes.changed(*mailbox);
+            }
+        }
         for work in work {
             match work {
+                MailWork::Rerouted(_) => {}
                 MailWork::Remove(mailbox, letters) => {
                     self.shared.stats.delivered.inc_by(letters.len() as u64);
-                    self.shared.mail.remove(mailbox, letters).await?
+                    self.shared.mail.remove(mailbox, letters).await?;
                 }
-                MailWork::Clear(mailbox) => self.shared.mail.clear(mailbox).await?,
-            };
+                MailWork::Clear(mailbox) => {
+                    self.shared.mail.clear(mailbox).await?;
+                }
+            }
         }
         Ok(())
     }

@@ -152,6 +152,13 @@ impl Node {
         };
         let seen = seen_id(&rx);
         let question = self.role.is_question(&rx.message.kind);
+        if let Some(rotation) = &opened.proof.rotation
+            && !self.recent.knows(&seen)
+            && !self.shared.db.exists(SEEN, &seen)?
+        {
+            // Before the message itself, which may rest on it; a second time it finds nothing to do.
+            self.run(|fx| self.role.on_rotation(&self.shared, &rotation.prior, rx.sender, fx)).await?;
+        }
         let mut repeated = false;
         let handled = self
             .run(|fx| {

@@ -10,6 +10,8 @@ pub(crate) mod live;
 pub(crate) mod messages;
 pub(crate) mod proving;
 pub(crate) mod queue;
+pub(crate) mod rotating;
+pub(crate) mod routes;
 pub(crate) mod status;
 pub(crate) mod templates;
 pub(crate) mod verifying;

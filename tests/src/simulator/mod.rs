@@ -1,0 +1,234 @@
+//! A mediator simulator that keeps all rules but one: what the conformance suite must notice.
+//!
+//! It holds everything in memory and serves no other end. Its answers are written here by hand, not by the code of the
+//! node, so that a mistake shared by node and suite would show.
+
+mod answers;
+mod state;
+mod wire;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use einmal_did::{Did, Endpoint, LocalResolver, Relationship, Service, peer};
+use einmal_didcomm::{
+    Attachment, LayerPolicy, Message, MessageId, MessageType, OpenContext, Opened, PackOptions, Packer,
+    UnixSeconds, open,
+};
+use einmal_keys::{KeyId, KeyKind, Keyring, SecretKey, SystemEntropy};
+use serde_json::Value;
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+
+use self::state::State;
+
+/// The rule a simulator breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Fault {
+    None,
+    AnswersPingsThatWantNoAnswer,
+    TakesAbsentResponseRequestedForFalse,
+    AnswersWithoutReturnRoute,
+    AnswersInAnotherThread,
+    AnswersAnonymously,
+    DisclosesMoreThanAskedFor,
+    FailsOnUnknownFeatureTypes,
+    ListsPickupFourAndDoesNotSpeakIt,
+    BelievesPlaintext,
+    BelievesAnonymousFrom,
+    IgnoresWrongApv,
+    IgnoresWrongFrom,
+    IgnoresMissingTo,
+    IgnoresBrokenCiphertext,
+    ReportsWithoutParent,
+    AnswersReportsWithReports,
+    WritesRoutingDidAsTextInThree,
+    WritesRoutingDidAsListInTwo,
+    SaysSuccessForUnknownRemovals,
+    NeverRemoves,
+    IgnoresPagination,
+    ListsEverybodysDids,
+    QueuesForAnybody,
+    ChangesPayloads,
+    MixesRecipients,
+    DeletesOnDelivery,
+    GivesFreshIdsOnRedelivery,
+    IgnoresLimits,
+    DeletesAllWhenOneIsReceived,
+    LetsAnybodyConfirm,
+    HandsMailToAnyAccount,
+    AnswersEmptyQueueOfThreeByDelivery,
+    AnswersEmptyQueueOfFourByStatus,
+    ForgetsRecipientDidInStatus,
+    CountsInSecondsInFour,
+    NeverPushes,
+    PushesUnasked,
+    ForgetsWhatItPushed,
+    PushesBareInFour,
+    KeepsSilentOnSockets,
+}
+
+/// A running simulator; it ends when this is dropped.
+#[derive(Debug)]
+pub struct MediatorSimulator {
+    /// Its DID.
+    pub did: Did,
+    task: JoinHandle<()>,
+}
+
+impl MediatorSimulator {
+    /// Starts one on a free port of this machine.
+    pub async fn start(fault: Fault) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mediator = Arc::new(Mediator::at(&listener.local_addr().unwrap().to_string(), fault));
+        let did = mediator.did.clone();
+        let task = tokio::spawn(wire::serve(mediator, listener));
+        Self { did, task }
+    }
+}
+
+impl Drop for MediatorSimulator {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The mediator behind the wire.
+struct Mediator {
+    did: Did,
+    fault: Fault,
+    keyring: Keyring,
+    resolver: LocalResolver,
+    state: Mutex<State>,
+}
+
+/// What is answered: type, body and attachments.
+struct Reply {
+    kind: String,
+    body: Value,
+    attachments: Vec<Attachment>,
+}
+
+/// What became of an envelope: HTTP status, and what goes back.
+type Receipt = (u16, Option<Vec<u8>>);
+
+impl Mediator {
+    fn at(address: &str, fault: Fault) -> Self {
+        let key = |kind| SecretKey::generate(kind, &SystemEntropy).unwrap();
+        let (agreement, authentication) = (key(KeyKind::X25519), key(KeyKind::Ed25519));
+        let keys = [
+            (Relationship::KeyAgreement, agreement.public_key()),
+            (Relationship::Authentication, authentication.public_key()),
+        ];
+        let endpoints = vec![
+            Endpoint::didcomm(format!("http://{address}/")),
+            Endpoint::didcomm(format!("ws://{address}/ws")),
+        ];
+        let did = peer::two::create(&keys, &[Service::didcomm("#service", endpoints)]).unwrap();
+        let keyring = Keyring::new();
+        keyring.insert(KeyId::new(format!("{did}#key-1")), agreement);
+        keyring.insert(KeyId::new(format!("{did}#key-2")), authentication);
+        Self { did, fault, keyring, resolver: LocalResolver::new(), state: Mutex::default() }
+    }
+
+    fn breaks(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "a simulator in a test has the real time")]
+    fn now(&self) -> UnixSeconds {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        UnixSeconds(since.as_secs())
+    }
+
+    /// Takes an envelope in; `socket` is where to push if it came by a socket.
+    fn take(&self, bytes: &[u8], socket: Option<&mpsc::Sender<Vec<u8>>>) -> Receipt {
+        let context = OpenContext {
+            custody: &self.keyring,
+            resolver: &self.resolver,
+            now: self.now(),
+            accept_plaintext: self.breaks(Fault::BelievesPlaintext),
+            layers: LayerPolicy::Tolerant,
+        };
+        let opened = match open(bytes, &context) {
+            Ok(opened) => opened,
+            Err(error) => return self.refuse(&error, bytes),
+        };
+        let believes = self.breaks(Fault::BelievesPlaintext) && opened.proof.recipient.is_none()
+            || self.breaks(Fault::BelievesAnonymousFrom);
+        let from = opened.message.from.clone().or_else(|| opened.claimed_from.clone().filter(|_| believes));
+        if opened.message.kind.is(einmal_didcomm::FORWARD_TYPE) {
+            return (if self.forward(&opened) { 200 } else { 400 }, None);
+        }
+        let Some(from) = from else { return (400, None) };
+        let fresh = self.state().seen.insert((from.canonical(), opened.message.id.to_key()));
+        let reply = if fresh {
+            self.answer(&opened, &from, socket)
+        } else {
+            Some(answers::report("e.p.crypto.message.dejavu"))
+        };
+        let silent = socket.is_some() && self.breaks(Fault::KeepsSilentOnSockets);
+        let back = opened.message.return_route == Some(einmal_didcomm::ReturnRoute::All)
+            || self.breaks(Fault::AnswersWithoutReturnRoute);
+        let reply = reply.filter(|_| back && !silent).map(|reply| self.pack(reply, &opened, &from));
+        (200, reply)
+    }
+
+    /// An envelope that breaks a rule is refused, unless that is the rule this simulator breaks.
+    fn refuse(&self, error: &einmal_didcomm::OpenError, bytes: &[u8]) -> Receipt {
+        use einmal_didcomm::{EnvelopeError, OpenError};
+        let believed = match error {
+            OpenError::FromIsNotSender => self.breaks(Fault::IgnoresWrongFrom),
+            OpenError::NotAddressed => self.breaks(Fault::IgnoresMissingTo),
+            OpenError::Decrypt => self.breaks(Fault::IgnoresBrokenCiphertext),
+            OpenError::Envelope(EnvelopeError::TooLarge) => false,
+            OpenError::Envelope(_) => self.breaks(Fault::IgnoresWrongApv),
+            _ => false,
+        };
+        let sender = believed.then(|| wire::sender_of(bytes)).flatten();
+        match sender {
+            // It acts as if it had understood a ping.
+            Some(sender) => {
+                let message = self.message(&answers::pong(), &sender);
+                (200, Some(self.seal(&message, &sender)))
+            }
+            None => (400, None),
+        }
+    }
+
+    fn message(&self, reply: &Reply, to: &Did) -> Message {
+        let id = MessageId::random(&SystemEntropy).unwrap();
+        let mut message = Message::new(id, MessageType::parse(&reply.kind).unwrap());
+        message.from = Some(self.did.clone());
+        message.to = vec![to.clone()];
+        message.body = reply.body.as_object().cloned().unwrap_or_default();
+        message.attachments.clone_from(&reply.attachments);
+        message
+    }
+
+    fn pack(&self, reply: Reply, request: &Opened, to: &Did) -> Vec<u8> {
+        let mut message = self.message(&reply, to);
+        let thread = request.message.thread();
+        let is_report = reply.kind == answers::PROBLEM;
+        message.pthid = (is_report && !self.breaks(Fault::ReportsWithoutParent)).then(|| thread.clone());
+        message.thid = Some(thread).filter(|_| !is_report);
+        if self.breaks(Fault::AnswersInAnotherThread) && message.kind.message() == "ping-response" {
+            message.thid = Some(message.id.to_thread());
+        }
+        self.seal(&message, to)
+    }
+
+    fn seal(&self, message: &Message, to: &Did) -> Vec<u8> {
+        let packer = Packer { custody: &self.keyring, resolver: &self.resolver, entropy: &SystemEntropy };
+        let anonymous = self.breaks(Fault::AnswersAnonymously) && message.kind.message() == "ping-response";
+        let protection = if anonymous {
+            einmal_didcomm::SenderProtection::Anoncrypt
+        } else {
+            einmal_didcomm::SenderProtection::Authcrypt
+        };
+        packer.pack(message, to, &PackOptions::protecting(protection)).unwrap().bytes
+    }
+}

@@ -1,0 +1,45 @@
+//! What the simulator remembers: accounts, registrations, mail, sockets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use einmal_did::Did;
+use tokio::sync::mpsc;
+
+/// All of it.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) seen: BTreeSet<(Did, String)>,
+    pub(super) accounts: BTreeSet<Did>,
+    /// Registered DIDs as they were given, by canonical form, with their account.
+    pub(super) routes: BTreeMap<Did, (Did, String)>,
+    pub(super) mail: Vec<Mail>,
+    pub(super) live: BTreeMap<Did, Live>,
+    /// Sockets by the account that spoke on them last.
+    pub(super) sockets: BTreeMap<Did, mpsc::Sender<Vec<u8>>>,
+    pub(super) deliveries: u64,
+    pub(super) taken: u64,
+}
+
+/// One message that waits.
+#[derive(Clone)]
+pub(super) struct Mail {
+    pub(super) id: String,
+    pub(super) next: Did,
+    pub(super) payload: Vec<u8>,
+}
+
+/// Where to push, and in which version.
+#[derive(Clone)]
+pub(super) struct Live {
+    pub(super) socket: mpsc::Sender<Vec<u8>>,
+    pub(super) four: bool,
+    /// The account's DID as it was given.
+    pub(super) to: Did,
+}
+
+impl State {
+    /// The account a DID is registered for.
+    pub(super) fn owner(&self, did: &Did) -> Option<&Did> {
+        self.routes.get(&did.canonical()).map(|(account, _)| account)
+    }
+}

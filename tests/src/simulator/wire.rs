@@ -1,0 +1,76 @@
+//! The simulator's network: POST and WebSocket.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{
+        DefaultBodyLimit, State,
+        ws::{Message as Frame, WebSocket, WebSocketUpgrade},
+    },
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{any, post},
+};
+use einmal_did::{Did, DidUrl};
+use einmal_didcomm::ENCRYPTED_MEDIA_TYPE;
+use einmal_keys::base64url_decode;
+use serde_json::Value;
+use tokio::{net::TcpListener, sync::mpsc};
+
+use super::Mediator;
+
+/// Most frames that wait to be pushed on one socket.
+const MAX_WAITING: usize = 64;
+
+/// Serves until it is stopped.
+pub(super) async fn serve(mediator: Arc<Mediator>, listener: TcpListener) {
+    let routes = Router::new()
+        .route("/ws", any(upgrade))
+        .fallback(post(take))
+        .layer(DefaultBodyLimit::max(einmal_didcomm::limits::MAX_ENVELOPE_BYTES))
+        .with_state(mediator);
+    let _ = axum::serve(listener, routes).await;
+}
+
+async fn take(State(mediator): State<Arc<Mediator>>, body: Bytes) -> Response {
+    let (status, reply) = mediator.take(&body, None);
+    let status = StatusCode::from_u16(status).unwrap();
+    match reply {
+        Some(reply) => (status, [(header::CONTENT_TYPE, ENCRYPTED_MEDIA_TYPE)], reply).into_response(),
+        None => status.into_response(),
+    }
+}
+
+async fn upgrade(State(mediator): State<Arc<Mediator>>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(move |socket| talk(mediator, socket))
+}
+
+async fn talk(mediator: Arc<Mediator>, mut socket: WebSocket) {
+    let (sender, mut pushes) = mpsc::channel::<Vec<u8>>(MAX_WAITING);
+    loop {
+        let out = tokio::select! {
+            push = pushes.recv() => push,
+            frame = socket.recv() => match frame {
+                Some(Ok(Frame::Text(text))) => mediator.take(text.as_bytes(), Some(&sender)).1,
+                Some(Ok(Frame::Binary(bytes))) => mediator.take(&bytes, Some(&sender)).1,
+                Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => None,
+                _ => break,
+            },
+        };
+        let Some(out) = out else { continue };
+        if socket.send(Frame::Text(String::from_utf8(out).unwrap().into())).await.is_err() {
+            break;
+        }
+    }
+    mediator.state().live.retain(|_, live| !live.socket.same_channel(&sender));
+}
+
+/// Whom an envelope names as its sender, proved or not.
+pub(super) fn sender_of(bytes: &[u8]) -> Option<Did> {
+    let envelope: Value = serde_json::from_slice(bytes).ok()?;
+    let header = base64url_decode(envelope.get("protected")?.as_str()?)?;
+    let header: Value = serde_json::from_slice(&header).ok()?;
+    Some(DidUrl::parse(header.get("skid")?.as_str()?).ok()?.did().clone())
+}
