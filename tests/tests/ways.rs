@@ -5,7 +5,11 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -28,7 +32,7 @@ use einmal_p2p::{
     Bounds, BoxFuture, Host, HostConfig, Inbound, PeerEndpoint, Permit, SendError, Status, is_served,
 };
 use einmal_storage::{MemoryStore, TenantId};
-use einmal_tests::{START_MS, Stranger};
+use einmal_tests::{START_MS, Stranger, city_folder};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -42,14 +46,20 @@ async fn node(with_p2p: bool) -> Arc<Node> {
     node_at("http://127.0.0.1:9", Config::new(Role::Mediator), with_p2p).await
 }
 
-async fn node_at(url: &str, mut config: Config, with_p2p: bool) -> Arc<Node> {
+async fn node_at(url: &str, config: Config, with_p2p: bool) -> Arc<Node> {
+    node_on(Arc::new(MemoryStore::new()), url, config, with_p2p).await
+}
+
+/// A node on a disk that may have been another one's before.
+async fn node_on(disk: Arc<MemoryStore>, url: &str, mut config: Config, with_p2p: bool) -> Arc<Node> {
+    static SEED: AtomicU64 = AtomicU64::new(7);
     config.network = Network { allow_private: true, allow_http: true };
     config.p2p = with_p2p.then(|| P2pSettings {
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
         mdns: false,
         ..P2pSettings::default()
     });
-    let db = Db::new(Arc::new(MemoryStore::new()) as _, TenantId::default());
+    let db = Db::new(disk as _, TenantId::default());
     let http = Arc::new(HttpClient::new(&config.network).unwrap());
     let entrance = Arc::new(Entrance::default());
     let peers = p2p::start(&config, &db, &entrance, Arc::clone(&http)).await.unwrap();
@@ -60,7 +70,7 @@ async fn node_at(url: &str, mut config: Config, with_p2p: bool) -> Arc<Node> {
         db,
         mail: Arc::new(einmal_storage::mail::MemoryMail::new()),
         clock: Arc::new(ManualClock::at(START_MS)),
-        entropy: Arc::new(SeededEntropy::new(7)),
+        entropy: Arc::new(SeededEntropy::new(SEED.fetch_add(1, Ordering::Relaxed))),
         transport,
         fetcher: http,
     };
@@ -228,6 +238,39 @@ async fn a_question_whose_answer_is_needed_at_once_does_not_go_by_libp2p() {
     let mailbox = citizen.command("mailbox", &json!({})).await.unwrap();
     assert_eq!((&mailbox["granted"], &mailbox["spares"]), (&json!(true), &json!(4)), "{mailbox}");
     assert_eq!(mediator.stats().to_json()["duplicates"], 0);
+}
+
+#[tokio::test]
+async fn a_wallet_that_is_away_finds_in_its_mailbox_what_libp2p_could_not_bring() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mediator = node_at(&url, Config::new(Role::Mediator), true).await;
+    tokio::spawn(server::serve(Arc::clone(&mediator), listener, std::future::pending()));
+    let invitation = mediator.command("invite", &json!({})).await.unwrap();
+    let mut wallet = Config::new(Role::Citizen);
+    wallet.citizen.as_mut().unwrap().mediator = Some(invitation["invitation"].as_str().unwrap().to_owned());
+    let mut till = Config::new(Role::Merchant);
+    till.merchant.as_mut().unwrap().requests = city_folder().join("requests");
+    let merchant = node_at("", till, true).await;
+    let disk = Arc::new(MemoryStore::new());
+    let citizen = node_on(Arc::clone(&disk), "", wallet.clone(), true).await;
+    citizen.visit_mailbox().await.unwrap();
+    let invitation = merchant.command("invite", &json!({})).await.unwrap();
+    citizen.command("accept", &json!({"url": invitation["invitation"]})).await.unwrap();
+    citizen.outbox_pass().await.unwrap();
+    // The ping came directly. Before it is answered, the wallet goes away.
+    assert_eq!(
+        (&citizen.stats().to_json()["sent"], mediator.stats().to_json()["queued"].as_u64()),
+        (&json!(1), Some(0))
+    );
+    drop(citizen);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    merchant.outbox_pass().await.unwrap();
+    assert_eq!(mediator.stats().to_json()["queued"], 1);
+    let citizen = node_on(disk, "", wallet, false).await;
+    citizen.visit_mailbox().await.unwrap();
+    assert_eq!(citizen.stats().to_json()["accepted"], 1);
+    assert_eq!(mediator.stats().to_json()["delivered"], 1);
 }
 
 /// A libp2p host made with another library, in a process of its own.

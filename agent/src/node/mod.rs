@@ -163,11 +163,12 @@ impl Shared {
         self.transport.peer_endpoint()
     }
 
-    /// Makes a DID for one relationship and keeps its keys. It names the node's own libp2p endpoint, if there is one,
-    /// and the mediator.
+    /// Makes a DID for one relationship and keeps its keys. It names the mediator, and the node's own
+    /// libp2p endpoint if there is one.
     pub(crate) fn pairwise(&self, fx: &mut Effects<'_>, mediator: Option<&Did>) -> Result<Did, Failure> {
         let mailbox = mediator.map(|mediator| Endpoint::didcomm(mediator.as_str()));
-        self.pairwise_at(fx, self.peer_endpoint().into_iter().chain(mailbox).collect())
+        // The mailbox first: deployed clients take the first endpoint. Ours try them in an order of their own.
+        self.pairwise_at(fx, mailbox.into_iter().chain(self.peer_endpoint()).collect())
     }
 
     /// Makes a DID that hears only what comes back on its own connections.
