@@ -35,7 +35,7 @@ use self::effects::MailWork;
 pub(crate) use self::{
     effects::{Effects, Handled},
     live::Pushes,
-    receive::learn,
+    receive::{Begun, learn},
     stats::Reason,
 };
 pub use self::{
