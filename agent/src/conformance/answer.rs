@@ -34,20 +34,6 @@ impl Answer {
         Self { status: None, media_type: None, heard: Heard::Lost(problem.to_owned()) }
     }
 
-    /// The same; a message of another thread is none of it.
-    pub(super) fn in_thread_of(mut self, request: &Message) -> Self {
-        let foreign = self.opened().is_some_and(|opened| {
-            let thread = request.thread();
-            let named = [opened.message.thid.as_ref(), opened.message.pthid.as_ref()];
-            // An answer that names no thread at all is judged elsewhere.
-            named.iter().any(Option::is_some) && named.iter().flatten().all(|named| **named != thread)
-        });
-        if foreign {
-            self.heard = Heard::Unreadable("the answer belongs to another thread".to_owned());
-        }
-        self
-    }
-
     /// The message that came.
     pub(super) fn opened(&self) -> Option<&Opened> {
         match &self.heard {
@@ -68,8 +54,14 @@ impl Answer {
     pub(super) fn report(&self) -> Option<&str> {
         let message = &self.opened()?.message;
         let is_report =
-            message.kind.protocol() == "reportproblem" || message.kind.message() == "problem-report";
+            message.kind.protocol() == "reportproblem" || message.kind.message() == "problemreport";
         is_report.then(|| message.body.get("code").and_then(Value::as_str).unwrap_or(""))
+    }
+
+    /// That a message of type `kind` came; who wrote it, and in which thread, is judged elsewhere.
+    pub(super) fn expect_kind(&self, kind: &str) -> Result<(), String> {
+        let right = self.opened().is_some_and(|opened| opened.message.kind.is(kind));
+        if right { Ok(()) } else { Err(self.describe()) }
     }
 
     /// The message, if it is of one of `kinds` and proves to come from `sender`.

@@ -74,13 +74,12 @@ pub(super) async fn ping(run: &mut Run) {
         let in_thread = in_thread(&opened.message, &request, answer.report().is_some());
         run.report.settle("DCv2.1-envelope-reply-thread", in_thread);
     }
-    let target = run.probe.target.clone();
-    let pong = answer.in_thread_of(&request).expect(&[PONG], &target).map(|_| ());
+    let pong = answer.expect_kind(PONG);
     if !run.opens("TP2", TRUST_PING, "TP2-response", pong) {
         return;
     }
-    let default = run.probe.get(PING, &me, &json!({}), &[PONG]).await.map(|_| ());
-    run.report.settle("TP2-response-default", default);
+    let default = run.probe.ask(PING, &me, &json!({})).await;
+    run.report.settle("TP2-response-default", default.expect_kind(PONG));
     let unasked = run.probe.ask(PING, &me, &json!({"response_requested": false})).await;
     run.report.settle("TP2-response-not-requested", unasked.expect_refusal());
     if let Some(invitation) = run.invitation.clone() {
@@ -219,10 +218,14 @@ pub(super) fn compare_disclosed(run: &mut Run) {
     run.report.settle("DF2-works-what-is-listed", works);
 }
 
-/// That the target still answers.
+/// That the target still answers. It may have closed the connection meanwhile, so one that is lost is tried anew.
 pub(super) async fn alive(run: &Run) -> Result<(), String> {
     let me = run.probe.stranger()?;
-    let answer = run.probe.ask(PING, &me, &json!({"response_requested": true})).await;
+    let body = json!({"response_requested": true});
+    let mut answer = run.probe.ask(PING, &me, &body).await;
+    if matches!(answer.heard, Heard::Lost(_)) {
+        answer = run.probe.ask(PING, &me, &body).await;
+    }
     if answer.opened().is_some() || answer.accepted() { Ok(()) } else { Err(answer.describe()) }
 }
 
@@ -272,7 +275,7 @@ pub(super) async fn answers_ping(
     message: &Message,
     protection: SenderProtection,
 ) -> Result<(), String> {
-    let answer = run.probe.say_as(message, protection).await.in_thread_of(message);
+    let answer = run.probe.say_as(message, protection).await;
     match answer.opened() {
         Some(_) if answer.report().is_none() => Ok(()),
         _ => Err(answer.describe()),

@@ -93,7 +93,7 @@ const BASICS: &[(&str, &str, &[Row])] = &[
         "TP2",
         "DIDComm Messaging v2.1, Trust Ping Protocol 2.0",
         &[
-            (Must, "response", "a ping is answered with ping-response in its thread"),
+            (Must, "response", "a ping is answered with ping-response"),
             (Must, "response-default", "a ping without response_requested is answered: the default is true"),
             (Must, "response-not-requested", "a ping with response_requested false is not answered"),
             (Should, "response-async", "without return_route the answer goes to the sender's own endpoint"),

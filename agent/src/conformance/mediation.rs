@@ -79,7 +79,7 @@ pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
         Ok(message)
     };
     let first = first.await;
-    let denied = first.as_ref().is_ok_and(|message| message.kind.message() == "mediate-deny");
+    let denied = first.as_ref().is_ok_and(|message| message.kind.is(&dialect.kind("mediate-deny")));
     if !run.opens(dialect.tag, dialect.protocol, &grant, first.map(|_| ())) {
         return false;
     }

@@ -298,7 +298,7 @@ impl Probe {
     /// Asks the target as `from` and takes the answer off the connection.
     pub(super) async fn ask(&self, kind: &str, from: &Did, body: &Value) -> Answer {
         match self.request(kind, from, body) {
-            Ok(message) => self.say(&message).await.in_thread_of(&message),
+            Ok(message) => self.say(&message).await,
             Err(problem) => Answer::lost(&problem),
         }
     }

@@ -1,24 +1,20 @@
 //! WebSockets out: one envelope a frame, every wait bounded.
 
-use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
-use einmal_didcomm::{Message, SenderProtection, limits::MAX_ENVELOPE_BYTES};
+use einmal_didcomm::{Message, SenderProtection};
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
-use tokio_tungstenite::{
-    WebSocketStream, client_async_with_config,
-    tungstenite::{Message as Frame, protocol::WebSocketConfig},
-};
+use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::{answer::Answer, probe::Probe};
-use crate::net::guard;
+use crate::net::ws::{self, Line};
 
 /// Most frames kept that nobody has asked for yet.
 const MAX_KEPT: usize = 64;
 
 /// One socket to the target.
 pub(super) struct Socket {
-    stream: WebSocketStream<TcpStream>,
+    line: Line,
     /// Frames that came while another was waited for.
     kept: VecDeque<Vec<u8>>,
 }
@@ -27,39 +23,15 @@ impl Socket {
     /// Connects to the target's WebSocket endpoint.
     pub(super) async fn open(probe: &Probe) -> Result<Self, String> {
         let uri = probe.socket.as_deref().ok_or("no WebSocket endpoint is advertised")?;
-        tokio::time::timeout(probe.patience(), Self::connect(probe, uri))
-            .await
-            .map_err(|_| "the WebSocket does not open in time".to_owned())?
-    }
-
-    async fn connect(probe: &Probe, uri: &str) -> Result<Self, String> {
-        // The same rules as for HTTP: schemes stand for each other, and only vetted addresses are connected to.
-        let as_http = uri.replacen("ws", "http", 1);
-        let url = guard::check_url(&as_http, &probe.network)?;
-        if url.scheme() == "https" {
-            return Err("this build speaks WebSocket without TLS only".to_owned());
-        }
-        let host = url.host_str().ok_or("the endpoint has no host")?;
-        let port = url.port_or_known_default().unwrap_or(80);
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let found: Vec<SocketAddr> =
-            tokio::net::lookup_host((bare, port)).await.map_err(|error| error.to_string())?.collect();
-        let vetted = guard::vet(host, found, &probe.network)?;
-        let stream = TcpStream::connect(vetted.as_slice()).await.map_err(|error| error.to_string())?;
-        let _ = stream.set_nodelay(true);
-        let bounds = WebSocketConfig::default()
-            .max_message_size(Some(MAX_ENVELOPE_BYTES))
-            .max_frame_size(Some(MAX_ENVELOPE_BYTES));
-        let (stream, _) = client_async_with_config(uri, stream, Some(bounds))
-            .await
-            .map_err(|error| format!("the WebSocket does not open: {error}"))?;
-        Ok(Self { stream, kept: VecDeque::new() })
+        let line = tokio::time::timeout(probe.patience(), ws::connect(uri, &probe.network)).await;
+        let line = line.map_err(|_| "the WebSocket does not open in time".to_owned())?;
+        let line = line.map_err(|error| format!("the WebSocket does not open: {error}"))?;
+        Ok(Self { line, kept: VecDeque::new() })
     }
 
     /// Sends text as one frame.
     pub(super) async fn send(&mut self, probe: &Probe, bytes: Vec<u8>) -> Result<(), String> {
-        let text = String::from_utf8(bytes).map_err(|_| "not a text".to_owned())?;
-        let sent = tokio::time::timeout(probe.patience(), self.stream.send(Frame::Text(text.into()))).await;
+        let sent = tokio::time::timeout(probe.patience(), self.line.send(ws::frame(bytes))).await;
         sent.map_err(|_| "the socket takes nothing".to_owned())?.map_err(|error| error.to_string())
     }
 
@@ -74,7 +46,7 @@ impl Socket {
     async fn receive(&mut self, wait: Duration) -> Result<Option<Vec<u8>>, String> {
         let end = tokio::time::Instant::now() + wait;
         loop {
-            match tokio::time::timeout_at(end, self.stream.next()).await {
+            match tokio::time::timeout_at(end, self.line.next()).await {
                 Err(_) => return Ok(None),
                 Ok(None | Some(Ok(Frame::Close(_)))) => return Err("the target closed the socket".to_owned()),
                 Ok(Some(Err(error))) => return Err(error.to_string()),
@@ -117,5 +89,30 @@ impl Socket {
                 self.kept.push_back(bytes);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use einmal_did::Did;
+
+    use super::*;
+    use crate::config::Network;
+
+    #[tokio::test]
+    async fn peer_that_speaks_no_tls_is_an_error_in_words() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                drop(stream)
+            }
+        });
+        let network = Network { allow_private: true, allow_http: true };
+        let target = Did::parse("did:web:localhost").unwrap();
+        let mut probe = Probe::new(target, network, Duration::from_secs(5)).unwrap();
+        probe.socket = Some(format!("wss://{address}/"));
+        let problem = Socket::open(&probe).await.err().unwrap();
+        assert!(problem.contains("does not open"), "{problem}");
     }
 }

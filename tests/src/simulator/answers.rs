@@ -1,5 +1,7 @@
 //! What the simulator answers, written by hand for each message, with the one rule broken.
 
+use std::collections::BTreeSet;
+
 use einmal_did::Did;
 use einmal_didcomm::{Attachment, Forward, Message, Opened};
 use einmal_keys::base64url_encode;
@@ -60,7 +62,7 @@ impl Mediator {
             self.state().sockets.insert(from.canonical(), socket.clone());
         }
         let four = self.breaks(Fault::ListsPickupFourAndDoesNotSpeakIt) && protocol.ends_with("pickup/4.0");
-        if !SPOKEN.contains(&protocol) || four {
+        if !self.spoken().any(|spoken| spoken == protocol) || four {
             return Some(report("e.p.msg.unsupported"));
         }
         match protocol.rsplit('/').nth(1)? {
@@ -70,6 +72,12 @@ impl Mediator {
             "coordinate-mediation" => Some(self.mediation(message, from, protocol, name)),
             _ => Some(self.pickup(message, from, protocol, name, socket)),
         }
+    }
+
+    fn spoken(&self) -> impl Iterator<Item = &'static str> {
+        let old = self.breaks(Fault::SpeaksOldVersionsOnly);
+        let new = |protocol: &&str| protocol.ends_with("mediation/3.0") || protocol.ends_with("pickup/4.0");
+        SPOKEN.into_iter().filter(move |protocol| !(old && new(protocol)))
     }
 
     fn ping(&self, message: &Message) -> Option<Reply> {
@@ -94,12 +102,12 @@ impl Mediator {
                 continue;
             }
             let all = self.breaks(Fault::DisclosesMoreThanAskedFor);
-            let matches = |id: &&&str| match wanted.strip_suffix('*') {
+            let matches = |id: &&str| match wanted.strip_suffix('*') {
                 Some(prefix) => id.starts_with(prefix),
-                None => **id == wanted || all,
+                None => *id == wanted || all,
             };
             found.extend(
-                SPOKEN.iter().filter(matches).map(|id| json!({"feature-type": "protocol", "id": id})),
+                self.spoken().filter(matches).map(|id| json!({"feature-type": "protocol", "id": id})),
             );
         }
         reply("https://didcomm.org/discover-features/2.0/disclose", json!({"disclosures": found}))
@@ -109,6 +117,9 @@ impl Mediator {
         let three = protocol.ends_with("3.0");
         let mut state = self.state();
         let account = from.canonical();
+        if name == "mediate-request" && self.breaks(Fault::DeniesAccounts) {
+            return reply(&format!("{protocol}/mediate-deny"), json!({}));
+        }
         if name == "mediate-request" {
             state.accounts.insert(account);
             let list = (three && !self.breaks(Fault::WritesRoutingDidAsTextInThree))
@@ -163,7 +174,8 @@ impl Mediator {
     }
 
     fn list(&self, state: &State, message: &Message, account: &Did, protocol: &str, three: bool) -> Reply {
-        let everybody = self.breaks(Fault::ListsEverybodysDids);
+        let none = state.routes.values().all(|(owner, _)| owner != account);
+        let everybody = none && self.breaks(Fault::ListsEverybodysDids);
         let all: Vec<&String> = state
             .routes
             .values()
@@ -352,13 +364,14 @@ impl Mediator {
             .map(|mail| state.owner(&mail.next).is_some_and(|owner| owner == account))
             .collect();
         let named = |mail: &Mail| ids.iter().any(|id| id.split('~').next() == Some(mail.id.as_str()));
-        let all = self.breaks(Fault::DeletesAllWhenOneIsReceived)
-            && state.mail.iter().zip(&owned).any(|(mail, owned)| *owned && named(mail));
+        let sweeps = self.breaks(Fault::DeletesAllWhenOneIsReceived);
+        let swept: BTreeSet<Did> =
+            state.mail.iter().filter(|mail| sweeps && named(mail)).map(|mail| mail.next.clone()).collect();
         let anybody = self.breaks(Fault::LetsAnybodyConfirm);
         let mut owned = owned.into_iter();
         state.mail.retain(|mail| {
             let owned = owned.next().unwrap_or(false);
-            !((owned || anybody) && (named(mail) || (all && owned)))
+            !((owned || anybody) && (named(mail) || swept.contains(&mail.next)))
         });
         state.mail.iter().filter(|mail| state.owner(&mail.next).is_some_and(|owner| owner == account)).count()
     }

@@ -20,7 +20,7 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
 use self::state::State;
 
-/// The rule a simulator breaks.
+/// The rule a simulator breaks; the last two are no faults, but other ways to be a mediator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Fault {
@@ -65,6 +65,8 @@ pub enum Fault {
     ForgetsWhatItPushed,
     PushesBareInFour,
     KeepsSilentOnSockets,
+    DeniesAccounts,
+    SpeaksOldVersionsOnly,
 }
 
 /// A running simulator; it ends when this is dropped.
@@ -215,7 +217,7 @@ impl Mediator {
         let is_report = reply.kind == answers::PROBLEM;
         message.pthid = (is_report && !self.breaks(Fault::ReportsWithoutParent)).then(|| thread.clone());
         message.thid = Some(thread).filter(|_| !is_report);
-        if self.breaks(Fault::AnswersInAnotherThread) && message.kind.message() == "ping-response" {
+        if self.breaks(Fault::AnswersInAnotherThread) && message.kind.message() == "pingresponse" {
             message.thid = Some(message.id.to_thread());
         }
         self.seal(&message, to)
@@ -223,7 +225,7 @@ impl Mediator {
 
     fn seal(&self, message: &Message, to: &Did) -> Vec<u8> {
         let packer = Packer { custody: &self.keyring, resolver: &self.resolver, entropy: &SystemEntropy };
-        let anonymous = self.breaks(Fault::AnswersAnonymously) && message.kind.message() == "ping-response";
+        let anonymous = self.breaks(Fault::AnswersAnonymously) && message.kind.message() == "pingresponse";
         let protection = if anonymous {
             einmal_didcomm::SenderProtection::Anoncrypt
         } else {
