@@ -4,6 +4,7 @@
 //! credentials live in `protocols/`, what survives a restart in `storage/`. Start with [`node`], the one loop every
 //! event goes through; [`net`] is its network, the roles and services are what it does.
 
+pub mod backup;
 pub mod bench;
 mod child;
 pub mod cli;

@@ -1,6 +1,10 @@
 //! Names of records: tenant, table and id, which together are the full key.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crate::StoreError;
 
@@ -55,6 +59,11 @@ impl TenantId {
     /// The store's own records; no caller can name this tenant.
     pub(crate) fn house() -> Self {
         Self("_store".into())
+    }
+
+    /// Whether it is the store's own.
+    pub(crate) fn is_house(&self) -> bool {
+        &*self.0 == "_store"
     }
 
     /// The name as text.
@@ -117,6 +126,24 @@ impl fmt::Display for Table {
     }
 }
 
+/// Most tables whose names may come from dumps in one process.
+pub const MAX_DUMPED_TABLES: usize = 1024;
+
+/// The name of a table as the constants of the program have it: each is kept once and for good.
+fn interned(name: &str) -> Result<&'static str, StoreError> {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name) {
+        return Ok(known);
+    }
+    if names.len() >= MAX_DUMPED_TABLES || !is_name(name.as_bytes(), MAX_TABLE_LEN) {
+        return Err(StoreError::InvalidName { what: "table" });
+    }
+    let kept: &'static str = Box::leak(name.to_owned().into_boxed_str());
+    names.insert(kept);
+    Ok(kept)
+}
+
 /// The full name of one record. Ordered by tenant, then table, then id, byte by byte.
 ///
 /// `Debug` shows tenant and table and the length of the id, since an id may say something about a person.
@@ -139,6 +166,20 @@ impl Key {
             return Err(StoreError::KeyTooLong { table, len: id.len() });
         }
         Ok(Self::unchecked(tenant, table, id))
+    }
+
+    /// Names a record as a dump found it. Names of tables are constants of the program; one that came from a dump is
+    /// kept for as long as the process lives, at most [`MAX_DUMPED_TABLES`] of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InvalidName`] if tenant or table break the rules of their types or there are too many tables,
+    /// [`StoreError::KeyTooLong`].
+    pub fn dumped(tenant: &str, table: &str, id: &[u8]) -> Result<Self, StoreError> {
+        if tenant == "_store" {
+            return Ok(Self::unchecked(&TenantId::house(), Table(interned(table)?), id));
+        }
+        Self::new(&TenantId::new(tenant)?, Table(interned(table)?), id)
     }
 
     pub(crate) fn unchecked(tenant: &TenantId, table: Table, id: &[u8]) -> Self {

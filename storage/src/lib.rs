@@ -42,7 +42,7 @@ pub use self::{
     commit::{Acknowledgement, Commit, Committed},
     error::StoreError,
     folder::{RECORDS_FOLDER, open},
-    key::{Key, MAX_KEY_LEN, MAX_TABLE_LEN, MAX_TENANT_LEN, Table, TenantId},
+    key::{Key, MAX_DUMPED_TABLES, MAX_KEY_LEN, MAX_TABLE_LEN, MAX_TENANT_LEN, Table, TenantId},
     memory::MemoryStore,
     migrate::{FORMAT, Migration, Progress, migrate},
     queue::{MAX_GROUP_BYTES, MAX_GROUP_OPS, MAX_WAITING_BATCHES, MAX_WAITING_BYTES},

@@ -148,6 +148,23 @@ impl Store for MemoryStore {
             .collect())
     }
 
+    fn dump(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let disk = self.open()?;
+        let mut bytes = 0usize;
+        Ok(disk
+            .records
+            .values()
+            .filter(|record| !record.key.tenant().is_house() && after.is_none_or(|after| record.key > *after))
+            .take(limit.min(MAX_SCAN))
+            .take_while(|record| {
+                let within = bytes < MAX_SCAN_BYTES;
+                bytes = bytes.saturating_add(record.value.len());
+                within
+            })
+            .cloned()
+            .collect())
+    }
+
     fn count(&self, tenant: &TenantId, table: Table, prefix: &[u8]) -> Result<u64, StoreError> {
         let count = self.open()?.range(Key::unchecked(tenant, table, prefix), prefix).count();
         Ok(u64::try_from(count).unwrap_or(u64::MAX))

@@ -41,6 +41,15 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Record>, StoreError>;
 
+    /// Reads records of all tenants and tables in the order of their keys, strictly after `after`, at most `limit` of
+    /// them and never more than [`MAX_SCAN`]; the store's own are left out. For backups: with large records fewer may
+    /// come, but only an empty answer means the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    fn dump(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError>;
+
     /// Counts the records of a table whose id starts with `prefix`. Walks over all of them; the number is exact
     /// only while nobody writes.
     ///

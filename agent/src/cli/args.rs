@@ -148,6 +148,27 @@ pub enum Verb {
         /// The text.
         text: String,
     },
+    /// Everything a node is, in one encrypted file; the node may go on running.
+    #[command(after_help = "Example: EINMAL_BACKUP_PASSPHRASE='…' einmal backup --dir ./city --out city.age")]
+    Backup {
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+        /// The file to make; it must not be there yet.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Make a node of a backup, in a folder that is not there yet.
+    #[command(
+        after_help = "Example: EINMAL_BACKUP_PASSPHRASE='…' einmal restore city.age --dir ./city-again"
+    )]
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// The node's new folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
     /// Text messages that arrived, oldest first.
     #[command(after_help = "Example: einmal inbox --dir ./phone --json")]
     Inbox {

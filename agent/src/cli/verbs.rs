@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use age::secrecy::ExposeSecret;
+use einmal_storage::StoreError;
 use serde_json::{Value, json};
 
 use super::{
@@ -13,7 +15,7 @@ use super::{
     ask, output, runtime,
 };
 use crate::{
-    bench,
+    backup, bench,
     config::{self, Config, Role},
     conformance, control, demo,
     error::SetupError,
@@ -25,6 +27,9 @@ use crate::{
 const MAX_DECISIONS: usize = 4;
 /// Seconds a verb waits for the node's answer beyond what it was asked to wait.
 const PATIENCE: u64 = 30;
+
+/// Longest a running node may take for its backup.
+const BACKUP_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Runs one verb.
 pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
@@ -43,6 +48,13 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
             return Ok(if nothing_lost { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Verb::Conformance(asked) => return conformance(asked, json),
+        Verb::Backup { dir, out } => back_up(&dir.dir, &out, json)?,
+        Verb::Restore { file, dir } => {
+            let restored = backup::restore(&file, &dir.dir, backup::passphrase()?)?;
+            let answer =
+                json!({"role": restored.role, "records": restored.records, "letters": restored.letters});
+            output::answer(&answer, json);
+        }
         Verb::Init(init) => return make(&init, json),
         Verb::Run { dir, listen, log_json } => {
             log::start(log_json);
@@ -221,6 +233,25 @@ fn citizen(verb: CitizenVerb, json: bool) -> Result<(), SetupError> {
         CitizenVerb::Pending { dir } => (dir, "pending", json!({})),
     };
     output::answer(&ask_node(&dir.dir, command, input)?, json);
+    Ok(())
+}
+
+/// The running node makes its own backup; otherwise the folder is opened here.
+fn back_up(dir: &Path, out: &Path, json: bool) -> Result<(), SetupError> {
+    let passphrase = backup::passphrase()?;
+    let out = std::path::absolute(out).map_err(|error| SetupError::input(out, error))?;
+    let written = match backup::backup_folder(dir, &out, passphrase.clone()) {
+        Err(SetupError::Store(StoreError::InUse { .. })) => {
+            let dir = std::path::absolute(dir).map_err(|error| SetupError::input(dir, error))?;
+            let input = json!({"dir": dir, "out": out, "passphrase": passphrase.expose_secret()});
+            control::call(&dir, "backup", input, BACKUP_PATIENCE)?
+        }
+        written => {
+            let written = written?;
+            json!({"records": written.records, "letters": written.letters})
+        }
+    };
+    output::answer(&written, json);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
@@ -15,6 +15,8 @@ use tokio::{
 
 use super::{Answer, MAX_LINE, Request, socket_path};
 use crate::{
+    backup,
+    config::Role,
     error::SetupError,
     node::{Failure, Node},
 };
@@ -92,8 +94,32 @@ async fn answer(node: Arc<Node>, stream: UnixStream) {
     }
 }
 
+/// Writes a backup while everything else goes on.
+async fn back_up(node: &Arc<Node>, input: &Value) -> Result<Value, Failure> {
+    let member = |name: &str| input.get(name).and_then(Value::as_str).map(str::to_owned);
+    let (Some(dir), Some(out), Some(passphrase)) = (member("dir"), member("out"), member("passphrase"))
+    else {
+        return Err(Failure::user("a backup needs `dir`, `out` and `passphrase`"));
+    };
+    let node = Arc::clone(node);
+    let write = move || {
+        let shared = node.shared();
+        let mail = (shared.config.role == Role::Mediator).then(|| shared.mail.as_ref());
+        let passphrase = backup::check_passphrase(passphrase)?;
+        let (dir, out) = (Path::new(&dir), Path::new(&out));
+        backup::backup_running(dir, shared.db.store().as_ref(), mail, out, passphrase)
+    };
+    let written =
+        tokio::task::spawn_blocking(write).await.map_err(|error| Failure::user(error.to_string()))?;
+    let written = written.map_err(|error| Failure::user(error.to_string()))?;
+    Ok(json!({"records": written.records, "letters": written.letters}))
+}
+
 /// Runs a command; with `wait_seconds` in its input, again and again until its answer is no longer `pending`.
 async fn run(node: &Arc<Node>, request: &Request) -> Result<Value, Failure> {
+    if request.command == "backup" {
+        return back_up(node, &request.input).await;
+    }
     let wait = request.input.get("wait_seconds").and_then(Value::as_u64).unwrap_or(0).min(MAX_WAIT_SECS);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(wait);
     loop {

@@ -82,12 +82,18 @@ impl Receipt {
 }
 
 /// An envelope that was opened, or not; what it asks for is not done yet.
-pub(crate) struct Begun(Result<Box<(Opened, Option<Result<Posting, Failure>>)>, OpenError>);
+pub(crate) struct Begun(Result<Box<Opening>, OpenError>);
+
+/// An opened envelope, and letters if it asks to keep some.
+struct Opening {
+    opened: Opened,
+    mail: Option<Result<Posting, Failure>>,
+}
 
 impl Begun {
     /// Whether it only asks to keep letters: then others may be begun before it is finished.
     pub(crate) fn is_mail(&self) -> bool {
-        matches!(&self.0, Ok(opened) if opened.1.is_some())
+        matches!(&self.0, Ok(opening) if opening.mail.is_some())
     }
 }
 
@@ -136,7 +142,7 @@ impl Node {
                 let mail = self.role.forwarded(&self.shared, &opened);
                 let mail =
                     mail.map(|forwarded| forwarded.map(|forwarded| Posting::begin(&self.shared, forwarded)));
-                Begun(Ok(Box::new((opened, mail))))
+                Begun(Ok(Box::new(Opening { opened, mail })))
             }
             Err(error) => Begun(Err(error)),
         }
@@ -144,8 +150,8 @@ impl Node {
 
     /// Does what an opened envelope asks for. When this returns without refusal, whatever follows from it is durable.
     pub(crate) async fn finish(self: &Arc<Self>, begun: Begun, arrival: Arrival) -> Receipt {
-        let (opened, mail) = match begun.0 {
-            Ok(opened) => *opened,
+        let Opening { opened, mail } = match begun.0 {
+            Ok(opening) => *opening,
             Err(error) => {
                 self.shared.stats.refuse(reason_for(refusal_of(&error)));
                 tracing::info!(code = %ProblemCode::from(&error), reason = %reason_of(&error), "envelope refused");

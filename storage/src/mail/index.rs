@@ -16,6 +16,8 @@ pub struct Letter {
     pub len: u64,
     /// When it arrived, in milliseconds since 1970.
     pub arrived_ms: u64,
+    /// From when on it no longer counts, in seconds since 1970; `u64::MAX` for never.
+    pub expires_at: u64,
 }
 
 /// How a mailbox stands.
@@ -181,6 +183,7 @@ impl Index {
                 id: LetterId(entry.id),
                 len: entry.len.into(),
                 arrived_ms: entry.arrived_ms,
+                expires_at: entry.expires_at,
             })
             .collect()
     }

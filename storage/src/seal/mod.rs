@@ -55,6 +55,11 @@ impl<S: Store> Store for Sealed<S> {
         records.into_iter().map(|record| self.unseal(record)).collect()
     }
 
+    fn dump(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let records = self.inner.dump(after, limit)?;
+        records.into_iter().map(|record| self.unseal(record)).collect()
+    }
+
     fn count(&self, tenant: &TenantId, table: Table, prefix: &[u8]) -> Result<u64, StoreError> {
         self.inner.count(tenant, table, prefix)
     }

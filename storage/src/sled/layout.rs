@@ -60,6 +60,15 @@ pub(super) fn tenant_of(record_key: &[u8]) -> Option<&str> {
     std::str::from_utf8(name).ok()
 }
 
+/// The full key of the record with this physical key.
+pub(super) fn key_of(record_key: &[u8]) -> Result<Key, StoreError> {
+    let damaged = || StoreError::Damaged { what: "the key of a record".into() };
+    let mut parts = record_key.get(1..).unwrap_or_default().splitn(3, |byte| *byte == 0);
+    let mut name = || std::str::from_utf8(parts.next()?).ok();
+    let (tenant, table) = (name().ok_or_else(damaged)?, name().ok_or_else(damaged)?);
+    Key::dumped(tenant, table, parts.next().ok_or_else(damaged)?)
+}
+
 /// The entry of the expiry index for the record with this physical key.
 pub(super) fn expiry_key(expires_at: u64, record_key: &[u8]) -> Vec<u8> {
     let mut bytes = expiries_until(expires_at);

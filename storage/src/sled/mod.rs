@@ -158,6 +158,28 @@ impl Store for SledStore {
         Ok(records)
     }
 
+    fn dump(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let start =
+            after.map_or(Bound::Included(vec![RECORD]), |after| Bound::Excluded(layout::record_key(after)));
+        let limit = limit.min(MAX_SCAN);
+        let (mut records, mut bytes) = (Vec::new(), 0usize);
+        if limit == 0 {
+            return self.shared.state().db().map(|_| records);
+        }
+        self.visit(start, &[RECORD], |tree, key, entry| {
+            let key = layout::key_of(key)?;
+            if key.tenant().is_house() {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let record = layout::load(tree, key, entry)?;
+            bytes = bytes.saturating_add(record.value.len());
+            records.push(record);
+            let enough = records.len() >= limit || bytes >= MAX_SCAN_BYTES;
+            Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(records)
+    }
+
     fn count(&self, tenant: &TenantId, table: Table, prefix: &[u8]) -> Result<u64, StoreError> {
         let prefix = [&layout::table_start(tenant, table), prefix].concat();
         let mut start = Bound::Included(prefix.clone());

@@ -1,0 +1,65 @@
+//! Backups: everything a node is in one encrypted file, and a node made of such a file again.
+//!
+//! The file is in the format of `age` (passphrase, scrypt, ChaCha20-Poly1305 in numbered chunks), so that a change, a cut
+//! or a chunk out of place is refused, and the usual tool opens it too. Inside are the items of [`item`]: configuration,
+//! records, letters, and at the end how many there were.
+
+mod item;
+mod restore;
+mod write;
+
+use std::io::IsTerminal;
+
+use age::secrecy::SecretString;
+
+pub(crate) use self::write::backup_running;
+pub use self::{
+    item::{MAX_CONFIG_LEN, MAX_ITEM_LEN},
+    restore::{Restored, restore},
+    write::{Written, backup_folder},
+};
+use crate::error::SetupError;
+
+/// Environment variable that holds the passphrase of a backup.
+pub const PASSPHRASE_VARIABLE: &str = "EINMAL_BACKUP_PASSPHRASE";
+/// Fewest characters of a passphrase.
+pub const MIN_PASSPHRASE_CHARS: usize = 12;
+
+/// The passphrase of a backup: from the environment, else asked for.
+///
+/// # Errors
+///
+/// [`SetupError::Usage`] if there is none, or it is too short to protect anything.
+pub fn passphrase() -> Result<SecretString, SetupError> {
+    let text = match std::env::var(PASSPHRASE_VARIABLE) {
+        Ok(text) => text,
+        Err(_) if std::io::stdin().is_terminal() => {
+            eprint!("Passphrase of the backup: ");
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).map_err(SetupError::internal)?;
+            line.trim_end_matches(['\r', '\n']).to_owned()
+        }
+        Err(_) => {
+            return Err(SetupError::Usage {
+                problem: "a backup is sealed by a passphrase".into(),
+                remedy: format!("set {PASSPHRASE_VARIABLE}, or start the command from a terminal"),
+            });
+        }
+    };
+    check_passphrase(text)
+}
+
+/// Takes a passphrase if it is long enough.
+///
+/// # Errors
+///
+/// [`SetupError::Usage`].
+pub fn check_passphrase(text: String) -> Result<SecretString, SetupError> {
+    if text.chars().count() < MIN_PASSPHRASE_CHARS {
+        return Err(SetupError::Usage {
+            problem: format!("the passphrase has fewer than {MIN_PASSPHRASE_CHARS} characters"),
+            remedy: "take a longer one: whoever finds the file can try as many as they like".into(),
+        });
+    }
+    Ok(SecretString::from(text))
+}

@@ -1,0 +1,174 @@
+//! Making a node of a backup: into a folder that is not there yet, whole or not at all.
+
+use std::{
+    fs::File,
+    io::{self, BufReader},
+    path::{Path, PathBuf},
+};
+
+use age::{DecryptError, Decryptor, scrypt, secrecy::SecretString};
+use einmal_keys::SystemEntropy;
+use einmal_storage::{
+    Batch,
+    mail::{Mail, NewLetter},
+};
+
+use super::item::{Item, Reader};
+use crate::{
+    config::{CONFIG_FILE, Config, Role},
+    db::Db,
+    error::SetupError,
+    home,
+};
+
+/// Records and letters written at a time.
+const GROUP: usize = 256;
+/// Bytes after which what was read is written.
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
+
+/// What came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The node's role.
+    pub role: Role,
+    /// Records of the store.
+    pub records: u64,
+    /// Letters of a mediator's mail.
+    pub letters: u64,
+}
+
+/// Makes the node of a backup in `dir`, with a new key file. Ids of letters may differ from before.
+///
+/// # Errors
+///
+/// [`SetupError`] with the remedy; nothing is left behind then.
+pub fn restore(backup: &Path, dir: &Path, passphrase: SecretString) -> Result<Restored, SetupError> {
+    let occupied = std::fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some()) || dir.is_file();
+    if occupied {
+        return Err(SetupError::Usage {
+            problem: format!("{} is not empty", dir.display()),
+            remedy: "restore into a folder that is not there yet".into(),
+        });
+    }
+    let draft = draft_of(dir);
+    if draft.exists() {
+        return Err(SetupError::Usage {
+            problem: format!("{} is left from a restore that was broken off", draft.display()),
+            remedy: "remove it and try again".into(),
+        });
+    }
+    let restored = fill(backup, &draft, passphrase).and_then(|restored| {
+        let _ = std::fs::remove_dir(dir);
+        std::fs::rename(&draft, dir).map_err(|e| SetupError::input(dir, e))?;
+        Ok(restored)
+    });
+    if restored.is_err() {
+        let _ = std::fs::remove_dir_all(&draft);
+    }
+    restored
+}
+
+fn draft_of(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    dir.with_file_name(name)
+}
+
+/// What a person can do about a backup that does not open.
+fn unusable(backup: &Path, error: &dyn std::fmt::Display) -> SetupError {
+    SetupError::input(backup, format!("{error}; take an undamaged copy of the backup"))
+}
+
+fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restored, SetupError> {
+    let file = File::open(backup).map_err(|e| SetupError::input(backup, e))?;
+    let failed = |error: io::Error| unusable(backup, &error);
+    let decryptor = Decryptor::new(BufReader::new(file)).map_err(|error| unusable(backup, &error))?;
+    let identity = scrypt::Identity::new(passphrase);
+    let open =
+        decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(|error| match error {
+            DecryptError::DecryptionFailed | DecryptError::NoMatchingKeys => SetupError::Usage {
+                problem: "the passphrase does not open this backup".into(),
+                remedy: "give the one it was made with".into(),
+            },
+            error => unusable(backup, &error),
+        })?;
+    let mut items = Reader::begin(open).map_err(failed)?;
+    let Item::Config(text) = items.read().map_err(failed)? else {
+        return Err(unusable(backup, &"it does not begin with a configuration"));
+    };
+    let config = Config::parse(&text).map_err(|problem| unusable(backup, &problem))?;
+    home::init(draft, &config)?;
+    std::fs::write(draft.join(CONFIG_FILE), &text).map_err(|e| SetupError::input(draft, e))?;
+    let db = home::open_store(draft, &config)?;
+    let mut sink =
+        Sink { db: &db, mail: None, batch: Batch::new(), letters: Vec::new(), waiting: 0, bytes: 0 };
+    let (mut records, mut letters) = (0, 0);
+    loop {
+        match items.read().map_err(failed)? {
+            Item::Record(record) => {
+                records += 1;
+                sink.bytes += record.value.len();
+                sink.batch.put_expiring(record.key, record.value, record.expires_at.unwrap_or(u64::MAX));
+            }
+            Item::Letter(letter) => {
+                letters += 1;
+                // The key of the mail is a record, and all records come first.
+                sink.flush()?;
+                sink.open_mail(draft)?;
+                sink.bytes += letter.payload.len();
+                sink.letters.push(letter);
+            }
+            Item::End { records: said, letters: and } if (said, and) == (records, letters) => break,
+            Item::End { .. } => return Err(unusable(backup, &"it holds less than it says")),
+            Item::Config(_) => return Err(unusable(backup, &"it holds a second configuration")),
+        }
+        sink.waiting += 1;
+        if sink.waiting >= GROUP || sink.bytes >= GROUP_BYTES {
+            sink.flush_all()?;
+        }
+    }
+    if !items.is_over().map_err(failed)? {
+        return Err(unusable(backup, &"something follows its end"));
+    }
+    sink.flush_all()?;
+    if let Some(mail) = sink.mail {
+        mail.close()?;
+    }
+    db.store().close()?;
+    Ok(Restored { role: config.role, records, letters })
+}
+
+/// Where items go, some at a time.
+struct Sink<'a> {
+    db: &'a Db,
+    mail: Option<Box<dyn Mail>>,
+    batch: Batch,
+    letters: Vec<NewLetter>,
+    waiting: usize,
+    bytes: usize,
+}
+
+impl Sink<'_> {
+    fn open_mail(&mut self, draft: &Path) -> Result<(), SetupError> {
+        if self.mail.is_none() {
+            self.mail = Some(Box::new(home::open_mail(draft, self.db, &SystemEntropy)?));
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), SetupError> {
+        if !self.batch.is_empty() {
+            self.db.store().commit(std::mem::take(&mut self.batch)).wait()?;
+        }
+        Ok(())
+    }
+
+    fn flush_all(&mut self) -> Result<(), SetupError> {
+        self.flush()?;
+        if let Some(mail) = self.mail.as_ref().filter(|_| !self.letters.is_empty()) {
+            mail.put(std::mem::take(&mut self.letters)).wait()?;
+        }
+        (self.waiting, self.bytes) = (0, 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! Making a backup: of a folder nobody runs, or of a node that goes on running.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use age::{Encryptor, secrecy::SecretString};
+use einmal_keys::SystemEntropy;
+use einmal_storage::{
+    Store,
+    mail::{MAX_LISTED, Mail, NewLetter, Quota},
+};
+
+use super::item::{Item, Writer};
+use crate::{
+    config::{CONFIG_FILE, Config, Role},
+    error::SetupError,
+    home,
+};
+
+/// Records read at a time.
+const PAGE: usize = 256;
+
+/// What a backup holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Records of the store.
+    pub records: u64,
+    /// Letters of a mediator's mail.
+    pub letters: u64,
+}
+
+/// Backs up the folder of a node that does not run.
+///
+/// # Errors
+///
+/// [`SetupError`] with the remedy; the file is then not there.
+pub fn backup_folder(dir: &Path, out: &Path, passphrase: SecretString) -> Result<Written, SetupError> {
+    let config = Config::load(dir)?;
+    let db = home::open_store(dir, &config)?;
+    let mail = match config.role {
+        Role::Mediator => Some(home::open_mail(dir, &db, &SystemEntropy)?),
+        _ => None,
+    };
+    let written = backup_running(
+        dir,
+        db.store().as_ref(),
+        mail.as_ref().map(|mail| mail as &dyn Mail),
+        out,
+        passphrase,
+    );
+    if let Some(mail) = mail {
+        mail.close()?;
+    }
+    db.store().close()?;
+    written
+}
+
+/// Backs up what a node has open. Records and letters are read a page at a time while it works on.
+pub(crate) fn backup_running(
+    dir: &Path,
+    store: &dyn Store,
+    mail: Option<&dyn Mail>,
+    out: &Path,
+    passphrase: SecretString,
+) -> Result<Written, SetupError> {
+    if out.exists() {
+        return Err(SetupError::Usage {
+            problem: format!("{} is there already", out.display()),
+            remedy: "name a file that is not; a backup replaces none".into(),
+        });
+    }
+    let config = std::fs::read_to_string(dir.join(CONFIG_FILE)).map_err(|e| SetupError::input(dir, e))?;
+    let draft = draft_of(out);
+    let written = write(&draft, &config, store, mail, passphrase).and_then(|written| {
+        // Only a whole file gets its name.
+        std::fs::rename(&draft, out).map_err(|e| SetupError::input(out, e))?;
+        Ok(written)
+    });
+    if written.is_err() {
+        let _ = std::fs::remove_file(&draft);
+    }
+    written
+}
+
+fn draft_of(out: &Path) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    out.with_file_name(name)
+}
+
+fn write(
+    draft: &Path,
+    config: &str,
+    store: &dyn Store,
+    mail: Option<&dyn Mail>,
+    passphrase: SecretString,
+) -> Result<Written, SetupError> {
+    let failed = |e: io::Error| SetupError::input(draft, e);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft).map_err(failed)?;
+    let sealed =
+        Encryptor::with_user_passphrase(passphrase).wrap_output(BufWriter::new(file)).map_err(failed)?;
+    let mut items = Writer::begin(sealed).map_err(failed)?;
+    items.write(&Item::Config(config.to_owned())).map_err(failed)?;
+    let mut written = Written::default();
+    let mut last = None;
+    loop {
+        let page = store.dump(last.as_ref(), PAGE)?;
+        let Some(record) = page.last() else { break };
+        last = Some(record.key.clone());
+        for record in page {
+            items.write(&Item::Record(record)).map_err(failed)?;
+            written.records += 1;
+        }
+    }
+    if let Some(mail) = mail {
+        written.letters = letters(mail, &mut items, draft)?;
+    }
+    let Written { records, letters } = written;
+    items.write(&Item::End { records, letters }).map_err(failed)?;
+    let buffered = items.into_inner().finish().map_err(failed)?;
+    let file: File = buffered.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.sync_all().map_err(failed)?;
+    Ok(written)
+}
+
+/// Every letter of every mailbox; what is removed meanwhile is passed over.
+fn letters<W: Write>(mail: &dyn Mail, items: &mut Writer<W>, draft: &Path) -> Result<u64, SetupError> {
+    let (mut count, mut last) = (0, None);
+    loop {
+        let mailboxes = mail.mailboxes(last);
+        let Some(mailbox) = mailboxes.last() else { return Ok(count) };
+        last = Some(*mailbox);
+        for mailbox in mailboxes {
+            let mut after = None;
+            loop {
+                let listed = mail.list(mailbox, after, MAX_LISTED, 0);
+                let Some(letter) = listed.last() else { break };
+                after = Some(letter.id);
+                for letter in listed {
+                    let Some(payload) = mail.read(mailbox, letter.id)? else { continue };
+                    let letter = NewLetter {
+                        mailbox,
+                        payload,
+                        arrived_ms: letter.arrived_ms,
+                        expires_at: letter.expires_at,
+                        quota: Quota::NONE,
+                    };
+                    items.write(&Item::Letter(letter)).map_err(|e| SetupError::input(draft, e))?;
+                    count += 1;
+                }
+            }
+        }
+    }
+}

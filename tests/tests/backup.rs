@@ -1,0 +1,208 @@
+//! A node comes back from its backup as the same node; a backup that was touched comes back as nothing at all.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use einmal::net::{Transport, client::HttpClient};
+use einmal_didcomm::{Attachment, FORWARD_TYPE, Message, ReturnRoute, SenderProtection};
+use einmal_tests::Stranger;
+use serde_json::{Value, json};
+
+const PASSPHRASE: &str = "seven geese under one umbrella";
+
+fn einmal(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_einmal-under-test"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EINMAL_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null()).env("EINMAL_BACKUP_PASSPHRASE", PASSPHRASE);
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    einmal(arguments).output().unwrap()
+}
+
+#[track_caller]
+fn done(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+}
+
+#[track_caller]
+fn refused(output: &Output, words: &str) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains(words), "`{words}` is not in: {text}");
+}
+
+struct Running(Child, Value);
+
+impl Running {
+    fn start(dir: &str) -> Self {
+        let mut child = einmal(&["run", "--json", "--dir", dir, "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self(child, serde_json::from_str(&line).unwrap())
+    }
+
+    fn did(&self) -> einmal_did::Did {
+        einmal_did::Did::parse(self.1["did"].as_str().unwrap()).unwrap()
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.1["listen"].as_str().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Asks a running mediator by HTTP.
+fn ask(mediator: &Running, who: &Stranger, mut message: Message) -> Message {
+    message.return_route = Some(ReturnRoute::All);
+    let envelope = who.pack(&message, SenderProtection::Authcrypt);
+    let network = einmal::config::Network { allow_private: true, allow_http: true };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = runtime.block_on(async {
+        let client = HttpClient::new(&network).unwrap();
+        client.send(&mediator.url(), envelope).await.unwrap()
+    });
+    who.open(&answer.unwrap()).message
+}
+
+const MEDIATION: &str = "https://didcomm.org/coordinate-mediation/3.0";
+const PICKUP: &str = "https://didcomm.org/messagepickup/3.0";
+
+/// A mediator that runs, with one letter waiting for Alice.
+fn with_mail(folder: &Path, alice: &Stranger) -> (String, Running) {
+    let dir = folder.join("mediator").to_str().unwrap().to_owned();
+    // A fixed address, so that the DID is the same wherever the node comes back.
+    done(&run(&["init", "mediator", "--dir", &dir]));
+    let config = Path::new(&dir).join("einmal.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("public_url = \"http://127.0.0.1:7\"\n{text}")).unwrap();
+    let mediator = Running::start(&dir);
+    let own = alice.did().to_string();
+    let to = mediator.did();
+    ask(&mediator, alice, alice.message(&format!("{MEDIATION}/mediate-request"), &to, json!({})));
+    let updates = json!({"updates": [{"recipient_did": own, "action": "add"}]});
+    ask(&mediator, alice, alice.message(&format!("{MEDIATION}/recipient-update"), &to, updates));
+    let mut forward = alice.message(FORWARD_TYPE, &to, json!({"next": own}));
+    forward.attachments = vec![Attachment::json("0", json!({"ciphertext": "for Alice"}))];
+    let envelope = alice.pack(&forward, SenderProtection::Authcrypt);
+    let network = einmal::config::Network { allow_private: true, allow_http: true };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        HttpClient::new(&network).unwrap().send(&mediator.url(), envelope).await.unwrap();
+    });
+    (dir, mediator)
+}
+
+fn path(folder: &Path, name: &str) -> String {
+    folder.join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_mediator_backed_up_while_it_runs_comes_back_with_its_did_and_its_mail() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = Stranger::new(1);
+    let (dir, mediator) = with_mail(folder.path(), &alice);
+    let file = path(folder.path(), "mediator.age");
+    let written = done(&run(&["--json", "backup", "--dir", &dir, "--out", &file]));
+    assert_eq!(written["letters"], 1, "{written}");
+    let did = mediator.did();
+    drop(mediator);
+    let again = path(folder.path(), "again");
+    let restored = done(&run(&["--json", "restore", &file, "--dir", &again]));
+    assert_eq!((&restored["letters"], &restored["records"]), (&json!(1), &written["records"]));
+    let mediator = Running::start(&again);
+    assert_eq!(mediator.did(), did);
+    let request = alice.message(&format!("{PICKUP}/delivery-request"), &did, json!({"limit": 5}));
+    let delivery = ask(&mediator, &alice, request);
+    assert_eq!(delivery.attachments[0].to_json().unwrap(), json!({"ciphertext": "for Alice"}));
+}
+
+#[test]
+fn a_stopped_node_is_backed_up_too_and_nothing_of_it_is_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = path(folder.path(), "citizen");
+    done(&run(&["init", "citizen", "--dir", &dir]));
+    let file = path(folder.path(), "citizen.age");
+    done(&run(&["backup", "--dir", &dir, "--out", &file]));
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(!bytes.windows(9).any(|window| window == b"[citizen]"));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    refused(&run(&["backup", "--dir", &dir, "--out", &file]), "is there already");
+    assert_eq!(std::fs::read(&file).unwrap(), bytes, "and was not touched");
+    done(&run(&["restore", &file, "--dir", &path(folder.path(), "again")]));
+}
+
+#[test]
+fn a_changed_cut_or_foreign_backup_restores_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = Stranger::new(1);
+    let (dir, mediator) = with_mail(folder.path(), &alice);
+    drop(mediator);
+    let file = path(folder.path(), "good.age");
+    done(&run(&["backup", "--dir", &dir, "--out", &file]));
+    let good = std::fs::read(&file).unwrap();
+    let (bad, target) = (path(folder.path(), "bad.age"), path(folder.path(), "target"));
+    let cases: [(&str, Vec<u8>); 5] = [
+        ("cut by one byte", good[..good.len() - 1].to_vec()),
+        ("cut in the middle", good[..good.len() / 2].to_vec()),
+        ("changed near its end", {
+            let mut bytes = good.clone();
+            let at = bytes.len() - 40;
+            bytes[at] ^= 1;
+            bytes
+        }),
+        ("something behind it", [good.as_slice(), b"x"].concat()),
+        ("no backup", b"hello".to_vec()),
+    ];
+    for (what, bytes) in cases {
+        std::fs::write(&bad, bytes).unwrap();
+        let output = run(&["restore", &bad, "--dir", &target]);
+        refused(&output, "undamaged copy");
+        assert!(!Path::new(&target).exists(), "{what}: something is left behind");
+        assert!(!folder.path().join("target.part").exists(), "{what}: something is left behind");
+    }
+}
+
+#[test]
+fn a_wrong_passphrase_a_short_one_and_an_occupied_folder_are_refused_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = path(folder.path(), "citizen");
+    done(&run(&["init", "citizen", "--dir", &dir]));
+    let file = path(folder.path(), "citizen.age");
+    done(&run(&["backup", "--dir", &dir, "--out", &file]));
+    let wrong = einmal(&["restore", &file, "--dir", &path(folder.path(), "x")])
+        .env("EINMAL_BACKUP_PASSPHRASE", "eight geese under one umbrella")
+        .output()
+        .unwrap();
+    refused(&wrong, "does not open this backup");
+    let short = einmal(&["backup", "--dir", &dir, "--out", "x"])
+        .env("EINMAL_BACKUP_PASSPHRASE", "short")
+        .output()
+        .unwrap();
+    refused(&short, "fewer than 12");
+    let none = einmal(&["backup", "--dir", &dir, "--out", "x"])
+        .env_remove("EINMAL_BACKUP_PASSPHRASE")
+        .output()
+        .unwrap();
+    refused(&none, "EINMAL_BACKUP_PASSPHRASE");
+    refused(&run(&["restore", &file, "--dir", &dir]), "is not empty");
+    assert!(Path::new(&dir).join("einmal.toml").exists(), "and was not touched");
+}
