@@ -60,10 +60,7 @@ fn invitation(run: &mut Run) {
 /// Trust ping, in all of its forms.
 pub(super) async fn ping(run: &mut Run) {
     let Ok(me) = run.probe.stranger() else { return };
-    let request = match run.probe.request(PING, &me, &json!({"response_requested": true})) {
-        Ok(request) => request,
-        Err(_) => return,
-    };
+    let Ok(request) = run.probe.request(PING, &me, &json!({"response_requested": true})) else { return };
     let answer = run.probe.say(&request).await;
     if let Some(opened) = answer.opened() {
         let ours = opened.is_authenticated()
