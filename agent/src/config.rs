@@ -241,6 +241,8 @@ pub struct MediatorSettings {
     pub max_total_bytes: Option<u64>,
     /// Most DIDs one account may register.
     pub max_recipients: Option<usize>,
+    /// Requests per second of one account; twice as many at once. 0 is without limit.
+    pub max_account_requests_per_second: Option<u32>,
     /// Seconds a message is kept.
     pub keep_seconds: Option<u64>,
 }

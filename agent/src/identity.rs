@@ -75,6 +75,21 @@ pub struct Peer {
     /// Highest `iat` of an accepted rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<UnixSeconds>,
+    /// Our DID before this one, which the peer is told about until it has used the new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<Prior>,
+    /// Our DID has given way to another: it still hears, and says nothing any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub superseded: bool,
+}
+
+/// What our DID towards a peer took the place of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prior {
+    /// The earlier DID, longest form.
+    pub did: Did,
+    /// When that was decided.
+    pub decided_at: UnixSeconds,
 }
 
 /// Making an identity failed.
@@ -126,7 +141,8 @@ pub(crate) fn keep_key(
 
 /// Makes a fresh did:peer:4 for one relationship.
 ///
-/// `endpoints` say how messages for us come; without any the DID hears only what comes back on its own connections.
+/// `endpoints`, two at most, say how messages for us come; without any the DID hears only what comes back on its own
+/// connections.
 pub(crate) fn pairwise(
     fx: &mut Effects<'_>,
     keyring: &Keyring,
@@ -139,8 +155,9 @@ pub(crate) fn pairwise(
     let mut input = peer::four::InputDocument::new()
         .add_method(AGREEMENT, agreement.public_key(), &[Relationship::KeyAgreement])
         .add_method(AUTHENTICATION, authentication.public_key(), &[Relationship::Authentication]);
-    if !endpoints.is_empty() {
-        input = input.add_service(Service::didcomm("#service", endpoints));
+    // One service for each endpoint, and names that tell nothing.
+    for (endpoint, id) in endpoints.into_iter().zip(["#service", "#service-2"]) {
+        input = input.add_service(Service::didcomm(id, vec![endpoint]));
     }
     let made = input.create()?;
     for (fragment, key) in [(AGREEMENT, agreement), (AUTHENTICATION, authentication)] {

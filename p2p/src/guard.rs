@@ -116,6 +116,25 @@ mod tests {
     }
 
     #[test]
+    fn a_dial_of_any_protocol_meets_the_rule() {
+        use libp2p::core::{
+            Endpoint,
+            transport::{PortUse, dummy::DummyTransport},
+        };
+        let inner = DummyTransport::<(PeerId, StreamMuxerBox)>::new().boxed();
+        let mut guarded = Guarded::new(inner, Permit::new(|ip| ip == IpAddr::from([192, 0, 2, 1])));
+        let mut dial = |text: &str| {
+            let options = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
+            guarded.dial(text.parse().unwrap(), options).err().unwrap()
+        };
+        let refused = |error: TransportError<io::Error>| matches!(error, TransportError::Other(e) if e.kind() == io::ErrorKind::PermissionDenied);
+        assert!(refused(dial("/ip4/10.0.0.1/tcp/1")));
+        assert!(refused(dial("/dns4/localhost/tcp/1")));
+        // What is permitted gets through to the transport below, which dials nothing here.
+        assert!(matches!(dial("/ip4/192.0.2.1/tcp/1"), TransportError::MultiaddrNotSupported(_)));
+    }
+
+    #[test]
     fn what_was_discovered_nearby_passes_as_long_as_it_is_there() {
         let permit = Permit::new(|_| false);
         let ip = IpAddr::from([10, 0, 0, 7]);

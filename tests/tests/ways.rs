@@ -2,9 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
-    sync::{Arc, Mutex, mpsc},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -16,16 +21,19 @@ use einmal::{
         Transport,
         client::HttpClient,
         p2p::{self, Entrance},
+        server,
     },
     node::{Arrival, Node, Parts},
 };
 use einmal_did::Endpoint;
 use einmal_didcomm::SenderProtection;
-use einmal_keys::SeededEntropy;
-use einmal_p2p::{Bounds, BoxFuture, Host, HostConfig, Inbound, PeerEndpoint, Permit, SendError, Status};
+use einmal_keys::{SeededEntropy, base64url_decode, base64url_encode};
+use einmal_p2p::{
+    Bounds, BoxFuture, Host, HostConfig, Inbound, PeerEndpoint, Permit, SendError, Status, is_served,
+};
 use einmal_storage::{MemoryStore, TenantId};
-use einmal_tests::{START_MS, Stranger};
-use serde_json::json;
+use einmal_tests::{START_MS, Stranger, city_folder};
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
@@ -35,14 +43,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A mediator on the loopback interface, with libp2p or without.
 async fn node(with_p2p: bool) -> Arc<Node> {
-    let mut config = Config::new(Role::Mediator);
+    node_at("http://127.0.0.1:9", Config::new(Role::Mediator), with_p2p).await
+}
+
+async fn node_at(url: &str, config: Config, with_p2p: bool) -> Arc<Node> {
+    node_on(Arc::new(MemoryStore::new()), url, config, with_p2p).await
+}
+
+/// A node on a disk that may have been another one's before.
+async fn node_on(disk: Arc<MemoryStore>, url: &str, mut config: Config, with_p2p: bool) -> Arc<Node> {
+    static SEED: AtomicU64 = AtomicU64::new(7);
     config.network = Network { allow_private: true, allow_http: true };
     config.p2p = with_p2p.then(|| P2pSettings {
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
         mdns: false,
         ..P2pSettings::default()
     });
-    let db = Db::new(Arc::new(MemoryStore::new()) as _, TenantId::default());
+    let db = Db::new(disk as _, TenantId::default());
     let http = Arc::new(HttpClient::new(&config.network).unwrap());
     let entrance = Arc::new(Entrance::default());
     let peers = p2p::start(&config, &db, &entrance, Arc::clone(&http)).await.unwrap();
@@ -53,11 +70,11 @@ async fn node(with_p2p: bool) -> Arc<Node> {
         db,
         mail: Arc::new(einmal_storage::mail::MemoryMail::new()),
         clock: Arc::new(ManualClock::at(START_MS)),
-        entropy: Arc::new(SeededEntropy::new(7)),
+        entropy: Arc::new(SeededEntropy::new(SEED.fetch_add(1, Ordering::Relaxed))),
         transport,
         fetcher: http,
     };
-    let node = Node::start(parts, "http://127.0.0.1:9").await.unwrap();
+    let node = Node::start(parts, url).await.unwrap();
     entrance.open(&node);
     node
 }
@@ -101,7 +118,8 @@ fn published(node: &Node) -> PeerEndpoint {
     let document = einmal_did::Resolver::resolve(&resolver, node.public_did().unwrap()).unwrap();
     let endpoints: Vec<&Endpoint> = document.didcomm_endpoints().collect();
     assert!(endpoints[0].uri.starts_with("http"), "{endpoints:?}");
-    PeerEndpoint::parse(&endpoints[1].uri, &endpoints[1].multi_addrs).unwrap()
+    let ours = endpoints.iter().find(|endpoint| is_served(&endpoint.uri)).unwrap();
+    PeerEndpoint::parse(&ours.uri, &ours.multi_addrs).unwrap()
 }
 
 /// A web server that takes everything; what it took comes out of the channel.
@@ -204,4 +222,123 @@ async fn what_does_not_open_is_refused_on_the_stream() {
     let host = peer_host(5, &Arc::default()).await;
     let told = host.send(&published(&node), b"{}".to_vec()).await;
     assert_eq!(told, Err(SendError::Refused { status: Status::Refused }));
+}
+
+#[tokio::test]
+async fn a_question_whose_answer_is_needed_at_once_does_not_go_by_libp2p() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mediator = node_at(&url, Config::new(Role::Mediator), true).await;
+    tokio::spawn(server::serve(Arc::clone(&mediator), listener, std::future::pending()));
+    let invitation = mediator.command("invite", &json!({})).await.unwrap();
+    let mut config = Config::new(Role::Citizen);
+    config.citizen.as_mut().unwrap().mediator = Some(invitation["invitation"].as_str().unwrap().to_owned());
+    let citizen = node_at("", config, true).await;
+    citizen.visit_mailbox().await.unwrap();
+    let mailbox = citizen.command("mailbox", &json!({})).await.unwrap();
+    assert_eq!((&mailbox["granted"], &mailbox["spares"]), (&json!(true), &json!(4)), "{mailbox}");
+    assert_eq!(mediator.stats().to_json()["duplicates"], 0);
+}
+
+#[tokio::test]
+async fn a_wallet_that_is_away_finds_in_its_mailbox_what_libp2p_could_not_bring() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mediator = node_at(&url, Config::new(Role::Mediator), true).await;
+    tokio::spawn(server::serve(Arc::clone(&mediator), listener, std::future::pending()));
+    let invitation = mediator.command("invite", &json!({})).await.unwrap();
+    let mut wallet = Config::new(Role::Citizen);
+    wallet.citizen.as_mut().unwrap().mediator = Some(invitation["invitation"].as_str().unwrap().to_owned());
+    let mut till = Config::new(Role::Merchant);
+    till.merchant.as_mut().unwrap().requests = city_folder().join("requests");
+    let merchant = node_at("", till, true).await;
+    let disk = Arc::new(MemoryStore::new());
+    let citizen = node_on(Arc::clone(&disk), "", wallet.clone(), true).await;
+    citizen.visit_mailbox().await.unwrap();
+    let invitation = merchant.command("invite", &json!({})).await.unwrap();
+    citizen.command("accept", &json!({"url": invitation["invitation"]})).await.unwrap();
+    citizen.outbox_pass().await.unwrap();
+    // The ping came directly. Before it is answered, the wallet goes away.
+    assert_eq!(
+        (&citizen.stats().to_json()["sent"], mediator.stats().to_json()["queued"].as_u64()),
+        (&json!(1), Some(0))
+    );
+    drop(citizen);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    merchant.outbox_pass().await.unwrap();
+    assert_eq!(mediator.stats().to_json()["queued"], 1);
+    let citizen = node_on(disk, "", wallet, false).await;
+    citizen.visit_mailbox().await.unwrap();
+    assert_eq!(citizen.stats().to_json()["accepted"], 1);
+    assert_eq!(mediator.stats().to_json()["delivered"], 1);
+}
+
+/// A libp2p host made with another library, in a process of its own.
+struct Foreign {
+    child: Child,
+    orders: ChildStdin,
+    said: mpsc::Receiver<Value>,
+}
+
+impl Foreign {
+    /// Starts the script with the interpreter that `tests/interop/run.sh` prepares.
+    fn start() -> Option<Self> {
+        let Some(python) = std::env::var_os("EINMAL_INTEROP_LIBP2P_PYTHON") else {
+            eprintln!("skipped: EINMAL_INTEROP_LIBP2P_PYTHON is not set; use tests/interop/run.sh");
+            return None;
+        };
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/python/libp2p_0_8_1.py");
+        let mut child = Command::new(python)
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (orders, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (sender, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                // Its library prints of its own accord as well.
+                if let Ok(thing) = serde_json::from_str(&line) {
+                    let _ = sender.send(thing);
+                }
+            }
+        });
+        Some(Self { child, orders, said })
+    }
+
+    fn hear(&self) -> Value {
+        self.said.recv_timeout(PATIENCE).unwrap()
+    }
+
+    fn send(&mut self, to: &PeerEndpoint, message: &[u8]) -> Value {
+        writeln!(self.orders, "{} {}", to.addresses[0], base64url_encode(message)).unwrap();
+        self.hear()["status"].clone()
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_of_another_make_is_heard_and_answered() {
+    let Some(mut foreign) = Foreign::start() else { return };
+    let node = node(true).await;
+    let own = foreign.hear();
+    let multi_addrs: Vec<String> =
+        own["addresses"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().to_owned()).collect();
+    let uri = format!("libp2p-peerId:{}", own["peer_id"].as_str().unwrap());
+    let stranger = Stranger::reached_by(6, vec![Endpoint { multi_addrs, ..Endpoint::didcomm(uri) }]);
+    let to = published(&node);
+    assert_eq!(foreign.send(&to, &ping(&stranger, &node)), Status::Accepted.code());
+    node.outbox_pass().await.unwrap();
+    let received = base64url_decode(foreign.hear()["received"].as_str().unwrap()).unwrap();
+    assert_eq!(stranger.open(&received).message.kind.to_string(), PONG);
+    assert_eq!(foreign.send(&to, b"{}"), Status::Refused.code());
+    assert_eq!(foreign.send(&to, &vec![b' '; 1024 * 1024 + 1]), Status::TooLarge.code());
 }

@@ -130,6 +130,12 @@ pub enum Verb {
         #[command(subcommand)]
         verb: MerchantVerb,
     },
+    /// What a mediator's operator does.
+    Mediator {
+        /// What to do.
+        #[command(subcommand)]
+        verb: MediatorVerb,
+    },
     /// Send a text message to a peer, named by its DID, label or person.
     #[command(after_help = "Example: einmal send --dir ./city --to W-10423-77 'Your book is due on Friday'")]
     Send {
@@ -317,6 +323,15 @@ pub enum CitizenVerb {
         #[command(flatten)]
         dir: Dir,
     },
+    /// Take a new DID towards a peer; it is told, and mail goes on arriving.
+    #[command(after_help = "Example: einmal citizen rotate did:web:city.example --dir ./phone")]
+    Rotate {
+        /// The peer's DID.
+        peer: String,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
     /// Offers and requests that wait for a decision.
     #[command(after_help = "Example: einmal citizen pending --dir ./phone")]
     Pending {
@@ -346,6 +361,41 @@ pub enum MerchantVerb {
         /// Seconds to wait for a result.
         #[arg(long, default_value_t = 0, value_name = "SECONDS")]
         wait: u64,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+}
+
+/// What a mediator's operator does. Accounts and recipients go by digests: the node shows no DIDs.
+#[derive(Debug, Subcommand)]
+pub enum MediatorVerb {
+    /// Accounts with their registrations and waiting mail.
+    #[command(after_help = "Example: einmal mediator accounts --dir ./mediator --json")]
+    Accounts {
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// Mailboxes with mail in them, and totals.
+    #[command(after_help = "Example: einmal mediator queues --dir ./mediator")]
+    Queues {
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// Remove an account with everything of it, or the mail of one recipient.
+    #[command(after_help = "Example: einmal mediator drop 3f9c... --dir ./mediator")]
+    Drop {
+        /// Id of the account or recipient, as the lists show it.
+        id: String,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// The limits in force.
+    #[command(after_help = "Example: einmal mediator limits --dir ./mediator")]
+    Limits {
         /// The node's folder.
         #[command(flatten)]
         dir: Dir,

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    args::{Bench, CitizenVerb, CityVerb, Cli, Conformance, Init, MerchantVerb, Verb},
+    args::{Bench, CitizenVerb, CityVerb, Cli, Conformance, Init, MediatorVerb, MerchantVerb, Verb},
     ask, output, runtime,
 };
 use crate::{
@@ -55,6 +55,7 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
         }
         Verb::Accept { what, dir, yes, wait } => return accept(&dir.dir, what, yes, wait, json),
         Verb::City { verb } => city(verb, json)?,
+        Verb::Mediator { verb } => mediator(verb, json)?,
         Verb::Citizen { verb } => citizen(verb, json)?,
         Verb::Merchant { verb } => return merchant(verb, json),
         Verb::Send { dir, to, text } => {
@@ -216,7 +217,19 @@ fn citizen(verb: CitizenVerb, json: bool) -> Result<(), SetupError> {
         CitizenVerb::List { dir } => (dir, "list", json!({})),
         CitizenVerb::Show { card, dir } => (dir, "show", json!({"card": card})),
         CitizenVerb::Export { card, dir } => (dir, "export", json!({"card": card})),
+        CitizenVerb::Rotate { peer, dir } => (dir, "rotate", json!({"peer": peer})),
         CitizenVerb::Pending { dir } => (dir, "pending", json!({})),
+    };
+    output::answer(&ask_node(&dir.dir, command, input)?, json);
+    Ok(())
+}
+
+fn mediator(verb: MediatorVerb, json: bool) -> Result<(), SetupError> {
+    let (dir, command, input) = match verb {
+        MediatorVerb::Accounts { dir } => (dir, "accounts", json!({})),
+        MediatorVerb::Queues { dir } => (dir, "queues", json!({})),
+        MediatorVerb::Drop { id, dir } => (dir, "drop", json!({"id": id})),
+        MediatorVerb::Limits { dir } => (dir, "limits", json!({})),
     };
     output::answer(&ask_node(&dir.dir, command, input)?, json);
     Ok(())

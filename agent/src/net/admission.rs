@@ -9,7 +9,7 @@ use std::{
 };
 
 use governor::{Quota, RateLimiter, clock::DefaultClock, state::keyed::HashMapStateStore};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Limits;
 
@@ -60,8 +60,8 @@ pub(crate) struct Admission {
     by_source: Mutex<HashMap<Source, usize>>,
     rates: Option<Rates>,
     waiting: Semaphore,
-    bodies: Semaphore,
-    requests: Semaphore,
+    bodies: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
 }
 
 /// A connection's place; given back when dropped.
@@ -103,8 +103,8 @@ impl Admission {
             by_source: Mutex::default(),
             rates,
             waiting: Semaphore::new(MAX_WAITING),
-            bodies: Semaphore::new(MAX_BODIES),
-            requests: Semaphore::new(MAX_REQUESTS),
+            bodies: Arc::new(Semaphore::new(MAX_BODIES)),
+            requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
         })
     }
 
@@ -137,21 +137,21 @@ impl Admission {
     }
 
     /// Waits for leave to read a body; `None` if that takes too long or too many wait already.
-    pub(crate) async fn body(&self) -> Option<SemaphorePermit<'_>> {
+    pub(crate) async fn body(&self) -> Option<OwnedSemaphorePermit> {
         self.turn(&self.bodies).await
     }
 
     /// Waits for leave to work; `None` if that takes too long or too many wait already.
-    pub(crate) async fn request(&self) -> Option<SemaphorePermit<'_>> {
+    pub(crate) async fn request(&self) -> Option<OwnedSemaphorePermit> {
         self.turn(&self.requests).await
     }
 
-    async fn turn<'a>(&self, semaphore: &'a Semaphore) -> Option<SemaphorePermit<'a>> {
-        if let Ok(permit) = semaphore.try_acquire() {
+    async fn turn(&self, semaphore: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(semaphore).try_acquire_owned() {
             return Some(permit);
         }
         let _waiting = self.waiting.try_acquire().ok()?;
-        tokio::time::timeout(MAX_WAIT, semaphore.acquire()).await.ok()?.ok()
+        tokio::time::timeout(MAX_WAIT, Arc::clone(semaphore).acquire_owned()).await.ok()?.ok()
     }
 
     /// Connections open now.

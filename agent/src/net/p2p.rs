@@ -67,7 +67,7 @@ impl Inbound for Entrance {
             match node.receive(&envelope, Arrival::Libp2p).await.refused {
                 None => Status::Accepted,
                 Some(Refusal::TooLarge) => Status::TooLarge,
-                Some(Refusal::Unavailable) => Status::Busy,
+                Some(Refusal::Unavailable | Refusal::TooOften) => Status::Busy,
                 Some(Refusal::Invalid) => Status::Refused,
             }
         })

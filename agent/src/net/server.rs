@@ -17,7 +17,7 @@ use super::{
     admission::{Admission, Place, RETRY_AFTER_SECS},
     listen, socket,
 };
-use crate::node::{Arrival, Node, Reason, Receipt};
+use crate::node::{Arrival, Node, Reason, Receipt, Refusal};
 
 /// Longest a client takes for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -97,7 +97,7 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
 fn answer(receipt: Receipt) -> Response {
     if let Some(refusal) = receipt.refused {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        return if status == StatusCode::SERVICE_UNAVAILABLE {
+        return if matches!(refusal, Refusal::Unavailable | Refusal::TooOften) {
             come_again(status)
         } else {
             status.into_response()

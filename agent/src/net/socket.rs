@@ -4,12 +4,19 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket, close_code};
 use einmal_did::Did;
-use futures_util::{SinkExt, StreamExt, stream::SplitSink};
-use tokio::{sync::Notify, time::Instant};
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{FuturesOrdered, SplitSink},
+};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit},
+    task::{JoinError, JoinHandle},
+    time::Instant,
+};
 
 use super::{admission::Place, listen::stopped, server::Server};
 use crate::{
-    node::{Arrival, Pushes, Reason, Receipt},
+    node::{Arrival, Begun, Pushes, Reason, Receipt, Refusal},
     service::live::{LiveChange, Session},
 };
 
@@ -21,6 +28,8 @@ pub(super) const SILENCE: Duration = Duration::from_secs(75);
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most accounts with live delivery on one connection.
 pub(super) const MAX_SESSIONS: usize = 16;
+/// Most messages of one connection on their way to the disk.
+const MAX_UNDER_WAY: usize = 64;
 /// Letters pushed before the connection listens again.
 const PUSH_TURN: usize = 32;
 /// Bytes read from the socket at a time; kept for every connection.
@@ -52,12 +61,36 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>) 
     let mut timer = tokio::time::interval(PING_EVERY);
     timer.reset();
     let bell = Arc::clone(&socket.bell);
+    // Mail that is on its way to the disk, in the order it came.
+    let mut under_way = FuturesOrdered::new();
     let ending = loop {
         let turn = tokio::select! {
-            frame = incoming.next() => match frame {
+            Some(receipt) = under_way.next() => socket.answer(receipt).await,
+            frame = incoming.next(), if under_way.len() < MAX_UNDER_WAY => match frame {
                 Some(Ok(frame)) => {
                     heard = Instant::now();
-                    socket.frame(frame).await
+                    match socket.begin(frame).await {
+                        Ok(Some((begun, turn))) if begun.is_mail() => {
+                            under_way.push_back(socket.finish(begun, turn));
+                            Ok(())
+                        }
+                        Ok(Some((begun, turn))) => {
+                            // Everything else waits for what came before it.
+                            let mut settled = Ok(());
+                            while let (Ok(()), Some(receipt)) = (&settled, under_way.next().await) {
+                                settled = socket.answer(receipt).await;
+                            }
+                            match settled {
+                                Ok(()) => {
+                                    let receipt = socket.finish(begun, turn).await;
+                                    socket.answer(receipt).await
+                                }
+                                ended => ended,
+                            }
+                        }
+                        Ok(None) => Ok(()),
+                        Err(ending) => Err(ending),
+                    }
                 }
                 _ => Err(Ending::Gone),
             },
@@ -77,32 +110,49 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>) 
 }
 
 impl Socket {
-    async fn frame(&mut self, frame: Frame) -> Result<(), Ending> {
+    /// Opens what a frame brings, if it brings anything, once it is its turn.
+    async fn begin(&mut self, frame: Frame) -> Result<Option<(Begun, OwnedSemaphorePermit)>, Ending> {
         let bytes = match frame {
             Frame::Text(text) => text.into(),
             Frame::Binary(bytes) => bytes,
-            Frame::Ping(_) | Frame::Pong(_) => return Ok(()),
+            Frame::Ping(_) | Frame::Pong(_) => return Ok(None),
             Frame::Close(_) => return Err(Ending::Gone),
         };
-        let server = self.server.clone();
         let stats = &self.server.node.shared().stats;
-        if !server.admission.within_rate(self.place.source()) {
+        if !self.server.admission.within_rate(self.place.source()) {
             stats.refuse(Reason::Rate);
             return Err(Ending::Told(close_code::AGAIN, "too many messages; come again later"));
         }
-        let Some(_turn) = server.admission.request().await else {
+        let Some(turn) = self.server.admission.request().await else {
             stats.refuse(Reason::Busy);
             return Err(Ending::Told(close_code::AGAIN, "too busy; come again later"));
         };
-        let node = Arc::clone(&server.node);
-        // A task of its own: a socket that breaks must not stop what was begun.
-        let taken = tokio::spawn(async move { node.receive(&bytes, Arrival::Socket).await });
-        let Receipt { replies, live, .. } =
-            taken.await.map_err(|_| Ending::Told(close_code::ERROR, "internal error"))?;
-        for reply in replies {
-            self.feed(reply).await?;
+        Ok(Some((self.server.node.begin(&bytes).await, turn)))
+    }
+
+    /// Does what was begun, in a task of its own: a socket that breaks must not stop it.
+    fn finish(&self, begun: Begun, turn: OwnedSemaphorePermit) -> JoinHandle<Receipt> {
+        let node = Arc::clone(&self.server.node);
+        tokio::spawn(async move {
+            let receipt = node.finish(begun, Arrival::Socket).await;
+            drop(turn);
+            receipt
+        })
+    }
+
+    async fn answer(&mut self, receipt: Result<Receipt, JoinError>) -> Result<(), Ending> {
+        let Receipt { replies, live, refused } =
+            receipt.map_err(|_| Ending::Told(close_code::ERROR, "internal error"))?;
+        if matches!(refused, Some(Refusal::Unavailable | Refusal::TooOften)) {
+            // A socket has no other way to say that an envelope may come again.
+            return Err(Ending::Told(close_code::AGAIN, "not taken at present; come again later"));
         }
-        self.flush().await?;
+        if !replies.is_empty() {
+            for reply in replies {
+                self.feed(reply).await?;
+            }
+            self.flush().await?;
+        }
         live.map_or(Ok(()), |change| self.change(change))
     }
 

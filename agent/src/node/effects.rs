@@ -41,6 +41,8 @@ pub(crate) struct Timer {
 pub(crate) enum MailWork {
     Remove(MailboxId, Vec<LetterId>),
     Clear(MailboxId),
+    /// Its owner has changed.
+    Rerouted(MailboxId),
 }
 
 /// Collects the changes of one event.
@@ -139,6 +141,11 @@ impl<'a> Effects<'a> {
     /// Removes all letters of a mailbox.
     pub(crate) fn clear_mailbox(&mut self, mailbox: MailboxId) {
         self.mail.push(MailWork::Clear(mailbox));
+    }
+
+    /// Notes that a mailbox has another owner, or none.
+    pub(crate) fn reroute(&mut self, mailbox: MailboxId) {
+        self.mail.push(MailWork::Rerouted(mailbox));
     }
 
     /// Turns live delivery on or off on the connection the event came by.

@@ -35,6 +35,9 @@ pub enum Failure {
     /// It may work later, through no fault of the peer: nothing was changed, and the message may come again.
     #[error("not possible at present: {0}")]
     Later(&'static str),
+    /// The sender is beyond its rate: nothing was looked at.
+    #[error("more requests than one account may send in this time")]
+    TooOften,
     /// The user of this node asked for something impossible.
     #[error("{0}")]
     User(String),

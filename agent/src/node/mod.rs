@@ -35,7 +35,7 @@ use self::effects::MailWork;
 pub(crate) use self::{
     effects::{Effects, Handled},
     live::Pushes,
-    receive::learn,
+    receive::{Begun, learn},
     stats::Reason,
 };
 pub use self::{
@@ -51,7 +51,11 @@ use crate::{
     net::{Fetcher, Transport, p2p, ws},
     resolve::NodeResolver,
     role::{self, RoleService},
-    service::live::{Live, LiveChange},
+    service::{
+        live::{Live, LiveChange},
+        rates::{self, Rates},
+        routes::Routes,
+    },
 };
 
 /// Most fetches one event may cause.
@@ -101,6 +105,8 @@ pub struct Shared {
     pub(crate) stats: Stats,
     pub(crate) mail: Arc<dyn Mail>,
     pub(crate) live: Live,
+    pub(crate) routes: Routes,
+    pub(crate) rates: Rates,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     public: OnceLock<Did>,
@@ -157,11 +163,12 @@ impl Shared {
         self.transport.peer_endpoint()
     }
 
-    /// Makes a DID for one relationship and keeps its keys. It names the node's own libp2p endpoint, if there is one,
-    /// and the mediator.
+    /// Makes a DID for one relationship and keeps its keys. It names the mediator, and the node's own
+    /// libp2p endpoint if there is one.
     pub(crate) fn pairwise(&self, fx: &mut Effects<'_>, mediator: Option<&Did>) -> Result<Did, Failure> {
         let mailbox = mediator.map(|mediator| Endpoint::didcomm(mediator.as_str()));
-        self.pairwise_at(fx, self.peer_endpoint().into_iter().chain(mailbox).collect())
+        // The mailbox first: deployed clients take the first endpoint. Ours try them in an order of their own.
+        self.pairwise_at(fx, mailbox.into_iter().chain(self.peer_endpoint()).collect())
     }
 
     /// Makes a DID that hears only what comes back on its own connections.
@@ -208,7 +215,9 @@ impl Node {
         let keyring = Keyring::new();
         let resolver = NodeResolver::new(parts.db.clone(), Arc::clone(&parts.clock));
         let own = identity::load(&parts.db, &keyring)?;
+        let most = parts.config.mediator.as_ref().and_then(|one| one.max_account_requests_per_second);
         let shared = Shared {
+            rates: Rates::new(most.unwrap_or(rates::DEFAULT_PER_SECOND)),
             config: parts.config,
             db: parts.db,
             keyring,
@@ -216,6 +225,7 @@ impl Node {
             stats: Stats::new(),
             mail: parts.mail,
             live: Live::default(),
+            routes: Routes::default(),
             clock: parts.clock,
             entropy: parts.entropy,
             public: OnceLock::new(),
@@ -356,14 +366,23 @@ impl Node {
     }
 
     async fn work_on_mail(&self, work: Vec<MailWork>) -> Result<(), StoreError> {
+        // First what cannot fail.
+        for work in &work {
+            if let MailWork::Rerouted(mailbox) = work {
+                self.shared.routes.changed(*mailbox);
+            }
+        }
         for work in work {
             match work {
+                MailWork::Rerouted(_) => {}
                 MailWork::Remove(mailbox, letters) => {
                     self.shared.stats.delivered.inc_by(letters.len() as u64);
-                    self.shared.mail.remove(mailbox, letters).await?
+                    self.shared.mail.remove(mailbox, letters).await?;
                 }
-                MailWork::Clear(mailbox) => self.shared.mail.clear(mailbox).await?,
-            };
+                MailWork::Clear(mailbox) => {
+                    self.shared.mail.clear(mailbox).await?;
+                }
+            }
         }
         Ok(())
     }

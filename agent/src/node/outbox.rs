@@ -13,6 +13,7 @@ use crate::{
     db::{DEAD, OUTBOX},
     identity,
     net::{SendError, p2p},
+    service::rotating,
 };
 
 /// Seconds after which an undelivered message is given up, unless it expires sooner itself.
@@ -248,12 +249,17 @@ impl Node {
         Ok(self.shared.packer().pack(&message, to, &PackOptions::default())?.bytes)
     }
 
-    /// Shortens our did:peer:4 towards a peer that has used it before; others need the long form.
-    fn in_known_form(&self, message: &Message, to: &Did) -> Result<Message, StoreError> {
+    /// Shortens our did:peer:4 towards a peer that has used it before; others need the long form, and to be told
+    /// which DID it took the place of.
+    fn in_known_form(&self, message: &Message, to: &Did) -> Result<Message, Failure> {
         let mut message = message.clone();
         let Some(from) = message.from.take() else { return Ok(message) };
-        let known = identity::peer_of(&self.shared.db, &from, to)?.is_some_and(|peer| peer.value.knows_us);
+        let peer = identity::peer_of(&self.shared.db, &from, to)?.map(|stored| stored.value);
+        let known = peer.as_ref().is_some_and(|peer| peer.knows_us);
         message.from = Some(if known { from.canonical() } else { from });
+        if let Some(peer) = peer {
+            rotating::announce(&self.shared, &mut message, &peer)?;
+        }
         Ok(message)
     }
 

@@ -7,11 +7,14 @@ use einmal_didcomm::{
     EnvelopeError, LayerPolicy, OpenContext, OpenError, Opened, ProblemCode, ReturnRoute, UnixSeconds, open,
 };
 use einmal_flows::Received;
+use einmal_storage::{Commit, mail::MailboxId};
 
 use super::{
-    Done, Effects, Failure, Handled, Node, dispatch, effects::Outgoing, outbox, stats::Reason, their_form,
+    Done, Effects, Failure, Handled, Node, Shared, dispatch, effects::Outgoing, outbox, stats::Reason,
+    their_form,
 };
 use crate::{
+    config::Role,
     db::{KNOWN_DIDS, PEERS, SEEN, did_id, digest_id},
     identity::{self, DidUse},
     role::Forwarded,
@@ -45,6 +48,8 @@ pub enum Refusal {
     Invalid,
     /// Our store or a fetch failed; try again later.
     Unavailable,
+    /// More than its sender may send in this time; try again later.
+    TooOften,
 }
 
 impl Refusal {
@@ -54,6 +59,7 @@ impl Refusal {
             Self::TooLarge => 413,
             Self::Invalid => 400,
             Self::Unavailable => 503,
+            Self::TooOften => 429,
         }
     }
 }
@@ -75,6 +81,38 @@ impl Receipt {
     }
 }
 
+/// An envelope that was opened, or not; what it asks for is not done yet.
+pub(crate) struct Begun(Result<Box<(Opened, Option<Result<Posting, Failure>>)>, OpenError>);
+
+impl Begun {
+    /// Whether it only asks to keep letters: then others may be begun before it is finished.
+    pub(crate) fn is_mail(&self) -> bool {
+        matches!(&self.0, Ok(opened) if opened.1.is_some())
+    }
+}
+
+/// Letters on their way to the disk.
+struct Posting {
+    account: Did,
+    mailbox: MailboxId,
+    letters: u64,
+    commit: Commit,
+}
+
+impl Posting {
+    fn begin(shared: &Shared, forwarded: Forwarded) -> Self {
+        let Forwarded { account, mailbox, letters } = forwarded;
+        Self { account, mailbox, letters: letters.len() as u64, commit: shared.mail.put(letters) }
+    }
+
+    async fn kept(self, shared: &Shared) -> Handled {
+        self.commit.await.map_err(queue::not_kept)?;
+        shared.stats.queued.inc_by(self.letters);
+        shared.live.ring(&self.account, self.mailbox);
+        Ok(())
+    }
+}
+
 impl Node {
     /// Takes one envelope in. When this returns without refusal, whatever follows from it is durable.
     pub async fn receive(self: &Arc<Self>, bytes: &[u8], arrival: Arrival) -> Receipt {
@@ -85,16 +123,40 @@ impl Node {
     }
 
     async fn receive_untimed(self: &Arc<Self>, bytes: &[u8], arrival: Arrival) -> Receipt {
+        let begun = self.begin(bytes).await;
+        self.finish(begun, arrival).await
+    }
+
+    /// Opens an envelope. Letters it asks to keep are on their way to the disk when this returns, in the order of the
+    /// calls; [`Node::finish`] waits for them, so that many can be under way at once.
+    pub(crate) async fn begin(&self, bytes: &[u8]) -> Begun {
         self.shared.stats.received.inc();
-        let opened = match self.open(bytes).await {
-            Ok(opened) => opened,
+        match self.open(bytes).await {
+            Ok(opened) => {
+                let mail = self.role.forwarded(&self.shared, &opened);
+                let mail =
+                    mail.map(|forwarded| forwarded.map(|forwarded| Posting::begin(&self.shared, forwarded)));
+                Begun(Ok(Box::new((opened, mail))))
+            }
+            Err(error) => Begun(Err(error)),
+        }
+    }
+
+    /// Does what an opened envelope asks for. When this returns without refusal, whatever follows from it is durable.
+    pub(crate) async fn finish(self: &Arc<Self>, begun: Begun, arrival: Arrival) -> Receipt {
+        let (opened, mail) = match begun.0 {
+            Ok(opened) => *opened,
             Err(error) => {
                 self.shared.stats.refuse(reason_for(refusal_of(&error)));
                 tracing::info!(code = %ProblemCode::from(&error), reason = %reason_of(&error), "envelope refused");
                 return Receipt::refused(refusal_of(&error));
             }
         };
-        match self.take(&opened, arrival).await {
+        let taken = match mail {
+            Some(posting) => self.keep_mail(&opened, posting).await,
+            None => self.take(&opened, arrival).await,
+        };
+        match taken {
             Ok(done) => {
                 let replies = self.reply(&opened, done.outgoing, arrival).await;
                 Receipt { refused: None, replies, live: done.live }
@@ -105,7 +167,11 @@ impl Node {
                 let full = matches!(&failure, Failure::Peer { code, .. } if *code == ProblemCode::STORAGE);
                 let temporary =
                     full || matches!(failure, Failure::Store(_) | Failure::Need(_) | Failure::Later(_));
-                Receipt::refused(if temporary { Refusal::Unavailable } else { Refusal::Invalid })
+                Receipt::refused(match failure {
+                    Failure::TooOften => Refusal::TooOften,
+                    _ if temporary => Refusal::Unavailable,
+                    _ => Refusal::Invalid,
+                })
             }
         }
     }
@@ -138,20 +204,21 @@ impl Node {
     /// Handles an opened message.
     async fn take(self: &Arc<Self>, opened: &Opened, arrival: Arrival) -> Result<Done, Failure> {
         let rx = Received::of(opened);
-        if let Some(forwarded) = self.role.forwarded(&self.shared, opened) {
-            return match (self.keep_mail(forwarded).await, rx) {
-                (Err(Failure::Peer { code, comment }), Some(rx)) => {
-                    self.shared.stats.refuse(reason_for_code(&code));
-                    self.report(opened, &rx, &seen_id(&rx), code, &comment).await
-                }
-                (kept, _) => kept.map(|()| Done::default()),
-            };
-        }
         let Some(rx) = rx else {
             return self.run(|fx| self.role.on_anonymous(&self.shared, opened, fx)).await;
         };
+        if self.shared.config.role == Role::Mediator && !self.shared.rates.admit(rx.sender) {
+            return Err(Failure::TooOften);
+        }
         let seen = seen_id(&rx);
         let question = self.role.is_question(&rx.message.kind);
+        if let Some(rotation) = &opened.proof.rotation
+            && !self.recent.knows(&seen)
+            && !self.shared.db.exists(SEEN, &seen)?
+        {
+            // Before the message itself, which may rest on it; a second time it finds nothing to do.
+            self.run(|fx| self.role.on_rotation(&self.shared, &rotation.prior, rx.sender, fx)).await?;
+        }
         let mut repeated = false;
         let handled = self
             .run(|fx| {
@@ -187,14 +254,23 @@ impl Node {
         }
     }
 
-    /// Keeps forwarded letters and tells whoever is connected for them.
-    async fn keep_mail(&self, forwarded: Result<Forwarded, Failure>) -> Handled {
-        let Forwarded { account, mailbox, letters } = forwarded?;
-        let letters_kept = letters.len() as u64;
-        self.shared.mail.put(letters).await.map_err(queue::not_kept)?;
-        self.shared.stats.queued.inc_by(letters_kept);
-        self.shared.live.ring(&account, mailbox);
-        Ok(())
+    /// Waits for letters and tells whoever is connected for them; a proved sender hears why they are not kept.
+    async fn keep_mail(
+        self: &Arc<Self>,
+        opened: &Opened,
+        posting: Result<Posting, Failure>,
+    ) -> Result<Done, Failure> {
+        let kept = match posting {
+            Ok(posting) => posting.kept(&self.shared).await,
+            Err(failure) => Err(failure),
+        };
+        match (kept, Received::of(opened)) {
+            (Err(Failure::Peer { code, comment }), Some(rx)) => {
+                self.shared.stats.refuse(reason_for_code(&code));
+                self.report(opened, &rx, &seen_id(&rx), code, &comment).await
+            }
+            (kept, _) => kept.map(|()| Done::default()),
+        }
     }
 
     fn dispatch(&self, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
@@ -379,6 +455,7 @@ fn reason_for(refusal: Refusal) -> Reason {
         Refusal::TooLarge => Reason::TooLarge,
         Refusal::Invalid => Reason::Invalid,
         Refusal::Unavailable => Reason::Unavailable,
+        Refusal::TooOften => Reason::Rate,
     }
 }
 
@@ -386,6 +463,7 @@ fn reason_for_failure(failure: &Failure) -> Reason {
     match failure {
         Failure::Peer { code, .. } => reason_for_code(code),
         Failure::User(_) => Reason::Invalid,
+        Failure::TooOften => Reason::Rate,
         _ => Reason::Unavailable,
     }
 }

@@ -23,6 +23,7 @@ use crate::{
         holding::{self, HoldJob, Holding},
         invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT, check_reachable},
         proving::{self, ProveJob, Proving},
+        rotating,
     },
 };
 
@@ -215,6 +216,8 @@ fn befriend(shared: &Shared, ours: &Did, invitation: &Invitation, fx: &mut Effec
         // The goal is the inviter's own text: as a name it could be anybody's.
         label: None,
         rotated_at: None,
+        prior: None,
+        superseded: false,
     };
     Ok(fx.put(PEERS, crate::db::peer_id(ours, &invitation.from), &peer)?)
 }
@@ -276,6 +279,7 @@ impl RoleService for Citizen {
                 Ok(json!({"card": card.id, "text": card.credential.as_str()}))
             }
             "mailbox" => mailbox::state(shared),
+            "rotate" => rotating::rotate(shared, input, fx),
             "invite" => Err(Failure::user(
                 "a citizen shows no public DID and cannot invite; take an invitation instead",
             )),

@@ -211,6 +211,8 @@ fn bind(shared: &Shared, rx: &Received<'_>, person: &str, fx: &mut Effects<'_>) 
         since: shared.now(),
         label: Some(person.to_owned()),
         rotated_at: None,
+        prior: None,
+        superseded: false,
     };
     Ok(fx.put(PEERS, crate::db::peer_id(rx.recipient, rx.sender), &peer)?)
 }

@@ -7,6 +7,7 @@ use einmal_flows::{
     coordinate_mediation::{
         self, MediationPolicy, MediationVersion, Registration, RegistrationChange, Registrations, Unavailable,
     },
+    limits::MAX_RECIPIENTS_PER_ACCOUNT,
     message_pickup::{self, PickupRequest, PickupVersion, QueueStatus},
     routing::{self, Decision, NextHop, SelfForwards},
 };
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Forwarded, RoleService, unknown_command};
+use super::{Forwarded, RoleService, operator, unknown_command};
 use crate::{
     config::MediatorSettings,
     db::{Db, did_id, mailbox_id},
@@ -26,11 +27,11 @@ use crate::{
 };
 
 /// Accounts, by the DID they were granted to.
-const ACCOUNTS: Table = Table::new("account");
+pub(super) const ACCOUNTS: Table = Table::new("account");
 /// Registrations, by recipient DID.
-const ROUTES: Table = Table::new("route");
+pub(super) const ROUTES: Table = Table::new("route");
 /// Recipient DIDs of each account: account id, then recipient id.
-const ACCOUNT_ROUTES: Table = Table::new("account-route");
+pub(super) const ACCOUNT_ROUTES: Table = Table::new("account-route");
 /// Most DIDs of one account looked through.
 const MAX_ROUTES: usize = 100_000;
 
@@ -157,8 +158,9 @@ fn next_hop(shared: &Shared, next: &Did) -> Result<NextHop, Failure> {
     if shared.public_did().is_some_and(|own| own.same_as(next)) {
         return Ok(NextHop::Own);
     }
-    let owner = Book(&shared.db).owner(&next.canonical()).map_err(|_| unreadable())?;
-    Ok(owner.map_or(NextHop::Unknown, |registration| NextHop::Registered { account: registration.account }))
+    let ask = || Ok(Book(&shared.db).owner(next)?.map(|registration| registration.account));
+    let owner = shared.routes.owner(mailbox_id(next), ask).map_err(|_: Unavailable| unreadable())?;
+    Ok(owner.map_or(NextHop::Unknown, |account| NextHop::Registered { account }))
 }
 
 /// The registrations in the store.
@@ -196,9 +198,13 @@ impl Registrations for Book<'_> {
     }
 }
 
+/// Where a registration stands among those of its account.
+fn pair(account: &Did, recipient: &Did) -> String {
+    format!("{}{}", did_id(account), did_id(recipient))
+}
+
 /// Writes registration changes into the batch.
 fn apply(changes: Vec<RegistrationChange>, now: UnixSeconds, fx: &mut Effects<'_>) -> Handled {
-    let pair = |account: &Did, recipient: &Did| format!("{}{}", did_id(account), did_id(recipient));
     for change in changes {
         match change {
             RegistrationChange::Enroll { account } => {
@@ -213,6 +219,7 @@ fn apply(changes: Vec<RegistrationChange>, now: UnixSeconds, fx: &mut Effects<'_
                 let Registration { account, proved } = registration;
                 fx.put(ACCOUNT_ROUTES, pair(&account, &recipient), &recipient)?;
                 let route = Route { recipient: recipient.clone(), account, proved };
+                fx.reroute(mailbox_id(&recipient));
                 // Two accounts that register the same DID at once: one of them decides again.
                 fx.update(ROUTES, did_id(&recipient), &route, version)?;
             }
@@ -226,6 +233,7 @@ fn apply(changes: Vec<RegistrationChange>, now: UnixSeconds, fx: &mut Effects<'_
                 fx.batch().expect_version(key, stored.version);
                 fx.delete(ROUTES, did_id(&recipient))?;
                 fx.delete(ACCOUNT_ROUTES, pair(&account, &recipient))?;
+                fx.reroute(mailbox_id(&recipient));
                 // Nobody can fetch it any more.
                 fx.clear_mailbox(mailbox_id(&recipient));
             }
@@ -262,6 +270,25 @@ impl RoleService for Mediator {
         PickupVersion::of(kind).is_some() && kind.message() != "live-delivery-change"
     }
 
+    /// The account and everything registered for it follow its owner's DID.
+    fn on_rotation(&self, shared: &Shared, prior: &Did, new: &Did, fx: &mut Effects<'_>) -> Handled {
+        let book = Book(&shared.db);
+        if prior.same_as(new) || !book.is_account(prior).map_err(|_| unreadable())? {
+            return Ok(());
+        }
+        for recipient in book.list(prior, 0, MAX_RECIPIENTS_PER_ACCOUNT).map_err(|_| unreadable())? {
+            let Some(stored) = fx.db().get::<Route>(ROUTES, did_id(&recipient))? else { continue };
+            fx.delete(ACCOUNT_ROUTES, pair(prior, &recipient))?;
+            fx.put(ACCOUNT_ROUTES, pair(new, &recipient), &recipient)?;
+            fx.reroute(mailbox_id(&recipient));
+            let route = Route { account: new.clone(), ..stored.value };
+            fx.update(ROUTES, did_id(&recipient), &route, Some(stored.version))?;
+        }
+        fx.delete(ACCOUNTS, did_id(prior))?;
+        fx.put(ACCOUNTS, did_id(new), &json!({"since": shared.now()}))?;
+        Ok(())
+    }
+
     fn letter_id(&self, letter: LetterId) -> String {
         self.ids.write(letter)
     }
@@ -278,8 +305,8 @@ impl RoleService for Mediator {
         &self,
         shared: &Shared,
         name: &str,
-        _input: &Value,
-        _fx: &mut Effects<'_>,
+        input: &Value,
+        fx: &mut Effects<'_>,
     ) -> Result<Value, Failure> {
         match name {
             "invite" => {
@@ -287,19 +314,7 @@ impl RoleService for Mediator {
                 let (_, url) = invitations::standing(shared, (invitations::GOAL_MEDIATE, goal))?;
                 Ok(json!({"invitation": url}))
             }
-            "queues" => {
-                let mail = shared.mail.stats();
-                Ok(json!({
-                    "accounts": shared.db.count(ACCOUNTS)?,
-                    "recipients": shared.db.count(ROUTES)?,
-                    "messages": mail.letters,
-                    "bytes": mail.bytes,
-                    "bytes_on_disk": mail.bytes_on_disk,
-                    "damaged": mail.damaged,
-                    "live": shared.live.count(),
-                }))
-            }
-            _ => Err(unknown_command(shared, name)),
+            _ => operator::command(shared, name, input, fx)?.ok_or_else(|| unknown_command(shared, name)),
         }
     }
 

@@ -4,6 +4,7 @@ mod citizen;
 mod city;
 mod mediator;
 mod merchant;
+mod operator;
 
 use einmal_did::Did;
 use einmal_didcomm::{MessageType, Opened};
@@ -79,6 +80,11 @@ pub(crate) trait RoleService: Send + Sync {
     /// The id by which the owner of a letter acknowledges it.
     fn letter_id(&self, letter: LetterId) -> String {
         letter.0.to_string()
+    }
+
+    /// A peer has proved that `prior` gave way to `new`; relationships are moved by the node itself.
+    fn on_rotation(&self, _shared: &Shared, _prior: &Did, _new: &Did, _fx: &mut Effects<'_>) -> Handled {
+        Ok(())
     }
 
     /// Whether a repeated message is answered with a problem report, as mediators do.

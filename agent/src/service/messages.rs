@@ -71,7 +71,9 @@ pub(crate) fn find_peers(shared: &Shared, name: &str) -> Result<Vec<Peer>, Failu
         .map(|(_, peer)| peer)
         .filter(|peer| {
             let by_did = did.as_ref().is_some_and(|did| peer.theirs.same_as(did));
-            (by_did || peer.label.as_deref() == Some(name)) && shared.can_be_sent_to(&peer.theirs)
+            (by_did || peer.label.as_deref() == Some(name))
+                && !peer.superseded
+                && shared.can_be_sent_to(&peer.theirs)
         })
         .collect();
     found.sort_by_key(|peer| std::cmp::Reverse(peer.since));

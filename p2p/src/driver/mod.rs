@@ -1,25 +1,18 @@
 //! The loop that owns the swarm: commands in, events out, reservations kept.
 
-use std::{
-    collections::{HashMap, HashSet},
-    future::pending,
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+mod out;
+mod own;
+
+use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm, autonat,
     core::{ConnectedPoint, transport::ListenerId},
-    mdns,
     multiaddr::Protocol,
     ping, relay,
     request_response::{self, Message, OutboundFailure, OutboundRequestId, ResponseChannel},
-    swarm::{
-        ConnectionId, SwarmEvent,
-        dial_opts::{DialOpts, PeerCondition},
-    },
+    swarm::{ConnectionId, SwarmEvent},
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -28,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    address::{MAX_ADDRESSES, first_ip, is_relayed, resolved},
+    address::is_relayed,
     behaviour::{Protocols, ProtocolsEvent},
     codec::{Request, Status},
     guard::Permit,
@@ -65,6 +58,8 @@ pub(crate) struct SendTask {
 /// A peer that is being connected to, and what waits for it.
 struct Dialing {
     attempts: Vec<ConnectionId>,
+    /// Direct addresses dialled so far.
+    tried: Vec<Multiaddr>,
     /// Tried when the direct addresses failed, or have not answered at `then`.
     relayed: Vec<Multiaddr>,
     then: Instant,
@@ -78,6 +73,7 @@ struct Connection {
 
 /// A relay this host wants to be reached through.
 struct Relay {
+    peer_id: PeerId,
     address: Multiaddr,
     listener: Option<ListenerId>,
     due: Instant,
@@ -92,6 +88,7 @@ pub(crate) struct Driver {
     told: watch::Sender<Vec<Multiaddr>>,
     announce: Vec<Multiaddr>,
     serves_relay: bool,
+    discovers: bool,
     permit: Permit,
     handling: Arc<Semaphore>,
     handled: JoinSet<(ResponseChannel<Status>, Status)>,
@@ -112,7 +109,8 @@ impl Driver {
         config: &HostConfig,
     ) -> Result<Self, P2pError> {
         let relay = |address: &Multiaddr| match address.iter().last() {
-            Some(Protocol::P2p(_)) if !is_relayed(address) => Ok(Relay {
+            Some(Protocol::P2p(peer_id)) if !is_relayed(address) => Ok(Relay {
+                peer_id,
                 address: address.clone(),
                 listener: None,
                 due: Instant::now(),
@@ -128,6 +126,7 @@ impl Driver {
             told: watch::Sender::new(Vec::new()),
             announce: config.announce.clone(),
             serves_relay: config.relay_server.is_some(),
+            discovers: config.mdns,
             permit: config.permit.clone(),
             handling: Arc::new(Semaphore::new(config.bounds.handling)),
             handled: JoinSet::new(),
@@ -208,94 +207,6 @@ impl Driver {
         Some(if ways.any(|connection| !connection.relayed) { Route::Direct } else { Route::Relayed })
     }
 
-    // --- Out -----------------------------------------------------------------------------------------------------
-
-    fn on_send(&mut self, task: SendTask) {
-        let peer_id = task.peer_id;
-        if self.swarm.is_connected(&peer_id) {
-            return self.request(task);
-        }
-        if let Some(dialing) = self.dialing.get_mut(&peer_id) {
-            dialing.waiting.push(task);
-            return;
-        }
-        let found = self.nearby.get(&peer_id).cloned().unwrap_or_default();
-        let all: Vec<Multiaddr> = found.into_iter().chain(task.addresses.iter().cloned()).collect();
-        if all.is_empty() {
-            let _ = task.done.send(Err(SendError::Unreachable { reason: "no address of it is known" }));
-            return;
-        }
-        let allowed = all.into_iter().filter(|address| self.permit.allows_address(address));
-        let (relayed, direct): (Vec<_>, Vec<_>) = allowed.partition(is_relayed);
-        if relayed.is_empty() && direct.is_empty() {
-            let _ = task.done.send(Err(SendError::Forbidden));
-            return;
-        }
-        let (first, later) = if direct.is_empty() { (relayed, direct) } else { (direct, relayed) };
-        match self.dial(peer_id, first) {
-            Some(connection) => {
-                let then = Instant::now() + HEAD_START;
-                let waiting = vec![task];
-                self.dialing
-                    .insert(peer_id, Dialing { attempts: vec![connection], relayed: later, then, waiting });
-            }
-            None => {
-                let _ =
-                    task.done.send(Err(SendError::Unreachable { reason: "no connection can be opened now" }));
-            }
-        }
-    }
-
-    fn dial(&mut self, peer_id: PeerId, addresses: Vec<Multiaddr>) -> Option<ConnectionId> {
-        let options =
-            DialOpts::peer_id(peer_id).addresses(addresses).condition(PeerCondition::Always).build();
-        let connection = options.connection_id();
-        self.swarm.dial(options).ok().map(|()| connection)
-    }
-
-    fn request(&mut self, task: SendTask) {
-        let request = Request::Envelope { bytes: task.envelope, place: None };
-        let id = self.swarm.behaviour_mut().messages.send_request(&task.peer_id, request);
-        self.sent.insert(id, task.done);
-    }
-
-    fn on_dial_failure(&mut self, peer_id: PeerId, connection: ConnectionId) {
-        let Some(dialing) = self.dialing.get_mut(&peer_id) else { return };
-        dialing.attempts.retain(|attempt| *attempt != connection);
-        if !dialing.attempts.is_empty() || self.dial_relayed(peer_id) {
-            return;
-        }
-        for task in self.dialing.remove(&peer_id).into_iter().flat_map(|dialing| dialing.waiting) {
-            let _ = task.done.send(Err(SendError::Unreachable { reason: "none of its addresses answers" }));
-        }
-    }
-
-    /// Turns to the relayed addresses of a peer, if there are any left.
-    fn dial_relayed(&mut self, peer_id: PeerId) -> bool {
-        let relayed = self.dialing.get_mut(&peer_id).map(|dialing| std::mem::take(&mut dialing.relayed));
-        let Some(relayed) = relayed.filter(|relayed| !relayed.is_empty()) else { return false };
-        let attempt = self.dial(peer_id, relayed);
-        if let (Some(attempt), Some(dialing)) = (attempt, self.dialing.get_mut(&peer_id)) {
-            dialing.attempts.push(attempt);
-        }
-        attempt.is_some()
-    }
-
-    /// Gives up what nobody waits for any more, and helps along what direct addresses keep waiting.
-    fn look_after_dialing(&mut self, now: Instant) {
-        self.dialing.retain(|_, dialing| {
-            dialing.waiting.retain(|task| !task.done.is_closed());
-            !dialing.waiting.is_empty()
-        });
-        let due: Vec<PeerId> =
-            self.dialing.iter().filter(|(_, dialing)| dialing.then <= now).map(|(peer, _)| *peer).collect();
-        for peer_id in due {
-            self.dial_relayed(peer_id);
-        }
-    }
-
-    // --- In ------------------------------------------------------------------------------------------------------
-
     fn on_request(&mut self, request: Request, channel: ResponseChannel<Status>) {
         let messages = &mut self.swarm.behaviour_mut().messages;
         match request {
@@ -319,8 +230,6 @@ impl Driver {
             }
         }
     }
-
-    // --- Events --------------------------------------------------------------------------------------------------
 
     fn on_event(&mut self, event: SwarmEvent<ProtocolsEvent>) {
         match event {
@@ -376,8 +285,7 @@ impl Driver {
                 relay_peer_id,
                 ..
             }) => {
-                let is_it =
-                    |relay: &&mut Relay| relay.address.iter().last() == Some(Protocol::P2p(relay_peer_id));
+                let is_it = |relay: &&mut Relay| relay.peer_id == relay_peer_id;
                 self.relays.iter_mut().filter(is_it).for_each(|relay| relay.pause = FIRST_RELAY_PAUSE);
             }
             ProtocolsEvent::Dcutr(event) => match event.result {
@@ -422,116 +330,6 @@ impl Driver {
         let end = Instant::now() + GRACE;
         let relayed = self.connections.iter().filter(|(_, held)| held.peer_id == peer_id && held.relayed);
         self.closing.extend(relayed.map(|(id, _)| (end, *id)));
-    }
-
-    fn on_discovery(&mut self, event: mdns::Event) {
-        match event {
-            mdns::Event::Discovered(found) => {
-                for (peer_id, address) in found {
-                    self.note_nearby(peer_id, address);
-                }
-            }
-            mdns::Event::Expired(gone) => {
-                for (peer_id, address) in gone {
-                    if let Some(known) = self.nearby.get_mut(&peer_id) {
-                        known.retain(|one| *one != address);
-                    }
-                }
-                self.nearby.retain(|_, known| !known.is_empty());
-            }
-        }
-        let ips = self.nearby.values().flatten().filter_map(first_ip).collect::<HashSet<_>>();
-        self.permit.set_nearby(ips);
-    }
-
-    /// Remembers a neighbour. Beyond what may be dialled anyway, its word counts for local addresses only.
-    fn note_nearby(&mut self, peer_id: PeerId, address: Multiaddr) {
-        let full = self.nearby.len() >= MAX_NEARBY && !self.nearby.contains_key(&peer_id);
-        let bearable = first_ip(&address).is_some_and(|ip| is_local_network(ip) || self.permit.allows(ip));
-        if full || is_relayed(&address) || !bearable {
-            return;
-        }
-        let known = self.nearby.entry(peer_id).or_default();
-        if known.len() < MAX_ADDRESSES && !known.contains(&address) {
-            known.push(address);
-        }
-    }
-
-    // --- Own addresses and relays --------------------------------------------------------------------------------
-
-    fn may_be_told(&self, address: &Multiaddr) -> bool {
-        first_ip(address).is_some_and(|ip| !ip.is_unspecified() && self.permit.allows(ip))
-    }
-
-    /// Works out where others reach this host.
-    fn tell_addresses(&mut self) {
-        let own = *self.swarm.local_peer_id();
-        let listened =
-            self.swarm.listeners().filter(|address| is_relayed(address) || self.announce.is_empty());
-        let all: HashSet<Multiaddr> = listened
-            .chain(self.swarm.external_addresses())
-            .filter(|address| self.announce.contains(address) || self.may_be_told(address))
-            .map(|address| match address.iter().last() {
-                Some(Protocol::P2p(last)) if last == own => address.clone(),
-                _ => address.clone().with(Protocol::P2p(own)),
-            })
-            .collect();
-        let mut all: Vec<Multiaddr> = all.into_iter().collect();
-        all.sort_by_key(|address| (is_relayed(address), address.to_string()));
-        all.truncate(MAX_ADDRESSES);
-        self.told.send_if_modified(|told| {
-            let changed = *told != all;
-            *told = all;
-            changed
-        });
-    }
-
-    fn on_tick(&mut self) {
-        let now = Instant::now();
-        self.look_after_dialing(now);
-        for (index, relay) in self.relays.iter_mut().enumerate() {
-            if relay.listener.is_none() && relay.due <= now {
-                relay.due = now + relay.pause;
-                relay.pause = (relay.pause * 2).min(LONGEST_RELAY_PAUSE);
-                let address = relay.address.clone();
-                self.resolving.spawn(async move { (index, resolved(&address).await.into_iter().next()) });
-            }
-        }
-        let due: Vec<ConnectionId> =
-            self.closing.extract_if(.., |(end, _)| *end <= now).map(|(_, connection)| connection).collect();
-        for connection in due {
-            self.swarm.close_connection(connection);
-        }
-    }
-
-    fn reserve(&mut self, index: usize, address: Option<Multiaddr>) {
-        let Some(relay) = self.relays.get_mut(index).filter(|relay| relay.listener.is_none()) else { return };
-        let Some(address) = address.filter(|address| self.permit.allows_address(address)) else {
-            tracing::warn!("a configured relay has no address that may be connected to");
-            return;
-        };
-        match self.swarm.listen_on(address.with(Protocol::P2pCircuit)) {
-            Ok(listener) => relay.listener = Some(listener),
-            Err(error) => tracing::warn!(%error, "a relay cannot be used"),
-        }
-    }
-
-    fn on_listener_closed(&mut self, listener: ListenerId) {
-        for relay in &mut self.relays {
-            if relay.listener == Some(listener) {
-                tracing::info!("a relay was lost; it is asked again");
-                relay.listener = None;
-                relay.due = Instant::now() + relay.pause;
-            }
-        }
-    }
-}
-
-/// Whether an address is one a local network gives.
-fn is_local_network(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 

@@ -1,0 +1,134 @@
+//! What a mediator's operator sees and does: accounts, mailboxes, limits. No DIDs, no mail, only digests and numbers.
+
+use einmal_did::Did;
+use einmal_flows::limits::{MAX_QUEUED_PAYLOAD_BYTES, MAX_RECIPIENTS_PER_ACCOUNT};
+use einmal_storage::{
+    StoreError,
+    mail::{MailboxId, MailboxState},
+};
+use serde_json::{Value, json};
+
+use super::mediator::{ACCOUNT_ROUTES, ACCOUNTS, ROUTES};
+use crate::{
+    db::{did_id, mailbox_id},
+    node::{Effects, Failure, Shared},
+    role::text,
+    service::{
+        queue::{DEFAULT_KEEP_SECS, DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, DEFAULT_MAX_TOTAL_BYTES},
+        rates,
+    },
+};
+
+/// Most accounts or mailboxes listed at once.
+const MAX_LISTED: usize = 1000;
+
+/// Carries out one of the operator's commands; `None` if it is none.
+pub(super) fn command(
+    shared: &Shared,
+    name: &str,
+    input: &Value,
+    fx: &mut Effects<'_>,
+) -> Result<Option<Value>, Failure> {
+    Ok(Some(match name {
+        "accounts" => accounts(shared)?,
+        "queues" => queues(shared)?,
+        "drop" => remove(shared, text(input, "id")?, fx)?,
+        "limits" => limits(shared),
+        _ => return Ok(None),
+    }))
+}
+
+fn accounts(shared: &Shared) -> Result<Value, StoreError> {
+    let mut listed = Vec::new();
+    for (id, value) in shared.db.all::<Value>(ACCOUNTS, MAX_LISTED)? {
+        let recipients = recipients(shared, &id)?;
+        let states = recipients.iter().map(|did| shared.mail.state(mailbox_id(did)));
+        let (letters, bytes) = states.fold((0, 0), |sum, state| (sum.0 + state.letters, sum.1 + state.bytes));
+        listed.push(json!({
+            "id": String::from_utf8_lossy(&id),
+            "since": value.get("since"),
+            "recipients": recipients.len(),
+            "messages": letters,
+            "bytes": bytes,
+        }));
+    }
+    Ok(json!({"accounts": listed, "total": shared.db.count(ACCOUNTS)?}))
+}
+
+fn recipients(shared: &Shared, account: &[u8]) -> Result<Vec<Did>, StoreError> {
+    let found = shared.db.scan::<Did>(ACCOUNT_ROUTES, account, None, MAX_RECIPIENTS_PER_ACCOUNT)?;
+    Ok(found.into_iter().map(|(_, did)| did).collect())
+}
+
+fn hex(MailboxId(id): MailboxId) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn queues(shared: &Shared) -> Result<Value, StoreError> {
+    let now = shared.now_ms();
+    let mut listed: Vec<(MailboxId, MailboxState)> =
+        shared.mail.mailboxes(None).into_iter().map(|id| (id, shared.mail.state(id))).collect();
+    listed.sort_by_key(|(_, state)| std::cmp::Reverse(state.letters));
+    let entries: Vec<Value> = listed
+        .into_iter()
+        .take(MAX_LISTED)
+        .map(|(id, state)| {
+            let age = state.oldest_ms.map(|at| now.saturating_sub(at) / 1000);
+            json!({"id": hex(id), "messages": state.letters, "bytes": state.bytes, "oldest_seconds": age})
+        })
+        .collect();
+    let mail = shared.mail.stats();
+    Ok(json!({
+        "accounts": shared.db.count(ACCOUNTS)?,
+        "recipients": shared.db.count(ROUTES)?,
+        "messages": mail.letters,
+        "bytes": mail.bytes,
+        "bytes_on_disk": mail.bytes_on_disk,
+        "damaged": mail.damaged,
+        "live": shared.live.count(),
+        "queues": entries,
+    }))
+}
+
+fn remove(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+    if shared.db.exists(ACCOUNTS, id)? {
+        let recipients = recipients(shared, id.as_bytes())?;
+        for did in &recipients {
+            fx.delete(ROUTES, did_id(did))?;
+            fx.delete(ACCOUNT_ROUTES, format!("{id}{}", did_id(did)))?;
+            fx.reroute(mailbox_id(did));
+            fx.clear_mailbox(mailbox_id(did));
+        }
+        fx.delete(ACCOUNTS, id)?;
+        return Ok(json!({"dropped": "account", "recipients": recipients.len()}));
+    }
+    let Some(route) = shared.db.get::<Value>(ROUTES, id)? else {
+        return Err(Failure::user(format!(
+            "there is no account or recipient `{id}`; see: einmal mediator accounts, einmal mediator queues"
+        )));
+    };
+    let did = route.value.get("recipient").cloned().and_then(|did| serde_json::from_value::<Did>(did).ok());
+    let mailbox = mailbox_id(&did.ok_or_else(|| Failure::user("the registration does not parse"))?);
+    let messages = shared.mail.state(mailbox).letters;
+    fx.clear_mailbox(mailbox);
+    Ok(json!({"dropped": "mail", "messages": messages}))
+}
+
+fn limits(shared: &Shared) -> Value {
+    let settings = shared.config.mediator.clone().unwrap_or_default();
+    let limits = &shared.config.limits;
+    json!({
+        "messages_per_recipient": settings.max_queue.unwrap_or(DEFAULT_MAX_QUEUE),
+        "bytes_per_recipient": settings.max_queue_bytes.unwrap_or(DEFAULT_MAX_QUEUE_BYTES),
+        "bytes_in_all": settings.max_total_bytes.unwrap_or(DEFAULT_MAX_TOTAL_BYTES),
+        "bytes_per_message": MAX_QUEUED_PAYLOAD_BYTES,
+        "seconds_kept": settings.keep_seconds.unwrap_or(DEFAULT_KEEP_SECS),
+        "recipients_per_account": settings.max_recipients.unwrap_or(MAX_RECIPIENTS_PER_ACCOUNT),
+        "requests_per_second_per_account":
+            settings.max_account_requests_per_second.unwrap_or(rates::DEFAULT_PER_SECOND),
+        "proof_required": settings.require_proof,
+        "connections": limits.connections(),
+        "connections_per_address": limits.connections_per_address(),
+        "requests_per_second_per_address": limits.requests_per_second(),
+    })
+}

@@ -1,0 +1,49 @@
+//! Giving a relationship a new DID of ours: the peer is told by `from_prior`, the mediator knows the new one already.
+
+use einmal_didcomm::{Message, from_prior_jwt};
+use einmal_flows::{Draft, empty::Empty};
+use serde_json::{Value, json};
+
+use super::messages::find_peers;
+use crate::{
+    db::{PEERS, did_id, peer_id},
+    identity::{Peer, Prior},
+    mailbox,
+    node::{Effects, Failure, Shared},
+    role::text,
+};
+
+/// Rotates our DID towards a peer, named by its DID or the label of the relationship; of several relationships the
+/// newest.
+///
+/// The new DID is one the mediator takes mail for already. The old one goes on hearing what is under way.
+///
+/// # Specification
+///
+/// DIDComm Messaging v2.1, "DID Rotation".
+pub(crate) fn rotate(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+    let name = text(input, "peer")?;
+    let peers = find_peers(shared, name)?;
+    let old = peers.first().ok_or_else(|| {
+        Failure::user(format!("no relationship with `{name}`; see them with: einmal citizen list"))
+    })?;
+    let fresh = mailbox::take_spare(shared, fx)?.ok_or_else(|| {
+        Failure::user("no DID is ready that the mediator takes mail for; try again when it was reached")
+    })?;
+    let prior = Prior { did: old.ours.clone(), decided_at: shared.now() };
+    let new =
+        Peer { ours: fresh.clone(), knows_us: false, since: shared.now(), prior: Some(prior), ..old.clone() };
+    fx.put(PEERS, peer_id(&old.ours, &old.theirs), &Peer { superseded: true, ..old.clone() })?;
+    fx.put(PEERS, peer_id(&fresh, &old.theirs), &new)?;
+    fx.send(Draft::of(&Empty {}), &fresh, &old.theirs)?;
+    Ok(json!({"rotated": true, "did": did_id(&fresh)}))
+}
+
+/// Says in a message to a peer which DID ours took the place of, until the peer has used the new one.
+pub(crate) fn announce(shared: &Shared, message: &mut Message, peer: &Peer) -> Result<(), Failure> {
+    let Some(prior) = peer.prior.as_ref().filter(|_| !peer.knows_us) else { return Ok(()) };
+    let (old, new) = (&prior.did, Some(&peer.ours));
+    let jwt = from_prior_jwt(old, new, prior.decided_at, shared.custody(), &shared.resolver)?;
+    message.from_prior = Some(jwt);
+    Ok(())
+}

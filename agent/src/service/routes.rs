@@ -1,0 +1,96 @@
+//! Whose mailbox it is, as far as it was asked lately: a mediator's forwards ask for little else.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use einmal_did::Did;
+use einmal_storage::mail::MailboxId;
+
+/// Most owners remembered; then all are forgotten.
+const MAX_REMEMBERED: usize = 200_000;
+
+/// Owners by mailbox. Only what the store said is remembered, and nothing beyond a change.
+#[derive(Default)]
+pub(crate) struct Routes(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    owners: HashMap<MailboxId, Did>,
+    /// Counts changes, so that an answer read before one is not remembered after it.
+    changes: u64,
+}
+
+impl Routes {
+    /// The account a mailbox belongs to: remembered, or as `ask` finds it in the store.
+    pub(crate) fn owner<E>(
+        &self,
+        mailbox: MailboxId,
+        ask: impl FnOnce() -> Result<Option<Did>, E>,
+    ) -> Result<Option<Did>, E> {
+        let changes = {
+            let known = self.lock();
+            if let Some(owner) = known.owners.get(&mailbox) {
+                return Ok(Some(owner.clone()));
+            }
+            known.changes
+        };
+        let owner = ask()?;
+        let mut known = self.lock();
+        if let Some(owner) = owner.as_ref().filter(|_| known.changes == changes) {
+            if known.owners.len() >= MAX_REMEMBERED {
+                known.owners.clear();
+            }
+            known.owners.insert(mailbox, owner.clone());
+        }
+        Ok(owner)
+    }
+
+    /// The store has changed.
+    pub(crate) fn changed(&self, mailbox: MailboxId) {
+        let mut known = self.lock();
+        known.changes += 1;
+        known.owners.remove(&mailbox);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAILBOX: MailboxId = MailboxId([1; 20]);
+
+    fn did(text: &str) -> Did {
+        Did::parse(text).unwrap()
+    }
+
+    fn ask(routes: &Routes, answer: Option<&str>) -> Option<Did> {
+        routes.owner::<()>(MAILBOX, || Ok(answer.map(did))).unwrap()
+    }
+
+    #[test]
+    fn an_owner_is_asked_for_once_until_it_changes() {
+        let routes = Routes::default();
+        assert_eq!(ask(&routes, None), None, "nobody's is asked for again each time");
+        assert_eq!(ask(&routes, Some("did:example:a")), Some(did("did:example:a")));
+        assert_eq!(ask(&routes, Some("did:example:b")), Some(did("did:example:a")), "remembered");
+        routes.changed(MAILBOX);
+        assert_eq!(ask(&routes, Some("did:example:b")), Some(did("did:example:b")));
+    }
+
+    #[test]
+    fn an_answer_from_before_a_change_is_not_remembered() {
+        let routes = Routes::default();
+        let old = routes.owner::<()>(MAILBOX, || {
+            routes.changed(MAILBOX);
+            Ok(Some(did("did:example:old")))
+        });
+        assert_eq!(old, Ok(Some(did("did:example:old"))));
+        assert_eq!(ask(&routes, Some("did:example:new")), Some(did("did:example:new")));
+    }
+}

@@ -1,0 +1,148 @@
+//! DIDs change hands of keys: a citizen takes a new one towards a city, and an account at a mediator follows its owner.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::sync::Arc;
+
+use einmal::{
+    config::{Config, Role},
+    node::{Node, Refusal},
+};
+use einmal_did::Did;
+use einmal_didcomm::{Attachment, FORWARD_TYPE, UnixSeconds};
+use einmal_tests::{ADULT, START_MS, Stranger, World, play};
+use serde_json::{Value, json};
+
+const NOW: UnixSeconds = UnixSeconds(START_MS / 1000);
+const MEDIATION: &str = "https://didcomm.org/coordinate-mediation/3.0";
+const PICKUP: &str = "https://didcomm.org/messagepickup/3.0";
+
+async fn texts(world: &World, name: &str) -> Vec<String> {
+    let inbox = world.ask(name, "inbox", json!({})).await;
+    inbox.as_array().unwrap().iter().map(|one| one["text"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A citizen whom the city knows as [`ADULT`].
+async fn acquainted() -> World {
+    let mut world = World::with_everybody(1).await;
+    let offer = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
+    let url = offer["invitation"].clone();
+    world.ask("anna", "accept", json!({"url": url, "yes": true})).await;
+    world.pump().await;
+    world
+}
+
+#[test]
+fn mail_goes_on_both_ways_through_the_mediator_after_a_citizen_has_rotated() {
+    play(async {
+        let mut world = acquainted().await;
+        let city = world.node("city").public_did().unwrap().to_string();
+        world.ask("city", "send", json!({"to": ADULT, "text": "before"})).await;
+        world.pump().await;
+        let rotated = world.ask("anna", "rotate", json!({"peer": city})).await;
+        assert_eq!(rotated["rotated"], true);
+        // Under way to the old DID while the news is under way to the city.
+        world.ask("city", "send", json!({"to": ADULT, "text": "crossing"})).await;
+        world.pump().await;
+        world.ask("city", "send", json!({"to": ADULT, "text": "after"})).await;
+        world.ask("anna", "send", json!({"to": city, "text": "thanks"})).await;
+        world.pump().await;
+        assert_eq!(texts(&world, "anna").await, ["before", "crossing", "after"]);
+        assert_eq!(texts(&world, "city").await, ["thanks"]);
+        assert_eq!(world.given_up("city").await, 0);
+        let again = world.ask("anna", "rotate", json!({"peer": city})).await;
+        assert_ne!(again["did"], rotated["did"], "and once more");
+        world.pump().await;
+        world.ask("city", "send", json!({"to": ADULT, "text": "twice"})).await;
+        world.pump().await;
+        assert_eq!(texts(&world, "anna").await.last().unwrap(), "twice");
+    });
+}
+
+#[test]
+fn rotating_towards_nobody_names_the_remedy() {
+    play(async {
+        let world = acquainted().await;
+        let refused = world.node("anna").command("rotate", &json!({"peer": "did:web:nobody.example"})).await;
+        assert!(refused.unwrap_err().to_string().contains("einmal citizen list"));
+    });
+}
+
+struct Mediated {
+    node: Arc<Node>,
+    mediator: Did,
+    alice: Stranger,
+}
+
+impl Mediated {
+    async fn new() -> Self {
+        let mut world = World::new(1);
+        world.add("mediator", Config::new(Role::Mediator)).await;
+        let node = world.node("mediator");
+        let mediator = node.public_did().unwrap().clone();
+        let mediated = Self { node, mediator, alice: Stranger::new(1) };
+        mediated.ask(&format!("{MEDIATION}/mediate-request"), json!({})).await;
+        let own = mediated.alice.did().to_string();
+        let updates = json!([{"recipient_did": own, "action": "add"}]);
+        mediated.ask(&format!("{MEDIATION}/recipient-update"), json!({"updates": updates})).await;
+        mediated
+    }
+
+    async fn ask(&self, kind: &str, body: Value) -> einmal_didcomm::Message {
+        self.alice.ask(&self.node, &self.alice.message(kind, &self.mediator, body)).await
+    }
+
+    async fn mail(&self, next: &Did) -> Option<Refusal> {
+        let sender = Stranger::new(9);
+        let mut forward = sender.message(FORWARD_TYPE, &self.mediator, json!({"next": next.as_str()}));
+        forward.attachments = vec![Attachment::json("0", json!({"ciphertext": "x"}))];
+        sender.say(&self.node, &forward).await.refused
+    }
+}
+
+#[test]
+fn an_account_with_its_registrations_and_mail_follows_a_proved_rotation() {
+    play(async {
+        let mut scene = Mediated::new().await;
+        let old = scene.alice.did().clone();
+        assert_eq!(scene.mail(&old).await, None);
+        let new = scene.alice.another_did();
+        scene.alice.become_did(new.clone());
+        let kind = format!("{PICKUP}/status-request");
+        let mut first = scene.alice.message(&kind, &scene.mediator, json!({}));
+        first.from_prior = Some(scene.alice.rotation(&old, &new, NOW));
+        let status = scene.alice.ask(&scene.node, &first).await;
+        assert_eq!(status.body["message_count"], 1, "the account is hers under the new DID: {status:?}");
+        let listed = scene.ask(&format!("{MEDIATION}/recipient-query"), json!({})).await;
+        assert_eq!(listed.body["dids"].as_array().unwrap().len(), 1);
+        let updates = json!([{"recipient_did": new.as_str(), "action": "add"}]);
+        let answer = scene.ask(&format!("{MEDIATION}/recipient-update"), json!({"updates": updates})).await;
+        assert_eq!(
+            answer.body["updated"][0]["result"], "success",
+            "the new DID is registered beside the old"
+        );
+        assert_eq!(scene.mail(&new).await, None);
+        let status = scene.ask(&kind, json!({})).await;
+        assert_eq!(status.body["message_count"], 2);
+        // The old DID has no account any more.
+        scene.alice.become_did(old);
+        let refused = scene.ask(&kind, json!({})).await;
+        assert_eq!(refused.body["code"], "e.p.req.not_enroll");
+    });
+}
+
+#[test]
+fn an_account_does_not_follow_a_rotation_that_its_owner_did_not_sign() {
+    play(async {
+        let scene = Mediated::new().await;
+        let mallory = Stranger::new(6);
+        let kind = format!("{PICKUP}/status-request");
+        let mut theft = mallory.message(&kind, &scene.mediator, json!({}));
+        // Signed by a DID of Mallory's own, which never had the account.
+        let other = mallory.another_did();
+        theft.from_prior = Some(mallory.rotation(&other, mallory.did(), NOW));
+        let refused = mallory.ask(&scene.node, &theft).await;
+        assert_eq!(refused.body["code"], "e.p.req.not_enroll");
+        let status = scene.ask(&kind, json!({})).await;
+        assert_eq!(status.body["message_count"], 0, "Alice still has hers");
+    });
+}
