@@ -151,31 +151,38 @@ impl Report {
         lines
     }
 
-    /// Whether nothing below `tag` is offered.
-    fn is_absent(&self, tag: &str) -> bool {
-        let mut below = self.requirements.iter().filter(|requirement| requirement.id.starts_with(tag));
-        below.all(|requirement| self.verdict(&requirement.id) == Verdict::NotOffered)
+    /// The one verdict of a section nothing of which was seen, if it is so.
+    fn unseen(&self, section: &str) -> Option<Verdict> {
+        let mut verdicts = self
+            .requirements
+            .iter()
+            .filter(|requirement| requirement.section == section)
+            .map(|requirement| self.verdict(&requirement.id));
+        let first = verdicts.next()?;
+        let unseen = matches!(first, Verdict::NotOffered | Verdict::NotChecked);
+        (unseen && verdicts.all(|verdict| verdict == first)).then_some(first)
     }
 
     /// The table for people.
     pub fn to_table(&self) -> String {
         let mut out = String::new();
-        let (mut section, mut absent) = ("", "");
+        let (mut section, mut unseen) = ("", None);
         for requirement in &self.requirements {
             if requirement.section != section {
                 section = requirement.section;
                 let _ = writeln!(out, "\n{section}");
-            }
-            let finding = self.findings.get(&requirement.id);
-            let tag = requirement.id.split('-').next().unwrap_or_default();
-            if self.is_absent(tag) {
-                // A protocol that is not there takes one line, whatever it would have had to keep.
-                if std::mem::replace(&mut absent, tag) != tag {
-                    let why = finding.map_or("", |finding| finding.detail.as_str());
-                    let _ = writeln!(out, "  n/o         {tag}-*: {why}");
+                unseen = self.unseen(section);
+                // What is not there takes one line, whatever it would have had to keep.
+                if let Some(verdict) = unseen {
+                    let mark = if verdict == Verdict::NotOffered { "n/o" } else { "-" };
+                    let why = self.findings.get(&requirement.id).map_or("", |finding| &finding.detail);
+                    let _ = writeln!(out, "  {mark:<5}all of it: {why}");
                 }
+            }
+            if unseen.is_some() {
                 continue;
             }
+            let finding = self.findings.get(&requirement.id);
             let mark = match (self.verdict(&requirement.id), requirement.level) {
                 (Verdict::Passed, _) => "ok",
                 (Verdict::Failed, Level::Must) => "FAIL",
