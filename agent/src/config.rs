@@ -352,6 +352,8 @@ pub fn check_public_url(text: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -362,6 +364,30 @@ mod tests {
             let again = Config::load(dir.path()).unwrap();
             assert_eq!(again.role, role);
             assert_eq!(again.listen, Config::new(role).listen);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_parses_or_is_refused(text in ".{0,400}") {
+            let _ = Config::parse(&text);
+        }
+
+        #[test]
+        fn a_changed_configuration_is_refused_or_survives_writing_and_reading(
+            role in 0usize..4, at: prop::sample::Index, with in "[\\PC\n]{0,12}", cut in 0usize..12,
+        ) {
+            let role = [Role::City, Role::Merchant, Role::Citizen, Role::Mediator][role];
+            let mut text = toml::to_string_pretty(&Config::new(role)).unwrap();
+            let at = at.index(text.len());
+            let end = text.len().min(at + cut);
+            prop_assume!(text.is_char_boundary(at) && text.is_char_boundary(end));
+            text.replace_range(at..end, &with);
+            if let Ok(config) = Config::parse(&text) {
+                let written = toml::to_string_pretty(&config).unwrap();
+                let again = Config::parse(&written).unwrap();
+                prop_assert_eq!(toml::to_string_pretty(&again).unwrap(), written);
+            }
         }
     }
 

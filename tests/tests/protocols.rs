@@ -704,7 +704,12 @@ fn forward(sender: &Stranger, mediator: &Node, next: &Did, payload: &str) -> Mes
 async fn drop_off(sender: &Stranger, mediator: &Arc<Node>, mut message: Message) -> Option<Refusal> {
     message.from = None;
     let receipt = mediator.receive(&sender.pack(&message, SenderProtection::Anoncrypt), Arrival::Http).await;
-    assert!(receipt.replies.is_empty());
+    // Nothing comes back but, to whom it is refused, a report signed by the mediator.
+    assert_eq!(receipt.replies.len(), usize::from(receipt.refused.is_some()));
+    for report in &receipt.replies {
+        let signed: Value = serde_json::from_slice(report).unwrap();
+        assert!(signed["payload"].is_string() && signed["signatures"].is_array(), "{signed}");
+    }
     receipt.refused
 }
 

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, limits::MAX_ENVELOPE_BYTES};
+use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, SIGNED_MEDIA_TYPE, limits::MAX_ENVELOPE_BYTES};
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{
@@ -97,11 +97,16 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
 fn answer(receipt: Receipt) -> Response {
     if let Some(refusal) = receipt.refused {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        return if matches!(refusal, Refusal::Unavailable | Refusal::TooOften) {
+        let mut response = if matches!(refusal, Refusal::Unavailable | Refusal::TooOften) {
             come_again(status)
         } else {
             status.into_response()
         };
+        if let Some(report) = receipt.replies.into_iter().next() {
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(SIGNED_MEDIA_TYPE));
+            *response.body_mut() = Body::from(report);
+        }
+        return response;
     }
     // 200, never 202: a deployed client takes any other status for an error.
     match receipt.replies.into_iter().next() {

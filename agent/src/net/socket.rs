@@ -33,7 +33,7 @@ const MAX_UNDER_WAY: usize = 64;
 /// Letters pushed before the connection listens again.
 const PUSH_TURN: usize = 32;
 /// Bytes read from the socket at a time; kept for every connection.
-pub(super) const READ_BUFFER: usize = 4 * 1024;
+pub(super) const READ_BUFFER: usize = 2 * 1024;
 
 /// One open socket.
 struct Socket {
@@ -143,15 +143,15 @@ impl Socket {
     async fn answer(&mut self, receipt: Result<Receipt, JoinError>) -> Result<(), Ending> {
         let Receipt { replies, live, refused } =
             receipt.map_err(|_| Ending::Told(close_code::ERROR, "internal error"))?;
-        if matches!(refused, Some(Refusal::Unavailable | Refusal::TooOften)) {
-            // A socket has no other way to say that an envelope may come again.
-            return Err(Ending::Told(close_code::AGAIN, "not taken at present; come again later"));
-        }
         if !replies.is_empty() {
             for reply in replies {
                 self.feed(reply).await?;
             }
             self.flush().await?;
+        }
+        if matches!(refused, Some(Refusal::Unavailable | Refusal::TooOften)) {
+            // A socket has no other way to say that an envelope may come again.
+            return Err(Ending::Told(close_code::AGAIN, "not taken at present; come again later"));
         }
         live.map_or(Ok(()), |change| self.change(change))
     }

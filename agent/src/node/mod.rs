@@ -53,6 +53,7 @@ use crate::{
     role::{self, RoleService},
     service::{
         live::{Live, LiveChange},
+        queue,
         rates::{self, Rates},
         routes::Routes,
     },
@@ -246,6 +247,12 @@ impl Node {
             recent: recent::Recent::default(),
         };
         node.take_public_identity(url).await?;
+        if node.shared.config.role == crate::config::Role::Mediator {
+            let moved = queue::take_over(&node.shared).await?;
+            if moved > 0 {
+                tracing::info!(moved, "mail of an earlier version was taken over");
+            }
+        }
         Ok(Arc::new(node))
     }
 

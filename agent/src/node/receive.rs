@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use einmal_did::{Did, ResolveError};
 use einmal_didcomm::{
-    EnvelopeError, LayerPolicy, OpenContext, OpenError, Opened, ProblemCode, ReturnRoute, UnixSeconds, open,
+    EnvelopeError, FORWARD_TYPE, LayerPolicy, OpenContext, OpenError, Opened, ProblemCode, ReturnRoute,
+    UnixSeconds, open,
 };
-use einmal_flows::Received;
+use einmal_flows::{Draft, Received, report_problem::ProblemReport};
 use einmal_storage::{Commit, mail::MailboxId};
 
 use super::{
@@ -173,11 +174,13 @@ impl Node {
                 let full = matches!(&failure, Failure::Peer { code, .. } if *code == ProblemCode::STORAGE);
                 let temporary =
                     full || matches!(failure, Failure::Store(_) | Failure::Need(_) | Failure::Later(_));
-                Receipt::refused(match failure {
+                let refusal = match failure {
                     Failure::TooOften => Refusal::TooOften,
                     _ if temporary => Refusal::Unavailable,
                     _ => Refusal::Invalid,
-                })
+                };
+                let replies = self.signed_report(&opened, &failure, arrival).into_iter().collect();
+                Receipt { refused: Some(refusal), replies, live: None }
             }
         }
     }
@@ -258,6 +261,22 @@ impl Node {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Tells somebody unknown, on the connection it came by and nowhere else, why a forward is not taken: signed, for there
+    /// is nobody to encrypt for. Deployed clients expect it.
+    fn signed_report(&self, opened: &Opened, failure: &Failure, arrival: Arrival) -> Option<Vec<u8>> {
+        let Failure::Peer { code, comment } = failure else { return None };
+        let connected = matches!(arrival, Arrival::Http | Arrival::Socket);
+        if !connected || opened.is_authenticated() || !opened.message.kind.is(FORWARD_TYPE) {
+            return None;
+        }
+        let mut draft = Draft::of(&ProblemReport::new(code.clone()).with_comment(comment, &[]));
+        draft.pthid = Some(opened.message.thread());
+        let own = self.shared.public_did()?;
+        let mut report = draft.into_message(own, own, self.shared.now(), self.shared.entropy()).ok()?;
+        report.to.clear();
+        self.shared.packer().sign(&report).ok()
     }
 
     /// Waits for letters and tells whoever is connected for them; a proved sender hears why they are not kept.

@@ -5,7 +5,7 @@ use einmal_didcomm::{Forward, ProblemCode, UnixSeconds};
 use einmal_flows::{limits::MAX_DELIVERY_BYTES, message_pickup::QueueStatus};
 use einmal_keys::{base64url_decode, base64url_encode};
 use einmal_storage::{
-    StoreError, Table,
+    Batch, Record, StoreError, Table,
     mail::{Letter, LetterId, MAX_LISTED, MailboxId, NewLetter, Quota},
 };
 use hmac::{Hmac, KeyInit, Mac};
@@ -19,6 +19,8 @@ use crate::{
 
 /// Payloads as version 0.1 kept them, among the records; moved at the first start.
 const OLD_QUEUE: Table = Table::new("queue");
+/// Old records moved at a time.
+const OLD_PAGE: usize = 64;
 /// Most messages kept for one recipient unless configured otherwise.
 pub(crate) const DEFAULT_MAX_QUEUE: u64 = 10_000;
 /// Most bytes kept for one recipient unless configured otherwise.
@@ -33,6 +35,42 @@ const ID_LEN: usize = 16;
 /// Tables of earlier versions.
 pub(crate) fn tables() -> [Table; 1] {
     [OLD_QUEUE]
+}
+
+/// Moves mail that version 0.1 kept among the records into the mail. Returns how many letters there were.
+pub(crate) async fn take_over(shared: &Shared) -> Result<u64, StoreError> {
+    let mut moved = 0;
+    loop {
+        let page = shared.db.scan_raw(OLD_QUEUE, b"", None, OLD_PAGE)?;
+        if page.is_empty() {
+            return Ok(moved);
+        }
+        let letters: Vec<NewLetter> = page.iter().filter_map(old_letter).collect();
+        moved += letters.len() as u64;
+        // First there, then gone here: a crash in between leaves a letter twice, and it is known again.
+        shared.mail.put(letters).await?;
+        let mut batch = Batch::new();
+        for record in page {
+            batch.delete(record.key);
+        }
+        shared.db.store().commit(batch).await?;
+    }
+}
+
+/// The id of an old record: recipient in hexadecimal, arrival in milliseconds, chance.
+fn old_letter(record: &Record) -> Option<NewLetter> {
+    let id = record.key.id();
+    let mut mailbox = [0; 20];
+    for (byte, digits) in mailbox.iter_mut().zip(id.get(..40)?.chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(NewLetter {
+        mailbox: MailboxId(mailbox),
+        payload: record.value.clone(),
+        arrived_ms: u64::from_be_bytes(*id.get(40..)?.first_chunk()?),
+        expires_at: record.expires_at.unwrap_or(u64::MAX),
+        quota: Quota::NONE,
+    })
 }
 
 /// Writes and reads the ids recipients acknowledge messages by.

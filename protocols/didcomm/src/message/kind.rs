@@ -38,6 +38,32 @@ impl MessageType {
         Self::split(text).ok_or(MessageError::InvalidType)
     }
 
+    /// Reads the type of an arriving message: also a URI that names no protocol, version or message. Such a type belongs
+    /// to nothing, so that its sender, once proved, can be told that it is not spoken here.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError::InvalidType`] if it is too long or no URI.
+    pub fn received(text: &str) -> Result<Self, MessageError> {
+        Self::parse(text).or_else(|error| {
+            let is_uri = text.len() <= MAX_TYPE_LEN
+                && text
+                    .split_once("://")
+                    .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty())
+                && text.bytes().all(|byte| byte.is_ascii_graphic());
+            let nothing = || Self {
+                text: text.to_owned(),
+                // All of it: two such types are the same only if their texts are.
+                doc_uri_len: text.len(),
+                name: String::new(),
+                major: 0,
+                minor: 0,
+                message: String::new(),
+            };
+            is_uri.then(nothing).ok_or(error)
+        })
+    }
+
     fn split(text: &str) -> Option<Self> {
         let (rest, message) = text.rsplit_once('/')?;
         let (rest, version) = rest.rsplit_once('/')?;
@@ -158,6 +184,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_uri_that_names_no_message_belongs_to_no_protocol() {
+        let odd = MessageType::received("https://didcomm.org/unsupported-protocol").unwrap();
+        assert_eq!((odd.as_str(), odd.protocol()), ("https://didcomm.org/unsupported-protocol", ""));
+        assert!(!odd.is("https://didcomm.org/trust-ping/2.0/ping"));
+        assert_ne!(odd, MessageType::received("https://didcomm.org/another").unwrap());
+        for none in ["", "ping", "://x", "https://", "https://a b", "https://ä.example/x"] {
+            assert!(MessageType::received(none).is_err(), "{none}");
+        }
+        assert!(MessageType::received(&format!("https://{}", "x".repeat(MAX_TYPE_LEN))).is_err());
+        assert!(MessageType::parse(odd.as_str()).is_err(), "we name none so ourselves");
+    }
 
     #[test]
     fn parts_are_taken_from_the_right() {

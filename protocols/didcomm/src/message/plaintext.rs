@@ -153,7 +153,7 @@ impl Message {
         check_typ(headers.remove("typ"))?;
         let id = text(&mut headers, "id")?.ok_or(MessageError::MissingHeader { header: "id" })?;
         let kind = text(&mut headers, "type")?.ok_or(MessageError::MissingHeader { header: "type" })?;
-        let mut message = Self::new(id_of(id, "id")?, MessageType::parse(&kind)?);
+        let mut message = Self::new(id_of(id, "id")?, MessageType::received(&kind)?);
         message.from = did(&mut headers, "from")?;
         message.to = dids(&mut headers)?;
         message.thid = thread(&mut headers, "thid")?;

@@ -1,0 +1,22 @@
+# One image for all four roles, built from this repository:
+#   docker build -t einmal .
+#   docker run --rm einmal --help
+FROM rust:1.95 AS build
+# aws-lc is built with cmake; without the feature `aws-lc` it is not needed.
+RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+RUN cargo build --locked --release --package einmal
+
+FROM debian:12-slim
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --create-home --home-dir /data einmal
+COPY --from=build /src/target/release/einmal /usr/local/bin/einmal
+COPY deploy/entry /usr/local/bin/entry
+USER einmal
+# Everything a node keeps lies here; the rest of the file system may be read-only.
+VOLUME /data
+ENV EINMAL_DIR=/data/node TMPDIR=/data
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["einmal", "status"]
+ENTRYPOINT ["/usr/local/bin/entry"]
+CMD ["mediator"]
