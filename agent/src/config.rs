@@ -143,12 +143,12 @@ impl Limits {
 
     /// Most connections open at once from one address.
     pub fn connections_per_address(&self) -> usize {
-        self.max_connections_per_address.unwrap_or(256)
+        self.max_connections_per_address.unwrap_or(1_024)
     }
 
     /// Requests per second from one address.
     pub fn requests_per_second(&self) -> u32 {
-        self.max_requests_per_second.unwrap_or(500)
+        self.max_requests_per_second.unwrap_or(2_000)
     }
 }
 

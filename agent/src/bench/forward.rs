@@ -117,7 +117,7 @@ pub(super) async fn send(server: &Server, work: Vec<Work>) -> Result<Sent, Probl
 /// Forwards from `senders` senders, `total` in all.
 pub(super) async fn run(server: &Server, senders: usize, total: usize) -> Result<Value, Problem> {
     let to = recipients(server, RECIPIENTS).await?;
-    send(server, pack(senders, 400 / senders, 1 << 40, &to, &server.did)?).await?;
+    send(server, pack(senders, 400_usize.div_ceil(senders), 1 << 40, &to, &server.did)?).await?;
     let work = pack(senders, total / senders, 0, &to, &server.did)?;
     let sizes = work.first().and_then(|work| work.first()).map(Vec::len);
     let before = server.cpu();
