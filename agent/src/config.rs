@@ -94,6 +94,9 @@ pub struct Config {
     /// How much others may ask of the node.
     #[serde(default)]
     pub limits: Limits,
+    /// A certificate of one's own; without it the node speaks plain HTTP, for a proxy in front.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSettings>,
     /// Peer-to-peer networking.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p2p: Option<P2pSettings>,
@@ -119,6 +122,16 @@ pub struct Network {
     pub allow_private: bool,
     /// Also fetch and deliver by plain `http`: test networks only.
     pub allow_http: bool,
+}
+
+/// TLS with certificate files; paths are relative to the node's folder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The certificate chain in PEM, the node's own certificate first.
+    pub certificate: PathBuf,
+    /// Its private key in PEM; nobody else may read it.
+    pub key: PathBuf,
 }
 
 /// How much others may ask of the node. The defaults suit one machine of two cores.
@@ -257,6 +270,7 @@ impl Config {
             passphrase: false,
             network: Network::default(),
             limits: Limits::default(),
+            tls: None,
             p2p: None,
             city: (role == Role::City).then(CitySettings::default),
             merchant: (role == Role::Merchant).then(MerchantSettings::default),

@@ -22,7 +22,7 @@ use crate::{
     control,
     error::SetupError,
     home,
-    net::{client::HttpClient, p2p, server},
+    net::{client::HttpClient, p2p, server, tls::Tls},
     node::{Node, Parts},
     role,
 };
@@ -54,6 +54,7 @@ pub async fn run(options: RunOptions) -> Result<(), SetupError> {
     let url = public_url(&config, listener.as_ref())?;
     enter_trial_mode(&mut config, &url);
     role::resolve_paths(&mut config, &options.dir);
+    let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
     let client = Arc::new(HttpClient::new(&config.network).map_err(SetupError::internal)?);
     let mail: Arc<dyn Mail> = if config.role == Role::Mediator {
         Arc::new(home::open_mail(&options.dir, &db, &SystemEntropy)?)
@@ -78,7 +79,7 @@ pub async fn run(options: RunOptions) -> Result<(), SetupError> {
     // Before the first line: whoever has read it may tell the node to stop.
     let signals = Signals::watch()?;
     announce(&node, &options, listening).await?;
-    work(node, listener, control, signals).await?;
+    work(node, listener, tls, control, signals).await?;
     mail.close()?;
     db.store().close()?;
     tracing::info!("stopped");
@@ -109,7 +110,8 @@ fn public_url(config: &Config, listener: Option<&TcpListener>) -> Result<String,
     // did:web takes no addresses, so the loopback address goes by its name.
     let did_needs_name = config.role != Role::Mediator && address.ip().is_loopback();
     let host = if did_needs_name { format!("localhost:{}", address.port()) } else { address.to_string() };
-    Ok(format!("http://{host}"))
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    Ok(format!("{scheme}://{host}"))
 }
 
 /// A node that only its own machine can reach may also reach its own machine: otherwise nothing could be tried
@@ -184,6 +186,7 @@ async fn announce(
 async fn work(
     node: Arc<Node>,
     listener: Option<TcpListener>,
+    tls: Option<Arc<Tls>>,
     control: control::Listener,
     signals: Signals,
 ) -> Result<(), SetupError> {
@@ -201,7 +204,7 @@ async fn work(
         let stop = async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        tokio::spawn(server::serve(Arc::clone(&node), listener, stop))
+        tokio::spawn(server::serve_with(Arc::clone(&node), listener, tls.clone(), stop))
     });
     let unexpected = tokio::select! {
         () = signals.arrive() => false,

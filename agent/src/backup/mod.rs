@@ -1,7 +1,7 @@
 //! Backups: everything a node is in one encrypted file, and a node made of such a file again.
 //!
 //! The file is in the format of `age` (passphrase, scrypt, ChaCha20-Poly1305 in numbered chunks), so that a change, a cut
-//! or a chunk out of place is refused, and the usual tool opens it too. Inside are the items of [`item`]: configuration,
+//! or a chunk out of place is refused, and the usual tool opens it too. Inside are items: configuration,
 //! records, letters, and at the end how many there were.
 
 mod item;

@@ -6,12 +6,16 @@ use axum::{Router, body::Body, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
 };
 use tower_service::Service;
 
-use super::admission::{Admission, Place};
+use super::{
+    admission::{Admission, Place},
+    tls::Tls,
+};
 
 /// Longest a client takes for the head of a request, and a connection rests between two.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -27,6 +31,7 @@ pub(super) async fn serve(
     routes: Router,
     listener: TcpListener,
     admission: Arc<Admission>,
+    tls: Option<Arc<Tls>>,
     mut stopping: watch::Receiver<bool>,
 ) {
     // Every connection holds one end; when the other hears nothing more, all are over.
@@ -39,7 +44,7 @@ pub(super) async fn serve(
         match accepted {
             Ok((stream, address)) => {
                 let end = (stopping.clone(), under_way.clone());
-                connect(&routes, stream, address, &admission, end);
+                connect(&routes, stream, address, &admission, tls.clone(), end);
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -61,7 +66,8 @@ fn connect(
     stream: TcpStream,
     address: SocketAddr,
     admission: &Arc<Admission>,
-    (mut stopping, under_way): (watch::Receiver<bool>, mpsc::Sender<()>),
+    tls: Option<Arc<Tls>>,
+    end: End,
 ) {
     let Some(place) = admission.connect(address.ip()) else {
         tracing::debug!("a connection was refused: too many are open");
@@ -70,6 +76,26 @@ fn connect(
     // Answers are small and wait for nothing.
     let _ = stream.set_nodelay(true);
     let (routes, place) = (routes.clone(), Arc::new(place));
+    match tls {
+        None => drop(tokio::spawn(converse(routes, stream, place, end))),
+        Some(tls) => drop(tokio::spawn(async move {
+            // Its place counts while it shakes hands, so that handshakes are bounded like connections.
+            match tls.accept(stream).await {
+                Some(stream) => converse(routes, stream, place, end).await,
+                None => tracing::debug!("a TLS handshake failed"),
+            }
+        })),
+    }
+}
+
+/// Whether the node stops, and that this connection is not over yet.
+type End = (watch::Receiver<bool>, mpsc::Sender<()>);
+
+/// Serves one connection until it ends.
+async fn converse<S>(routes: Router, stream: S, place: Arc<Place>, (mut stopping, under_way): End)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (mut routes, place): (Router, Arc<Place>) = (routes.clone(), Arc::clone(&place));
         let mut request: Request = request.map(Body::new);
@@ -82,18 +108,16 @@ fn connect(
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    tokio::spawn(async move {
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stopped(&mut stopping) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended");
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
-        drop(under_way);
-    });
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+    drop(under_way);
 }

@@ -8,6 +8,7 @@ pub mod memory;
 pub mod p2p;
 pub mod server;
 mod socket;
+pub mod tls;
 mod transport;
 pub(crate) mod ws;
 

@@ -16,6 +16,7 @@ use tokio::{net::TcpListener, sync::watch};
 use super::{
     admission::{Admission, Place, RETRY_AFTER_SECS},
     listen, socket,
+    tls::Tls,
 };
 use crate::node::{Arrival, Node, Reason, Receipt, Refusal};
 
@@ -32,6 +33,16 @@ pub(super) struct Server {
 
 /// Serves `node` on `listener` until `stop` resolves, then lets requests under way finish.
 pub async fn serve(node: Arc<Node>, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) {
+    serve_with(node, listener, None, stop).await;
+}
+
+/// As [`serve`], by TLS if there is a certificate.
+pub async fn serve_with(
+    node: Arc<Node>,
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
     let (stops, stopping) = watch::channel(false);
     let admission = Admission::new(node.shared().config.limits.clone());
     let server = Server { node, admission: Arc::clone(&admission), stopping: stopping.clone() };
@@ -47,7 +58,7 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, stop: impl Future<Out
         stop.await;
         let _ = stops.send(true);
     });
-    listen::serve(routes, listener, admission, stopping).await;
+    listen::serve(routes, listener, admission, tls, stopping).await;
     told.abort();
 }
 

@@ -108,6 +108,7 @@ pub(crate) fn resolve_paths(config: &mut crate::config::Config, dir: &std::path:
     for path in [
         config.city.as_mut().map(|city| &mut city.description),
         config.merchant.as_mut().map(|merchant| &mut merchant.requests),
+        config.tls.as_mut().map(|tls| &mut tls.key),
     ]
     .into_iter()
     .flatten()
@@ -115,6 +116,9 @@ pub(crate) fn resolve_paths(config: &mut crate::config::Config, dir: &std::path:
         if !path.as_os_str().is_empty() {
             *path = crate::home::resolve_path(dir, path);
         }
+    }
+    if let Some(tls) = &mut config.tls {
+        tls.certificate = crate::home::resolve_path(dir, &tls.certificate);
     }
 }
 

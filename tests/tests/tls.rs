@@ -1,0 +1,130 @@
+//! TLS with certificate files: served, refused with the remedy where they do not fit, and deaf to plain HTTP.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::aws_lc_rs,
+        pki_types::{CertificateDer, ServerName, pem::PemObject},
+    },
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn einmal(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_einmal-under-test"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EINMAL_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+struct Running(Child, Value);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A mediator's folder with a certificate for `localhost` and `key` as its key file.
+fn mediator(folder: &Path, key: Option<&str>) -> String {
+    let dir = folder.join("mediator");
+    let text = dir.to_str().unwrap().to_owned();
+    assert!(einmal(&["init", "mediator", "--dir", &text]).status().unwrap().success());
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    let own = made.key_pair.serialize_pem();
+    std::fs::write(dir.join("key.pem"), key.unwrap_or(&own)).unwrap();
+    std::fs::set_permissions(dir.join("key.pem"), PermissionsExt::from_mode(0o600)).unwrap();
+    let config = std::fs::read_to_string(dir.join("einmal.toml")).unwrap();
+    let tls = "\n[tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n";
+    std::fs::write(dir.join("einmal.toml"), config + tls).unwrap();
+    text
+}
+
+fn start(dir: &str) -> Running {
+    let mut child = einmal(&["run", "--json", "--dir", dir, "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    Running(child, serde_json::from_str(&line).unwrap())
+}
+
+#[track_caller]
+fn refused(dir: &str, words: &str) {
+    let output: Output = einmal(&["run", "--dir", dir, "--listen", "127.0.0.1:0"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains(words), "`{words}` is not in: {text}");
+}
+
+async fn get(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin) -> String {
+    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn https_is_served_with_the_nodes_own_certificate_and_plain_http_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path(), None);
+    let node = start(&dir);
+    assert!(node.1["endpoints"][0].as_str().unwrap().starts_with("https://"), "{}", node.1);
+    let address = node.1["listen"].as_str().unwrap().to_owned();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(Path::new(&dir).join("cert.pem")).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    // Somebody who never finishes the handshake is in nobody's way.
+    let _silent = TcpStream::connect(&address).await.unwrap();
+    let tcp = TcpStream::connect(&address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let answer = get(connector.connect(name, tcp).await.unwrap()).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let plain = get(TcpStream::connect(&address).await.unwrap()).await;
+    assert!(!plain.contains("HTTP/1.1"), "{plain}");
+    // A certificate for another name is what it is.
+    let tcp = TcpStream::connect(&address).await.unwrap();
+    assert!(connector.connect(ServerName::try_from("city.example").unwrap(), tcp).await.is_err());
+}
+
+#[test]
+fn a_key_that_does_not_fit_is_open_to_all_or_missing_is_refused_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let dir = mediator(folder.path(), Some(&other.key_pair.serialize_pem()));
+    refused(&dir, "take the key the certificate was made for");
+    let key = Path::new(&dir).join("key.pem");
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
+    refused(&dir, "chmod 600");
+    std::fs::remove_file(&key).unwrap();
+    refused(&dir, "under [tls] key");
+    std::fs::write(Path::new(&dir).join("cert.pem"), "nothing").unwrap();
+    refused(&dir, "under [tls] certificate");
+}
