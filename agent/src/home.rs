@@ -66,6 +66,12 @@ pub fn open_store(dir: &Path, config: &Config) -> Result<Db, SetupError> {
     Ok(Db::new(Arc::new(store) as Arc<dyn Store>, TenantId::default()))
 }
 
+/// Whether a record is the key of the mail. It is not restored: ids that recipients were given are made with it, and the
+/// restored mail counts its letters anew, so that an old id would name another letter.
+pub(crate) fn is_mail_key(key: &einmal_storage::Key) -> bool {
+    key.table() == META && key.id() == MAIL_KEY.as_bytes()
+}
+
 /// The key the node's mail is sealed with: made at the first start, kept among the sealed records.
 ///
 /// # Errors

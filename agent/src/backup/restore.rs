@@ -107,12 +107,15 @@ fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restore
         match items.read().map_err(failed)? {
             Item::Record(record) => {
                 records += 1;
+                if home::is_mail_key(&record.key) {
+                    continue;
+                }
                 sink.bytes += record.value.len();
                 sink.batch.put_expiring(record.key, record.value, record.expires_at.unwrap_or(u64::MAX));
             }
             Item::Letter(letter) => {
                 letters += 1;
-                // The key of the mail is a record, and all records come first.
+                // All records come first.
                 sink.flush()?;
                 sink.open_mail(draft)?;
                 sink.bytes += letter.payload.len();

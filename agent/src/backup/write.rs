@@ -10,7 +10,7 @@ use std::{
 use age::{Encryptor, secrecy::SecretString};
 use einmal_keys::SystemEntropy;
 use einmal_storage::{
-    Store,
+    Store, StoreError,
     mail::{MAX_LISTED, Mail, NewLetter, Quota},
 };
 
@@ -75,6 +75,15 @@ pub(crate) fn backup_running(
     }
     let config = std::fs::read_to_string(dir.join(CONFIG_FILE)).map_err(|e| SetupError::input(dir, e))?;
     let draft = draft_of(out);
+    if draft.exists() {
+        return Err(SetupError::Usage {
+            problem: format!(
+                "{} is there: another backup is being written, or one was broken off",
+                draft.display()
+            ),
+            remedy: "wait for it, or remove that file and try again".into(),
+        });
+    }
     let written = write(&draft, &config, store, mail, passphrase).and_then(|written| {
         // Only a whole file gets its name.
         std::fs::rename(&draft, out).map_err(|e| SetupError::input(out, e))?;
@@ -141,7 +150,16 @@ fn letters<W: Write>(mail: &dyn Mail, items: &mut Writer<W>, draft: &Path) -> Re
                 let Some(letter) = listed.last() else { break };
                 after = Some(letter.id);
                 for letter in listed {
-                    let Some(payload) = mail.read(mailbox, letter.id)? else { continue };
+                    let payload = match mail.read(mailbox, letter.id) {
+                        Ok(Some(payload)) => payload,
+                        Ok(None) => continue,
+                        Err(StoreError::Damaged { .. }) => {
+                            // The others are worth a backup all the same.
+                            tracing::error!(letter = letter.id.0, "a damaged letter is not in the backup");
+                            continue;
+                        }
+                        Err(error) => return Err(error.into()),
+                    };
                     let letter = NewLetter {
                         mailbox,
                         payload,
