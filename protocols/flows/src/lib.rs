@@ -8,6 +8,8 @@
 //! [`Received`] is the only way in: a message whose sender is proved. [`Draft`] is the only way out: a message the
 //! node has yet to address. [`ExchangeKey`] names an exchange in storage.
 
+#[macro_use]
+mod bodies;
 mod draft;
 mod error;
 mod exchange;

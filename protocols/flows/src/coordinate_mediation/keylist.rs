@@ -1,17 +1,8 @@
 //! Bodies of Coordinate Mediation 2.0, where they differ from 3.0: a list of keys that are DIDs, one routing DID.
 
-use einmal_didcomm::Body;
 use serde::{Deserialize, Serialize};
 
 use super::{Page, Paginate, RecipientDid, Update, Updated};
-
-macro_rules! body {
-    ($name:ident, $message:literal) => {
-        impl Body for $name {
-            const TYPE: &'static str = concat!("https://didcomm.org/coordinate-mediation/2.0/", $message);
-        }
-    };
-}
 
 /// Grants mediation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,12 +10,10 @@ pub struct KeylistGrant {
     /// The DID to name as endpoint `uri`.
     pub routing_did: String,
 }
-body!(KeylistGrant, "mediate-grant");
 
 /// Refuses mediation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeylistDeny {}
-body!(KeylistDeny, "mediate-deny");
 
 /// Changes registrations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +21,6 @@ pub struct KeylistUpdate {
     /// The changes, carried out in order.
     pub updates: Vec<Update>,
 }
-body!(KeylistUpdate, "keylist-update");
 
 /// Results of a [`KeylistUpdate`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +28,6 @@ pub struct KeylistUpdateResponse {
     /// One entry for each wanted change, in order.
     pub updated: Vec<Updated>,
 }
-body!(KeylistUpdateResponse, "keylist-update-response");
 
 /// Asks which DIDs are registered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +36,6 @@ pub struct KeylistQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paginate: Option<Paginate>,
 }
-body!(KeylistQuery, "keylist-query");
 
 /// The registered DIDs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,4 +46,13 @@ pub struct Keylist {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pagination: Option<Page>,
 }
-body!(Keylist, "keylist");
+
+bodies! {
+    "https://didcomm.org/coordinate-mediation/2.0/":
+    KeylistGrant = "mediate-grant",
+    KeylistDeny = "mediate-deny",
+    KeylistUpdate = "keylist-update",
+    KeylistUpdateResponse = "keylist-update-response",
+    KeylistQuery = "keylist-query",
+    Keylist = "keylist",
+}

@@ -1,25 +1,14 @@
 //! Bodies of Coordinate Mediation 3.0.
 
-use einmal_didcomm::Body;
 use serde::{Deserialize, Deserializer, Serialize};
-
-macro_rules! body {
-    ($name:ident, $message:literal) => {
-        impl Body for $name {
-            const TYPE: &'static str = concat!("https://didcomm.org/coordinate-mediation/3.0/", $message);
-        }
-    };
-}
 
 /// Asks for mediation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediateRequest {}
-body!(MediateRequest, "mediate-request");
 
 /// Refuses mediation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediateDeny {}
-body!(MediateDeny, "mediate-deny");
 
 /// Grants mediation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +17,6 @@ pub struct MediateGrant {
     #[serde(deserialize_with = "one_or_many")]
     pub routing_did: Vec<String>,
 }
-body!(MediateGrant, "mediate-grant");
 
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
@@ -68,7 +56,6 @@ pub struct RecipientUpdate {
     /// The changes, carried out in order.
     pub updates: Vec<Update>,
 }
-body!(RecipientUpdate, "recipient-update");
 
 /// What became of a wanted change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,7 +88,6 @@ pub struct RecipientUpdateResponse {
     /// One entry for each wanted change, in order.
     pub updated: Vec<Updated>,
 }
-body!(RecipientUpdateResponse, "recipient-update-response");
 
 /// Which part of the list is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,7 +105,6 @@ pub struct RecipientQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paginate: Option<Paginate>,
 }
-body!(RecipientQuery, "recipient-query");
 
 /// A registered DID.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,10 +133,21 @@ pub struct RecipientList {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pagination: Option<Page>,
 }
-body!(RecipientList, "recipient");
+
+bodies! {
+    "https://didcomm.org/coordinate-mediation/3.0/":
+    MediateRequest = "mediate-request",
+    MediateDeny = "mediate-deny",
+    MediateGrant = "mediate-grant",
+    RecipientUpdate = "recipient-update",
+    RecipientUpdateResponse = "recipient-update-response",
+    RecipientQuery = "recipient-query",
+    RecipientList = "recipient",
+}
 
 #[cfg(test)]
 mod tests {
+    use einmal_didcomm::Body;
     use serde::de::DeserializeOwned;
     use serde_json::{Value, json};
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use einmal_didcomm::Body;
 use einmal_keys::base64url_decode_tolerant;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,14 +11,6 @@ use crate::{
     limits::{MAX_ATTRIBUTE_NAME_CHARS, MAX_COMMENT_CHARS, MAX_PREVIEW_ATTRIBUTES},
     text::for_display,
 };
-
-macro_rules! body {
-    ($name:ident, $message:literal) => {
-        impl Body for $name {
-            const TYPE: &'static str = concat!("https://didcomm.org/issue-credential/3.0/", $message);
-        }
-    };
-}
 
 /// Holder to issuer: asks to be offered something.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,7 +25,6 @@ pub struct ProposeCredential {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_preview: Option<CredentialPreview>,
 }
-body!(ProposeCredential, "propose-credential");
 
 /// Issuer to holder: what it is ready to issue.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,7 +42,6 @@ pub struct OfferCredential {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_preview: Option<CredentialPreview>,
 }
-body!(OfferCredential, "offer-credential");
 
 /// Holder to issuer: asks for what was offered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +53,6 @@ pub struct RequestCredential {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
-body!(RequestCredential, "request-credential");
 
 /// Issuer to holder: the credential.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +67,6 @@ pub struct IssueCredential {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replacement_id: Option<String>,
 }
-body!(IssueCredential, "issue-credential");
 
 /// What became of a message that was to be acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +90,15 @@ pub struct Ack {
     #[serde(default)]
     pub status: AckStatus,
 }
-body!(Ack, "ack");
+
+bodies! {
+    "https://didcomm.org/issue-credential/3.0/":
+    ProposeCredential = "propose-credential",
+    OfferCredential = "offer-credential",
+    RequestCredential = "request-credential",
+    IssueCredential = "issue-credential",
+    Ack = "ack",
+}
 
 /// Type URI of a preview.
 const PREVIEW_TYPE: &str = "https://didcomm.org/issue-credential/3.0/credential-preview";

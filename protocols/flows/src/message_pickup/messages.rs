@@ -1,15 +1,6 @@
 //! Bodies of Message Pickup 3.0.
 
-use einmal_didcomm::Body;
 use serde::{Deserialize, Deserializer, Serialize, de};
-
-macro_rules! body {
-    ($name:ident, $message:literal) => {
-        impl Body for $name {
-            const TYPE: &'static str = concat!("https://didcomm.org/messagepickup/3.0/", $message);
-        }
-    };
-}
 
 /// Asks how much is waiting.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +9,6 @@ pub struct StatusRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient_did: Option<String>,
 }
-body!(StatusRequest, "status-request");
 
 /// How much is waiting.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +34,6 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "maybe_flag")]
     pub live_delivery: Option<bool>,
 }
-body!(Status, "status");
 
 /// Asks for messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +45,6 @@ pub struct DeliveryRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient_did: Option<String>,
 }
-body!(DeliveryRequest, "delivery-request");
 
 /// Delivers messages, which are its attachments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +53,6 @@ pub struct Delivery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient_did: Option<String>,
 }
-body!(Delivery, "delivery");
 
 /// Confirms messages, which may now be deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +60,6 @@ pub struct MessagesReceived {
     /// Their attachment ids.
     pub message_id_list: Vec<String>,
 }
-body!(MessagesReceived, "messages-received");
 
 /// Turns live delivery on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +68,16 @@ pub struct LiveDeliveryChange {
     #[serde(deserialize_with = "flag")]
     pub live_delivery: bool,
 }
-body!(LiveDeliveryChange, "live-delivery-change");
+
+bodies! {
+    "https://didcomm.org/messagepickup/3.0/":
+    StatusRequest = "status-request",
+    Status = "status",
+    DeliveryRequest = "delivery-request",
+    Delivery = "delivery",
+    MessagesReceived = "messages-received",
+    LiveDeliveryChange = "live-delivery-change",
+}
 
 /// A truth value, also as text, as one deployed client writes it.
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
@@ -108,6 +103,7 @@ fn maybe_flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>
 
 #[cfg(test)]
 mod tests {
+    use einmal_didcomm::Body;
     use serde::de::DeserializeOwned;
     use serde_json::{Value, json};
 

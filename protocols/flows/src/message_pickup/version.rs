@@ -1,6 +1,6 @@
 //! The versions of the protocol, and the bodies of 4.0 where they differ from 3.0.
 
-use einmal_didcomm::{Body, MessageType};
+use einmal_didcomm::MessageType;
 use serde::{Deserialize, Serialize};
 
 /// Which version a request came in; its reply is written in the same.
@@ -21,14 +21,6 @@ impl PickupVersion {
             _ => None,
         }
     }
-}
-
-macro_rules! body {
-    ($name:ident, $message:literal) => {
-        impl Body for $name {
-            const TYPE: &'static str = concat!("https://didcomm.org/message-pickup/4.0/", $message);
-        }
-    };
 }
 
 /// Type URI of the request for the status.
@@ -61,7 +53,6 @@ pub struct Status4 {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live_delivery: Option<bool>,
 }
-body!(Status4, "status");
 
 /// Delivers messages, which are its attachments; also pushes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,10 +61,17 @@ pub struct Delivery4 {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient_did: Option<String>,
 }
-body!(Delivery4, "delivery");
+
+bodies! {
+    "https://didcomm.org/message-pickup/4.0/":
+    Status4 = "status",
+    Delivery4 = "delivery",
+}
 
 #[cfg(test)]
 mod tests {
+    use einmal_didcomm::Body;
+
     use super::*;
 
     #[test]
