@@ -5,7 +5,8 @@ use std::{
     ops::Bound,
 };
 
-use super::{LetterId, MAX_LISTED, MailStats, MailboxId, log::ENTRY_OVERHEAD};
+use super::{LetterId, MAX_LISTED, MailStats, MailboxId, Quota, log::ENTRY_OVERHEAD};
+use crate::StoreError;
 
 /// A letter as it is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,14 @@ impl Mailbox {
 pub(super) struct Live {
     pub(super) letters: u64,
     pub(super) bytes: u64,
+}
+
+/// What is on its way into a mailbox, and into all, and not in the index yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ahead {
+    pub(super) letters: u64,
+    pub(super) bytes: u64,
+    pub(super) bytes_in_all: u64,
 }
 
 /// The index.
@@ -223,16 +232,27 @@ impl Index {
         self.after(after).take(MAX_LISTED).map(|(mailbox, _)| *mailbox).collect()
     }
 
+    /// Whether a letter of `len` bytes may still go into a mailbox, behind those that are on their way.
+    pub(super) fn admit(
+        &self,
+        mailbox: MailboxId,
+        len: u64,
+        quota: Quota,
+        ahead: Ahead,
+    ) -> Result<(), StoreError> {
+        let held = self.state(mailbox);
+        let fits = held.letters.saturating_add(ahead.letters) < quota.letters
+            && held.bytes.saturating_add(ahead.bytes).saturating_add(len) <= quota.bytes
+            && self.bytes.saturating_add(ahead.bytes_in_all).saturating_add(len) <= quota.total_bytes;
+        if fits { Ok(()) } else { Err(StoreError::MailboxFull) }
+    }
+
     pub(super) fn live(&self, segment: u32) -> Live {
         self.live.get(&segment).copied().unwrap_or_default()
     }
 
     pub(super) fn last(&self) -> LetterId {
         LetterId(self.last)
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// What the letters need in the log.

@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     Letter, LetterId, Mail, MailStats, MailboxId, MailboxState, NewLetter,
-    index::{Entry, Index, Place},
-    log::{check_len, digest, within_quota},
+    index::{Ahead, Entry, Index, Place},
+    log::{check_len, digest},
 };
 use crate::{Commit, Committed, StoreError, Version};
 
@@ -52,8 +52,15 @@ impl State {
                 continue;
             }
             check_len(&letter.payload)?;
-            let ahead = fresh.iter().map(|(_, letter)| letter);
-            within_quota(&self.index, &letter, ahead)?;
+            let mut ahead = Ahead::default();
+            for (_, other) in &fresh {
+                let len = other.payload.len() as u64;
+                let same = u64::from(other.mailbox == letter.mailbox);
+                ahead.letters += same;
+                ahead.bytes += same * len;
+                ahead.bytes_in_all += len;
+            }
+            self.index.admit(letter.mailbox, letter.payload.len() as u64, letter.quota, ahead)?;
             fresh.push((digest, letter));
         }
         for (digest, letter) in fresh {

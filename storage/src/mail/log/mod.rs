@@ -82,27 +82,6 @@ pub(super) fn check_len(payload: &[u8]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether `letter` may still go into its mailbox, after those `ahead` of it.
-pub(super) fn within_quota<'a>(
-    index: &Index,
-    letter: &NewLetter,
-    ahead: impl Iterator<Item = &'a NewLetter>,
-) -> Result<(), StoreError> {
-    let state = index.state(letter.mailbox);
-    let mut after = (state.letters, state.bytes, index.bytes());
-    for other in ahead {
-        let len = other.payload.len() as u64;
-        let same = u64::from(other.mailbox == letter.mailbox);
-        after = (after.0 + same, after.1 + same * len, after.2 + len);
-    }
-    let len = letter.payload.len() as u64;
-    let quota = letter.quota;
-    let fits = after.0 < quota.letters
-        && after.1.saturating_add(len) <= quota.bytes
-        && after.2.saturating_add(len) <= quota.total_bytes;
-    if fits { Ok(()) } else { Err(StoreError::MailboxFull) }
-}
-
 impl LogMail {
     /// Opens the mail in `folder`, which is created if it is missing. Letters were sealed with `key`.
     ///

@@ -15,7 +15,7 @@ use crate::{
     Acknowledgement, Committed, StoreError, Version,
     mail::{
         MailboxId,
-        index::{Entry, Index, Place},
+        index::{Ahead, Entry, Index, Place},
     },
 };
 
@@ -304,19 +304,17 @@ impl Group {
                 continue;
             }
             let (mailbox, len) = (letter.header.mailbox, u64::from(letter.header.payload_len()));
-            let before = index.state(mailbox);
-            let group = self.added.get(&mailbox).copied().unwrap_or_default();
-            let count = own.entry(mailbox).or_default();
+            let (group, count) =
+                (self.added.get(&mailbox).copied().unwrap_or_default(), own.entry(mailbox).or_default());
+            let ahead = Ahead {
+                letters: group.0 + count.0,
+                bytes: group.1 + count.1,
+                bytes_in_all: self.added_bytes + own_bytes,
+            };
+            index.admit(mailbox, len, letter.quota, ahead)?;
             count.0 += 1;
             count.1 += len;
             own_bytes += len;
-            let quota = letter.quota;
-            let fits = before.letters + group.0 + count.0 <= quota.letters
-                && before.bytes + group.1 + count.1 <= quota.bytes
-                && index.bytes() + self.added_bytes + own_bytes <= quota.total_bytes;
-            if !fits {
-                return Err(StoreError::MailboxFull);
-            }
             fresh.push(letter);
         }
         for Sealed { mut header, body, .. } in fresh {
