@@ -10,12 +10,14 @@
 )]
 
 mod city;
+mod process;
 mod simulator;
 mod stranger;
 mod wire;
 mod world;
 
 pub use city::{ADULT, city_folder};
+pub use process::{Einmal, Running, first_line};
 pub use simulator::{Fault, MediatorSimulator};
 pub use stranger::Stranger;
 pub use wire::Wire;

@@ -2,24 +2,27 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
-    io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output},
 };
 
-use einmal::net::{Transport, client::HttpClient};
+use einmal::{
+    config::Network,
+    net::{Transport, client::HttpClient},
+};
+use einmal_did::Did;
 use einmal_didcomm::{Attachment, FORWARD_TYPE, Message, ReturnRoute, SenderProtection};
-use einmal_tests::Stranger;
+use einmal_tests::{Einmal, Running, Stranger};
 use serde_json::{Value, json};
 
 const PASSPHRASE: &str = "seven geese under one umbrella";
 
+/// The program under test.
+const EINMAL: Einmal = Einmal(env!("CARGO_BIN_EXE_einmal-under-test"));
+
 fn einmal(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_einmal-under-test"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EINMAL_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).stdin(Stdio::null()).env("EINMAL_BACKUP_PASSPHRASE", PASSPHRASE);
+    let mut command = EINMAL.command(arguments);
+    command.env("EINMAL_BACKUP_PASSPHRASE", PASSPHRASE);
     command
 }
 
@@ -39,47 +42,27 @@ fn refused(output: &Output, words: &str) {
     assert!(!output.status.success() && text.contains(words), "`{words}` is not in: {text}");
 }
 
-struct Running(Child, Value);
-
-impl Running {
-    fn start(dir: &str) -> Self {
-        let mut child = einmal(&["run", "--json", "--dir", dir, "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self(child, serde_json::from_str(&line).unwrap())
-    }
-
-    fn did(&self) -> einmal_did::Did {
-        einmal_did::Did::parse(self.1["did"].as_str().unwrap()).unwrap()
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.1["listen"].as_str().unwrap())
-    }
+fn start(dir: &str) -> Running {
+    EINMAL.start(dir, &["--listen", "127.0.0.1:0"])
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn did(node: &Running) -> Did {
+    Did::parse(node.said("did")).unwrap()
+}
+
+/// Hands an envelope over by HTTP; the answer, if one came back.
+fn post(mediator: &Running, envelope: Vec<u8>) -> Option<Vec<u8>> {
+    let network = Network { allow_private: true, allow_http: true };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let url = format!("http://{}", mediator.said("listen"));
+    runtime.block_on(async { HttpClient::new(&network).unwrap().send(&url, envelope).await.unwrap() })
 }
 
 /// Asks a running mediator by HTTP.
 fn ask(mediator: &Running, who: &Stranger, mut message: Message) -> Message {
     message.return_route = Some(ReturnRoute::All);
     let envelope = who.pack(&message, SenderProtection::Authcrypt);
-    let network = einmal::config::Network { allow_private: true, allow_http: true };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let answer = runtime.block_on(async {
-        let client = HttpClient::new(&network).unwrap();
-        client.send(&mediator.url(), envelope).await.unwrap()
-    });
-    who.open(&answer.unwrap()).message
+    who.open(&post(mediator, envelope).unwrap()).message
 }
 
 const MEDIATION: &str = "https://didcomm.org/coordinate-mediation/3.0";
@@ -93,20 +76,16 @@ fn with_mail(folder: &Path, alice: &Stranger) -> (String, Running) {
     let config = Path::new(&dir).join("einmal.toml");
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, format!("public_url = \"http://127.0.0.1:7\"\n{text}")).unwrap();
-    let mediator = Running::start(&dir);
+    let mediator = start(&dir);
     let own = alice.did().to_string();
-    let to = mediator.did();
+    let to = did(&mediator);
     ask(&mediator, alice, alice.message(&format!("{MEDIATION}/mediate-request"), &to, json!({})));
     let updates = json!({"updates": [{"recipient_did": own, "action": "add"}]});
     ask(&mediator, alice, alice.message(&format!("{MEDIATION}/recipient-update"), &to, updates));
     let mut forward = alice.message(FORWARD_TYPE, &to, json!({"next": own}));
     forward.attachments = vec![Attachment::json("0", json!({"ciphertext": "for Alice"}))];
     let envelope = alice.pack(&forward, SenderProtection::Authcrypt);
-    let network = einmal::config::Network { allow_private: true, allow_http: true };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        HttpClient::new(&network).unwrap().send(&mediator.url(), envelope).await.unwrap();
-    });
+    post(&mediator, envelope);
     (dir, mediator)
 }
 
@@ -121,22 +100,22 @@ fn a_mediator_backed_up_while_it_runs_comes_back_with_its_did_and_its_mail() {
     let (dir, mediator) = with_mail(folder.path(), &alice);
     let request = |node: &Running| {
         let kind = format!("{PICKUP}/delivery-request");
-        ask(node, &alice, alice.message(&kind, &node.did(), json!({"limit": 5})))
+        ask(node, &alice, alice.message(&kind, &did(node), json!({"limit": 5})))
     };
     let old_id = request(&mediator).attachments[0].id.clone();
     let file = path(folder.path(), "mediator.age");
     let written = done(&run(&["--json", "backup", "--dir", &dir, "--out", &file]));
     assert_eq!(written["letters"], 1, "{written}");
-    let did = mediator.did();
+    let own = did(&mediator);
     drop(mediator);
     let again = path(folder.path(), "again");
     let restored = done(&run(&["--json", "restore", &file, "--dir", &again]));
     assert_eq!((&restored["letters"], &restored["records"]), (&json!(1), &written["records"]));
-    let mediator = Running::start(&again);
-    assert_eq!(mediator.did(), did);
+    let mediator = start(&again);
+    assert_eq!(did(&mediator), own);
     // What was given out before names nothing here: it could be another letter.
     let kind = format!("{PICKUP}/messages-received");
-    ask(&mediator, &alice, alice.message(&kind, &did, json!({"message_id_list": [old_id]})));
+    ask(&mediator, &alice, alice.message(&kind, &own, json!({"message_id_list": [old_id]})));
     let delivery = request(&mediator);
     assert_eq!(delivery.attachments[0].to_json().unwrap(), json!({"ciphertext": "for Alice"}));
 }

@@ -1,21 +1,13 @@
 //! The command as a person or a script meets it: help, exit statuses, errors that name the remedy, and the story.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Read},
-    net::TcpListener,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Child, Command, Output, Stdio},
-    sync::mpsc,
-    time::{Duration, Instant},
-};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Output};
 
+use einmal_tests::Einmal;
 use serde_json::Value;
 
-/// Longest a node may take to start or to stop, in seconds, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The program under test.
+const EINMAL: Einmal = Einmal(env!("CARGO_BIN_EXE_einmal-under-test"));
 
 /// Every step of the story, in its order.
 const STORY: [&str; 13] = [
@@ -34,17 +26,8 @@ const STORY: [&str; 13] = [
     "mediator-blind",
 ];
 
-fn einmal(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_einmal-under-test"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EINMAL_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
 fn run(arguments: &[&str]) -> Output {
-    einmal(arguments).output().unwrap()
+    EINMAL.run(arguments)
 }
 
 /// Exit status, standard output and standard error.
@@ -72,57 +55,6 @@ fn mediator(folder: &Path) -> String {
     let made = run(&["init", "mediator", "--dir", path(&dir), "--listen", "127.0.0.1:0"]);
     assert!(made.status.success(), "{:?}", told(&made));
     path(&dir).to_owned()
-}
-
-/// A running node; killed if a test fails.
-struct Running {
-    child: Child,
-    first_line: Value,
-}
-
-impl Running {
-    fn start(dir: &str) -> Self {
-        let mut child = einmal(&["run", "--json", "--dir", dir])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            let _ = output.read_line(&mut line);
-            let _ = sender.send(line);
-            let _ = output.read_to_string(&mut String::new());
-        });
-        let line = receiver.recv_timeout(PATIENCE).unwrap_or_default();
-        let first_line = serde_json::from_str(&line).unwrap_or(Value::Null);
-        Self { child, first_line }
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
-    }
-
-    /// Waits for the end and returns the exit status; `None` if a signal ended it.
-    fn end(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "the node does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// The verbs a help text lists.
@@ -288,7 +220,7 @@ fn wrong_passphrase_is_refused_and_the_right_one_opens() {
     let dir = folder.path().join("node");
     let dir = path(&dir);
     let with = |passphrase: &str, arguments: &[&str]| {
-        einmal(arguments).env("EINMAL_PASSPHRASE", passphrase).output().unwrap()
+        EINMAL.command(arguments).env("EINMAL_PASSPHRASE", passphrase).output().unwrap()
     };
     let arguments = ["init", "mediator", "--passphrase", "--dir", dir, "--listen", "127.0.0.1:0"];
     assert!(with("the right one", &arguments).status.success());
@@ -330,8 +262,8 @@ fn listening_everywhere_without_a_public_url_is_wrong_use() {
 fn second_process_on_a_folder_is_refused_and_the_first_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let dir = mediator(folder.path());
-    let mut first = Running::start(&dir);
-    assert!(first.first_line.is_object());
+    let mut first = EINMAL.start(&dir, &[]);
+    assert!(first.about.is_object());
     fails(&run(&["run", "--dir", &dir]), 1, &["another process", "stop the node"]);
     assert!(run(&["status", "--dir", &dir]).status.success());
     first.signal("-TERM");
@@ -353,8 +285,8 @@ fn key_file_that_others_can_read_is_refused_with_the_command_that_mends_it() {
 fn first_line_of_a_running_node_says_who_and_where_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let dir = mediator(folder.path());
-    let mut node = Running::start(&dir);
-    let about = node.first_line.clone();
+    let mut node = EINMAL.start(&dir, &[]);
+    let about = node.about.clone();
     assert!(about["did"].as_str().unwrap().starts_with("did:peer:2"), "{about}");
     let endpoint = about["endpoints"][0].as_str().unwrap();
     assert!(endpoint.starts_with("http://127.0.0.1:"), "{about}");
@@ -372,8 +304,8 @@ fn a_node_told_to_stop_ends_with_status_0_and_starts_again_as_the_same() {
     let dir = mediator(folder.path());
     let mut keys = Vec::new();
     for signal in ["-TERM", "-INT"] {
-        let mut node = Running::start(&dir);
-        let did = node.first_line["did"].as_str().unwrap().to_owned();
+        let mut node = EINMAL.start(&dir, &[]);
+        let did = node.about["did"].as_str().unwrap().to_owned();
         // The endpoint, last part of a did:peer:2, changes with the port; the keys before it do not.
         keys.push(did.split(".S").next().unwrap().to_owned());
         node.signal(signal);
@@ -387,11 +319,11 @@ fn a_node_told_to_stop_ends_with_status_0_and_starts_again_as_the_same() {
 fn a_killed_node_starts_again() {
     let folder = tempfile::tempdir().unwrap();
     let dir = mediator(folder.path());
-    let mut node = Running::start(&dir);
+    let mut node = EINMAL.start(&dir, &[]);
     node.signal("-KILL");
     assert_eq!(node.end(), None);
-    let again = Running::start(&dir);
-    assert!(again.first_line["did"].is_string(), "{}", again.first_line);
+    let again = EINMAL.start(&dir, &[]);
+    assert!(again.about["did"].is_string(), "{}", again.about);
 }
 
 #[test]
@@ -401,7 +333,7 @@ fn doctor_is_green_for_a_running_node_and_names_what_is_wrong_otherwise() {
     let (code, out, _) = told(&run(&["doctor", "--dir", &dir]));
     assert_eq!(code, 1);
     assert!(out.contains("FAIL process") && out.contains("einmal run --dir"), "{out}");
-    let _node = Running::start(&dir);
+    let _node = EINMAL.start(&dir, &[]);
     let (code, out, _) = told(&run(&["doctor", "--dir", &dir]));
     assert_eq!(code, 0, "{out}");
     assert!(!out.contains("FAIL"), "{out}");

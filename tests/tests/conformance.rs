@@ -2,16 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
-    io::{BufRead, BufReader},
     net::TcpListener,
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::Output,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use einmal::conformance::{self, Level, Options, Report, Verdict};
-use einmal_tests::{Fault, MediatorSimulator};
+use einmal_tests::{Einmal, Fault, MediatorSimulator, Running};
 use serde_json::Value;
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -162,43 +161,15 @@ async fn mediator_of_the_old_version_alone_is_not_blamed_for_the_new_one() {
     assert_eq!(report.verdict("MP4-delivery"), Verdict::NotOffered);
 }
 
-fn einmal(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_einmal-under-test"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EINMAL_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
+/// The program under test.
+const EINMAL: Einmal = Einmal(env!("CARGO_BIN_EXE_einmal-under-test"));
 
-/// A running mediator of ours; killed in the end.
-struct Ours {
-    child: Child,
-    invitation: String,
-}
-
-impl Ours {
-    fn start(folder: &Path) -> Self {
-        let dir = folder.join("mediator");
-        let dir = dir.to_str().unwrap();
-        assert!(einmal(&["init", "mediator", "--dir", dir]).output().unwrap().status.success());
-        let mut child = einmal(&["run", "--json", "--dir", dir, "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let about: Value = serde_json::from_str(&line).unwrap();
-        Self { child, invitation: about["invitation"].as_str().unwrap().to_owned() }
-    }
-}
-
-impl Drop for Ours {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A running mediator of ours.
+fn ours(folder: &Path) -> Running {
+    let dir = folder.join("mediator");
+    let dir = dir.to_str().unwrap();
+    assert!(EINMAL.run(&["init", "mediator", "--dir", dir]).status.success());
+    EINMAL.start(dir, &["--listen", "127.0.0.1:0"])
 }
 
 /// Exit status, lines of standard output as JSON, and standard error.
@@ -211,8 +182,8 @@ fn told(output: &Output) -> (i32, Vec<Value>, String) {
 #[test]
 fn our_mediator_meets_every_must_and_should() {
     let folder = tempfile::tempdir().unwrap();
-    let ours = Ours::start(folder.path());
-    let output = einmal(&["conformance", &ours.invitation, "--json"]).output().unwrap();
+    let ours = ours(folder.path());
+    let output = EINMAL.command(&["conformance", ours.said("invitation"), "--json"]).output().unwrap();
     let (status, lines, error) = told(&output);
     let failed: Vec<&Value> =
         lines.iter().filter(|line| line["verdict"] == "failed" && line["level"] != "INFO").collect();
@@ -231,8 +202,11 @@ fn our_mediator_meets_every_must_and_should() {
 #[test]
 fn only_the_requirements_asked_for_are_reported() {
     let folder = tempfile::tempdir().unwrap();
-    let ours = Ours::start(folder.path());
-    let output = einmal(&["conformance", &ours.invitation, "--json", "--only", "TP2"]).output().unwrap();
+    let ours = ours(folder.path());
+    let output = EINMAL
+        .command(&["conformance", ours.said("invitation"), "--json", "--only", "TP2"])
+        .output()
+        .unwrap();
     let (status, lines, _) = told(&output);
     assert_eq!(status, 0);
     assert_eq!(lines.len(), 6, "five requirements and the summary");
@@ -248,7 +222,7 @@ fn wrong_use_has_status_two_and_names_the_remedy() {
         (&["conformance", "did:web:localhost%3A1", "--timeout", "0"], "--timeout"),
         (&["conformance"], "TARGET"),
     ] {
-        let (status, _, error) = told(&einmal(arguments).output().unwrap());
+        let (status, _, error) = told(&EINMAL.command(arguments).output().unwrap());
         assert_eq!(status, 2, "{arguments:?}: {error}");
         assert!(error.contains(remedy), "{arguments:?}: {error}");
     }
@@ -261,7 +235,7 @@ fn target_that_does_not_answer_fails_in_time_and_says_so() {
     let port = silent.local_addr().unwrap().port();
     let did = format!("did:web:127.0.0.1%3A{port}");
     let begun = Instant::now();
-    let output = einmal(&["conformance", &did, "--json", "--timeout", "1"]).output().unwrap();
+    let output = EINMAL.command(&["conformance", &did, "--json", "--timeout", "1"]).output().unwrap();
     let (status, lines, _) = told(&output);
     assert_eq!(status, 1);
     assert!(begun.elapsed() < Duration::from_secs(10));
@@ -273,10 +247,10 @@ fn target_that_does_not_answer_fails_in_time_and_says_so() {
 #[test]
 fn target_that_went_away_fails_with_a_clear_text() {
     let folder = tempfile::tempdir().unwrap();
-    let ours = Ours::start(folder.path());
-    let invitation = ours.invitation.clone();
+    let ours = ours(folder.path());
+    let invitation = ours.said("invitation").to_owned();
     drop(ours);
-    let (status, lines, _) = told(&einmal(&["conformance", &invitation, "--json"]).output().unwrap());
+    let (status, lines, _) = told(&EINMAL.command(&["conformance", &invitation, "--json"]).output().unwrap());
     assert_eq!(status, 1);
     let answers = lines.iter().find(|line| line["id"] == "DCv2.1-transport-answers").unwrap();
     assert_eq!(answers["verdict"], "failed");

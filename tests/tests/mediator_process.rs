@@ -2,62 +2,30 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::Output,
     time::{Duration, Instant},
 };
 
+use einmal_tests::Einmal;
 use serde_json::Value;
 
 /// Longest anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn einmal(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_einmal-under-test"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EINMAL_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
+/// The program under test.
+const EINMAL: Einmal = Einmal(env!("CARGO_BIN_EXE_einmal-under-test"));
 
 fn run(arguments: &[&str]) -> Output {
-    einmal(arguments).output().unwrap()
+    EINMAL.run(arguments)
 }
 
 fn answer(arguments: &[&str]) -> Value {
     let output = run(arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
-}
-
-/// A running node and its first line; killed at the end.
-struct Running(Child, Value);
-
-impl Running {
-    fn start(dir: &str) -> Self {
-        let mut child = einmal(&["run", "--json", "--dir", dir])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self(child, serde_json::from_str(&line).unwrap())
-    }
-
-    fn said(&self, member: &str) -> &str {
-        self.1[member].as_str().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Makes a folder and appends lines to its configuration.
@@ -98,7 +66,7 @@ fn nothing_accepted_is_lost_over_a_hundred_kills_under_load() {
 fn a_citizen_who_hardly_ever_looks_is_rung_for_mail() {
     let folder = tempfile::tempdir().unwrap();
     let mediator = node(folder.path(), "mediator", &["--listen", "127.0.0.1:0"], "");
-    let mediator = Running::start(&mediator);
+    let mediator = EINMAL.start(&mediator, &[]);
     let flags = ["--mediator", mediator.said("invitation")];
     let citizen = node(folder.path(), "citizen", &flags, "");
     let path = Path::new(&citizen).join("einmal.toml");
@@ -107,8 +75,8 @@ fn a_citizen_who_hardly_ever_looks_is_rung_for_mail() {
     let wetzlar = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/wetzlar");
     let description = format!("{wetzlar}/city.toml");
     let city = node(folder.path(), "city", &["--description", &description, "--listen", "127.0.0.1:0"], "");
-    let _running = Running::start(&city);
-    let _phone = Running::start(&citizen);
+    let _running = EINMAL.start(&city, &[]);
+    let _phone = EINMAL.start(&citizen, &[]);
     let metrics = || http(mediator.said("listen"), &format!("GET /metrics{GET}"));
     until("the line to the mediator stands", || metrics().contains("einmal_live_sessions 1"));
     let person = some_person(wetzlar);
@@ -144,7 +112,7 @@ fn requests_beyond_the_rate_are_told_when_to_come_again_and_counted() {
     let path = Path::new(&dir).join("einmal.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("[limits]\nloopback = false", limits)).unwrap();
-    let mediator = Running::start(&dir);
+    let mediator = EINMAL.start(&dir, &[]);
     let post = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
     let answers: Vec<String> = (0..12).map(|_| http(mediator.said("listen"), post)).collect();
     let refused = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 429")).count();
@@ -158,7 +126,7 @@ fn requests_beyond_the_rate_are_told_when_to_come_again_and_counted() {
 fn health_and_readiness_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let dir = node(folder.path(), "mediator", &["--listen", "127.0.0.1:0"], "");
-    let mediator = Running::start(&dir);
+    let mediator = EINMAL.start(&dir, &[]);
     for path in ["/healthz", "/readyz"] {
         let answer = http(mediator.said("listen"), &format!("GET {path}{GET}"));
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");

@@ -6,17 +6,17 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
-        mpsc,
     },
     time::{Duration, Instant},
 };
 
+use einmal_tests::first_line;
 use serde_json::Value;
 
 /// Longest a test waits for one thing, on a busy machine.
@@ -232,16 +232,7 @@ impl Running {
                 kept.push('\n');
             }
         });
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            let _ = output.read_line(&mut line);
-            let _ = sender.send(line);
-            let _ = output.read_to_string(&mut String::new());
-        });
-        let line = receiver.recv_timeout(PATIENCE).unwrap_or_default();
-        let first_line = serde_json::from_str(&line).unwrap_or(Value::Null);
+        let first_line = first_line(&mut child);
         let node = Self { child, first_line, log };
         assert!(node.first_line.is_object(), "the node did not start:\n{}", node.log());
         node

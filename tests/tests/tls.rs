@@ -1,16 +1,9 @@
 //! TLS with certificate files: served, refused with the remedy where they do not fit, and deaf to plain HTTP.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::{
-    io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Child, Command, Output, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{os::unix::fs::PermissionsExt, path::Path, process::Output, sync::Arc, time::Duration};
 
-use serde_json::Value;
+use einmal_tests::{Einmal, Running};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -26,29 +19,14 @@ use tokio_rustls::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn einmal(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_einmal-under-test"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EINMAL_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-struct Running(Child, Value);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+/// The program under test.
+const EINMAL: Einmal = Einmal(env!("CARGO_BIN_EXE_einmal-under-test"));
 
 /// A mediator's folder with a certificate for `localhost` and `key` as its key file.
 fn mediator(folder: &Path, key: Option<&str>) -> String {
     let dir = folder.join("mediator");
     let text = dir.to_str().unwrap().to_owned();
-    assert!(einmal(&["init", "mediator", "--dir", &text]).status().unwrap().success());
+    assert!(EINMAL.command(&["init", "mediator", "--dir", &text]).status().unwrap().success());
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
     let own = made.key_pair.serialize_pem();
@@ -61,19 +39,12 @@ fn mediator(folder: &Path, key: Option<&str>) -> String {
 }
 
 fn start(dir: &str) -> Running {
-    let mut child = einmal(&["run", "--json", "--dir", dir, "--listen", "127.0.0.1:0"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    Running(child, serde_json::from_str(&line).unwrap())
+    EINMAL.start(dir, &["--listen", "127.0.0.1:0"])
 }
 
 #[track_caller]
 fn refused(dir: &str, words: &str) {
-    let output: Output = einmal(&["run", "--dir", dir, "--listen", "127.0.0.1:0"]).output().unwrap();
+    let output: Output = EINMAL.command(&["run", "--dir", dir, "--listen", "127.0.0.1:0"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && text.contains(words), "`{words}` is not in: {text}");
 }
@@ -91,8 +62,8 @@ async fn https_is_served_with_the_nodes_own_certificate_and_plain_http_is_not() 
     let folder = tempfile::tempdir().unwrap();
     let dir = mediator(folder.path(), None);
     let node = start(&dir);
-    assert!(node.1["endpoints"][0].as_str().unwrap().starts_with("https://"), "{}", node.1);
-    let address = node.1["listen"].as_str().unwrap().to_owned();
+    assert!(node.about["endpoints"][0].as_str().unwrap().starts_with("https://"), "{}", node.about);
+    let address = node.said("listen").to_owned();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(Path::new(&dir).join("cert.pem")).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
