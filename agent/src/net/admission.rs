@@ -3,15 +3,13 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use governor::{Quota, RateLimiter, clock::DefaultClock, state::keyed::HashMapStateStore};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::Limits;
+use crate::{config::Limits, service::rates::Rates};
 
 /// Most requests handled at once.
 pub(super) const MAX_REQUESTS: usize = 256;
@@ -23,11 +21,6 @@ pub(super) const MAX_WAITING: usize = 4096;
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Seconds after which a refused request may come again.
 pub(super) const RETRY_AFTER_SECS: u64 = 1;
-/// Addresses whose rate is remembered before those that are quiet are forgotten.
-const MAX_RATES: usize = 100_000;
-
-type Rates = RateLimiter<Source, HashMapStateStore<Source>, DefaultClock>;
-
 /// Where somebody comes from: an IPv4 address, or the 64 bits of an IPv6 address that one customer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Source(IpAddr);
@@ -58,7 +51,7 @@ pub(crate) struct Admission {
     limits: Limits,
     connections: Arc<Semaphore>,
     by_source: Mutex<HashMap<Source, usize>>,
-    rates: Option<Rates>,
+    rates: Rates<Source>,
     waiting: Semaphore,
     bodies: Arc<Semaphore>,
     requests: Arc<Semaphore>,
@@ -93,15 +86,11 @@ impl Drop for Place {
 
 impl Admission {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        let rates = NonZeroU32::new(limits.requests_per_second()).map(|rate| {
-            let burst = rate.saturating_add(rate.get());
-            RateLimiter::hashmap(Quota::per_second(rate).allow_burst(burst))
-        });
         Arc::new(Self {
             connections: Arc::new(Semaphore::new(limits.connections())),
-            limits,
             by_source: Mutex::default(),
-            rates,
+            rates: Rates::new(limits.requests_per_second()),
+            limits,
             waiting: Semaphore::new(MAX_WAITING),
             bodies: Arc::new(Semaphore::new(MAX_BODIES)),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
@@ -129,11 +118,7 @@ impl Admission {
 
     /// Whether a request from `source` comes within its rate.
     pub(crate) fn within_rate(&self, source: Source) -> bool {
-        let Some(rates) = self.rates.as_ref().filter(|_| self.is_bounded(source)) else { return true };
-        if rates.len() > MAX_RATES {
-            rates.retain_recent();
-        }
-        rates.check_key(&source).is_ok()
+        !self.is_bounded(source) || self.rates.admit(&source)
     }
 
     /// Waits for leave to read a body; `None` if that takes too long or too many wait already.

@@ -15,6 +15,7 @@ mod live;
 mod outbox;
 mod receive;
 mod recent;
+mod refusal;
 mod stats;
 mod timers;
 
@@ -27,7 +28,10 @@ use einmal_did::{Did, DidDocument, Endpoint, Resolver};
 use einmal_didcomm::{Message, Opened, Packer, UnixSeconds};
 use einmal_flows::Received;
 use einmal_keys::{Custody, Entropy, Keyring};
-use einmal_storage::{StoreError, mail::Mail};
+use einmal_storage::{
+    StoreError,
+    mail::{Mail, MailboxId},
+};
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -40,7 +44,8 @@ pub(crate) use self::{
 };
 pub use self::{
     failure::{Failure, Need},
-    receive::{Arrival, Receipt, Refusal},
+    receive::{Arrival, Receipt},
+    refusal::Refusal,
     stats::Stats,
 };
 use crate::{
@@ -107,7 +112,7 @@ pub struct Shared {
     pub(crate) mail: Arc<dyn Mail>,
     pub(crate) live: Live,
     pub(crate) routes: Routes,
-    pub(crate) rates: Rates,
+    pub(crate) rates: Rates<MailboxId>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     public: OnceLock<Did>,
@@ -218,7 +223,7 @@ impl Node {
         let own = identity::load(&parts.db, &keyring)?;
         let most = parts.config.mediator.as_ref().and_then(|one| one.max_account_requests_per_second);
         let shared = Shared {
-            rates: Rates::new(most.unwrap_or(rates::DEFAULT_PER_SECOND)),
+            rates: Rates::new(most.unwrap_or(rates::DEFAULT_PER_ACCOUNT)),
             config: parts.config,
             db: parts.db,
             keyring,

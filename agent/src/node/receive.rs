@@ -2,21 +2,26 @@
 
 use std::sync::Arc;
 
-use einmal_did::{Did, ResolveError};
+use einmal_did::Did;
 use einmal_didcomm::{
-    EnvelopeError, FORWARD_TYPE, LayerPolicy, OpenContext, OpenError, Opened, ProblemCode, ReturnRoute,
-    UnixSeconds, open,
+    FORWARD_TYPE, LayerPolicy, OpenContext, OpenError, Opened, ProblemCode, ReturnRoute, UnixSeconds, open,
 };
 use einmal_flows::{Draft, Received, report_problem::ProblemReport};
 use einmal_storage::{Commit, mail::MailboxId};
 
 use super::{
-    Done, Effects, Failure, Handled, Node, Shared, dispatch, effects::Outgoing, outbox, stats::Reason,
+    Done, Effects, Failure, Handled, Node, Shared, dispatch,
+    effects::Outgoing,
+    outbox,
+    refusal::{
+        Refusal, log_reason, reason_for, reason_for_code, reason_for_failure, reason_of, refusal_for,
+        refusal_of,
+    },
     their_form,
 };
 use crate::{
     config::Role,
-    db::{KNOWN_DIDS, PEERS, SEEN, did_id, digest_id},
+    db::{KNOWN_DIDS, PEERS, SEEN, did_id, digest_id, mailbox_id},
     identity::{self, DidUse},
     role::Forwarded,
     service::{live::LiveChange, queue},
@@ -37,32 +42,6 @@ pub enum Arrival {
     Libp2p,
     /// From our mailbox, or unwrapped from another message: nothing can go back.
     Mailbox,
-}
-
-/// Why an envelope was refused, as far as a transport may know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// Larger than accepted.
-    TooLarge,
-    /// Does not open, breaks a rule, or is for nobody here. Not told apart.
-    Invalid,
-    /// Our store or a fetch failed; try again later.
-    Unavailable,
-    /// More than its sender may send in this time; try again later.
-    TooOften,
-}
-
-impl Refusal {
-    /// The HTTP status that says so.
-    pub fn status(self) -> u16 {
-        match self {
-            Self::TooLarge => 413,
-            Self::Invalid => 400,
-            Self::Unavailable => 503,
-            Self::TooOften => 429,
-        }
-    }
 }
 
 /// What became of an envelope.
@@ -171,14 +150,7 @@ impl Node {
             Err(failure) => {
                 self.shared.stats.refuse(reason_for_failure(&failure));
                 tracing::info!(reason = %log_reason(&failure), kind = %opened.message.kind, "message not handled");
-                let full = matches!(&failure, Failure::Peer { code, .. } if *code == ProblemCode::STORAGE);
-                let temporary =
-                    full || matches!(failure, Failure::Store(_) | Failure::Need(_) | Failure::Later(_));
-                let refusal = match failure {
-                    Failure::TooOften => Refusal::TooOften,
-                    _ if temporary => Refusal::Unavailable,
-                    _ => Refusal::Invalid,
-                };
+                let refusal = refusal_for(&failure);
                 let replies = self.signed_report(&opened, &failure, arrival).into_iter().collect();
                 Receipt { refused: Some(refusal), replies, live: None }
             }
@@ -216,7 +188,7 @@ impl Node {
         let Some(rx) = rx else {
             return self.run(|fx| self.role.on_anonymous(&self.shared, opened, fx)).await;
         };
-        if self.shared.config.role == Role::Mediator && !self.shared.rates.admit(rx.sender) {
+        if self.shared.config.role == Role::Mediator && !self.shared.rates.admit(&mailbox_id(rx.sender)) {
             return Err(Failure::TooOften);
         }
         let seen = seen_id(&rx);
@@ -458,63 +430,5 @@ fn wants_return(opened: &Opened) -> bool {
             opened.message.return_route_thread.as_ref().is_none_or(|wanted| *wanted == thread)
         }
         _ => false,
-    }
-}
-
-fn refusal_of(error: &OpenError) -> Refusal {
-    match error {
-        OpenError::Envelope(EnvelopeError::TooLarge) => Refusal::TooLarge,
-        // A did:web may be back later; what is computed from the DID itself will not change.
-        OpenError::Resolve { source: ResolveError::NotFetched { .. }, .. } | OpenError::Custody(_) => {
-            Refusal::Unavailable
-        }
-        OpenError::Resolve { did, source: ResolveError::NotFound { .. } } if did.method() == "web" => {
-            Refusal::Unavailable
-        }
-        _ => Refusal::Invalid,
-    }
-}
-
-fn reason_for(refusal: Refusal) -> Reason {
-    match refusal {
-        Refusal::TooLarge => Reason::TooLarge,
-        Refusal::Invalid => Reason::Invalid,
-        Refusal::Unavailable => Reason::Unavailable,
-        Refusal::TooOften => Reason::Rate,
-    }
-}
-
-fn reason_for_failure(failure: &Failure) -> Reason {
-    match failure {
-        Failure::Peer { code, .. } => reason_for_code(code),
-        Failure::User(_) => Reason::Invalid,
-        Failure::TooOften => Reason::Rate,
-        _ => Reason::Unavailable,
-    }
-}
-
-fn reason_for_code(code: &ProblemCode) -> Reason {
-    if *code == ProblemCode::NOT_ENROLLED {
-        Reason::NotEnrolled
-    } else if *code == ProblemCode::STORAGE {
-        Reason::MailboxFull
-    } else {
-        Reason::Invalid
-    }
-}
-
-/// The reason without identifiers, for the log.
-fn reason_of(error: &OpenError) -> String {
-    match error {
-        OpenError::Resolve { did, .. } => format!("the sender's did:{} cannot be resolved", did.method()),
-        other => other.to_string(),
-    }
-}
-
-fn log_reason(failure: &Failure) -> String {
-    match failure {
-        Failure::Pack(_) => "an answer could not be packed".into(),
-        Failure::Open(error) => reason_of(error),
-        other => other.to_string(),
     }
 }

@@ -11,7 +11,10 @@ use einmal_flows::{
     message_pickup::{self, PickupRequest, PickupVersion, QueueStatus},
     routing::{self, Decision, NextHop, SelfForwards},
 };
-use einmal_storage::{Table, mail::LetterId};
+use einmal_storage::{
+    Table,
+    mail::{LetterId, MailboxId},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -77,16 +80,17 @@ impl Mediator {
             return Err(Failure::user("a forward must be encrypted to the mediator"));
         }
         let forward = Forward::from_message(&opened.message)?;
-        let next = next_hop(shared, &forward.next)?;
+        let mailbox = mailbox_id(&forward.next);
+        let next = next_hop(shared, &forward.next, mailbox)?;
         match routing::decide(&forward, next, SelfForwards::default(), shared.now()) {
             Decision::Deliver { account, expires } => Ok(Forwarded {
                 account,
-                mailbox: mailbox_id(&forward.next),
-                letters: queue::letters(shared, &self.settings, forward, expires),
+                mailbox,
+                letters: queue::letters(shared, &self.settings, forward, mailbox, expires),
             }),
             Decision::Expired => {
                 let account = forward.next.canonical();
-                Ok(Forwarded { account, mailbox: mailbox_id(&forward.next), letters: Vec::new() })
+                Ok(Forwarded { account, mailbox, letters: Vec::new() })
             }
             Decision::Refuse { code } => Err(Failure::peer(code, "the forward is not taken")),
             // A forward to the mediator itself inside a forward is nobody's mail.
@@ -154,12 +158,12 @@ fn unreadable() -> Failure {
     Failure::peer(ProblemCode::INTERNAL, "the registrations cannot be read at present")
 }
 
-fn next_hop(shared: &Shared, next: &Did) -> Result<NextHop, Failure> {
+fn next_hop(shared: &Shared, next: &Did, mailbox: MailboxId) -> Result<NextHop, Failure> {
     if shared.public_did().is_some_and(|own| own.same_as(next)) {
         return Ok(NextHop::Own);
     }
     let ask = || Ok(Book(&shared.db).owner(next)?.map(|registration| registration.account));
-    let owner = shared.routes.owner(mailbox_id(next), ask).map_err(|_: Unavailable| unreadable())?;
+    let owner = shared.routes.owner(mailbox, ask).map_err(|_: Unavailable| unreadable())?;
     Ok(owner.map_or(NextHop::Unknown, |account| NextHop::Registered { account }))
 }
 

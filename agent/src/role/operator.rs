@@ -125,7 +125,7 @@ fn limits(shared: &Shared) -> Value {
         "seconds_kept": settings.keep_seconds.unwrap_or(DEFAULT_KEEP_SECS),
         "recipients_per_account": settings.max_recipients.unwrap_or(MAX_RECIPIENTS_PER_ACCOUNT),
         "requests_per_second_per_account":
-            settings.max_account_requests_per_second.unwrap_or(rates::DEFAULT_PER_SECOND),
+            settings.max_account_requests_per_second.unwrap_or(rates::DEFAULT_PER_ACCOUNT),
         "proof_required": settings.require_proof,
         "connections": limits.connections(),
         "connections_per_address": limits.connections_per_address(),

@@ -108,14 +108,14 @@ impl Ids {
     }
 }
 
-/// The letters a forward puts into the mailbox of its `next`.
+/// The letters a forward puts into `mailbox`, that of its `next`.
 pub(crate) fn letters(
     shared: &Shared,
     settings: &MediatorSettings,
     forward: Forward,
+    mailbox: MailboxId,
     expires: Option<UnixSeconds>,
 ) -> Vec<NewLetter> {
-    let mailbox = mailbox_id(&forward.next);
     let keep = shared.now().plus(settings.keep_seconds.unwrap_or(DEFAULT_KEEP_SECS));
     let expires_at = expires.map_or(keep, |end| end.min(keep)).0;
     let arrived_ms = shared.now_ms();
