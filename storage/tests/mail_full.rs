@@ -20,7 +20,14 @@ fn open(folder: &Path) -> LogMail {
 
 fn letter(number: u32) -> NewLetter {
     let payload = [&number.to_be_bytes()[..], &vec![7; LETTER_LEN]].concat();
-    NewLetter { mailbox: MAILBOX, payload, arrived_ms: 0, expires_at: u64::MAX, quota: Quota::NONE }
+    NewLetter {
+        mailbox: MAILBOX,
+        payload,
+        arrived_ms: 0,
+        expires_at: u64::MAX,
+        quota: Quota::NONE,
+        early: None,
+    }
 }
 
 #[test]

@@ -142,6 +142,7 @@ impl<R: Read> Reader<R> {
                     arrived_ms,
                     expires_at,
                     quota,
+                    early: None,
                 })
             }
             _ => return Err(invalid("something of a later version")),

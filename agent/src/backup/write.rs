@@ -166,6 +166,7 @@ fn letters<W: Write>(mail: &dyn Mail, items: &mut Writer<W>, draft: &Path) -> Re
                         arrived_ms: letter.arrived_ms,
                         expires_at: letter.expires_at,
                         quota: Quota::NONE,
+                        early: None,
                     };
                     items.write(&Item::Letter(letter)).map_err(|e| SetupError::input(draft, e))?;
                     count += 1;

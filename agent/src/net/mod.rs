@@ -5,6 +5,7 @@ pub mod client;
 pub mod guard;
 mod listen;
 pub mod memory;
+mod outlast;
 pub mod p2p;
 pub mod server;
 mod socket;

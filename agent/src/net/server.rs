@@ -15,7 +15,9 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::{
     admission::{Admission, Place, RETRY_AFTER_SECS},
-    listen, socket,
+    listen,
+    outlast::Outlasting,
+    socket,
     tls::Tls,
 };
 use crate::node::{Arrival, Node, Reason, Receipt, Refusal};
@@ -97,12 +99,8 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
         server.node.shared().stats.refuse(Reason::Busy);
         return come_again(StatusCode::SERVICE_UNAVAILABLE);
     };
-    // A task of its own: a sender that hangs up must not stop what was begun.
     let node = Arc::clone(&server.node);
-    let Ok(receipt) = tokio::spawn(async move { node.receive(&bytes, Arrival::Http).await }).await else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
-    answer(receipt)
+    answer(Outlasting::new(async move { node.receive(&bytes, Arrival::Http).await }).await)
 }
 
 fn answer(receipt: Receipt) -> Response {

@@ -10,11 +10,10 @@ use futures_util::{
 };
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit},
-    task::{JoinError, JoinHandle},
     time::Instant,
 };
 
-use super::{admission::Place, listen::stopped, server::Server};
+use super::{admission::Place, listen::stopped, outlast::Outlasting, server::Server};
 use crate::{
     node::{Arrival, Begun, Pushes, Reason, Receipt, Refusal},
     service::live::{LiveChange, Session},
@@ -130,19 +129,18 @@ impl Socket {
         Ok(Some((self.server.node.begin(&bytes).await, turn)))
     }
 
-    /// Does what was begun, in a task of its own: a socket that breaks must not stop it.
-    fn finish(&self, begun: Begun, turn: OwnedSemaphorePermit) -> JoinHandle<Receipt> {
+    /// Does what was begun, also if the socket breaks.
+    fn finish(&self, begun: Begun, turn: OwnedSemaphorePermit) -> Outlasting<Receipt> {
         let node = Arc::clone(&self.server.node);
-        tokio::spawn(async move {
+        Outlasting::new(async move {
             let receipt = node.finish(begun, Arrival::Socket).await;
             drop(turn);
             receipt
         })
     }
 
-    async fn answer(&mut self, receipt: Result<Receipt, JoinError>) -> Result<(), Ending> {
-        let Receipt { replies, live, refused } =
-            receipt.map_err(|_| Ending::Told(close_code::ERROR, "internal error"))?;
+    async fn answer(&mut self, receipt: Receipt) -> Result<(), Ending> {
+        let Receipt { replies, live, refused } = receipt;
         if !replies.is_empty() {
             for reply in replies {
                 self.feed(reply).await?;
@@ -184,14 +182,17 @@ impl Socket {
         }
         let sessions: Vec<Arc<Session>> = self.sessions.values().cloned().collect();
         for session in sessions {
+            let unreadable = |_| Ending::Told(close_code::ERROR, "mail cannot be read at present");
+            let offered = self.server.node.offered_letters(&session, left).map_err(unreadable)?;
+            left = left.saturating_sub(offered.len());
+            for envelope in offered {
+                self.feed(envelope).await?;
+            }
             while left > 0
                 && let Some(mailbox) = session.next_changed()
             {
-                let Pushes { envelopes, more } = self
-                    .server
-                    .node
-                    .live_letters(&session, mailbox, left)
-                    .map_err(|_| Ending::Told(close_code::ERROR, "mail cannot be read at present"))?;
+                let Pushes { envelopes, more } =
+                    self.server.node.live_letters(&session, mailbox, left).map_err(unreadable)?;
                 left = left.saturating_sub(envelopes.len());
                 for envelope in envelopes {
                     self.feed(envelope).await?;

@@ -16,6 +16,14 @@ pub(crate) struct Pushes {
 }
 
 impl Node {
+    /// Up to `limit` letters a session was offered before they were durable, as envelopes.
+    pub(crate) fn offered_letters(&self, session: &Session, limit: usize) -> Result<Vec<Vec<u8>>, Failure> {
+        let offered = std::iter::from_fn(|| session.next_offered()).take(limit);
+        let letters: Vec<_> = offered.map(|(id, payload)| (self.role.letter_id(id), payload)).collect();
+        self.shared.stats.pushed.inc_by(letters.len() as u64);
+        self.in_form_of(session, letters)
+    }
+
     /// Up to `limit` letters for a session from one of its mailboxes, as envelopes.
     ///
     /// What is returned counts as pushed, not as delivered: it stays in the mailbox until it is acknowledged.
@@ -29,6 +37,9 @@ impl Node {
         let listed = self.shared.mail.list(mailbox, Some(after), limit, self.shared.now().0);
         let mut letters = Vec::with_capacity(listed.len());
         for letter in &listed {
+            if session.was_offered(mailbox, letter.id) {
+                continue;
+            }
             if let Some(payload) = queue::read(&self.shared, mailbox, letter.id)? {
                 letters.push((self.role.letter_id(letter.id), payload));
             }

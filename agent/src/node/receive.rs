@@ -24,7 +24,10 @@ use crate::{
     db::{KNOWN_DIDS, PEERS, SEEN, did_id, digest_id, mailbox_id},
     identity::{self, DidUse},
     role::Forwarded,
-    service::{live::LiveChange, queue},
+    service::{
+        live::{LiveChange, Told},
+        queue,
+    },
 };
 
 /// Seconds a message id is remembered beyond the message's own expiry.
@@ -83,18 +86,23 @@ struct Posting {
     mailbox: MailboxId,
     letters: u64,
     commit: Commit,
+    /// Which of them were offered to readers already.
+    told: Option<Told>,
 }
 
 impl Posting {
     fn begin(shared: &Shared, forwarded: Forwarded) -> Self {
-        let Forwarded { account, mailbox, letters } = forwarded;
-        Self { account, mailbox, letters: letters.len() as u64, commit: shared.mail.put(letters) }
+        let Forwarded { account, mailbox, mut letters } = forwarded;
+        let (early, told) = shared.live.early(&account).unzip();
+        letters.iter_mut().for_each(|letter| letter.early.clone_from(&early));
+        let count = letters.len() as u64;
+        Self { account, mailbox, letters: count, commit: shared.mail.put(letters), told }
     }
 
     async fn kept(self, shared: &Shared) -> Handled {
         self.commit.await.map_err(queue::not_kept)?;
         shared.stats.queued.inc_by(self.letters);
-        shared.live.ring(&self.account, self.mailbox);
+        shared.live.ring(&self.account, self.mailbox, self.letters, self.told.as_ref());
         Ok(())
     }
 }

@@ -1,10 +1,12 @@
 //! Live delivery: who is connected, and which of their mailboxes have something new.
 //!
-//! Nothing is queued here. A session knows which mailboxes changed and up to which letter it has pushed each; the
-//! letters stay in the mail until they are acknowledged, so a slow or vanished reader costs a few bytes.
+//! A session knows which mailboxes changed and up to which letter it has pushed each; the letters stay in the mail
+//! until they are acknowledged, so a slow or vanished reader costs little. A reader that keeps up is offered each
+//! letter while it is still on its way to the disk. What it was offered counts as pushed, no more: the letter is
+//! acknowledged to its sender when it is durable, and stays until its recipient has acknowledged it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -13,13 +15,19 @@ use std::{
 
 use einmal_did::Did;
 use einmal_flows::message_pickup::PickupVersion;
-use einmal_storage::mail::{LetterId, MailboxId};
+use einmal_storage::mail::{Early, LetterId, MailboxId};
 use tokio::sync::Notify;
 
 use crate::db::mailbox_id;
 
 /// Most sessions of one account; the oldest gives way.
 const MAX_SESSIONS_PER_ACCOUNT: usize = 8;
+/// Most letters a session keeps in memory until they are sent.
+const MAX_OFFERED: usize = 32;
+/// Bytes of such letters after which it is offered no more.
+const MAX_OFFERED_BYTES: usize = 256 * 1024;
+/// Most letters beyond the last pushed in order whose offer is remembered.
+const MAX_TAKEN: usize = 256;
 
 /// A connection's wish to have mail pushed, or no longer; carried out when the event that asked for it is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +53,62 @@ pub(crate) struct Session {
     pub(crate) change: LiveChange,
     changed: Mutex<BTreeSet<MailboxId>>,
     pushed: Mutex<BTreeMap<MailboxId, LetterId>>,
+    offered: Mutex<Offered>,
     /// Another session took its place.
     displaced: AtomicBool,
     bell: Arc<Notify>,
 }
 
+/// Letters a session was given before they were durable.
+#[derive(Default)]
+struct Offered {
+    waiting: VecDeque<(LetterId, Vec<u8>)>,
+    bytes: usize,
+    /// Those beyond the last that was pushed in order.
+    taken: BTreeSet<(MailboxId, LetterId)>,
+}
+
+/// The letters of one posting that somebody was told of, once they are known.
+#[derive(Clone, Default)]
+pub(crate) struct Told(Arc<Mutex<Vec<LetterId>>>);
+
 impl Session {
+    /// Takes a letter that is on its way to the disk, if its reader keeps up.
+    fn offer(&self, mailbox: MailboxId, letter: LetterId, payload: Vec<u8>) {
+        // Not before others that wait for their turn.
+        if !self.wants(mailbox) || lock(&self.changed).contains(&mailbox) {
+            return;
+        }
+        let mut offered = lock(&self.offered);
+        let room = offered.waiting.len() < MAX_OFFERED
+            && offered.bytes < MAX_OFFERED_BYTES
+            && offered.taken.len() < MAX_TAKEN;
+        if room {
+            offered.bytes += payload.len();
+            offered.waiting.push_back((letter, payload));
+            offered.taken.insert((mailbox, letter));
+            drop(offered);
+            self.bell.notify_one();
+        }
+    }
+
+    /// A letter that was offered and is not sent yet.
+    pub(crate) fn next_offered(&self) -> Option<(LetterId, Vec<u8>)> {
+        let mut offered = lock(&self.offered);
+        let (letter, payload) = offered.waiting.pop_front()?;
+        offered.bytes -= payload.len();
+        Some((letter, payload))
+    }
+
+    /// Whether a letter was offered, which is then forgotten.
+    pub(crate) fn was_offered(&self, mailbox: MailboxId, letter: LetterId) -> bool {
+        lock(&self.offered).taken.remove(&(mailbox, letter))
+    }
+
+    fn wants(&self, mailbox: MailboxId) -> bool {
+        self.change.only.is_none_or(|only| only == mailbox)
+    }
+
     /// A mailbox with something new, if there is one.
     pub(crate) fn next_changed(&self) -> Option<MailboxId> {
         lock(&self.changed).pop_first()
@@ -76,8 +134,12 @@ impl Session {
         self.displaced.load(Ordering::Relaxed)
     }
 
-    fn ring(&self, mailbox: MailboxId) {
-        if self.change.only.is_none_or(|only| only == mailbox) {
+    fn ring(&self, mailbox: MailboxId, told: &[LetterId]) {
+        let all_taken = || {
+            let offered = lock(&self.offered);
+            told.iter().all(|letter| offered.taken.contains(&(mailbox, *letter)))
+        };
+        if self.wants(mailbox) && (told.is_empty() || !all_taken()) {
             self.look_again(mailbox);
         }
     }
@@ -102,6 +164,7 @@ impl Live {
             change,
             changed: Mutex::default(),
             pushed: Mutex::default(),
+            offered: Mutex::default(),
             displaced: AtomicBool::new(false),
             bell,
         });
@@ -131,13 +194,35 @@ impl Live {
         }
     }
 
-    /// A letter was put into a mailbox of `account`.
-    pub(crate) fn ring(&self, account: &Did, mailbox: MailboxId) {
+    /// Whoever of `account` is to hear of letters before they are durable, and which they heard of; `None` if nobody
+    /// listens.
+    pub(crate) fn early(&self, account: &Did) -> Option<(Early, Told)> {
+        if self.sessions.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let sessions = lock(&self.accounts).get(&mailbox_id(account))?.clone();
+        let told = Told::default();
+        let note = told.clone();
+        let early = move |mailbox, letter, payload: Vec<u8>| {
+            lock(&note.0).push(letter);
+            if let [session] = sessions.as_slice() {
+                return session.offer(mailbox, letter, payload);
+            }
+            sessions.iter().for_each(|session| session.offer(mailbox, letter, payload.clone()));
+        };
+        Some((Arc::new(early), told))
+    }
+
+    /// `letters` letters were put into a mailbox of `account`; `told` says which of them were offered before.
+    pub(crate) fn ring(&self, account: &Did, mailbox: MailboxId, letters: u64, told: Option<&Told>) {
         if self.sessions.load(Ordering::Relaxed) == 0 {
             return;
         }
+        let told = told.map(|told| lock(&told.0).clone()).unwrap_or_default();
+        // One that was known already is not told of: then nobody knows which of them is new.
+        let told = if told.len() as u64 == letters { told } else { Vec::new() };
         if let Some(sessions) = lock(&self.accounts).get(&mailbox_id(account)) {
-            sessions.iter().for_each(|session| session.ring(mailbox));
+            sessions.iter().for_each(|session| session.ring(mailbox, &told));
         }
     }
 
@@ -149,5 +234,85 @@ impl Live {
     /// Sessions open now.
     pub(crate) fn count(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use einmal_flows::message_pickup::PickupVersion;
+
+    use super::*;
+
+    const BOX: MailboxId = MailboxId([1; 20]);
+
+    fn account() -> Did {
+        Did::parse("did:key:z6LSbysY2xFMRpGMhb7tFTLMpeuPRaqaWM1yECx2AtzE3KCc").unwrap()
+    }
+
+    fn session(live: &Live, only: Option<MailboxId>) -> Arc<Session> {
+        let (account, version) = (account(), PickupVersion::V3);
+        let (ours, theirs) = (account.clone(), account.clone());
+        let change = LiveChange { account, ours, theirs, on: true, version, only, since: LetterId(9) };
+        live.open(change, Arc::default())
+    }
+
+    fn put(live: &Live, letters: std::ops::Range<u64>, len: usize) {
+        let (early, told) = live.early(&account()).unwrap();
+        let count = letters.end - letters.start;
+        letters.for_each(|id| early(BOX, LetterId(id), vec![7; len]));
+        live.ring(&account(), BOX, count, Some(&told));
+    }
+
+    #[test]
+    fn reader_that_keeps_up_gets_letters_early_and_is_not_rung_for_them() {
+        let live = Live::default();
+        assert!(live.early(&account()).is_none(), "nobody listens");
+        let (session, other) = (session(&live, None), session(&live, Some(MailboxId([2; 20]))));
+        put(&live, 10..12, 5);
+        assert_eq!(session.next_offered(), Some((LetterId(10), vec![7; 5])));
+        assert_eq!(session.next_offered(), Some((LetterId(11), vec![7; 5])));
+        assert_eq!((session.next_offered(), session.next_changed()), (None, None));
+        assert_eq!((other.next_offered(), other.next_changed()), (None, None), "another mailbox only");
+        // What is listed later was not pushed twice.
+        assert!(session.was_offered(BOX, LetterId(10)) && !session.was_offered(BOX, LetterId(12)));
+    }
+
+    #[test]
+    fn reader_that_falls_behind_is_offered_little_and_rung_for_the_rest() {
+        let live = Live::default();
+        let session = session(&live, None);
+        let many = MAX_OFFERED as u64 + 3;
+        put(&live, 10..10 + many, 5);
+        assert_eq!(session.next_changed(), Some(BOX));
+        session.look_again(BOX);
+        put(&live, 100..101, 5);
+        assert_eq!(std::iter::from_fn(|| session.next_offered()).count(), MAX_OFFERED, "not before others");
+        assert_eq!(session.next_changed(), Some(BOX));
+        put(&live, 200..203, MAX_OFFERED_BYTES);
+        assert_eq!(std::iter::from_fn(|| session.next_offered()).count(), 1, "bounded by bytes");
+    }
+
+    #[test]
+    fn offers_are_remembered_within_a_bound() {
+        let live = Live::default();
+        let session = session(&live, None);
+        for id in 0..2 * MAX_TAKEN as u64 {
+            put(&live, id..id + 1, 5);
+            session.next_offered();
+        }
+        assert_eq!(lock(&session.offered).taken.len(), MAX_TAKEN);
+        assert_eq!(session.next_changed(), Some(BOX), "then it looks into the mailbox");
+    }
+
+    #[test]
+    fn posting_of_which_something_was_known_or_that_nobody_was_told_of_rings() {
+        let live = Live::default();
+        let session = session(&live, None);
+        let (early, told) = live.early(&account()).unwrap();
+        early(BOX, LetterId(10), vec![7]);
+        live.ring(&account(), BOX, 2, Some(&told));
+        assert_eq!(session.next_changed(), Some(BOX));
+        live.ring(&account(), BOX, 1, None);
+        assert_eq!(session.next_changed(), Some(BOX));
     }
 }

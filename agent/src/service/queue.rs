@@ -70,6 +70,7 @@ fn old_letter(record: &Record) -> Option<NewLetter> {
         arrived_ms: u64::from_be_bytes(*id.get(40..)?.first_chunk()?),
         expires_at: record.expires_at.unwrap_or(u64::MAX),
         quota: Quota::NONE,
+        early: None,
     })
 }
 
@@ -124,7 +125,7 @@ pub(crate) fn letters(
         bytes: settings.max_queue_bytes.unwrap_or(DEFAULT_MAX_QUEUE_BYTES),
         total_bytes: settings.max_total_bytes.unwrap_or(DEFAULT_MAX_TOTAL_BYTES),
     };
-    let letter = |payload| NewLetter { mailbox, payload, arrived_ms, expires_at, quota };
+    let letter = |payload| NewLetter { mailbox, payload, arrived_ms, expires_at, quota, early: None };
     forward.payloads.into_iter().map(letter).collect()
 }
 
@@ -227,11 +228,7 @@ pub(crate) fn acknowledge(
     let mut gone = Vec::new();
     for recipient in recipients {
         let mailbox = mailbox_id(recipient);
-        if shared.mail.state(mailbox).letters == 0 {
-            continue;
-        }
-        let own: Vec<LetterId> =
-            letters.iter().copied().filter(|letter| shared.mail.holds(mailbox, *letter)).collect();
+        let own = shared.mail.held(mailbox, &letters);
         if !own.is_empty() {
             gone.extend(own.iter().map(|letter| (mailbox, *letter)));
             fx.remove_letters(mailbox, own);

@@ -125,6 +125,12 @@ impl Index {
         self.bytes += u64::from(entry.len);
     }
 
+    /// Which of these letters there are in a mailbox.
+    pub(super) fn held(&self, mailbox: MailboxId, letters: &[LetterId]) -> Vec<LetterId> {
+        let Some(held) = self.mailboxes.get(&mailbox) else { return Vec::new() };
+        letters.iter().copied().filter(|letter| held.find(letter.0).is_some()).collect()
+    }
+
     /// Takes a letter out.
     pub(super) fn remove(&mut self, mailbox: MailboxId, id: u64) -> Option<Entry> {
         let held = self.mailboxes.get_mut(&mailbox)?;

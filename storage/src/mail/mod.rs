@@ -11,7 +11,7 @@ mod index;
 mod log;
 mod memory;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use zeroize::Zeroizing;
 
@@ -39,6 +39,13 @@ impl fmt::Debug for MailboxId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LetterId(pub u64);
 
+/// Hears of a letter while it is on its way to the disk: whose it is, its id, its payload.
+///
+/// Called once, in the order of ids, before the letter is durable or listed; only a disk that fails keeps it from
+/// becoming so. Runs in the thread that writes, so it must return at once. Whoever is told of the letter may have it
+/// removed already: [`Mail::held`] knows of it.
+pub type Early = Arc<dyn Fn(MailboxId, LetterId, Vec<u8>) + Send + Sync>;
+
 /// A letter to be kept.
 #[derive(Clone)]
 pub struct NewLetter {
@@ -52,6 +59,8 @@ pub struct NewLetter {
     pub expires_at: u64,
     /// Most the mailbox may hold with it.
     pub quota: Quota,
+    /// Who hears of it before it is durable.
+    pub early: Option<Early>,
 }
 
 impl fmt::Debug for NewLetter {
@@ -144,8 +153,8 @@ pub trait Mail: Send + Sync + 'static {
     /// The last letter that was ever put, as far as is known: all later ones have greater ids.
     fn last(&self) -> LetterId;
 
-    /// Whether a letter waits in a mailbox.
-    fn holds(&self, mailbox: MailboxId, letter: LetterId) -> bool;
+    /// Which of these letters wait in a mailbox, or are on their way into it and were told of ([`Early`]).
+    fn held(&self, mailbox: MailboxId, letters: &[LetterId]) -> Vec<LetterId>;
 
     /// Reads a letter. `None` if it is not there any more.
     ///

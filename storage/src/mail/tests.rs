@@ -12,6 +12,7 @@ fn letter(mailbox: MailboxId, text: &str) -> NewLetter {
         arrived_ms: 1000,
         expires_at: u64::MAX,
         quota: Quota::NONE,
+        early: None,
     }
 }
 
@@ -67,7 +68,7 @@ fn what_is_removed_is_gone_and_nothing_else() {
         assert_eq!(mail.state(ALICE).letters, 2, "Bob cannot remove Alice's");
         mail.remove(ALICE, vec![ids[0], LetterId(99_999)]).wait().unwrap();
         assert_eq!(texts(mail, ALICE), ["two"]);
-        assert!(!mail.holds(ALICE, ids[0]) && mail.holds(ALICE, ids[1]));
+        assert_eq!(mail.held(ALICE, &ids), [ids[1]]);
         mail.clear(ALICE).wait().unwrap();
         assert_eq!(mail.state(ALICE), MailboxState::default());
         assert_eq!(texts(mail, BOB), ["three"]);
@@ -129,6 +130,31 @@ fn a_letter_beyond_the_bound_is_refused() {
         let large = NewLetter { payload: vec![0; MAX_LETTER_LEN + 1], ..letter(ALICE, "") };
         let refused = mail.put(vec![letter(ALICE, "small"), large]).wait();
         assert_eq!(refused, Err(StoreError::ValueTooLarge { len: MAX_LETTER_LEN + 1 }));
+        assert_eq!(mail.state(ALICE).letters, 0);
+    });
+}
+
+#[test]
+fn each_new_letter_is_told_of_once_and_can_be_removed_from_then_on() {
+    on_each(|mail| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let early: Early = Arc::new(move |mailbox, id, payload| {
+            assert_eq!(mailbox, ALICE);
+            tell.send((id, payload)).unwrap();
+        });
+        let heard = |text: &str| NewLetter { early: Some(Arc::clone(&early)), ..letter(ALICE, text) };
+        mail.put(vec![heard("one"), heard("one"), heard("two")]).wait().unwrap();
+        mail.put(vec![heard("one")]).wait().unwrap();
+        let quota = Quota { letters: 2, ..Quota::NONE };
+        let refused = mail.put(vec![NewLetter { quota, ..heard("three") }]).wait();
+        assert_eq!(refused, Err(StoreError::MailboxFull));
+        let told: Vec<(LetterId, Vec<u8>)> = told.try_iter().collect();
+        let payloads: Vec<_> = told.iter().map(|(_, payload)| payload.as_slice()).collect();
+        assert_eq!(payloads, [b"one", b"two"], "neither what is known nor what is refused");
+        let ids: Vec<_> = told.iter().map(|(id, _)| *id).collect();
+        assert_eq!(mail.held(ALICE, &ids), ids);
+        assert_eq!(mail.list(ALICE, None, 9, 0).iter().map(|one| one.id).collect::<Vec<_>>(), ids);
+        mail.remove(ALICE, ids).wait().unwrap();
         assert_eq!(mail.state(ALICE).letters, 0);
     });
 }

@@ -3,7 +3,7 @@
 use super::frame::{HEADER_LEN, Header, Kind, Sealer};
 use crate::{
     Acknowledgement, StoreError,
-    mail::{LetterId, MailboxId, NewLetter, Quota},
+    mail::{Early, LetterId, MailboxId, NewLetter, Quota},
     queue::Load,
 };
 
@@ -23,6 +23,8 @@ pub(super) struct Sealed {
     pub(super) header: Header,
     pub(super) body: Vec<u8>,
     pub(super) quota: Quota,
+    /// Who is told of it before it is durable, and its payload for them.
+    pub(super) early: Option<(Early, Vec<u8>)>,
 }
 
 impl Sealed {
@@ -39,7 +41,8 @@ impl Sealed {
         let body = sealer.seal(&header, &letter.payload)?;
         header.body_len =
             u32::try_from(body.len()).map_err(|_| StoreError::ValueTooLarge { len: body.len() })?;
-        Ok(Self { header, body, quota: letter.quota })
+        let early = letter.early.map(|early| (early, letter.payload));
+        Ok(Self { header, body, quota: letter.quota, early })
     }
 }
 

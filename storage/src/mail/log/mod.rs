@@ -6,12 +6,12 @@ mod segment;
 mod writer;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{File, OpenOptions, TryLockError},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -54,6 +54,8 @@ struct Shared {
     folder: PathBuf,
     queue: Queue<Job>,
     index: RwLock<Index>,
+    /// Letters somebody was told of and that are not in the index yet: those of one group at most.
+    under_way: Mutex<HashSet<(MailboxId, LetterId)>>,
     sealer: Sealer,
     digest_key: [u8; 32],
     /// Files open for reading, by number.
@@ -97,6 +99,7 @@ impl LogMail {
             folder: folder.to_owned(),
             queue: Queue::new(),
             index: RwLock::default(),
+            under_way: Mutex::default(),
             sealer: Sealer::new(key),
             digest_key: digest_key.into(),
             files: Mutex::default(),
@@ -144,6 +147,10 @@ impl Shared {
 
     fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, HashSet<(MailboxId, LetterId)>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn seal(&self, letters: Vec<NewLetter>) -> Result<Vec<Sealed>, StoreError> {
@@ -217,8 +224,16 @@ impl Mail for LogMail {
         self.shared.index().last()
     }
 
-    fn holds(&self, mailbox: MailboxId, letter: LetterId) -> bool {
-        self.shared.index().entry(mailbox, letter.0).is_some()
+    fn held(&self, mailbox: MailboxId, letters: &[LetterId]) -> Vec<LetterId> {
+        // Those under way first: what is listed meanwhile is then found in the index.
+        let under_way = self.shared.under_way();
+        let arriving = letters.iter().copied().filter(|letter| under_way.contains(&(mailbox, *letter)));
+        let mut held: Vec<LetterId> = arriving.collect();
+        drop(under_way);
+        held.extend(self.shared.index().held(mailbox, letters));
+        held.sort_unstable();
+        held.dedup();
+        held
     }
 
     fn read(&self, mailbox: MailboxId, letter: LetterId) -> Result<Option<Vec<u8>>, StoreError> {

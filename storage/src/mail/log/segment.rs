@@ -42,7 +42,6 @@ impl Listed {
 /// The segment that is being written.
 pub(super) struct Segment {
     pub(super) number: u32,
-    path: PathBuf,
     file: File,
     /// Where the next entry goes.
     pub(super) end: u64,
@@ -78,7 +77,7 @@ impl Segment {
         file.write_all_at(&head, 0).map_err(|e| failed(&e))?;
         file.sync_all().map_err(|e| failed(&e))?;
         sync(folder)?;
-        Ok(Self { number, path, file, end: HEAD_LEN as u64, grown: HEAD_LEN as u64, contents: Vec::new() })
+        Ok(Self { number, file, end: HEAD_LEN as u64, grown: HEAD_LEN as u64, contents: Vec::new() })
     }
 
     /// Writes whole entries at the end. They count only after [`Segment::advance`].
@@ -112,15 +111,6 @@ impl Segment {
         write_contents(folder, self.number, &self.contents)?;
         self.file.set_len(self.end).map_err(failed)?;
         self.file.sync_all().map_err(failed)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.end == HEAD_LEN as u64
-    }
-
-    pub(super) fn delete(self) {
-        // What stays behind is an empty segment, which does no harm.
-        let _ = std::fs::remove_file(self.path);
     }
 }
 

@@ -17,7 +17,8 @@ fn open(folder: &TempDir) -> LogMail {
 fn put(mail: &LogMail, payload: impl Into<Vec<u8>>) {
     let quota = Quota::NONE;
     let payload = payload.into();
-    let letter = NewLetter { mailbox: ALICE, payload, arrived_ms: 1, expires_at: u64::MAX, quota };
+    let letter =
+        NewLetter { mailbox: ALICE, payload, arrived_ms: 1, expires_at: u64::MAX, quota, early: None };
     mail.put(vec![letter]).wait().unwrap();
 }
 
@@ -193,4 +194,76 @@ fn files_without_letters_go_and_old_letters_move() {
     let mail = open(&folder);
     assert_eq!(list(&mail)[0].id, kept);
     assert_eq!(read(&mail), [b"kept for long"]);
+}
+
+/// Puts a letter and says what was held and listed when it was told of, and under which id.
+fn put_heard(mail: &Arc<LogMail>, text: &str) -> (LetterId, bool, bool) {
+    let (told, heard) = std::sync::mpsc::channel();
+    let other = Arc::clone(mail);
+    let early: crate::mail::Early = Arc::new(move |mailbox, id, _| {
+        let listed = list(&other).iter().any(|letter| letter.id == id);
+        let held = other.held(mailbox, &[id]) == [id];
+        // What a recipient does that is faster than the disk; it waits behind the letter.
+        drop(other.remove(mailbox, vec![id]));
+        told.send((id, held, listed)).unwrap();
+    });
+    let (payload, quota) = (text.into(), Quota::NONE);
+    let letter =
+        NewLetter { mailbox: ALICE, payload, arrived_ms: 1, expires_at: u64::MAX, quota, early: Some(early) };
+    mail.put(vec![letter]).wait().unwrap();
+    heard.recv().unwrap()
+}
+
+#[test]
+fn letter_told_of_is_not_listed_yet_and_an_early_removal_finds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = Arc::new(open(&folder));
+    let (id, held, listed) = put_heard(&mail, "one");
+    assert!(held && !listed);
+    // Behind the removal.
+    put(&mail, "two");
+    assert_eq!(read(&mail), [b"two"]);
+    assert!(mail.held(ALICE, &[id]).is_empty());
+}
+
+#[test]
+fn id_of_a_letter_that_a_crash_kept_from_the_disk_never_names_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = Arc::new(open(&folder));
+    put(&mail, "one");
+    let mut told = Vec::new();
+    // The folder as it is before the letter reaches it, every time.
+    let mut before = folder;
+    for round in 0..3 {
+        let copy = tempfile::tempdir().unwrap();
+        for path in files(&before, "mail") {
+            std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+        }
+        let mail = Arc::new(open(&copy));
+        let next = tempfile::tempdir().unwrap();
+        for path in files(&copy, "mail") {
+            std::fs::copy(&path, next.path().join(path.file_name().unwrap())).unwrap();
+        }
+        told.push(put_heard(&mail, &format!("round {round}")).0);
+        before = next;
+    }
+    let distinct: HashSet<_> = told.iter().collect();
+    assert_eq!(distinct.len(), told.len(), "{told:?}");
+}
+
+#[test]
+fn ids_told_of_are_not_given_again_after_an_end_in_order_with_nothing_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let last = |folder: &TempDir| {
+        let mail = Arc::new(open(folder));
+        let id = put_heard(&mail, "one").0;
+        mail.close().unwrap();
+        id
+    };
+    let first = last(&folder);
+    for _ in 0..3 {
+        open(&folder).close().unwrap();
+    }
+    assert!(last(&folder) > first);
+    assert!(files(&folder, "mail").len() < 5, "empty files do not pile up");
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Acknowledgement, Committed, StoreError, Version,
     mail::{
-        MailboxId,
+        Early, LetterId, MailboxId,
         index::{Ahead, Entry, Index, Place},
     },
 };
@@ -23,6 +23,9 @@ use crate::{
 const HALVES_KEPT: u64 = 3;
 /// Bytes moved in one turn of cleaning, so that no writer waits long for it.
 const MOVED_AT_ONCE: usize = 512 * 1024;
+/// Ids left out at every start. Those of letters that somebody was told of, and that a crash kept from the disk, are
+/// among them: such an id must never name another letter. One group has far fewer letters.
+const IDS_LEFT_OUT: u64 = 1 << 20;
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -50,13 +53,15 @@ struct Group {
     added: HashMap<MailboxId, (u64, u64)>,
     added_bytes: u64,
     answers: Vec<(Acknowledgement, Result<(), StoreError>)>,
+    /// Letters somebody wants to hear of now.
+    early: Vec<(Early, MailboxId, LetterId, Vec<u8>)>,
 }
 
 impl Writer {
     /// Reads what is there and begins a new segment behind it.
     pub(super) fn open(shared: Arc<Shared>) -> Result<Self, StoreError> {
         let folder = shared.folder.clone();
-        let (mut next_id, mut last, mut finished) = (1u64, 0u32, BTreeMap::new());
+        let (mut next_id, mut last, mut finished, mut empty) = (1u64, 0u32, BTreeMap::new(), Vec::new());
         {
             let mut index = shared.index_mut();
             for number in segment::numbers(&folder)? {
@@ -64,7 +69,7 @@ impl Writer {
                 let (free, listed) = segment::load(&folder, number)?;
                 next_id = next_id.max(free);
                 if listed.is_empty() {
-                    segment::delete(&folder, number)?;
+                    empty.push(number);
                     continue;
                 }
                 let length = std::fs::metadata(segment::path_of(&folder, number, "mail"));
@@ -84,7 +89,12 @@ impl Writer {
             }
         }
         let number = last.checked_add(1).ok_or(StoreError::Full)?;
+        next_id = next_id.checked_add(IDS_LEFT_OUT).ok_or(StoreError::Full)?;
         let active = Segment::create(&folder, number, next_id)?;
+        // Only now: what they say about free ids is said by the new one.
+        for number in empty {
+            segment::delete(&folder, number)?;
+        }
         let writer = Self { shared, active, finished, next_id, cleaning: None, hold: false };
         writer.measure();
         Ok(writer)
@@ -103,9 +113,8 @@ impl Writer {
                 return shared.fail();
             }
         }
-        if self.active.is_empty() {
-            self.active.delete();
-        } else if self.active.finish(&shared.folder).is_ok() {
+        // Also if it is empty: it says which ids are free.
+        if self.active.finish(&shared.folder).is_ok() {
             self.finished.clear();
         }
     }
@@ -121,7 +130,9 @@ impl Writer {
                 group.answers.push((acknowledgement, answer));
             }
         }
+        self.tell(std::mem::take(&mut group.early));
         let (stored, answers) = (self.store(&group.entries), group.answers);
+        self.shared.under_way().clear();
         let last = Committed { version: Version(self.next_id.saturating_sub(1)) };
         let fatal = matches!(&stored, Err(Outcome::Fatal(_)));
         for (acknowledgement, answer) in answers {
@@ -132,6 +143,17 @@ impl Writer {
             acknowledgement.answer(answer);
         }
         if fatal { Err(StoreError::Failed) } else { Ok(()) }
+    }
+
+    /// Tells of letters that are about to be written, so that whoever waits for one need not wait for the disk too.
+    fn tell(&self, early: Vec<(Early, MailboxId, LetterId, Vec<u8>)>) {
+        if early.is_empty() {
+            return;
+        }
+        self.shared.under_way().extend(early.iter().map(|(_, mailbox, letter, _)| (*mailbox, *letter)));
+        for (early, mailbox, letter, payload) in early {
+            early(mailbox, letter, payload);
+        }
     }
 
     /// Makes entries durable and then known.
@@ -317,8 +339,11 @@ impl Group {
             own_bytes += len;
             fresh.push(letter);
         }
-        for Sealed { mut header, body, .. } in fresh {
+        for Sealed { mut header, body, early, .. } in fresh {
             header.id = *next_id;
+            if let Some((early, payload)) = early {
+                self.early.push((early, header.mailbox, LetterId(header.id), payload));
+            }
             *next_id = next_id.checked_add(1).ok_or(StoreError::Full)?;
             self.digests.insert(header.digest);
             self.entries.push((header, body));
