@@ -1,11 +1,11 @@
 //! The mail on a disk that is full: new letters are refused, nothing that was accepted is lost, and it goes on later.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::{env, path::Path, process::Command};
+use std::{env, path::Path, process::Command, sync::Arc};
 
 use einmal_storage::{
     StoreError,
-    mail::{LogMail, Mail, MailKey, MailboxId, NewLetter, Quota},
+    mail::{Early, LogMail, Mail, MailKey, MailboxId, NewLetter, Quota},
 };
 use zeroize::Zeroizing;
 
@@ -71,4 +71,16 @@ fn child_that_fills_the_disk() {
     let first = mail.list(MAILBOX, None, 1, 0);
     let read = mail.read(MAILBOX, first.first().unwrap().id).unwrap();
     assert_eq!(read.unwrap().len(), LETTER_LEN + 4, "what was accepted can still be read");
+    let (tell, told) = std::sync::mpsc::channel();
+    let tell = Arc::new(move |_, _, payload: Option<Vec<u8>>| tell.send(payload.is_some()).unwrap());
+    let early = Some(Early { tell, with_payload: true });
+    let heard = |payload: &[u8]| NewLetter { payload: payload.to_vec(), early: early.clone(), ..letter(0) };
+    assert_eq!(mail.put(vec![heard(&[8; LETTER_LEN])]).wait(), Err(StoreError::Full));
+    // This one is small enough to find room.
+    mail.put(vec![heard(b"one")]).wait().unwrap();
+    mail.put(vec![heard(b"two")]).wait().unwrap();
+    let told: Vec<bool> = told.try_iter().collect();
+    assert_eq!(told, [false, false, true], "nobody is given what the disk may not take");
+    let small = mail.list(MAILBOX, None, 1000, 0).into_iter().filter(|letter| letter.len == 3);
+    mail.remove(MAILBOX, small.map(|letter| letter.id).collect()).wait().unwrap();
 }

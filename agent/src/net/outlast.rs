@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use tokio::runtime::Handle;
@@ -20,19 +20,18 @@ impl<T: Send + 'static> Future for Outlasting<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let Some(work) = self.0.as_mut() else { return Poll::Pending };
-        let done = ready!(work.as_mut().poll(context));
-        self.0 = None;
-        Poll::Ready(done)
+        // Taken out meanwhile: work that panics is not begun again.
+        let Some(mut work) = self.0.take() else { return Poll::Pending };
+        let polled = work.as_mut().poll(context);
+        if polled.is_pending() {
+            self.0 = Some(work);
+        }
+        polled
     }
 }
 
 impl<T: Send + 'static> Drop for Outlasting<T> {
     fn drop(&mut self) {
-        // Work that panicked is not begun again.
-        if std::thread::panicking() {
-            return;
-        }
         if let (Some(work), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
             drop(runtime.spawn(work));
         }
@@ -68,5 +67,17 @@ mod tests {
         let (tell, done) = oneshot::channel();
         drop(Outlasting::new(async { tell.send(()).unwrap() }));
         done.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_is_not_begun_again() {
+        let (tell, mut polls) = tokio::sync::mpsc::unbounded_channel();
+        let work = Outlasting::new(async move {
+            tell.send(()).unwrap();
+            panic!("on purpose");
+        });
+        assert!(tokio::spawn(work).await.unwrap_err().is_panic());
+        tokio::task::yield_now().await;
+        assert_eq!((polls.recv().await, polls.recv().await), (Some(()), None));
     }
 }

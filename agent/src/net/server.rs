@@ -95,12 +95,17 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
     };
     drop(reading);
     // Only now: a body that drips in must not hold a place.
-    let Some(_turn) = server.admission.request().await else {
+    let Some(turn) = server.admission.request().await else {
         server.node.shared().stats.refuse(Reason::Busy);
         return come_again(StatusCode::SERVICE_UNAVAILABLE);
     };
     let node = Arc::clone(&server.node);
-    answer(Outlasting::new(async move { node.receive(&bytes, Arrival::Http).await }).await)
+    let work = async move {
+        let receipt = node.receive(&bytes, Arrival::Http).await;
+        drop(turn);
+        receipt
+    };
+    answer(Outlasting::new(work).await)
 }
 
 fn answer(receipt: Receipt) -> Response {

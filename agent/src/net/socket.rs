@@ -10,10 +10,11 @@ use futures_util::{
 };
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit},
+    task::{JoinError, JoinHandle},
     time::Instant,
 };
 
-use super::{admission::Place, listen::stopped, outlast::Outlasting, server::Server};
+use super::{admission::Place, listen::stopped, server::Server};
 use crate::{
     node::{Arrival, Begun, Pushes, Reason, Receipt, Refusal},
     service::live::{LiveChange, Session},
@@ -129,18 +130,20 @@ impl Socket {
         Ok(Some((self.server.node.begin(&bytes).await, turn)))
     }
 
-    /// Does what was begun, also if the socket breaks.
-    fn finish(&self, begun: Begun, turn: OwnedSemaphorePermit) -> Outlasting<Receipt> {
+    /// Does what was begun, in a task of its own: neither a socket that breaks nor one that waits for its turn or its
+    /// reader may hold it up, nor what others wait for.
+    fn finish(&self, begun: Begun, turn: OwnedSemaphorePermit) -> JoinHandle<Receipt> {
         let node = Arc::clone(&self.server.node);
-        Outlasting::new(async move {
+        tokio::spawn(async move {
             let receipt = node.finish(begun, Arrival::Socket).await;
             drop(turn);
             receipt
         })
     }
 
-    async fn answer(&mut self, receipt: Receipt) -> Result<(), Ending> {
-        let Receipt { replies, live, refused } = receipt;
+    async fn answer(&mut self, receipt: Result<Receipt, JoinError>) -> Result<(), Ending> {
+        let Receipt { replies, live, refused } =
+            receipt.map_err(|_| Ending::Told(close_code::ERROR, "internal error"))?;
         if !replies.is_empty() {
             for reply in replies {
                 self.feed(reply).await?;
@@ -163,11 +166,8 @@ impl Socket {
             if self.sessions.len() >= MAX_SESSIONS {
                 return Err(Ending::Told(close_code::POLICY, "too many accounts on one connection"));
             }
-            let account = change.account.clone();
-            let session = live.open(change, Arc::clone(&self.bell));
-            self.sessions.insert(account, session);
-            // What came between the answer and now.
-            self.bell.notify_one();
+            let session = self.server.node.open_session(change, &self.bell);
+            self.sessions.insert(session.change.account.clone(), session);
         }
         Ok(())
     }

@@ -1,10 +1,16 @@
 //! Live delivery: what is pushed to a session, and in which form its version wants it.
 
+use std::sync::Arc;
+
 use einmal_flows::message_pickup;
 use einmal_storage::mail::{LetterId, MailboxId};
+use tokio::sync::Notify;
 
 use super::{Failure, Node};
-use crate::service::{live::Session, queue};
+use crate::service::{
+    live::{LiveChange, Session},
+    queue,
+};
 
 /// Most letters wrapped in one envelope.
 const WRAPPED_AT_ONCE: usize = 8;
@@ -16,6 +22,16 @@ pub(crate) struct Pushes {
 }
 
 impl Node {
+    /// Opens a session; `bell` rings when there is something to push.
+    pub(crate) fn open_session(&self, change: LiveChange, bell: &Arc<Notify>) -> Arc<Session> {
+        let session = self.shared.live.open(change, Arc::clone(bell));
+        // What came between the answer and now, and nobody was rung for.
+        let (mail, change, now) = (&self.shared.mail, &session.change, self.shared.now().0);
+        let newer = |mailbox: &&MailboxId| !mail.list(**mailbox, Some(change.since), 1, now).is_empty();
+        change.mailboxes.iter().filter(newer).for_each(|mailbox| session.look_again(*mailbox));
+        session
+    }
+
     /// Up to `limit` letters a session was offered before they were durable, as envelopes.
     pub(crate) fn offered_letters(&self, session: &Session, limit: usize) -> Result<Vec<Vec<u8>>, Failure> {
         let offered = std::iter::from_fn(|| session.next_offered()).take(limit);
@@ -37,7 +53,7 @@ impl Node {
         let listed = self.shared.mail.list(mailbox, Some(after), limit, self.shared.now().0);
         let mut letters = Vec::with_capacity(listed.len());
         for letter in &listed {
-            if session.was_offered(mailbox, letter.id) {
+            if !session.claim(mailbox, letter.id) {
                 continue;
             }
             if let Some(payload) = queue::read(&self.shared, mailbox, letter.id)? {
@@ -46,9 +62,6 @@ impl Node {
         }
         let count = letters.len() as u64;
         let envelopes = self.in_form_of(session, letters)?;
-        if let Some(last) = listed.last() {
-            session.note_pushed(mailbox, last.id);
-        }
         self.shared.stats.pushed.inc_by(count);
         Ok(Pushes { envelopes, more: listed.len() == limit })
     }

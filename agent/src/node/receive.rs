@@ -24,10 +24,7 @@ use crate::{
     db::{KNOWN_DIDS, PEERS, SEEN, did_id, digest_id, mailbox_id},
     identity::{self, DidUse},
     role::Forwarded,
-    service::{
-        live::{LiveChange, Told},
-        queue,
-    },
+    service::{live::LiveChange, queue},
 };
 
 /// Seconds a message id is remembered beyond the message's own expiry.
@@ -86,23 +83,21 @@ struct Posting {
     mailbox: MailboxId,
     letters: u64,
     commit: Commit,
-    /// Which of them were offered to readers already.
-    told: Option<Told>,
 }
 
 impl Posting {
     fn begin(shared: &Shared, forwarded: Forwarded) -> Self {
         let Forwarded { account, mailbox, mut letters } = forwarded;
-        let (early, told) = shared.live.early(&account).unzip();
+        let early = Some(shared.live.early(&account));
         letters.iter_mut().for_each(|letter| letter.early.clone_from(&early));
         let count = letters.len() as u64;
-        Self { account, mailbox, letters: count, commit: shared.mail.put(letters), told }
+        Self { account, mailbox, letters: count, commit: shared.mail.put(letters) }
     }
 
     async fn kept(self, shared: &Shared) -> Handled {
         self.commit.await.map_err(queue::not_kept)?;
         shared.stats.queued.inc_by(self.letters);
-        shared.live.ring(&self.account, self.mailbox, self.letters, self.told.as_ref());
+        shared.live.ring(&self.account, self.mailbox);
         Ok(())
     }
 }

@@ -130,15 +130,18 @@ impl Mediator {
             }
             PickupRequest::LiveDelivery { on } => {
                 let persistent = fx.arrival == Some(Arrival::Socket);
-                let draft = message_pickup::live_reply(rx, on, persistent, &status(&own()?, &[]), now)?;
+                // Before the status: what it counts has waited, what comes later is pushed, nothing is in between.
+                let since = shared.mail.last();
+                let recipients = own()?;
+                let draft = message_pickup::live_reply(rx, on, persistent, &status(&recipients, &[]), now)?;
                 fx.change_live(LiveChange {
                     account: rx.sender.clone(),
                     ours: our_form(rx),
                     theirs: their_form(rx),
                     on,
                     version,
-                    only: None,
-                    since: shared.mail.last(),
+                    since,
+                    mailboxes: recipients.iter().map(mailbox_id).collect(),
                 });
                 draft
             }

@@ -1,11 +1,12 @@
-//! Live delivery: who is connected, and which of their mailboxes have something new.
+//! Live delivery: who is connected, and how far each of their mailboxes was pushed.
 //!
-//! A session knows which mailboxes changed and up to which letter it has pushed each; the letters stay in the mail
-//! until they are acknowledged, so a slow or vanished reader costs little. A reader that keeps up is offered each
-//! letter while it is still on its way to the disk. What it was offered counts as pushed, no more: the letter is
-//! acknowledged to its sender when it is durable, and stays until its recipient has acknowledged it.
+//! The mail tells of every letter on its way to the disk, in order. A reader that keeps up is offered it then; what it
+//! was offered counts as pushed, no more: the letter is acknowledged to its sender when it is durable, and stays until
+//! its recipient has acknowledged it. What a reader was not offered it finds in the mail when it is rung for it, so a
+//! slow or vanished reader costs little.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -24,10 +25,10 @@ use crate::db::mailbox_id;
 const MAX_SESSIONS_PER_ACCOUNT: usize = 8;
 /// Most letters a session keeps in memory until they are sent.
 const MAX_OFFERED: usize = 32;
-/// Bytes of such letters after which it is offered no more.
+/// Most bytes of such letters in one session.
 const MAX_OFFERED_BYTES: usize = 256 * 1024;
-/// Most letters beyond the last pushed in order whose offer is remembered.
-const MAX_TAKEN: usize = 256;
+/// Most bytes of such letters in all sessions.
+const MAX_OFFERED_BYTES_IN_ALL: usize = 32 * 1024 * 1024;
 
 /// A connection's wish to have mail pushed, or no longer; carried out when the event that asked for it is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,114 +43,150 @@ pub(crate) struct LiveChange {
     pub(crate) on: bool,
     /// Which version the session was opened in: it decides how letters are pushed.
     pub(crate) version: PickupVersion,
-    /// One mailbox only.
-    pub(crate) only: Option<MailboxId>,
     /// Letters up to this one waited already and are not pushed.
     pub(crate) since: LetterId,
+    /// The account's mailboxes: letters may have come into them between `since` and the opening.
+    pub(crate) mailboxes: Vec<MailboxId>,
 }
 
 /// One account on one connection.
 pub(crate) struct Session {
     pub(crate) change: LiveChange,
-    changed: Mutex<BTreeSet<MailboxId>>,
-    pushed: Mutex<BTreeMap<MailboxId, LetterId>>,
-    offered: Mutex<Offered>,
+    /// Letters up to this one were told of before the session was there.
+    opened_after: LetterId,
+    state: Mutex<State>,
+    /// Bytes offered in all sessions.
+    offered_in_all: Arc<AtomicUsize>,
     /// Another session took its place.
     displaced: AtomicBool,
     bell: Arc<Notify>,
 }
 
-/// Letters a session was given before they were durable.
 #[derive(Default)]
-struct Offered {
-    waiting: VecDeque<(LetterId, Vec<u8>)>,
+struct State {
+    changed: BTreeSet<MailboxId>,
+    progress: BTreeMap<MailboxId, Progress>,
+    /// Letters that were offered and are not sent yet.
+    offered: VecDeque<(LetterId, Vec<u8>)>,
     bytes: usize,
-    /// Those beyond the last that was pushed in order.
-    taken: BTreeSet<(MailboxId, LetterId)>,
 }
 
-/// The letters of one posting that somebody was told of, once they are known.
-#[derive(Clone, Default)]
-pub(crate) struct Told(Arc<Mutex<Vec<LetterId>>>);
+/// How far a mailbox was pushed. Of its letters after `pushed`, none comes after `passed_over` that the session has
+/// not been told of since.
+#[derive(Clone, Copy)]
+struct Progress {
+    pushed: LetterId,
+    /// The last letter that was not offered.
+    passed_over: LetterId,
+}
+
+impl Progress {
+    /// Whether nothing waits in the mail that comes before what is told of next.
+    fn is_in_step(self) -> bool {
+        self.passed_over <= self.pushed
+    }
+}
 
 impl Session {
-    /// Takes a letter that is on its way to the disk, if its reader keeps up.
-    fn offer(&self, mailbox: MailboxId, letter: LetterId, payload: Vec<u8>) {
-        // Not before others that wait for their turn.
-        if !self.wants(mailbox) || lock(&self.changed).contains(&mailbox) {
+    fn progress<'a>(&self, state: &'a mut State, mailbox: MailboxId) -> &'a mut Progress {
+        let first = Progress { pushed: self.change.since, passed_over: self.opened_after };
+        state.progress.entry(mailbox).or_insert(first)
+    }
+
+    /// Hears of a letter that is on its way to the disk, and takes it if its reader keeps up.
+    fn offer(&self, mailbox: MailboxId, letter: LetterId, payload: Option<Cow<'_, [u8]>>) {
+        let mut state = lock(&self.state);
+        let (count, bytes) = (state.offered.len(), state.bytes);
+        let progress = self.progress(&mut state, mailbox);
+        let payload = payload.filter(|payload| {
+            progress.is_in_step()
+                && count < MAX_OFFERED
+                && bytes + payload.len() <= MAX_OFFERED_BYTES
+                && self.takes_room(payload.len())
+        });
+        let Some(payload) = payload else {
+            progress.passed_over = letter;
             return;
-        }
-        let mut offered = lock(&self.offered);
-        let room = offered.waiting.len() < MAX_OFFERED
-            && offered.bytes < MAX_OFFERED_BYTES
-            && offered.taken.len() < MAX_TAKEN;
-        if room {
-            offered.bytes += payload.len();
-            offered.waiting.push_back((letter, payload));
-            offered.taken.insert((mailbox, letter));
-            drop(offered);
-            self.bell.notify_one();
-        }
+        };
+        progress.pushed = letter;
+        state.bytes += payload.len();
+        state.offered.push_back((letter, payload.into_owned()));
+        drop(state);
+        self.bell.notify_one();
+    }
+
+    fn takes_room(&self, len: usize) -> bool {
+        let room = |taken: usize| taken.checked_add(len).filter(|all| *all <= MAX_OFFERED_BYTES_IN_ALL);
+        self.offered_in_all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
 
     /// A letter that was offered and is not sent yet.
     pub(crate) fn next_offered(&self) -> Option<(LetterId, Vec<u8>)> {
-        let mut offered = lock(&self.offered);
-        let (letter, payload) = offered.waiting.pop_front()?;
-        offered.bytes -= payload.len();
+        let mut state = lock(&self.state);
+        let (letter, payload) = state.offered.pop_front()?;
+        state.bytes -= payload.len();
+        self.offered_in_all.fetch_sub(payload.len(), Ordering::Relaxed);
         Some((letter, payload))
-    }
-
-    /// Whether a letter was offered, which is then forgotten.
-    pub(crate) fn was_offered(&self, mailbox: MailboxId, letter: LetterId) -> bool {
-        lock(&self.offered).taken.remove(&(mailbox, letter))
-    }
-
-    fn wants(&self, mailbox: MailboxId) -> bool {
-        self.change.only.is_none_or(|only| only == mailbox)
     }
 
     /// A mailbox with something new, if there is one.
     pub(crate) fn next_changed(&self) -> Option<MailboxId> {
-        lock(&self.changed).pop_first()
+        lock(&self.state).changed.pop_first()
     }
 
     /// There may be more in a mailbox.
     pub(crate) fn look_again(&self, mailbox: MailboxId) {
-        lock(&self.changed).insert(mailbox);
+        lock(&self.state).changed.insert(mailbox);
         self.bell.notify_one();
     }
 
     /// The last letter of a mailbox that needs no push any more.
     pub(crate) fn pushed(&self, mailbox: MailboxId) -> LetterId {
-        lock(&self.pushed).get(&mailbox).copied().unwrap_or(self.change.since)
+        self.progress(&mut lock(&self.state), mailbox).pushed
     }
 
-    /// Notes that letters up to `letter` were pushed.
-    pub(crate) fn note_pushed(&self, mailbox: MailboxId, letter: LetterId) {
-        lock(&self.pushed).insert(mailbox, letter);
+    /// Whether a letter found in the mail is to be pushed; from then on it counts as pushed. Letters are asked about
+    /// in their order.
+    pub(crate) fn claim(&self, mailbox: MailboxId, letter: LetterId) -> bool {
+        let mut state = lock(&self.state);
+        let progress = self.progress(&mut state, mailbox);
+        let fresh = progress.pushed < letter;
+        progress.pushed = progress.pushed.max(letter);
+        fresh
     }
 
     pub(crate) fn is_displaced(&self) -> bool {
         self.displaced.load(Ordering::Relaxed)
     }
 
-    fn ring(&self, mailbox: MailboxId, told: &[LetterId]) {
-        let all_taken = || {
-            let offered = lock(&self.offered);
-            told.iter().all(|letter| offered.taken.contains(&(mailbox, *letter)))
-        };
-        if self.wants(mailbox) && (told.is_empty() || !all_taken()) {
+    /// A letter came into a mailbox and is on the disk.
+    fn ring(&self, mailbox: MailboxId) {
+        let in_step = self.progress(&mut lock(&self.state), mailbox).is_in_step();
+        if !in_step {
             self.look_again(mailbox);
         }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.offered_in_all.fetch_sub(lock(&self.state).bytes, Ordering::Relaxed);
     }
 }
 
 /// All sessions of a mediator.
 #[derive(Default)]
 pub(crate) struct Live {
-    accounts: Mutex<HashMap<MailboxId, Vec<Arc<Session>>>>,
+    accounts: Mutex<Accounts>,
     sessions: AtomicUsize,
+    offered: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct Accounts {
+    sessions: HashMap<MailboxId, Vec<Arc<Session>>>,
+    /// The last letter that was told of, whoever's.
+    last_told: LetterId,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -160,16 +197,16 @@ impl Live {
     /// Opens a session; `bell` rings when there is something to push.
     pub(crate) fn open(&self, change: LiveChange, bell: Arc<Notify>) -> Arc<Session> {
         let key = mailbox_id(&change.account);
+        let mut accounts = lock(&self.accounts);
         let session = Arc::new(Session {
             change,
-            changed: Mutex::default(),
-            pushed: Mutex::default(),
-            offered: Mutex::default(),
+            opened_after: accounts.last_told,
+            state: Mutex::default(),
+            offered_in_all: Arc::clone(&self.offered),
             displaced: AtomicBool::new(false),
             bell,
         });
-        let mut accounts = lock(&self.accounts);
-        let sessions = accounts.entry(key).or_default();
+        let sessions = accounts.sessions.entry(key).or_default();
         if sessions.len() >= MAX_SESSIONS_PER_ACCOUNT {
             let oldest = sessions.remove(0);
             oldest.displaced.store(true, Ordering::Relaxed);
@@ -185,50 +222,47 @@ impl Live {
     pub(crate) fn close(&self, session: &Arc<Session>) {
         let key = mailbox_id(&session.change.account);
         let mut accounts = lock(&self.accounts);
-        let Some(sessions) = accounts.get_mut(&key) else { return };
+        let Some(sessions) = accounts.sessions.get_mut(&key) else { return };
         let before = sessions.len();
         sessions.retain(|other| !Arc::ptr_eq(other, session));
         self.sessions.fetch_sub(before - sessions.len(), Ordering::Relaxed);
         if sessions.is_empty() {
-            accounts.remove(&key);
+            accounts.sessions.remove(&key);
         }
     }
 
-    /// Whoever of `account` is to hear of letters before they are durable, and which they heard of; `None` if nobody
-    /// listens.
-    pub(crate) fn early(&self, account: &Did) -> Option<(Early, Told)> {
-        if self.sessions.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        let sessions = lock(&self.accounts).get(&mailbox_id(account))?.clone();
-        let told = Told::default();
-        let note = told.clone();
-        let early = move |mailbox, letter, payload: Vec<u8>| {
-            lock(&note.0).push(letter);
-            if let [session] = sessions.as_slice() {
-                return session.offer(mailbox, letter, payload);
-            }
-            sessions.iter().for_each(|session| session.offer(mailbox, letter, payload.clone()));
-        };
-        Some((Arc::new(early), told))
+    /// How whoever is connected for `account` hears of letters on their way to the disk.
+    pub(crate) fn early(self: &Arc<Self>, account: &Did) -> Early {
+        let (live, account) = (Arc::clone(self), mailbox_id(account));
+        let anybody = self.count() > 0 && lock(&self.accounts).sessions.contains_key(&account);
+        let tell = move |mailbox, letter, payload| live.tell(account, mailbox, letter, payload);
+        Early { tell: Arc::new(tell), with_payload: anybody }
     }
 
-    /// `letters` letters were put into a mailbox of `account`; `told` says which of them were offered before.
-    pub(crate) fn ring(&self, account: &Did, mailbox: MailboxId, letters: u64, told: Option<&Told>) {
-        if self.sessions.load(Ordering::Relaxed) == 0 {
+    fn tell(&self, account: MailboxId, mailbox: MailboxId, letter: LetterId, payload: Option<Vec<u8>>) {
+        let mut accounts = lock(&self.accounts);
+        accounts.last_told = letter;
+        let sessions = accounts.sessions.get(&account).map(|sessions| sessions.split_last());
+        let Some(Some((last, others))) = sessions else { return };
+        for session in others {
+            session.offer(mailbox, letter, payload.as_deref().map(Cow::Borrowed));
+        }
+        last.offer(mailbox, letter, payload.map(Cow::Owned));
+    }
+
+    /// A letter was put into a mailbox of `account` and is on the disk.
+    pub(crate) fn ring(&self, account: &Did, mailbox: MailboxId) {
+        if self.count() == 0 {
             return;
         }
-        let told = told.map(|told| lock(&told.0).clone()).unwrap_or_default();
-        // One that was known already is not told of: then nobody knows which of them is new.
-        let told = if told.len() as u64 == letters { told } else { Vec::new() };
-        if let Some(sessions) = lock(&self.accounts).get(&mailbox_id(account)) {
-            sessions.iter().for_each(|session| session.ring(mailbox, &told));
+        if let Some(sessions) = lock(&self.accounts).sessions.get(&mailbox_id(account)) {
+            sessions.iter().for_each(|session| session.ring(mailbox));
         }
     }
 
     /// Whether mail of `account` is pushed anywhere.
     pub(crate) fn is_live(&self, account: &Did) -> bool {
-        lock(&self.accounts).contains_key(&mailbox_id(account))
+        lock(&self.accounts).sessions.contains_key(&mailbox_id(account))
     }
 
     /// Sessions open now.
@@ -238,81 +272,4 @@ impl Live {
 }
 
 #[cfg(test)]
-mod tests {
-    use einmal_flows::message_pickup::PickupVersion;
-
-    use super::*;
-
-    const BOX: MailboxId = MailboxId([1; 20]);
-
-    fn account() -> Did {
-        Did::parse("did:key:z6LSbysY2xFMRpGMhb7tFTLMpeuPRaqaWM1yECx2AtzE3KCc").unwrap()
-    }
-
-    fn session(live: &Live, only: Option<MailboxId>) -> Arc<Session> {
-        let (account, version) = (account(), PickupVersion::V3);
-        let (ours, theirs) = (account.clone(), account.clone());
-        let change = LiveChange { account, ours, theirs, on: true, version, only, since: LetterId(9) };
-        live.open(change, Arc::default())
-    }
-
-    fn put(live: &Live, letters: std::ops::Range<u64>, len: usize) {
-        let (early, told) = live.early(&account()).unwrap();
-        let count = letters.end - letters.start;
-        letters.for_each(|id| early(BOX, LetterId(id), vec![7; len]));
-        live.ring(&account(), BOX, count, Some(&told));
-    }
-
-    #[test]
-    fn reader_that_keeps_up_gets_letters_early_and_is_not_rung_for_them() {
-        let live = Live::default();
-        assert!(live.early(&account()).is_none(), "nobody listens");
-        let (session, other) = (session(&live, None), session(&live, Some(MailboxId([2; 20]))));
-        put(&live, 10..12, 5);
-        assert_eq!(session.next_offered(), Some((LetterId(10), vec![7; 5])));
-        assert_eq!(session.next_offered(), Some((LetterId(11), vec![7; 5])));
-        assert_eq!((session.next_offered(), session.next_changed()), (None, None));
-        assert_eq!((other.next_offered(), other.next_changed()), (None, None), "another mailbox only");
-        // What is listed later was not pushed twice.
-        assert!(session.was_offered(BOX, LetterId(10)) && !session.was_offered(BOX, LetterId(12)));
-    }
-
-    #[test]
-    fn reader_that_falls_behind_is_offered_little_and_rung_for_the_rest() {
-        let live = Live::default();
-        let session = session(&live, None);
-        let many = MAX_OFFERED as u64 + 3;
-        put(&live, 10..10 + many, 5);
-        assert_eq!(session.next_changed(), Some(BOX));
-        session.look_again(BOX);
-        put(&live, 100..101, 5);
-        assert_eq!(std::iter::from_fn(|| session.next_offered()).count(), MAX_OFFERED, "not before others");
-        assert_eq!(session.next_changed(), Some(BOX));
-        put(&live, 200..203, MAX_OFFERED_BYTES);
-        assert_eq!(std::iter::from_fn(|| session.next_offered()).count(), 1, "bounded by bytes");
-    }
-
-    #[test]
-    fn offers_are_remembered_within_a_bound() {
-        let live = Live::default();
-        let session = session(&live, None);
-        for id in 0..2 * MAX_TAKEN as u64 {
-            put(&live, id..id + 1, 5);
-            session.next_offered();
-        }
-        assert_eq!(lock(&session.offered).taken.len(), MAX_TAKEN);
-        assert_eq!(session.next_changed(), Some(BOX), "then it looks into the mailbox");
-    }
-
-    #[test]
-    fn posting_of_which_something_was_known_or_that_nobody_was_told_of_rings() {
-        let live = Live::default();
-        let session = session(&live, None);
-        let (early, told) = live.early(&account()).unwrap();
-        early(BOX, LetterId(10), vec![7]);
-        live.ring(&account(), BOX, 2, Some(&told));
-        assert_eq!(session.next_changed(), Some(BOX));
-        live.ring(&account(), BOX, 1, None);
-        assert_eq!(session.next_changed(), Some(BOX));
-    }
-}
+mod tests;

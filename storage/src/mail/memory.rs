@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Early, Letter, LetterId, Mail, MailStats, MailboxId, MailboxState, NewLetter,
+    Letter, LetterId, Mail, MailStats, MailboxId, MailboxState, NewLetter,
     index::{Ahead, Entry, Index, Place},
     log::{check_len, digest},
 };
@@ -26,9 +26,6 @@ struct State {
     last: u64,
 }
 
-/// Somebody to be told of a letter, whose it is, its id and payload.
-type Told = (Early, MailboxId, LetterId, Vec<u8>);
-
 impl std::fmt::Debug for MemoryMail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("MemoryMail(..)")
@@ -47,7 +44,7 @@ impl MemoryMail {
 }
 
 impl State {
-    fn put(&mut self, letters: Vec<NewLetter>) -> Result<Vec<Told>, StoreError> {
+    fn put(&mut self, letters: Vec<NewLetter>) -> Result<(), StoreError> {
         let mut fresh: Vec<(u64, NewLetter)> = Vec::new();
         for letter in letters {
             let digest = digest(&DIGEST_KEY, letter.mailbox, &letter.payload);
@@ -66,7 +63,6 @@ impl State {
             self.index.admit(letter.mailbox, letter.payload.len() as u64, letter.quota, ahead)?;
             fresh.push((digest, letter));
         }
-        let mut told = Vec::new();
         for (digest, letter) in fresh {
             self.last += 1;
             let entry = Entry {
@@ -78,12 +74,13 @@ impl State {
                 expires_at: letter.expires_at,
             };
             if let Some(early) = letter.early {
-                told.push((early, letter.mailbox, LetterId(self.last), letter.payload.clone()));
+                let payload = early.with_payload.then(|| letter.payload.clone());
+                (early.tell)(letter.mailbox, LetterId(self.last), payload);
             }
             self.index.insert(letter.mailbox, entry);
             self.payloads.insert(self.last, letter.payload);
         }
-        Ok(told)
+        Ok(())
     }
 
     fn remove(&mut self, mailbox: MailboxId, id: u64) -> bool {
@@ -99,14 +96,8 @@ fn answered(answer: Result<(), StoreError>, last: u64) -> Commit {
 impl Mail for MemoryMail {
     fn put(&self, letters: Vec<NewLetter>) -> Commit {
         let mut state = self.lock();
-        let (answer, last) = (state.put(letters), state.last);
-        drop(state);
-        let answer = answer.map(|told| {
-            for (early, mailbox, letter, payload) in told {
-                early(mailbox, letter, payload);
-            }
-        });
-        answered(answer, last)
+        let answer = state.put(letters);
+        answered(answer, state.last)
     }
 
     fn remove(&self, mailbox: MailboxId, letters: Vec<LetterId>) -> Commit {

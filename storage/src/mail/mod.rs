@@ -36,15 +36,29 @@ impl fmt::Debug for MailboxId {
 }
 
 /// Which letter it is: greater means later. Never given twice by one store, whatever happens to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LetterId(pub u64);
 
-/// Hears of a letter while it is on its way to the disk: whose it is, its id, its payload.
-///
-/// Called once, in the order of ids, before the letter is durable or listed; only a disk that fails keeps it from
-/// becoming so. Runs in the thread that writes, so it must return at once. Whoever is told of the letter may have it
-/// removed already: [`Mail::held`] knows of it.
-pub type Early = Arc<dyn Fn(MailboxId, LetterId, Vec<u8>) + Send + Sync>;
+/// Is told of a mailbox, a letter that comes into it, and its payload.
+pub type Tell = dyn Fn(MailboxId, LetterId, Option<Vec<u8>>) + Send + Sync;
+
+/// Hears of a letter while it is on its way to the disk.
+#[derive(Clone)]
+pub struct Early {
+    /// Called once for each letter that is new and within its quota, in the order of ids of all letters, before the
+    /// letter is durable or listed; only a disk that fails keeps it from becoming so. Told are its mailbox, its id,
+    /// and its payload, if that was wished and the disk took the last group. Runs in the thread that writes, so it
+    /// must return at once. Whoever is told of the letter may have it removed already: [`Mail::held`] knows of it.
+    pub tell: Arc<Tell>,
+    /// Whether the payload is wished, which is then kept in memory until it is told.
+    pub with_payload: bool,
+}
+
+impl fmt::Debug for Early {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Early").field("with_payload", &self.with_payload).finish_non_exhaustive()
+    }
+}
 
 /// A letter to be kept.
 #[derive(Clone)]

@@ -138,11 +138,12 @@ fn a_letter_beyond_the_bound_is_refused() {
 fn each_new_letter_is_told_of_once_and_can_be_removed_from_then_on() {
     on_each(|mail| {
         let (tell, told) = std::sync::mpsc::channel();
-        let early: Early = Arc::new(move |mailbox, id, payload| {
+        let tell = Arc::new(move |mailbox, id, payload: Option<Vec<u8>>| {
             assert_eq!(mailbox, ALICE);
-            tell.send((id, payload)).unwrap();
+            tell.send((id, payload.unwrap_or_default())).unwrap();
         });
-        let heard = |text: &str| NewLetter { early: Some(Arc::clone(&early)), ..letter(ALICE, text) };
+        let early = Early { tell, with_payload: true };
+        let heard = |text: &str| NewLetter { early: Some(early.clone()), ..letter(ALICE, text) };
         mail.put(vec![heard("one"), heard("one"), heard("two")]).wait().unwrap();
         mail.put(vec![heard("one")]).wait().unwrap();
         let quota = Quota { letters: 2, ..Quota::NONE };
@@ -156,5 +157,19 @@ fn each_new_letter_is_told_of_once_and_can_be_removed_from_then_on() {
         assert_eq!(mail.list(ALICE, None, 9, 0).iter().map(|one| one.id).collect::<Vec<_>>(), ids);
         mail.remove(ALICE, ids).wait().unwrap();
         assert_eq!(mail.state(ALICE).letters, 0);
+    });
+}
+
+#[test]
+fn payload_is_told_only_to_whom_it_is_wished() {
+    on_each(|mail| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let tell = Arc::new(move |_, _, payload| tell.send(payload).unwrap());
+        for with_payload in [false, true] {
+            let early = Some(Early { tell: Arc::clone(&tell) as _, with_payload });
+            let text = if with_payload { "one" } else { "two" };
+            mail.put(vec![NewLetter { early, ..letter(ALICE, text) }]).wait().unwrap();
+        }
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [None, Some(b"one".to_vec())]);
     });
 }

@@ -24,7 +24,7 @@ pub(super) struct Sealed {
     pub(super) body: Vec<u8>,
     pub(super) quota: Quota,
     /// Who is told of it before it is durable, and its payload for them.
-    pub(super) early: Option<(Early, Vec<u8>)>,
+    pub(super) early: Option<(Early, Option<Vec<u8>>)>,
 }
 
 impl Sealed {
@@ -41,8 +41,17 @@ impl Sealed {
         let body = sealer.seal(&header, &letter.payload)?;
         header.body_len =
             u32::try_from(body.len()).map_err(|_| StoreError::ValueTooLarge { len: body.len() })?;
-        let early = letter.early.map(|early| (early, letter.payload));
+        let early = letter.early.map(|early| {
+            let payload = early.with_payload.then_some(letter.payload);
+            (early, payload)
+        });
         Ok(Self { header, body, quota: letter.quota, early })
+    }
+
+    /// What it takes in memory.
+    fn bytes(&self) -> usize {
+        let payload = self.early.as_ref().and_then(|(_, payload)| payload.as_ref());
+        HEADER_LEN + self.body.len() + payload.map_or(0, Vec::len)
     }
 }
 
@@ -56,7 +65,7 @@ impl Load for Job {
 
     fn bytes(&self) -> usize {
         match &self.work {
-            Work::Put(letters) => letters.iter().map(|letter| HEADER_LEN + letter.body.len()).sum(),
+            Work::Put(letters) => letters.iter().map(Sealed::bytes).sum(),
             Work::Remove(_, letters) => HEADER_LEN + 8 * letters.len(),
             Work::Clear(_) => HEADER_LEN,
         }

@@ -200,7 +200,7 @@ fn files_without_letters_go_and_old_letters_move() {
 fn put_heard(mail: &Arc<LogMail>, text: &str) -> (LetterId, bool, bool) {
     let (told, heard) = std::sync::mpsc::channel();
     let other = Arc::clone(mail);
-    let early: crate::mail::Early = Arc::new(move |mailbox, id, _| {
+    let tell = Arc::new(move |mailbox, id, _| {
         let listed = list(&other).iter().any(|letter| letter.id == id);
         let held = other.held(mailbox, &[id]) == [id];
         // What a recipient does that is faster than the disk; it waits behind the letter.
@@ -208,6 +208,7 @@ fn put_heard(mail: &Arc<LogMail>, text: &str) -> (LetterId, bool, bool) {
         told.send((id, held, listed)).unwrap();
     });
     let (payload, quota) = (text.into(), Quota::NONE);
+    let early = crate::mail::Early { tell, with_payload: true };
     let letter =
         NewLetter { mailbox: ALICE, payload, arrived_ms: 1, expires_at: u64::MAX, quota, early: Some(early) };
     mail.put(vec![letter]).wait().unwrap();

@@ -36,6 +36,9 @@ pub(super) struct Writer {
     cleaning: Option<Cleaning>,
     /// Cleaning failed; it is tried again after the next group, and not before.
     hold: bool,
+    /// The disk took nothing lately: nobody is given a letter that may never be there, under an id that nothing on
+    /// the disk speaks of.
+    refusing: bool,
 }
 
 /// The oldest segment on its way out: what it holds and has not been looked at.
@@ -43,6 +46,9 @@ struct Cleaning {
     number: u32,
     left: VecDeque<segment::Listed>,
 }
+
+/// Somebody to be told of a letter, whose it is, its id and payload.
+type Told = (Early, MailboxId, LetterId, Option<Vec<u8>>);
 
 /// One group on its way to the disk.
 #[derive(Default)]
@@ -54,7 +60,7 @@ struct Group {
     added_bytes: u64,
     answers: Vec<(Acknowledgement, Result<(), StoreError>)>,
     /// Letters somebody wants to hear of now.
-    early: Vec<(Early, MailboxId, LetterId, Vec<u8>)>,
+    early: Vec<Told>,
 }
 
 impl Writer {
@@ -95,7 +101,7 @@ impl Writer {
         for number in empty {
             segment::delete(&folder, number)?;
         }
-        let writer = Self { shared, active, finished, next_id, cleaning: None, hold: false };
+        let writer = Self { shared, active, finished, next_id, cleaning: None, hold: false, refusing: false };
         writer.measure();
         Ok(writer)
     }
@@ -133,6 +139,7 @@ impl Writer {
         self.tell(std::mem::take(&mut group.early));
         let (stored, answers) = (self.store(&group.entries), group.answers);
         self.shared.under_way().clear();
+        self.refusing = stored.is_err();
         let last = Committed { version: Version(self.next_id.saturating_sub(1)) };
         let fatal = matches!(&stored, Err(Outcome::Fatal(_)));
         for (acknowledgement, answer) in answers {
@@ -146,13 +153,13 @@ impl Writer {
     }
 
     /// Tells of letters that are about to be written, so that whoever waits for one need not wait for the disk too.
-    fn tell(&self, early: Vec<(Early, MailboxId, LetterId, Vec<u8>)>) {
+    fn tell(&self, early: Vec<Told>) {
         if early.is_empty() {
             return;
         }
         self.shared.under_way().extend(early.iter().map(|(_, mailbox, letter, _)| (*mailbox, *letter)));
         for (early, mailbox, letter, payload) in early {
-            early(mailbox, letter, payload);
+            (early.tell)(mailbox, letter, payload.filter(|_| !self.refusing));
         }
     }
 

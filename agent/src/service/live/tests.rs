@@ -1,0 +1,149 @@
+//! Sessions between letters told of, letters on the disk, and a reader.
+
+use super::*;
+
+const BOX: MailboxId = MailboxId([1; 20]);
+const OTHER: MailboxId = MailboxId([2; 20]);
+
+fn account() -> Did {
+    Did::parse("did:key:z6LSbysY2xFMRpGMhb7tFTLMpeuPRaqaWM1yECx2AtzE3KCc").unwrap()
+}
+
+fn session(live: &Live, since: u64) -> Arc<Session> {
+    let (account, version) = (account(), PickupVersion::V3);
+    let (ours, theirs) = (account.clone(), account.clone());
+    let since = LetterId(since);
+    let change = LiveChange { account, ours, theirs, on: true, version, since, mailboxes: Vec::new() };
+    live.open(change, Arc::default())
+}
+
+fn tell(live: &Arc<Live>, mailbox: MailboxId, letter: u64, len: usize) {
+    (live.early(&account()).tell)(mailbox, LetterId(letter), Some(vec![7; len]));
+}
+
+fn ring(live: &Live, mailbox: MailboxId) {
+    live.ring(&account(), mailbox);
+}
+
+/// What a socket does with its turn: offers first, then the mail, of which `on_disk` is what BOX holds.
+fn push(session: &Session, on_disk: &[u64]) -> Vec<u64> {
+    let mut pushed: Vec<u64> = std::iter::from_fn(|| session.next_offered()).map(|(id, _)| id.0).collect();
+    while let Some(mailbox) = session.next_changed() {
+        let after = session.pushed(mailbox);
+        let listed = on_disk.iter().copied().filter(|id| LetterId(*id) > after);
+        pushed.extend(listed.filter(|id| session.claim(mailbox, LetterId(*id))));
+    }
+    pushed
+}
+
+#[test]
+fn reader_that_keeps_up_gets_letters_early_and_is_not_rung_for_them() {
+    let live = Arc::new(Live::default());
+    assert!(!live.early(&account()).with_payload, "nobody listens");
+    let session = session(&live, 9);
+    assert!(live.early(&account()).with_payload);
+    for letter in [10, 11] {
+        tell(&live, BOX, letter, 5);
+    }
+    assert_eq!(session.next_offered(), Some((LetterId(10), vec![7; 5])));
+    assert_eq!(session.next_offered(), Some((LetterId(11), vec![7; 5])));
+    ring(&live, BOX);
+    assert_eq!(push(&session, &[10, 11]), [0; 0], "nothing is pushed twice");
+}
+
+#[test]
+fn offers_go_on_however_many_letters_come_and_go() {
+    let live = Arc::new(Live::default());
+    let session = session(&live, 0);
+    for letter in 1..2000 {
+        tell(&live, BOX, letter, 1000);
+        ring(&live, BOX);
+        assert_eq!(session.next_offered().map(|(id, _)| id.0), Some(letter), "acknowledged, so never listed");
+        assert_eq!(session.next_changed(), None);
+    }
+    assert_eq!(live.offered.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn reader_that_falls_behind_is_offered_little_and_gets_the_rest_in_order() {
+    let live = Arc::new(Live::default());
+    let session = session(&live, 9);
+    let last = 9 + MAX_OFFERED as u64 + 3;
+    (10..=last).for_each(|letter| tell(&live, BOX, letter, 5));
+    ring(&live, BOX);
+    tell(&live, BOX, last + 1, 5);
+    // The last one is not on the disk yet, so it is not there to be found.
+    let on_disk: Vec<u64> = (10..=last).collect();
+    assert_eq!(push(&session, &on_disk), on_disk, "none is left out, none comes before another");
+    tell(&live, BOX, last + 2, 5);
+    assert_eq!(session.next_offered(), None, "one before it was passed over");
+    ring(&live, BOX);
+    assert_eq!(push(&session, &[last + 1, last + 2]), [last + 1, last + 2]);
+    tell(&live, BOX, last + 3, 5);
+    assert_eq!(push(&session, &[]), [last + 3], "in step again");
+}
+
+#[test]
+fn offers_are_bounded_by_bytes_of_one_session_and_of_all() {
+    let live = Arc::new(Live::default());
+    let one = session(&live, 0);
+    tell(&live, BOX, 1, MAX_OFFERED_BYTES + 1);
+    assert_eq!(one.next_offered(), None);
+    live.close(&one);
+    let half = MAX_OFFERED_BYTES / 2;
+    let many: Vec<_> = (0..MAX_SESSIONS_PER_ACCOUNT).map(|_| session(&live, 1)).collect();
+    live.offered.store(MAX_OFFERED_BYTES_IN_ALL - half, Ordering::Relaxed);
+    tell(&live, BOX, 2, half);
+    let offered = |session: &Arc<Session>| lock(&session.state).offered.len();
+    assert_eq!(many.iter().map(offered).sum::<usize>(), 1, "room for one copy only");
+    many.iter().for_each(|session| live.close(session));
+    drop(many);
+    assert_eq!(live.offered.load(Ordering::Relaxed), MAX_OFFERED_BYTES_IN_ALL - half, "given back");
+}
+
+#[test]
+fn letter_told_of_before_the_session_was_there_comes_before_later_ones() {
+    let live = Arc::new(Live::default());
+    // On its way to the disk when the session is opened: it did not wait, and nobody was offered it.
+    tell(&live, BOX, 10, 5);
+    let session = session(&live, 9);
+    tell(&live, BOX, 11, 5);
+    assert_eq!(session.next_offered(), None);
+    ring(&live, BOX);
+    assert_eq!(push(&session, &[10, 11]), [10, 11]);
+    tell(&live, BOX, 12, 5);
+    assert_eq!(push(&session, &[10, 11]), [12]);
+}
+
+#[test]
+fn letter_without_payload_is_found_in_the_mail() {
+    let live = Arc::new(Live::default());
+    let session = session(&live, 9);
+    (live.early(&account()).tell)(BOX, LetterId(10), None);
+    tell(&live, BOX, 11, 5);
+    ring(&live, BOX);
+    assert_eq!(push(&session, &[10, 11]), [10, 11]);
+}
+
+#[test]
+fn mailboxes_and_accounts_do_not_hold_each_other_up() {
+    let live = Arc::new(Live::default());
+    let session = session(&live, 9);
+    tell(&live, OTHER, 10, MAX_OFFERED_BYTES + 1);
+    tell(&live, BOX, 11, 5);
+    assert_eq!(session.next_offered().map(|(id, _)| id), Some(LetterId(11)));
+    let stranger = Did::parse("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK").unwrap();
+    (live.early(&stranger).tell)(BOX, LetterId(12), Some(vec![7]));
+    live.ring(&stranger, BOX);
+    assert_eq!((session.next_offered(), session.next_changed()), (None, None));
+}
+
+#[test]
+fn oldest_session_of_an_account_gives_way() {
+    let live = Arc::new(Live::default());
+    let sessions: Vec<_> = (0..=MAX_SESSIONS_PER_ACCOUNT).map(|_| session(&live, 0)).collect();
+    assert!(sessions[0].is_displaced() && !sessions[1].is_displaced());
+    assert_eq!(live.count(), MAX_SESSIONS_PER_ACCOUNT);
+    sessions.iter().for_each(|session| live.close(session));
+    assert!(live.count() == 0 && !live.is_live(&account()));
+}
