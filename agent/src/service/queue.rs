@@ -6,7 +6,7 @@ use einmal_flows::{limits::MAX_DELIVERY_BYTES, message_pickup::QueueStatus};
 use einmal_keys::{base64url_decode, base64url_encode};
 use einmal_storage::{
     Batch, Record, StoreError, Table,
-    mail::{Letter, LetterId, MAX_LISTED, MailboxId, NewLetter, Quota},
+    mail::{Letter, LetterId, MailboxId, NewLetter, Quota},
 };
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -192,19 +192,16 @@ pub(crate) fn read(
 }
 
 /// How the mailboxes of `recipients` will stand once the letters `gone` are removed.
-pub(crate) fn status(shared: &Shared, recipients: &[Did], gone: &[(MailboxId, LetterId)]) -> QueueStatus {
+pub(crate) fn status(
+    shared: &Shared,
+    recipients: &[Did],
+    gone: &[(MailboxId, Vec<LetterId>)],
+) -> QueueStatus {
     let mut status = QueueStatus::default();
     for recipient in recipients {
         let mailbox = mailbox_id(recipient);
-        let mut state = shared.mail.state(mailbox);
-        if gone.iter().any(|(other, _)| *other == mailbox) {
-            let kept = |letter: &Letter| !gone.contains(&(mailbox, letter.id));
-            let listed = shared.mail.list(mailbox, None, MAX_LISTED, shared.now().0);
-            let removed: Vec<&Letter> = listed.iter().filter(|letter| !kept(letter)).collect();
-            state.letters = state.letters.saturating_sub(removed.len() as u64);
-            state.bytes = state.bytes.saturating_sub(removed.iter().map(|letter| letter.len).sum());
-            state.oldest_ms = listed.iter().find(|letter| kept(letter)).map(|letter| letter.arrived_ms);
-        }
+        let gone = gone.iter().find(|(other, _)| *other == mailbox).map(|(_, letters)| letters.as_slice());
+        let state = shared.mail.state_without(mailbox, gone.unwrap_or_default());
         if state.letters == 0 {
             continue;
         }
@@ -223,15 +220,15 @@ pub(crate) fn acknowledge(
     recipients: &[Did],
     named: &[String],
     fx: &mut Effects<'_>,
-) -> Vec<(MailboxId, LetterId)> {
+) -> Vec<(MailboxId, Vec<LetterId>)> {
     let letters: Vec<LetterId> = named.iter().filter_map(|id| ids.read(id)).collect();
     let mut gone = Vec::new();
     for recipient in recipients {
         let mailbox = mailbox_id(recipient);
         let own = shared.mail.held(mailbox, &letters);
         if !own.is_empty() {
-            gone.extend(own.iter().map(|letter| (mailbox, *letter)));
-            fx.remove_letters(mailbox, own);
+            fx.remove_letters(mailbox, own.clone());
+            gone.push((mailbox, own));
         }
     }
     gone

@@ -203,13 +203,22 @@ impl Index {
             .collect()
     }
 
-    pub(super) fn state(&self, mailbox: MailboxId) -> MailboxState {
+    /// How a mailbox stands, or will stand once the letters `gone` are removed.
+    pub(super) fn state(&self, mailbox: MailboxId, gone: &[LetterId]) -> MailboxState {
         let Some(held) = self.mailboxes.get(&mailbox) else { return MailboxState::default() };
+        let mut gone: Vec<usize> = gone.iter().filter_map(|letter| held.find(letter.0)).collect();
+        gone.sort_unstable();
+        gone.dedup();
+        let lost: u64 =
+            gone.iter().filter_map(|at| held.letters.get(*at)).map(|entry| u64::from(entry.len)).sum();
+        // Those that go are a few, so what stays is found after as many steps at most.
+        let stays = |at: &usize| gone.binary_search(at).is_err();
+        let arrived = |at: usize| held.letters.get(at).map(|entry| entry.arrived_ms);
         MailboxState {
-            letters: held.letters.len() as u64,
-            bytes: held.bytes,
-            oldest_ms: held.letters.front().map(|entry| entry.arrived_ms),
-            newest_ms: held.letters.back().map(|entry| entry.arrived_ms),
+            letters: (held.letters.len() - gone.len()) as u64,
+            bytes: held.bytes - lost,
+            oldest_ms: (0..held.letters.len()).find(stays).and_then(arrived),
+            newest_ms: (0..held.letters.len()).rev().find(stays).and_then(arrived),
         }
     }
 
@@ -246,7 +255,7 @@ impl Index {
         quota: Quota,
         ahead: Ahead,
     ) -> Result<(), StoreError> {
-        let held = self.state(mailbox);
+        let held = self.state(mailbox, &[]);
         let fits = held.letters.saturating_add(ahead.letters) < quota.letters
             && held.bytes.saturating_add(ahead.bytes).saturating_add(len) <= quota.bytes
             && self.bytes.saturating_add(ahead.bytes_in_all).saturating_add(len) <= quota.total_bytes;

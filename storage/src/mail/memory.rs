@@ -136,8 +136,8 @@ impl Mail for MemoryMail {
         Ok(held.then(|| state.payloads.get(&letter.0).cloned()).flatten())
     }
 
-    fn state(&self, mailbox: MailboxId) -> MailboxState {
-        self.lock().index.state(mailbox)
+    fn state_without(&self, mailbox: MailboxId, gone: &[LetterId]) -> MailboxState {
+        self.lock().index.state(mailbox, gone)
     }
 
     fn expire(&self, now: u64, limit: usize) -> u64 {

@@ -178,7 +178,12 @@ pub trait Mail: Send + Sync + 'static {
     fn read(&self, mailbox: MailboxId, letter: LetterId) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// How a mailbox stands. Letters that have expired and were not removed yet count.
-    fn state(&self, mailbox: MailboxId) -> MailboxState;
+    fn state(&self, mailbox: MailboxId) -> MailboxState {
+        self.state_without(mailbox, &[])
+    }
+
+    /// How a mailbox will stand once the letters `gone` are removed; those that are not there make no difference.
+    fn state_without(&self, mailbox: MailboxId, gone: &[LetterId]) -> MailboxState;
 
     /// Forgets letters that have expired at `now` (seconds since 1970), looking at about `limit` letters; the next
     /// call goes on behind them. Returns how many are gone.

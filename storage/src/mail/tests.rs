@@ -173,3 +173,24 @@ fn payload_is_told_only_to_whom_it_is_wished() {
         assert_eq!(told.try_iter().collect::<Vec<_>>(), [None, Some(b"one".to_vec())]);
     });
 }
+
+#[test]
+fn state_without_some_letters_is_the_state_once_they_are_removed() {
+    on_each(|mail| {
+        let at = |arrived_ms, text: &str| NewLetter { arrived_ms, ..letter(ALICE, text) };
+        mail.put(vec![at(1, "a"), at(2, "bb"), at(3, "ccc"), at(4, "dddd")]).wait().unwrap();
+        let ids: Vec<LetterId> = mail.list(ALICE, None, 9, 0).iter().map(|one| one.id).collect();
+        let stranger = LetterId(ids[3].0 + 99);
+        for gone in [vec![], vec![ids[1]], vec![ids[0], ids[0], stranger], vec![ids[3], ids[0]], ids.clone()]
+        {
+            let told = mail.state_without(ALICE, &gone);
+            on_each(|other| {
+                other.put(vec![at(1, "a"), at(2, "bb"), at(3, "ccc"), at(4, "dddd")]).wait().unwrap();
+                let listed = other.list(ALICE, None, 9, 0);
+                let named = ids.iter().zip(&listed).filter(|(id, _)| gone.contains(id));
+                other.remove(ALICE, named.map(|(_, letter)| letter.id).collect()).wait().unwrap();
+                assert_eq!(told, other.state(ALICE), "{gone:?}");
+            });
+        }
+    });
+}

@@ -260,8 +260,8 @@ impl Mail for LogMail {
         Err(StoreError::Failed)
     }
 
-    fn state(&self, mailbox: MailboxId) -> MailboxState {
-        self.shared.index().state(mailbox)
+    fn state_without(&self, mailbox: MailboxId, gone: &[LetterId]) -> MailboxState {
+        self.shared.index().state(mailbox, gone)
     }
 
     fn expire(&self, now: u64, limit: usize) -> u64 {
