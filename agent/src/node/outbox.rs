@@ -1,6 +1,6 @@
 //! The outbox: messages committed and not yet handed over, sent with backoff, across restarts.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use einmal_did::{Did, ResolveError, Resolver};
 use einmal_didcomm::{Message, PackError, PackOptions, SenderProtection, UnixSeconds, deliveries};
@@ -251,14 +251,17 @@ impl Node {
 
     /// Shortens our did:peer:4 towards a peer that has used it before; others need the long form, and to be told
     /// which DID it took the place of.
-    fn in_known_form(&self, message: &Message, to: &Did) -> Result<Message, Failure> {
-        let mut message = message.clone();
-        let Some(from) = message.from.take() else { return Ok(message) };
-        let peer = identity::peer_of(&self.shared.db, &from, to)?.map(|stored| stored.value);
-        let known = peer.as_ref().is_some_and(|peer| peer.knows_us);
-        message.from = Some(if known { from.canonical() } else { from });
-        if let Some(peer) = peer {
-            rotating::announce(&self.shared, &mut message, &peer)?;
+    fn in_known_form<'m>(&self, message: &'m Message, to: &Did) -> Result<Cow<'m, Message>, Failure> {
+        let mut message = Cow::Borrowed(message);
+        let Some(from) = &message.from else { return Ok(message) };
+        let Some(peer) = identity::peer_of(&self.shared.db, from, to)? else { return Ok(message) };
+        let form = from.canonical();
+        // What says the same already is not copied: deliveries are large.
+        if peer.value.knows_us && form != *from {
+            message.to_mut().from = Some(form);
+        }
+        if let Some(jwt) = rotating::announcement(&self.shared, &peer.value)? {
+            message.to_mut().from_prior = Some(jwt);
         }
         Ok(message)
     }

@@ -1,6 +1,6 @@
 //! Giving a relationship a new DID of ours: the peer is told by `from_prior`, the mediator knows the new one already.
 
-use einmal_didcomm::{Message, from_prior_jwt};
+use einmal_didcomm::from_prior_jwt;
 use einmal_flows::{Draft, empty::Empty};
 use serde_json::{Value, json};
 
@@ -39,11 +39,10 @@ pub(crate) fn rotate(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Re
     Ok(json!({"rotated": true, "did": did_id(&fresh)}))
 }
 
-/// Says in a message to a peer which DID ours took the place of, until the peer has used the new one.
-pub(crate) fn announce(shared: &Shared, message: &mut Message, peer: &Peer) -> Result<(), Failure> {
-    let Some(prior) = peer.prior.as_ref().filter(|_| !peer.knows_us) else { return Ok(()) };
+/// What tells a peer which DID ours took the place of, in each message until the peer has used the new one.
+pub(crate) fn announcement(shared: &Shared, peer: &Peer) -> Result<Option<String>, Failure> {
+    let Some(prior) = peer.prior.as_ref().filter(|_| !peer.knows_us) else { return Ok(None) };
     let (old, new) = (&prior.did, Some(&peer.ours));
     let jwt = from_prior_jwt(old, new, prior.decided_at, shared.custody(), &shared.resolver)?;
-    message.from_prior = Some(jwt);
-    Ok(())
+    Ok(Some(jwt))
 }

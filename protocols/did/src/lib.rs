@@ -12,6 +12,7 @@
 mod did;
 mod document;
 mod error;
+mod json_check;
 mod key;
 pub mod limits;
 pub mod peer;
@@ -26,6 +27,7 @@ pub mod web;
 pub use did::Did;
 pub use document::{DidDocument, DocumentSource, Relationship, VerificationMethod};
 pub use error::DidError;
+pub use json_check::is_strict_json_object;
 pub use key::{DerivedAgreement, did_key, document as key_document, public_key as key_of};
 pub use resolver::{LocalResolver, ResolveError, Resolver};
 pub use service::{DIDCOMM_MESSAGING, DIDCOMM_V2, Endpoint, Service};

@@ -25,8 +25,8 @@ pub use from_prior::{Rotation, from_prior_jwt};
 pub use ids::{InvalidId, MessageId, ThreadId, UnixSeconds};
 pub use jwe::{ContentEncryption, Irregularity};
 pub use message::{
-    Attachment, AttachmentData, AttachmentError, Body, DetachedSigner, Message, MessageType, ReturnRoute,
-    bare_media_type,
+    Attachment, AttachmentData, AttachmentError, Body, CarriedJson, DetachedSigner, Message, MessageType,
+    ReturnRoute, bare_media_type,
 };
 pub use open::{Envelope, LayerPolicy, OpenContext, Opened, Proof, ProvedKey, open};
 pub use pack::{PackOptions, Packed, Packer, SenderProtection};

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use einmal_did::{DidUrl, Relationship, Resolver};
+use einmal_did::{DidUrl, Relationship, Resolver, is_strict_json_object};
 use einmal_keys::{
     Custody, KeyId, SignatureAlgorithm, base64url_decode, base64url_decode_tolerant, base64url_encode,
 };
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::{Map, Value, json, value::RawValue};
 use sha2::{Digest, Sha256, Sha512};
 
 use crate::{
@@ -46,6 +47,8 @@ pub struct Attachment {
 pub struct AttachmentData {
     /// Inline JSON.
     pub json: Option<Value>,
+    /// Inline JSON that is only carried: written as `json` if there is no other. Never set by reading.
+    pub carried: Option<CarriedJson>,
     /// Inline bytes as the sender encoded them; read with [`Attachment::bytes`].
     pub base64: Option<String>,
     /// Where the content can be fetched; only with `hash`.
@@ -54,6 +57,30 @@ pub struct AttachmentData {
     pub hash: Option<String>,
     /// Detached signature over the content.
     pub jws: Option<Value>,
+}
+
+/// A JSON object that is carried as it came, without ever being taken apart.
+#[derive(Clone)]
+pub struct CarriedJson(Box<RawValue>);
+
+/// Levels of arrays and objects an attachment's JSON lies below its message.
+const CARRIED_AT: usize = 4;
+
+impl CarriedJson {
+    /// Takes an object that a strict reader of the whole message will take too; `None` for all else.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        if !is_strict_json_object(bytes, CARRIED_AT) {
+            return None;
+        }
+        let text = str::from_utf8(bytes).ok()?.trim_ascii();
+        RawValue::from_string(text.to_owned()).ok().map(Self)
+    }
+}
+
+impl PartialEq for CarriedJson {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
 }
 
 /// An attachment is not what it claims to be.
@@ -148,28 +175,11 @@ impl Attachment {
         Some(attachment)
     }
 
-    pub(crate) fn to_value(&self) -> Value {
-        let mut out = Map::new();
-        let texts = [
-            ("id", &self.id),
-            ("description", &self.description),
-            ("filename", &self.filename),
-            ("media_type", &self.media_type),
-            ("format", &self.format),
-        ];
-        for (name, text) in texts {
-            if let Some(text) = text {
-                out.insert(name.to_owned(), text.as_str().into());
-            }
-        }
-        if let Some(time) = &self.lastmod_time {
-            out.insert("lastmod_time".to_owned(), time.clone());
-        }
-        if let Some(count) = self.byte_count {
-            out.insert("byte_count".to_owned(), count.into());
-        }
-        out.insert("data".to_owned(), self.data.to_value());
-        Value::Object(out)
+    /// About how many bytes it takes as JSON, if nothing in it needs escaping.
+    pub(super) fn weight(&self) -> usize {
+        let texts = [&self.id, &self.description, &self.filename, &self.media_type, &self.format];
+        let texts: usize = texts.into_iter().flatten().map(|text| text.len() + 20).sum();
+        texts + self.data.weight() + 80
     }
 
     /// The inline content as bytes: decoded `base64`, or the JSON text of `json`.
@@ -296,26 +306,57 @@ impl AttachmentData {
             }
             Some(_) => return None,
         };
-        let read = Self { json: data.remove("json"), base64, links, hash, jws: data.remove("jws") };
+        let (json, jws) = (data.remove("json"), data.remove("jws"));
+        let read = Self { json, carried: None, base64, links, hash, jws };
         let somewhere = read.json.is_some() || read.base64.is_some() || !read.links.is_empty();
         let links_are_pinned = read.links.is_empty() || read.hash.is_some();
         (somewhere && links_are_pinned).then_some(read)
     }
 
-    fn to_value(&self) -> Value {
-        let mut out = Map::new();
-        let mut put = |name: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                out.insert(name.to_owned(), value);
-            }
-        };
-        put("json", self.json.clone());
-        put("base64", self.base64.clone().map(Value::String));
-        put("hash", self.hash.clone().map(Value::String));
-        put("jws", self.jws.clone());
-        put("links", (!self.links.is_empty()).then(|| json!(self.links)));
-        Value::Object(out)
+    fn weight(&self) -> usize {
+        let values: usize = self.json.iter().chain(&self.jws).map(super::weight).sum();
+        let carried = self.carried.as_ref().map_or(0, |carried| carried.0.get().len());
+        let texts = self.base64.iter().chain(&self.hash).chain(&self.links);
+        values + carried + texts.map(|text| text.len() + 20).sum::<usize>()
     }
+}
+
+/// Writes members that are there, borrowed: contents are large.
+impl Serialize for Attachment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        let texts = [
+            ("id", &self.id),
+            ("description", &self.description),
+            ("filename", &self.filename),
+            ("media_type", &self.media_type),
+            ("format", &self.format),
+        ];
+        for (name, text) in texts {
+            entry(&mut map, name, text.as_ref())?;
+        }
+        entry(&mut map, "lastmod_time", self.lastmod_time.as_ref())?;
+        entry(&mut map, "byte_count", self.byte_count.as_ref())?;
+        map.serialize_entry("data", &self.data)?;
+        map.end()
+    }
+}
+
+impl Serialize for AttachmentData {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        entry(&mut map, "json", self.json.as_ref())?;
+        entry(&mut map, "json", self.carried.as_ref().map(|one| &one.0).filter(|_| self.json.is_none()))?;
+        entry(&mut map, "base64", self.base64.as_ref())?;
+        entry(&mut map, "hash", self.hash.as_ref())?;
+        entry(&mut map, "jws", self.jws.as_ref())?;
+        entry(&mut map, "links", Some(&self.links).filter(|links| !links.is_empty()))?;
+        map.end()
+    }
+}
+
+fn entry<M: SerializeMap>(map: &mut M, name: &str, value: Option<&impl Serialize>) -> Result<(), M::Error> {
+    value.map_or(Ok(()), |value| map.serialize_entry(name, value))
 }
 
 /// Shows what kind of content there is, never the content: credentials travel here.
@@ -325,6 +366,12 @@ impl fmt::Debug for Attachment {
             .field("id", &self.id)
             .field("format", &self.format)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CarriedJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CarriedJson(..)")
     }
 }
 

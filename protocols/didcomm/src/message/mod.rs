@@ -4,6 +4,7 @@ mod attachment;
 mod kind;
 mod plaintext;
 
-pub use attachment::{Attachment, AttachmentData, AttachmentError, DetachedSigner};
+pub use attachment::{Attachment, AttachmentData, AttachmentError, CarriedJson, DetachedSigner};
 pub use kind::{MessageType, bare_media_type};
+use plaintext::weight;
 pub use plaintext::{Body, Message, ReturnRoute};

@@ -219,8 +219,7 @@ impl Message {
         let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
         parts.extend(lists.map(|(name, list)| (name, Part::Texts(list))));
         if !self.attachments.is_empty() {
-            let values = self.attachments.iter().map(Attachment::to_value).collect();
-            parts.push(("attachments", Part::Values(values)));
+            parts.push(("attachments", Part::Attachments(&self.attachments)));
         }
         // A header of ours goes before one of the same name that a caller put among the others.
         let own = parts.len();
@@ -242,7 +241,7 @@ enum Part<'a> {
     Texts(Vec<&'a str>),
     Object(&'a Map<String, Value>),
     Value(&'a Value),
-    Values(Vec<Value>),
+    Attachments(&'a [Attachment]),
 }
 
 impl Part<'_> {
@@ -254,12 +253,12 @@ impl Part<'_> {
             Self::Texts(texts) => texts.iter().map(|text| text.len() + 3).sum::<usize>() + 2,
             Self::Object(map) => object_weight(map),
             Self::Value(value) => weight(value),
-            Self::Values(values) => values.iter().map(|value| weight(value) + 1).sum::<usize>() + 2,
+            Self::Attachments(list) => list.iter().map(|one| one.weight() + 1).sum::<usize>() + 2,
         }
     }
 }
 
-fn weight(value: &Value) -> usize {
+pub(super) fn weight(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) => 5,
         Value::Number(_) => 20,
@@ -281,7 +280,8 @@ impl From<Part<'_>> for Value {
             Part::Texts(texts) => texts.into(),
             Part::Object(map) => Self::Object(map.clone()),
             Part::Value(value) => value.clone(),
-            Part::Values(values) => Self::Array(values),
+            // Texts, numbers and values that are JSON already: nothing can fail.
+            Part::Attachments(list) => serde_json::to_value(list).unwrap_or_default(),
         }
     }
 }

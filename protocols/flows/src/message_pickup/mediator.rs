@@ -1,8 +1,7 @@
 //! The side that keeps messages: reading requests, who may ask, and writing replies.
 
 use einmal_did::Did;
-use einmal_didcomm::{Attachment, AttachmentData, Body, UnixSeconds};
-use serde_json::Value;
+use einmal_didcomm::{Attachment, AttachmentData, Body, CarriedJson, UnixSeconds};
 
 use super::{
     Delivery, Delivery4, DeliveryRequest, LiveDeliveryChange, MessagesReceived, PickupVersion, Status,
@@ -129,7 +128,7 @@ fn did(text: Option<String>) -> Result<Option<Did>, FlowError> {
 
 /// `recipient_did` as the request spelled it: it is echoed only if it was there.
 fn echoed(received: &Received<'_>) -> Option<String> {
-    received.message.body.get("recipient_did").and_then(Value::as_str).map(str::to_owned)
+    received.message.body.get("recipient_did").and_then(|did| did.as_str()).map(str::to_owned)
 }
 
 /// The version of a request; 3.0 if it is none.
@@ -250,13 +249,13 @@ fn opaque(payload: &[u8]) -> AttachmentData {
 
 /// JSON where the payload is a JSON object: one deployed client of 3.0 reads nothing else.
 fn readable(payload: &[u8]) -> AttachmentData {
-    match serde_json::from_slice(payload) {
-        Ok(json @ Value::Object(_)) => {
+    match CarriedJson::new(payload) {
+        Some(json) => {
             let mut data = AttachmentData::default();
-            data.json = Some(json);
+            data.carried = Some(json);
             data
         }
-        _ => opaque(payload),
+        None => opaque(payload),
     }
 }
 

@@ -111,3 +111,25 @@ fn members_nested_in_data_are_found() {
     let attachment = Attachment::from_value(nested).unwrap();
     assert_eq!((attachment.id.as_deref(), attachment.format.as_deref()), (Some("x"), Some("f")));
 }
+
+#[test]
+fn carried_json_is_written_as_it_came_and_read_as_json() {
+    let carried = CarriedJson::new(br#"{"b" : 1.50, "a":"\u0041"}"#).unwrap();
+    let data = AttachmentData { carried: Some(carried), ..AttachmentData::default() };
+    let attachment = Attachment { id: Some("x".into()), data, ..Attachment::default() };
+    let text = serde_json::to_string(&attachment).unwrap();
+    assert_eq!(text, r#"{"id":"x","data":{"json":{"b" : 1.50, "a":"\u0041"}}}"#);
+    let value = serde_json::to_value(&attachment).unwrap();
+    let read = Attachment::from_value(value).unwrap();
+    assert_eq!(read.data.json, Some(json!({"a": "A", "b": 1.5})));
+    for refused in ["[]", "1", "{", r#"{"a":1,"a":1}"#] {
+        assert!(CarriedJson::new(refused.as_bytes()).is_none(), "{refused}");
+    }
+}
+
+#[test]
+fn json_that_was_read_goes_before_json_that_is_carried() {
+    let carried = CarriedJson::new(b"{}");
+    let data = AttachmentData { json: Some(json!(7)), carried, ..AttachmentData::default() };
+    assert_eq!(serde_json::to_string(&data).unwrap(), r#"{"json":7}"#);
+}

@@ -2,7 +2,7 @@
 
 use einmal_didcomm::{MessageError, ProblemCode};
 use einmal_keys::SystemEntropy;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
@@ -169,6 +169,22 @@ fn delivery_carries_json_under_stable_ids() {
     let binary = [("b".to_owned(), vec![0xff, 0xfe])];
     let draft = delivery_reply(&post.received(), &binary, &status(), NOW);
     assert_eq!(draft.attachments[0].data.base64.as_deref(), Some("__4"));
+}
+
+#[test]
+fn letter_that_a_strict_reader_refuses_does_not_spoil_the_delivery_it_lies_in() {
+    let deep = [r#"{"a":"#.repeat(200), "1".into(), "}".repeat(200)].concat();
+    let letters = [r#"{"a":1,"a":2}"#.to_owned(), deep, "{} {}".into(), r#" {"ciphertext":"x"} "#.into()];
+    let queue = letters.map(|letter| ("x".to_owned(), letter.into_bytes()));
+    let post = request("delivery-request", json!({"limit": 9}));
+    let draft = delivery_reply(&post.received(), &queue, &status(), NOW);
+    let bytes = Post::of(&draft, M, A).message.to_bytes();
+    let read = einmal_didcomm::Message::from_bytes(&bytes).unwrap();
+    let as_json: Vec<_> = read.attachments.iter().map(|one| one.data.json.is_some()).collect();
+    assert_eq!(as_json, [false, false, false, true]);
+    for (attachment, (_, letter)) in read.attachments.iter().zip(&queue).take(3) {
+        assert_eq!(&attachment.bytes().unwrap(), letter);
+    }
 }
 
 #[test]
