@@ -44,11 +44,28 @@ impl<T: Load> Queue<T> {
 
     /// Waits for room and enters `item`.
     pub(crate) fn push(&self, item: T) -> Result<(), StoreError> {
+        self.enter(self.with_room(), item)
+    }
+
+    /// Waits for room, which others may have taken when this returns.
+    pub(crate) fn wait_for_room(&self) {
+        drop(self.with_room());
+    }
+
+    /// Enters `item` without waiting, for a caller that has waited for room and holds up others meanwhile.
+    pub(crate) fn push_now(&self, item: T) -> Result<(), StoreError> {
+        self.enter(self.lock(), item)
+    }
+
+    fn with_room(&self) -> MutexGuard<'_, State<T>> {
         let full = |state: &mut State<T>| {
             state.closed.is_none()
                 && (state.waiting.len() >= MAX_WAITING_BATCHES || state.bytes >= MAX_WAITING_BYTES)
         };
-        let mut state = self.room.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
+        self.room.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, mut state: MutexGuard<'_, State<T>>, item: T) -> Result<(), StoreError> {
         if let Some(reason) = &state.closed {
             return Err(reason.clone());
         }

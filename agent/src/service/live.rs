@@ -24,9 +24,9 @@ use crate::db::mailbox_id;
 /// Most sessions of one account; the oldest gives way.
 const MAX_SESSIONS_PER_ACCOUNT: usize = 8;
 /// Most letters a session keeps in memory until they are sent.
-const MAX_OFFERED: usize = 32;
+const MAX_OFFERED: usize = 256;
 /// Most bytes of such letters in one session.
-const MAX_OFFERED_BYTES: usize = 256 * 1024;
+const MAX_OFFERED_BYTES: usize = 512 * 1024;
 /// Most bytes of such letters in all sessions.
 const MAX_OFFERED_BYTES_IN_ALL: usize = 32 * 1024 * 1024;
 

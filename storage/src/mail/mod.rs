@@ -47,10 +47,11 @@ pub type Tell = dyn Fn(MailboxId, LetterId, Option<Vec<u8>>) + Send + Sync;
 pub struct Early {
     /// Called once for each letter that is new and within its quota, in the order of ids of all letters, before the
     /// letter is durable or listed; only a disk that fails keeps it from becoming so. Told are its mailbox, its id,
-    /// and its payload, if that was wished and the disk took the last group. Runs in the thread that writes, so it
-    /// must return at once. Whoever is told of the letter may have it removed already: [`Mail::held`] knows of it.
+    /// and its payload, if that was wished and the disk took the last group. Runs within [`Mail::put`], while the mail
+    /// is locked: it must return at once, and not call the mail. Whoever is told of the letter may have it removed
+    /// already: [`Mail::held`] knows of it.
     pub tell: Arc<Tell>,
-    /// Whether the payload is wished, which is then kept in memory until it is told.
+    /// Whether the payload is wished.
     pub with_payload: bool,
 }
 
@@ -167,7 +168,7 @@ pub trait Mail: Send + Sync + 'static {
     /// The last letter that was ever put, as far as is known: all later ones have greater ids.
     fn last(&self) -> LetterId;
 
-    /// Which of these letters wait in a mailbox, or are on their way into it and were told of ([`Early`]).
+    /// Which of these letters wait in a mailbox or are on their way into it.
     fn held(&self, mailbox: MailboxId, letters: &[LetterId]) -> Vec<LetterId>;
 
     /// Reads a letter. `None` if it is not there any more.

@@ -15,16 +15,17 @@ pub(super) struct Job {
 pub(super) enum Work {
     Put(Vec<Sealed>),
     Remove(MailboxId, Vec<LetterId>),
-    Clear(MailboxId),
+    /// All letters of a mailbox up to this one.
+    Clear(MailboxId, u64),
 }
 
-/// A letter as it will lie in the log; only its id is missing.
+/// A letter as it will lie in the log; its id is missing until it is let in.
 pub(super) struct Sealed {
     pub(super) header: Header,
     pub(super) body: Vec<u8>,
     pub(super) quota: Quota,
     /// Who is told of it before it is durable, and its payload for them.
-    pub(super) early: Option<(Early, Option<Vec<u8>>)>,
+    early: Option<(Early, Option<Vec<u8>>)>,
 }
 
 impl Sealed {
@@ -48,10 +49,10 @@ impl Sealed {
         Ok(Self { header, body, quota: letter.quota, early })
     }
 
-    /// What it takes in memory.
-    fn bytes(&self) -> usize {
-        let payload = self.early.as_ref().and_then(|(_, payload)| payload.as_ref());
-        HEADER_LEN + self.body.len() + payload.map_or(0, Vec::len)
+    /// Who is to be told of it, whose it is, its id and payload.
+    pub(super) fn take_early(&mut self) -> Option<(Early, MailboxId, LetterId, Option<Vec<u8>>)> {
+        let (early, payload) = self.early.take()?;
+        Some((early, self.header.mailbox, LetterId(self.header.id), payload))
     }
 }
 
@@ -59,15 +60,15 @@ impl Load for Job {
     fn ops(&self) -> usize {
         match &self.work {
             Work::Put(letters) => letters.len().max(1),
-            Work::Remove(..) | Work::Clear(_) => 1,
+            Work::Remove(..) | Work::Clear(..) => 1,
         }
     }
 
     fn bytes(&self) -> usize {
         match &self.work {
-            Work::Put(letters) => letters.iter().map(Sealed::bytes).sum(),
+            Work::Put(letters) => letters.iter().map(|letter| HEADER_LEN + letter.body.len()).sum(),
             Work::Remove(_, letters) => HEADER_LEN + 8 * letters.len(),
-            Work::Clear(_) => HEADER_LEN,
+            Work::Clear(..) => HEADER_LEN,
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Mail in a log on the disk.
 
+mod admission;
 mod frame;
 mod job;
 mod segment;
 mod writer;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fs::{File, OpenOptions, TryLockError},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -21,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::segment::SEGMENT_LEN;
 use self::{
+    admission::Admission,
     frame::{HEADER_LEN, SEAL_LEN, Sealer},
     job::{Job, Sealed, Work},
     segment::path_of,
@@ -30,7 +32,7 @@ use super::{
     Letter, LetterId, Mail, MailKey, MailStats, MailboxId, MailboxState, NewLetter,
     index::{Entry, Index},
 };
-use crate::{Commit, StoreError, queue::Queue, sled::create_private_folder};
+use crate::{Acknowledgement, Commit, StoreError, queue::Queue, sled::create_private_folder};
 
 /// Longest payload of a letter in bytes.
 pub const MAX_LETTER_LEN: usize = 1024 * 1024;
@@ -54,8 +56,8 @@ struct Shared {
     folder: PathBuf,
     queue: Queue<Job>,
     index: RwLock<Index>,
-    /// Letters somebody was told of and that are not in the index yet: those of one group at most.
-    under_way: Mutex<HashSet<(MailboxId, LetterId)>>,
+    /// Locked before the index, never after it.
+    admission: Mutex<Admission>,
     sealer: Sealer,
     digest_key: [u8; 32],
     /// Files open for reading, by number.
@@ -99,7 +101,7 @@ impl LogMail {
             folder: folder.to_owned(),
             queue: Queue::new(),
             index: RwLock::default(),
-            under_way: Mutex::default(),
+            admission: Mutex::new(Admission::new(1)),
             sealer: Sealer::new(key),
             digest_key: digest_key.into(),
             files: Mutex::default(),
@@ -149,8 +151,22 @@ impl Shared {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn under_way(&self) -> MutexGuard<'_, HashSet<(MailboxId, LetterId)>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn admission(&self) -> MutexGuard<'_, Admission> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets letters in, tells of those that are new, and hands them to the writer, all in the order of ids.
+    fn put(&self, letters: Vec<Sealed>, acknowledgement: Acknowledgement) -> Result<(), StoreError> {
+        // Before the lock, which the writer needs to make room.
+        self.queue.wait_for_room();
+        let mut admission = self.admission();
+        let mut letters = admission.admit(letters, &self.index())?;
+        let told: Vec<_> = letters.iter_mut().map(Sealed::take_early).collect();
+        self.queue.push_now(Job { work: Work::Put(letters), acknowledgement })?;
+        for (early, mailbox, letter, payload) in told.into_iter().flatten() {
+            (early.tell)(mailbox, letter, payload.filter(|_| !admission.refusing));
+        }
+        Ok(())
     }
 
     fn seal(&self, letters: Vec<NewLetter>) -> Result<Vec<Sealed>, StoreError> {
@@ -202,10 +218,9 @@ impl Shared {
 
 impl Mail for LogMail {
     fn put(&self, letters: Vec<NewLetter>) -> Commit {
-        match self.shared.seal(letters) {
-            Ok(letters) => self.commit(Work::Put(letters)),
-            Err(error) => Commit::answered(Err(error)),
-        }
+        let (acknowledgement, commit) = Commit::pending();
+        let put = self.shared.seal(letters).and_then(|letters| self.shared.put(letters, acknowledgement));
+        put.map_or_else(|error| Commit::answered(Err(error)), |()| commit)
     }
 
     fn remove(&self, mailbox: MailboxId, letters: Vec<LetterId>) -> Commit {
@@ -213,7 +228,13 @@ impl Mail for LogMail {
     }
 
     fn clear(&self, mailbox: MailboxId) -> Commit {
-        self.commit(Work::Clear(mailbox))
+        let (acknowledgement, commit) = Commit::pending();
+        self.shared.queue.wait_for_room();
+        // What is let in from now on comes after it in the queue too, and stays.
+        let admission = self.shared.admission();
+        let work = Work::Clear(mailbox, admission.next_id().saturating_sub(1));
+        let entered = self.shared.queue.push_now(Job { work, acknowledgement });
+        entered.map_or_else(|error| Commit::answered(Err(error)), |()| commit)
     }
 
     fn list(&self, mailbox: MailboxId, after: Option<LetterId>, limit: usize, now: u64) -> Vec<Letter> {
@@ -225,14 +246,9 @@ impl Mail for LogMail {
     }
 
     fn held(&self, mailbox: MailboxId, letters: &[LetterId]) -> Vec<LetterId> {
-        // Those under way first: what is listed meanwhile is then found in the index.
-        let under_way = self.shared.under_way();
-        let arriving = letters.iter().copied().filter(|letter| under_way.contains(&(mailbox, *letter)));
-        let mut held: Vec<LetterId> = arriving.collect();
-        drop(under_way);
-        held.extend(self.shared.index().held(mailbox, letters));
-        held.sort_unstable();
-        held.dedup();
+        let admission = self.shared.admission();
+        let mut held = self.shared.index().held(mailbox, letters);
+        held.extend(letters.iter().copied().filter(|letter| admission.awaits(mailbox, *letter)));
         held
     }
 

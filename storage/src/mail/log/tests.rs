@@ -1,6 +1,6 @@
 //! The log survives what happens to processes and files.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -196,35 +196,49 @@ fn files_without_letters_go_and_old_letters_move() {
     assert_eq!(read(&mail), [b"kept for long"]);
 }
 
-/// Puts a letter and says what was held and listed when it was told of, and under which id.
-fn put_heard(mail: &Arc<LogMail>, text: &str) -> (LetterId, bool, bool) {
+/// Puts a letter without waiting for the disk, and says under which id it was told of.
+fn put_heard(mail: &LogMail, text: &str) -> (LetterId, Commit) {
     let (told, heard) = std::sync::mpsc::channel();
-    let other = Arc::clone(mail);
-    let tell = Arc::new(move |mailbox, id, _| {
-        let listed = list(&other).iter().any(|letter| letter.id == id);
-        let held = other.held(mailbox, &[id]) == [id];
-        // What a recipient does that is faster than the disk; it waits behind the letter.
-        drop(other.remove(mailbox, vec![id]));
-        told.send((id, held, listed)).unwrap();
-    });
+    let tell = Arc::new(move |_, id, _| told.send(id).unwrap());
     let (payload, quota) = (text.into(), Quota::NONE);
     let early = crate::mail::Early { tell, with_payload: true };
     let letter =
         NewLetter { mailbox: ALICE, payload, arrived_ms: 1, expires_at: u64::MAX, quota, early: Some(early) };
-    mail.put(vec![letter]).wait().unwrap();
-    heard.recv().unwrap()
+    let commit = mail.put(vec![letter]);
+    (heard.try_recv().unwrap(), commit)
 }
 
 #[test]
-fn letter_told_of_is_not_listed_yet_and_an_early_removal_finds_it() {
+fn letter_told_of_is_held_at_once_and_a_removal_that_is_faster_than_the_disk_finds_it() {
     let folder = tempfile::tempdir().unwrap();
-    let mail = Arc::new(open(&folder));
-    let (id, held, listed) = put_heard(&mail, "one");
-    assert!(held && !listed);
-    // Behind the removal.
-    put(&mail, "two");
-    assert_eq!(read(&mail), [b"two"]);
-    assert!(mail.held(ALICE, &[id]).is_empty());
+    let mail = open(&folder);
+    for round in 0..200 {
+        let (id, put) = put_heard(&mail, &format!("round {round}"));
+        assert_eq!(mail.held(ALICE, &[id]), [id]);
+        assert!(mail.held(MailboxId([9; 20]), &[id]).is_empty());
+        // In the same group as the letter, or in a later one.
+        let removed = mail.remove(ALICE, vec![id]);
+        put.wait().unwrap();
+        removed.wait().unwrap();
+        assert!(mail.held(ALICE, &[id]).is_empty() && list(&mail).is_empty(), "round {round}");
+    }
+    drop(mail);
+    assert!(list(&open(&folder)).is_empty(), "nor does it come back");
+}
+
+#[test]
+fn clearing_takes_what_was_put_before_it_and_leaves_what_comes_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    for round in 0..50 {
+        let before = put_heard(&mail, &format!("before {round}"));
+        let cleared = mail.clear(ALICE);
+        let after = put_heard(&mail, &format!("after {round}"));
+        for commit in [before.1, cleared, after.1] {
+            commit.wait().unwrap();
+        }
+        assert_eq!(list(&mail).iter().map(|letter| letter.id).collect::<Vec<_>>(), [after.0]);
+    }
 }
 
 #[test]
@@ -240,12 +254,14 @@ fn id_of_a_letter_that_a_crash_kept_from_the_disk_never_names_another() {
         for path in files(&before, "mail") {
             std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
         }
-        let mail = Arc::new(open(&copy));
+        let mail = open(&copy);
         let next = tempfile::tempdir().unwrap();
         for path in files(&copy, "mail") {
             std::fs::copy(&path, next.path().join(path.file_name().unwrap())).unwrap();
         }
-        told.push(put_heard(&mail, &format!("round {round}")).0);
+        let (id, put) = put_heard(&mail, &format!("round {round}"));
+        put.wait().unwrap();
+        told.push(id);
         before = next;
     }
     let distinct: HashSet<_> = told.iter().collect();
@@ -256,8 +272,10 @@ fn id_of_a_letter_that_a_crash_kept_from_the_disk_never_names_another() {
 fn ids_told_of_are_not_given_again_after_an_end_in_order_with_nothing_written() {
     let folder = tempfile::tempdir().unwrap();
     let last = |folder: &TempDir| {
-        let mail = Arc::new(open(folder));
-        let id = put_heard(&mail, "one").0;
+        let mail = open(folder);
+        let (id, put) = put_heard(&mail, "one");
+        mail.remove(ALICE, vec![id]).wait().unwrap();
+        put.wait().unwrap();
         mail.close().unwrap();
         id
     };

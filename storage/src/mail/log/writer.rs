@@ -1,12 +1,13 @@
 //! The one thread that writes the log: groups what waits, flushes once, answers; cleans from the oldest end.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::{Arc, atomic::Ordering},
 };
 
 use super::{
     Shared,
+    admission::Admission,
     frame::{self, Header, Kind},
     job::{Job, Sealed, Work},
     segment::{self, SEGMENT_LEN, Segment},
@@ -14,8 +15,8 @@ use super::{
 use crate::{
     Acknowledgement, Committed, StoreError, Version,
     mail::{
-        Early, LetterId, MailboxId,
-        index::{Ahead, Entry, Index, Place},
+        LetterId, MailboxId,
+        index::{Entry, Index, Place},
     },
 };
 
@@ -32,13 +33,9 @@ pub(super) struct Writer {
     active: Segment,
     /// Finished segments and their lengths, the oldest first.
     finished: BTreeMap<u32, u64>,
-    next_id: u64,
     cleaning: Option<Cleaning>,
     /// Cleaning failed; it is tried again after the next group, and not before.
     hold: bool,
-    /// The disk took nothing lately: nobody is given a letter that may never be there, under an id that nothing on
-    /// the disk speaks of.
-    refusing: bool,
 }
 
 /// The oldest segment on its way out: what it holds and has not been looked at.
@@ -47,20 +44,13 @@ struct Cleaning {
     left: VecDeque<segment::Listed>,
 }
 
-/// Somebody to be told of a letter, whose it is, its id and payload.
-type Told = (Early, MailboxId, LetterId, Option<Vec<u8>>);
-
 /// One group on its way to the disk.
 #[derive(Default)]
 struct Group {
     entries: Vec<(Header, Vec<u8>)>,
-    digests: HashSet<u64>,
-    /// Letters and bytes this group adds to a mailbox, and bytes it adds to all.
-    added: HashMap<MailboxId, (u64, u64)>,
-    added_bytes: u64,
-    answers: Vec<(Acknowledgement, Result<(), StoreError>)>,
-    /// Letters somebody wants to hear of now.
-    early: Vec<Told>,
+    /// Its letters.
+    fresh: HashSet<(MailboxId, LetterId)>,
+    answers: Vec<Acknowledgement>,
 }
 
 impl Writer {
@@ -97,11 +87,12 @@ impl Writer {
         let number = last.checked_add(1).ok_or(StoreError::Full)?;
         next_id = next_id.checked_add(IDS_LEFT_OUT).ok_or(StoreError::Full)?;
         let active = Segment::create(&folder, number, next_id)?;
+        *shared.admission() = Admission::new(next_id);
         // Only now: what they say about free ids is said by the new one.
         for number in empty {
             segment::delete(&folder, number)?;
         }
-        let writer = Self { shared, active, finished, next_id, cleaning: None, hold: false, refusing: false };
+        let writer = Self { shared, active, finished, cleaning: None, hold: false };
         writer.measure();
         Ok(writer)
     }
@@ -132,35 +123,25 @@ impl Writer {
         {
             let index = self.shared.index();
             for Job { work, acknowledgement } in jobs {
-                let answer = group.take(work, &index, &mut self.next_id);
-                group.answers.push((acknowledgement, answer));
+                group.take(work, &index);
+                group.answers.push(acknowledgement);
             }
         }
-        self.tell(std::mem::take(&mut group.early));
         let (stored, answers) = (self.store(&group.entries), group.answers);
-        self.shared.under_way().clear();
-        self.refusing = stored.is_err();
-        let last = Committed { version: Version(self.next_id.saturating_sub(1)) };
+        let mut admission = self.shared.admission();
+        if stored.is_err() {
+            group.entries.iter().for_each(|(header, _)| admission.retire(header));
+        }
+        admission.refusing = stored.is_err();
+        let last = Committed { version: Version(admission.next_id().saturating_sub(1)) };
+        drop(admission);
         let fatal = matches!(&stored, Err(Outcome::Fatal(_)));
-        for (acknowledgement, answer) in answers {
-            let answer = answer.and_then(|()| match &stored {
-                Ok(()) => Ok(last),
-                Err(Outcome::Refused(error) | Outcome::Fatal(error)) => Err(error.clone()),
-            });
-            acknowledgement.answer(answer);
-        }
+        let answer = match stored {
+            Ok(()) => Ok(last),
+            Err(Outcome::Refused(error) | Outcome::Fatal(error)) => Err(error),
+        };
+        answers.into_iter().for_each(|acknowledgement| acknowledgement.answer(answer.clone()));
         if fatal { Err(StoreError::Failed) } else { Ok(()) }
-    }
-
-    /// Tells of letters that are about to be written, so that whoever waits for one need not wait for the disk too.
-    fn tell(&self, early: Vec<Told>) {
-        if early.is_empty() {
-            return;
-        }
-        self.shared.under_way().extend(early.iter().map(|(_, mailbox, letter, _)| (*mailbox, *letter)));
-        for (early, mailbox, letter, payload) in early {
-            (early.tell)(mailbox, letter, payload.filter(|_| !self.refusing));
-        }
     }
 
     /// Makes entries durable and then known.
@@ -177,13 +158,16 @@ impl Writer {
         self.active.write(&bytes).map_err(Outcome::Refused)?;
         self.active.flush().map_err(Outcome::Fatal)?;
         self.shared.flushes.fetch_add(1, Ordering::Relaxed);
+        // Both at once, so that no letter counts twice against a quota, nor not at all.
+        let mut admission = self.shared.admission();
         let mut index = self.shared.index_mut();
         for (header, body) in entries {
+            admission.retire(header);
             let place = Place { segment: self.active.number, offset: self.active.advance(header, body) };
             let removed = if header.kind == Kind::Removed { ids(body) } else { Vec::new() };
             apply(&mut index, header, &removed, place);
         }
-        drop(index);
+        drop((index, admission));
         self.measure();
         Ok(())
     }
@@ -194,7 +178,7 @@ impl Writer {
             return Ok(());
         }
         let number = self.active.number.checked_add(1).ok_or(StoreError::Full)?;
-        let next = Segment::create(&self.shared.folder, number, self.next_id)?;
+        let next = Segment::create(&self.shared.folder, number, self.shared.admission().next_id())?;
         let full = std::mem::replace(&mut self.active, next);
         self.finished.insert(full.number, full.end);
         // Without its contents it is read as a whole at the next start: slower, and nothing is missing.
@@ -299,68 +283,31 @@ enum Outcome {
 }
 
 impl Group {
-    /// Takes one piece of work in, or says why it is refused.
-    fn take(&mut self, work: Work, index: &Index, next_id: &mut u64) -> Result<(), StoreError> {
+    /// Takes one piece of work in.
+    fn take(&mut self, work: Work, index: &Index) {
         match work {
-            Work::Put(letters) => self.put(letters, index, next_id),
+            Work::Put(letters) => {
+                let named = letters.iter().map(|letter| (letter.header.mailbox, LetterId(letter.header.id)));
+                self.fresh.extend(named);
+                self.entries.extend(letters.into_iter().map(|Sealed { header, body, .. }| (header, body)));
+            }
             Work::Remove(mailbox, letters) => {
-                let held = letters.into_iter().filter(|id| index.entry(mailbox, id.0).is_some());
+                // Also those that come with this very group: somebody was told of them and was quick.
+                let is_there = |id: &LetterId| {
+                    index.entry(mailbox, id.0).is_some() || self.fresh.contains(&(mailbox, *id))
+                };
+                let held = letters.into_iter().filter(is_there);
                 let body: Vec<u8> = held.flat_map(|id| id.0.to_le_bytes()).collect();
                 if !body.is_empty() {
                     let body_len = u32::try_from(body.len()).unwrap_or(u32::MAX);
                     let header = Header { body_len, ..Header::about(Kind::Removed, mailbox, 0) };
                     self.entries.push((header, body));
                 }
-                Ok(())
             }
-            Work::Clear(mailbox) => {
-                let last = next_id.saturating_sub(1);
+            Work::Clear(mailbox, last) => {
                 self.entries.push((Header::about(Kind::Cleared, mailbox, last), Vec::new()));
-                Ok(())
             }
         }
-    }
-
-    fn put(&mut self, letters: Vec<Sealed>, index: &Index, next_id: &mut u64) -> Result<(), StoreError> {
-        let mut fresh: Vec<Sealed> = Vec::new();
-        let (mut own, mut own_bytes) = (HashMap::<MailboxId, (u64, u64)>::new(), 0u64);
-        for letter in letters {
-            let digest = letter.header.digest;
-            let known = index.knows(digest)
-                || self.digests.contains(&digest)
-                || fresh.iter().any(|other| other.header.digest == digest);
-            if known {
-                continue;
-            }
-            let (mailbox, len) = (letter.header.mailbox, u64::from(letter.header.payload_len()));
-            let (group, count) =
-                (self.added.get(&mailbox).copied().unwrap_or_default(), own.entry(mailbox).or_default());
-            let ahead = Ahead {
-                letters: group.0 + count.0,
-                bytes: group.1 + count.1,
-                bytes_in_all: self.added_bytes + own_bytes,
-            };
-            index.admit(mailbox, len, letter.quota, ahead)?;
-            count.0 += 1;
-            count.1 += len;
-            own_bytes += len;
-            fresh.push(letter);
-        }
-        for Sealed { mut header, body, early, .. } in fresh {
-            header.id = *next_id;
-            if let Some((early, payload)) = early {
-                self.early.push((early, header.mailbox, LetterId(header.id), payload));
-            }
-            *next_id = next_id.checked_add(1).ok_or(StoreError::Full)?;
-            self.digests.insert(header.digest);
-            self.entries.push((header, body));
-        }
-        for (mailbox, (letters, bytes)) in own {
-            let count = self.added.entry(mailbox).or_default();
-            *count = (count.0 + letters, count.1 + bytes);
-        }
-        self.added_bytes += own_bytes;
-        Ok(())
     }
 }
 

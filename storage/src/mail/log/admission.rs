@@ -1,0 +1,108 @@
+//! What is let into the mail: known letters, quotas and ids, decided when a letter is put and not when it is written.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{frame::Header, job::Sealed};
+use crate::{
+    StoreError,
+    mail::{
+        LetterId, MailboxId,
+        index::{Ahead, Index},
+    },
+};
+
+/// Letters that were let in and are not in the index yet, and the next free id.
+pub(super) struct Admission {
+    next_id: u64,
+    digests: HashSet<u64>,
+    letters: HashSet<(MailboxId, LetterId)>,
+    /// Letters and bytes on their way into a mailbox, and bytes on their way in all.
+    ahead: HashMap<MailboxId, (u64, u64)>,
+    ahead_bytes: u64,
+    /// The disk took nothing lately: nobody is given a letter that may never be there, under an id that nothing on
+    /// the disk speaks of.
+    pub(super) refusing: bool,
+}
+
+impl Admission {
+    pub(super) fn new(next_id: u64) -> Self {
+        Self {
+            next_id,
+            digests: HashSet::new(),
+            letters: HashSet::new(),
+            ahead: HashMap::new(),
+            ahead_bytes: 0,
+            refusing: false,
+        }
+    }
+
+    /// The next id to be given; all later letters have this one or a greater one.
+    pub(super) fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// Whether a letter is on its way into a mailbox.
+    pub(super) fn awaits(&self, mailbox: MailboxId, letter: LetterId) -> bool {
+        self.letters.contains(&(mailbox, letter))
+    }
+
+    /// Lets letters in that are not known yet and gives them ids: all of them, or none.
+    pub(super) fn admit(&mut self, letters: Vec<Sealed>, index: &Index) -> Result<Vec<Sealed>, StoreError> {
+        let mut fresh: Vec<Sealed> = Vec::with_capacity(letters.len());
+        let (mut own, mut own_bytes) = (HashMap::<MailboxId, (u64, u64)>::new(), 0u64);
+        for letter in letters {
+            let digest = letter.header.digest;
+            let known = index.knows(digest)
+                || self.digests.contains(&digest)
+                || fresh.iter().any(|other| other.header.digest == digest);
+            if known {
+                continue;
+            }
+            let (mailbox, len) = (letter.header.mailbox, u64::from(letter.header.payload_len()));
+            let before = self.ahead.get(&mailbox).copied().unwrap_or_default();
+            let count = own.entry(mailbox).or_default();
+            let ahead = Ahead {
+                letters: before.0 + count.0,
+                bytes: before.1 + count.1,
+                bytes_in_all: self.ahead_bytes + own_bytes,
+            };
+            index.admit(mailbox, len, letter.quota, ahead)?;
+            count.0 += 1;
+            count.1 += len;
+            own_bytes += len;
+            fresh.push(letter);
+        }
+        let free = self.next_id.checked_add(fresh.len() as u64).ok_or(StoreError::Full)?;
+        for (id, letter) in (self.next_id..free).zip(&mut fresh) {
+            letter.header.id = id;
+            self.enter(&letter.header);
+        }
+        self.next_id = free;
+        Ok(fresh)
+    }
+
+    fn enter(&mut self, header: &Header) {
+        let len = u64::from(header.payload_len());
+        self.digests.insert(header.digest);
+        self.letters.insert((header.mailbox, LetterId(header.id)));
+        let ahead = self.ahead.entry(header.mailbox).or_default();
+        *ahead = (ahead.0 + 1, ahead.1 + len);
+        self.ahead_bytes += len;
+    }
+
+    /// A letter is in the index now, or will never be.
+    pub(super) fn retire(&mut self, header: &Header) {
+        if !self.letters.remove(&(header.mailbox, LetterId(header.id))) {
+            return;
+        }
+        let len = u64::from(header.payload_len());
+        self.digests.remove(&header.digest);
+        self.ahead_bytes -= len;
+        if let Some(ahead) = self.ahead.get_mut(&header.mailbox) {
+            *ahead = (ahead.0 - 1, ahead.1 - len);
+            if ahead.0 == 0 {
+                self.ahead.remove(&header.mailbox);
+            }
+        }
+    }
+}
