@@ -29,7 +29,7 @@ use einmal_did::Endpoint;
 use einmal_didcomm::SenderProtection;
 use einmal_keys::{SeededEntropy, base64url_decode, base64url_encode};
 use einmal_p2p::{
-    Bounds, BoxFuture, Host, HostConfig, Inbound, PeerEndpoint, Permit, SendError, Status, is_served,
+    Bounds, BoxFuture, Host, HostConfig, Inbound, PeerEndpoint, PeerId, Permit, SendError, Status, is_served,
 };
 use einmal_storage::{MemoryStore, TenantId};
 use einmal_tests::{START_MS, Stranger, city_folder};
@@ -84,7 +84,7 @@ async fn node_on(disk: Arc<MemoryStore>, url: &str, mut config: Config, with_p2p
 struct Keeper(Mutex<Vec<Vec<u8>>>);
 
 impl Inbound for Keeper {
-    fn receive(&self, envelope: Vec<u8>) -> BoxFuture<Status> {
+    fn receive(&self, _: PeerId, envelope: Vec<u8>) -> BoxFuture<Status> {
         self.0.lock().unwrap().push(envelope);
         Box::pin(async { Status::Accepted })
     }

@@ -7,8 +7,8 @@ use einmal_didcomm::limits::MAX_ENVELOPE_BYTES;
 use einmal_flows::out_of_band::Invitation;
 use einmal_keys::{Entropy, SystemEntropy, base64url_decode, base64url_encode};
 use einmal_p2p::{
-    Bounds, Host, HostConfig, Inbound, Multiaddr, P2pError, PeerEndpoint, Permit, RelayLimits, Status,
-    is_relayed, is_served,
+    Bounds, Host, HostConfig, Inbound, Multiaddr, P2pError, PeerEndpoint, PeerId, Permit, RelayLimits,
+    Status, is_relayed, is_served,
 };
 use einmal_storage::Batch;
 use zeroize::Zeroizing;
@@ -60,7 +60,7 @@ impl Entrance {
 }
 
 impl Inbound for Entrance {
-    fn receive(&self, envelope: Vec<u8>) -> einmal_p2p::BoxFuture<Status> {
+    fn receive(&self, _: PeerId, envelope: Vec<u8>) -> einmal_p2p::BoxFuture<Status> {
         let node = self.node.get().and_then(Weak::upgrade);
         Box::pin(async move {
             let Some(node) = node else { return Status::Busy };
