@@ -7,6 +7,7 @@ mod listen;
 pub mod memory;
 mod outlast;
 pub mod p2p;
+mod pushing;
 pub mod server;
 mod socket;
 pub mod tls;
