@@ -14,6 +14,7 @@ use std::{
 };
 
 use einmal_did::Did;
+use einmal_didcomm::MessageType;
 use einmal_flows::message_pickup::PickupVersion;
 use einmal_storage::mail::{Early, LetterId, MailboxId};
 use tokio::sync::Notify;
@@ -28,6 +29,12 @@ const MAX_OFFERED: usize = 32;
 const MAX_OFFERED_BYTES: usize = 256 * 1024;
 /// Most letters beyond the last pushed in order whose offer is remembered.
 const MAX_TAKEN: usize = 256;
+
+/// Whether a message is about what is pushed on the connection it comes by.
+pub(crate) fn is_change(kind: &MessageType) -> bool {
+    // Names of messages are compared without punctuation.
+    PickupVersion::of(kind).is_some() && kind.message() == "livedeliverychange"
+}
 
 /// A connection's wish to have mail pushed, or no longer; carried out when the event that asked for it is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,6 +249,16 @@ mod tests {
     use einmal_flows::message_pickup::PickupVersion;
 
     use super::*;
+
+    #[test]
+    fn switch_of_either_version_is_told_from_other_messages() {
+        let is_change = |text: &str| is_change(&MessageType::parse(text).unwrap());
+        assert!(is_change("https://didcomm.org/messagepickup/3.0/live-delivery-change"));
+        assert!(is_change("https://didcomm.org/message-pickup/4.0/live-delivery-change"));
+        assert!(!is_change("https://didcomm.org/messagepickup/3.0/status-request"));
+        assert!(!is_change("https://didcomm.org/messagepickup/2.0/live-delivery-change"));
+        assert!(!is_change("https://example.org/pickup/3.0/live-delivery-change"));
+    }
 
     const BOX: MailboxId = MailboxId([1; 20]);
 
