@@ -7,6 +7,7 @@ mod listen;
 pub mod memory;
 mod outlast;
 pub mod p2p;
+mod peer_lines;
 mod pushing;
 pub mod server;
 mod socket;
@@ -14,4 +15,5 @@ pub mod tls;
 mod transport;
 pub(crate) mod ws;
 
+pub use peer_lines::PeerLines;
 pub use transport::{BoxFuture, FetchError, Fetcher, SendError, Transport};

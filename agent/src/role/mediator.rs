@@ -133,7 +133,8 @@ impl Mediator {
                 message_pickup::status_reply(rx, &status(&recipients, &gone), now)
             }
             PickupRequest::LiveDelivery { on } => {
-                let persistent = fx.arrival == Some(Arrival::Socket);
+                let persistent =
+                    matches!(fx.arrival, Some(Arrival::Socket | Arrival::Libp2p { answerable: true }));
                 let draft = message_pickup::live_reply(rx, on, persistent, &status(&own()?, &[]), now)?;
                 fx.change_live(LiveChange {
                     account: rx.sender.clone(),
