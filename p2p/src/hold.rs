@@ -54,8 +54,11 @@ impl Held {
         while self.over.changed().await.is_ok() {}
     }
 
-    /// Closes all connections with the peer, whoever else uses them.
+    /// Closes all connections with the peer, whoever else uses them; not those it has made since this hold has ended.
     pub fn hang_up(self) {
+        if self.over.has_changed().is_err() {
+            return;
+        }
         self.release.holds.change(self.release.peer_id, |state, peer_id| state.doomed.insert(peer_id));
     }
 }

@@ -313,6 +313,23 @@ async fn a_line_that_ends_takes_its_session_along_and_mail_waits() {
 }
 
 #[tokio::test]
+async fn a_peer_that_is_back_at_once_is_live_on_its_new_connection_only() {
+    let (scene, phone) = (scene().await, peer(19).await);
+    let (alice, bob) = (scene.member(1).await, scene.member(2).await);
+    scene.switch(&bob, &phone, PICKUP_3, true).await;
+    for number in 0..10 {
+        scene.switch(&alice, &phone, PICKUP_3, true).await;
+        let mail = scene.letter(&alice, &number.to_string()).await;
+        assert_eq!(phone.raw().await, mail);
+        let mut held = phone.host.hold(scene.endpoint.peer_id).unwrap();
+        phone.host.hold(scene.endpoint.peer_id).unwrap().hang_up();
+        ends(&mut held).await;
+    }
+    scene.switch(&alice, &phone, PICKUP_3, true).await;
+    assert!(!scene.is_live(&bob).await, "he did not ask again");
+}
+
+#[tokio::test]
 async fn a_letter_its_reader_refuses_ends_no_line_but_a_reader_that_refuses_all_has_none() {
     let (scene, phone) = (scene().await, peer(12).await);
     let alice = scene.member(1).await;

@@ -208,13 +208,15 @@ impl Line {
         let mut stopping = self.stopping.clone();
         let ending = loop {
             let turn = tokio::select! {
+                // First of all: what comes from a peer that is back belongs to its new connection.
+                biased;
+                () = self.held.ended() => self.begin_anew(),
+                () = stopped(&mut stopping) => Err(Ending::HangUp("the node stops")),
                 back = self.incoming.recv() => match back {
                     Some(back) => self.give(back).await,
                     None => Err(Ending::Quiet),
                 },
                 () = bell.notified() => self.push().await,
-                () = self.held.ended() => Err(Ending::Quiet),
-                () = stopped(&mut stopping) => Err(Ending::HangUp("the node stops")),
             };
             if let Err(ending) = turn {
                 break ending;
@@ -224,6 +226,15 @@ impl Line {
             }
         };
         self.end(ending);
+    }
+
+    /// The connection is gone, and live delivery with it. The peer may be back already, and have asked for something.
+    fn begin_anew(&mut self) -> Result<(), Ending> {
+        let Some(node) = self.listed.node.upgrade() else { return Err(Ending::Quiet) };
+        self.pushing.close(&node);
+        let held = node.shared().lines().and_then(|lines| lines.hold(self.peer).ok());
+        self.held = held.ok_or(Ending::Quiet)?;
+        Ok(())
     }
 
     /// Gives answers back; who does not take them gets no live mail either.
