@@ -54,9 +54,14 @@ impl Held {
         while self.over.changed().await.is_ok() {}
     }
 
+    /// Whether [`Held::ended`] would resolve at once.
+    pub fn is_over(&self) -> bool {
+        self.over.has_changed().is_err()
+    }
+
     /// Closes all connections with the peer, whoever else uses them; not those it has made since this hold has ended.
     pub fn hang_up(self) {
-        if self.over.has_changed().is_err() {
+        if self.is_over() {
             return;
         }
         self.release.holds.change(self.release.peer_id, |state, peer_id| state.doomed.insert(peer_id));

@@ -502,13 +502,28 @@ async fn a_hold_ends_with_either_host_and_when_one_hangs_up() {
     let (listener, dialer) = connected(62, &Keeper::new(Status::Accepted)).await;
     let (mut here, mut there) =
         (listener.hold(dialer.peer_id()).unwrap(), dialer.hold(listener.peer_id()).unwrap());
+    assert!(!here.is_over() && !there.is_over());
     drop(dialer);
     ends(&mut here).await;
     ends(&mut there).await;
+    assert!(here.is_over() && there.is_over());
     let (listener, dialer) = connected(64, &Keeper::new(Status::Accepted)).await;
     let mut there = dialer.hold(listener.peer_id()).unwrap();
     listener.hold(dialer.peer_id()).unwrap().hang_up();
     ends(&mut there).await;
+}
+
+#[tokio::test]
+async fn hanging_up_after_the_end_leaves_a_new_connection_alone() {
+    let (listener, dialer) = connected(68, &Keeper::new(Status::Accepted)).await;
+    let mut old = listener.hold(dialer.peer_id()).unwrap();
+    dialer.hold(listener.peer_id()).unwrap().hang_up();
+    ends(&mut old).await;
+    dialer.send(&named(&listener), b"again".to_vec()).await.unwrap();
+    let mut new = listener.hold(dialer.peer_id()).unwrap();
+    let _there = dialer.hold(listener.peer_id()).unwrap();
+    old.hang_up();
+    assert!(tokio::time::timeout(IDLE, new.ended()).await.is_err());
 }
 
 #[tokio::test]

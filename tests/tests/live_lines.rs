@@ -321,6 +321,11 @@ async fn a_peer_that_is_back_at_once_is_live_on_its_new_connection_only() {
         scene.switch(&alice, &phone, PICKUP_3, true).await;
         let mail = scene.letter(&alice, &number.to_string()).await;
         assert_eq!(phone.raw().await, mail);
+        // The connection goes while something is on its way.
+        phone.keeper.answer(None);
+        scene.letter(&alice, &format!("lost {number}")).await;
+        phone.next().await;
+        phone.keeper.answer(Some(Status::Accepted));
         let mut held = phone.host.hold(scene.endpoint.peer_id).unwrap();
         phone.host.hold(scene.endpoint.peer_id).unwrap().hang_up();
         ends(&mut held).await;
@@ -533,6 +538,23 @@ async fn a_letter_that_does_not_open_leaves_the_line_standing() {
     text(&house.scene, &friend, &citizen_did, "after it").await;
     within(SOON, "the text did not come", async || inbox(&house.citizen).await == ["after it"]).await;
     assert_eq!((house.metric("peer_lines").await, house.metric("live_sessions").await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_line_that_was_ended_is_made_anew() {
+    let house = Household::new().await;
+    let (friend, citizen_did, _phone) = friend_of(&house.citizen).await;
+    house.live();
+    house.has_lines(1, 1).await;
+    // One more than a reader may refuse in a row.
+    for number in 0..33 {
+        let letter = json!({"ciphertext": number.to_string(), "protected": "x", "recipients": []});
+        house.scene.mail(&citizen_did, letter).await;
+    }
+    house.has_lines(0, 0).await;
+    house.has_lines(1, 1).await;
+    text(&house.scene, &friend, &citizen_did, "by the new one").await;
+    within(SOON, "the text did not come", async || inbox(&house.citizen).await == ["by the new one"]).await;
 }
 
 #[tokio::test]

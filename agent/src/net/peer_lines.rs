@@ -192,6 +192,8 @@ struct Line {
 enum Ending {
     /// There is nothing left to give, or nobody to give it.
     Quiet,
+    /// Only its connection has ended; that is looked at before anything else.
+    Lost,
     /// We end it, and close the connection: its peer must learn that nothing comes any more.
     HangUp(&'static str),
 }
@@ -218,8 +220,10 @@ impl Line {
                 },
                 () = bell.notified() => self.push().await,
             };
-            if let Err(ending) = turn {
-                break ending;
+            match turn {
+                Ok(()) => {}
+                Err(Ending::Lost) => continue,
+                Err(ending) => break ending,
             }
             if self.pushing.is_empty() && self.listed.leave_if_empty(&self.incoming) {
                 break Ending::Quiet;
@@ -283,7 +287,8 @@ impl Line {
         match sent {
             Ok(()) => Ok(true),
             Err(SendError::Refused { .. } | SendError::TooLarge) => Ok(false),
-            Err(_) => Err(Ending::HangUp("the peer is gone, or does not answer in time")),
+            Err(_) if self.held.is_over() => Err(Ending::Lost),
+            Err(_) => Err(Ending::HangUp("the peer does not answer in time")),
         }
     }
 
