@@ -1,22 +1,32 @@
-//! The citizen's line to its mediator: a WebSocket that rings when there is mail, made anew when it breaks.
+//! The citizen's line to its mediator, by libp2p or WebSocket: it rings when there is mail, and is made anew when it breaks.
 //!
 //! What is pushed is only taken as a bell: the mailbox is then fetched and confirmed as always, so that nothing
-//! depends on a push having arrived, nor on the form a mediator gives it.
+//! depends on a push having arrived, nor on the form a mediator gives it. A letter that comes raw by libp2p is taken in
+//! at once like any envelope, and is known already when it is fetched.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use einmal_did::{Did, Resolver};
+use einmal_did::{Did, Endpoint, Resolver};
 use einmal_flows::{Draft, message_pickup::LiveDeliveryChange};
+use einmal_p2p::{PeerEndpoint, PeerId, is_served};
 use futures_util::{SinkExt, StreamExt};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use crate::{
     mailbox,
-    net::ws::{self, Line},
+    net::{
+        PeerLines,
+        ws::{self, Line},
+    },
     node::{Failure, Node},
+    role::Notice,
 };
 
 /// First pause before a broken line is made anew; doubled each time up to the longest.
@@ -25,19 +35,97 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// A line on which nothing was heard for so long is asked whether it is still there, and once more later it is gone.
 const SILENCE: Duration = Duration::from_secs(45);
+/// Longest a mediator takes to say by libp2p that it will push; then the WebSocket is tried.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
-/// Keeps the line until told to stop.
-pub(crate) async fn run(node: Arc<Node>) {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match hold(&node).await {
-            Ok(held) if held > LONGEST_PAUSE => pause = FIRST_PAUSE,
-            Ok(_) => {}
-            Err(problem) => tracing::debug!(%problem, "there is no line to the mediator"),
+/// How the line stands, for the rest of the node.
+#[derive(Debug, Default)]
+pub(crate) struct LineState {
+    bell: Notify,
+    up: watch::Sender<bool>,
+    peer: Mutex<LinePeer>,
+}
+
+/// Whose streams are the line.
+#[derive(Debug, Default)]
+struct LinePeer {
+    /// Remembered when the line is over: what was under way may still come.
+    peer: Option<PeerId>,
+    /// Whether a line with it is made or kept.
+    wanted: bool,
+}
+
+impl LineState {
+    fn peer(&self) -> MutexGuard<'_, LinePeer> {
+        self.peer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the mediator would ring.
+    pub(crate) fn is_up(&self) -> bool {
+        *self.up.borrow()
+    }
+
+    /// Resolves when the mediator has mail for us.
+    pub(crate) async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Whether what comes from this peer comes by the line.
+    pub(crate) fn is_with(&self, peer: PeerId) -> bool {
+        self.peer().peer == Some(peer)
+    }
+
+    /// Something came from a peer. If that is the line, it rings; it is up once the mediator has said so.
+    pub(crate) fn heard(&self, from: PeerId, notice: Option<Notice>) {
+        let line = self.peer();
+        if !line.wanted || line.peer != Some(from) {
+            return;
         }
-        node.line_is_up.store(false, Ordering::Relaxed);
-        tokio::time::sleep(jittered(&node, pause)).await;
-        pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+        if let Some(Notice::Live(live)) = notice {
+            self.up.send_replace(live);
+        }
+        if self.is_up() {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Something came by the WebSocket.
+    fn heard_by_socket(&self) {
+        self.up.send_replace(true);
+        self.bell.notify_one();
+    }
+
+    /// From now on streams of `peer` are the line.
+    fn begin(&self, peer: PeerId) -> Wanted<'_> {
+        *self.peer() = LinePeer { peer: Some(peer), wanted: true };
+        Wanted(self)
+    }
+}
+
+/// A line by libp2p that is being made or kept.
+struct Wanted<'a>(&'a LineState);
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.0.peer().wanted = false;
+        self.0.up.send_replace(false);
+    }
+}
+
+impl Node {
+    /// Keeps a citizen's line to its mediator until told to stop.
+    pub async fn run_line(self: Arc<Self>) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match hold(&self).await {
+                Ok(held) if held > LONGEST_PAUSE => pause = FIRST_PAUSE,
+                Ok(_) => {}
+                Err(problem) => tracing::debug!(%problem, "there is no line to the mediator"),
+            }
+            self.line.up.send_replace(false);
+            tokio::time::sleep(jittered(&self, pause)).await;
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+        }
     }
 }
 
@@ -48,19 +136,76 @@ fn jittered(node: &Node, pause: Duration) -> Duration {
     pause / 2 + pause.mul_f64(f64::from(u16::from_be_bytes(dice)) / f64::from(u16::MAX))
 }
 
-/// Makes a line and listens until it breaks; returns how long it held.
+/// Makes a line, by libp2p if both sides have it, and keeps it until it breaks; returns how long it held.
 async fn hold(node: &Arc<Node>) -> Result<Duration, Failure> {
+    let Some((ours, mediator)) = mailbox::granted(node.shared())? else { return Ok(Duration::ZERO) };
+    if let Some(lines) = node.shared().lines()
+        && let Some(endpoint) = endpoint_of(node, &mediator, is_served)
+    {
+        match by_peer(node, lines, &endpoint, (&ours, &mediator)).await {
+            Ok(held) => return Ok(held),
+            Err(problem) => tracing::debug!(%problem, "no line by libp2p"),
+        }
+    }
+    match endpoint_of(node, &mediator, ws::is_socket) {
+        Some(endpoint) => by_socket(node, &endpoint, (&ours, &mediator)).await,
+        None => Ok(Duration::ZERO),
+    }
+}
+
+/// An endpoint of the mediator's of the wanted kind.
+fn endpoint_of(node: &Node, mediator: &Did, wanted: fn(&str) -> bool) -> Option<Endpoint> {
+    let document = node.shared().resolver.resolve(mediator).ok()?;
+    document.didcomm_endpoints().find(|endpoint| wanted(&endpoint.uri)).cloned()
+}
+
+fn broken(problem: impl ToString) -> Failure {
+    Failure::user(format!("the line broke: {}", problem.to_string()))
+}
+
+/// Asks to have mail pushed on the connection this is sent by.
+fn change(node: &Node, (ours, mediator): (&Did, &Did)) -> Result<Vec<u8>, Failure> {
     let shared = node.shared();
-    let Some((ours, mediator)) = mailbox::granted(shared)? else { return Ok(Duration::ZERO) };
-    let Some(uri) = socket_of(node, &mediator) else { return Ok(Duration::ZERO) };
-    let broken = |problem: String| Failure::user(format!("the line broke: {problem}"));
-    let mut line = ws::connect(&uri, &shared.config.network).await.map_err(|e| broken(e.to_string()))?;
     let draft = Draft::of(&LiveDeliveryChange { live_delivery: true });
     let draft = draft.returning(einmal_didcomm::ReturnRoute::All);
-    let change = draft.into_message(&ours, &mediator, shared.now(), shared.entropy())?;
-    let envelope = node.pack(&change, &mediator)?;
-    line.send(ws::frame(envelope)).await.map_err(|error| broken(error.to_string()))?;
-    let begun = tokio::time::Instant::now();
+    node.pack(&draft.into_message(ours, mediator, shared.now(), shared.entropy())?, mediator)
+}
+
+/// A line by libp2p. An error says that it never stood.
+async fn by_peer(
+    node: &Node,
+    lines: &PeerLines,
+    endpoint: &Endpoint,
+    parties: (&Did, &Did),
+) -> Result<Duration, Failure> {
+    let endpoint = PeerEndpoint::parse(&endpoint.uri, &endpoint.multi_addrs).map_err(broken)?;
+    let peer = endpoint.peer_id;
+    let mut up = node.line.up.subscribe();
+    // Before it is asked: the answer may be here before it is known that the question arrived.
+    let _wanted = node.line.begin(peer);
+    lines.send(&endpoint, change(node, parties)?).await.map_err(broken)?;
+    let mut held = lines.hold(peer).map_err(broken)?;
+    tokio::select! {
+        answered = tokio::time::timeout(ANSWER_WAIT, up.wait_for(|up| *up)) => {
+            answered.map(|_| ()).map_err(|_| broken("the mediator does not push by libp2p"))?;
+        }
+        () = held.ended() => return Err(broken("the connection was closed")),
+    }
+    let begun = Instant::now();
+    // Whether the other side still answers is looked after by the host.
+    tokio::select! {
+        () = held.ended() => {}
+        _ = up.wait_for(|up| !*up) => {}
+    }
+    Ok(begun.elapsed())
+}
+
+/// A line by WebSocket.
+async fn by_socket(node: &Node, endpoint: &Endpoint, parties: (&Did, &Did)) -> Result<Duration, Failure> {
+    let network = &node.shared().config.network;
+    let mut line = ws::connect(&endpoint.uri, network).await.map_err(broken)?;
+    line.send(ws::frame(change(node, parties)?)).await.map_err(broken)?;
+    let begun = Instant::now();
     listen(node, &mut line).await.map_err(broken)?;
     Ok(begun.elapsed())
 }
@@ -71,8 +216,7 @@ async fn listen(node: &Node, line: &mut Line) -> Result<(), String> {
         match tokio::time::timeout(SILENCE, line.next()).await {
             Ok(Some(Ok(Frame::Text(_) | Frame::Binary(_)))) => {
                 // The answer to the switch, and every push.
-                node.line_is_up.store(true, Ordering::Relaxed);
-                node.mail_bell.notify_one();
+                node.line.heard_by_socket();
                 asked = false;
             }
             Ok(Some(Ok(Frame::Close(_))) | None) => return Ok(()),
@@ -87,8 +231,49 @@ async fn listen(node: &Node, line: &mut Line) -> Result<(), String> {
     }
 }
 
-/// The mediator's WebSocket, if it has one.
-fn socket_of(node: &Node, mediator: &Did) -> Option<String> {
-    let document = node.shared().resolver.resolve(mediator).ok()?;
-    document.didcomm_endpoints().map(|endpoint| endpoint.uri.clone()).find(|uri| ws::is_socket(uri))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peers() -> (PeerId, PeerId) {
+        (PeerId::random(), PeerId::random())
+    }
+
+    fn rings(line: &LineState) -> bool {
+        let mut rung = Box::pin(line.rung());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        rung.as_mut().poll(&mut context).is_ready()
+    }
+
+    #[test]
+    fn line_is_up_when_the_mediator_says_so_and_then_whatever_comes_rings() {
+        let ((mediator, stranger), line) = (peers(), LineState::default());
+        let wanted = line.begin(mediator);
+        line.heard(mediator, None);
+        line.heard(mediator, Some(Notice::Mail));
+        assert!(!line.is_up() && !rings(&line), "a letter alone does not say that others will come");
+        line.heard(stranger, Some(Notice::Live(true)));
+        assert!(!line.is_up(), "another peer");
+        line.heard(mediator, Some(Notice::Live(true)));
+        assert!(line.is_up() && rings(&line));
+        line.heard(stranger, None);
+        assert!(!rings(&line));
+        line.heard(mediator, None);
+        assert!(rings(&line));
+        line.heard(mediator, Some(Notice::Live(false)));
+        assert!(!line.is_up() && !rings(&line), "the mediator pushes no longer");
+        drop(wanted);
+    }
+
+    #[test]
+    fn what_comes_after_the_end_is_known_to_come_by_the_line_and_makes_none() {
+        let ((mediator, stranger), line) = (peers(), LineState::default());
+        let wanted = line.begin(mediator);
+        line.heard(mediator, Some(Notice::Live(true)));
+        drop(wanted);
+        assert!(!line.is_up());
+        line.heard(mediator, Some(Notice::Live(true)));
+        assert!(!line.is_up());
+        assert!(line.is_with(mediator) && !line.is_with(stranger));
+    }
 }

@@ -1,9 +1,6 @@
 //! The citizen's mailbox: an account at a mediator, DIDs registered ahead, mail fetched and confirmed.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use einmal_did::Did;
 use einmal_didcomm::{MessageId, Opened, UnixSeconds};
@@ -80,6 +77,12 @@ pub(crate) fn granted(shared: &Shared) -> Result<Option<(Did, Did)>, Failure> {
     Ok(account.map(|account| (account.ours, account.mediator)))
 }
 
+/// Whether `peer` is the mediator that `ours` has its account with.
+pub(crate) fn is_mediator(shared: &Shared, ours: &Did, peer: &Did) -> Result<bool, Failure> {
+    let account = account(shared)?;
+    Ok(account.is_some_and(|account| account.ours.same_as(ours) && account.mediator.same_as(peer)))
+}
+
 /// How the mailbox stands, for its user.
 pub(crate) fn state(shared: &Shared) -> Result<Value, Failure> {
     let account = account(shared)?;
@@ -103,31 +106,6 @@ pub(crate) fn take_spare(shared: &Shared, fx: &mut Effects<'_>) -> Result<Option
     // Two invitations taken at once must not share a DID: the loser is handled again with the next one.
     fx.batch().expect_version(record.key.clone(), record.version).delete(record.key);
     Ok(Some(did))
-}
-
-/// Keeps the mailbox: account, spare DIDs, mail; until told to stop.
-pub(crate) async fn run(node: Arc<Node>) {
-    let poll =
-        node.shared().config.citizen.as_ref().and_then(|citizen| citizen.poll_ms).unwrap_or(DEFAULT_POLL_MS);
-    let mut pause = poll;
-    loop {
-        match visit(&node).await {
-            Ok(()) => pause = poll,
-            Err(problem) => {
-                tracing::info!(%problem, "the mailbox was not reached");
-                pause = pause.saturating_mul(2).min(LONGEST_PAUSE_MS);
-            }
-        }
-        // Where the mediator rings, looking for mail unasked is only for the case that a push got lost.
-        let rest =
-            if node.line_is_up.load(Ordering::Relaxed) { pause.max(POLL_BESIDE_LINE_MS) } else { pause };
-        tokio::select! {
-            () = node.changed(Duration::from_millis(rest)) => {}
-            () = node.mail_bell.notified() => {}
-        }
-        // A burst of changes must not become a burst of visits.
-        tokio::time::sleep(Duration::from_millis(poll.min(50))).await;
-    }
 }
 
 /// One visit: whatever is missing is asked for, then mail is fetched.
@@ -260,6 +238,35 @@ async fn take_in(node: &Arc<Node>, messages: Vec<(String, Vec<u8>)>) -> Vec<Stri
 }
 
 impl Node {
+    /// Keeps a citizen's mailbox: account, spare DIDs, mail; until told to stop.
+    pub async fn run_mailbox(self: Arc<Self>) {
+        let poll = self
+            .shared()
+            .config
+            .citizen
+            .as_ref()
+            .and_then(|citizen| citizen.poll_ms)
+            .unwrap_or(DEFAULT_POLL_MS);
+        let mut pause = poll;
+        loop {
+            match visit(&self).await {
+                Ok(()) => pause = poll,
+                Err(problem) => {
+                    tracing::info!(%problem, "the mailbox was not reached");
+                    pause = pause.saturating_mul(2).min(LONGEST_PAUSE_MS);
+                }
+            }
+            // Where the mediator rings, looking for mail unasked is only for the case that a push got lost.
+            let rest = if self.line.is_up() { pause.max(POLL_BESIDE_LINE_MS) } else { pause };
+            tokio::select! {
+                () = self.changed(Duration::from_millis(rest)) => {}
+                () = self.line.rung() => {}
+            }
+            // A burst of changes must not become a burst of visits.
+            tokio::time::sleep(Duration::from_millis(poll.min(50))).await;
+        }
+    }
+
     /// Looks into a citizen's mailbox once: asks for whatever account or spare DID is missing, then fetches mail.
     ///
     /// # Errors

@@ -196,8 +196,8 @@ async fn work(
     tasks.spawn(Arc::clone(&node).run_timers());
     tasks.spawn(control::serve(Arc::clone(&node), control));
     if node.shared().config.role == Role::Citizen {
-        tasks.spawn(crate::mailbox::run(Arc::clone(&node)));
-        tasks.spawn(crate::line::run(Arc::clone(&node)));
+        tasks.spawn(Arc::clone(&node).run_mailbox());
+        tasks.spawn(Arc::clone(&node).run_line());
     }
     let served = listener.map(|listener| {
         let mut stopped = stopped.clone();
@@ -217,6 +217,7 @@ async fn work(
         // Idle connections would hold the drain up for ever.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(5), served).await;
     }
+    node.end_lines().await;
     tasks.shutdown().await;
     if unexpected {
         return Err(SetupError::Internal("a part of the node ended by itself; look into the log".into()));

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use crate::{
     codec::{EnvelopeCodec, PROTOCOL},
     guard::Guarded,
+    hold::{self, Holds},
     host::{Bounds, HostConfig, P2pError, RelayLimits},
 };
 
@@ -32,6 +33,7 @@ const CIRCUITS_PER_PACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
 #[derive(NetworkBehaviour)]
 pub(crate) struct Protocols {
     limits: connection_limits::Behaviour,
+    held: hold::Behaviour,
     pub(crate) messages: request_response::Behaviour<EnvelopeCodec>,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
@@ -44,7 +46,11 @@ pub(crate) struct Protocols {
 }
 
 /// Builds the swarm; nothing listens yet.
-pub(crate) fn swarm(key: &identity::Keypair, config: &HostConfig) -> Result<Swarm<Protocols>, P2pError> {
+pub(crate) fn swarm(
+    key: &identity::Keypair,
+    holds: Arc<Holds>,
+    config: &HostConfig,
+) -> Result<Swarm<Protocols>, P2pError> {
     let bounds = &config.bounds;
     let id = key.public().to_peer_id();
     let (relayed, relay_client) = relay::client::new(id);
@@ -58,7 +64,7 @@ pub(crate) fn swarm(key: &identity::Keypair, config: &HostConfig) -> Result<Swar
         .or_transport(Guarded::new(direct(key, bounds)?, config.permit.clone()))
         .map(|either, _| either.into_inner())
         .boxed();
-    let protocols = protocols(key, id, relay_client, config)?;
+    let protocols = protocols(key, holds, relay_client, config)?;
     let settings = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(bounds.idle)
         .with_max_negotiating_inbound_streams(bounds.streams_per_connection);
@@ -88,11 +94,11 @@ fn multiplexer(bounds: &Bounds) -> yamux::Config {
 
 fn protocols(
     key: &identity::Keypair,
-    id: PeerId,
+    holds: Arc<Holds>,
     relay_client: relay::client::Behaviour,
     config: &HostConfig,
 ) -> Result<Protocols, P2pError> {
-    let bounds = &config.bounds;
+    let (bounds, id) = (&config.bounds, key.public().to_peer_id());
     let codec = EnvelopeCodec {
         largest: config.largest_envelope as u64,
         places: Arc::new(Semaphore::new(bounds.reading)),
@@ -112,6 +118,7 @@ fn protocols(
         .with_cache_size(0);
     Ok(Protocols {
         limits: connection_limits::Behaviour::new(limits(bounds)),
+        held: hold::Behaviour::new(holds),
         messages: request_response::Behaviour::with_codec(
             codec,
             [(StreamProtocol::new(PROTOCOL), ProtocolSupport::Full)],

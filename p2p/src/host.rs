@@ -12,6 +12,7 @@ use crate::{
     codec::Status,
     driver::{Command, Driver, SendTask},
     guard::Permit,
+    hold::{Held, HoldError, Holds},
 };
 
 /// A boxed future.
@@ -21,8 +22,9 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub trait Inbound: Send + Sync + 'static {
     /// Takes one packed message in; resolves when it is safe, with what its sender is told.
     ///
-    /// A sender that waits no longer does not stop it.
-    fn receive(&self, envelope: Vec<u8>) -> BoxFuture<Status>;
+    /// `from` is the peer at the other end of the connection. That says where bytes can go back to, and nothing of whom
+    /// the message is from. A sender that waits no longer does not stop it.
+    fn receive(&self, from: PeerId, envelope: Vec<u8>) -> BoxFuture<Status>;
 }
 
 /// Limits of a host. The defaults suit a node of a person or a shop.
@@ -42,6 +44,8 @@ pub struct Bounds {
     pub handling: usize,
     /// Most messages being sent at once; further ones wait for a turn.
     pub sending: usize,
+    /// Most connections held open at once, and messages being pushed.
+    pub holds: usize,
     /// Longest time one connection may take to be established.
     pub connect: Duration,
     /// Longest time from the first byte of a message to its status.
@@ -60,6 +64,7 @@ impl Default for Bounds {
             reading: 64,
             handling: 64,
             sending: 64,
+            holds: 256,
             connect: Duration::from_secs(10),
             request: Duration::from_secs(15),
             idle: Duration::from_secs(60),
@@ -197,6 +202,9 @@ pub enum Route {
     Relayed,
 }
 
+const SLOW: SendError = SendError::Unreachable { reason: "it did not answer in time" };
+const ENDED: SendError = SendError::Unreachable { reason: "this host is ending" };
+
 /// A running libp2p host. Clones are the same host; it ends when the last is dropped.
 #[derive(Clone)]
 pub struct Host {
@@ -204,8 +212,11 @@ pub struct Host {
     commands: mpsc::Sender<Command>,
     addresses: watch::Receiver<Vec<Multiaddr>>,
     turns: Arc<Semaphore>,
+    pushes: Arc<Semaphore>,
+    holds: Arc<Holds>,
     largest: usize,
     longest: Duration,
+    request: Duration,
 }
 
 impl fmt::Debug for Host {
@@ -225,7 +236,8 @@ impl Host {
     pub async fn start(config: HostConfig, inbound: Arc<dyn Inbound>) -> Result<Self, P2pError> {
         let mut secret = config.keypair_secret.clone();
         let key = Keypair::ed25519_from_bytes(secret.as_mut_slice()).map_err(|_| P2pError::Key)?;
-        let swarm = behaviour::swarm(&key, &config)?;
+        let holds = Holds::new(config.bounds.holds);
+        let swarm = behaviour::swarm(&key, Arc::clone(&holds), &config)?;
         let (commands, orders) = mpsc::channel(config.bounds.sending.max(1));
         let mut driver = Driver::new(swarm, inbound, orders, &config)?;
         driver.listen(&config.listen).await?;
@@ -234,9 +246,12 @@ impl Host {
             commands,
             addresses: driver.addresses(),
             turns: Arc::new(Semaphore::new(config.bounds.sending)),
+            pushes: Arc::new(Semaphore::new(config.bounds.holds)),
+            holds,
             largest: config.largest_envelope,
             // Direct addresses, then relayed ones (a connection to the relay and one through it), then the request.
             longest: config.bounds.connect * 3 + config.bounds.request,
+            request: config.bounds.request,
         };
         tokio::spawn(driver.run());
         Ok(host)
@@ -269,7 +284,6 @@ impl Host {
     ///
     /// [`SendError`]. [`SendError::Unreachable`] does not say that nothing arrived.
     pub async fn send(&self, endpoint: &PeerEndpoint, envelope: Vec<u8>) -> Result<(), SendError> {
-        const SLOW: SendError = SendError::Unreachable { reason: "it did not answer in time" };
         if envelope.len() > self.largest {
             return Err(SendError::TooLarge);
         }
@@ -280,19 +294,58 @@ impl Host {
     }
 
     async fn send_in_turn(&self, endpoint: &PeerEndpoint, envelope: Vec<u8>) -> Result<(), SendError> {
-        const ENDED: SendError = SendError::Unreachable { reason: "this host is ending" };
         let _turn = self.turns.acquire().await.map_err(|_| ENDED)?;
         let mut addresses = Vec::new();
         for address in &endpoint.addresses {
             addresses.extend(resolved(address).await);
         }
+        self.hand_over(Command::Send, endpoint.peer_id, addresses, envelope).await
+    }
+
+    /// Hands one packed message to a peer over a connection there is; nobody is dialled.
+    ///
+    /// It takes no longer than [`Bounds::request`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; [`SendError::Unreachable`] also if the peer is not connected.
+    pub async fn push(&self, peer_id: PeerId, envelope: Vec<u8>) -> Result<(), SendError> {
+        if envelope.len() > self.largest {
+            return Err(SendError::TooLarge);
+        }
+        let push = async {
+            // Turns of their own: who does not read what is pushed must not hold up what is sent.
+            let _turn = self.pushes.acquire().await.map_err(|_| ENDED)?;
+            self.hand_over(Command::Push, peer_id, Vec::new(), envelope).await
+        };
+        tokio::time::timeout(self.request, push).await.unwrap_or(Err(SLOW))
+    }
+
+    async fn hand_over(
+        &self,
+        command: fn(SendTask) -> Command,
+        peer_id: PeerId,
+        addresses: Vec<Multiaddr>,
+        envelope: Vec<u8>,
+    ) -> Result<(), SendError> {
         let (done, answer) = oneshot::channel();
-        let task = SendTask { peer_id: endpoint.peer_id, addresses, envelope, done };
-        self.commands.send(Command::Send(task)).await.map_err(|_| ENDED)?;
+        let task = SendTask { peer_id, addresses, envelope, done };
+        self.commands.send(command(task)).await.map_err(|_| ENDED)?;
         match answer.await.map_err(|_| ENDED)?? {
             Status::Accepted => Ok(()),
             status => Err(SendError::Refused { status }),
         }
+    }
+
+    /// Keeps the connections with a peer from being closed as idle until the guard is dropped.
+    ///
+    /// What the other side does with them is its own affair: it must hold as well.
+    ///
+    /// # Errors
+    ///
+    /// [`HoldError`] if the peer is not connected, or [`Bounds::holds`] are held.
+    pub fn hold(&self, peer_id: PeerId) -> Result<Held, HoldError> {
+        self.holds.hold(peer_id)
     }
 
     /// How a peer is connected now; direct, if both ways are open.

@@ -11,6 +11,7 @@ mod behaviour;
 mod codec;
 mod driver;
 mod guard;
+mod hold;
 mod host;
 
 pub use libp2p::{Multiaddr, PeerId};
@@ -19,5 +20,6 @@ pub use self::{
     address::{EndpointError, MAX_ADDRESSES, PeerEndpoint, SCHEME, is_relayed, is_served},
     codec::{PROTOCOL, Status},
     guard::Permit,
+    hold::{Held, HoldError},
     host::{Bounds, BoxFuture, Host, HostConfig, Inbound, P2pError, RelayLimits, Route, SendError},
 };

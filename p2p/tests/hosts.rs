@@ -1,4 +1,4 @@
-//! Hosts that talk over real sockets of the loopback interface: delivery, refusals, bounds, relays, discovery.
+//! Hosts that talk over real sockets of the loopback interface: delivery, refusals, bounds, relays, discovery, holds.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -8,8 +8,8 @@ use std::{
 };
 
 use einmal_p2p::{
-    Bounds, BoxFuture, Host, HostConfig, Inbound, Multiaddr, P2pError, PeerEndpoint, PeerId, Permit,
-    RelayLimits, Route, SendError, Status, is_relayed,
+    Bounds, BoxFuture, Held, HoldError, Host, HostConfig, Inbound, Multiaddr, P2pError, PeerEndpoint, PeerId,
+    Permit, RelayLimits, Route, SendError, Status, is_relayed,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::sync::Notify;
@@ -23,12 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Keeps what arrives and answers with one status.
 struct Keeper {
     kept: Mutex<Vec<Vec<u8>>>,
+    from: Mutex<Vec<PeerId>>,
     answer: Status,
 }
 
 impl Keeper {
     fn new(answer: Status) -> Arc<Self> {
-        Arc::new(Self { kept: Mutex::default(), answer })
+        Arc::new(Self { kept: Mutex::default(), from: Mutex::default(), answer })
     }
 
     fn kept(&self) -> Vec<Vec<u8>> {
@@ -37,7 +38,8 @@ impl Keeper {
 }
 
 impl Inbound for Keeper {
-    fn receive(&self, envelope: Vec<u8>) -> BoxFuture<Status> {
+    fn receive(&self, from: PeerId, envelope: Vec<u8>) -> BoxFuture<Status> {
+        self.from.lock().unwrap().push(from);
         self.kept.lock().unwrap().push(envelope);
         let answer = self.answer;
         Box::pin(async move { answer })
@@ -52,7 +54,7 @@ struct Slow {
 }
 
 impl Inbound for Slow {
-    fn receive(&self, _: Vec<u8>) -> BoxFuture<Status> {
+    fn receive(&self, _: PeerId, _: Vec<u8>) -> BoxFuture<Status> {
         self.begun.notify_one();
         let go = Arc::clone(&self.go);
         Box::pin(async move {
@@ -413,4 +415,124 @@ async fn wrong_addresses_from_one_document_do_not_hold_up_the_right_ones_of_anot
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     misled.await.unwrap().unwrap();
     assert_eq!(keeper.kept().len(), 2);
+}
+
+/// Time after which a connection nobody uses is closed in the tests below.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Two hosts with a connection that the second has made; nobody uses it any more.
+async fn connected(seed: u8, keeper: &Arc<Keeper>) -> (Host, Host) {
+    let bounds = Bounds { idle: IDLE, holds: 2, ..config(seed).bounds };
+    let listener = host(HostConfig { bounds: bounds.clone(), ..config(seed) }).await;
+    let dialer = HostConfig { bounds, listen: Vec::new(), ..config(seed + 1) };
+    let dialer = Host::start(dialer, Arc::clone(keeper) as _).await.unwrap();
+    dialer.send(&named(&listener), b"hello".to_vec()).await.unwrap();
+    (listener, dialer)
+}
+
+async fn ends(held: &mut Held) {
+    tokio::time::timeout(PATIENCE, held.ended()).await.expect("the connection did not end");
+}
+
+#[tokio::test]
+async fn a_held_connection_outlives_the_idle_time_and_a_released_one_is_closed() {
+    let (listener, dialer) = connected(50, &Keeper::new(Status::Accepted)).await;
+    let here = listener.hold(dialer.peer_id()).unwrap();
+    let mut there = dialer.hold(listener.peer_id()).unwrap();
+    assert!(tokio::time::timeout(4 * IDLE, there.ended()).await.is_err(), "closed although it was held");
+    let released = Instant::now();
+    drop(here);
+    ends(&mut there).await;
+    // Not only when a ping passes by.
+    assert!(released.elapsed() < 5 * IDLE, "{:?}", released.elapsed());
+    assert_eq!(dialer.route_to(listener.peer_id()).await, None);
+}
+
+#[tokio::test]
+async fn a_connection_that_only_one_side_holds_is_closed_by_the_other() {
+    let (listener, dialer) = connected(52, &Keeper::new(Status::Accepted)).await;
+    ends(&mut listener.hold(dialer.peer_id()).unwrap()).await;
+}
+
+#[tokio::test]
+async fn what_is_pushed_goes_back_on_the_connection_and_says_from_whom() {
+    let keeper = Keeper::new(Status::Accepted);
+    let (listener, dialer) = connected(54, &keeper).await;
+    listener.push(dialer.peer_id(), b"back".to_vec()).await.unwrap();
+    assert_eq!(keeper.kept(), [b"back".to_vec()]);
+    assert_eq!(*keeper.from.lock().unwrap(), [listener.peer_id()]);
+    assert_eq!(listener.push(dialer.peer_id(), vec![0; LARGEST + 1]).await, Err(SendError::TooLarge));
+    let unwilling = Keeper::new(Status::Refused);
+    let (listener, dialer) = connected(56, &unwilling).await;
+    let told = listener.push(dialer.peer_id(), b"back".to_vec()).await;
+    assert_eq!(told, Err(SendError::Refused { status: Status::Refused }));
+}
+
+#[tokio::test]
+async fn nobody_is_dialled_for_what_is_pushed() {
+    let keeper = Keeper::new(Status::Accepted);
+    let receiver = Host::start(config(58), Arc::clone(&keeper) as _).await.unwrap();
+    let sender = host(config(59)).await;
+    // It knows where the receiver is, but the connection is gone.
+    sender.send(&named(&receiver), b"hello".to_vec()).await.unwrap();
+    let mut held = receiver.hold(sender.peer_id()).unwrap();
+    sender.hold(receiver.peer_id()).unwrap().hang_up();
+    ends(&mut held).await;
+    let refused = Err(SendError::Unreachable { reason: "it is not connected" });
+    assert_eq!(sender.push(receiver.peer_id(), b"packed".to_vec()).await, refused);
+    assert_eq!(sender.push(PeerId::random(), b"packed".to_vec()).await, refused);
+    assert_eq!(sender.route_to(receiver.peer_id()).await, None);
+    assert_eq!(keeper.kept(), [b"hello".to_vec()]);
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_answer_what_is_pushed_is_given_up_in_time() {
+    let bounds = Bounds { request: Duration::from_secs(1), ..Bounds::default() };
+    let listener = host(HostConfig { bounds, ..config(60) }).await;
+    let dialer = Host::start(config(61), Arc::new(Slow::default())).await.unwrap();
+    dialer.send(&named(&listener), b"hello".to_vec()).await.unwrap();
+    let begun = Instant::now();
+    let told = listener.push(dialer.peer_id(), b"packed".to_vec()).await;
+    assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_hold_ends_with_either_host_and_when_one_hangs_up() {
+    let (listener, dialer) = connected(62, &Keeper::new(Status::Accepted)).await;
+    let (mut here, mut there) =
+        (listener.hold(dialer.peer_id()).unwrap(), dialer.hold(listener.peer_id()).unwrap());
+    assert!(!here.is_over() && !there.is_over());
+    drop(dialer);
+    ends(&mut here).await;
+    ends(&mut there).await;
+    assert!(here.is_over() && there.is_over());
+    let (listener, dialer) = connected(64, &Keeper::new(Status::Accepted)).await;
+    let mut there = dialer.hold(listener.peer_id()).unwrap();
+    listener.hold(dialer.peer_id()).unwrap().hang_up();
+    ends(&mut there).await;
+}
+
+#[tokio::test]
+async fn hanging_up_after_the_end_leaves_a_new_connection_alone() {
+    let (listener, dialer) = connected(68, &Keeper::new(Status::Accepted)).await;
+    let mut old = listener.hold(dialer.peer_id()).unwrap();
+    dialer.hold(listener.peer_id()).unwrap().hang_up();
+    ends(&mut old).await;
+    dialer.send(&named(&listener), b"again".to_vec()).await.unwrap();
+    let mut new = listener.hold(dialer.peer_id()).unwrap();
+    let _there = dialer.hold(listener.peer_id()).unwrap();
+    old.hang_up();
+    assert!(tokio::time::timeout(IDLE, new.ended()).await.is_err());
+}
+
+#[tokio::test]
+async fn only_connected_peers_are_held_and_no_more_than_allowed() {
+    let (listener, dialer) = connected(66, &Keeper::new(Status::Accepted)).await;
+    assert_eq!(listener.hold(PeerId::random()).unwrap_err(), HoldError::NotConnected);
+    let first = listener.hold(dialer.peer_id()).unwrap();
+    let _second = listener.hold(dialer.peer_id()).unwrap();
+    assert_eq!(listener.hold(dialer.peer_id()).unwrap_err(), HoldError::TooMany);
+    drop(first);
+    assert!(listener.hold(dialer.peer_id()).is_ok());
 }

@@ -1,7 +1,8 @@
 //! Harness of the stories: nodes on a network inside one process, and peers driven by hand.
 //!
 //! Everything in a [`World`] follows from its seed: one thread, a clock that is set by hand, one stream of chance for
-//! each node, and a network that loses, doubles and delays by the same seed. Nothing sleeps.
+//! each node, and a network that loses, doubles and delays by the same seed. Nothing sleeps. Stories about real sockets use
+//! the loopback interface instead.
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
@@ -10,6 +11,7 @@
 )]
 
 mod city;
+mod peers;
 mod process;
 mod simulator;
 mod stranger;
@@ -17,6 +19,7 @@ mod wire;
 mod world;
 
 pub use city::{ADULT, city_folder};
+pub use peers::{Keeper, described, node_on, peer_host, published, web_server};
 pub use process::{Einmal, Running, first_line};
 pub use simulator::{Fault, MediatorSimulator};
 pub use stranger::Stranger;

@@ -292,6 +292,7 @@ fn every_test_the_checklist_cites_exists() {
         let place =
             source.find(&format!("fn {name}(")).unwrap_or_else(|| panic!("{path} has no test {name}"));
         let before: String = source[..place].lines().rev().take(4).collect();
-        assert!(before.contains("#[test]"), "{path}: {name} is no test");
+        let is_test = before.contains("#[test]") || before.contains("#[tokio::test]");
+        assert!(is_test, "{path}: {name} is no test");
     }
 }

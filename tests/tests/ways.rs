@@ -2,41 +2,28 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
+    io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
 use einmal::{
-    clock::ManualClock,
-    config::{Config, Network, P2pSettings, Role},
-    db::Db,
-    net::{
-        Transport,
-        client::HttpClient,
-        p2p::{self, Entrance},
-        server,
-    },
-    node::{Arrival, Node, Parts},
+    config::{Config, Role},
+    net::server,
+    node::{Arrival, Node},
 };
 use einmal_did::Endpoint;
 use einmal_didcomm::SenderProtection;
-use einmal_keys::{SeededEntropy, base64url_decode, base64url_encode};
-use einmal_p2p::{
-    Bounds, BoxFuture, Host, HostConfig, Inbound, PeerEndpoint, Permit, SendError, Status, is_served,
-};
-use einmal_storage::{MemoryStore, TenantId};
-use einmal_tests::{START_MS, Stranger, city_folder};
+use einmal_keys::{base64url_decode, base64url_encode};
+use einmal_p2p::{PeerEndpoint, SendError, Status};
+use einmal_storage::MemoryStore;
+use einmal_tests::{Keeper, Stranger, city_folder, described, node_on, peer_host, published, web_server};
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
+/// By a stream on whose connection nothing goes back.
+const BY_STREAM: Arrival = Arrival::Libp2p { answerable: false };
 const PONG: &str = "https://didcomm.org/trust-ping/2.0/ping-response";
 /// How long a test waits for a message.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,109 +35,6 @@ async fn node(with_p2p: bool) -> Arc<Node> {
 
 async fn node_at(url: &str, config: Config, with_p2p: bool) -> Arc<Node> {
     node_on(Arc::new(MemoryStore::new()), url, config, with_p2p).await
-}
-
-/// A node on a disk that may have been another one's before.
-async fn node_on(disk: Arc<MemoryStore>, url: &str, mut config: Config, with_p2p: bool) -> Arc<Node> {
-    static SEED: AtomicU64 = AtomicU64::new(7);
-    config.network = Network { allow_private: true, allow_http: true };
-    config.p2p = with_p2p.then(|| P2pSettings {
-        listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
-        mdns: false,
-        ..P2pSettings::default()
-    });
-    let db = Db::new(disk as _, TenantId::default());
-    let http = Arc::new(HttpClient::new(&config.network).unwrap());
-    let entrance = Arc::new(Entrance::default());
-    let peers = p2p::start(&config, &db, &entrance, Arc::clone(&http)).await.unwrap();
-    assert_eq!(peers.is_some(), with_p2p);
-    let transport = peers.map_or_else(|| Arc::clone(&http) as Arc<dyn Transport>, |peers| peers as _);
-    let parts = Parts {
-        config,
-        db,
-        mail: Arc::new(einmal_storage::mail::MemoryMail::new()),
-        clock: Arc::new(ManualClock::at(START_MS)),
-        entropy: Arc::new(SeededEntropy::new(SEED.fetch_add(1, Ordering::Relaxed))),
-        transport,
-        fetcher: http,
-    };
-    let node = Node::start(parts, url).await.unwrap();
-    entrance.open(&node);
-    node
-}
-
-/// Keeps what arrives by libp2p.
-#[derive(Default)]
-struct Keeper(Mutex<Vec<Vec<u8>>>);
-
-impl Inbound for Keeper {
-    fn receive(&self, envelope: Vec<u8>) -> BoxFuture<Status> {
-        self.0.lock().unwrap().push(envelope);
-        Box::pin(async { Status::Accepted })
-    }
-}
-
-async fn peer_host(seed: u8, keeper: &Arc<Keeper>) -> Host {
-    let config = HostConfig {
-        keypair_secret: Zeroizing::new([seed; 32]),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-        announce: Vec::new(),
-        mdns: false,
-        relay_server: None,
-        relays: Vec::new(),
-        permit: Permit::new(|_| true),
-        largest_envelope: 1024 * 1024,
-        bounds: Bounds::default(),
-    };
-    Host::start(config, Arc::clone(keeper) as _).await.unwrap()
-}
-
-/// The endpoint of a host as it stands in a DID document.
-fn described(host: &Host) -> Endpoint {
-    let own = host.endpoint();
-    let multi_addrs = own.addresses.iter().map(ToString::to_string).collect();
-    Endpoint { multi_addrs, ..Endpoint::didcomm(own.uri()) }
-}
-
-/// The endpoint of a node as its own DID document says it.
-fn published(node: &Node) -> PeerEndpoint {
-    let resolver = einmal_did::LocalResolver::new();
-    let document = einmal_did::Resolver::resolve(&resolver, node.public_did().unwrap()).unwrap();
-    let endpoints: Vec<&Endpoint> = document.didcomm_endpoints().collect();
-    assert!(endpoints[0].uri.starts_with("http"), "{endpoints:?}");
-    let ours = endpoints.iter().find(|endpoint| is_served(&endpoint.uri)).unwrap();
-    PeerEndpoint::parse(&ours.uri, &ours.multi_addrs).unwrap()
-}
-
-/// A web server that takes everything; what it took comes out of the channel.
-fn web_server() -> (String, mpsc::Receiver<Vec<u8>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let (sender, taken) = mpsc::channel();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let mut bytes = Vec::new();
-            let mut buffer = [0; 16 * 1024];
-            let whole = |bytes: &[u8]| {
-                let head = bytes.windows(4).position(|part| part == b"\r\n\r\n")?;
-                let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
-                let length: usize = text.split("content-length: ").nth(1)?.lines().next()?.parse().ok()?;
-                (bytes.len() >= head + 4 + length).then(|| bytes[head + 4..].to_vec())
-            };
-            let body = loop {
-                if let Some(body) = whole(&bytes) {
-                    break body;
-                }
-                match stream.read(&mut buffer) {
-                    Ok(0) | Err(_) => break Vec::new(),
-                    Ok(read) => bytes.extend_from_slice(&buffer[..read]),
-                }
-            };
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            let _ = sender.send(body);
-        }
-    });
-    (url, taken)
 }
 
 fn ping(stranger: &Stranger, node: &Node) -> Vec<u8> {
@@ -168,7 +52,7 @@ async fn a_message_comes_and_its_answer_goes_by_libp2p_although_http_is_named_fi
     let stranger = Stranger::reached_by(1, vec![Endpoint::didcomm(url), described(&host)]);
     host.send(&published(&node), ping(&stranger, &node)).await.unwrap();
     node.outbox_pass().await.unwrap();
-    let kept = keeper.0.lock().unwrap().clone();
+    let kept = keeper.kept();
     assert_eq!(kept.len(), 1);
     assert_eq!(stranger.open(&kept[0]).message.kind.to_string(), PONG);
     assert!(taken.try_recv().is_err());
@@ -181,7 +65,7 @@ async fn a_peer_that_left_libp2p_is_reached_by_http() {
     let (url, taken) = web_server();
     let stranger = Stranger::reached_by(2, vec![described(&host), Endpoint::didcomm(url)]);
     drop(host);
-    let receipt = node.receive(&ping(&stranger, &node), Arrival::Libp2p).await;
+    let receipt = node.receive(&ping(&stranger, &node), BY_STREAM).await;
     assert_eq!((receipt.refused, receipt.replies.len()), (None, 0));
     node.outbox_pass().await.unwrap();
     let body = taken.recv_timeout(PATIENCE).unwrap();
@@ -196,7 +80,7 @@ async fn a_message_stays_in_the_outbox_while_its_only_way_does_not_answer() {
     let ways = vec![described(&host), Endpoint::didcomm("gopher://nowhere.example")];
     let stranger = Stranger::reached_by(3, ways);
     drop(host);
-    node.receive(&ping(&stranger, &node), Arrival::Libp2p).await;
+    node.receive(&ping(&stranger, &node), BY_STREAM).await;
     node.outbox_pass().await.unwrap();
     let status = node.command("status", &json!({})).await.unwrap();
     assert_eq!((&status["outbox"], &status["given_up"]), (&json!(1), &json!(0)), "{status}");
@@ -212,7 +96,7 @@ async fn without_libp2p_its_endpoints_are_passed_over() {
     node.receive(&ping(&stranger, &node), Arrival::Http).await;
     node.outbox_pass().await.unwrap();
     assert!(taken.recv_timeout(PATIENCE).is_ok());
-    assert!(keeper.0.lock().unwrap().is_empty());
+    assert!(keeper.kept().is_empty());
     assert_eq!(node.stats().to_json()["send_failures"], 0);
 }
 

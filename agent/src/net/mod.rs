@@ -7,10 +7,13 @@ mod listen;
 pub mod memory;
 mod outlast;
 pub mod p2p;
+mod peer_lines;
+mod pushing;
 pub mod server;
 mod socket;
 pub mod tls;
 mod transport;
 pub(crate) mod ws;
 
+pub use peer_lines::PeerLines;
 pub use transport::{BoxFuture, FetchError, Fetcher, SendError, Transport};

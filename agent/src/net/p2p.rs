@@ -7,18 +7,18 @@ use einmal_didcomm::limits::MAX_ENVELOPE_BYTES;
 use einmal_flows::out_of_band::Invitation;
 use einmal_keys::{Entropy, SystemEntropy, base64url_decode, base64url_encode};
 use einmal_p2p::{
-    Bounds, Host, HostConfig, Inbound, Multiaddr, P2pError, PeerEndpoint, Permit, RelayLimits, Status,
-    is_relayed, is_served,
+    Bounds, Host, HostConfig, Inbound, Multiaddr, P2pError, PeerEndpoint, PeerId, Permit, RelayLimits,
+    Status, is_relayed, is_served,
 };
 use einmal_storage::Batch;
 use zeroize::Zeroizing;
 
-use super::{BoxFuture, SendError, Transport, client::HttpClient, guard};
+use super::{BoxFuture, PeerLines, SendError, Transport, client::HttpClient, guard, peer_lines::Back};
 use crate::{
     config::{CONFIG_FILE, Config, P2pSettings, Role},
     db::{Db, META, encode},
     error::SetupError,
-    node::{Arrival, Node, Refusal},
+    node::{Arrival, Node, Receipt, Refusal},
 };
 
 /// Name of the record of the host's key.
@@ -60,11 +60,19 @@ impl Entrance {
 }
 
 impl Inbound for Entrance {
-    fn receive(&self, envelope: Vec<u8>) -> einmal_p2p::BoxFuture<Status> {
+    fn receive(&self, from: PeerId, envelope: Vec<u8>) -> einmal_p2p::BoxFuture<Status> {
         let node = self.node.get().and_then(Weak::upgrade);
         Box::pin(async move {
             let Some(node) = node else { return Status::Busy };
-            match node.receive(&envelope, Arrival::Libp2p).await.refused {
+            let receipt = node.receive(&envelope, arrival(&node, from)).await;
+            node.line.heard(from, receipt.notice);
+            let Receipt { refused, replies, live, .. } = receipt;
+            if let Some(lines) = node.shared().lines()
+                && (!replies.is_empty() || live.is_some())
+            {
+                lines.give_back(&node, from, Back { replies, live });
+            }
+            match refused {
                 None => Status::Accepted,
                 Some(Refusal::TooLarge) => Status::TooLarge,
                 Some(Refusal::Unavailable | Refusal::TooOften) => Status::Busy,
@@ -74,10 +82,21 @@ impl Inbound for Entrance {
     }
 }
 
+/// What can go back on the stream's connection. Our mediator brings what others wrote: answers to them are none of its
+/// business.
+fn arrival(node: &Node, from: PeerId) -> Arrival {
+    if node.line.is_with(from) {
+        return Arrival::Mailbox;
+    }
+    let answerable = node.shared().lines().is_some_and(|lines| lines.has_room(from));
+    Arrival::Libp2p { answerable }
+}
+
 /// Carries envelopes by libp2p where an endpoint is one of libp2p, by HTTP everywhere else.
 #[derive(Debug)]
 pub struct PeerTransport {
     host: Host,
+    lines: PeerLines,
     http: Arc<HttpClient>,
 }
 
@@ -136,6 +155,10 @@ impl Transport for PeerTransport {
         let multi_addrs = own.addresses.iter().map(ToString::to_string).collect();
         Some(Endpoint { multi_addrs, ..Endpoint::didcomm(own.uri()) })
     }
+
+    fn lines(&self) -> Option<&PeerLines> {
+        Some(&self.lines)
+    }
 }
 
 /// Starts libp2p if the configuration switches it on.
@@ -165,7 +188,7 @@ pub async fn start(
         largest_envelope: MAX_ENVELOPE_BYTES,
         bounds: Bounds::default(),
     };
-    let wants_relay = !host.relays.is_empty();
+    let (wants_relay, most_lines) = (!host.relays.is_empty(), host.bounds.holds);
     let host = Host::start(host, Arc::clone(entrance) as _).await.map_err(refused)?;
     if wants_relay {
         let reserved = host.addresses_until(|addresses| addresses.iter().any(is_relayed));
@@ -173,7 +196,8 @@ pub async fn start(
             tracing::warn!("no relay has answered yet; DIDs made until one does will not name it");
         }
     }
-    Ok(Some(Arc::new(PeerTransport { host, http })))
+    let lines = PeerLines::new(host.clone(), most_lines);
+    Ok(Some(Arc::new(PeerTransport { host, lines, http })))
 }
 
 fn refused(error: P2pError) -> SetupError {

@@ -1,24 +1,25 @@
 //! WebSockets: envelopes both ways on a connection that stays open, and live delivery.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket, close_code};
-use einmal_did::Did;
 use futures_util::{
     SinkExt, StreamExt,
     stream::{FuturesOrdered, SplitSink},
 };
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit},
+    sync::OwnedSemaphorePermit,
     task::{JoinError, JoinHandle},
     time::Instant,
 };
 
-use super::{admission::Place, listen::stopped, server::Server};
-use crate::{
-    node::{Arrival, Begun, Pushes, Reason, Receipt, Refusal},
-    service::live::{LiveChange, Session},
+use super::{
+    admission::Place,
+    listen::stopped,
+    pushing::{Pushing, Trouble},
+    server::Server,
 };
+use crate::node::{Arrival, Begun, Reason, Receipt, Refusal};
 
 /// A connection on which nothing is heard for so long is asked whether it is still there.
 pub(super) const PING_EVERY: Duration = Duration::from_secs(30);
@@ -26,12 +27,8 @@ pub(super) const PING_EVERY: Duration = Duration::from_secs(30);
 pub(super) const SILENCE: Duration = Duration::from_secs(75);
 /// Longest a reader takes to accept what is sent to it; its mail waits for the next connection.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(20);
-/// Most accounts with live delivery on one connection.
-pub(super) const MAX_SESSIONS: usize = 16;
 /// Most messages of one connection on their way to the disk.
 const MAX_UNDER_WAY: usize = 64;
-/// Letters pushed before the connection listens again.
-const PUSH_TURN: usize = 32;
 /// Bytes read from the socket at a time; kept for every connection.
 pub(super) const READ_BUFFER: usize = 2 * 1024;
 
@@ -39,8 +36,7 @@ pub(super) const READ_BUFFER: usize = 2 * 1024;
 struct Socket {
     server: Server,
     out: SplitSink<WebSocket, Frame>,
-    sessions: HashMap<Did, Arc<Session>>,
-    bell: Arc<Notify>,
+    pushing: Pushing,
     place: Arc<Place>,
 }
 
@@ -52,15 +48,25 @@ enum Ending {
     Told(u16, &'static str),
 }
 
+impl From<Trouble> for Ending {
+    fn from(trouble: Trouble) -> Self {
+        let code = match trouble {
+            Trouble::TooManyAccounts => close_code::POLICY,
+            Trouble::Unreadable => close_code::ERROR,
+        };
+        Self::Told(code, trouble.reason())
+    }
+}
+
 /// Serves one socket until it ends.
 pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>) {
     let (out, mut incoming) = stream.split();
     let mut stopping = server.stopping.clone();
-    let mut socket = Socket { server, out, sessions: HashMap::new(), bell: Arc::new(Notify::new()), place };
+    let mut socket = Socket { server, out, pushing: Pushing::default(), place };
     let mut heard = Instant::now();
     let mut timer = tokio::time::interval(PING_EVERY);
     timer.reset();
-    let bell = Arc::clone(&socket.bell);
+    let bell = socket.pushing.bell();
     // Mail that is on its way to the disk, in the order it came.
     let mut under_way = FuturesOrdered::new();
     let ending = loop {
@@ -142,8 +148,9 @@ impl Socket {
     }
 
     async fn answer(&mut self, receipt: Result<Receipt, JoinError>) -> Result<(), Ending> {
-        let Receipt { replies, live, refused } =
+        let Receipt { replies, live, refused, .. } =
             receipt.map_err(|_| Ending::Told(close_code::ERROR, "internal error"))?;
+        let changed = live.map_or(Ok(()), |change| self.pushing.change(&self.server.node, change));
         if !replies.is_empty() {
             for reply in replies {
                 self.feed(reply).await?;
@@ -154,57 +161,15 @@ impl Socket {
             // A socket has no other way to say that an envelope may come again.
             return Err(Ending::Told(close_code::AGAIN, "not taken at present; come again later"));
         }
-        live.map_or(Ok(()), |change| self.change(change))
-    }
-
-    fn change(&mut self, change: LiveChange) -> Result<(), Ending> {
-        let live = &self.server.node.shared().live;
-        if let Some(old) = self.sessions.remove(&change.account) {
-            live.close(&old);
-        }
-        if change.on {
-            if self.sessions.len() >= MAX_SESSIONS {
-                return Err(Ending::Told(close_code::POLICY, "too many accounts on one connection"));
-            }
-            let session = self.server.node.open_session(change, &self.bell);
-            self.sessions.insert(session.change.account.clone(), session);
-        }
-        Ok(())
+        Ok(changed?)
     }
 
     /// Pushes letters of mailboxes that changed, some at a time.
     async fn push(&mut self) -> Result<(), Ending> {
-        let mut left = PUSH_TURN;
-        let displaced: Vec<Did> =
-            self.sessions.iter().filter(|(_, one)| one.is_displaced()).map(|(did, _)| did.clone()).collect();
-        for account in displaced {
-            self.sessions.remove(&account);
-        }
-        let sessions: Vec<Arc<Session>> = self.sessions.values().cloned().collect();
-        for session in sessions {
-            let unreadable = |_| Ending::Told(close_code::ERROR, "mail cannot be read at present");
-            let offered = self.server.node.offered_letters(&session, left).map_err(unreadable)?;
-            left = left.saturating_sub(offered.len());
-            for envelope in offered {
+        let mut turn = self.pushing.turn();
+        while let Some(envelopes) = self.pushing.next(&self.server.node, &mut turn)? {
+            for envelope in envelopes {
                 self.feed(envelope).await?;
-            }
-            while left > 0
-                && let Some(mailbox) = session.next_changed()
-            {
-                let Pushes { envelopes, more } =
-                    self.server.node.live_letters(&session, mailbox, left).map_err(unreadable)?;
-                left = left.saturating_sub(envelopes.len());
-                for envelope in envelopes {
-                    self.feed(envelope).await?;
-                }
-                if more {
-                    session.look_again(mailbox);
-                }
-            }
-            if left == 0 {
-                // Others first; the rest of this turn's mailboxes is rung for again.
-                self.bell.notify_one();
-                break;
             }
         }
         self.flush().await
@@ -242,10 +207,7 @@ impl Socket {
     }
 
     async fn end(mut self, ending: Ending) {
-        let live = &self.server.node.shared().live;
-        for session in self.sessions.values() {
-            live.close(session);
-        }
+        self.pushing.close(&self.server.node);
         if let Ending::Told(code, reason) = ending {
             let close = Frame::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) }));
             let _ = tokio::time::timeout(SEND_TIMEOUT, self.out.send(close)).await;

@@ -4,6 +4,8 @@ use std::{future::Future, pin::Pin};
 
 use einmal_did::{Did, DidDocument, Endpoint};
 
+use super::PeerLines;
+
 /// A boxed future, so that transports can be chosen at run time.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -64,6 +66,11 @@ pub trait Transport: Send + Sync + 'static {
 
     /// The libp2p endpoint of this node itself, to stand in its DID documents; `None` if libp2p is switched off.
     fn peer_endpoint(&self) -> Option<Endpoint> {
+        None
+    }
+
+    /// The way back to libp2p peers, over connections they made; `None` if libp2p is switched off.
+    fn lines(&self) -> Option<&PeerLines> {
         None
     }
 }

@@ -21,7 +21,7 @@ mod timers;
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{Arc, OnceLock},
 };
 
 use einmal_did::{Did, DidDocument, Endpoint, Resolver};
@@ -53,9 +53,10 @@ use crate::{
     config::Config,
     db::Db,
     identity::{self, OwnDid},
-    net::{Fetcher, Transport, p2p, ws},
+    line::LineState,
+    net::{Fetcher, PeerLines, Transport, p2p, ws},
     resolve::NodeResolver,
-    role::{self, RoleService},
+    role::{self, Notice, RoleService},
     service::{
         live::{Live, LiveChange},
         queue,
@@ -76,6 +77,8 @@ struct Done {
     outgoing: Vec<effects::Outgoing>,
     /// What becomes of the connection the event came by.
     live: Option<LiveChange>,
+    /// It was a word of our own mediator.
+    notice: Option<Notice>,
 }
 
 /// What a node is made of; each part can be another one in a simulation.
@@ -169,6 +172,11 @@ impl Shared {
         self.transport.peer_endpoint()
     }
 
+    /// The way back to libp2p peers, if libp2p is switched on.
+    pub(crate) fn lines(&self) -> Option<&PeerLines> {
+        self.transport.lines()
+    }
+
     /// Makes a DID for one relationship and keeps its keys. It names the mediator, and the node's own
     /// libp2p endpoint if there is one.
     pub(crate) fn pairwise(&self, fx: &mut Effects<'_>, mediator: Option<&Did>) -> Result<Did, Failure> {
@@ -196,10 +204,8 @@ pub struct Node {
     outbox_bell: Notify,
     outbox_turn: tokio::sync::Mutex<()>,
     changed: Notify,
-    /// Rings when a mediator has mail for us.
-    pub(crate) mail_bell: Notify,
-    /// Whether the mediator would ring.
-    pub(crate) line_is_up: AtomicBool,
+    /// How the line to our own mediator stands.
+    pub(crate) line: LineState,
     recent: recent::Recent,
 }
 
@@ -247,8 +253,7 @@ impl Node {
             outbox_bell: Notify::new(),
             outbox_turn: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
-            mail_bell: Notify::new(),
-            line_is_up: AtomicBool::new(false),
+            line: LineState::default(),
             recent: recent::Recent::default(),
         };
         node.take_public_identity(url).await?;
@@ -289,6 +294,13 @@ impl Node {
     /// Whether the node can take anything in: its stores have not failed.
     pub fn is_ready(&self) -> bool {
         self.shared.db.store().stats().is_ok() && self.shared.mail.is_open()
+    }
+
+    /// Ends whatever goes back to libp2p peers, and closes their connections; nothing goes back to any from now on.
+    pub async fn end_lines(&self) {
+        if let Some(lines) = self.shared.lines() {
+            lines.stop().await;
+        }
     }
 
     /// What handlers share.
@@ -360,7 +372,7 @@ impl Node {
             let (batch, _) = fx.into_parts();
             if batch.is_empty() {
                 self.work_on_mail(mail).await?;
-                return Ok(Done { outgoing, live });
+                return Ok(Done { outgoing, live, notice: None });
             }
             match self.shared.db.store().commit(batch).await {
                 Ok(_) => {
@@ -369,7 +381,7 @@ impl Node {
                     }
                     self.changed.notify_waiters();
                     self.work_on_mail(mail).await?;
-                    return Ok(Done { outgoing, live });
+                    return Ok(Done { outgoing, live, notice: None });
                 }
                 Err(StoreError::Conflict { .. }) if conflicts < MAX_CONFLICTS => conflicts += 1,
                 Err(error) => return Err(error.into()),

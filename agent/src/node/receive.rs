@@ -23,8 +23,11 @@ use crate::{
     config::Role,
     db::{KNOWN_DIDS, PEERS, SEEN, did_id, digest_id, mailbox_id},
     identity::{self, DidUse},
-    role::Forwarded,
-    service::{live::LiveChange, queue},
+    role::{Forwarded, Notice},
+    service::{
+        live::{self, LiveChange},
+        queue,
+    },
 };
 
 /// Seconds a message id is remembered beyond the message's own expiry.
@@ -38,9 +41,12 @@ pub enum Arrival {
     Http,
     /// On a connection that stays open, such as a WebSocket: any number of envelopes can go back.
     Socket,
-    /// By a libp2p stream: nothing can go back but whether it was taken.
-    Libp2p,
-    /// From our mailbox, or unwrapped from another message: nothing can go back.
+    /// By a libp2p stream, on which nothing goes back but whether it was taken.
+    Libp2p {
+        /// Whether streams can go back on the same connection, for who asks for that.
+        answerable: bool,
+    },
+    /// From our mailbox, by our mediator's line, or unwrapped from another message: nothing can go back.
     Mailbox,
 }
 
@@ -53,6 +59,8 @@ pub struct Receipt {
     pub replies: Vec<Vec<u8>>,
     /// Live delivery on this connection is to change.
     pub(crate) live: Option<LiveChange>,
+    /// It was a word of our own mediator.
+    pub(crate) notice: Option<Notice>,
 }
 
 impl Receipt {
@@ -148,14 +156,14 @@ impl Node {
         match taken {
             Ok(done) => {
                 let replies = self.reply(&opened, done.outgoing, arrival).await;
-                Receipt { refused: None, replies, live: done.live }
+                Receipt { refused: None, replies, live: done.live, notice: done.notice }
             }
             Err(failure) => {
                 self.shared.stats.refuse(reason_for_failure(&failure));
                 tracing::info!(reason = %log_reason(&failure), kind = %opened.message.kind, "message not handled");
                 let refusal = refusal_for(&failure);
                 let replies = self.signed_report(&opened, &failure, arrival).into_iter().collect();
-                Receipt { refused: Some(refusal), replies, live: None }
+                Receipt { refused: Some(refusal), replies, ..Receipt::default() }
             }
         }
     }
@@ -193,6 +201,10 @@ impl Node {
         };
         if self.shared.config.role == Role::Mediator && !self.shared.rates.admit(&mailbox_id(rx.sender)) {
             return Err(Failure::TooOften);
+        }
+        if let Some(notice) = self.role.notice(&self.shared, &rx)? {
+            self.shared.stats.accepted.inc();
+            return Ok(Done { notice: Some(notice), ..Done::default() });
         }
         let seen = seen_id(&rx);
         let question = self.role.is_question(&rx.message.kind);
@@ -378,7 +390,13 @@ impl Node {
             Arrival::Http => (wants_return(opened), 1),
             // A connection that stays open is its own return route, unless it was asked not to be.
             Arrival::Socket => (opened.message.return_route.is_none() || wants_return(opened), usize::MAX),
-            Arrival::Mailbox | Arrival::Libp2p => (false, 0),
+            // Peers have endpoints of their own: what does not ask for the connection is answered there. Live delivery is
+            // about the connection itself.
+            Arrival::Libp2p { answerable } => {
+                let asks = opened.message.return_route.is_none() && live::is_change(&opened.message.kind);
+                (answerable && (asks || wants_return(opened)), usize::MAX)
+            }
+            Arrival::Mailbox => (false, 0),
         };
         let mut replies = Vec::new();
         for answer in answers {

@@ -140,6 +140,7 @@ gauges! {
     mail_flushes: "Times the disk was made to write mail since the start",
     mail_damaged: "Letters found damaged on the disk since the start",
     live_sessions: "Accounts that have mail pushed",
+    peer_lines: "libp2p peers that get something back on their own connections",
     connections: "Connections open now",
 }
 
@@ -171,6 +172,7 @@ impl Stats {
         gauges.outbox.set(number(shared.db.count(OUTBOX)?));
         gauges.parked.set(number(shared.db.count(DEAD)?));
         gauges.connections.set(number(connections as u64));
+        gauges.peer_lines.set(number(shared.lines().map_or(0, |lines| lines.count()) as u64));
         if shared.config.role == Role::Mediator {
             let mail = shared.mail.stats();
             let age = mail.oldest_ms.map_or(0, |at| shared.now_ms().saturating_sub(at) / 1000);

@@ -5,6 +5,7 @@ use einmal_didcomm::{Body, MessageId, ProblemCode, ThreadId};
 use einmal_flows::{
     Draft, Received,
     issue_credential::{OfferCredential, holder},
+    message_pickup::PickupVersion,
     out_of_band::{Invitation, consider},
     present_proof::{RequestPresentation, prover},
     report_problem,
@@ -12,7 +13,7 @@ use einmal_flows::{
 };
 use serde_json::{Value, json};
 
-use super::{RoleService, text, unknown_command};
+use super::{Notice, RoleService, text, unknown_command};
 use crate::{
     db::PEERS,
     identity::Peer,
@@ -239,6 +240,17 @@ impl RoleService for Citizen {
             return Err(Failure::peer(ProblemCode::REQUEST, "no such exchange with you is known here"));
         }
         Ok(true)
+    }
+
+    /// What a mediator pushes beside letters only rings: mail is fetched and confirmed as always.
+    fn notice(&self, shared: &Shared, rx: &Received<'_>) -> Result<Option<Notice>, Failure> {
+        let kind = &rx.message.kind;
+        let pushed = PickupVersion::of(kind).is_some() && matches!(kind.message(), "status" | "delivery");
+        if !pushed || !mailbox::is_mediator(shared, rx.recipient, rx.sender)? {
+            return Ok(None);
+        }
+        let live = rx.message.body.get("live_delivery").and_then(Value::as_bool);
+        Ok(Some(live.map_or(Notice::Mail, Notice::Live)))
     }
 
     fn on_timer(&self, shared: &Shared, exchange: &str, fx: &mut Effects<'_>) -> Handled {

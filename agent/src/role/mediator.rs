@@ -26,7 +26,11 @@ use crate::{
     error::SetupError,
     home::mail_key,
     node::{Arrival, Effects, Failure, Handled, Shared, our_form, their_form},
-    service::{invitations, live::LiveChange, queue},
+    service::{
+        invitations,
+        live::{self, LiveChange},
+        queue,
+    },
 };
 
 /// Accounts, by the DID they were granted to.
@@ -129,7 +133,8 @@ impl Mediator {
                 message_pickup::status_reply(rx, &status(&recipients, &gone), now)
             }
             PickupRequest::LiveDelivery { on } => {
-                let persistent = fx.arrival == Some(Arrival::Socket);
+                let persistent =
+                    matches!(fx.arrival, Some(Arrival::Socket | Arrival::Libp2p { answerable: true }));
                 // Before the status: what it counts has waited, what comes later is pushed, nothing is in between.
                 let since = shared.mail.last();
                 let recipients = own()?;
@@ -274,7 +279,7 @@ impl RoleService for Mediator {
 
     fn is_question(&self, kind: &MessageType) -> bool {
         // What turns live delivery on binds a connection: that must not be repeatable after a restart.
-        PickupVersion::of(kind).is_some() && kind.message() != "live-delivery-change"
+        PickupVersion::of(kind).is_some() && !live::is_change(kind)
     }
 
     /// The account and everything registered for it follow its owner's DID.

@@ -31,10 +31,24 @@ pub(crate) struct Forwarded {
     pub(crate) letters: Vec<NewLetter>,
 }
 
+/// What our own mediator tells us unasked, on its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// Whether it pushes mail on the connection this came by.
+    Live(bool),
+    /// There may be mail.
+    Mail,
+}
+
 /// What a role contributes to the node's loop. Handlers change nothing but the effects they are given.
 pub(crate) trait RoleService: Send + Sync {
     /// Handles a message whose sender is proved; false if its protocol is none of this role's.
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure>;
+
+    /// A word of our own mediator that is heard and changes nothing that lasts; `None` if the message is none.
+    fn notice(&self, _shared: &Shared, _rx: &Received<'_>) -> Result<Option<Notice>, Failure> {
+        Ok(None)
+    }
 
     /// Handles a message without proved sender.
     fn on_anonymous(&self, _shared: &Shared, opened: &Opened, _fx: &mut Effects<'_>) -> Handled {

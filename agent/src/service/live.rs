@@ -15,6 +15,7 @@ use std::{
 };
 
 use einmal_did::Did;
+use einmal_didcomm::MessageType;
 use einmal_flows::message_pickup::PickupVersion;
 use einmal_storage::mail::{Early, LetterId, MailboxId};
 use tokio::sync::Notify;
@@ -29,6 +30,12 @@ const MAX_OFFERED: usize = 256;
 const MAX_OFFERED_BYTES: usize = 512 * 1024;
 /// Most bytes of such letters in all sessions.
 const MAX_OFFERED_BYTES_IN_ALL: usize = 32 * 1024 * 1024;
+
+/// Whether a message is about what is pushed on the connection it comes by.
+pub(crate) fn is_change(kind: &MessageType) -> bool {
+    // Names of messages are compared without punctuation.
+    PickupVersion::of(kind).is_some() && kind.message() == "livedeliverychange"
+}
 
 /// A connection's wish to have mail pushed, or no longer; carried out when the event that asked for it is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -44,7 +44,12 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What the host's owner asks for.
 pub(crate) enum Command {
     Send(SendTask),
-    Route { peer_id: PeerId, done: oneshot::Sender<Option<Route>> },
+    /// As `Send`, but over a connection there is or not at all.
+    Push(SendTask),
+    Route {
+        peer_id: PeerId,
+        done: oneshot::Sender<Option<Route>>,
+    },
 }
 
 /// One message to be handed over. Its addresses begin with literal ones.
@@ -185,6 +190,7 @@ impl Driver {
                 event = self.swarm.select_next_some() => self.on_event(event),
                 command = self.commands.recv() => match command {
                     Some(Command::Send(task)) => self.on_send(task),
+                    Some(Command::Push(task)) => self.on_push(task),
                     Some(Command::Route { peer_id, done }) => {
                         let _ = done.send(self.route_to(peer_id));
                     }
@@ -207,7 +213,7 @@ impl Driver {
         Some(if ways.any(|connection| !connection.relayed) { Route::Direct } else { Route::Relayed })
     }
 
-    fn on_request(&mut self, request: Request, channel: ResponseChannel<Status>) {
+    fn on_request(&mut self, from: PeerId, request: Request, channel: ResponseChannel<Status>) {
         let messages = &mut self.swarm.behaviour_mut().messages;
         match request {
             Request::TooLarge => {
@@ -221,7 +227,7 @@ impl Driver {
                     let _ = messages.send_response(channel, Status::Busy);
                     return;
                 };
-                let taken = self.inbound.receive(bytes);
+                let taken = self.inbound.receive(from, bytes);
                 self.handled.spawn(async move {
                     let status = taken.await;
                     drop((slot, place));
@@ -301,8 +307,8 @@ impl Driver {
 
     fn on_message(&mut self, event: request_response::Event<Request, Status>) {
         match event {
-            request_response::Event::Message { message, .. } => match message {
-                Message::Request { request, channel, .. } => self.on_request(request, channel),
+            request_response::Event::Message { peer, message, .. } => match message {
+                Message::Request { request, channel, .. } => self.on_request(peer, request, channel),
                 Message::Response { request_id, response } => self.settle(request_id, Ok(response)),
             },
             request_response::Event::OutboundFailure { request_id, error, .. } => {

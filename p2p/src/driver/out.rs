@@ -57,6 +57,15 @@ impl Driver {
         self.go_on(peer_id);
     }
 
+    /// Takes a message to a peer that is connected; nobody is dialled for it.
+    pub(super) fn on_push(&mut self, task: SendTask) {
+        // Asked of the very part that would dial.
+        if self.swarm.behaviour().messages.is_connected(&task.peer_id) {
+            return self.request(task);
+        }
+        let _ = task.done.send(Err(SendError::Unreachable { reason: "it is not connected" }));
+    }
+
     /// What may be dialled to reach a peer: direct addresses, then relayed ones; not both are empty.
     fn addresses_of(&self, task: &SendTask) -> Result<(Vec<Multiaddr>, Vec<Multiaddr>), SendError> {
         let found = self.nearby.get(&task.peer_id).into_iter().flatten();

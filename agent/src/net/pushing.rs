@@ -1,0 +1,119 @@
+//! Accounts with live delivery on one connection, whichever carries it, and their letters, some at a time.
+
+use std::{collections::HashMap, sync::Arc};
+
+use einmal_did::Did;
+use tokio::sync::Notify;
+
+use crate::{
+    node::{Node, Pushes},
+    service::live::{LiveChange, Session},
+};
+
+/// Most accounts with live delivery on one connection.
+pub(super) const MAX_SESSIONS: usize = 16;
+/// Letters pushed before the connection listens again.
+pub(super) const PUSH_TURN: usize = 32;
+
+/// Why a connection cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// One account more than [`MAX_SESSIONS`].
+    TooManyAccounts,
+    /// The store failed.
+    Unreadable,
+}
+
+impl Trouble {
+    /// What whoever is connected may know.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::TooManyAccounts => "too many accounts on one connection",
+            Self::Unreadable => "mail cannot be read at present",
+        }
+    }
+}
+
+/// The accounts of one connection.
+#[derive(Default)]
+pub(super) struct Pushing {
+    sessions: HashMap<Did, Arc<Session>>,
+    bell: Arc<Notify>,
+}
+
+/// Some letters of every account in turn, until there are none left or it is time to listen again.
+pub(super) struct Turn {
+    sessions: std::vec::IntoIter<Arc<Session>>,
+    current: Option<Arc<Session>>,
+    left: usize,
+}
+
+impl Pushing {
+    /// Rings when there is something to push.
+    pub(super) fn bell(&self) -> Arc<Notify> {
+        Arc::clone(&self.bell)
+    }
+
+    /// Whether nobody has live delivery here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Turns live delivery on or off for one account. It belongs before the answer: whoever fetches its mail when it has
+    /// that then misses nothing.
+    pub(super) fn change(&mut self, node: &Node, change: LiveChange) -> Result<(), Trouble> {
+        let live = &node.shared().live;
+        if let Some(old) = self.sessions.remove(&change.account) {
+            live.close(&old);
+        }
+        if change.on {
+            if self.sessions.len() >= MAX_SESSIONS {
+                return Err(Trouble::TooManyAccounts);
+            }
+            let session = node.open_session(change, &self.bell);
+            self.sessions.insert(session.change.account.clone(), session);
+        }
+        Ok(())
+    }
+
+    /// Begins a turn; accounts that are live elsewhere in their stead are let go.
+    pub(super) fn turn(&mut self) -> Turn {
+        self.sessions.retain(|_, session| !session.is_displaced());
+        let sessions: Vec<Arc<Session>> = self.sessions.values().cloned().collect();
+        Turn { sessions: sessions.into_iter(), current: None, left: PUSH_TURN }
+    }
+
+    /// The next envelopes to push, perhaps none; `None` when the turn is over. What is left is rung for.
+    pub(super) fn next(&self, node: &Node, turn: &mut Turn) -> Result<Option<Vec<Vec<u8>>>, Trouble> {
+        while turn.left > 0 {
+            let Some(session) = &turn.current else {
+                let Some(session) = turn.sessions.next() else { return Ok(None) };
+                let offered = node.offered_letters(&session, turn.left).map_err(|_| Trouble::Unreadable)?;
+                turn.left = turn.left.saturating_sub(offered.len());
+                turn.current = Some(session);
+                return Ok(Some(offered));
+            };
+            let Some(mailbox) = session.next_changed() else {
+                turn.current = None;
+                continue;
+            };
+            let Pushes { envelopes, more } =
+                node.live_letters(session, mailbox, turn.left).map_err(|_| Trouble::Unreadable)?;
+            turn.left = turn.left.saturating_sub(envelopes.len());
+            if more {
+                session.look_again(mailbox);
+            }
+            return Ok(Some(envelopes));
+        }
+        // Others first; the rest of this turn's mailboxes is rung for again.
+        self.bell.notify_one();
+        Ok(None)
+    }
+
+    /// Nothing is pushed here any more.
+    pub(super) fn close(&mut self, node: &Node) {
+        for (_, session) in self.sessions.drain() {
+            node.shared().live.close(&session);
+        }
+    }
+}
