@@ -78,12 +78,8 @@ pub(crate) fn is_mail_key(key: &einmal_storage::Key) -> bool {
 ///
 /// [`SetupError::Store`], or [`SetupError::Internal`] if the random source fails.
 pub fn mail_key(db: &Db, entropy: &dyn Entropy) -> Result<Zeroizing<[u8; 32]>, SetupError> {
-    if let Some(stored) = db.get::<Zeroizing<String>>(META, MAIL_KEY)? {
-        let bytes = base64url_decode(&stored.value).map(Zeroizing::new);
-        let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
-        return key
-            .map(Zeroizing::new)
-            .ok_or_else(|| SetupError::internal("the stored mail key does not parse"));
+    if let Some(key) = read_mail_key(db)? {
+        return Ok(key);
     }
     let mut key = Zeroizing::new([0; 32]);
     entropy.fill(key.as_mut_slice()).map_err(SetupError::internal)?;
@@ -94,6 +90,23 @@ pub fn mail_key(db: &Db, entropy: &dyn Entropy) -> Result<Zeroizing<[u8; 32]>, S
     Ok(key)
 }
 
+/// The key the node's mail is sealed with, if it was made already.
+///
+/// # Errors
+///
+/// [`SetupError::Store`].
+pub(crate) fn stored_mail_key(db: &Db) -> Result<Option<MailKey>, SetupError> {
+    Ok(read_mail_key(db)?.map(MailKey::new))
+}
+
+fn read_mail_key(db: &Db) -> Result<Option<Zeroizing<[u8; 32]>>, SetupError> {
+    let Some(stored) = db.get::<Zeroizing<String>>(META, MAIL_KEY)? else { return Ok(None) };
+    let bytes = base64url_decode(&stored.value).map(Zeroizing::new);
+    let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+    let key = key.ok_or_else(|| SetupError::internal("the stored mail key does not parse"))?;
+    Ok(Some(Zeroizing::new(key)))
+}
+
 /// Opens the mail of the mediator in `dir`.
 ///
 /// # Errors
@@ -102,6 +115,11 @@ pub fn mail_key(db: &Db, entropy: &dyn Entropy) -> Result<Zeroizing<[u8; 32]>, S
 pub fn open_mail(dir: &Path, db: &Db, entropy: &dyn Entropy) -> Result<LogMail, SetupError> {
     let key = mail_key(db, entropy)?;
     Ok(LogMail::open(&dir.join(MAIL_FOLDER), &MailKey::new(key))?)
+}
+
+/// Whether what opens the store is at hand, or there is somebody to ask.
+pub(crate) fn can_unlock(config: &Config) -> bool {
+    !config.passphrase || std::env::var_os(PASSPHRASE_VARIABLE).is_some() || std::io::stdin().is_terminal()
 }
 
 fn unlock(dir: &Path, config: &Config) -> Result<Unlock, SetupError> {

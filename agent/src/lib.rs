@@ -14,6 +14,7 @@ pub mod conformance;
 pub mod control;
 pub mod db;
 pub mod demo;
+mod doctor;
 pub mod error;
 pub mod home;
 pub mod identity;

@@ -1,7 +1,7 @@
 //! The citizen's mailbox: an account at a mediator, DIDs registered ahead, mail fetched and confirmed.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -80,14 +80,50 @@ pub(crate) fn granted(shared: &Shared) -> Result<Option<(Did, Did)>, Failure> {
     Ok(account.map(|account| (account.ours, account.mediator)))
 }
 
+/// What became of a look into the mailbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Visit {
+    /// There was none since the start.
+    #[default]
+    None,
+    /// The mediator was reached.
+    Done,
+    /// It was not.
+    Failed,
+}
+
+/// What became of the last look into the mailbox.
+#[derive(Debug, Default)]
+pub(crate) struct LastVisit(Mutex<Visit>);
+
+impl LastVisit {
+    fn note(&self, visit: Visit) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = visit;
+    }
+}
+
+/// How the mailbox stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    /// There is a mediator, or one is asked for an account.
+    pub(crate) mediator: bool,
+    /// It has granted an account.
+    pub(crate) granted: bool,
+    spares: u64,
+    pub(crate) visit: Visit,
+}
+
 /// How the mailbox stands, for its user.
-pub(crate) fn state(shared: &Shared) -> Result<Value, Failure> {
+pub(crate) fn standing(shared: &Shared) -> Result<Standing, Failure> {
     let account = account(shared)?;
-    Ok(json!({
-        "mediator": account.is_some(),
-        "granted": account.is_some_and(|account| account.routing.is_some()),
-        "spares": shared.db.count(SPARES)?,
-    }))
+    let configured = shared.config.citizen.as_ref().is_some_and(|citizen| citizen.mediator.is_some());
+    Ok(Standing {
+        mediator: account.is_some() || configured,
+        granted: account.is_some_and(|account| account.routing.is_some()),
+        spares: shared.db.count(SPARES)?,
+        visit: *shared.last_visit.0.lock().unwrap_or_else(PoisonError::into_inner),
+    })
 }
 
 /// Takes one of the DIDs kept ready. A wallet that peers reach directly and that uses no mediator makes one at once.
@@ -132,6 +168,13 @@ pub(crate) async fn run(node: Arc<Node>) {
 
 /// One visit: whatever is missing is asked for, then mail is fetched.
 pub(crate) async fn visit(node: &Arc<Node>) -> Result<(), Failure> {
+    let visited = look(node).await;
+    let visit = if visited.is_ok() { Visit::Done } else { Visit::Failed };
+    node.shared().last_visit.note(visit);
+    visited
+}
+
+async fn look(node: &Arc<Node>) -> Result<(), Failure> {
     let shared = node.shared();
     if account(shared)?.is_none() {
         let Some(url) = shared.config.citizen.as_ref().and_then(|citizen| citizen.mediator.clone()) else {

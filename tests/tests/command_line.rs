@@ -227,8 +227,9 @@ fn wrong_passphrase_is_refused_and_the_right_one_opens() {
     fails(&with("the wrong one", &["run", "--dir", dir]), 1, &["wrong passphrase"]);
     fails(&run(&["run", "--dir", dir]), 2, &["EINMAL_PASSPHRASE"]);
     let (_, out, _) = told(&with("the right one", &["doctor", "--json", "--dir", dir]));
-    let findings: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((&findings[1]["part"], &findings[1]["ok"]), (&"store".into(), &true.into()), "{findings}");
+    let findings: Vec<Value> = serde_json::from_str(&out).unwrap();
+    let store = findings.iter().find(|one| one["part"] == "store").unwrap();
+    assert_eq!((&store["ok"], &store["state"]), (&true.into(), &"ok".into()), "{store}");
 }
 
 #[test]
@@ -324,19 +325,6 @@ fn a_killed_node_starts_again() {
     assert_eq!(node.end(), None);
     let again = EINMAL.start(&dir, &[]);
     assert!(again.about["did"].is_string(), "{}", again.about);
-}
-
-#[test]
-fn doctor_is_green_for_a_running_node_and_names_what_is_wrong_otherwise() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = mediator(folder.path());
-    let (code, out, _) = told(&run(&["doctor", "--dir", &dir]));
-    assert_eq!(code, 1);
-    assert!(out.contains("FAIL process") && out.contains("einmal run --dir"), "{out}");
-    let _node = EINMAL.start(&dir, &[]);
-    let (code, out, _) = told(&run(&["doctor", "--dir", &dir]));
-    assert_eq!(code, 0, "{out}");
-    assert!(!out.contains("FAIL"), "{out}");
 }
 
 /// The story: every step, every attack, on real nodes as separate processes.

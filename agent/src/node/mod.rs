@@ -21,6 +21,7 @@ mod timers;
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
@@ -53,6 +54,7 @@ use crate::{
     config::Config,
     db::Db,
     identity::{self, OwnDid},
+    mailbox::LastVisit,
     net::{Fetcher, Transport, p2p, ws},
     resolve::NodeResolver,
     role::{self, RoleService},
@@ -117,6 +119,10 @@ pub struct Shared {
     entropy: Arc<dyn Entropy>,
     public: OnceLock<Did>,
     url: String,
+    /// Where the node listens, once it does.
+    pub(crate) listening: OnceLock<SocketAddr>,
+    /// What became of the last look into the mailbox.
+    pub(crate) last_visit: LastVisit,
     transport: Arc<dyn Transport>,
 }
 
@@ -153,6 +159,11 @@ impl Shared {
     /// The URL others reach this node by; empty for a citizen.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Notes where the node listens.
+    pub(crate) fn listens_on(&self, address: SocketAddr) {
+        let _ = self.listening.set(address);
     }
 
     pub(crate) fn packer(&self) -> Packer<'_> {
@@ -236,6 +247,8 @@ impl Node {
             entropy: parts.entropy,
             public: OnceLock::new(),
             url: url.to_owned(),
+            listening: OnceLock::new(),
+            last_visit: LastVisit::default(),
             transport: parts.transport,
         };
         shared.remember_own(&own);

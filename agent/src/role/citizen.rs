@@ -278,7 +278,7 @@ impl RoleService for Citizen {
                 let card = holding::card(shared, text(input, "card")?)?;
                 Ok(json!({"card": card.id, "text": card.credential.as_str()}))
             }
-            "mailbox" => mailbox::state(shared),
+            "mailbox" => Ok(json!(mailbox::standing(shared)?)),
             "rotate" => rotating::rotate(shared, input, fx),
             "invite" => Err(Failure::user(
                 "a citizen shows no public DID and cannot invite; take an invitation instead",

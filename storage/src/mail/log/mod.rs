@@ -1,6 +1,7 @@
 //! Mail in a log on the disk.
 
 mod frame;
+mod inspect;
 mod job;
 mod segment;
 mod writer;
@@ -19,12 +20,15 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-pub use self::segment::SEGMENT_LEN;
 use self::{
     frame::{HEADER_LEN, SEAL_LEN, Sealer},
     job::{Job, Sealed, Work},
     segment::path_of,
     writer::Writer,
+};
+pub use self::{
+    inspect::{Inspection, inspect},
+    segment::SEGMENT_LEN,
 };
 use super::{
     Letter, LetterId, Mail, MailKey, MailStats, MailboxId, MailboxState, NewLetter,
