@@ -20,11 +20,12 @@ use einmal_flows::{
 use einmal_storage::Table;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tracing::Instrument;
 
 use crate::{
     db::{META, did_id},
-    identity,
-    node::{Arrival, Effects, Failure, Node, Refusal, Shared, learn},
+    identity, log,
+    node::{Arrival, Effects, Failure, Node, Refusal, Shared, learn, log_reason},
 };
 
 /// Fresh DIDs the mediator already takes mail for.
@@ -150,7 +151,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         match visit(&node).await {
             Ok(()) => pause = poll,
             Err(problem) => {
-                tracing::info!(%problem, "the mailbox was not reached");
+                tracing::info!(reason = %log_reason(&problem), "the mailbox was not reached");
                 pause = pause.saturating_mul(2).min(LONGEST_PAUSE_MS);
             }
         }
@@ -294,7 +295,8 @@ async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
 async fn take_in(node: &Arc<Node>, messages: Vec<(String, Vec<u8>)>) -> Vec<String> {
     let mut done = Vec::new();
     for (id, envelope) in messages {
-        let receipt = node.receive(&envelope, Arrival::Mailbox).await;
+        let received = node.receive(&envelope, Arrival::Mailbox).instrument(log::request("mailbox"));
+        let receipt = received.await;
         if receipt.refused != Some(Refusal::Unavailable) {
             done.push(id);
         }

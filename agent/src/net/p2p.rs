@@ -11,6 +11,7 @@ use einmal_p2p::{
     is_relayed, is_served,
 };
 use einmal_storage::Batch;
+use tracing::Instrument;
 use zeroize::Zeroizing;
 
 use super::{BoxFuture, SendError, Transport, client::HttpClient, guard};
@@ -18,6 +19,7 @@ use crate::{
     config::{CONFIG_FILE, Config, P2pSettings, Role},
     db::{Db, META, encode},
     error::SetupError,
+    log,
     node::{Arrival, Node, Refusal},
 };
 
@@ -64,7 +66,8 @@ impl Inbound for Entrance {
         let node = self.node.get().and_then(Weak::upgrade);
         Box::pin(async move {
             let Some(node) = node else { return Status::Busy };
-            match node.receive(&envelope, Arrival::Libp2p).await.refused {
+            let received = node.receive(&envelope, Arrival::Libp2p).instrument(log::request("libp2p"));
+            match received.await.refused {
                 None => Status::Accepted,
                 Some(Refusal::TooLarge) => Status::TooLarge,
                 Some(Refusal::Unavailable | Refusal::TooOften) => Status::Busy,

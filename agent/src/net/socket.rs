@@ -12,9 +12,11 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit},
     time::Instant,
 };
+use tracing::Instrument;
 
 use super::{admission::Place, listen::stopped, outlast::Outlasting, server::Server};
 use crate::{
+    log,
     node::{Arrival, Begun, Pushes, Reason, Receipt, Refusal},
     service::live::{LiveChange, Session},
 };
@@ -126,7 +128,7 @@ impl Socket {
             stats.refuse(Reason::Busy);
             return Err(Ending::Told(close_code::AGAIN, "too busy; come again later"));
         };
-        Ok(Some((self.server.node.begin(&bytes).await, turn)))
+        Ok(Some((self.server.node.begin(&bytes).instrument(log::request("socket")).await, turn)))
     }
 
     /// Does what was begun, also if the socket breaks.

@@ -41,6 +41,7 @@ pub(crate) use self::{
     effects::{Effects, Handled},
     live::Pushes,
     receive::{Begun, learn},
+    refusal::log_reason,
     stats::Reason,
 };
 pub use self::{
