@@ -1,9 +1,8 @@
 //! WebSockets: envelopes both ways on a connection that stays open, and live delivery.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket, close_code};
-use einmal_did::Did;
 use futures_util::{
     SinkExt, StreamExt,
     stream::{FuturesOrdered, SplitSink},
@@ -40,7 +39,7 @@ pub(super) const READ_BUFFER: usize = 2 * 1024;
 struct Socket {
     server: Server,
     out: SplitSink<WebSocket, Frame>,
-    sessions: HashMap<Did, Arc<Session>>,
+    sessions: Vec<Arc<Session>>,
     bell: Arc<Notify>,
     place: Arc<Place>,
 }
@@ -57,7 +56,7 @@ enum Ending {
 pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>) {
     let (out, mut incoming) = stream.split();
     let mut stopping = server.stopping.clone();
-    let mut socket = Socket { server, out, sessions: HashMap::new(), bell: Arc::new(Notify::new()), place };
+    let mut socket = Socket { server, out, sessions: Vec::new(), bell: Arc::new(Notify::new()), place };
     let mut heard = Instant::now();
     let mut timer = tokio::time::interval(PING_EVERY);
     timer.reset();
@@ -158,16 +157,15 @@ impl Socket {
 
     fn change(&mut self, change: LiveChange) -> Result<(), Ending> {
         let live = &self.server.node.shared().live;
-        if let Some(old) = self.sessions.remove(&change.account) {
-            live.close(&old);
+        // More than one if two accounts have become one.
+        while let Some(held) = self.sessions.iter().position(|one| one.owner().same_as(&change.account)) {
+            live.close(&self.sessions.remove(held));
         }
         if change.on {
             if self.sessions.len() >= MAX_SESSIONS {
                 return Err(Ending::Told(close_code::POLICY, "too many accounts on one connection"));
             }
-            let account = change.account.clone();
-            let session = live.open(change, Arc::clone(&self.bell));
-            self.sessions.insert(account, session);
+            self.sessions.push(live.open(change, Arc::clone(&self.bell)));
             // What came between the answer and now.
             self.bell.notify_one();
         }
@@ -177,13 +175,8 @@ impl Socket {
     /// Pushes letters of mailboxes that changed, some at a time.
     async fn push(&mut self) -> Result<(), Ending> {
         let mut left = PUSH_TURN;
-        let displaced: Vec<Did> =
-            self.sessions.iter().filter(|(_, one)| one.is_displaced()).map(|(did, _)| did.clone()).collect();
-        for account in displaced {
-            self.sessions.remove(&account);
-        }
-        let sessions: Vec<Arc<Session>> = self.sessions.values().cloned().collect();
-        for session in sessions {
+        self.sessions.retain(|session| !session.is_displaced());
+        for session in self.sessions.clone() {
             let unreadable = |_| Ending::Told(close_code::ERROR, "mail cannot be read at present");
             let offered = self.server.node.offered_letters(&session, left).map_err(unreadable)?;
             left = left.saturating_sub(offered.len());
@@ -245,7 +238,7 @@ impl Socket {
 
     async fn end(mut self, ending: Ending) {
         let live = &self.server.node.shared().live;
-        for session in self.sessions.values() {
+        for session in &self.sessions {
             live.close(session);
         }
         if let Ending::Told(code, reason) = ending {

@@ -43,6 +43,12 @@ pub(crate) enum MailWork {
     Clear(MailboxId),
     /// Its owner has changed.
     Rerouted(MailboxId),
+    /// An account with these mailboxes has taken another DID, in the form its owner uses.
+    Followed {
+        prior: Did,
+        new: Did,
+        mailboxes: Vec<MailboxId>,
+    },
 }
 
 /// Collects the changes of one event.
@@ -146,6 +152,11 @@ impl<'a> Effects<'a> {
     /// Notes that a mailbox has another owner, or none.
     pub(crate) fn reroute(&mut self, mailbox: MailboxId) {
         self.mail.push(MailWork::Rerouted(mailbox));
+    }
+
+    /// Notes that an account has taken another DID: live delivery follows it.
+    pub(crate) fn follow(&mut self, prior: &Did, new: &Did, mailboxes: Vec<MailboxId>) {
+        self.mail.push(MailWork::Followed { prior: prior.clone(), new: new.clone(), mailboxes });
     }
 
     /// Turns live delivery on or off on the connection the event came by.

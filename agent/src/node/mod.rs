@@ -394,13 +394,17 @@ impl Node {
     async fn work_on_mail(&self, work: Vec<MailWork>) -> Result<(), StoreError> {
         // First what cannot fail.
         for work in &work {
-            if let MailWork::Rerouted(mailbox) = work {
-                self.shared.routes.changed(*mailbox);
+            match work {
+                MailWork::Rerouted(mailbox) => self.shared.routes.changed(*mailbox),
+                MailWork::Followed { prior, new, mailboxes } => {
+                    self.shared.live.follow(prior, new, mailboxes);
+                }
+                _ => {}
             }
         }
         for work in work {
             match work {
-                MailWork::Rerouted(_) => {}
+                MailWork::Rerouted(_) | MailWork::Followed { .. } => {}
                 MailWork::Remove(mailbox, letters) => {
                     self.shared.stats.delivered.inc_by(letters.len() as u64);
                     self.shared.mail.remove(mailbox, letters).await?;

@@ -218,7 +218,8 @@ impl Node {
             && !self.shared.db.exists(SEEN, &seen)?
         {
             // Before the message itself, which may rest on it; a second time it finds nothing to do.
-            self.run(|fx| self.role.on_rotation(&self.shared, &rotation.prior, rx.sender, fx)).await?;
+            let new = their_form(&rx);
+            self.run(|fx| self.role.on_rotation(&self.shared, &rotation.prior, &new, fx)).await?;
         }
         let mut repeated = false;
         let handled = self

@@ -82,7 +82,7 @@ pub(crate) trait RoleService: Send + Sync {
         letter.0.to_string()
     }
 
-    /// A peer has proved that `prior` gave way to `new`; relationships are moved by the node itself.
+    /// A peer has proved that `prior` gave way to `new`, here in the form it uses itself; relationships are moved by the node itself.
     fn on_rotation(&self, _shared: &Shared, _prior: &Did, _new: &Did, _fx: &mut Effects<'_>) -> Handled {
         Ok(())
     }

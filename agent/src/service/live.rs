@@ -51,6 +51,8 @@ pub(crate) struct LiveChange {
 /// One account on one connection.
 pub(crate) struct Session {
     pub(crate) change: LiveChange,
+    /// Whose it is now: an account follows its owner's DID.
+    owner: Mutex<Did>,
     changed: Mutex<BTreeSet<MailboxId>>,
     pushed: Mutex<BTreeMap<MailboxId, LetterId>>,
     offered: Mutex<Offered>,
@@ -68,9 +70,15 @@ struct Offered {
     taken: BTreeSet<(MailboxId, LetterId)>,
 }
 
-/// The letters of one posting that somebody was told of, once they are known.
+/// The letters of one posting that somebody was told of, once they are known, and who that was.
 #[derive(Clone, Default)]
-pub(crate) struct Told(Arc<Mutex<Vec<LetterId>>>);
+pub(crate) struct Told(Arc<Telling>);
+
+#[derive(Default)]
+struct Telling {
+    letters: Mutex<Vec<LetterId>>,
+    sessions: Vec<Arc<Session>>,
+}
 
 impl Session {
     /// Takes a letter that is on its way to the disk, if its reader keeps up.
@@ -103,6 +111,11 @@ impl Session {
     /// Whether a letter was offered, which is then forgotten.
     pub(crate) fn was_offered(&self, mailbox: MailboxId, letter: LetterId) -> bool {
         lock(&self.offered).taken.remove(&(mailbox, letter))
+    }
+
+    /// The account's DID, in the form its owner uses.
+    pub(crate) fn owner(&self) -> Did {
+        lock(&self.owner).clone()
     }
 
     fn wants(&self, mailbox: MailboxId) -> bool {
@@ -161,6 +174,7 @@ impl Live {
     pub(crate) fn open(&self, change: LiveChange, bell: Arc<Notify>) -> Arc<Session> {
         let key = mailbox_id(&change.account);
         let session = Arc::new(Session {
+            owner: Mutex::new(change.theirs.clone()),
             change,
             changed: Mutex::default(),
             pushed: Mutex::default(),
@@ -168,23 +182,39 @@ impl Live {
             displaced: AtomicBool::new(false),
             bell,
         });
-        let mut accounts = lock(&self.accounts);
-        let sessions = accounts.entry(key).or_default();
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.admit(lock(&self.accounts).entry(key).or_default(), Arc::clone(&session));
+        session
+    }
+
+    /// Puts a session behind the others of its account.
+    fn admit(&self, sessions: &mut Vec<Arc<Session>>, session: Arc<Session>) {
         if sessions.len() >= MAX_SESSIONS_PER_ACCOUNT {
             let oldest = sessions.remove(0);
             oldest.displaced.store(true, Ordering::Relaxed);
             oldest.bell.notify_one();
             self.sessions.fetch_sub(1, Ordering::Relaxed);
         }
-        sessions.push(Arc::clone(&session));
-        self.sessions.fetch_add(1, Ordering::Relaxed);
-        session
+        sessions.push(session);
+    }
+
+    /// The account of `prior` is that of `new` from now on, and its sessions with it. They look into `mailboxes`: a letter
+    /// that came meanwhile may have rung for nobody.
+    pub(crate) fn follow(&self, prior: &Did, new: &Did, mailboxes: &[MailboxId]) {
+        let mut accounts = lock(&self.accounts);
+        for session in accounts.remove(&mailbox_id(prior)).unwrap_or_default() {
+            new.clone_into(&mut lock(&session.owner));
+            for mailbox in mailboxes.iter().filter(|mailbox| session.wants(**mailbox)) {
+                session.look_again(*mailbox);
+            }
+            self.admit(accounts.entry(mailbox_id(new)).or_default(), session);
+        }
     }
 
     /// Ends a session.
     pub(crate) fn close(&self, session: &Arc<Session>) {
-        let key = mailbox_id(&session.change.account);
         let mut accounts = lock(&self.accounts);
+        let key = mailbox_id(&lock(&session.owner));
         let Some(sessions) = accounts.get_mut(&key) else { return };
         let before = sessions.len();
         sessions.retain(|other| !Arc::ptr_eq(other, session));
@@ -201,14 +231,14 @@ impl Live {
             return None;
         }
         let sessions = lock(&self.accounts).get(&mailbox_id(account))?.clone();
-        let told = Told::default();
-        let note = told.clone();
+        let told = Told(Arc::new(Telling { letters: Mutex::default(), sessions }));
+        let Told(note) = told.clone();
         let early = move |mailbox, letter, payload: Vec<u8>| {
-            lock(&note.0).push(letter);
-            if let [session] = sessions.as_slice() {
+            lock(&note.letters).push(letter);
+            if let [session] = note.sessions.as_slice() {
                 return session.offer(mailbox, letter, payload);
             }
-            sessions.iter().for_each(|session| session.offer(mailbox, letter, payload.clone()));
+            note.sessions.iter().for_each(|session| session.offer(mailbox, letter, payload.clone()));
         };
         Some((Arc::new(early), told))
     }
@@ -218,12 +248,13 @@ impl Live {
         if self.sessions.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let told = told.map(|told| lock(&told.0).clone()).unwrap_or_default();
+        let known = told.map(|told| lock(&told.0.letters).clone()).unwrap_or_default();
         // One that was known already is not told of: then nobody knows which of them is new.
-        let told = if told.len() as u64 == letters { told } else { Vec::new() };
-        if let Some(sessions) = lock(&self.accounts).get(&mailbox_id(account)) {
-            sessions.iter().for_each(|session| session.ring(mailbox, &told));
-        }
+        let known = if known.len() as u64 == letters { known } else { Vec::new() };
+        let accounts = lock(&self.accounts);
+        // Nobody there: then the account may have taken another DID while the letter was on its way.
+        let sessions = accounts.get(&mailbox_id(account)).or(told.map(|told| &told.0.sessions));
+        sessions.into_iter().flatten().for_each(|session| session.ring(mailbox, &known));
     }
 
     /// Whether mail of `account` is pushed anywhere.
@@ -302,6 +333,39 @@ mod tests {
         }
         assert_eq!(lock(&session.offered).taken.len(), MAX_TAKEN);
         assert_eq!(session.next_changed(), Some(BOX), "then it looks into the mailbox");
+    }
+
+    #[test]
+    fn sessions_follow_their_account_to_its_new_did_and_are_found_and_closed_there() {
+        let live = Live::default();
+        let moved = Did::parse("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK").unwrap();
+        let (first, other) = (session(&live, None), session(&live, Some(MailboxId([2; 20]))));
+        // On its way to the disk while the account moves.
+        let (early, told) = live.early(&account()).unwrap();
+        live.follow(&account(), &moved, &[BOX]);
+        assert_eq!((first.owner(), first.next_changed()), (moved.clone(), Some(BOX)));
+        assert_eq!(other.next_changed(), None, "another mailbox only");
+        assert!(live.is_live(&moved) && !live.is_live(&account()) && live.count() == 2);
+        early(BOX, LetterId(10), vec![7]);
+        live.ring(&account(), BOX, 2, Some(&told));
+        assert_eq!(first.next_offered(), Some((LetterId(10), vec![7])));
+        assert_eq!(first.next_changed(), Some(BOX), "rung although the posting knows the old DID only");
+        assert!(live.early(&account()).is_none(), "nobody listens under the old one");
+        live.close(&first);
+        live.close(&other);
+        assert_eq!((live.count(), live.is_live(&moved)), (0, false));
+    }
+
+    #[test]
+    fn an_account_that_moves_to_one_with_sessions_keeps_within_the_bound() {
+        let live = Live::default();
+        let moved = Did::parse("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK").unwrap();
+        let old: Vec<_> = (0..MAX_SESSIONS_PER_ACCOUNT).map(|_| session(&live, None)).collect();
+        live.follow(&account(), &moved, &[]);
+        let new: Vec<_> = (0..MAX_SESSIONS_PER_ACCOUNT).map(|_| session(&live, None)).collect();
+        live.follow(&account(), &moved, &[]);
+        assert_eq!(live.count(), MAX_SESSIONS_PER_ACCOUNT);
+        assert!(old.iter().all(|one| one.is_displaced()) && new.iter().all(|one| !one.is_displaced()));
     }
 
     #[test]
