@@ -1,7 +1,6 @@
 //! A node's folder: made by `init`, opened by `run`, locked by its store.
 
 use std::{
-    io::IsTerminal,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,6 +17,7 @@ use crate::{
     config::{CONFIG_FILE, Config},
     db::{Db, META, encode},
     error::SetupError,
+    passphrase,
 };
 
 /// Name of the key file in a node's folder.
@@ -49,7 +49,7 @@ pub fn init(dir: &Path, config: &Config) -> Result<(), SetupError> {
         create_key_file(&dir.join(KEY_FILE))?;
     }
     // Opening once makes the sealed header, so that a wrong passphrase shows now and not at the first start.
-    open_store(dir, config)?.store().close()?;
+    open_with(dir, &unlock(dir, config, passphrase::ask_new)?)?.store().close()?;
     config.save(dir)?;
     let mode = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(dir.join(CONFIG_FILE), mode).map_err(|error| SetupError::input(dir, error))
@@ -61,8 +61,11 @@ pub fn init(dir: &Path, config: &Config) -> Result<(), SetupError> {
 ///
 /// [`SetupError::Store`] with the remedy.
 pub fn open_store(dir: &Path, config: &Config) -> Result<Db, SetupError> {
-    let unlock = unlock(dir, config)?;
-    let store = einmal_storage::open(&dir.join(STORE_FOLDER), &unlock)?;
+    open_with(dir, &unlock(dir, config, passphrase::ask)?)
+}
+
+fn open_with(dir: &Path, unlock: &Unlock) -> Result<Db, SetupError> {
+    let store = einmal_storage::open(&dir.join(STORE_FOLDER), unlock)?;
     Ok(Db::new(Arc::new(store) as Arc<dyn Store>, TenantId::default()))
 }
 
@@ -119,26 +122,28 @@ pub fn open_mail(dir: &Path, db: &Db, entropy: &dyn Entropy) -> Result<LogMail, 
 
 /// Whether what opens the store is at hand, or there is somebody to ask.
 pub(crate) fn can_unlock(config: &Config) -> bool {
-    !config.passphrase || std::env::var_os(PASSPHRASE_VARIABLE).is_some() || std::io::stdin().is_terminal()
+    !config.passphrase || std::env::var_os(PASSPHRASE_VARIABLE).is_some() || passphrase::is_somebody_there()
 }
 
-fn unlock(dir: &Path, config: &Config) -> Result<Unlock, SetupError> {
+/// What opens the store. Somebody at the terminal is asked with `ask`.
+fn unlock(
+    dir: &Path,
+    config: &Config,
+    ask: fn(&str) -> Result<Zeroizing<String>, SetupError>,
+) -> Result<Unlock, SetupError> {
     if !config.passphrase {
         return Ok(Unlock::KeyFile(dir.join(KEY_FILE)));
     }
     if let Ok(text) = std::env::var(PASSPHRASE_VARIABLE) {
         return Ok(Unlock::Passphrase(Passphrase::new(text)?));
     }
-    if !std::io::stdin().is_terminal() {
+    if !passphrase::is_somebody_there() {
         return Err(SetupError::Usage {
             problem: "the store of this node is sealed by a passphrase".into(),
             remedy: format!("set {PASSPHRASE_VARIABLE}, or start the command from a terminal"),
         });
     }
-    eprint!("Passphrase: ");
-    let mut line = Zeroizing::new(String::new());
-    std::io::stdin().read_line(&mut line).map_err(SetupError::internal)?;
-    Ok(Unlock::Passphrase(Passphrase::new(line.trim_end_matches(['\r', '\n']))?))
+    Ok(Unlock::Passphrase(Passphrase::new(ask("Passphrase")?.as_str())?))
 }
 
 /// A path of the configuration: absolute, or relative to the node's folder.

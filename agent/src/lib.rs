@@ -23,6 +23,7 @@ mod log;
 mod mailbox;
 pub mod net;
 pub mod node;
+mod passphrase;
 pub mod resolve;
 mod role;
 pub mod run;

@@ -319,7 +319,7 @@ pub enum CityVerb {
 /// What a citizen does.
 #[derive(Debug, Subcommand)]
 pub enum CitizenVerb {
-    /// Cards and their state.
+    /// Cards and their state: valid, expired, revoked, suspended, or unknown with the reason.
     #[command(after_help = "Example: einmal citizen list --dir ./phone")]
     List {
         /// The node's folder.

@@ -238,7 +238,7 @@ fn citizen(verb: CitizenVerb, json: bool) -> Result<(), SetupError> {
 
 /// The running node makes its own backup; otherwise the folder is opened here.
 fn back_up(dir: &Path, out: &Path, json: bool) -> Result<(), SetupError> {
-    let passphrase = backup::passphrase()?;
+    let passphrase = backup::new_passphrase()?;
     let out = std::path::absolute(out).map_err(|error| SetupError::input(out, error))?;
     let written = match backup::backup_folder(dir, &out, passphrase.clone()) {
         Err(SetupError::Store(StoreError::InUse { .. })) => {

@@ -58,6 +58,8 @@ pub(crate) struct Effects<'a> {
     pub(crate) outgoing: Vec<Outgoing>,
     pub(crate) mail: Vec<MailWork>,
     pub(crate) live: Option<LiveChange>,
+    /// How often the handler may still ask for something to be fetched.
+    pub(crate) fetches_left: usize,
     /// How the event came, if it came from outside.
     pub(crate) arrival: Option<Arrival>,
 }
@@ -70,6 +72,7 @@ impl<'a> Effects<'a> {
             outgoing: Vec::new(),
             mail: Vec::new(),
             live: None,
+            fetches_left: 0,
             arrival: None,
         }
     }

@@ -356,6 +356,7 @@ impl Node {
         let (mut fetches, mut conflicts) = (0, 0);
         loop {
             let mut fx = Effects::new(&self.shared);
+            fx.fetches_left = MAX_FETCHES - fetches;
             if let Err(failure) = handle(&mut fx) {
                 match failure.need() {
                     Some(need) if fetches < MAX_FETCHES => {

@@ -24,11 +24,15 @@ use crate::{
         invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT, check_reachable},
         proving::{self, ProveJob, Proving},
         rotating,
+        status::KnownLists,
     },
 };
 
 /// The citizen's service.
-pub(super) struct Citizen;
+#[derive(Debug, Default)]
+pub(super) struct Citizen {
+    lists: KnownLists,
+}
 
 impl Citizen {
     fn accept(&self, shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
@@ -269,7 +273,10 @@ impl RoleService for Citizen {
                 Ok(json!({"decided": agree}))
             }
             "pending" => self.pending(shared),
-            "list" => Ok(holding::cards(shared)?.iter().map(|card| holding::summary(shared, card)).collect()),
+            "list" => {
+                let cards = holding::cards(shared)?;
+                cards.iter().map(|card| holding::summary(shared, &self.lists, card, fx)).collect()
+            }
             "show" => {
                 let card = holding::card(shared, text(input, "card")?)?;
                 Ok(json!({"card": card.id, "claims": card.credential.claims().as_map()}))
@@ -285,6 +292,10 @@ impl RoleService for Citizen {
             )),
             _ => Err(unknown_command(shared, name)),
         }
+    }
+
+    fn status_list_fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
+        self.lists.fetched(shared, uri, token);
     }
 
     fn protocols(&self) -> Vec<(&'static str, &'static str)> {

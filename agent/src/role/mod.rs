@@ -98,7 +98,7 @@ pub(crate) fn service(shared: &Shared) -> Result<Box<dyn RoleService>, SetupErro
     Ok(match shared.config.role {
         Role::City => Box::new(city::City::new(shared)?),
         Role::Merchant => Box::new(merchant::Merchant::new(shared)?),
-        Role::Citizen => Box::new(citizen::Citizen),
+        Role::Citizen => Box::new(citizen::Citizen::default()),
         Role::Mediator => Box::new(mediator::Mediator::new(shared)?),
     })
 }
