@@ -1,12 +1,14 @@
 //! Backups: everything a node is in one encrypted file, and a node made of such a file again.
 //!
 //! The file is in the format of `age` (passphrase, scrypt, ChaCha20-Poly1305 in numbered chunks), so that a change, a cut
-//! or a chunk out of place is refused, and the usual tool opens it too. Inside are items: configuration,
+//! or a chunk out of place is refused, and the usual tool opens it too. Inside are items: the store's format, configuration,
 //! records, letters, and at the end how many there were.
 
 mod item;
 mod restore;
 mod write;
+
+use std::{fs::File, path::Path};
 
 use age::secrecy::SecretString;
 use zeroize::Zeroizing;
@@ -56,6 +58,16 @@ fn passphrase_by(ask: fn(&str) -> Result<Zeroizing<String>, SetupError>) -> Resu
     check_passphrase(text)
 }
 
+/// The folder something lies in.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes a file, or the names in a folder, durable.
+fn sync(path: &Path) -> Result<(), SetupError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|e| SetupError::input(path, e))
+}
+
 /// Takes a passphrase if it is long enough.
 ///
 /// # Errors
@@ -70,3 +82,6 @@ pub fn check_passphrase(text: String) -> Result<SecretString, SetupError> {
     }
     Ok(SecretString::from(text))
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,7 +158,7 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Make a node of a backup, in a folder that is not there yet.
+    /// Make a node of a backup, in a folder that is empty or not there yet.
     #[command(
         after_help = "Example: EINMAL_BACKUP_PASSPHRASE='…' einmal restore city.age --dir ./city-again"
     )]
