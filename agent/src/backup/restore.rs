@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader},
+    io::{self, BufReader, Read},
     path::{Path, PathBuf},
 };
 
@@ -116,9 +116,9 @@ fn unusable(backup: &Path, error: &dyn std::fmt::Display) -> SetupError {
     SetupError::input(backup, format!("{error}; take an undamaged copy of the backup"))
 }
 
-fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restored, SetupError> {
+/// The items of a backup, if the passphrase opens it.
+fn opened(backup: &Path, passphrase: SecretString) -> Result<Reader<impl Read>, SetupError> {
     let file = File::open(backup).map_err(|e| SetupError::input(backup, e))?;
-    let failed = |error: io::Error| unusable(backup, &error);
     let decryptor = Decryptor::new(BufReader::new(file)).map_err(|error| unusable(backup, &error))?;
     let identity = scrypt::Identity::new(passphrase);
     let open =
@@ -129,15 +129,27 @@ fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restore
             },
             error => unusable(backup, &error),
         })?;
-    let mut items = Reader::begin(open).map_err(failed)?;
+    Reader::begin(open).map_err(|error| unusable(backup, &error))
+}
+
+/// The configuration, which comes before all records, and behind their format.
+fn configuration<R: Read>(backup: &Path, items: &mut Reader<R>) -> Result<String, SetupError> {
+    let failed = |error: io::Error| unusable(backup, &error);
     let mut first = items.read().map_err(failed)?;
     if let Item::Format(format) = first {
         check_format(backup, format)?;
         first = items.read().map_err(failed)?;
     }
-    let Item::Config(text) = first else {
-        return Err(unusable(backup, &"it does not begin with a configuration"));
-    };
+    match first {
+        Item::Config(text) => Ok(text),
+        _ => Err(unusable(backup, &"it does not begin with a configuration")),
+    }
+}
+
+fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restored, SetupError> {
+    let failed = |error: io::Error| unusable(backup, &error);
+    let mut items = opened(backup, passphrase)?;
+    let text = configuration(backup, &mut items)?;
     let config = Config::parse(&text).map_err(|problem| unusable(backup, &problem))?;
     home::init(draft, &config)?;
     std::fs::write(draft.join(CONFIG_FILE), &text).map_err(|e| SetupError::input(draft, e))?;

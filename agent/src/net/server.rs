@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
-    body::{Body, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{FromRequestParts, Path, Request, State, WebSocketUpgrade},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
@@ -100,25 +100,10 @@ async fn take(server: Server, request: Request) -> Response {
     if request.method() != Method::POST {
         return (StatusCode::NOT_FOUND, "post an encrypted DIDComm v2 message here\n").into_response();
     }
-    let Some(reading) = server.admission.body().await else {
-        server.node.shared().stats.refuse(Reason::Busy);
-        tracing::debug!("too many bodies are read at once");
-        return come_again(StatusCode::SERVICE_UNAVAILABLE);
+    let bytes = match body_of(request, &server).await {
+        Ok(bytes) => bytes,
+        Err(refused) => return refused,
     };
-    let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_ENVELOPE_BYTES)).await;
-    let bytes = match body {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => {
-            server.node.shared().stats.refuse(Reason::TooLarge);
-            tracing::debug!("a body is too large, or broke off");
-            return StatusCode::PAYLOAD_TOO_LARGE.into_response();
-        }
-        Err(_) => {
-            tracing::debug!("a body did not come within the time");
-            return StatusCode::REQUEST_TIMEOUT.into_response();
-        }
-    };
-    drop(reading);
     // Only now: a body that drips in must not hold a place.
     let Some(_turn) = server.admission.request().await else {
         server.node.shared().stats.refuse(Reason::Busy);
@@ -129,6 +114,28 @@ async fn take(server: Server, request: Request) -> Response {
     let work = async move { node.receive(&bytes, Arrival::Http).await };
     // The id goes along into whichever task finishes it.
     answer(Outlasting::new(work.in_current_span()).await)
+}
+
+/// The body of a request, or the answer to one that is too large, too slow, or one too many.
+async fn body_of(request: Request, server: &Server) -> Result<Bytes, Response> {
+    let stats = &server.node.shared().stats;
+    let Some(_reading) = server.admission.body().await else {
+        stats.refuse(Reason::Busy);
+        tracing::debug!("too many bodies are read at once");
+        return Err(come_again(StatusCode::SERVICE_UNAVAILABLE));
+    };
+    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_ENVELOPE_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => {
+            stats.refuse(Reason::TooLarge);
+            tracing::debug!("a body is too large, or broke off");
+            Err(StatusCode::PAYLOAD_TOO_LARGE.into_response())
+        }
+        Err(_) => {
+            tracing::debug!("a body did not come within the time");
+            Err(StatusCode::REQUEST_TIMEOUT.into_response())
+        }
+    }
 }
 
 fn answer(receipt: Receipt) -> Response {
