@@ -1,7 +1,6 @@
 //! A node's folder: made by `init`, opened by `run`, locked by its store.
 
 use std::{
-    io::IsTerminal,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,6 +17,7 @@ use crate::{
     config::{CONFIG_FILE, Config},
     db::{Db, META, encode},
     error::SetupError,
+    passphrase,
 };
 
 /// Name of the key file in a node's folder.
@@ -49,7 +49,7 @@ pub fn init(dir: &Path, config: &Config) -> Result<(), SetupError> {
         create_key_file(&dir.join(KEY_FILE))?;
     }
     // Opening once makes the sealed header, so that a wrong passphrase shows now and not at the first start.
-    open_store(dir, config)?.store().close()?;
+    open_with(dir, &unlock(dir, config, passphrase::ask_new)?)?.store().close()?;
     config.save(dir)?;
     let mode = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(dir.join(CONFIG_FILE), mode).map_err(|error| SetupError::input(dir, error))
@@ -61,8 +61,11 @@ pub fn init(dir: &Path, config: &Config) -> Result<(), SetupError> {
 ///
 /// [`SetupError::Store`] with the remedy.
 pub fn open_store(dir: &Path, config: &Config) -> Result<Db, SetupError> {
-    let unlock = unlock(dir, config)?;
-    let store = einmal_storage::open(&dir.join(STORE_FOLDER), &unlock)?;
+    open_with(dir, &unlock(dir, config, passphrase::ask)?)
+}
+
+fn open_with(dir: &Path, unlock: &Unlock) -> Result<Db, SetupError> {
+    let store = einmal_storage::open(&dir.join(STORE_FOLDER), unlock)?;
     Ok(Db::new(Arc::new(store) as Arc<dyn Store>, TenantId::default()))
 }
 
@@ -78,12 +81,8 @@ pub(crate) fn is_mail_key(key: &einmal_storage::Key) -> bool {
 ///
 /// [`SetupError::Store`], or [`SetupError::Internal`] if the random source fails.
 pub fn mail_key(db: &Db, entropy: &dyn Entropy) -> Result<Zeroizing<[u8; 32]>, SetupError> {
-    if let Some(stored) = db.get::<Zeroizing<String>>(META, MAIL_KEY)? {
-        let bytes = base64url_decode(&stored.value).map(Zeroizing::new);
-        let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
-        return key
-            .map(Zeroizing::new)
-            .ok_or_else(|| SetupError::internal("the stored mail key does not parse"));
+    if let Some(key) = read_mail_key(db)? {
+        return Ok(key);
     }
     let mut key = Zeroizing::new([0; 32]);
     entropy.fill(key.as_mut_slice()).map_err(SetupError::internal)?;
@@ -92,6 +91,23 @@ pub fn mail_key(db: &Db, entropy: &dyn Entropy) -> Result<Zeroizing<[u8; 32]>, S
     batch.expect_absent(place.clone()).put(place, encode(&Zeroizing::new(base64url_encode(key.as_slice()))));
     db.store().commit(batch).wait()?;
     Ok(key)
+}
+
+/// The key the node's mail is sealed with, if it was made already.
+///
+/// # Errors
+///
+/// [`SetupError::Store`].
+pub(crate) fn stored_mail_key(db: &Db) -> Result<Option<MailKey>, SetupError> {
+    Ok(read_mail_key(db)?.map(MailKey::new))
+}
+
+fn read_mail_key(db: &Db) -> Result<Option<Zeroizing<[u8; 32]>>, SetupError> {
+    let Some(stored) = db.get::<Zeroizing<String>>(META, MAIL_KEY)? else { return Ok(None) };
+    let bytes = base64url_decode(&stored.value).map(Zeroizing::new);
+    let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+    let key = key.ok_or_else(|| SetupError::internal("the stored mail key does not parse"))?;
+    Ok(Some(Zeroizing::new(key)))
 }
 
 /// Opens the mail of the mediator in `dir`.
@@ -104,23 +120,30 @@ pub fn open_mail(dir: &Path, db: &Db, entropy: &dyn Entropy) -> Result<LogMail, 
     Ok(LogMail::open(&dir.join(MAIL_FOLDER), &MailKey::new(key))?)
 }
 
-fn unlock(dir: &Path, config: &Config) -> Result<Unlock, SetupError> {
+/// Whether what opens the store is at hand, or there is somebody to ask.
+pub(crate) fn can_unlock(config: &Config) -> bool {
+    !config.passphrase || std::env::var_os(PASSPHRASE_VARIABLE).is_some() || passphrase::is_somebody_there()
+}
+
+/// What opens the store. Somebody at the terminal is asked with `ask`.
+fn unlock(
+    dir: &Path,
+    config: &Config,
+    ask: fn(&str) -> Result<Zeroizing<String>, SetupError>,
+) -> Result<Unlock, SetupError> {
     if !config.passphrase {
         return Ok(Unlock::KeyFile(dir.join(KEY_FILE)));
     }
     if let Ok(text) = std::env::var(PASSPHRASE_VARIABLE) {
         return Ok(Unlock::Passphrase(Passphrase::new(text)?));
     }
-    if !std::io::stdin().is_terminal() {
+    if !passphrase::is_somebody_there() {
         return Err(SetupError::Usage {
             problem: "the store of this node is sealed by a passphrase".into(),
             remedy: format!("set {PASSPHRASE_VARIABLE}, or start the command from a terminal"),
         });
     }
-    eprint!("Passphrase: ");
-    let mut line = Zeroizing::new(String::new());
-    std::io::stdin().read_line(&mut line).map_err(SetupError::internal)?;
-    Ok(Unlock::Passphrase(Passphrase::new(line.trim_end_matches(['\r', '\n']))?))
+    Ok(Unlock::Passphrase(Passphrase::new(ask("Passphrase")?.as_str())?))
 }
 
 /// A path of the configuration: absolute, or relative to the node's folder.

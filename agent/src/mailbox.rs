@@ -1,6 +1,9 @@
 //! The citizen's mailbox: an account at a mediator, DIDs registered ahead, mail fetched and confirmed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use einmal_did::Did;
 use einmal_didcomm::{MessageId, Opened, UnixSeconds};
@@ -17,11 +20,12 @@ use einmal_flows::{
 use einmal_storage::Table;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tracing::Instrument;
 
 use crate::{
     db::{META, did_id},
-    identity,
-    node::{Arrival, Effects, Failure, Node, Refusal, Shared, learn},
+    identity, log,
+    node::{Arrival, Effects, Failure, Node, Refusal, Shared, learn, log_reason},
 };
 
 /// Fresh DIDs the mediator already takes mail for.
@@ -83,14 +87,50 @@ pub(crate) fn is_mediator(shared: &Shared, ours: &Did, peer: &Did) -> Result<boo
     Ok(account.is_some_and(|account| account.ours.same_as(ours) && account.mediator.same_as(peer)))
 }
 
+/// What became of a look into the mailbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Visit {
+    /// There was none since the start.
+    #[default]
+    None,
+    /// The mediator was reached.
+    Done,
+    /// It was not.
+    Failed,
+}
+
+/// What became of the last look into the mailbox.
+#[derive(Debug, Default)]
+pub(crate) struct LastVisit(Mutex<Visit>);
+
+impl LastVisit {
+    fn note(&self, visit: Visit) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = visit;
+    }
+}
+
+/// How the mailbox stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    /// There is a mediator, or one is asked for an account.
+    pub(crate) mediator: bool,
+    /// It has granted an account.
+    pub(crate) granted: bool,
+    spares: u64,
+    pub(crate) visit: Visit,
+}
+
 /// How the mailbox stands, for its user.
-pub(crate) fn state(shared: &Shared) -> Result<Value, Failure> {
+pub(crate) fn standing(shared: &Shared) -> Result<Standing, Failure> {
     let account = account(shared)?;
-    Ok(json!({
-        "mediator": account.is_some(),
-        "granted": account.is_some_and(|account| account.routing.is_some()),
-        "spares": shared.db.count(SPARES)?,
-    }))
+    let configured = shared.config.citizen.as_ref().is_some_and(|citizen| citizen.mediator.is_some());
+    Ok(Standing {
+        mediator: account.is_some() || configured,
+        granted: account.is_some_and(|account| account.routing.is_some()),
+        spares: shared.db.count(SPARES)?,
+        visit: *shared.last_visit.0.lock().unwrap_or_else(PoisonError::into_inner),
+    })
 }
 
 /// Takes one of the DIDs kept ready. A wallet that peers reach directly and that uses no mediator makes one at once.
@@ -110,6 +150,13 @@ pub(crate) fn take_spare(shared: &Shared, fx: &mut Effects<'_>) -> Result<Option
 
 /// One visit: whatever is missing is asked for, then mail is fetched.
 pub(crate) async fn visit(node: &Arc<Node>) -> Result<(), Failure> {
+    let visited = look(node).await;
+    let visit = if visited.is_ok() { Visit::Done } else { Visit::Failed };
+    node.shared().last_visit.note(visit);
+    visited
+}
+
+async fn look(node: &Arc<Node>) -> Result<(), Failure> {
     let shared = node.shared();
     if account(shared)?.is_none() {
         let Some(url) = shared.config.citizen.as_ref().and_then(|citizen| citizen.mediator.clone()) else {
@@ -229,7 +276,8 @@ async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
 async fn take_in(node: &Arc<Node>, messages: Vec<(String, Vec<u8>)>) -> Vec<String> {
     let mut done = Vec::new();
     for (id, envelope) in messages {
-        let receipt = node.receive(&envelope, Arrival::Mailbox).await;
+        let received = node.receive(&envelope, Arrival::Mailbox).instrument(log::request("mailbox"));
+        let receipt = received.await;
         if receipt.refused != Some(Refusal::Unavailable) {
             done.push(id);
         }
@@ -252,7 +300,7 @@ impl Node {
             match visit(&self).await {
                 Ok(()) => pause = poll,
                 Err(problem) => {
-                    tracing::info!(%problem, "the mailbox was not reached");
+                    tracing::info!(reason = %log_reason(&problem), "the mailbox was not reached");
                     pause = pause.saturating_mul(2).min(LONGEST_PAUSE_MS);
                 }
             }

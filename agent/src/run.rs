@@ -76,6 +76,9 @@ pub async fn run(options: RunOptions) -> Result<(), SetupError> {
     entrance.open(&node);
     let control = control::Listener::bind(&options.dir)?;
     let listening = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    if let Some(address) = listening {
+        node.shared().listens_on(address);
+    }
     // Before the first line: whoever has read it may tell the node to stop.
     let signals = Signals::watch()?;
     announce(&node, &options, listening).await?;
@@ -116,7 +119,7 @@ fn public_url(config: &Config, listener: Option<&TcpListener>) -> Result<String,
 
 /// A node that only its own machine can reach may also reach its own machine: otherwise nothing could be tried
 /// without editing a configuration first.
-fn enter_trial_mode(config: &mut Config, url: &str) {
+pub(crate) fn enter_trial_mode(config: &mut Config, url: &str) {
     let loopback = |url: &str| {
         url::Url::parse(url).ok().is_some_and(|url| match url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",

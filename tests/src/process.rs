@@ -1,7 +1,9 @@
 //! The command as a real process: run with arguments, started as a node, asked, signalled, and ended with the test.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Read},
+    path::Path,
     process::{Child, Command, Output, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
@@ -34,8 +36,17 @@ impl Einmal {
 
     /// Starts the node in `dir`, with further arguments.
     pub fn start(self, dir: &str, further: &[&str]) -> Running {
+        self.start_with(dir, further, Stdio::null())
+    }
+
+    /// As [`Einmal::start`], with its log as JSON lines in a file.
+    pub fn start_logged(self, dir: &str, further: &[&str], log: &Path) -> Running {
+        self.start_with(dir, &[&["--log-json"], further].concat(), File::create(log).unwrap().into())
+    }
+
+    fn start_with(self, dir: &str, further: &[&str], log: Stdio) -> Running {
         let mut command = self.command(&[&["run", "--json", "--dir", dir], further].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let about = first_line(&mut child);
         Running { child, about }
     }

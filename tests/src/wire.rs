@@ -68,6 +68,11 @@ impl Wire {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(uri.to_owned());
     }
 
+    /// Lets everybody fetch it again.
+    pub fn find_status_list(&self, uri: &str) {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(uri);
+    }
+
     /// Writes an event into the book.
     pub fn note(&self, event: &str) {
         let line = format!("{} {event}", self.name);

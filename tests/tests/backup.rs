@@ -168,6 +168,38 @@ fn a_changed_cut_or_foreign_backup_restores_nothing() {
 }
 
 #[test]
+fn an_empty_folder_that_is_there_is_filled_and_not_replaced_and_one_with_anything_in_it_is_refused() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let folder = tempfile::tempdir().unwrap();
+    let alice = Stranger::new(1);
+    let (dir, mediator) = with_mail(folder.path(), &alice);
+    drop(mediator);
+    let file = path(folder.path(), "good.age");
+    done(&run(&["backup", "--dir", &dir, "--out", &file]));
+    // As a file system has it that was just mounted there.
+    let mount = folder.path().join("mount");
+    std::fs::create_dir_all(mount.join("lost+found")).unwrap();
+    std::fs::set_permissions(&mount, std::fs::Permissions::from_mode(0o750)).unwrap();
+    let before = std::fs::metadata(&mount).unwrap();
+    let target = mount.to_str().unwrap();
+    let bad = path(folder.path(), "bad.age");
+    std::fs::write(&bad, &std::fs::read(&file).unwrap()[..1000]).unwrap();
+    refused(&run(&["restore", &bad, "--dir", target]), "undamaged copy");
+    assert_eq!(std::fs::read_dir(&mount).unwrap().count(), 1, "nothing is left behind");
+    done(&run(&["restore", &file, "--dir", target]));
+    let after = std::fs::metadata(&mount).unwrap();
+    assert_eq!((before.ino(), before.mode()), (after.ino(), after.mode()));
+    assert!(!mount.join("restore.part").exists() && !folder.path().join("mount.part").exists());
+    let mediator = start(target);
+    let kind = format!("{PICKUP}/delivery-request");
+    let to = did(&mediator);
+    let delivery = ask(&mediator, &alice, alice.message(&kind, &to, json!({"limit": 5})));
+    assert_eq!(delivery.attachments.len(), 1);
+    drop(mediator);
+    refused(&run(&["restore", &file, "--dir", target]), "empty or not there yet");
+}
+
+#[test]
 fn a_wrong_passphrase_a_short_one_and_an_occupied_folder_are_refused_with_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let dir = path(folder.path(), "citizen");

@@ -92,6 +92,53 @@ fn a_revoked_card_is_refused_once_the_list_is_fetched_anew() {
     });
 }
 
+/// What Anna fetched over the network so far.
+fn fetched_by_anna(world: &World) -> Vec<String> {
+    world.wire().events().into_iter().filter(|event| event.starts_with("anna fetches")).collect()
+}
+
+#[test]
+fn a_wallet_sees_that_its_card_was_revoked_and_asks_its_issuer_for_nothing_but_the_list() {
+    play(async {
+        let mut world = World::with_everybody(5).await;
+        take_offer(&world).await;
+        world.pump().await;
+        let before = fetched_by_anna(&world).len();
+        let cards = world.ask("anna", "list", json!({})).await;
+        assert_eq!((text(&cards[0], "state"), &cards[0]["reason"]), ("valid", &Value::Null));
+        let issued = world.ask("city", "issued", json!({})).await;
+        let revoke = json!({"credential": issued[0]["credential"], "reason": "moved"});
+        world.ask("city", "revoke", revoke).await;
+        let cards = world.ask("anna", "list", json!({})).await;
+        assert_eq!(text(&cards[0], "state"), "valid", "the list is fresh: it is not fetched again");
+        world.clock().advance(3601 * 1000);
+        let cards = world.ask("anna", "list", json!({})).await;
+        assert_eq!((text(&cards[0], "state"), &cards[0]["reason"]), ("revoked", &Value::Null));
+        let fetched = fetched_by_anna(&world);
+        let lists: Vec<&String> =
+            fetched[before..].iter().filter(|event| !event.contains("fetches did:web:city")).collect();
+        assert_eq!(lists, ["anna fetches https://city.example/status/1: true"; 2]);
+    });
+}
+
+#[test]
+fn a_card_whose_list_cannot_be_had_is_unknown_with_the_reason_until_it_can() {
+    play(async {
+        let mut world = World::with_everybody(6).await;
+        take_offer(&world).await;
+        world.pump().await;
+        let list = "https://city.example/status/1";
+        world.wire().lose_status_list(list);
+        let cards = world.ask("anna", "list", json!({})).await;
+        assert_eq!(text(&cards[0], "state"), "unknown");
+        assert!(text(&cards[0], "reason").contains("cannot be fetched"), "{cards}");
+        world.wire().find_status_list(list);
+        world.clock().advance(10_000);
+        let cards = world.ask("anna", "list", json!({})).await;
+        assert_eq!(text(&cards[0], "state"), "valid");
+    });
+}
+
 #[test]
 fn a_status_list_that_cannot_be_fetched_is_a_refusal() {
     play(async {

@@ -9,8 +9,8 @@ use einmal::{
     node::Node,
 };
 use einmal_did::Did;
-use einmal_didcomm::{Attachment, FORWARD_TYPE, Message, SenderProtection};
-use einmal_tests::{Stranger, World, play};
+use einmal_didcomm::{Attachment, FORWARD_TYPE, Message, SenderProtection, UnixSeconds};
+use einmal_tests::{START_MS, Stranger, World, play};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -241,6 +241,73 @@ fn a_replayed_switch_binds_no_other_connection() {
         next(&mut thief).await;
         scene.mail(&alice, "for Alice").await;
         raw(&mut hers).await;
+        assert!(stays_silent(&mut thief).await);
+    });
+}
+
+/// Alice takes another DID and says so in a message to the mediator; returns the new one.
+async fn rotate(scene: &Scene, alice: &mut Stranger) -> Did {
+    let new = alice.another_did();
+    let old = alice.become_did(new.clone());
+    let mut news = alice.message(&format!("{PICKUP_3}/status-request"), &scene.mediator, json!({}));
+    news.from_prior = Some(alice.rotation(&old, &new, UnixSeconds(START_MS / 1000)));
+    let status = alice.ask(&scene.node, &news).await;
+    assert_eq!(status.body["live_delivery"], true, "under the new DID: {status:?}");
+    old
+}
+
+#[test]
+fn a_socket_follows_its_account_to_a_new_did_without_being_asked_again() {
+    play(async {
+        let scene = scene().await;
+        let (mut alice, bob) = (scene.member(1).await, scene.member(2).await);
+        let registered = Stranger::new(1);
+        let (mut raw_socket, mut wrapped, mut his) =
+            (scene.open().await, scene.open().await, scene.open().await);
+        scene.switch(&alice, &mut raw_socket, PICKUP_3, true).await;
+        scene.switch(&alice, &mut wrapped, PICKUP_4, true).await;
+        scene.switch(&bob, &mut his, PICKUP_3, true).await;
+        let old = rotate(&scene, &mut alice).await;
+        // What is registered is hers as before.
+        let mail = scene.mail(&registered, "to what was registered").await;
+        assert_eq!(raw(&mut raw_socket).await, mail);
+        let delivery = alice.open(&next(&mut wrapped).await).message;
+        assert_eq!(delivery.attachments[0].to_json().unwrap(), mail);
+        assert!(delivery.to[0].same_as(alice.did()), "addressed to the new DID");
+        assert!(!delivery.to[0].same_as(&old));
+        assert!(stays_silent(&mut his).await, "nobody else follows");
+        // The old DID opens nothing any more.
+        let new = alice.become_did(old);
+        let mut another = scene.open().await;
+        let report = scene.switch(&alice, &mut another, PICKUP_3, true).await;
+        assert_eq!(report.body["code"], "e.p.req.not_enroll");
+        alice.become_did(new);
+        // And the new one ends what the old one began.
+        let status = scene.switch(&alice, &mut raw_socket, PICKUP_3, false).await;
+        assert_eq!(status.body["live_delivery"], false, "{status:?}");
+        let mail = scene.mail(&registered, "for the other socket").await;
+        assert_eq!(alice.open(&next(&mut wrapped).await).message.attachments[0].to_json().unwrap(), mail);
+        assert!(stays_silent(&mut raw_socket).await && stays_silent(&mut another).await);
+    });
+}
+
+#[test]
+fn a_rotation_that_its_owner_did_not_sign_moves_no_session() {
+    play(async {
+        let scene = scene().await;
+        let (alice, mallory) = (scene.member(1).await, Stranger::new(6));
+        let (mut hers, mut thief) = (scene.open().await, scene.open().await);
+        scene.switch(&alice, &mut hers, PICKUP_4, true).await;
+        let other = mallory.another_did();
+        let kind = format!("{PICKUP_4}/live-delivery-change");
+        let mut theft = mallory.message(&kind, &scene.mediator, json!({"live_delivery": true}));
+        theft.from_prior = Some(mallory.rotation(&other, mallory.did(), UnixSeconds(START_MS / 1000)));
+        send(&mut thief, mallory.pack(&theft, SenderProtection::Authcrypt)).await;
+        let report = mallory.open(&next(&mut thief).await).message;
+        assert_eq!(report.body["code"], "e.p.req.not_enroll");
+        let mail = scene.mail(&alice, "for Alice").await;
+        let delivery = alice.open(&next(&mut hers).await).message;
+        assert!(delivery.to[0].same_as(alice.did()) && delivery.attachments[0].to_json().unwrap() == mail);
         assert!(stays_silent(&mut thief).await);
     });
 }

@@ -16,6 +16,8 @@ pub const MAX_CONFIG_LEN: usize = 256 * 1024;
 
 /// One thing a backup holds.
 pub(super) enum Item {
+    /// The format of the store the records come from; first of all.
+    Format(u32),
     Config(String),
     Record(Record),
     Letter(NewLetter),
@@ -50,6 +52,10 @@ impl<W: Write> Writer<W> {
 
     pub(super) fn write(&mut self, item: &Item) -> io::Result<()> {
         match item {
+            Item::Format(format) => {
+                self.0.write_all(&[4])?;
+                self.number(u64::from(*format))
+            }
             Item::Config(text) => {
                 self.0.write_all(&[1])?;
                 self.field(text.as_bytes())
@@ -144,6 +150,10 @@ impl<R: Read> Reader<R> {
                     quota,
                     early: None,
                 })
+            }
+            [4] => {
+                let format = u32::try_from(self.number()?);
+                Item::Format(format.map_err(|_| invalid("a store format that is none"))?)
             }
             _ => return Err(invalid("something of a later version")),
         })

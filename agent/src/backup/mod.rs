@@ -1,16 +1,17 @@
 //! Backups: everything a node is in one encrypted file, and a node made of such a file again.
 //!
 //! The file is in the format of `age` (passphrase, scrypt, ChaCha20-Poly1305 in numbered chunks), so that a change, a cut
-//! or a chunk out of place is refused, and the usual tool opens it too. Inside are items: configuration,
+//! or a chunk out of place is refused, and the usual tool opens it too. Inside are items: the store's format, configuration,
 //! records, letters, and at the end how many there were.
 
 mod item;
 mod restore;
 mod write;
 
-use std::io::IsTerminal;
+use std::{fs::File, path::Path};
 
 use age::secrecy::SecretString;
+use zeroize::Zeroizing;
 
 pub(crate) use self::write::backup_running;
 pub use self::{
@@ -18,27 +19,35 @@ pub use self::{
     restore::{Restored, restore},
     write::{Written, backup_folder},
 };
-use crate::error::SetupError;
+use crate::{error::SetupError, passphrase};
 
 /// Environment variable that holds the passphrase of a backup.
 pub const PASSPHRASE_VARIABLE: &str = "EINMAL_BACKUP_PASSPHRASE";
 /// Fewest characters of a passphrase.
 pub const MIN_PASSPHRASE_CHARS: usize = 12;
 
-/// The passphrase of a backup: from the environment, else asked for.
+/// The passphrase of a new backup: from the environment, else asked for, twice.
 ///
 /// # Errors
 ///
 /// [`SetupError::Usage`] if there is none, or it is too short to protect anything.
+pub fn new_passphrase() -> Result<SecretString, SetupError> {
+    passphrase_by(passphrase::ask_new)
+}
+
+/// The passphrase of a backup there is: from the environment, else asked for.
+///
+/// # Errors
+///
+/// [`SetupError::Usage`] if there is none, or it is too short to be one.
 pub fn passphrase() -> Result<SecretString, SetupError> {
+    passphrase_by(passphrase::ask)
+}
+
+fn passphrase_by(ask: fn(&str) -> Result<Zeroizing<String>, SetupError>) -> Result<SecretString, SetupError> {
     let text = match std::env::var(PASSPHRASE_VARIABLE) {
         Ok(text) => text,
-        Err(_) if std::io::stdin().is_terminal() => {
-            eprint!("Passphrase of the backup: ");
-            let mut line = String::new();
-            std::io::stdin().read_line(&mut line).map_err(SetupError::internal)?;
-            line.trim_end_matches(['\r', '\n']).to_owned()
-        }
+        Err(_) if passphrase::is_somebody_there() => ask("Passphrase of the backup")?.to_string(),
         Err(_) => {
             return Err(SetupError::Usage {
                 problem: "a backup is sealed by a passphrase".into(),
@@ -47,6 +56,16 @@ pub fn passphrase() -> Result<SecretString, SetupError> {
         }
     };
     check_passphrase(text)
+}
+
+/// The folder something lies in.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes a file, or the names in a folder, durable.
+fn sync(path: &Path) -> Result<(), SetupError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|e| SetupError::input(path, e))
 }
 
 /// Takes a passphrase if it is long enough.
@@ -63,3 +82,6 @@ pub fn check_passphrase(text: String) -> Result<SecretString, SetupError> {
     }
     Ok(SecretString::from(text))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,22 @@
-//! Making a node of a backup: into a folder that is not there yet, whole or not at all.
+//! Making a node of a backup: in a folder that is empty or not there yet, whole or not at all.
 
 use std::{
     fs::File,
-    io::{self, BufReader},
+    io::{self, BufReader, Read},
     path::{Path, PathBuf},
 };
 
 use age::{DecryptError, Decryptor, scrypt, secrecy::SecretString};
 use einmal_keys::SystemEntropy;
 use einmal_storage::{
-    Batch,
+    Batch, FORMAT,
     mail::{Mail, NewLetter},
 };
 
-use super::item::{Item, Reader};
+use super::{
+    item::{Item, Reader},
+    parent, sync,
+};
 use crate::{
     config::{CONFIG_FILE, Config, Role},
     db::Db,
@@ -37,20 +40,22 @@ pub struct Restored {
     pub letters: u64,
 }
 
-/// Makes the node of a backup in `dir`, with a new key file. Ids of letters may differ from before.
+/// Makes the node of a backup in `dir`, with a new key file. Ids of letters may differ from before. A folder that is there
+/// and empty, such as one something is mounted on, is filled and keeps its mode.
 ///
 /// # Errors
 ///
 /// [`SetupError`] with the remedy; nothing is left behind then.
 pub fn restore(backup: &Path, dir: &Path, passphrase: SecretString) -> Result<Restored, SetupError> {
-    let occupied = std::fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some()) || dir.is_file();
-    if occupied {
+    let there = dir.is_dir();
+    if dir.is_file() || (there && !is_empty(dir)?) {
         return Err(SetupError::Usage {
             problem: format!("{} is not empty", dir.display()),
-            remedy: "restore into a folder that is not there yet".into(),
+            remedy: "restore into a folder that is empty or not there yet".into(),
         });
     }
-    let draft = draft_of(dir);
+    // On the same file system, so that what is whole can be moved in one step.
+    let draft = if there { dir.join("restore.part") } else { beside(dir) };
     if draft.exists() {
         return Err(SetupError::Usage {
             problem: format!("{} is left from a restore that was broken off", draft.display()),
@@ -58,8 +63,15 @@ pub fn restore(backup: &Path, dir: &Path, passphrase: SecretString) -> Result<Re
         });
     }
     let restored = fill(backup, &draft, passphrase).and_then(|restored| {
-        let _ = std::fs::remove_dir(dir);
-        std::fs::rename(&draft, dir).map_err(|e| SetupError::input(dir, e))?;
+        sync(&draft.join(CONFIG_FILE))?;
+        sync(&draft)?;
+        if there {
+            move_in(&draft, dir)?;
+            sync(dir)?;
+        } else {
+            std::fs::rename(&draft, dir).map_err(|e| SetupError::input(dir, e))?;
+            sync(parent(dir))?;
+        }
         Ok(restored)
     });
     if restored.is_err() {
@@ -68,10 +80,35 @@ pub fn restore(backup: &Path, dir: &Path, passphrase: SecretString) -> Result<Re
     restored
 }
 
-fn draft_of(dir: &Path) -> PathBuf {
+/// Whether nothing is in a folder but what a new file system has.
+fn is_empty(dir: &Path) -> Result<bool, SetupError> {
+    let files = std::fs::read_dir(dir).map_err(|e| SetupError::input(dir, e))?;
+    Ok(files.filter_map(Result::ok).all(|file| file.file_name() == "lost+found"))
+}
+
+fn beside(dir: &Path) -> PathBuf {
     let mut name = dir.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     dir.with_file_name(name)
+}
+
+/// Moves everything of `draft` into `dir`, the configuration last: without it the folder holds no node.
+fn move_in(draft: &Path, dir: &Path) -> Result<(), SetupError> {
+    let files = std::fs::read_dir(draft).map_err(|e| SetupError::input(draft, e))?;
+    let mut names: Vec<_> = files.filter_map(|file| Some(file.ok()?.file_name())).collect();
+    names.sort_by_key(|name| name == CONFIG_FILE);
+    let mut moved = Vec::new();
+    for name in names {
+        let place = dir.join(&name);
+        if let Err(error) = std::fs::rename(draft.join(&name), &place) {
+            for name in moved {
+                let _ = std::fs::rename(dir.join(&name), draft.join(&name));
+            }
+            return Err(SetupError::input(&place, error));
+        }
+        moved.push(name);
+    }
+    std::fs::remove_dir(draft).map_err(|e| SetupError::input(draft, e))
 }
 
 /// What a person can do about a backup that does not open.
@@ -79,9 +116,9 @@ fn unusable(backup: &Path, error: &dyn std::fmt::Display) -> SetupError {
     SetupError::input(backup, format!("{error}; take an undamaged copy of the backup"))
 }
 
-fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restored, SetupError> {
+/// The items of a backup, if the passphrase opens it.
+fn opened(backup: &Path, passphrase: SecretString) -> Result<Reader<impl Read>, SetupError> {
     let file = File::open(backup).map_err(|e| SetupError::input(backup, e))?;
-    let failed = |error: io::Error| unusable(backup, &error);
     let decryptor = Decryptor::new(BufReader::new(file)).map_err(|error| unusable(backup, &error))?;
     let identity = scrypt::Identity::new(passphrase);
     let open =
@@ -92,10 +129,27 @@ fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restore
             },
             error => unusable(backup, &error),
         })?;
-    let mut items = Reader::begin(open).map_err(failed)?;
-    let Item::Config(text) = items.read().map_err(failed)? else {
-        return Err(unusable(backup, &"it does not begin with a configuration"));
-    };
+    Reader::begin(open).map_err(|error| unusable(backup, &error))
+}
+
+/// The configuration, which comes before all records, and behind their format.
+fn configuration<R: Read>(backup: &Path, items: &mut Reader<R>) -> Result<String, SetupError> {
+    let failed = |error: io::Error| unusable(backup, &error);
+    let mut first = items.read().map_err(failed)?;
+    if let Item::Format(format) = first {
+        check_format(backup, format)?;
+        first = items.read().map_err(failed)?;
+    }
+    match first {
+        Item::Config(text) => Ok(text),
+        _ => Err(unusable(backup, &"it does not begin with a configuration")),
+    }
+}
+
+fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restored, SetupError> {
+    let failed = |error: io::Error| unusable(backup, &error);
+    let mut items = opened(backup, passphrase)?;
+    let text = configuration(backup, &mut items)?;
     let config = Config::parse(&text).map_err(|problem| unusable(backup, &problem))?;
     home::init(draft, &config)?;
     std::fs::write(draft.join(CONFIG_FILE), &text).map_err(|e| SetupError::input(draft, e))?;
@@ -123,7 +177,9 @@ fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restore
             }
             Item::End { records: said, letters: and } if (said, and) == (records, letters) => break,
             Item::End { .. } => return Err(unusable(backup, &"it holds less than it says")),
-            Item::Config(_) => return Err(unusable(backup, &"it holds a second configuration")),
+            Item::Config(_) | Item::Format(_) => {
+                return Err(unusable(backup, &"it holds a second configuration"));
+            }
         }
         sink.waiting += 1;
         if sink.waiting >= GROUP || sink.bytes >= GROUP_BYTES {
@@ -139,6 +195,25 @@ fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restore
     }
     db.store().close()?;
     Ok(Restored { role: config.role, records, letters })
+}
+
+/// Records go into a store of their own format only. Backups from before they said it have the first.
+fn check_format(backup: &Path, found: u32) -> Result<(), SetupError> {
+    if found == FORMAT {
+        return Ok(());
+    }
+    let remedy = if found > FORMAT {
+        "install a newer version of this program"
+    } else {
+        "restore it with the version it was made with, and upgrade then"
+    };
+    Err(SetupError::Usage {
+        problem: format!(
+            "the records in {} have store format {found}, this program restores format {FORMAT}",
+            backup.display()
+        ),
+        remedy: remedy.into(),
+    })
 }
 
 /// Where items go, some at a time.

@@ -10,11 +10,14 @@ use std::{
 use age::{Encryptor, secrecy::SecretString};
 use einmal_keys::SystemEntropy;
 use einmal_storage::{
-    Store, StoreError,
+    FORMAT, Store, StoreError,
     mail::{MAX_LISTED, Mail, NewLetter, Quota},
 };
 
-use super::item::{Item, Writer};
+use super::{
+    item::{Item, Writer},
+    parent, sync,
+};
 use crate::{
     config::{CONFIG_FILE, Config, Role},
     error::SetupError,
@@ -85,8 +88,9 @@ pub(crate) fn backup_running(
         });
     }
     let written = write(&draft, &config, store, mail, passphrase).and_then(|written| {
-        // Only a whole file gets its name.
+        // Only a whole file gets its name, and is told of when the name would survive the loss of power.
         std::fs::rename(&draft, out).map_err(|e| SetupError::input(out, e))?;
+        sync(parent(out))?;
         Ok(written)
     });
     if written.is_err() {
@@ -113,6 +117,7 @@ fn write(
     let sealed =
         Encryptor::with_user_passphrase(passphrase).wrap_output(BufWriter::new(file)).map_err(failed)?;
     let mut items = Writer::begin(sealed).map_err(failed)?;
+    items.write(&Item::Format(FORMAT)).map_err(failed)?;
     items.write(&Item::Config(config.to_owned())).map_err(failed)?;
     let mut written = Written::default();
     let mut last = None;

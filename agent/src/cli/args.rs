@@ -158,7 +158,7 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Make a node of a backup, in a folder that is not there yet.
+    /// Make a node of a backup, in a folder that is empty or not there yet.
     #[command(
         after_help = "Example: EINMAL_BACKUP_PASSPHRASE='…' einmal restore city.age --dir ./city-again"
     )]
@@ -319,7 +319,7 @@ pub enum CityVerb {
 /// What a citizen does.
 #[derive(Debug, Subcommand)]
 pub enum CitizenVerb {
-    /// Cards and their state.
+    /// Cards and their state: valid, expired, revoked, suspended, or unknown with the reason.
     #[command(after_help = "Example: einmal citizen list --dir ./phone")]
     List {
         /// The node's folder.

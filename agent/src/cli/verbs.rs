@@ -17,7 +17,7 @@ use super::{
 use crate::{
     backup, bench,
     config::{self, Config, Role},
-    conformance, control, demo,
+    conformance, control, demo, doctor,
     error::SetupError,
     home, log,
     run::{self, RunOptions},
@@ -75,7 +75,7 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
         }
         Verb::Inbox { dir } => output::answer(&ask_node(&dir.dir, "inbox", json!({}))?, json),
         Verb::Status { dir } => output::answer(&ask_node(&dir.dir, "status", json!({}))?, json),
-        Verb::Doctor { dir } => return doctor(&dir.dir, json),
+        Verb::Doctor { dir } => return examine(&dir.dir, json),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -238,7 +238,7 @@ fn citizen(verb: CitizenVerb, json: bool) -> Result<(), SetupError> {
 
 /// The running node makes its own backup; otherwise the folder is opened here.
 fn back_up(dir: &Path, out: &Path, json: bool) -> Result<(), SetupError> {
-    let passphrase = backup::passphrase()?;
+    let passphrase = backup::new_passphrase()?;
     let out = std::path::absolute(out).map_err(|error| SetupError::input(out, error))?;
     let written = match backup::backup_folder(dir, &out, passphrase.clone()) {
         Err(SetupError::Store(StoreError::InUse { .. })) => {
@@ -302,48 +302,13 @@ fn conformance(asked: Conformance, json: bool) -> Result<ExitCode, SetupError> {
 }
 
 /// Looks at each part of a node without changing any.
-fn doctor(dir: &Path, json: bool) -> Result<ExitCode, SetupError> {
-    let mut findings = Vec::new();
-    let mut note = |part: &str, result: Result<String, String>| {
-        let ok = result.is_ok();
-        let text = result.unwrap_or_else(|problem| problem);
-        findings.push(json!({"part": part, "ok": ok, "detail": text}));
-        ok
-    };
-    let config = Config::load(dir);
-    let mut healthy =
-        note("configuration", config.as_ref().map(|c| c.role.to_string()).map_err(ToString::to_string));
-    if let Ok(config) = &config {
-        let running = control::is_running(dir);
-        let store = if running {
-            Ok("held by the running node".to_owned())
-        } else {
-            home::open_store(dir, config)
-                .and_then(|db| Ok(db.store().close()?))
-                .map(|()| "opens".to_owned())
-                .map_err(|error| error.to_string())
-        };
-        healthy &= note("store", store);
-        let process = if running {
-            ask_node(dir, "status", json!({}))
-                .map(|_| "answers".to_owned())
-                .map_err(|error| error.to_string())
-        } else {
-            Err(SetupError::NotRunning { dir: dir.to_owned() }.to_string())
-        };
-        healthy &= note("process", process);
-    }
+fn examine(dir: &Path, json: bool) -> Result<ExitCode, SetupError> {
+    let findings = runtime()?.block_on(doctor::examine(dir));
     if json {
-        println!("{}", Value::Array(findings));
+        output::answer(&findings.iter().map(doctor::Finding::to_json).collect(), true);
     } else {
-        for finding in &findings {
-            let mark = if finding["ok"] == Value::Bool(true) { "ok  " } else { "FAIL" };
-            println!(
-                "{mark} {:<14} {}",
-                finding["part"].as_str().unwrap_or(""),
-                finding["detail"].as_str().unwrap_or("")
-            );
-        }
+        findings.iter().for_each(|finding| output::text(&finding.to_text()));
     }
+    let healthy = findings.iter().all(|finding| finding.state != doctor::State::Failed);
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -12,12 +12,14 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
 };
+use tracing::Instrument;
 
 use super::{Answer, MAX_LINE, Request, socket_path};
 use crate::{
     backup,
     config::Role,
     error::SetupError,
+    log,
     node::{Failure, Node},
 };
 
@@ -82,7 +84,7 @@ async fn answer(node: Arc<Node>, stream: UnixStream) {
         return;
     }
     let answer = match serde_json::from_slice::<Request>(&line) {
-        Ok(request) => match run(&node, &request).await {
+        Ok(request) => match run(&node, &request).instrument(log::request("command")).await {
             Ok(value) => Answer::Ok(value),
             Err(failure) => Answer::Error(failure.to_string()),
         },

@@ -97,6 +97,14 @@ impl HttpClient {
         read_bounded(response, most).await.map_err(|reason| FetchError::Invalid { reason })
     }
 
+    /// The status somebody answers a GET with; the body is not read.
+    pub(crate) async fn look(&self, url: &str) -> Result<u16, FetchError> {
+        let url = guard::check_url(url, &self.network).map_err(|reason| FetchError::Forbidden { reason })?;
+        let answer = self.client.get(url).timeout(FETCH_TIMEOUT).send().await;
+        let answer = answer.map_err(|error| FetchError::Unreachable { reason: cause(&error) })?;
+        Ok(answer.status().as_u16())
+    }
+
     /// Posts bytes under a media type and returns status, media type and body, whatever the status is.
     pub(crate) async fn exchange(
         &self,

@@ -11,6 +11,7 @@ use einmal_p2p::{
     Status, is_relayed, is_served,
 };
 use einmal_storage::Batch;
+use tracing::Instrument;
 use zeroize::Zeroizing;
 
 use super::{BoxFuture, PeerLines, SendError, Transport, client::HttpClient, guard, peer_lines::Back};
@@ -18,6 +19,7 @@ use crate::{
     config::{CONFIG_FILE, Config, P2pSettings, Role},
     db::{Db, META, encode},
     error::SetupError,
+    log,
     node::{Arrival, Node, Receipt, Refusal},
 };
 
@@ -64,7 +66,8 @@ impl Inbound for Entrance {
         let node = self.node.get().and_then(Weak::upgrade);
         Box::pin(async move {
             let Some(node) = node else { return Status::Busy };
-            let receipt = node.receive(&envelope, arrival(&node, from)).await;
+            let received = node.receive(&envelope, arrival(&node, from)).instrument(log::request("libp2p"));
+            let receipt = received.await;
             node.line.heard(from, receipt.notice);
             let Receipt { refused, replies, live, .. } = receipt;
             if let Some(lines) = node.shared().lines()

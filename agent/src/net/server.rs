@@ -4,14 +4,15 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
-    body::{Body, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{FromRequestParts, Path, Request, State, WebSocketUpgrade},
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, SIGNED_MEDIA_TYPE, limits::MAX_ENVELOPE_BYTES};
 use tokio::{net::TcpListener, sync::watch};
+use tracing::Instrument;
 
 use super::{
     admission::{Admission, Place, RETRY_AFTER_SECS},
@@ -20,8 +21,13 @@ use super::{
     socket,
     tls::Tls,
 };
-use crate::node::{Arrival, Node, Reason, Receipt, Refusal};
+use crate::{
+    log::RequestId,
+    node::{Arrival, Node, Reason, Receipt, Refusal},
+};
 
+/// The header of a refusal that names its lines in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest a client takes for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -65,13 +71,27 @@ pub async fn serve_with(
 }
 
 /// Any POST is an envelope, whatever its path and label: deployed clients use several of both. Anything that asks to
-/// become a WebSocket does.
+/// become a WebSocket does. A refusal names the lines in the log that say why.
 async fn receive(State(server): State<Server>, request: Request) -> Response {
+    let id = RequestId::fresh();
+    let mut response = take(server, request).instrument(id.span("http")).await;
+    let status = response.status();
+    if (status.is_client_error() || status.is_server_error())
+        && let Ok(id) = HeaderValue::try_from(id.to_string())
+    {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// Refusals of whoever asks too much are for `debug`: at `info` they would fill the log for the asking.
+async fn take(server: Server, request: Request) -> Response {
     let Some(place) = request.extensions().get::<Arc<Place>>().cloned() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     if !server.admission.within_rate(place.source()) {
         server.node.shared().stats.refuse(Reason::Rate);
+        tracing::debug!("too many requests from one address");
         return come_again(StatusCode::TOO_MANY_REQUESTS);
     }
     if request.method() == Method::GET && request.headers().contains_key(header::UPGRADE) {
@@ -80,23 +100,14 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
     if request.method() != Method::POST {
         return (StatusCode::NOT_FOUND, "post an encrypted DIDComm v2 message here\n").into_response();
     }
-    let Some(reading) = server.admission.body().await else {
-        server.node.shared().stats.refuse(Reason::Busy);
-        return come_again(StatusCode::SERVICE_UNAVAILABLE);
+    let bytes = match body_of(request, &server).await {
+        Ok(bytes) => bytes,
+        Err(refused) => return refused,
     };
-    let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_ENVELOPE_BYTES)).await;
-    let bytes = match body {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => {
-            server.node.shared().stats.refuse(Reason::TooLarge);
-            return StatusCode::PAYLOAD_TOO_LARGE.into_response();
-        }
-        Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
-    };
-    drop(reading);
     // Only now: a body that drips in must not hold a place.
     let Some(turn) = server.admission.request().await else {
         server.node.shared().stats.refuse(Reason::Busy);
+        tracing::debug!("too many requests wait");
         return come_again(StatusCode::SERVICE_UNAVAILABLE);
     };
     let node = Arc::clone(&server.node);
@@ -105,7 +116,30 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
         drop(turn);
         receipt
     };
-    answer(Outlasting::new(work).await)
+    // The id goes along into whichever task finishes it.
+    answer(Outlasting::new(work.in_current_span()).await)
+}
+
+/// The body of a request, or the answer to one that is too large, too slow, or one too many.
+async fn body_of(request: Request, server: &Server) -> Result<Bytes, Response> {
+    let stats = &server.node.shared().stats;
+    let Some(_reading) = server.admission.body().await else {
+        stats.refuse(Reason::Busy);
+        tracing::debug!("too many bodies are read at once");
+        return Err(come_again(StatusCode::SERVICE_UNAVAILABLE));
+    };
+    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_ENVELOPE_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => {
+            stats.refuse(Reason::TooLarge);
+            tracing::debug!("a body is too large, or broke off");
+            Err(StatusCode::PAYLOAD_TOO_LARGE.into_response())
+        }
+        Err(_) => {
+            tracing::debug!("a body did not come within the time");
+            Err(StatusCode::REQUEST_TIMEOUT.into_response())
+        }
+    }
 }
 
 fn answer(receipt: Receipt) -> Response {

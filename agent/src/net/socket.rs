@@ -12,6 +12,7 @@ use tokio::{
     task::{JoinError, JoinHandle},
     time::Instant,
 };
+use tracing::Instrument;
 
 use super::{
     admission::Place,
@@ -19,7 +20,10 @@ use super::{
     pushing::{Pushing, Trouble},
     server::Server,
 };
-use crate::node::{Arrival, Begun, Reason, Receipt, Refusal};
+use crate::{
+    log,
+    node::{Arrival, Begun, Reason, Receipt, Refusal},
+};
 
 /// A connection on which nothing is heard for so long is asked whether it is still there.
 pub(super) const PING_EVERY: Duration = Duration::from_secs(30);
@@ -133,7 +137,7 @@ impl Socket {
             stats.refuse(Reason::Busy);
             return Err(Ending::Told(close_code::AGAIN, "too busy; come again later"));
         };
-        Ok(Some((self.server.node.begin(&bytes).await, turn)))
+        Ok(Some((self.server.node.begin(&bytes).instrument(log::request("socket")).await, turn)))
     }
 
     /// Does what was begun, in a task of its own: neither a socket that breaks nor one that waits for its turn or its

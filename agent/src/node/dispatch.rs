@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{Effects, Failure, Handled, Shared, our_form, their_form};
 use crate::{
     db::{DEAD, OUTBOX},
+    doctor,
     role::RoleService,
     service::messages,
 };
@@ -102,6 +103,7 @@ pub(super) fn command(
             "outbox": shared.db.count(OUTBOX)?,
             "given_up": shared.db.count(DEAD)?,
         }),
+        "doctor" => doctor::report(shared)?,
         "send" => messages::send(shared, input, fx)?,
         "inbox" => messages::inbox(shared)?,
         _ => return Ok(None),

@@ -43,6 +43,12 @@ pub(crate) enum MailWork {
     Clear(MailboxId),
     /// Its owner has changed.
     Rerouted(MailboxId),
+    /// An account with these mailboxes has taken another DID, in the form its owner uses.
+    Followed {
+        prior: Did,
+        new: Did,
+        mailboxes: Vec<MailboxId>,
+    },
 }
 
 /// Collects the changes of one event.
@@ -52,6 +58,8 @@ pub(crate) struct Effects<'a> {
     pub(crate) outgoing: Vec<Outgoing>,
     pub(crate) mail: Vec<MailWork>,
     pub(crate) live: Option<LiveChange>,
+    /// How often the handler may still ask for something to be fetched.
+    pub(crate) fetches_left: usize,
     /// How the event came, if it came from outside.
     pub(crate) arrival: Option<Arrival>,
 }
@@ -64,6 +72,7 @@ impl<'a> Effects<'a> {
             outgoing: Vec::new(),
             mail: Vec::new(),
             live: None,
+            fetches_left: 0,
             arrival: None,
         }
     }
@@ -146,6 +155,11 @@ impl<'a> Effects<'a> {
     /// Notes that a mailbox has another owner, or none.
     pub(crate) fn reroute(&mut self, mailbox: MailboxId) {
         self.mail.push(MailWork::Rerouted(mailbox));
+    }
+
+    /// Notes that an account has taken another DID: live delivery follows it.
+    pub(crate) fn follow(&mut self, prior: &Did, new: &Did, mailboxes: Vec<MailboxId>) {
+        self.mail.push(MailWork::Followed { prior: prior.clone(), new: new.clone(), mailboxes });
     }
 
     /// Turns live delivery on or off on the connection the event came by.

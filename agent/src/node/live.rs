@@ -73,6 +73,7 @@ impl Node {
         letters: Vec<(String, Vec<u8>)>,
     ) -> Result<Vec<Vec<u8>>, Failure> {
         let change = &session.change;
+        let theirs = session.owner();
         let mut envelopes = Vec::new();
         let mut rest = letters.as_slice();
         while !rest.is_empty() {
@@ -83,8 +84,8 @@ impl Node {
             // One envelope carries fewer if they are large.
             rest = rest.get(draft.attachments.len().max(1)..).unwrap_or_default();
             let message =
-                draft.into_message(&change.ours, &change.theirs, self.shared.now(), self.shared.entropy())?;
-            envelopes.push(self.pack(&message, &change.theirs)?);
+                draft.into_message(&change.ours, &theirs, self.shared.now(), self.shared.entropy())?;
+            envelopes.push(self.pack(&message, &theirs)?);
         }
         Ok(envelopes)
     }

@@ -21,6 +21,7 @@ mod timers;
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{Arc, OnceLock},
 };
 
@@ -40,6 +41,7 @@ pub(crate) use self::{
     effects::{Effects, Handled},
     live::Pushes,
     receive::{Begun, learn},
+    refusal::log_reason,
     stats::Reason,
 };
 pub use self::{
@@ -54,6 +56,7 @@ use crate::{
     db::Db,
     identity::{self, OwnDid},
     line::LineState,
+    mailbox::LastVisit,
     net::{Fetcher, PeerLines, Transport, p2p, ws},
     resolve::NodeResolver,
     role::{self, Notice, RoleService},
@@ -120,6 +123,10 @@ pub struct Shared {
     entropy: Arc<dyn Entropy>,
     public: OnceLock<Did>,
     url: String,
+    /// Where the node listens, once it does.
+    pub(crate) listening: OnceLock<SocketAddr>,
+    /// What became of the last look into the mailbox.
+    pub(crate) last_visit: LastVisit,
     transport: Arc<dyn Transport>,
 }
 
@@ -156,6 +163,11 @@ impl Shared {
     /// The URL others reach this node by; empty for a citizen.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Notes where the node listens.
+    pub(crate) fn listens_on(&self, address: SocketAddr) {
+        let _ = self.listening.set(address);
     }
 
     pub(crate) fn packer(&self) -> Packer<'_> {
@@ -242,6 +254,8 @@ impl Node {
             entropy: parts.entropy,
             public: OnceLock::new(),
             url: url.to_owned(),
+            listening: OnceLock::new(),
+            last_visit: LastVisit::default(),
             transport: parts.transport,
         };
         shared.remember_own(&own);
@@ -354,6 +368,7 @@ impl Node {
         let (mut fetches, mut conflicts) = (0, 0);
         loop {
             let mut fx = Effects::new(&self.shared);
+            fx.fetches_left = MAX_FETCHES - fetches;
             if let Err(failure) = handle(&mut fx) {
                 match failure.need() {
                     Some(need) if fetches < MAX_FETCHES => {
@@ -392,13 +407,17 @@ impl Node {
     async fn work_on_mail(&self, work: Vec<MailWork>) -> Result<(), StoreError> {
         // First what cannot fail.
         for work in &work {
-            if let MailWork::Rerouted(mailbox) = work {
-                self.shared.routes.changed(*mailbox);
+            match work {
+                MailWork::Rerouted(mailbox) => self.shared.routes.changed(*mailbox),
+                MailWork::Followed { prior, new, mailboxes } => {
+                    self.shared.live.follow(prior, new, mailboxes);
+                }
+                _ => {}
             }
         }
         for work in work {
             match work {
-                MailWork::Rerouted(_) => {}
+                MailWork::Rerouted(_) | MailWork::Followed { .. } => {}
                 MailWork::Remove(mailbox, letters) => {
                     self.shared.stats.delivered.inc_by(letters.len() as u64);
                     self.shared.mail.remove(mailbox, letters).await?;

@@ -7,11 +7,12 @@ use einmal_didcomm::{Message, PackError, PackOptions, SenderProtection, UnixSeco
 use einmal_storage::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tracing::Instrument;
 
 use super::{Arrival, Effects, Failure, Handled, Need, Node, effects::Outgoing};
 use crate::{
     db::{DEAD, OUTBOX},
-    identity,
+    identity, log,
     net::{SendError, p2p},
     service::rotating,
 };
@@ -155,14 +156,19 @@ impl Node {
     /// Sends the messages for one recipient in their order; the first that must wait holds up the rest.
     async fn send_group(self: Arc<Self>, group: Vec<(Vec<u8>, Item)>) -> Result<(), StoreError> {
         for (id, item) in group {
-            let outcome = self.attempt(&item).await;
-            let stop = matches!(outcome, Outcome::Later);
-            self.settle(&id, item, outcome).await?;
-            if stop {
+            if self.send_one(&id, item).instrument(log::request("outbox")).await? {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Sends one message; true if it must wait.
+    async fn send_one(self: &Arc<Self>, id: &[u8], item: Item) -> Result<bool, StoreError> {
+        let outcome = self.attempt(&item).await;
+        let waits = matches!(outcome, Outcome::Later);
+        self.settle(id, item, outcome).await?;
+        Ok(waits)
     }
 
     async fn attempt(self: &Arc<Self>, item: &Item) -> Outcome {

@@ -8,6 +8,7 @@ use einmal_didcomm::{
 };
 use einmal_flows::{Draft, Received, report_problem::ProblemReport};
 use einmal_storage::{Commit, mail::MailboxId};
+use tracing::{Instrument, Span};
 
 use super::{
     Done, Effects, Failure, Handled, Node, Shared, dispatch,
@@ -70,7 +71,11 @@ impl Receipt {
 }
 
 /// An envelope that was opened, or not; what it asks for is not done yet.
-pub(crate) struct Begun(Result<Box<Opening>, OpenError>);
+pub(crate) struct Begun {
+    opened: Result<Box<Opening>, OpenError>,
+    /// Under which it is logged, wherever it is finished.
+    span: Span,
+}
 
 /// An opened envelope, and letters if it asks to keep some.
 struct Opening {
@@ -81,7 +86,7 @@ struct Opening {
 impl Begun {
     /// Whether it only asks to keep letters: then others may be begun before it is finished.
     pub(crate) fn is_mail(&self) -> bool {
-        matches!(&self.0, Ok(opening) if opening.mail.is_some())
+        matches!(&self.opened, Ok(opening) if opening.mail.is_some())
     }
 }
 
@@ -128,20 +133,27 @@ impl Node {
     /// calls; [`Node::finish`] waits for them, so that many can be under way at once.
     pub(crate) async fn begin(&self, bytes: &[u8]) -> Begun {
         self.shared.stats.received.inc();
-        match self.open(bytes).await {
-            Ok(opened) => {
-                let mail = self.role.forwarded(&self.shared, &opened);
-                let mail =
-                    mail.map(|forwarded| forwarded.map(|forwarded| Posting::begin(&self.shared, forwarded)));
-                Begun(Ok(Box::new(Opening { opened, mail })))
-            }
-            Err(error) => Begun(Err(error)),
-        }
+        let opened = self.open(bytes).await.map(|opened| {
+            let mail = self.role.forwarded(&self.shared, &opened);
+            let mail =
+                mail.map(|forwarded| forwarded.map(|forwarded| Posting::begin(&self.shared, forwarded)));
+            Box::new(Opening { opened, mail })
+        });
+        Begun { opened, span: Span::current() }
     }
 
     /// Does what an opened envelope asks for. When this returns without refusal, whatever follows from it is durable.
     pub(crate) async fn finish(self: &Arc<Self>, begun: Begun, arrival: Arrival) -> Receipt {
-        let Opening { opened, mail } = match begun.0 {
+        let Begun { opened, span } = begun;
+        self.finish_opened(opened, arrival).instrument(span).await
+    }
+
+    async fn finish_opened(
+        self: &Arc<Self>,
+        opened: Result<Box<Opening>, OpenError>,
+        arrival: Arrival,
+    ) -> Receipt {
+        let Opening { opened, mail } = match opened {
             Ok(opening) => *opening,
             Err(error) => {
                 self.shared.stats.refuse(reason_for(refusal_of(&error)));
@@ -213,7 +225,8 @@ impl Node {
             && !self.shared.db.exists(SEEN, &seen)?
         {
             // Before the message itself, which may rest on it; a second time it finds nothing to do.
-            self.run(|fx| self.role.on_rotation(&self.shared, &rotation.prior, rx.sender, fx)).await?;
+            let new = their_form(&rx);
+            self.run(|fx| self.role.on_rotation(&self.shared, &rotation.prior, &new, fx)).await?;
         }
         let mut repeated = false;
         let handled = self
@@ -404,7 +417,9 @@ impl Node {
             if open_route && to_sender && replies.len() < most {
                 match self.pack(&answer.message, &answer.to) {
                     Ok(bytes) => replies.push(bytes),
-                    Err(error) => tracing::info!(%error, "an answer could not be packed"),
+                    Err(error) => {
+                        tracing::info!(reason = %log_reason(&error), "an answer could not be packed");
+                    }
                 }
             } else if answer.transient {
                 self.enqueue_now(answer).await;

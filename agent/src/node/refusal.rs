@@ -87,12 +87,15 @@ pub(super) fn reason_for_code(code: &ProblemCode) -> Reason {
 /// The reason without identifiers, for the log.
 pub(super) fn reason_of(error: &OpenError) -> String {
     match error {
-        OpenError::Resolve { did, .. } => format!("the sender's did:{} cannot be resolved", did.method()),
+        OpenError::Resolve { did, .. } => {
+            format!("the sender's DID cannot be resolved; its method is {}", did.method())
+        }
         other => other.to_string(),
     }
 }
 
-pub(super) fn log_reason(failure: &Failure) -> String {
+/// Why something was not handled, for the log: a failure itself may name a DID.
+pub(crate) fn log_reason(failure: &Failure) -> String {
     match failure {
         Failure::Pack(_) => "an answer could not be packed".into(),
         Failure::Open(error) => reason_of(error),

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use einmal_storage::StoreError;
+use tracing::Instrument;
 
-use super::{Failure, Node, effects::Timer};
-use crate::db::TIMERS;
+use super::{Failure, Node, effects::Timer, log_reason};
+use crate::{db::TIMERS, log};
 
 /// Most timers run in one pass.
 const PASS: usize = 200;
@@ -41,23 +42,27 @@ impl Node {
         let now = self.shared.now();
         let timers: Vec<(Vec<u8>, Timer)> = self.shared.db.scan(TIMERS, b"", None, PASS)?;
         for (id, timer) in timers.into_iter().filter(|(_, timer)| timer.at <= now) {
-            let woken = self
-                .run(|fx| {
-                    fx.delete(TIMERS, &id)?;
-                    self.role.on_timer(&self.shared, &timer.exchange, fx)
-                })
-                .await;
-            if let Err(failure) = woken {
-                tracing::info!(%failure, "an exchange could not be woken");
-                if !matches!(failure, Failure::Peer { .. } | Failure::User(_)) {
-                    continue;
-                }
-                let dropped = self.run(|fx| Ok(fx.delete(TIMERS, &id)?)).await;
-                if let Err(Failure::Store(error)) = dropped {
-                    return Err(error);
-                }
-            }
+            self.wake(&id, &timer).instrument(log::request("timer")).await?;
         }
         Ok(())
+    }
+
+    /// Wakes one exchange. A timer whose exchange will never want it goes; one that may be woken later stays.
+    async fn wake(self: &Arc<Self>, id: &[u8], timer: &Timer) -> Result<(), StoreError> {
+        let woken = self
+            .run(|fx| {
+                fx.delete(TIMERS, id)?;
+                self.role.on_timer(&self.shared, &timer.exchange, fx)
+            })
+            .await;
+        let Err(failure) = woken else { return Ok(()) };
+        tracing::info!(reason = %log_reason(&failure), "an exchange could not be woken");
+        if !matches!(failure, Failure::Peer { .. } | Failure::User(_)) {
+            return Ok(());
+        }
+        match self.run(|fx| Ok(fx.delete(TIMERS, id)?)).await {
+            Err(Failure::Store(error)) => Err(error),
+            _ => Ok(()),
+        }
     }
 }

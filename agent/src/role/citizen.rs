@@ -25,11 +25,15 @@ use crate::{
         invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT, check_reachable},
         proving::{self, ProveJob, Proving},
         rotating,
+        status::KnownLists,
     },
 };
 
 /// The citizen's service.
-pub(super) struct Citizen;
+#[derive(Debug, Default)]
+pub(super) struct Citizen {
+    lists: KnownLists,
+}
 
 impl Citizen {
     fn accept(&self, shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
@@ -281,7 +285,10 @@ impl RoleService for Citizen {
                 Ok(json!({"decided": agree}))
             }
             "pending" => self.pending(shared),
-            "list" => Ok(holding::cards(shared)?.iter().map(|card| holding::summary(shared, card)).collect()),
+            "list" => {
+                let cards = holding::cards(shared)?;
+                cards.iter().map(|card| holding::summary(shared, &self.lists, card, fx)).collect()
+            }
             "show" => {
                 let card = holding::card(shared, text(input, "card")?)?;
                 Ok(json!({"card": card.id, "claims": card.credential.claims().as_map()}))
@@ -290,13 +297,17 @@ impl RoleService for Citizen {
                 let card = holding::card(shared, text(input, "card")?)?;
                 Ok(json!({"card": card.id, "text": card.credential.as_str()}))
             }
-            "mailbox" => mailbox::state(shared),
+            "mailbox" => Ok(json!(mailbox::standing(shared)?)),
             "rotate" => rotating::rotate(shared, input, fx),
             "invite" => Err(Failure::user(
                 "a citizen shows no public DID and cannot invite; take an invitation instead",
             )),
             _ => Err(unknown_command(shared, name)),
         }
+    }
+
+    fn status_list_fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
+        self.lists.fetched(shared, uri, token);
     }
 
     fn protocols(&self) -> Vec<(&'static str, &'static str)> {

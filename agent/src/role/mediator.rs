@@ -283,8 +283,9 @@ impl RoleService for Mediator {
     }
 
     /// The account and everything registered for it follow its owner's DID.
-    fn on_rotation(&self, shared: &Shared, prior: &Did, new: &Did, fx: &mut Effects<'_>) -> Handled {
-        let book = Book(&shared.db);
+    fn on_rotation(&self, shared: &Shared, prior: &Did, form: &Did, fx: &mut Effects<'_>) -> Handled {
+        let (book, new) = (Book(&shared.db), &form.canonical());
+        let mut mailboxes = Vec::new();
         if prior.same_as(new) || !book.is_account(prior).map_err(|_| unreadable())? {
             return Ok(());
         }
@@ -293,11 +294,13 @@ impl RoleService for Mediator {
             fx.delete(ACCOUNT_ROUTES, pair(prior, &recipient))?;
             fx.put(ACCOUNT_ROUTES, pair(new, &recipient), &recipient)?;
             fx.reroute(mailbox_id(&recipient));
+            mailboxes.push(mailbox_id(&recipient));
             let route = Route { account: new.clone(), ..stored.value };
             fx.update(ROUTES, did_id(&recipient), &route, Some(stored.version))?;
         }
         fx.delete(ACCOUNTS, did_id(prior))?;
         fx.put(ACCOUNTS, did_id(new), &json!({"since": shared.now()}))?;
+        fx.follow(prior, form, mailboxes);
         Ok(())
     }
 

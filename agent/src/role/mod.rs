@@ -96,7 +96,7 @@ pub(crate) trait RoleService: Send + Sync {
         letter.0.to_string()
     }
 
-    /// A peer has proved that `prior` gave way to `new`; relationships are moved by the node itself.
+    /// A peer has proved that `prior` gave way to `new`, here in the form it uses itself; relationships are moved by the node itself.
     fn on_rotation(&self, _shared: &Shared, _prior: &Did, _new: &Did, _fx: &mut Effects<'_>) -> Handled {
         Ok(())
     }
@@ -112,7 +112,7 @@ pub(crate) fn service(shared: &Shared) -> Result<Box<dyn RoleService>, SetupErro
     Ok(match shared.config.role {
         Role::City => Box::new(city::City::new(shared)?),
         Role::Merchant => Box::new(merchant::Merchant::new(shared)?),
-        Role::Citizen => Box::new(citizen::Citizen),
+        Role::Citizen => Box::new(citizen::Citizen::default()),
         Role::Mediator => Box::new(mediator::Mediator::new(shared)?),
     })
 }

@@ -2,7 +2,8 @@
 
 use einmal_credentials::{
     proof,
-    vc::{HeldCredential, IssuedExpectation, KeyLookupError, VerifyError, accept_issued},
+    status_list::{Status, StatusError, StatusSource},
+    vc::{HeldCredential, IssuedExpectation, KeyLookupError, StatusReference, VerifyError, accept_issued},
 };
 use einmal_did::Did;
 use einmal_didcomm::{MessageId, ProblemCode, UnixSeconds};
@@ -15,10 +16,11 @@ use serde_json::{Value, json};
 use super::{
     exchange::{Exchange, Job, Work},
     keys::DidIssuerKeys,
+    status::KnownLists,
 };
 use crate::{
     identity,
-    node::{Effects, Failure, Handled, Shared},
+    node::{Effects, Failure, Handled, Need, Shared},
 };
 
 /// Cards, by their id.
@@ -252,14 +254,92 @@ pub(crate) fn card(shared: &Shared, id: &str) -> Result<Card, Failure> {
         .ok_or_else(|| Failure::user(format!("no card `{id}`; see: einmal citizen list")))
 }
 
-/// A card as its owner sees it in the list.
-pub(crate) fn summary(shared: &Shared, card: &Card) -> Value {
+/// A card as its owner sees it in the list; its status is fetched if what is known is no longer fresh.
+///
+/// # Errors
+///
+/// [`Failure::Need`] if the list it stands in, or its issuer's document, must be fetched first.
+pub(crate) fn summary(
+    shared: &Shared,
+    lists: &KnownLists,
+    card: &Card,
+    fx: &Effects<'_>,
+) -> Result<Value, Failure> {
     let expired = card.credential.expires_at.is_some_and(|end| shared.now().0 >= end);
-    json!({
+    let (state, reason) = match &card.credential.status {
+        _ if expired => ("expired", None),
+        // Nothing can revoke it.
+        None => ("valid", None),
+        Some(reference) => match look_up(shared, lists, card, reference, fx)? {
+            Ok(status) => in_words(status),
+            Err(reason) => ("unknown", Some(reason)),
+        },
+    };
+    let mut summary = json!({
         "card": card.id,
         "vct": card.credential.vct,
         "issuer": card.credential.issuer,
         "expires_at": card.credential.expires_at,
-        "state": if expired { "expired" } else { "valid" },
-    })
+        "state": state,
+    });
+    if let (Some(reason), Some(members)) = (reason, summary.as_object_mut()) {
+        members.insert("reason".into(), reason.into());
+    }
+    Ok(summary)
+}
+
+fn in_words(status: Status) -> (&'static str, Option<String>) {
+    match status {
+        Status::Valid => ("valid", None),
+        Status::Invalid => ("revoked", None),
+        Status::Suspended => ("suspended", None),
+        Status::ApplicationSpecific(value) => {
+            ("unknown", Some(format!("its issuer gives it the status {value}, which is no common one")))
+        }
+    }
+}
+
+/// What the issuer's list says about a card, or why that is not known.
+///
+/// The whole list is fetched, as any verifier does: which of its cards is asked about, the issuer does not learn.
+fn look_up(
+    shared: &Shared,
+    lists: &KnownLists,
+    card: &Card,
+    reference: &StatusReference,
+    fx: &Effects<'_>,
+) -> Result<Result<Status, String>, Failure> {
+    let keys = DidIssuerKeys::new(&shared.resolver);
+    let found = lists.source(shared, &keys).status(&reference.uri, reference.idx, &card.credential.issuer);
+    let need = match &found {
+        Err(StatusError::NotFetched { uri }) if !lists.recently_failed(shared, uri) => {
+            Some(Need::StatusList { uri: uri.clone() })
+        }
+        Err(StatusError::KeyLookup(KeyLookupError::Unavailable { .. })) => keys.need(),
+        _ => None,
+    };
+    match (found, need) {
+        (_, Some(need)) if fx.fetches_left > 0 => Err(Failure::Need(need)),
+        (Err(_), Some(_)) => Ok(Err("too many lists would have to be fetched at once; ask again".into())),
+        (Err(StatusError::NotFetched { .. }), _) => {
+            Ok(Err("its status list cannot be fetched at present".into()))
+        }
+        (found, _) => Ok(found.map_err(|error| error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_its_word_and_what_is_not_common_a_reason() {
+        let word = |status| in_words(status).0;
+        assert_eq!(
+            [Status::Valid, Status::Invalid, Status::Suspended].map(word),
+            ["valid", "revoked", "suspended"]
+        );
+        let (word, reason) = in_words(Status::ApplicationSpecific(12));
+        assert!(word == "unknown" && reason.is_some_and(|reason| reason.contains("12")));
+    }
 }

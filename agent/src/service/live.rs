@@ -28,6 +28,8 @@ const MAX_SESSIONS_PER_ACCOUNT: usize = 8;
 const MAX_OFFERED: usize = 256;
 /// Most bytes of such letters in one session.
 const MAX_OFFERED_BYTES: usize = 512 * 1024;
+/// Most former DIDs of an account under which letters on their way are still told of.
+const MAX_FORMER: usize = 4;
 /// Most bytes of such letters in all sessions.
 const MAX_OFFERED_BYTES_IN_ALL: usize = 32 * 1024 * 1024;
 
@@ -59,8 +61,8 @@ pub(crate) struct LiveChange {
 /// One account on one connection.
 pub(crate) struct Session {
     pub(crate) change: LiveChange,
-    /// Letters up to this one were told of before the session was there.
-    opened_after: LetterId,
+    /// Whose it is now: an account follows its owner's DID.
+    owner: Mutex<Did>,
     state: Mutex<State>,
     /// Bytes offered in all sessions.
     offered_in_all: Arc<AtomicUsize>,
@@ -71,6 +73,8 @@ pub(crate) struct Session {
 
 #[derive(Default)]
 struct State {
+    /// Letters up to this one were told of before the session was there, or was of this account.
+    heard_after: LetterId,
     changed: BTreeSet<MailboxId>,
     progress: BTreeMap<MailboxId, Progress>,
     /// Letters that were offered and are not sent yet.
@@ -96,7 +100,7 @@ impl Progress {
 
 impl Session {
     fn progress<'a>(&self, state: &'a mut State, mailbox: MailboxId) -> &'a mut Progress {
-        let first = Progress { pushed: self.change.since, passed_over: self.opened_after };
+        let first = Progress { pushed: self.change.since, passed_over: state.heard_after };
         state.progress.entry(mailbox).or_insert(first)
     }
 
@@ -162,6 +166,26 @@ impl Session {
         fresh
     }
 
+    /// The account's DID, in the form its owner uses.
+    pub(crate) fn owner(&self) -> Did {
+        lock(&self.owner).clone()
+    }
+
+    /// It is of another account from now on, or its account has more mailboxes. Of letters up to `told` it may not
+    /// have heard, so it looks for them before it takes offers again.
+    fn move_to(&self, owner: &Did, mailboxes: &[MailboxId], told: LetterId) {
+        owner.clone_into(&mut lock(&self.owner));
+        let mut state = lock(&self.state);
+        state.heard_after = told;
+        state
+            .progress
+            .values_mut()
+            .for_each(|progress| progress.passed_over = progress.passed_over.max(told));
+        state.changed.extend(mailboxes);
+        drop(state);
+        self.bell.notify_one();
+    }
+
     pub(crate) fn is_displaced(&self) -> bool {
         self.displaced.load(Ordering::Relaxed)
     }
@@ -191,9 +215,26 @@ pub(crate) struct Live {
 
 #[derive(Default)]
 struct Accounts {
-    sessions: HashMap<MailboxId, Vec<Arc<Session>>>,
+    live: HashMap<MailboxId, Account>,
+    /// Where accounts went that have taken another DID: letters on their way know the former one only.
+    moved: HashMap<MailboxId, MailboxId>,
     /// The last letter that was told of, whoever's.
     last_told: LetterId,
+}
+
+/// An account with sessions; there is none without.
+#[derive(Default)]
+struct Account {
+    sessions: Vec<Arc<Session>>,
+    formerly: VecDeque<MailboxId>,
+}
+
+impl Accounts {
+    /// The sessions of an account, or of what it has become.
+    fn sessions(&self, account: MailboxId) -> &[Arc<Session>] {
+        let account = self.live.get(&account).or_else(|| self.live.get(self.moved.get(&account)?));
+        account.map_or(&[], |account| account.sessions.as_slice())
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -206,42 +247,71 @@ impl Live {
         let key = mailbox_id(&change.account);
         let mut accounts = lock(&self.accounts);
         let session = Arc::new(Session {
+            owner: Mutex::new(change.theirs.clone()),
             change,
-            opened_after: accounts.last_told,
-            state: Mutex::default(),
+            state: Mutex::new(State { heard_after: accounts.last_told, ..State::default() }),
             offered_in_all: Arc::clone(&self.offered),
             displaced: AtomicBool::new(false),
             bell,
         });
-        let sessions = accounts.sessions.entry(key).or_default();
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.admit(&mut accounts.live.entry(key).or_default().sessions, Arc::clone(&session));
+        session
+    }
+
+    /// Puts a session behind the others of its account.
+    fn admit(&self, sessions: &mut Vec<Arc<Session>>, session: Arc<Session>) {
         if sessions.len() >= MAX_SESSIONS_PER_ACCOUNT {
             let oldest = sessions.remove(0);
             oldest.displaced.store(true, Ordering::Relaxed);
             oldest.bell.notify_one();
             self.sessions.fetch_sub(1, Ordering::Relaxed);
         }
-        sessions.push(Arc::clone(&session));
-        self.sessions.fetch_add(1, Ordering::Relaxed);
-        session
+        sessions.push(session);
+    }
+
+    /// The account of `prior` is that of `new` from now on, and its sessions with it. All look into `mailboxes`: a
+    /// letter that came meanwhile may have rung for nobody.
+    pub(crate) fn follow(&self, prior: &Did, new: &Did, mailboxes: &[MailboxId]) {
+        let (from, to) = (mailbox_id(prior), mailbox_id(new));
+        let mut accounts = lock(&self.accounts);
+        let Accounts { live, moved, last_told } = &mut *accounts;
+        let Some(old) = live.remove(&from) else { return };
+        let account = live.entry(to).or_default();
+        for session in old.sessions {
+            self.admit(&mut account.sessions, session);
+        }
+        account.sessions.iter().for_each(|session| session.move_to(new, mailboxes, *last_told));
+        for former in old.formerly.into_iter().chain([from]) {
+            moved.insert(former, to);
+            account.formerly.push_back(former);
+        }
+        while account.formerly.len() > MAX_FORMER
+            && let Some(oldest) = account.formerly.pop_front()
+        {
+            moved.remove(&oldest);
+        }
     }
 
     /// Ends a session.
     pub(crate) fn close(&self, session: &Arc<Session>) {
-        let key = mailbox_id(&session.change.account);
         let mut accounts = lock(&self.accounts);
-        let Some(sessions) = accounts.sessions.get_mut(&key) else { return };
+        let key = mailbox_id(&lock(&session.owner));
+        let Some(Account { sessions, .. }) = accounts.live.get_mut(&key) else { return };
         let before = sessions.len();
         sessions.retain(|other| !Arc::ptr_eq(other, session));
         self.sessions.fetch_sub(before - sessions.len(), Ordering::Relaxed);
-        if sessions.is_empty() {
-            accounts.sessions.remove(&key);
+        if sessions.is_empty()
+            && let Some(account) = accounts.live.remove(&key)
+        {
+            accounts.moved.retain(|former, _| !account.formerly.contains(former));
         }
     }
 
     /// How whoever is connected for `account` hears of letters on their way to the disk.
     pub(crate) fn early(self: &Arc<Self>, account: &Did) -> Early {
         let (live, account) = (Arc::clone(self), mailbox_id(account));
-        let anybody = self.count() > 0 && lock(&self.accounts).sessions.contains_key(&account);
+        let anybody = self.count() > 0 && !lock(&self.accounts).sessions(account).is_empty();
         let tell = move |mailbox, letter, payload| live.tell(account, mailbox, letter, payload);
         Early { tell: Arc::new(tell), with_payload: anybody }
     }
@@ -249,8 +319,7 @@ impl Live {
     fn tell(&self, account: MailboxId, mailbox: MailboxId, letter: LetterId, payload: Option<Vec<u8>>) {
         let mut accounts = lock(&self.accounts);
         accounts.last_told = letter;
-        let sessions = accounts.sessions.get(&account).map(|sessions| sessions.split_last());
-        let Some(Some((last, others))) = sessions else { return };
+        let Some((last, others)) = accounts.sessions(account).split_last() else { return };
         for session in others {
             session.offer(mailbox, letter, payload.as_deref().map(Cow::Borrowed));
         }
@@ -262,14 +331,13 @@ impl Live {
         if self.count() == 0 {
             return;
         }
-        if let Some(sessions) = lock(&self.accounts).sessions.get(&mailbox_id(account)) {
-            sessions.iter().for_each(|session| session.ring(mailbox));
-        }
+        let accounts = lock(&self.accounts);
+        accounts.sessions(mailbox_id(account)).iter().for_each(|session| session.ring(mailbox));
     }
 
     /// Whether mail of `account` is pushed anywhere.
     pub(crate) fn is_live(&self, account: &Did) -> bool {
-        lock(&self.accounts).sessions.contains_key(&mailbox_id(account))
+        lock(&self.accounts).live.contains_key(&mailbox_id(account))
     }
 
     /// Sessions open now.

@@ -265,8 +265,14 @@ pub(crate) struct ListSource<'a> {
 impl StatusSource for ListSource<'_> {
     fn status(&self, uri: &str, idx: u64, iss: &str) -> Result<Status, StatusError> {
         let now = self.shared.now().0;
-        if let Some(token) = lock(&self.lists.pending).remove(uri) {
+        let pending = lock(&self.lists.pending).remove(uri);
+        if let Some(token) = pending {
             let list = verify_token(&token, uri, iss, now, self.keys).inspect_err(|error| {
+                if matches!(error, StatusError::KeyLookup(_)) && self.keys.need().is_some() {
+                    // Whoever asks will fetch the issuer's document and ask again.
+                    lock(&self.lists.pending).insert(uri.to_owned(), token.clone());
+                    return;
+                }
                 tracing::info!(%error, "a fetched status list was refused");
                 self.lists.fail(self.shared, uri);
             })?;

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 pub use self::{
     index::{Letter, MailboxState},
-    log::{LogMail, MAX_LETTER_LEN, SEGMENT_LEN},
+    log::{Inspection, LogMail, MAX_LETTER_LEN, SEGMENT_LEN, inspect},
     memory::MemoryMail,
 };
 use crate::{Commit, StoreError};

@@ -157,3 +157,51 @@ fn switch_of_either_version_is_told_from_other_messages() {
     assert!(!is_change("https://didcomm.org/messagepickup/2.0/live-delivery-change"));
     assert!(!is_change("https://example.org/pickup/3.0/live-delivery-change"));
 }
+
+fn moved() -> Did {
+    Did::parse("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK").unwrap()
+}
+
+#[test]
+fn sessions_follow_their_account_to_its_new_did_and_are_found_and_closed_there() {
+    let live = Arc::new(Live::default());
+    let session = session(&live, 9);
+    tell(&live, BOX, 10, 5);
+    live.follow(&account(), &moved(), &[BOX]);
+    assert_eq!(session.owner(), moved());
+    assert!(live.is_live(&moved()) && !live.is_live(&account()) && live.count() == 1);
+    assert_eq!(push(&session, &[10]), [10], "offered before, so not found again");
+    // Put when the account had its former DID.
+    tell(&live, BOX, 11, 5);
+    ring(&live, BOX);
+    assert_eq!(push(&session, &[10, 11]), [11]);
+    (live.early(&moved()).tell)(BOX, LetterId(12), Some(vec![7]));
+    assert_eq!(push(&session, &[]), [12]);
+    live.close(&session);
+    assert_eq!((live.count(), live.is_live(&moved())), (0, false));
+    assert!(lock(&live.accounts).moved.is_empty(), "nothing is kept of it");
+}
+
+#[test]
+fn former_dids_are_remembered_within_a_bound() {
+    let live = Arc::new(Live::default());
+    let session = session(&live, 9);
+    for _ in 0..10 {
+        live.follow(&account(), &moved(), &[]);
+        live.follow(&moved(), &account(), &[]);
+    }
+    let accounts = lock(&live.accounts);
+    assert!(accounts.moved.len() <= MAX_FORMER && accounts.sessions(mailbox_id(&account())).len() == 1);
+    drop((accounts, session));
+}
+
+#[test]
+fn an_account_that_moves_to_one_with_sessions_keeps_within_the_bound() {
+    let live = Arc::new(Live::default());
+    let old: Vec<_> = (0..MAX_SESSIONS_PER_ACCOUNT).map(|_| session(&live, 0)).collect();
+    live.follow(&account(), &moved(), &[]);
+    let new: Vec<_> = (0..MAX_SESSIONS_PER_ACCOUNT).map(|_| session(&live, 0)).collect();
+    live.follow(&account(), &moved(), &[]);
+    assert_eq!(live.count(), MAX_SESSIONS_PER_ACCOUNT);
+    assert!(old.iter().all(|one| one.is_displaced()) && new.iter().all(|one| !one.is_displaced()));
+}

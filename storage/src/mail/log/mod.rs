@@ -2,6 +2,7 @@
 
 mod admission;
 mod frame;
+mod inspect;
 mod job;
 mod segment;
 mod writer;
@@ -20,13 +21,16 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-pub use self::segment::SEGMENT_LEN;
 use self::{
     admission::Admission,
     frame::{HEADER_LEN, SEAL_LEN, Sealer},
     job::{Job, Sealed, Work},
     segment::path_of,
     writer::Writer,
+};
+pub use self::{
+    inspect::{Inspection, inspect},
+    segment::SEGMENT_LEN,
 };
 use super::{
     Letter, LetterId, Mail, MailKey, MailStats, MailboxId, MailboxState, NewLetter,

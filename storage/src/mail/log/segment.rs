@@ -138,24 +138,58 @@ fn write_contents(folder: &Path, number: u32, contents: &[u8]) -> Result<(), Sto
 
 /// The next id that was free when a segment was begun, and what it holds. Afterwards its contents lie beside it.
 pub(super) fn load(folder: &Path, number: u32) -> Result<(u64, Vec<Listed>), StoreError> {
-    let path = path_of(folder, number, "mail");
-    let file = File::open(&path).map_err(|e| StoreError::io("open mail", &e))?;
+    let Some(next_id) = free_id(folder, number)? else { return Ok((0, Vec::new())) };
+    match finished(folder, number) {
+        Some(listed) => Ok((next_id, listed)),
+        None => Ok((next_id, recover(folder, number, &path_of(folder, number, "mail"))?)),
+    }
+}
+
+/// What a segment holds, as [`load`] would find it. Nothing is written.
+pub(super) fn look(folder: &Path, number: u32) -> Result<Vec<Listed>, StoreError> {
+    if free_id(folder, number)?.is_none() {
+        return Ok(Vec::new());
+    }
+    if let Some(listed) = finished(folder, number) {
+        return Ok(listed);
+    }
+    let (contents, _) = whole_entries(number, &read(&path_of(folder, number, "mail"))?);
+    entries(&contents).ok_or_else(unreadable)
+}
+
+/// The next id that was free when a segment was begun; `None` if nothing was put there.
+fn free_id(folder: &Path, number: u32) -> Result<Option<u64>, StoreError> {
+    let file = File::open(path_of(folder, number, "mail")).map_err(|e| StoreError::io("open mail", &e))?;
     let mut head = [0; HEAD_LEN];
-    if file.read_exact_at(&mut head, 0).is_err() {
-        // Killed while it was begun: nothing was put there yet.
-        return Ok((0, Vec::new()));
+    // Killed while it was begun: nothing was put there yet.
+    if file.read_exact_at(&mut head, 0).is_err() || head == [0; HEAD_LEN] {
+        return Ok(None);
     }
-    let Some(next_id) = parse_head(&head, number) else {
-        if head == [0; HEAD_LEN] {
-            return Ok((0, Vec::new()));
-        }
-        return Err(StoreError::Damaged { what: format!("the head of mail file {number:010}") });
-    };
-    if let Some(listed) = std::fs::read(path_of(folder, number, "toc")).ok().and_then(|toc| parse(&toc)) {
-        return Ok((next_id, listed));
+    let damaged = || StoreError::Damaged { what: format!("the head of mail file {number:010}") };
+    parse_head(&head, number).map(Some).ok_or_else(damaged)
+}
+
+/// The contents of a segment that was finished.
+fn finished(folder: &Path, number: u32) -> Option<Vec<Listed>> {
+    std::fs::read(path_of(folder, number, "toc")).ok().and_then(|toc| parse(&toc))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
+    std::fs::read(path).map_err(|e| StoreError::io("recover mail", &e))
+}
+
+fn unreadable() -> StoreError {
+    StoreError::Damaged { what: "the contents of the mail".into() }
+}
+
+/// The contents of all entries up to the first that is not whole, and where that is.
+fn whole_entries(number: u32, bytes: &[u8]) -> (Vec<u8>, usize) {
+    let (mut at, mut contents) = (HEAD_LEN, Vec::new());
+    while let Some((header, body)) = bytes.get(at..).and_then(|rest| frame::read(number, rest)) {
+        note(&mut contents, &header, u32::try_from(at).unwrap_or(u32::MAX), body);
+        at += HEADER_LEN + body.len();
     }
-    let listed = recover(folder, number, &path)?;
-    Ok((next_id, listed))
+    (contents, at)
 }
 
 fn parse_head(head: &[u8; HEAD_LEN], number: u32) -> Option<u64> {
@@ -170,17 +204,12 @@ fn parse_head(head: &[u8; HEAD_LEN], number: u32) -> Option<u64> {
 /// Reads a segment that was not finished, cuts off what is not whole, and finishes it.
 fn recover(folder: &Path, number: u32, path: &Path) -> Result<Vec<Listed>, StoreError> {
     let failed = |e: io::Error| StoreError::io("recover mail", &e);
-    let bytes = std::fs::read(path).map_err(failed)?;
-    let (mut at, mut contents) = (HEAD_LEN, Vec::new());
-    while let Some((header, body)) = bytes.get(at..).and_then(|rest| frame::read(number, rest)) {
-        note(&mut contents, &header, u32::try_from(at).unwrap_or(u32::MAX), body);
-        at += HEADER_LEN + body.len();
-    }
+    let (contents, at) = whole_entries(number, &read(path)?);
     let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
     file.set_len(at as u64).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     write_contents(folder, number, &contents)?;
-    entries(&contents).ok_or_else(|| StoreError::Damaged { what: "the contents of the mail".into() })
+    entries(&contents).ok_or_else(unreadable)
 }
 
 fn parse(toc: &[u8]) -> Option<Vec<Listed>> {

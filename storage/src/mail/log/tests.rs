@@ -163,6 +163,45 @@ fn a_second_process_is_refused() {
     assert!(matches!(LogMail::open(folder.path(), &key), Err(StoreError::InUse { .. })));
 }
 
+/// Names and bytes of all files of a folder.
+fn bytes_of(folder: &TempDir) -> Vec<(PathBuf, Vec<u8>)> {
+    let all = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+    let mut found: Vec<_> = all.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_look_counts_letters_finds_damage_and_writes_nothing() {
+    let key = MailKey::new(Zeroizing::new([1; 32]));
+    // Of a file that was not finished, of one that was, and of one that was cut short.
+    let folder = killed(&["one", "two"]);
+    let before = bytes_of(&folder);
+    let found = inspect(folder.path(), &key, 100).unwrap();
+    assert_eq!((found.letters, found.looked_at, found.damaged, found.newest_ms), (2, 2, 0, Some(1)));
+    assert_eq!(inspect(folder.path(), &key, 1).unwrap().looked_at, 1, "no more than asked for");
+    assert_eq!(bytes_of(&folder), before);
+    let mail = open(&folder);
+    put(&mail, "three");
+    assert!(matches!(inspect(folder.path(), &key, 100), Err(StoreError::InUse { .. })));
+    mail.remove(ALICE, vec![list(&mail)[1].id]).wait().unwrap();
+    mail.close().unwrap();
+    let path = files(&folder, "mail").remove(0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[segment::HEAD_LEN + HEADER_LEN + 30] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let before = bytes_of(&folder);
+    let found = inspect(folder.path(), &key, 100).unwrap();
+    assert_eq!((found.letters, found.looked_at, found.damaged), (2, 2, 1));
+    assert_eq!(bytes_of(&folder), before);
+    let path = files(&folder, "mail").pop().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..segment::HEAD_LEN + HEADER_LEN]).unwrap();
+    assert_eq!(inspect(folder.path(), &key, 100).unwrap().damaged, 2);
+    let other = MailKey::new(Zeroizing::new([2; 32]));
+    assert_eq!(inspect(folder.path(), &other, 100).unwrap().looked_at, 1, "the other one is cut off");
+}
+
 #[test]
 fn payloads_do_not_lie_readable_on_the_disk() {
     let folder = killed(&["a secret that nobody may read"]);

@@ -316,7 +316,7 @@ fn ids(body: &[u8]) -> Vec<u64> {
 }
 
 /// Changes the index by one entry of the log.
-fn apply(index: &mut Index, header: &Header, removed: &[u64], place: Place) {
+pub(super) fn apply(index: &mut Index, header: &Header, removed: &[u64], place: Place) {
     match header.kind {
         Kind::Letter => index.insert(
             header.mailbox,

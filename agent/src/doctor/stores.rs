@@ -1,0 +1,159 @@
+//! What lies in the stores: records, mail, messages given up. Of a node that does not run, they are opened for a look.
+
+use std::path::Path;
+
+use einmal_didcomm::UnixSeconds;
+use einmal_storage::{
+    SEAL_FILE, StoreError,
+    mail::{self, Mail},
+};
+use serde::{Deserialize, Serialize};
+
+use super::Finding;
+use crate::{
+    config::{Config, Role},
+    db::{DEAD, Db, SEEN},
+    error::SetupError,
+    home::{self, MAIL_FOLDER, STORE_FOLDER},
+};
+
+/// Most records looked at for when they were written.
+const MAX_SEEN: usize = 10_000;
+/// Most letters unsealed to see whether they are whole.
+const MAX_LETTERS: u64 = 10_000;
+
+/// What the stores hold.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Inside {
+    parked: u64,
+    /// Letters of a mediator, how many were looked at, and how many are damaged.
+    letters: u64,
+    looked_at: u64,
+    damaged: u64,
+    /// When the newest record or letter came.
+    pub(super) newest: Option<UnixSeconds>,
+}
+
+impl Inside {
+    fn of_records(db: &Db) -> Result<Self, StoreError> {
+        let seen = db.all::<UnixSeconds>(SEEN, MAX_SEEN)?;
+        let newest = seen.into_iter().map(|(_, at)| at).max();
+        Ok(Self { parked: db.count(DEAD)?, newest, ..Self::default() })
+    }
+
+    /// What a running node has open.
+    pub(super) fn of_running(db: &Db, mail: &dyn Mail) -> Result<Self, StoreError> {
+        let stats = mail.stats();
+        let newest = mail.mailboxes(None).into_iter().filter_map(|mailbox| mail.state(mailbox).newest_ms);
+        let newest = newest.max().map(|at| UnixSeconds(at / 1000));
+        let records = Self::of_records(db)?;
+        let newest = newest.max(records.newest);
+        Ok(Self { letters: stats.letters, damaged: stats.damaged, newest, ..records })
+    }
+
+    /// What it says about the node.
+    pub(super) fn findings(&self, config: &Config) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if config.role == Role::Mediator {
+            let looked = match self.looked_at {
+                some if some < self.letters && some > 0 => format!(", {some} of them looked at"),
+                _ => String::new(),
+            };
+            let detail = format!("{} letters wait{looked}, {} are damaged", self.letters, self.damaged);
+            findings.push(if self.damaged > 0 {
+                let remedy = "look after the disk: it lost bytes. Damaged letters are skipped, the others are \
+                    delivered";
+                Finding::failed("mail", detail, remedy)
+            } else {
+                Finding::ok("mail", detail)
+            });
+        }
+        let detail = format!("{} messages were given up", self.parked);
+        findings.push(if self.parked > 0 {
+            let remedy = "look into the log for the reasons; they are kept for a week and then removed";
+            Finding::note("parked", detail, remedy)
+        } else {
+            Finding::ok("parked", detail)
+        });
+        findings
+    }
+}
+
+/// Looks into the stores of a node that does not run.
+pub(super) fn open(dir: &Path, config: &Config) -> (Vec<Finding>, Option<Inside>) {
+    if let Some(finding) = reason_not_to_open(dir, config) {
+        return (vec![finding], None);
+    }
+    let db = match home::open_store(dir, config) {
+        Ok(db) => db,
+        Err(error) => return (vec![Finding::of_error("store", &error)], None),
+    };
+    let looked = look(dir, config, &db);
+    let closed = db.store().close();
+    match looked.and_then(|looked| Ok(closed.map(|()| looked)?)) {
+        Ok((inside, damage)) => {
+            let store = Finding::ok("store", "opens");
+            (std::iter::once(store).chain(damage).collect(), Some(inside))
+        }
+        Err(error) => (vec![Finding::of_error("store", &error)], None),
+    }
+}
+
+/// Opening would make a store where there is none, ask in vain for a passphrase, or leave files of another user.
+fn reason_not_to_open(dir: &Path, config: &Config) -> Option<Finding> {
+    use std::os::unix::fs::MetadataExt;
+    let seal = dir.join(STORE_FOLDER).join(SEAL_FILE);
+    let Ok(about) = std::fs::metadata(&seal) else {
+        let detail = format!("{} is missing", seal.display());
+        return Some(Finding::failed("store", detail, "restore a backup: einmal restore FILE --dir DIR"));
+    };
+    if about.uid() != rustix::process::geteuid().as_raw() {
+        let detail = format!("not opened: it belongs to user {}", about.uid());
+        return Some(Finding::note("store", detail, "run einmal doctor as that user"));
+    }
+    if !home::can_unlock(config) {
+        let remedy = format!("set {}, or start the command from a terminal", home::PASSPHRASE_VARIABLE);
+        return Some(Finding::note("store", "not opened: it is sealed by a passphrase", remedy));
+    }
+    None
+}
+
+fn look(dir: &Path, config: &Config, db: &Db) -> Result<(Inside, Option<Finding>), SetupError> {
+    let records = Inside::of_records(db)?;
+    let folder = dir.join(MAIL_FOLDER);
+    if config.role != Role::Mediator || !folder.exists() {
+        return Ok((records, None));
+    }
+    let Some(key) = home::stored_mail_key(db)? else {
+        let remedy = "restore a backup: without its key the mail cannot be read";
+        return Ok((records, Some(Finding::failed("mail", "there is mail, but no key to it", remedy))));
+    };
+    match mail::inspect(&folder, &key, MAX_LETTERS) {
+        Ok(found) => {
+            let newest = found.newest_ms.map(|at| UnixSeconds(at / 1000)).max(records.newest);
+            let mail::Inspection { letters, looked_at, damaged, .. } = found;
+            Ok((Inside { letters, looked_at, damaged, newest, ..records }, None))
+        }
+        Err(error) => Ok((records, Some(Finding::of_error("mail", &error.into())))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::State, *};
+
+    fn states(inside: Inside, role: Role) -> Vec<(&'static str, State)> {
+        inside.findings(&Config::new(role)).iter().map(|one| (one.part, one.state)).collect()
+    }
+
+    #[test]
+    fn messages_given_up_are_a_note_and_damaged_letters_are_a_failure() {
+        let well = Inside { letters: 3, ..Inside::default() };
+        assert_eq!(states(well, Role::Mediator), [("mail", State::Ok), ("parked", State::Ok)]);
+        assert_eq!(states(well, Role::City), [("parked", State::Ok)]);
+        let parked = Inside { parked: 1, ..well };
+        assert_eq!(states(parked, Role::City), [("parked", State::Note)]);
+        let damaged = Inside { damaged: 1, ..well };
+        assert_eq!(states(damaged, Role::Mediator), [("mail", State::Failed), ("parked", State::Ok)]);
+    }
+}

@@ -1,0 +1,37 @@
+//! Asking for a passphrase at the terminal; what is typed does not show.
+
+use std::io::IsTerminal;
+
+use zeroize::Zeroizing;
+
+use crate::error::SetupError;
+
+/// Whether somebody is there to ask.
+pub(crate) fn is_somebody_there() -> bool {
+    std::io::stdin().is_terminal()
+}
+
+/// Asks for a passphrase that exists.
+///
+/// # Errors
+///
+/// [`SetupError::Internal`] if the terminal cannot be read.
+pub(crate) fn ask(what: &str) -> Result<Zeroizing<String>, SetupError> {
+    rpassword::prompt_password(format!("{what}: ")).map(Zeroizing::new).map_err(SetupError::internal)
+}
+
+/// Asks for a new passphrase, twice: nobody saw what was typed.
+///
+/// # Errors
+///
+/// [`SetupError::Usage`] if the two differ, [`SetupError::Internal`] if the terminal cannot be read.
+pub(crate) fn ask_new(what: &str) -> Result<Zeroizing<String>, SetupError> {
+    let first = ask(what)?;
+    if *ask(&format!("{what}, once more"))? == *first {
+        return Ok(first);
+    }
+    Err(SetupError::Usage {
+        problem: "the two passphrases differ".into(),
+        remedy: "start again and type the same twice".into(),
+    })
+}

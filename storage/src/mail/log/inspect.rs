@@ -1,0 +1,102 @@
+//! A look at mail that nobody has open: how much there is, and how much of it is damaged. Nothing is written.
+
+use std::{
+    fs::{File, TryLockError},
+    os::unix::fs::FileExt,
+    path::Path,
+};
+
+use super::{
+    LOCK_FILE,
+    frame::{self, HEADER_LEN, Kind, SEAL_LEN, Sealer},
+    segment,
+    writer::apply,
+};
+use crate::{
+    StoreError,
+    mail::{
+        LetterId, MAX_LISTED, MailKey,
+        index::{Entry, Index, Place},
+    },
+};
+
+/// What lies in the mail of a folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// Letters there are.
+    pub letters: u64,
+    /// Letters that were unsealed.
+    pub looked_at: u64,
+    /// Letters that are cut off, or do not unseal.
+    pub damaged: u64,
+    /// When the newest arrived, in milliseconds since 1970.
+    pub newest_ms: Option<u64>,
+}
+
+/// Looks at the mail in `folder`, which was sealed with `key`, and unseals up to `most` of its letters.
+///
+/// # Errors
+///
+/// [`StoreError::InUse`] if a process has it open, [`StoreError::Io`], [`StoreError::Damaged`] if a file of the log
+/// cannot be read at all.
+pub fn inspect(folder: &Path, key: &MailKey, most: u64) -> Result<Inspection, StoreError> {
+    // Held until the look is over, so that no node writes meanwhile. Made by the first who opens it for writing.
+    let lock = File::open(folder.join(LOCK_FILE)).ok();
+    match lock.as_ref().map(File::try_lock) {
+        Some(Err(TryLockError::WouldBlock)) => return Err(StoreError::InUse { path: folder.to_owned() }),
+        Some(Err(TryLockError::Error(e))) => return Err(StoreError::io("lock the mail", &e)),
+        _ => {}
+    }
+    let (index, damaged) = index_of(folder)?;
+    let mut found = Inspection { letters: index.stats().letters, damaged, ..Inspection::default() };
+    let sealer = Sealer::new(key);
+    let mut last = None;
+    loop {
+        let mailboxes = index.mailboxes(last);
+        let Some(mailbox) = mailboxes.last() else { return Ok(found) };
+        last = Some(*mailbox);
+        for mailbox in mailboxes {
+            found.newest_ms = found.newest_ms.max(index.state(mailbox, &[]).newest_ms);
+            let mut after: Option<LetterId> = None;
+            while found.looked_at < most {
+                let left = usize::try_from(most - found.looked_at).unwrap_or(MAX_LISTED);
+                let listed = index.list(mailbox, after, left.min(MAX_LISTED), 0);
+                let Some(letter) = listed.last() else { break };
+                after = Some(letter.id);
+                for entry in listed.iter().filter_map(|letter| index.entry(mailbox, letter.id.0)) {
+                    found.looked_at += 1;
+                    found.damaged += u64::from(!opens(folder, &sealer, &entry)?);
+                }
+            }
+        }
+    }
+}
+
+/// The letters that are kept, and how many are cut off.
+fn index_of(folder: &Path) -> Result<(Index, u64), StoreError> {
+    let (mut index, mut cut_off) = (Index::default(), 0);
+    for number in segment::numbers(folder)? {
+        let length = std::fs::metadata(segment::path_of(folder, number, "mail"));
+        let length = length.map_err(|e| StoreError::io("look at mail", &e))?.len();
+        for entry in segment::look(folder, number)? {
+            if entry.header.kind == Kind::Letter && entry.end() > length {
+                cut_off += 1;
+                continue;
+            }
+            let place = Place { segment: number, offset: entry.offset };
+            apply(&mut index, &entry.header, &entry.removed, place);
+        }
+    }
+    Ok((index, cut_off))
+}
+
+/// Whether a letter unseals.
+fn opens(folder: &Path, sealer: &Sealer, entry: &Entry) -> Result<bool, StoreError> {
+    let failed = |e: std::io::Error| StoreError::io("look at mail", &e);
+    let file = File::open(segment::path_of(folder, entry.place.segment, "mail")).map_err(failed)?;
+    let mut bytes = vec![0; usize::try_from(entry.len).unwrap_or_default() + HEADER_LEN + SEAL_LEN];
+    file.read_exact_at(&mut bytes, entry.place.offset.into()).map_err(failed)?;
+    let read = frame::read(entry.place.segment, &bytes);
+    Ok(read.is_some_and(|(header, body)| header.id == entry.id && sealer.open(&header, body).is_some()))
+}
