@@ -1,8 +1,7 @@
 //! Accounts with live delivery on one connection, whichever carries it, and their letters, some at a time.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use einmal_did::Did;
 use tokio::sync::Notify;
 
 use crate::{
@@ -37,7 +36,7 @@ impl Trouble {
 /// The accounts of one connection.
 #[derive(Default)]
 pub(super) struct Pushing {
-    sessions: HashMap<Did, Arc<Session>>,
+    sessions: Vec<Arc<Session>>,
     bell: Arc<Notify>,
 }
 
@@ -63,24 +62,23 @@ impl Pushing {
     /// that then misses nothing.
     pub(super) fn change(&mut self, node: &Node, change: LiveChange) -> Result<(), Trouble> {
         let live = &node.shared().live;
-        if let Some(old) = self.sessions.remove(&change.account) {
-            live.close(&old);
+        // More than one if two accounts have become one.
+        while let Some(held) = self.sessions.iter().position(|one| one.owner().same_as(&change.account)) {
+            live.close(&self.sessions.remove(held));
         }
         if change.on {
             if self.sessions.len() >= MAX_SESSIONS {
                 return Err(Trouble::TooManyAccounts);
             }
-            let session = node.open_session(change, &self.bell);
-            self.sessions.insert(session.change.account.clone(), session);
+            self.sessions.push(node.open_session(change, &self.bell));
         }
         Ok(())
     }
 
     /// Begins a turn; accounts that are live elsewhere in their stead are let go.
     pub(super) fn turn(&mut self) -> Turn {
-        self.sessions.retain(|_, session| !session.is_displaced());
-        let sessions: Vec<Arc<Session>> = self.sessions.values().cloned().collect();
-        Turn { sessions: sessions.into_iter(), current: None, left: PUSH_TURN }
+        self.sessions.retain(|session| !session.is_displaced());
+        Turn { sessions: self.sessions.clone().into_iter(), current: None, left: PUSH_TURN }
     }
 
     /// The next envelopes to push, perhaps none; `None` when the turn is over. What is left is rung for.
@@ -112,7 +110,7 @@ impl Pushing {
 
     /// Nothing is pushed here any more.
     pub(super) fn close(&mut self, node: &Node) {
-        for (_, session) in self.sessions.drain() {
+        for session in self.sessions.drain(..) {
             node.shared().live.close(&session);
         }
     }
