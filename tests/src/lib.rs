@@ -10,6 +10,7 @@
 )]
 
 mod city;
+mod courier;
 mod process;
 mod simulator;
 mod stranger;
@@ -17,6 +18,7 @@ mod wire;
 mod world;
 
 pub use city::{ADULT, city_folder};
+pub use courier::{Answered, Courier};
 pub use process::{Einmal, Running, first_line};
 pub use simulator::{Fault, MediatorSimulator};
 pub use stranger::Stranger;

@@ -286,9 +286,10 @@ impl Node {
         Ok(())
     }
 
-    /// Whether the node can take anything in: its stores have not failed.
+    /// Whether the node can take anything in: its stores have not failed, and the disk takes mail.
     pub fn is_ready(&self) -> bool {
-        self.shared.db.store().stats().is_ok() && self.shared.mail.is_open()
+        let mail = &self.shared.mail;
+        self.shared.db.store().stats().is_ok() && mail.is_open() && !mail.is_held_up()
     }
 
     /// What handlers share.

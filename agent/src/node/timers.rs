@@ -16,6 +16,7 @@ const MAIL_PASS: usize = 20_000;
 impl Node {
     /// Wakes exchanges and removes expired records until told to stop.
     pub async fn run_timers(self: Arc<Self>) {
+        let mut held_up = false;
         loop {
             if let Err(error) = self.timer_pass().await {
                 tracing::error!(%error, "timers cannot be read");
@@ -28,8 +29,23 @@ impl Node {
                 tracing::error!(%error, "expired records cannot be removed");
             }
             self.shared.mail.expire(self.shared.now().0, MAIL_PASS);
+            held_up = self.look_at_the_disk(held_up);
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+    }
+
+    /// Whether the disk refuses mail; a change is logged, and a disk that refused is asked again.
+    fn look_at_the_disk(&self, before: bool) -> bool {
+        let held_up = self.shared.mail.is_held_up();
+        match (before, held_up) {
+            (false, true) => tracing::error!(
+                "the disk takes no mail, it is full or read-only: mail is refused until it does, what is there is kept"
+            ),
+            (true, false) => tracing::warn!("the disk takes mail again"),
+            _ => {}
+        }
+        self.shared.mail.try_again();
+        held_up
     }
 
     /// Wakes every exchange that is due once.

@@ -155,7 +155,8 @@ impl Mediator {
 }
 
 fn unreadable() -> Failure {
-    Failure::peer(ProblemCode::INTERNAL, "the registrations cannot be read at present")
+    // Not the peer's fault: it may come again, and nothing about it is known now.
+    Failure::Later("the registrations cannot be read")
 }
 
 fn next_hop(shared: &Shared, next: &Did, mailbox: MailboxId) -> Result<NextHop, Failure> {
