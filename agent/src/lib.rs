@@ -26,3 +26,4 @@ pub mod resolve;
 mod role;
 pub mod run;
 mod service;
+pub mod steady;

@@ -62,6 +62,7 @@ use crate::{
         rates::{self, Rates},
         routes::Routes,
     },
+    steady::{BEGINNING, Present, Steady},
 };
 
 /// Most fetches one event may cause.
@@ -114,6 +115,7 @@ pub struct Shared {
     pub(crate) routes: Routes,
     pub(crate) rates: Rates<MailboxId>,
     clock: Arc<dyn Clock>,
+    steady: Steady,
     entropy: Arc<dyn Entropy>,
     public: OnceLock<Did>,
     url: String,
@@ -135,6 +137,26 @@ impl Shared {
     /// The present, in milliseconds.
     pub(crate) fn now_ms(&self) -> u64 {
         self.clock.now_ms()
+    }
+
+    /// The present, and how far the clock can be believed. A jump is logged and counted.
+    pub(crate) fn present(&self) -> Present {
+        let (present, jump) = self.steady.look(self.clock.as_ref());
+        if let Some(seconds) = jump {
+            self.stats.clock_jumps.inc();
+            tracing::error!(
+                seconds,
+                "the clock jumped: nothing is removed by it until it has stood for an hour"
+            );
+        }
+        present
+    }
+
+    /// Until when something is kept that is to be kept for some time. By a clock that is certainly wrong nothing can be
+    /// given a time: it is kept until it is dealt with.
+    pub(crate) fn kept_for(&self, seconds: u64) -> UnixSeconds {
+        let latest = self.present().latest();
+        if latest < BEGINNING { UnixSeconds(u64::MAX) } else { UnixSeconds(latest).plus(seconds) }
     }
 
     pub(crate) fn entropy(&self) -> &dyn Entropy {
@@ -201,6 +223,8 @@ pub struct Node {
     /// Whether the mediator would ring.
     pub(crate) line_is_up: AtomicBool,
     recent: recent::Recent,
+    /// Whether timers were looked through since the clock stands.
+    timers_fit: AtomicBool,
 }
 
 impl fmt::Debug for Node {
@@ -233,6 +257,7 @@ impl Node {
             live: Live::default(),
             routes: Routes::default(),
             clock: parts.clock,
+            steady: Steady::default(),
             entropy: parts.entropy,
             public: OnceLock::new(),
             url: url.to_owned(),
@@ -250,6 +275,7 @@ impl Node {
             mail_bell: Notify::new(),
             line_is_up: AtomicBool::new(false),
             recent: recent::Recent::default(),
+            timers_fit: AtomicBool::new(false),
         };
         node.take_public_identity(url).await?;
         if node.shared.config.role == crate::config::Role::Mediator {

@@ -1,14 +1,21 @@
 //! Timers: exchanges that asked to be woken are woken, also after a restart.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use einmal_didcomm::UnixSeconds;
 use einmal_storage::StoreError;
 
 use super::{Failure, Node, effects::Timer};
-use crate::db::TIMERS;
+use crate::{db::TIMERS, steady::LARGEST_STEP};
 
 /// Most timers run in one pass.
 const PASS: usize = 200;
+
+/// Most expired records removed in one pass.
+const PURGED_AT_ONCE: usize = 1000;
 
 /// Letters looked at in one pass for whether their time is over.
 const MAIL_PASS: usize = 20_000;
@@ -21,14 +28,7 @@ impl Node {
             if let Err(error) = self.timer_pass().await {
                 tracing::error!(%error, "timers cannot be read");
             }
-            let node = Arc::clone(&self);
-            let purge = tokio::task::spawn_blocking(move || {
-                node.shared.db.store().purge_expired(node.shared.now().0, 1000)
-            });
-            if let Ok(Err(error)) = purge.await {
-                tracing::error!(%error, "expired records cannot be removed");
-            }
-            self.shared.mail.expire(self.shared.now().0, MAIL_PASS);
+            self.sweep().await;
             held_up = self.look_at_the_disk(held_up);
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -48,18 +48,43 @@ impl Node {
         held_up
     }
 
+    /// Removes records and mail whose time is over; not while it cannot be known whether it is.
+    pub async fn sweep(self: &Arc<Self>) {
+        let present = self.shared.present();
+        if !present.doubted {
+            let (node, now) = (Arc::clone(self), present.shown_ms / 1000);
+            let purge = tokio::task::spawn_blocking(move || {
+                node.shared.db.store().purge_expired(now, PURGED_AT_ONCE)
+            });
+            if let Ok(Err(error)) = purge.await {
+                tracing::error!(%error, "expired records cannot be removed");
+            }
+        }
+        // Mail is other people's: also a clock that was wrong from the start must not cost them any.
+        if present.stands {
+            self.shared.mail.expire(present.shown_ms / 1000, MAIL_PASS);
+        }
+    }
+
     /// Wakes every exchange that is due once.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the timers cannot be read or written.
     pub async fn timer_pass(self: &Arc<Self>) -> Result<(), StoreError> {
-        let now = self.shared.now();
+        let present = self.shared.present();
+        // Once the clock stands, and anew after each jump.
+        if present.stands && !self.timers_fit.load(Ordering::Relaxed) {
+            self.refit_timers().await?;
+        }
+        self.timers_fit.store(present.stands, Ordering::Relaxed);
+        let now = UnixSeconds(present.steady_ms / 1000);
         let timers: Vec<(Vec<u8>, Timer)> = self.shared.db.scan(TIMERS, b"", None, PASS)?;
-        for (id, timer) in timers.into_iter().filter(|(_, timer)| timer.at <= now) {
+        for (id, timer) in timers.into_iter().filter(|(id, timer)| due(id, timer) <= now) {
             let woken = self
                 .run(|fx| {
                     fx.delete(TIMERS, &id)?;
+                    fx.deadline = Some(timer.at);
                     self.role.on_timer(&self.shared, &timer.exchange, fx)
                 })
                 .await;
@@ -76,4 +101,36 @@ impl Node {
         }
         Ok(())
     }
+
+    /// Brings timers into reach that were set by a clock that was ahead of the present one: none sleeps for years because
+    /// the clock was wrong for a minute.
+    async fn refit_timers(self: &Arc<Self>) -> Result<(), StoreError> {
+        let now = self.shared.now();
+        let ahead = now.plus(LARGEST_STEP.as_secs());
+        let mut after: Option<Vec<u8>> = Some(ahead.0.to_be_bytes().to_vec());
+        loop {
+            let page: Vec<(Vec<u8>, Timer)> = self.shared.db.scan(TIMERS, b"", after.as_deref(), PASS)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (id, timer) in page {
+                let Some(set_at) = timer.set_at.filter(|set_at| *set_at > ahead) else { continue };
+                let due = now.plus(timer.at.0.saturating_sub(set_at.0));
+                let fitted = Timer { set_at: Some(now), ..timer };
+                let moved = self
+                    .change(|fx| {
+                        fx.delete(TIMERS, &id)?;
+                        Ok(fx.put(TIMERS, fitted.id(due), &fitted)?)
+                    })
+                    .await;
+                if let Err(Failure::Store(error)) = moved {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// When a timer is due: as its id says, which may have been changed since the exchange asked for it.
+fn due(id: &[u8], timer: &Timer) -> UnixSeconds {
+    id.first_chunk().map_or(timer.at, |bytes| UnixSeconds(u64::from_be_bytes(*bytes)))
 }
