@@ -121,8 +121,12 @@ impl Admission {
         !self.is_bounded(source) || self.rates.admit(&source)
     }
 
-    /// Waits for leave to read a body; `None` if that takes too long or too many wait already.
+    /// Waits for leave to read a body; `None` if that takes too long or too many wait already, for that or for leave to
+    /// work: it would be read in vain.
     pub(crate) async fn body(&self) -> Option<OwnedSemaphorePermit> {
+        if self.waiting.available_permits() == 0 {
+            return None;
+        }
         self.turn(&self.bodies).await
     }
 
@@ -194,6 +198,23 @@ mod tests {
         assert!((0..10).all(|_| admission.within_rate(own)));
         let strict = Admission::new(Limits { loopback: true, ..limits() });
         assert!(!(0..10).all(|_| strict.within_rate(own)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_body_is_read_while_as_many_wait_as_may() {
+        let admission = Admission::new(limits());
+        let mut held = Vec::new();
+        for _ in 0..MAX_REQUESTS {
+            held.push(admission.request().await.unwrap());
+        }
+        assert!(admission.body().await.is_some(), "there is room to wait in");
+        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(admission.request())).collect();
+        for one in &mut waiting {
+            assert!(futures_util::poll!(one.as_mut()).is_pending());
+        }
+        assert!(admission.body().await.is_none(), "it would wait in vain");
+        waiting.pop();
+        assert!(admission.body().await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
