@@ -131,10 +131,6 @@ fn report(tally: Tally, peak: &Peak, (server, generator): (Duration, Duration), 
 fn offer(address: SocketAddr, per_second: f64, requests: Vec<Vec<u8>>) -> Result<(Tally, Duration), Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
-        let mut sockets = Vec::new();
-        for _ in 0..SOCKETS {
-            sockets.push(Some(connect(address).await?));
-        }
         let load = Rc::new(Load {
             address,
             per_second,
@@ -144,8 +140,8 @@ fn offer(address: SocketAddr, per_second: f64, requests: Vec<Vec<u8>>) -> Result
             running: Cell::new(true),
         });
         let before = thread_time();
-        for (number, socket) in (0u32..).zip(sockets) {
-            tokio::task::spawn_local(Rc::clone(&load).send(socket, number));
+        for number in 0..SOCKETS {
+            tokio::task::spawn_local(Rc::clone(&load).send(number));
         }
         sleep_until(load.begun + LASTS).await;
         load.running.set(false);
@@ -165,7 +161,8 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Problem> {
 
 impl Load {
     /// Sends every `SOCKETS`th request of the schedule, each when it is due or as soon as the one before is answered.
-    async fn send(self: Rc<Self>, mut socket: Option<TcpStream>, number: u32) {
+    async fn send(self: Rc<Self>, number: u32) {
+        let mut socket = None;
         let pause = f64::from(SOCKETS) / self.per_second;
         for round in 0u32.. {
             let due = f64::from(number) / self.per_second + f64::from(round) * pause;
@@ -182,6 +179,10 @@ impl Load {
                 self.tally.borrow_mut().ran_dry = true;
                 return;
             };
+            if socket.is_none() {
+                // Only now: the mediator does not wait for those who say nothing.
+                socket = connect(self.address).await.ok();
+            }
             let answer = match &mut socket {
                 Some(stream) => exchange(stream, &request).await,
                 None => Err("no connection".into()),
@@ -191,7 +192,7 @@ impl Load {
             }
             // Any other answer may have a body, which nobody reads.
             if !answer.as_ref().is_ok_and(|answer| matches!(answer.status, 200 | 429 | 503)) {
-                socket = connect(self.address).await.ok();
+                socket = None;
             }
             self.note(answer.ok(), due, request);
         }
