@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -142,6 +143,12 @@ pub struct Limits {
     pub max_connections: Option<usize>,
     /// Most connections open at once from one address; of IPv6, from one network of 64 bits.
     pub max_connections_per_address: Option<usize>,
+    /// Most connections at once that have not said what they want yet.
+    pub max_pending: Option<usize>,
+    /// Most of them from one address.
+    pub max_pending_per_address: Option<usize>,
+    /// Seconds a connection may take until its first request is there, TLS included.
+    pub pending_seconds: Option<u64>,
     /// Requests and messages per second from one address; twice as many at once. 0 is without limit.
     pub max_requests_per_second: Option<u32>,
     /// Count this machine's own addresses too. They are exempt because they are those of a proxy, or of tests.
@@ -157,6 +164,21 @@ impl Limits {
     /// Most connections open at once from one address.
     pub fn connections_per_address(&self) -> usize {
         self.max_connections_per_address.unwrap_or(1_024)
+    }
+
+    /// Most connections at once that have not said what they want yet.
+    pub fn pending(&self) -> usize {
+        self.max_pending.unwrap_or(4_096)
+    }
+
+    /// Most of them from one address.
+    pub fn pending_per_address(&self) -> usize {
+        self.max_pending_per_address.unwrap_or(256)
+    }
+
+    /// How long a connection may take until its first request is there.
+    pub fn pending_time(&self) -> Duration {
+        Duration::from_secs(self.pending_seconds.unwrap_or(15))
     }
 
     /// Requests per second from one address.

@@ -28,3 +28,4 @@ pub mod resolve;
 mod role;
 pub mod run;
 mod service;
+pub mod steady;

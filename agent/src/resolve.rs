@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -34,7 +35,7 @@ enum Fetched {
 pub struct NodeResolver {
     local: LocalResolver,
     own: RwLock<HashMap<Did, Arc<DidDocument>>>,
-    web: RwLock<HashMap<Did, (u64, Fetched)>>,
+    web: RwLock<HashMap<Did, (Range<u64>, Fetched)>>,
     db: Db,
     clock: Arc<dyn Clock>,
 }
@@ -76,19 +77,20 @@ impl NodeResolver {
         let now = self.clock.now_ms();
         let mut web = self.web.write().unwrap_or_else(PoisonError::into_inner);
         if web.len() >= MAX_CACHED_DOCUMENTS {
-            web.retain(|_, (until, _)| *until > now);
+            web.retain(|_, (fresh, _)| fresh.contains(&now));
         }
         if web.len() >= MAX_CACHED_DOCUMENTS {
             // Still full of fresh ones: forget all rather than let a flood of DIDs grow or pin the cache.
             web.clear();
         }
-        web.insert(did.canonical(), (now.saturating_add(ttl_ms), what));
+        // Also not before it was fetched: else the clock, set back, would keep it fresh for as long.
+        web.insert(did.canonical(), (now..now.saturating_add(ttl_ms), what));
     }
 
     fn fetched(&self, did: &Did) -> Result<Arc<DidDocument>, ResolveError> {
         let web = self.web.read().unwrap_or_else(PoisonError::into_inner);
         match web.get(&did.canonical()) {
-            Some((until, found)) if *until > self.clock.now_ms() => match found {
+            Some((fresh, found)) if fresh.contains(&self.clock.now_ms()) => match found {
                 Fetched::Document(document) => Ok(Arc::clone(document)),
                 Fetched::Failed => Err(ResolveError::NotFound { did: did.clone() }),
             },
@@ -122,5 +124,43 @@ impl Resolver for NodeResolver {
             }
             answer => answer,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use einmal_storage::{MemoryStore, TenantId};
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    const START: u64 = 1_780_000_000_000;
+
+    fn resolver(clock: &Arc<ManualClock>) -> NodeResolver {
+        let db = Db::new(Arc::new(MemoryStore::new()), TenantId::default());
+        NodeResolver::new(db, Arc::clone(clock) as Arc<dyn Clock>)
+    }
+
+    #[test]
+    fn a_document_is_fresh_for_its_time_and_not_before_it_was_fetched() {
+        let clock = Arc::new(ManualClock::at(START));
+        let resolver = resolver(&clock);
+        let did = Did::parse("did:web:city.example").unwrap();
+        let not_fetched = Err(ResolveError::NotFetched { did: did.clone() });
+        let found = |resolver: &NodeResolver| resolver.resolve(&did).map(|_| ());
+        resolver.remember(&did, DidDocument::new(did.clone()));
+        clock.advance(DOCUMENT_TTL_MS - 1);
+        assert_eq!(found(&resolver), Ok(()));
+        clock.advance(1);
+        assert_eq!(found(&resolver), not_fetched);
+        resolver.remember(&did, DidDocument::new(did.clone()));
+        assert_eq!(found(&resolver), Ok(()));
+        // The clock was ten years ahead and is set right.
+        clock.set(START);
+        assert_eq!(found(&resolver), not_fetched);
+        resolver.remember_failure(&did);
+        assert_eq!(found(&resolver), Err(ResolveError::NotFound { did: did.clone() }));
+        clock.set(START - 3_600_000);
+        assert_eq!(found(&resolver), not_fetched);
     }
 }

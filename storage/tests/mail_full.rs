@@ -67,7 +67,7 @@ fn child_that_fills_the_disk() {
         Err(error) => Some(error),
     });
     assert_eq!(refused, Some(StoreError::Full));
-    assert!(mail.is_open(), "room may come back");
+    assert!(mail.is_open() && mail.is_held_up(), "room may come back");
     let first = mail.list(MAILBOX, None, 1, 0);
     let read = mail.read(MAILBOX, first.first().unwrap().id).unwrap();
     assert_eq!(read.unwrap().len(), LETTER_LEN + 4, "what was accepted can still be read");

@@ -11,6 +11,7 @@
 )]
 
 mod city;
+mod courier;
 mod peers;
 mod process;
 mod simulator;
@@ -19,6 +20,7 @@ mod wire;
 mod world;
 
 pub use city::{ADULT, city_folder};
+pub use courier::{Answered, Courier};
 pub use peers::{Keeper, described, node_on, peer_host, published, web_server};
 pub use process::{Einmal, Running, first_line};
 pub use simulator::{Fault, MediatorSimulator};

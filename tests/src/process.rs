@@ -46,9 +46,7 @@ impl Einmal {
 
     fn start_with(self, dir: &str, further: &[&str], log: Stdio) -> Running {
         let mut command = self.command(&[&["run", "--json", "--dir", dir], further].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let about = first_line(&mut child);
-        Running { child, about }
+        Running::of(command.stderr(log))
     }
 }
 
@@ -76,6 +74,13 @@ pub struct Running {
 }
 
 impl Running {
+    /// Starts a command that becomes a node and says so as JSON on its first line.
+    pub fn of(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let about = first_line(&mut child);
+        Self { child, about }
+    }
+
     /// A text the node said about itself.
     #[track_caller]
     pub fn said(&self, member: &str) -> &str {

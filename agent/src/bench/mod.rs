@@ -7,6 +7,7 @@ mod forward;
 mod http;
 mod live;
 mod measure;
+mod overload;
 mod party;
 mod pickup;
 mod server;
@@ -35,10 +36,11 @@ pub struct Options {
 }
 
 /// The scenarios, and whether they are run unless named.
-const SCENARIOS: [(&str, bool); 12] = [
+const SCENARIOS: [(&str, bool); 13] = [
     ("forward-1", true),
     ("forward-8", true),
     ("forward-800", true),
+    ("overload-10x", true),
     ("pickup", true),
     ("live-100", true),
     ("live-1000", true),
@@ -126,6 +128,7 @@ async fn scenario(name: &str, options: &Options) -> Result<Value, Problem> {
         "forward-8" => forward::run(&server, 8, 40_000).await,
         // A hundred times as many at once: what counts is that as much gets through as with eight.
         "forward-800" => forward::run(&server, 800, 40_000).await,
+        "overload-10x" => overload::run(&server).await,
         "pickup" => pickup::run(&server).await,
         "live-100" => live::run(&server, 1_500, Some(100)).await,
         "live-1000" => live::run(&server, 5_000, Some(1000)).await,

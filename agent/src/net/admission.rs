@@ -3,11 +3,14 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use crate::{config::Limits, service::rates::Rates};
 
@@ -50,11 +53,20 @@ impl Source {
 pub(crate) struct Admission {
     limits: Limits,
     connections: Arc<Semaphore>,
-    by_source: Mutex<HashMap<Source, usize>>,
+    pending: Arc<Semaphore>,
+    by_source: Mutex<HashMap<Source, Counts>>,
     rates: Rates<Source>,
     waiting: Semaphore,
     bodies: Arc<Semaphore>,
     requests: Arc<Semaphore>,
+}
+
+/// Connections from one source.
+#[derive(Debug, Default)]
+struct Counts {
+    open: usize,
+    /// Of these: those that have not said what they want yet.
+    pending: usize,
 }
 
 /// A connection's place; given back when dropped.
@@ -63,6 +75,9 @@ pub(crate) struct Place {
     admission: Arc<Admission>,
     source: Source,
     _permit: OwnedSemaphorePermit,
+    /// Held until the first request is there.
+    pending: Mutex<Option<OwnedSemaphorePermit>>,
+    deadline: Instant,
 }
 
 impl Place {
@@ -70,14 +85,33 @@ impl Place {
     pub(crate) fn source(&self) -> Source {
         self.source
     }
+
+    /// A request is there: the connection is none of those that have not said what they want.
+    pub(crate) fn arrived(&self) {
+        let held = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if held.is_some()
+            && let Some(counts) = self.admission.by_source().get_mut(&self.source)
+        {
+            counts.pending -= 1;
+        }
+    }
+
+    /// Resolves when the first request was due and is not there; never, if it came in time.
+    pub(crate) async fn overdue(&self) {
+        tokio::time::sleep_until(self.deadline).await;
+        if self.pending.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut by_source = self.admission.by_source.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_source.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
+        self.arrived();
+        let mut by_source = self.admission.by_source();
+        if let Some(counts) = by_source.get_mut(&self.source) {
+            counts.open -= 1;
+            if counts.open == 0 {
                 by_source.remove(&self.source);
             }
         }
@@ -88,6 +122,7 @@ impl Admission {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             connections: Arc::new(Semaphore::new(limits.connections())),
+            pending: Arc::new(Semaphore::new(limits.pending())),
             by_source: Mutex::default(),
             rates: Rates::new(limits.requests_per_second()),
             limits,
@@ -102,18 +137,34 @@ impl Admission {
         !source.0.is_loopback() || self.limits.loopback
     }
 
-    /// A place for a connection from `address`, if there is one left.
+    fn by_source(&self) -> MutexGuard<'_, HashMap<Source, Counts>> {
+        self.by_source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a connection from `address`, if there is one left. Until its first request it counts as pending, too.
     pub(crate) fn connect(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let permit = Arc::clone(&self.connections).try_acquire_owned().ok()?;
+        let pending = Arc::clone(&self.pending).try_acquire_owned().ok()?;
         let source = Source::of(address);
-        let mut by_source = self.by_source.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_source.entry(source).or_default();
-        if self.is_bounded(source) && *count >= self.limits.connections_per_address() {
+        let mut by_source = self.by_source();
+        let full = by_source.get(&source).is_some_and(|counts| {
+            counts.open >= self.limits.connections_per_address()
+                || counts.pending >= self.limits.pending_per_address()
+        });
+        if full && self.is_bounded(source) {
             return None;
         }
-        *count += 1;
+        let counts = by_source.entry(source).or_default();
+        counts.open += 1;
+        counts.pending += 1;
         drop(by_source);
-        Some(Place { admission: Arc::clone(self), source, _permit: permit })
+        Some(Place {
+            admission: Arc::clone(self),
+            source,
+            _permit: permit,
+            pending: Mutex::new(Some(pending)),
+            deadline: Instant::now() + self.limits.pending_time(),
+        })
     }
 
     /// Whether a request from `source` comes within its rate.
@@ -121,8 +172,12 @@ impl Admission {
         !self.is_bounded(source) || self.rates.admit(&source)
     }
 
-    /// Waits for leave to read a body; `None` if that takes too long or too many wait already.
+    /// Waits for leave to read a body; `None` if that takes too long or too many wait already, for that or for leave to
+    /// work: it would be read in vain.
     pub(crate) async fn body(&self) -> Option<OwnedSemaphorePermit> {
+        if self.waiting.available_permits() == 0 {
+            return None;
+        }
         self.turn(&self.bodies).await
     }
 
@@ -154,7 +209,7 @@ mod tests {
             max_connections: Some(3),
             max_connections_per_address: Some(2),
             max_requests_per_second: Some(1),
-            loopback: false,
+            ..Limits::default()
         }
     }
 
@@ -177,6 +232,40 @@ mod tests {
     }
 
     #[test]
+    fn connections_that_say_nothing_are_bounded_for_each_address_and_in_all_until_they_do() {
+        let few = Limits { max_pending: Some(3), max_pending_per_address: Some(2), ..Limits::default() };
+        let admission = Admission::new(few);
+        let first = admission.connect(at("192.0.2.1")).unwrap();
+        let second = admission.connect(at("192.0.2.1")).unwrap();
+        assert!(admission.connect(at("192.0.2.1")).is_none(), "the third of one address");
+        let other = admission.connect(at("192.0.2.2")).unwrap();
+        assert!(admission.connect(at("192.0.2.3")).is_none(), "the fourth of all");
+        first.arrived();
+        first.arrived();
+        let third = admission.connect(at("192.0.2.1")).unwrap();
+        assert!(admission.connect(at("192.0.2.1")).is_none(), "one that speaks makes room for one");
+        drop((second, other));
+        let fourth = admission.connect(at("192.0.2.1")).unwrap();
+        assert!(admission.connect(at("192.0.2.1")).is_none());
+        drop((first, third, fourth));
+        assert!(admission.by_source().is_empty());
+        assert_eq!(admission.open_connections(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_who_says_nothing_in_time_is_overdue() {
+        let admission = Admission::new(Limits { pending_seconds: Some(5), ..Limits::default() });
+        let begun = Instant::now();
+        let silent = admission.connect(at("192.0.2.1")).unwrap();
+        let speaking = admission.connect(at("192.0.2.1")).unwrap();
+        speaking.arrived();
+        silent.overdue().await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(5));
+        let never = tokio::time::timeout(Duration::from_secs(3600), speaking.overdue()).await;
+        assert!(never.is_err());
+    }
+
+    #[test]
     fn one_customer_of_ipv6_is_one_source() {
         assert_eq!(Source::of(at("2001:db8::1")), Source::of(at("2001:db8::ffff:1")));
         assert_ne!(Source::of(at("2001:db8::1")), Source::of(at("2001:db8:0:1::1")));
@@ -194,6 +283,23 @@ mod tests {
         assert!((0..10).all(|_| admission.within_rate(own)));
         let strict = Admission::new(Limits { loopback: true, ..limits() });
         assert!(!(0..10).all(|_| strict.within_rate(own)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_body_is_read_while_as_many_wait_as_may() {
+        let admission = Admission::new(limits());
+        let mut held = Vec::new();
+        for _ in 0..MAX_REQUESTS {
+            held.push(admission.request().await.unwrap());
+        }
+        assert!(admission.body().await.is_some(), "there is room to wait in");
+        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(admission.request())).collect();
+        for one in &mut waiting {
+            assert!(futures_util::poll!(one.as_mut()).is_pending());
+        }
+        assert!(admission.body().await.is_none(), "it would wait in vain");
+        waiting.pop();
+        assert!(admission.body().await.is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -80,7 +80,11 @@ fn connect(
         None => drop(tokio::spawn(converse(routes, stream, place, end))),
         Some(tls) => drop(tokio::spawn(async move {
             // Its place counts while it shakes hands, so that handshakes are bounded like connections.
-            match tls.accept(stream).await {
+            let shaken = tokio::select! {
+                shaken = tls.accept(stream) => shaken,
+                () = place.overdue() => None,
+            };
+            match shaken {
                 Some(stream) => converse(routes, stream, place, end).await,
                 None => tracing::debug!("a TLS handshake failed"),
             }
@@ -96,8 +100,10 @@ async fn converse<S>(routes: Router, stream: S, place: Arc<Place>, (mut stopping
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let waiting = Arc::clone(&place);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (mut routes, place): (Router, Arc<Place>) = (routes.clone(), Arc::clone(&place));
+        place.arrived();
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(place);
         async move { routes.call(request).await }
@@ -111,6 +117,10 @@ where
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = waiting.overdue() => {
+            tracing::debug!("a connection was closed: it sent no request in time");
+            Ok(())
+        }
         () = stopped(&mut stopping) => {
             connection.as_mut().graceful_shutdown();
             connection.await

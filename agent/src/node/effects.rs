@@ -31,8 +31,21 @@ pub(crate) struct Outgoing {
 pub(crate) struct Timer {
     /// Record id of the exchange.
     pub(crate) exchange: String,
-    /// When, in seconds since the Unix epoch.
+    /// When, in seconds since the Unix epoch, as the exchange knows it. The record's id may say another time, by a clock
+    /// that was set since.
     pub(crate) at: UnixSeconds,
+    /// When it was set; records of earlier versions do not say.
+    #[serde(default)]
+    pub(crate) set_at: Option<UnixSeconds>,
+}
+
+impl Timer {
+    /// Its record id, due at `at`.
+    pub(crate) fn id(&self, at: UnixSeconds) -> Vec<u8> {
+        let mut id = at.0.to_be_bytes().to_vec();
+        id.extend_from_slice(self.exchange.as_bytes());
+        id
+    }
 }
 
 /// What happens to mail kept for others once the event is committed. Doing it twice does no harm, and a crash in
@@ -62,6 +75,8 @@ pub(crate) struct Effects<'a> {
     pub(crate) fetches_left: usize,
     /// How the event came, if it came from outside.
     pub(crate) arrival: Option<Arrival>,
+    /// The deadline an exchange is woken for.
+    pub(crate) deadline: Option<UnixSeconds>,
 }
 
 impl<'a> Effects<'a> {
@@ -74,6 +89,7 @@ impl<'a> Effects<'a> {
             live: None,
             fetches_left: 0,
             arrival: None,
+            deadline: None,
         }
     }
 
@@ -83,6 +99,13 @@ impl<'a> Effects<'a> {
 
     pub(crate) fn shared(&self) -> &'a Shared {
         self.shared
+    }
+
+    /// The present as an exchange should see it: what the clock would show had it not jumped, and never before a deadline
+    /// the exchange is woken for, though the clock may have been set back since it was set.
+    pub(crate) fn now(&self) -> UnixSeconds {
+        let now = UnixSeconds(self.shared.present().steady_ms / 1000);
+        self.deadline.map_or(now, |deadline| now.max(deadline))
     }
 
     pub(crate) fn batch(&mut self) -> &mut Batch {
@@ -105,7 +128,8 @@ impl<'a> Effects<'a> {
         Ok(())
     }
 
-    /// Writes a record that disappears by itself.
+    /// Writes a record that disappears by itself. `expires_at` counts from [`Shared::now`]; while the clock is in doubt it
+    /// counts from the latest it may be.
     pub(crate) fn put_expiring<T: Serialize>(
         &mut self,
         table: Table,
@@ -114,7 +138,9 @@ impl<'a> Effects<'a> {
         expires_at: UnixSeconds,
     ) -> Result<(), StoreError> {
         let key = self.db().key(table, id)?;
-        self.batch.put_expiring(key, encode(value), expires_at.0);
+        let present = self.shared.present();
+        let doubt = present.latest().saturating_sub(present.shown_ms / 1000);
+        self.batch.put_expiring(key, encode(value), expires_at.plus(doubt).0);
         Ok(())
     }
 
@@ -169,9 +195,8 @@ impl<'a> Effects<'a> {
 
     /// Asks to wake an exchange at an instant.
     pub(crate) fn wake(&mut self, exchange: &str, at: UnixSeconds) -> Result<(), StoreError> {
-        let mut id = at.0.to_be_bytes().to_vec();
-        id.extend_from_slice(exchange.as_bytes());
-        self.put(TIMERS, id, &Timer { exchange: exchange.to_owned(), at })
+        let timer = Timer { exchange: exchange.to_owned(), at, set_at: Some(self.now()) };
+        self.put(TIMERS, timer.id(at), &timer)
     }
 
     /// Sends a draft from one of our DIDs; kept until it is delivered.

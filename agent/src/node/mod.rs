@@ -22,7 +22,7 @@ mod timers;
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
 use einmal_did::{Did, DidDocument, Endpoint, Resolver};
@@ -66,6 +66,7 @@ use crate::{
         rates::{self, Rates},
         routes::Routes,
     },
+    steady::{BEGINNING, Present, Steady},
 };
 
 /// Most fetches one event may cause.
@@ -120,6 +121,7 @@ pub struct Shared {
     pub(crate) routes: Routes,
     pub(crate) rates: Rates<MailboxId>,
     clock: Arc<dyn Clock>,
+    steady: Steady,
     entropy: Arc<dyn Entropy>,
     public: OnceLock<Did>,
     url: String,
@@ -145,6 +147,26 @@ impl Shared {
     /// The present, in milliseconds.
     pub(crate) fn now_ms(&self) -> u64 {
         self.clock.now_ms()
+    }
+
+    /// The present, and how far the clock can be believed. A jump is logged and counted.
+    pub(crate) fn present(&self) -> Present {
+        let (present, jump) = self.steady.look(self.clock.as_ref());
+        if let Some(seconds) = jump {
+            self.stats.clock_jumps.inc();
+            tracing::error!(
+                seconds,
+                "the clock jumped: nothing is removed by it until it has stood for an hour"
+            );
+        }
+        present
+    }
+
+    /// Until when something is kept that is to be kept for some time. By a clock that is certainly wrong nothing can be
+    /// given a time: it is kept until it is dealt with.
+    pub(crate) fn kept_for(&self, seconds: u64) -> UnixSeconds {
+        let latest = self.present().latest();
+        if latest < BEGINNING { UnixSeconds(u64::MAX) } else { UnixSeconds(latest).plus(seconds) }
     }
 
     pub(crate) fn entropy(&self) -> &dyn Entropy {
@@ -219,6 +241,8 @@ pub struct Node {
     /// How the line to our own mediator stands.
     pub(crate) line: LineState,
     recent: recent::Recent,
+    /// Whether timers were looked through since the clock stands.
+    timers_fit: AtomicBool,
 }
 
 impl fmt::Debug for Node {
@@ -251,6 +275,7 @@ impl Node {
             live: Arc::default(),
             routes: Routes::default(),
             clock: parts.clock,
+            steady: Steady::default(),
             entropy: parts.entropy,
             public: OnceLock::new(),
             url: url.to_owned(),
@@ -269,6 +294,7 @@ impl Node {
             changed: Notify::new(),
             line: LineState::default(),
             recent: recent::Recent::default(),
+            timers_fit: AtomicBool::new(false),
         };
         node.take_public_identity(url).await?;
         if node.shared.config.role == crate::config::Role::Mediator {
@@ -305,9 +331,10 @@ impl Node {
         Ok(())
     }
 
-    /// Whether the node can take anything in: its stores have not failed.
+    /// Whether the node can take anything in: its stores have not failed, and the disk takes mail.
     pub fn is_ready(&self) -> bool {
-        self.shared.db.store().stats().is_ok() && self.shared.mail.is_open()
+        let mail = &self.shared.mail;
+        self.shared.db.store().stats().is_ok() && mail.is_open() && !mail.is_held_up()
     }
 
     /// Ends whatever goes back to libp2p peers, and closes their connections; nothing goes back to any from now on.

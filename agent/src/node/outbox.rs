@@ -47,16 +47,15 @@ enum Outcome {
 /// Puts messages into the batch, due at once, in their order.
 pub(super) fn enqueue(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>) -> Handled {
     let shared = fx.shared();
-    let now = shared.now();
     for (index, out) in outgoing.into_iter().enumerate() {
         if !shared.can_be_sent_to(&out.to) {
             // Nobody to deliver to: the message can only go back on the connection it answers.
             continue;
         }
-        let end = now.plus(GIVE_UP_SECS);
+        let end = shared.kept_for(GIVE_UP_SECS);
         let give_up_at = out.message.expires_time.map_or(end, |expires| expires.min(end));
         let item = Item { message: out.message.to_value(), to: out.to, attempts: 0, give_up_at };
-        let id = item_id(shared.now_ms(), index, shared.entropy());
+        let id = item_id(shared.present().steady_ms, index, shared.entropy());
         fx.put(OUTBOX, id, &item)?;
     }
     Ok(())
@@ -95,9 +94,9 @@ impl Node {
     pub async fn run_outbox(self: Arc<Self>) {
         loop {
             let pause = match self.outbox_pass().await {
-                Ok(Some(due)) => {
-                    Duration::from_millis(due.saturating_sub(self.shared.now_ms()).clamp(10, 60_000))
-                }
+                Ok(Some(due)) => Duration::from_millis(
+                    due.saturating_sub(self.shared.present().steady_ms).clamp(10, 60_000),
+                ),
                 Ok(None) => Duration::from_secs(60),
                 Err(error) => {
                     tracing::error!(%error, "the outbox cannot be read or written");
@@ -115,13 +114,18 @@ impl Node {
     /// [`StoreError`] if the outbox cannot be read or written.
     pub async fn outbox_pass(self: &Arc<Self>) -> Result<Option<u64>, StoreError> {
         let _turn = self.outbox_turn.lock().await;
-        let now = self.shared.now_ms();
-        let items: Vec<(Vec<u8>, Item)> = self.shared.db.scan(OUTBOX, b"", None, PASS)?;
-        let full = items.len() == PASS;
+        let now = self.shared.present().steady_ms;
+        // No pause is that long: these were written by a clock that was ahead, and must not wait until it is right.
+        let too_late = now.saturating_add(LONGEST_PAUSE_MS * 2);
+        let mut items: Vec<(Vec<u8>, Item)> =
+            self.shared.db.scan(OUTBOX, b"", Some(&too_late.to_be_bytes()), PASS)?;
+        let first: Vec<(Vec<u8>, Item)> = self.shared.db.scan(OUTBOX, b"", None, PASS)?;
+        items.extend(first.into_iter().filter(|(id, _)| due_ms(id) < too_late));
+        let full = items.len() >= PASS;
         let mut next = None;
         let mut groups: BTreeMap<String, Vec<(Vec<u8>, Item)>> = BTreeMap::new();
         for (id, item) in items {
-            if due_ms(&id) > now {
+            if (now.saturating_add(1)..too_late).contains(&due_ms(&id)) {
                 next = next.or(Some(due_ms(&id)));
             } else {
                 groups.entry(item.to.canonical().to_string()).or_default().push((id, item));
@@ -172,7 +176,7 @@ impl Node {
     }
 
     async fn attempt(self: &Arc<Self>, item: &Item) -> Outcome {
-        if self.shared.now() >= item.give_up_at {
+        if self.shared.present().earliest() >= item.give_up_at.0 {
             return Outcome::Never("it expired before it could be delivered".into());
         }
         let Ok(message) = Message::from_value(item.message.clone()) else {
@@ -283,7 +287,9 @@ impl Node {
             }
             Outcome::Later => {
                 item.attempts = item.attempts.saturating_add(1);
-                let due = self.shared.now_ms().saturating_add(self.pause_ms(item.attempts));
+                // Written by a clock that was ahead, it would be tried for years.
+                item.give_up_at = item.give_up_at.min(self.shared.kept_for(GIVE_UP_SECS));
+                let due = self.shared.present().steady_ms.saturating_add(self.pause_ms(item.attempts));
                 fx.put(OUTBOX, item_id(due, 0, self.shared.entropy()), &item)?;
             }
             Outcome::Never(reason) => {

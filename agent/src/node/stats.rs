@@ -104,6 +104,8 @@ counters! {
     send_failures: "Attempts to hand over that failed",
     /// Messages given up.
     given_up: "Messages given up",
+    /// Times the clock was found to have jumped.
+    clock_jumps: "Times the clock was found to have jumped",
 }
 
 #[derive(Debug)]

@@ -1,15 +1,22 @@
 //! Timers: exchanges that asked to be woken are woken, also after a restart.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use einmal_didcomm::UnixSeconds;
 use einmal_storage::StoreError;
 use tracing::Instrument;
 
 use super::{Failure, Node, effects::Timer, log_reason};
-use crate::{db::TIMERS, log};
+use crate::{db::TIMERS, log, steady::LARGEST_STEP};
 
 /// Most timers run in one pass.
 const PASS: usize = 200;
+
+/// Most expired records removed in one pass.
+const PURGED_AT_ONCE: usize = 1000;
 
 /// Letters looked at in one pass for whether their time is over.
 const MAIL_PASS: usize = 20_000;
@@ -17,19 +24,46 @@ const MAIL_PASS: usize = 20_000;
 impl Node {
     /// Wakes exchanges and removes expired records until told to stop.
     pub async fn run_timers(self: Arc<Self>) {
+        let mut held_up = false;
         loop {
             if let Err(error) = self.timer_pass().await {
                 tracing::error!(%error, "timers cannot be read");
             }
-            let node = Arc::clone(&self);
+            self.sweep().await;
+            held_up = self.look_at_the_disk(held_up);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Whether the disk refuses mail; a change is logged, and a disk that refused is asked again.
+    fn look_at_the_disk(&self, before: bool) -> bool {
+        let held_up = self.shared.mail.is_held_up();
+        match (before, held_up) {
+            (false, true) => tracing::error!(
+                "the disk takes no mail, it is full or read-only: mail is refused until it does, what is there is kept"
+            ),
+            (true, false) => tracing::warn!("the disk takes mail again"),
+            _ => {}
+        }
+        self.shared.mail.try_again();
+        held_up
+    }
+
+    /// Removes records and mail whose time is over; not while it cannot be known whether it is.
+    pub async fn sweep(self: &Arc<Self>) {
+        let present = self.shared.present();
+        if !present.doubted {
+            let (node, now) = (Arc::clone(self), present.shown_ms / 1000);
             let purge = tokio::task::spawn_blocking(move || {
-                node.shared.db.store().purge_expired(node.shared.now().0, 1000)
+                node.shared.db.store().purge_expired(now, PURGED_AT_ONCE)
             });
             if let Ok(Err(error)) = purge.await {
                 tracing::error!(%error, "expired records cannot be removed");
             }
-            self.shared.mail.expire(self.shared.now().0, MAIL_PASS);
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        // Mail is other people's: also a clock that was wrong from the start must not cost them any.
+        if present.stands {
+            self.shared.mail.expire(present.shown_ms / 1000, MAIL_PASS);
         }
     }
 
@@ -39,9 +73,15 @@ impl Node {
     ///
     /// [`StoreError`] if the timers cannot be read or written.
     pub async fn timer_pass(self: &Arc<Self>) -> Result<(), StoreError> {
-        let now = self.shared.now();
+        let present = self.shared.present();
+        // Once the clock stands, and anew after each jump.
+        if present.stands && !self.timers_fit.load(Ordering::Relaxed) {
+            self.refit_timers().await?;
+        }
+        self.timers_fit.store(present.stands, Ordering::Relaxed);
+        let now = UnixSeconds(present.steady_ms / 1000);
         let timers: Vec<(Vec<u8>, Timer)> = self.shared.db.scan(TIMERS, b"", None, PASS)?;
-        for (id, timer) in timers.into_iter().filter(|(_, timer)| timer.at <= now) {
+        for (id, timer) in timers.into_iter().filter(|(id, timer)| due(id, timer) <= now) {
             self.wake(&id, &timer).instrument(log::request("timer")).await?;
         }
         Ok(())
@@ -52,6 +92,7 @@ impl Node {
         let woken = self
             .run(|fx| {
                 fx.delete(TIMERS, id)?;
+                fx.deadline = Some(timer.at);
                 self.role.on_timer(&self.shared, &timer.exchange, fx)
             })
             .await;
@@ -65,4 +106,36 @@ impl Node {
             _ => Ok(()),
         }
     }
+
+    /// Brings timers into reach that were set by a clock that was ahead of the present one: none sleeps for years because
+    /// the clock was wrong for a minute.
+    async fn refit_timers(self: &Arc<Self>) -> Result<(), StoreError> {
+        let now = self.shared.now();
+        let ahead = now.plus(LARGEST_STEP.as_secs());
+        let mut after: Option<Vec<u8>> = Some(ahead.0.to_be_bytes().to_vec());
+        loop {
+            let page: Vec<(Vec<u8>, Timer)> = self.shared.db.scan(TIMERS, b"", after.as_deref(), PASS)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (id, timer) in page {
+                let Some(set_at) = timer.set_at.filter(|set_at| *set_at > ahead) else { continue };
+                let due = now.plus(timer.at.0.saturating_sub(set_at.0));
+                let fitted = Timer { set_at: Some(now), ..timer };
+                let moved = self
+                    .change(|fx| {
+                        fx.delete(TIMERS, &id)?;
+                        Ok(fx.put(TIMERS, fitted.id(due), &fitted)?)
+                    })
+                    .await;
+                if let Err(Failure::Store(error)) = moved {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// When a timer is due: as its id says, which may have been changed since the exchange asked for it.
+fn due(id: &[u8], timer: &Timer) -> UnixSeconds {
+    id.first_chunk().map_or(timer.at, |bytes| UnixSeconds(u64::from_be_bytes(*bytes)))
 }

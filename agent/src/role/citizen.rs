@@ -70,7 +70,7 @@ impl Citizen {
         match invitation.goal_code.as_deref().unwrap_or(GOAL_CONNECT) {
             GOAL_ISSUE => {
                 let (machine, actions) =
-                    holder::Holder::propose(own, peer, thid.clone(), Some(pthid.clone()), shared.now());
+                    holder::Holder::propose(own, peer, thid.clone(), Some(pthid.clone()), fx.now());
                 let job = HoldJob::new(auto);
                 let mut exchange = Holding::new(ours, theirs, &thid, Job { machine, job });
                 holding::carry_out(shared, &mut exchange, actions, fx)?;
@@ -79,7 +79,7 @@ impl Citizen {
             }
             GOAL_PRESENT => {
                 let (machine, actions) =
-                    prover::Prover::propose(own, peer, thid.clone(), Some(pthid.clone()), shared.now());
+                    prover::Prover::propose(own, peer, thid.clone(), Some(pthid.clone()), fx.now());
                 let job = ProveJob::new(auto);
                 let mut exchange = Proving::new(ours, theirs, &thid, Job { machine, job });
                 proving::carry_out(shared, &mut exchange, actions, fx)?;
@@ -102,14 +102,14 @@ impl Citizen {
         // request under a name the user knows from another.
         let auto = self.follows_consent(shared, rx)?;
         if rx.message.kind.is(OfferCredential::TYPE) {
-            let (machine, actions) = holder::Holder::from_offer(rx, shared.now())?;
+            let (machine, actions) = holder::Holder::from_offer(rx, fx.now())?;
             let job = HoldJob::new(auto);
             let mut exchange = Holding::opened_by(rx, Job { machine, job });
             holding::carry_out(shared, &mut exchange, actions, fx)?;
             exchange.name(&exchange.key.clone(), fx)?;
             exchange.save(fx)?;
         } else if rx.message.kind.is(RequestPresentation::TYPE) {
-            let (machine, actions) = prover::Prover::from_request(rx, shared.now())?;
+            let (machine, actions) = prover::Prover::from_request(rx, fx.now())?;
             let job = ProveJob::new(auto);
             let mut exchange = Proving::opened_by(rx, Job { machine, job });
             proving::carry_out(shared, &mut exchange, actions, fx)?;

@@ -76,7 +76,7 @@ impl City {
         if again && Issuing::named(shared, &answer)?.is_some_and(running) {
             return Err(invitations::answered_already());
         }
-        let (machine, actions) = issuer::Issuer::from_proposal(rx, shared.now())?;
+        let (machine, actions) = issuer::Issuer::from_proposal(rx, fx.now())?;
         let job = IssueJob::new(order.clone());
         let mut exchange = Issuing::opened_by(rx, Job { machine, job });
         self.issuing.carry_out(shared, &mut exchange, actions, fx)?;

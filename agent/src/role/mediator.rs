@@ -86,7 +86,9 @@ impl Mediator {
         let forward = Forward::from_message(&opened.message)?;
         let mailbox = mailbox_id(&forward.next);
         let next = next_hop(shared, &forward.next, mailbox)?;
-        match routing::decide(&forward, next, SelfForwards::default(), shared.now()) {
+        // What is over is passed over in silence, so it must be over for certain.
+        let now = UnixSeconds(shared.present().earliest());
+        match routing::decide(&forward, next, SelfForwards::default(), now) {
             Decision::Deliver { account, expires } => Ok(Forwarded {
                 account,
                 mailbox,
@@ -163,7 +165,8 @@ impl Mediator {
 }
 
 fn unreadable() -> Failure {
-    Failure::peer(ProblemCode::INTERNAL, "the registrations cannot be read at present")
+    // Not the peer's fault: it may come again, and nothing about it is known now.
+    Failure::Later("the registrations cannot be read")
 }
 
 fn next_hop(shared: &Shared, next: &Did, mailbox: MailboxId) -> Result<NextHop, Failure> {

@@ -79,7 +79,7 @@ impl Merchant {
         if again && Asking::named(shared, &answer)?.is_some_and(running) {
             return Err(invitations::answered_already());
         }
-        let (machine, actions) = verifier::Verifier::from_proposal(rx, shared.now())?;
+        let (machine, actions) = verifier::Verifier::from_proposal(rx, fx.now())?;
         let job = AskJob::new(&template, pthid.clone());
         let mut exchange = Asking::opened_by(rx, Job { machine, job });
         exchange.name(&answer, fx)?;

@@ -103,7 +103,7 @@ impl AskingService {
             will_confirm: template.will_confirm(),
             expires: None,
         };
-        let actions = exchange.work.machine.handle(event, shared.now())?;
+        let actions = exchange.work.machine.handle(event, fx.now())?;
         self.carry_out(shared, exchange, actions, &[], fx).map(|_| ())
     }
 
@@ -116,7 +116,7 @@ impl AskingService {
         trusted: &[String],
         fx: &mut Effects<'_>,
     ) -> Result<Option<Map<String, Value>>, Failure> {
-        let actions = exchange.work.machine.handle(event, shared.now())?;
+        let actions = exchange.work.machine.handle(event, fx.now())?;
         self.carry_out(shared, exchange, actions, trusted, fx)
     }
 
@@ -136,7 +136,7 @@ impl AskingService {
                 Action::CheckPresentation { vp, .. } => {
                     let (event, claims) = self.judge(shared, exchange, &vp, trusted, fx)?;
                     proved = claims;
-                    let next = exchange.work.machine.handle(event, shared.now())?;
+                    let next = exchange.work.machine.handle(event, fx.now())?;
                     self.carry_out(shared, exchange, next, trusted, fx)?;
                 }
                 Action::Ended(Outcome::TimedOut) => self.note_end(shared, exchange, "no-answer", fx)?,

@@ -88,7 +88,7 @@ pub(crate) fn handle(
     event: Event<'_>,
     fx: &mut Effects<'_>,
 ) -> Handled {
-    let actions = exchange.work.machine.handle(event, shared.now())?;
+    let actions = exchange.work.machine.handle(event, fx.now())?;
     carry_out(shared, exchange, actions, fx)
 }
 

@@ -150,7 +150,7 @@ impl IssuingService {
         };
         let comment = Some(template.label().text(&language).to_owned());
         let event = Event::Offer { offer, preview, comment, expires: None };
-        let actions = exchange.work.machine.handle(event, shared.now())?;
+        let actions = exchange.work.machine.handle(event, fx.now())?;
         self.carry_out(shared, exchange, actions, fx)
     }
 
@@ -162,7 +162,7 @@ impl IssuingService {
         event: Event<'_>,
         fx: &mut Effects<'_>,
     ) -> Handled {
-        let actions = exchange.work.machine.handle(event, shared.now())?;
+        let actions = exchange.work.machine.handle(event, fx.now())?;
         self.carry_out(shared, exchange, actions, fx)
     }
 
@@ -179,7 +179,7 @@ impl IssuingService {
                 Action::WakeAt(at) => exchange.wake(at, fx)?,
                 Action::CheckRequest { proof_jwt } => {
                     let event = self.issue(shared, exchange, &proof_jwt, fx)?;
-                    let next = exchange.work.machine.handle(event, shared.now())?;
+                    let next = exchange.work.machine.handle(event, fx.now())?;
                     self.carry_out(shared, exchange, next, fx)?;
                 }
                 // The claims of a condition are needed no longer than the exchange.

@@ -117,7 +117,7 @@ pub(crate) fn letters(
     mailbox: MailboxId,
     expires: Option<UnixSeconds>,
 ) -> Vec<NewLetter> {
-    let keep = shared.now().plus(settings.keep_seconds.unwrap_or(DEFAULT_KEEP_SECS));
+    let keep = shared.kept_for(settings.keep_seconds.unwrap_or(DEFAULT_KEEP_SECS));
     let expires_at = expires.map_or(keep, |end| end.min(keep)).0;
     let arrived_ms = shared.now_ms();
     let quota = Quota {

@@ -116,7 +116,7 @@ impl PublishedLists {
         let ttl = ttl(shared);
         let now = shared.now_ms();
         if let Some((made, token)) = lock(&self.tokens).get(wanted)
-            && now.saturating_sub(*made) < ttl.saturating_mul(1000) / 4
+            && now.checked_sub(*made).is_some_and(|age| age < ttl.saturating_mul(1000) / 4)
         {
             return Some(token.clone());
         }
@@ -238,7 +238,9 @@ impl KnownLists {
 
     /// Whether fetching this list failed a moment ago, so that trying again at once is useless.
     pub(crate) fn recently_failed(&self, shared: &Shared, uri: &str) -> bool {
-        lock(&self.failed).get(uri).is_some_and(|until| *until > shared.now_ms())
+        // Only as long as it can be: the clock may have been set back.
+        let left = |until: &u64| until.saturating_sub(shared.now_ms());
+        lock(&self.failed).get(uri).map(left).is_some_and(|left| left > 0 && left <= FAILURE_TTL_MS)
     }
 
     fn fail(&self, shared: &Shared, uri: &str) {

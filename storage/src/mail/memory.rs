@@ -161,6 +161,12 @@ impl Mail for MemoryMail {
         true
     }
 
+    fn is_held_up(&self) -> bool {
+        false
+    }
+
+    fn try_again(&self) {}
+
     fn close(&self) -> Result<(), StoreError> {
         Ok(())
     }

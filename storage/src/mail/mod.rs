@@ -199,6 +199,13 @@ pub trait Mail: Send + Sync + 'static {
     /// Whether letters are still taken: false once a write has failed for good, or the mail was closed.
     fn is_open(&self) -> bool;
 
+    /// Whether the disk refused the last write, being full or read-only. What comes is refused until it takes one.
+    fn is_held_up(&self) -> bool;
+
+    /// Asks a disk that refused the last write whether it takes one now, so that mail is taken in again although nobody
+    /// sends any meanwhile. Does nothing otherwise.
+    fn try_again(&self);
+
     /// Writes what was accepted and releases the folder. Later calls get [`StoreError::Closed`].
     ///
     /// # Errors

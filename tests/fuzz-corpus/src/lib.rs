@@ -15,10 +15,12 @@
     reason = "a harness: whatever fails here is to be reported as a crash of its target"
 )]
 
+mod bodies;
 mod documents;
 mod envelopes;
 mod json;
 mod keys;
+mod node_config;
 mod plaintext;
 mod register;
 mod sd_jwts;
@@ -27,8 +29,10 @@ pub mod seeds;
 mod status_lists;
 mod urls;
 
+pub use bodies::bodies;
 pub use documents::{did, did_document};
 pub use envelopes::{jwe, jws};
+pub use node_config::node_config;
 pub use plaintext::message;
 pub use register::{configuration, csv};
 pub use sd_jwts::sd_jwt;
@@ -50,7 +54,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "message", run: message },
     Target { name: "jwe", run: jwe },
     Target { name: "jws", run: jws },
@@ -61,6 +65,8 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "oob_url", run: oob_url },
     Target { name: "csv", run: csv },
     Target { name: "configuration", run: configuration },
+    Target { name: "bodies", run: bodies },
+    Target { name: "node_config", run: node_config },
 ];
 
 /// The present time of every target, in seconds since 1970.

@@ -118,7 +118,10 @@ impl StatusSource for CachedStatuses<'_> {
     fn status(&self, uri: &str, idx: u64, iss: &str) -> Result<Status, StatusError> {
         let key = Key { uri: uri.to_owned(), issuer: iss.to_owned() };
         match self.cache.lists.get(&key) {
-            Some(entry) if self.now < entry.usable_until(self.grace) => entry.list.list().get(idx),
+            // Not before it was fetched either: a clock that was set back must not keep it in use for as long.
+            Some(entry) if (entry.fetched_at..entry.usable_until(self.grace)).contains(&self.now) => {
+                entry.list.list().get(idx)
+            }
             _ => Err(StatusError::NotFetched { uri: key.uri }),
         }
     }

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
 };
@@ -47,6 +47,8 @@ const MAX_MOVES: usize = 8;
 /// Bytes a letter takes in the log beyond its payload.
 pub(super) const ENTRY_OVERHEAD: u64 = (HEADER_LEN + SEAL_LEN) as u64;
 const LOCK_FILE: &str = "lock";
+/// A mailbox nobody has: no digest comes out as zeros. What is written about it changes nothing.
+const NOBODY: MailboxId = MailboxId([0; 20]);
 
 /// Mail in a folder. One process at a time has it; the lock ends with the process.
 pub struct LogMail {
@@ -69,6 +71,8 @@ struct Shared {
     bytes_on_disk: AtomicU64,
     flushes: AtomicU64,
     damaged: AtomicU64,
+    /// The disk refused the last write.
+    held_up: AtomicBool,
 }
 
 impl std::fmt::Debug for LogMail {
@@ -112,6 +116,7 @@ impl LogMail {
             bytes_on_disk: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
+            held_up: AtomicBool::new(false),
         });
         let writer = Writer::open(Arc::clone(&shared))?;
         let thread = thread::Builder::new()
@@ -309,6 +314,17 @@ impl Mail for LogMail {
 
     fn is_open(&self) -> bool {
         self.shared.queue.is_open()
+    }
+
+    fn is_held_up(&self) -> bool {
+        self.shared.held_up.load(Ordering::Relaxed)
+    }
+
+    fn try_again(&self) {
+        if self.is_held_up() && self.is_open() {
+            // Nobody waits for the answer: the writer notes what came of it.
+            drop(self.commit(Work::Clear(NOBODY, 0)));
+        }
     }
 
     fn close(&self) -> Result<(), StoreError> {

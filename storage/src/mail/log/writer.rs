@@ -144,11 +144,17 @@ impl Writer {
         if fatal { Err(StoreError::Failed) } else { Ok(()) }
     }
 
-    /// Makes entries durable and then known.
+    /// Makes entries durable and then known, and notes whether the disk took them.
     fn store(&mut self, entries: &[(Header, Vec<u8>)]) -> Result<(), Outcome> {
         if entries.is_empty() {
             return Ok(());
         }
+        let stored = self.put_down(entries);
+        self.shared.held_up.store(stored.is_err(), Ordering::Relaxed);
+        stored
+    }
+
+    fn put_down(&mut self, entries: &[(Header, Vec<u8>)]) -> Result<(), Outcome> {
         self.make_room().map_err(Outcome::Refused)?;
         let mut bytes = Vec::new();
         for (header, body) in entries {

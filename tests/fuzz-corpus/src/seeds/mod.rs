@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+mod bodies;
 mod city;
 mod credentials;
 mod didcomm;
@@ -40,6 +41,8 @@ pub fn seeds() -> Vec<Seed> {
         ("oob_url", didcomm::links()),
         ("csv", city::registers()),
         ("configuration", city::configurations()),
+        ("bodies", bodies::bodies()),
+        ("node_config", bodies::node_configurations()),
     ];
     let seed = |target, (name, bytes): (&str, _)| Seed { target, name: name.to_owned(), bytes };
     corpora
