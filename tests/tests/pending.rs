@@ -21,7 +21,9 @@ use tokio::{
 /// Longest anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the node waits for a first request here.
-const PENDING: Duration = Duration::from_secs(2);
+const PENDING: Duration = Duration::from_secs(4);
+/// Within this all of them are closed; less than a TLS handshake may take by itself.
+const SOON: Duration = Duration::from_secs(9);
 
 /// Two of one address and four in all, this machine's own addresses too.
 fn limits() -> Limits {
@@ -97,14 +99,14 @@ async fn withhold(tls: bool, words: &[u8]) {
     held.push(call(address, 2, words).await);
     held.push(call(address, 2, words).await);
     closed(&mut call(address, 3, words).await).await;
-    let refused_after = begun.elapsed();
-    if refused_after < PENDING / 2 {
-        assert!(held.iter().all(is_open), "those within the limits are waited for");
-    }
+    // Refused, and not waited for like the others, which came before them and are still waited for.
+    assert!(begun.elapsed() < PENDING, "refused after {:?}", begun.elapsed());
+    assert!(held.iter().all(is_open), "those within the limits are waited for");
     for stream in &mut held {
         closed(stream).await;
     }
-    assert!(begun.elapsed() >= PENDING, "closed after {:?}", begun.elapsed());
+    let took = begun.elapsed();
+    assert!(PENDING <= took && took < SOON, "closed after {took:?}");
     // Their places are free again: as many may come as before.
     let again = [call(address, 1, words).await, call(address, 1, words).await];
     closed(&mut call(address, 1, words).await).await;
