@@ -22,6 +22,9 @@ pub(super) const MAX_BODIES: usize = 512;
 pub(super) const MAX_WAITING: usize = 4096;
 /// Longest a request waits for its turn before it is told to come again.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(2);
+/// How long a request waits for its refusal when as many wait as may. Whoever ignores the refusal and comes again at once
+/// would otherwise take the time of those who are served; waiting costs nothing.
+pub(super) const REFUSED_AFTER: Duration = Duration::from_millis(500);
 /// Seconds after which a refused request may come again.
 pub(super) const RETRY_AFTER_SECS: u64 = 1;
 /// Where somebody comes from: an IPv4 address, or the 64 bits of an IPv6 address that one customer has.
@@ -176,6 +179,7 @@ impl Admission {
     /// work: it would be read in vain.
     pub(crate) async fn body(&self) -> Option<OwnedSemaphorePermit> {
         if self.waiting.available_permits() == 0 {
+            tokio::time::sleep(REFUSED_AFTER).await;
             return None;
         }
         self.turn(&self.bodies).await
@@ -190,7 +194,10 @@ impl Admission {
         if let Ok(permit) = Arc::clone(semaphore).try_acquire_owned() {
             return Some(permit);
         }
-        let _waiting = self.waiting.try_acquire().ok()?;
+        let Ok(_waiting) = self.waiting.try_acquire() else {
+            tokio::time::sleep(REFUSED_AFTER).await;
+            return None;
+        };
         tokio::time::timeout(MAX_WAIT, Arc::clone(semaphore).acquire_owned()).await.ok()?.ok()
     }
 
@@ -297,7 +304,9 @@ mod tests {
         for one in &mut waiting {
             assert!(futures_util::poll!(one.as_mut()).is_pending());
         }
+        let begun = Instant::now();
         assert!(admission.body().await.is_none(), "it would wait in vain");
+        assert_eq!(begun.elapsed(), REFUSED_AFTER, "who is refused comes again no sooner");
         waiting.pop();
         assert!(admission.body().await.is_some());
     }
