@@ -19,9 +19,6 @@ pub(super) struct Admission {
     /// Letters and bytes on their way into a mailbox, and bytes on their way in all.
     ahead: HashMap<MailboxId, (u64, u64)>,
     ahead_bytes: u64,
-    /// The disk took nothing lately: nobody is given a letter that may never be there, under an id that nothing on
-    /// the disk speaks of.
-    pub(super) refusing: bool,
 }
 
 impl Admission {
@@ -32,7 +29,6 @@ impl Admission {
             letters: HashSet::new(),
             ahead: HashMap::new(),
             ahead_bytes: 0,
-            refusing: false,
         }
     }
 
@@ -47,15 +43,20 @@ impl Admission {
     }
 
     /// Lets letters in that are not known yet and gives them ids: all of them, or none.
+    ///
+    /// One that is on its way already is let in once more: should the disk refuse the first, nobody may be told that the
+    /// second is there. It has been counted.
     pub(super) fn admit(&mut self, letters: Vec<Sealed>, index: &Index) -> Result<Vec<Sealed>, StoreError> {
         let mut fresh: Vec<Sealed> = Vec::with_capacity(letters.len());
         let (mut own, mut own_bytes) = (HashMap::<MailboxId, (u64, u64)>::new(), 0u64);
-        for letter in letters {
+        for mut letter in letters {
             let digest = letter.header.digest;
-            let known = index.knows(digest)
-                || self.digests.contains(&digest)
-                || fresh.iter().any(|other| other.header.digest == digest);
-            if known {
+            if index.knows(digest) || fresh.iter().any(|other| other.header.digest == digest) {
+                continue;
+            }
+            if self.digests.contains(&digest) {
+                letter.again = true;
+                fresh.push(letter);
                 continue;
             }
             let (mailbox, len) = (letter.header.mailbox, u64::from(letter.header.payload_len()));
@@ -75,7 +76,9 @@ impl Admission {
         let free = self.next_id.checked_add(fresh.len() as u64).ok_or(StoreError::Full)?;
         for (id, letter) in (self.next_id..free).zip(&mut fresh) {
             letter.header.id = id;
-            self.enter(&letter.header);
+            if !letter.again {
+                self.enter(&letter.header);
+            }
         }
         self.next_id = free;
         Ok(fresh)

@@ -24,6 +24,8 @@ pub(super) struct Sealed {
     pub(super) header: Header,
     pub(super) body: Vec<u8>,
     pub(super) quota: Quota,
+    /// The same letter was on its way when this one was let in: whether it got there, only the writer knows.
+    pub(super) again: bool,
     /// Who is told of it before it is durable, and its payload for them.
     early: Option<(Early, Option<Vec<u8>>)>,
 }
@@ -46,12 +48,13 @@ impl Sealed {
             let payload = early.with_payload.then_some(letter.payload);
             (early, payload)
         });
-        Ok(Self { header, body, quota: letter.quota, early })
+        Ok(Self { header, body, quota: letter.quota, again: false, early })
     }
 
     /// Who is to be told of it, whose it is, its id and payload.
     pub(super) fn take_early(&mut self) -> Option<(Early, MailboxId, LetterId, Option<Vec<u8>>)> {
         let (early, payload) = self.early.take()?;
+        let payload = payload.filter(|_| !self.again);
         Some((early, self.header.mailbox, LetterId(self.header.id), payload))
     }
 }

@@ -173,7 +173,8 @@ impl Shared {
         let told: Vec<_> = letters.iter_mut().map(Sealed::take_early).collect();
         self.queue.push_now(Job { work: Work::Put(letters), acknowledgement })?;
         for (early, mailbox, letter, payload) in told.into_iter().flatten() {
-            (early.tell)(mailbox, letter, payload.filter(|_| !admission.refusing));
+            // While the disk refuses, nobody is given a letter that may never be there.
+            (early.tell)(mailbox, letter, payload.filter(|_| !self.held_up.load(Ordering::Relaxed)));
         }
         Ok(())
     }

@@ -25,7 +25,8 @@ const HALVES_KEPT: u64 = 3;
 /// Bytes moved in one turn of cleaning, so that no writer waits long for it.
 const MOVED_AT_ONCE: usize = 512 * 1024;
 /// Ids left out at every start. Those of letters that somebody was told of, and that a crash kept from the disk, are
-/// among them: such an id must never name another letter. One group has far fewer letters.
+/// among them: such an id must never name another letter. The queue holds far fewer letters, and beyond it nobody is
+/// given any while the disk refuses.
 const IDS_LEFT_OUT: u64 = 1 << 20;
 
 pub(super) struct Writer {
@@ -48,8 +49,9 @@ struct Cleaning {
 #[derive(Default)]
 struct Group {
     entries: Vec<(Header, Vec<u8>)>,
-    /// Its letters.
+    /// Its letters, and their digests.
     fresh: HashSet<(MailboxId, LetterId)>,
+    digests: HashSet<u64>,
     answers: Vec<Acknowledgement>,
 }
 
@@ -132,7 +134,6 @@ impl Writer {
         if stored.is_err() {
             group.entries.iter().for_each(|(header, _)| admission.retire(header));
         }
-        admission.refusing = stored.is_err();
         let last = Committed { version: Version(admission.next_id().saturating_sub(1)) };
         drop(admission);
         let fatal = matches!(&stored, Err(Outcome::Fatal(_)));
@@ -293,9 +294,15 @@ impl Group {
     fn take(&mut self, work: Work, index: &Index) {
         match work {
             Work::Put(letters) => {
-                let named = letters.iter().map(|letter| (letter.header.mailbox, LetterId(letter.header.id)));
-                self.fresh.extend(named);
-                self.entries.extend(letters.into_iter().map(|Sealed { header, body, .. }| (header, body)));
+                for Sealed { header, body, again, .. } in letters {
+                    let known =
+                        again && (index.knows(header.digest) || self.digests.contains(&header.digest));
+                    if !known {
+                        self.fresh.insert((header.mailbox, LetterId(header.id)));
+                        self.digests.insert(header.digest);
+                        self.entries.push((header, body));
+                    }
+                }
             }
             Work::Remove(mailbox, letters) => {
                 // Also those that come with this very group: somebody was told of them and was quick.
@@ -343,5 +350,40 @@ pub(super) fn apply(index: &mut Index, header: &Header, removed: &[u64], place: 
         Kind::Cleared => {
             index.clear(header.mailbox, header.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{NewLetter, Quota};
+
+    fn letter() -> Sealed {
+        let (mailbox, payload, quota) = (MailboxId([1; 20]), b"the same".to_vec(), Quota::NONE);
+        let letter = NewLetter { mailbox, payload, arrived_ms: 1, expires_at: 9, quota, early: None };
+        let sealer = frame::Sealer::new(&crate::mail::MailKey::new(zeroize::Zeroizing::new([1; 32])));
+        Sealed::new(letter, &sealer, &[0; 32]).unwrap()
+    }
+
+    #[test]
+    fn repetition_of_a_letter_on_its_way_is_written_unless_the_first_is_there() {
+        let (mut admission, mut index) = (Admission::new(1), Index::default());
+        let mut admit = |index: &Index| Work::Put(admission.admit(vec![letter()], index).unwrap());
+        let (first, second, third) = (admit(&index), admit(&index), admit(&index));
+        let mut group = Group::default();
+        group.take(first, &index);
+        group.take(second, &index);
+        assert_eq!(group.entries.len(), 1, "both in one group");
+        // The disk refused that group.
+        let mut later = Group::default();
+        later.take(third, &index);
+        assert_eq!(later.entries.len(), 1, "nobody may be told that it is there");
+        let fourth = admit(&index);
+        let [(header, _)] = later.entries.as_slice() else { panic!("one letter") };
+        apply(&mut index, header, &[], Place::default());
+        let mut last = Group::default();
+        last.take(fourth, &index);
+        assert!(last.entries.is_empty(), "the third is there");
+        assert!(matches!(admit(&index), Work::Put(letters) if letters.is_empty()));
     }
 }
