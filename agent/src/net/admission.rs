@@ -179,8 +179,7 @@ impl Admission {
     /// work: it would be read in vain.
     pub(crate) async fn body(&self) -> Option<OwnedSemaphorePermit> {
         if self.waiting.available_permits() == 0 {
-            tokio::time::sleep(REFUSED_AFTER).await;
-            return None;
+            return refused_late().await;
         }
         self.turn(&self.bodies).await
     }
@@ -195,8 +194,7 @@ impl Admission {
             return Some(permit);
         }
         let Ok(_waiting) = self.waiting.try_acquire() else {
-            tokio::time::sleep(REFUSED_AFTER).await;
-            return None;
+            return refused_late().await;
         };
         tokio::time::timeout(MAX_WAIT, Arc::clone(semaphore).acquire_owned()).await.ok()?.ok()
     }
@@ -205,6 +203,12 @@ impl Admission {
     pub(crate) fn open_connections(&self) -> usize {
         self.limits.connections().saturating_sub(self.connections.available_permits())
     }
+}
+
+/// Nothing, and not at once.
+async fn refused_late<T>() -> Option<T> {
+    tokio::time::sleep(REFUSED_AFTER).await;
+    None
 }
 
 #[cfg(test)]

@@ -92,7 +92,8 @@ impl Begun {
 
 /// Letters on their way to the disk.
 struct Posting {
-    account: Did,
+    /// Of whom whoever is connected for it hears.
+    account: MailboxId,
     mailbox: MailboxId,
     letters: u64,
     commit: Commit,
@@ -101,7 +102,8 @@ struct Posting {
 impl Posting {
     fn begin(shared: &Shared, forwarded: Forwarded) -> Self {
         let Forwarded { account, mailbox, mut letters } = forwarded;
-        let early = Some(shared.live.early(&account));
+        let account = mailbox_id(&account);
+        let early = Some(shared.live.early(account));
         letters.iter_mut().for_each(|letter| letter.early.clone_from(&early));
         let count = letters.len() as u64;
         Self { account, mailbox, letters: count, commit: shared.mail.put(letters) }
@@ -110,7 +112,7 @@ impl Posting {
     async fn kept(self, shared: &Shared) -> Handled {
         self.commit.await.map_err(queue::not_kept)?;
         shared.stats.queued.inc_by(self.letters);
-        shared.live.ring(&self.account, self.mailbox);
+        shared.live.ring(self.account, self.mailbox);
         Ok(())
     }
 }

@@ -309,8 +309,8 @@ impl Live {
     }
 
     /// How whoever is connected for `account` hears of letters on their way to the disk.
-    pub(crate) fn early(self: &Arc<Self>, account: &Did) -> Early {
-        let (live, account) = (Arc::clone(self), mailbox_id(account));
+    pub(crate) fn early(self: &Arc<Self>, account: MailboxId) -> Early {
+        let live = Arc::clone(self);
         let anybody = self.count() > 0 && !lock(&self.accounts).sessions(account).is_empty();
         let tell = move |mailbox, letter, payload| live.tell(account, mailbox, letter, payload);
         Early { tell: Arc::new(tell), with_payload: anybody }
@@ -327,12 +327,12 @@ impl Live {
     }
 
     /// A letter was put into a mailbox of `account` and is on the disk.
-    pub(crate) fn ring(&self, account: &Did, mailbox: MailboxId) {
+    pub(crate) fn ring(&self, account: MailboxId, mailbox: MailboxId) {
         if self.count() == 0 {
             return;
         }
         let accounts = lock(&self.accounts);
-        accounts.sessions(mailbox_id(account)).iter().for_each(|session| session.ring(mailbox));
+        accounts.sessions(account).iter().for_each(|session| session.ring(mailbox));
     }
 
     /// Whether mail of `account` is pushed anywhere.

@@ -18,11 +18,11 @@ fn session(live: &Live, since: u64) -> Arc<Session> {
 }
 
 fn tell(live: &Arc<Live>, mailbox: MailboxId, letter: u64, len: usize) {
-    (live.early(&account()).tell)(mailbox, LetterId(letter), Some(vec![7; len]));
+    (live.early(mailbox_id(&account())).tell)(mailbox, LetterId(letter), Some(vec![7; len]));
 }
 
 fn ring(live: &Live, mailbox: MailboxId) {
-    live.ring(&account(), mailbox);
+    live.ring(mailbox_id(&account()), mailbox);
 }
 
 /// What a socket does with its turn: offers first, then the mail, of which `on_disk` is what BOX holds.
@@ -39,9 +39,9 @@ fn push(session: &Session, on_disk: &[u64]) -> Vec<u64> {
 #[test]
 fn reader_that_keeps_up_gets_letters_early_and_is_not_rung_for_them() {
     let live = Arc::new(Live::default());
-    assert!(!live.early(&account()).with_payload, "nobody listens");
+    assert!(!live.early(mailbox_id(&account())).with_payload, "nobody listens");
     let session = session(&live, 9);
-    assert!(live.early(&account()).with_payload);
+    assert!(live.early(mailbox_id(&account())).with_payload);
     for letter in [10, 11] {
         tell(&live, BOX, letter, 5);
     }
@@ -119,7 +119,7 @@ fn letter_told_of_before_the_session_was_there_comes_before_later_ones() {
 fn letter_without_payload_is_found_in_the_mail() {
     let live = Arc::new(Live::default());
     let session = session(&live, 9);
-    (live.early(&account()).tell)(BOX, LetterId(10), None);
+    (live.early(mailbox_id(&account())).tell)(BOX, LetterId(10), None);
     tell(&live, BOX, 11, 5);
     ring(&live, BOX);
     assert_eq!(push(&session, &[10, 11]), [10, 11]);
@@ -133,8 +133,8 @@ fn mailboxes_and_accounts_do_not_hold_each_other_up() {
     tell(&live, BOX, 11, 5);
     assert_eq!(session.next_offered().map(|(id, _)| id), Some(LetterId(11)));
     let stranger = Did::parse("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK").unwrap();
-    (live.early(&stranger).tell)(BOX, LetterId(12), Some(vec![7]));
-    live.ring(&stranger, BOX);
+    (live.early(mailbox_id(&stranger)).tell)(BOX, LetterId(12), Some(vec![7]));
+    live.ring(mailbox_id(&stranger), BOX);
     assert_eq!((session.next_offered(), session.next_changed()), (None, None));
 }
 
@@ -175,7 +175,7 @@ fn sessions_follow_their_account_to_its_new_did_and_are_found_and_closed_there()
     tell(&live, BOX, 11, 5);
     ring(&live, BOX);
     assert_eq!(push(&session, &[10, 11]), [11]);
-    (live.early(&moved()).tell)(BOX, LetterId(12), Some(vec![7]));
+    (live.early(mailbox_id(&moved())).tell)(BOX, LetterId(12), Some(vec![7]));
     assert_eq!(push(&session, &[]), [12]);
     live.close(&session);
     assert_eq!((live.count(), live.is_live(&moved())), (0, false));

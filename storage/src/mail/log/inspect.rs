@@ -2,21 +2,15 @@
 
 use std::{
     fs::{File, TryLockError},
-    os::unix::fs::FileExt,
     path::Path,
 };
 
-use super::{
-    LOCK_FILE,
-    frame::{self, HEADER_LEN, Kind, SEAL_LEN, Sealer},
-    segment,
-    writer::apply,
-};
+use super::{LOCK_FILE, bytes_of, frame::Sealer, open_letter, segment, writer::replay};
 use crate::{
     StoreError,
     mail::{
         LetterId, MAX_LISTED, MailKey,
-        index::{Entry, Index, Place},
+        index::{Entry, Index},
     },
 };
 
@@ -77,26 +71,15 @@ pub fn inspect(folder: &Path, key: &MailKey, most: u64) -> Result<Inspection, St
 fn index_of(folder: &Path) -> Result<(Index, u64), StoreError> {
     let (mut index, mut cut_off) = (Index::default(), 0);
     for number in segment::numbers(folder)? {
-        let length = std::fs::metadata(segment::path_of(folder, number, "mail"));
-        let length = length.map_err(|e| StoreError::io("look at mail", &e))?.len();
-        for entry in segment::look(folder, number)? {
-            if entry.header.kind == Kind::Letter && entry.end() > length {
-                cut_off += 1;
-                continue;
-            }
-            let place = Place { segment: number, offset: entry.offset };
-            apply(&mut index, &entry.header, &entry.removed, place);
-        }
+        cut_off += replay(&mut index, folder, number, &segment::look(folder, number)?)?.1;
     }
     Ok((index, cut_off))
 }
 
 /// Whether a letter unseals.
 fn opens(folder: &Path, sealer: &Sealer, entry: &Entry) -> Result<bool, StoreError> {
-    let failed = |e: std::io::Error| StoreError::io("look at mail", &e);
-    let file = File::open(segment::path_of(folder, entry.place.segment, "mail")).map_err(failed)?;
-    let mut bytes = vec![0; usize::try_from(entry.len).unwrap_or_default() + HEADER_LEN + SEAL_LEN];
-    file.read_exact_at(&mut bytes, entry.place.offset.into()).map_err(failed)?;
-    let read = frame::read(entry.place.segment, &bytes);
-    Ok(read.is_some_and(|(header, body)| header.id == entry.id && sealer.open(&header, body).is_some()))
+    let file = File::open(segment::path_of(folder, entry.place.segment, "mail"));
+    let bytes =
+        file.and_then(|file| bytes_of(&file, entry)).map_err(|e| StoreError::io("look at mail", &e))?;
+    Ok(open_letter(sealer, entry, &bytes).is_some())
 }

@@ -208,22 +208,27 @@ impl Shared {
         Ok(file)
     }
 
+    fn bytes_of(&self, entry: &Entry) -> std::io::Result<Vec<u8>> {
+        bytes_of(&*self.file(entry.place.segment)?, entry)
+    }
+
     fn close_file(&self, number: u32) {
         self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
+}
 
-    /// The bytes of an entry as they lie on the disk.
-    fn bytes_of(&self, entry: &Entry) -> std::io::Result<Vec<u8>> {
-        let len = usize::try_from(entry.len).unwrap_or(usize::MAX).saturating_add(HEADER_LEN + SEAL_LEN);
-        let mut bytes = vec![0; len];
-        self.file(entry.place.segment)?.read_exact_at(&mut bytes, entry.place.offset.into())?;
-        Ok(bytes)
-    }
+/// The bytes of an entry as they lie on the disk.
+fn bytes_of(file: &File, entry: &Entry) -> std::io::Result<Vec<u8>> {
+    let len = usize::try_from(entry.len).unwrap_or(usize::MAX).saturating_add(HEADER_LEN + SEAL_LEN);
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, entry.place.offset.into())?;
+    Ok(bytes)
+}
 
-    fn open_letter(&self, entry: &Entry, bytes: &[u8]) -> Option<Vec<u8>> {
-        let (header, body) = frame::read(entry.place.segment, bytes)?;
-        (header.id == entry.id).then(|| self.sealer.open(&header, body)).flatten()
-    }
+/// The payload of a letter, if these are its bytes and they unseal.
+fn open_letter(sealer: &Sealer, entry: &Entry, bytes: &[u8]) -> Option<Vec<u8>> {
+    let (header, body) = frame::read(entry.place.segment, bytes)?;
+    (header.id == entry.id).then(|| sealer.open(&header, body)).flatten()
 }
 
 impl Mail for LogMail {
@@ -275,7 +280,7 @@ impl Mail for LogMail {
                 Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Vec::new(),
                 read => read.map_err(|e| StoreError::io("read mail", &e))?,
             };
-            return match self.shared.open_letter(&entry, &bytes) {
+            return match open_letter(&self.shared.sealer, &entry, &bytes) {
                 Some(payload) => Ok(Some(payload)),
                 None => {
                     self.shared.damaged.fetch_add(1, Ordering::Relaxed);

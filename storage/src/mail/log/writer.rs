@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
+    path::Path,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -10,7 +11,7 @@ use super::{
     admission::Admission,
     frame::{self, Header, Kind},
     job::{Job, Sealed, Work},
-    segment::{self, SEGMENT_LEN, Segment},
+    segment::{self, Listed, SEGMENT_LEN, Segment},
 };
 use crate::{
     Acknowledgement, Committed, StoreError, Version,
@@ -42,7 +43,7 @@ pub(super) struct Writer {
 /// The oldest segment on its way out: what it holds and has not been looked at.
 struct Cleaning {
     number: u32,
-    left: VecDeque<segment::Listed>,
+    left: VecDeque<Listed>,
 }
 
 /// One group on its way to the disk.
@@ -70,20 +71,11 @@ impl Writer {
                     empty.push(number);
                     continue;
                 }
-                let length = std::fs::metadata(segment::path_of(&folder, number, "mail"));
-                let length = length.map_err(|e| StoreError::io("open mail", &e))?.len();
+                let letters = listed.iter().filter(|entry| entry.header.kind == Kind::Letter);
+                next_id = letters.fold(next_id, |free, letter| free.max(letter.header.id.saturating_add(1)));
+                let (length, cut_off) = replay(&mut index, &folder, number, &listed)?;
+                shared.damaged.fetch_add(cut_off, Ordering::Relaxed);
                 finished.insert(number, length);
-                for entry in listed {
-                    if entry.header.kind == Kind::Letter {
-                        next_id = next_id.max(entry.header.id.saturating_add(1));
-                        if entry.end() > length {
-                            shared.damaged.fetch_add(1, Ordering::Relaxed);
-                            continue;
-                        }
-                    }
-                    let place = Place { segment: number, offset: entry.offset };
-                    apply(&mut index, &entry.header, &entry.removed, place);
-                }
             }
         }
         let number = last.checked_add(1).ok_or(StoreError::Full)?;
@@ -326,6 +318,26 @@ impl Group {
 
 fn ids(body: &[u8]) -> Vec<u64> {
     body.chunks_exact(8).filter_map(|id| Some(u64::from_le_bytes(id.try_into().ok()?))).collect()
+}
+
+/// Changes the index by a finished segment. Returns the segment's length in bytes, and how many of its letters are cut off.
+pub(super) fn replay(
+    index: &mut Index,
+    folder: &Path,
+    number: u32,
+    listed: &[Listed],
+) -> Result<(u64, u64), StoreError> {
+    let length = std::fs::metadata(segment::path_of(folder, number, "mail"));
+    let length = length.map_err(|e| StoreError::io("look at mail", &e))?.len();
+    let mut cut_off = 0;
+    for entry in listed {
+        if entry.header.kind == Kind::Letter && entry.end() > length {
+            cut_off += 1;
+            continue;
+        }
+        apply(index, &entry.header, &entry.removed, Place { segment: number, offset: entry.offset });
+    }
+    Ok((length, cut_off))
 }
 
 /// Changes the index by one entry of the log.

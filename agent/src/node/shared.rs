@@ -1,0 +1,199 @@
+//! What handlers of all roles share: the store, keys, counters, the way out, and what the node is called.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use einmal_did::{Did, Endpoint, Resolver};
+use einmal_didcomm::{Packer, UnixSeconds};
+use einmal_keys::{Custody, Entropy, Keyring};
+use einmal_storage::{
+    StoreError,
+    mail::{Mail, MailboxId},
+};
+
+use super::{Effects, Failure, Parts, Stats};
+use crate::{
+    clock::Clock,
+    config::Config,
+    db::Db,
+    error::SetupError,
+    identity::{self, OwnDid},
+    mailbox::LastVisit,
+    net::{PeerLines, Transport},
+    resolve::NodeResolver,
+    service::{
+        live::Live,
+        rates::{self, Rates},
+        routes::Routes,
+    },
+    steady::{BEGINNING, Present, Steady},
+};
+
+/// What handlers of all roles share.
+pub struct Shared {
+    pub(crate) config: Config,
+    pub(crate) db: Db,
+    pub(crate) keyring: Keyring,
+    pub(crate) resolver: NodeResolver,
+    pub(crate) stats: Stats,
+    pub(crate) mail: Arc<dyn Mail>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) routes: Routes,
+    pub(crate) rates: Rates<MailboxId>,
+    pub(super) clock: Arc<dyn Clock>,
+    steady: Steady,
+    entropy: Arc<dyn Entropy>,
+    pub(super) public: OnceLock<Did>,
+    url: String,
+    /// Where the node listens, once it does.
+    pub(crate) listening: OnceLock<SocketAddr>,
+    /// What became of the last look into the mailbox.
+    pub(crate) last_visit: LastVisit,
+    pub(super) transport: Arc<dyn Transport>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("db", &self.db).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Puts together what the parts of a node make, and loads its keys and DIDs.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] if the store cannot be read.
+    pub(super) fn new(parts: Parts, url: &str) -> Result<Self, SetupError> {
+        let keyring = Keyring::new();
+        let resolver = NodeResolver::new(parts.db.clone(), Arc::clone(&parts.clock));
+        let own = identity::load(&parts.db, &keyring)?;
+        let most = parts.config.mediator.as_ref().and_then(|one| one.max_account_requests_per_second);
+        let shared = Self {
+            rates: Rates::new(most.unwrap_or(rates::DEFAULT_PER_ACCOUNT)),
+            config: parts.config,
+            db: parts.db,
+            keyring,
+            resolver,
+            stats: Stats::new(),
+            mail: parts.mail,
+            live: Arc::default(),
+            routes: Routes::default(),
+            clock: parts.clock,
+            steady: Steady::default(),
+            entropy: parts.entropy,
+            public: OnceLock::new(),
+            url: url.to_owned(),
+            listening: OnceLock::new(),
+            last_visit: LastVisit::default(),
+            transport: parts.transport,
+        };
+        shared.remember_own(&own);
+        Ok(shared)
+    }
+
+    /// The present, in whole seconds.
+    pub(crate) fn now(&self) -> UnixSeconds {
+        self.clock.now()
+    }
+
+    /// The present, in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// The present, and how far the clock can be believed. A jump is logged and counted.
+    pub(crate) fn present(&self) -> Present {
+        let (present, jump) = self.steady.look(self.clock.as_ref());
+        if let Some(seconds) = jump {
+            self.stats.clock_jumps.inc();
+            tracing::error!(
+                seconds,
+                "the clock jumped: nothing is removed by it until it has stood for an hour"
+            );
+        }
+        present
+    }
+
+    /// Until when something is kept that is to be kept for some time. By a clock that is certainly wrong nothing can be
+    /// given a time: it is kept until it is dealt with.
+    pub(crate) fn kept_for(&self, seconds: u64) -> UnixSeconds {
+        let latest = self.present().latest();
+        if latest < BEGINNING { UnixSeconds(u64::MAX) } else { UnixSeconds(latest).plus(seconds) }
+    }
+
+    pub(crate) fn entropy(&self) -> &dyn Entropy {
+        self.entropy.as_ref()
+    }
+
+    pub(crate) fn custody(&self) -> &dyn Custody {
+        &self.keyring
+    }
+
+    /// The DID shown to everybody; a citizen has none.
+    pub(crate) fn public_did(&self) -> Option<&Did> {
+        self.public.get()
+    }
+
+    /// The URL others reach this node by; empty for a citizen.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Notes where the node listens.
+    pub(crate) fn listens_on(&self, address: SocketAddr) {
+        let _ = self.listening.set(address);
+    }
+
+    pub(crate) fn packer(&self) -> Packer<'_> {
+        Packer { custody: &self.keyring, resolver: &self.resolver, entropy: self.entropy.as_ref() }
+    }
+
+    /// What invitations begin with: the URL others reach this node by, or a scheme that only says what it is.
+    pub(crate) fn invitation_base(&self) -> &str {
+        if self.url.is_empty() { "didcomm://invite" } else { &self.url }
+    }
+
+    /// The node's own libp2p endpoint as it is now, if it has one.
+    pub(crate) fn peer_endpoint(&self) -> Option<Endpoint> {
+        self.transport.peer_endpoint()
+    }
+
+    /// The way back to libp2p peers, if libp2p is switched on.
+    pub(crate) fn lines(&self) -> Option<&PeerLines> {
+        self.transport.lines()
+    }
+
+    /// Makes a DID for one relationship and keeps its keys. It names the mediator, and the node's own
+    /// libp2p endpoint if there is one.
+    pub(crate) fn pairwise(&self, fx: &mut Effects<'_>, mediator: Option<&Did>) -> Result<Did, Failure> {
+        let mailbox = mediator.map(|mediator| Endpoint::didcomm(mediator.as_str()));
+        // The mailbox first: deployed clients take the first endpoint. Ours try them in an order of their own.
+        self.pairwise_at(fx, mailbox.into_iter().chain(self.peer_endpoint()).collect())
+    }
+
+    /// Makes a DID that hears only what comes back on its own connections.
+    pub(crate) fn pairwise_without_endpoint(&self, fx: &mut Effects<'_>) -> Result<Did, Failure> {
+        self.pairwise_at(fx, Vec::new())
+    }
+
+    fn pairwise_at(&self, fx: &mut Effects<'_>, endpoints: Vec<Endpoint>) -> Result<Did, Failure> {
+        identity::pairwise(fx, &self.keyring, self.entropy(), self.now(), endpoints)
+            .map_err(|error| Failure::user(error.to_string()))
+    }
+
+    fn remember_own(&self, own: &[OwnDid]) {
+        for did in own {
+            // Resolving a long form teaches the short one; did:web is published when its URL is known.
+            let _ = self.resolver.resolve(&did.did);
+        }
+    }
+
+    /// The record of one of our DIDs.
+    pub(crate) fn own_did(&self, did: &Did) -> Result<Option<OwnDid>, StoreError> {
+        Ok(self.db.get(crate::db::OWN_DIDS, crate::db::did_id(did))?.map(|stored| stored.value))
+    }
+}
