@@ -32,6 +32,12 @@ pub enum ContentEncryption {
     Xc20P,
 }
 
+/// What one message is encrypted with, and no other.
+pub(super) struct Fresh {
+    pub(super) key: Zeroizing<Vec<u8>>,
+    iv: Vec<u8>,
+}
+
 /// Ciphertext with what is needed to open it.
 pub(super) struct Sealed {
     pub(super) iv: Vec<u8>,
@@ -72,31 +78,23 @@ impl ContentEncryption {
         }
     }
 
-    /// Draws a fresh content encryption key.
-    pub(super) fn fresh_key(self, entropy: &dyn Entropy) -> Result<Zeroizing<Vec<u8>>, EntropyError> {
-        let mut key = Zeroizing::new(vec![0u8; self.key_len()]);
+    /// Draws a fresh content encryption key and initialisation vector: at once, for asking the system is not cheap.
+    pub(super) fn fresh(self, entropy: &dyn Entropy) -> Result<Fresh, EntropyError> {
+        let mut key = Zeroizing::new(vec![0u8; self.key_len() + self.iv_len()]);
         entropy.fill(&mut key)?;
-        Ok(key)
+        let iv = key.split_off(self.key_len());
+        Ok(Fresh { key, iv })
     }
 
-    /// Encrypts `plaintext`; `aad` is the encoded protected header.
-    pub(super) fn seal(
-        self,
-        key: &[u8],
-        plaintext: &[u8],
-        aad: &[u8],
-        entropy: &dyn Entropy,
-    ) -> Result<Sealed, EntropyError> {
-        let mut iv = vec![0u8; self.iv_len()];
-        entropy.fill(&mut iv)?;
-        let sealed = match self {
-            Self::A256CbcHs512 => seal_cbc(key, &iv, plaintext, aad),
-            Self::A256Gcm => seal_aead::<Aes256Gcm>(key, &iv, plaintext, aad),
-            Self::Xc20P => seal_aead::<XChaCha20Poly1305>(key, &iv, plaintext, aad),
-        };
-        // Key and IV come from the two functions above, so only a failing backend can get here.
-        let (ciphertext, tag) = sealed.ok_or(EntropyError)?;
-        Ok(Sealed { iv, ciphertext, tag })
+    /// Encrypts `plaintext`; `aad` is the encoded protected header. `None` only if the backend fails.
+    pub(super) fn seal(self, fresh: &Fresh, plaintext: &[u8], aad: &[u8]) -> Option<Sealed> {
+        let Fresh { key, iv } = fresh;
+        let (ciphertext, tag) = match self {
+            Self::A256CbcHs512 => seal_cbc(key, iv, plaintext, aad),
+            Self::A256Gcm => seal_aead::<Aes256Gcm>(key, iv, plaintext, aad),
+            Self::Xc20P => seal_aead::<XChaCha20Poly1305>(key, iv, plaintext, aad),
+        }?;
+        Some(Sealed { iv: iv.clone(), ciphertext, tag })
     }
 
     /// Decrypts; `None` for every failure alike.
@@ -174,9 +172,9 @@ mod tests {
 
     fn sealed(enc: ContentEncryption) -> (Zeroizing<Vec<u8>>, Sealed) {
         let entropy = SeededEntropy::new(1);
-        let key = enc.fresh_key(&entropy).unwrap();
-        let sealed = enc.seal(&key, b"plaintext", b"header", &entropy).unwrap();
-        (key, sealed)
+        let fresh = enc.fresh(&entropy).unwrap();
+        let sealed = enc.seal(&fresh, b"plaintext", b"header").unwrap();
+        (fresh.key, sealed)
     }
 
     #[test]

@@ -95,12 +95,12 @@ pub(crate) fn encrypt_breaking(
         },
     };
     let protected = protected_header(sender, enc, &epk, &parties).ok_or(PackError::Algorithm)?;
-    let cek = enc.fresh_key(entropy).map_err(|_| PackError::Entropy)?;
-    let sealed = enc.seal(&cek, plaintext, protected.as_bytes(), entropy).map_err(|_| PackError::Entropy)?;
+    let fresh = enc.fresh(entropy).map_err(|_| PackError::Entropy)?;
+    let sealed = enc.seal(&fresh, plaintext, protected.as_bytes()).ok_or(PackError::Entropy)?;
     let mut wrapped = Vec::with_capacity(recipients.len());
     for recipient in &recipients {
         let kek = kek(recipient, sender, &epk, &parties, &sealed.tag)?;
-        wrapped.push(wrap(&kek, &cek).ok_or(PackError::Entropy)?);
+        wrapped.push(wrap(&kek, &fresh.key).ok_or(PackError::Entropy)?);
     }
     let envelope = assemble(&protected, &recipients, &wrapped, &sealed);
     if envelope.len() > MAX_ENVELOPE_BYTES {

@@ -1,18 +1,33 @@
-//! AES-256-CBC and HMAC-SHA-512, portable or by the fast backend.
+//! AES-256-CBC, portable or by the fast backend, and HMAC-SHA-512.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha512;
 
 #[cfg(feature = "aws-lc")]
-pub(crate) use fast::{cbc_decrypt, cbc_encrypt, hmac_sha512};
+pub(crate) use fast::{cbc_decrypt, cbc_encrypt};
 #[cfg(not(feature = "aws-lc"))]
-pub(crate) use portable::{cbc_decrypt, cbc_encrypt, hmac_sha512};
+pub(crate) use portable::{cbc_decrypt, cbc_encrypt};
 
 /// Length of an AES block and of a CBC initialisation vector, in bytes.
 const BLOCK: usize = 16;
 
+/// HMAC over the parts in order. By the portable library always: the fast backend spends more on every new key, and a key is
+/// new for every message.
+pub(crate) fn hmac_sha512(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 64] {
+    let mut padded = zeroize::Zeroizing::new([0u8; 128]);
+    for (to, from) in padded.iter_mut().zip(key) {
+        *to = *from;
+    }
+    let mut mac = <Hmac<Sha512> as KeyInit>::new((&*padded).into());
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
 #[cfg(not(feature = "aws-lc"))]
 mod portable {
     use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit, block_padding::Pkcs7};
-    use hmac::{Hmac, KeyInit, Mac};
-    use sha2::Sha512;
 
     /// Encrypts with PKCS#7 padding.
     pub(crate) fn cbc_encrypt(key: &[u8; 32], iv: &[u8; super::BLOCK], plaintext: &[u8]) -> Option<Vec<u8>> {
@@ -31,19 +46,6 @@ mod portable {
         ciphertext.truncate(length);
         Some(ciphertext)
     }
-
-    /// HMAC over the parts in order.
-    pub(crate) fn hmac_sha512(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 64] {
-        let mut padded = zeroize::Zeroizing::new([0u8; 128]);
-        for (to, from) in padded.iter_mut().zip(key) {
-            *to = *from;
-        }
-        let mut mac = <Hmac<Sha512> as KeyInit>::new((&*padded).into());
-        for part in parts {
-            mac.update(part);
-        }
-        mac.finalize().into_bytes().into()
-    }
 }
 
 #[cfg(feature = "aws-lc")]
@@ -53,7 +55,6 @@ mod fast {
             AES_256, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey,
             PaddedBlockEncryptingKey, UnboundCipherKey,
         },
-        hmac,
         iv::FixedLength,
     };
 
@@ -78,18 +79,5 @@ mod fast {
         let length = key.decrypt(&mut ciphertext, context).ok()?.len();
         ciphertext.truncate(length);
         Some(ciphertext)
-    }
-
-    /// HMAC over the parts in order.
-    pub(crate) fn hmac_sha512(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 64] {
-        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA512, key));
-        for part in parts {
-            context.update(part);
-        }
-        let mut out = [0; 64];
-        for (to, from) in out.iter_mut().zip(context.sign().as_ref()) {
-            *to = *from;
-        }
-        out
     }
 }
