@@ -18,6 +18,7 @@ use crate::{
     guard::Guarded,
     hold::{self, Holds},
     host::{Bounds, HostConfig, P2pError, RelayLimits},
+    source::PerSource,
 };
 
 /// What is said to peers that ask who we are: the protocol family, and nothing about version or machine.
@@ -33,6 +34,7 @@ const CIRCUITS_PER_PACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
 #[derive(NetworkBehaviour)]
 pub(crate) struct Protocols {
     limits: connection_limits::Behaviour,
+    per_source: PerSource,
     held: hold::Behaviour,
     pub(crate) messages: request_response::Behaviour<EnvelopeCodec>,
     identify: identify::Behaviour,
@@ -118,6 +120,7 @@ fn protocols(
         .with_cache_size(0);
     Ok(Protocols {
         limits: connection_limits::Behaviour::new(limits(bounds)),
+        per_source: PerSource::new(bounds.connections_per_source),
         held: hold::Behaviour::new(holds),
         messages: request_response::Behaviour::with_codec(
             codec,

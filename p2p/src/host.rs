@@ -34,6 +34,8 @@ pub struct Bounds {
     pub connections: u32,
     /// Most connections with one peer.
     pub connections_per_peer: u32,
+    /// Most connections that come in from one [`Source`](crate::Source) at once.
+    pub connections_per_source: usize,
     /// Most connections being established, each way.
     pub pending_connections: u32,
     /// Most streams of one connection at once.
@@ -59,6 +61,7 @@ impl Default for Bounds {
         Self {
             connections: 512,
             connections_per_peer: 8,
+            connections_per_source: 64,
             pending_connections: 64,
             streams_per_connection: 32,
             reading: 64,

@@ -13,6 +13,7 @@ mod driver;
 mod guard;
 mod hold;
 mod host;
+mod source;
 
 pub use libp2p::{Multiaddr, PeerId};
 
@@ -22,4 +23,5 @@ pub use self::{
     guard::Permit,
     hold::{Held, HoldError},
     host::{Bounds, BoxFuture, Host, HostConfig, Inbound, P2pError, RelayLimits, Route, SendError},
+    source::Source,
 };

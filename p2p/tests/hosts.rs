@@ -217,6 +217,27 @@ async fn more_connections_than_allowed_are_turned_away() {
     drop(senders);
 }
 
+#[tokio::test]
+async fn more_connections_from_one_address_than_allowed_are_turned_away_whatever_their_peer_ids() {
+    let bounds = Bounds { connections_per_source: 2, ..config(23).bounds };
+    let receiver = host(HostConfig { bounds, ..config(23) }).await;
+    let endpoint = named(&receiver);
+    let (first, second) = (host(config(211)).await, host(config(212)).await);
+    first.send(&endpoint, b"packed".to_vec()).await.unwrap();
+    second.send(&endpoint, b"packed".to_vec()).await.unwrap();
+    let third = host(config(213)).await;
+    let told = third.send(&endpoint, b"packed".to_vec()).await;
+    assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
+    drop(first);
+    // The receiver learns of the end a moment later.
+    let begun = Instant::now();
+    while third.send(&endpoint, b"packed".to_vec()).await.is_err() {
+        assert!(begun.elapsed() < PATIENCE, "a connection that ended gives its place back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(second);
+}
+
 fn relay_config(seed: u8, limits: RelayLimits) -> HostConfig {
     HostConfig { relay_server: Some(limits), ..config(seed) }
 }

@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use einmal_p2p::Source;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -18,6 +19,8 @@ use crate::{config::Limits, service::rates::Rates};
 pub(super) const MAX_REQUESTS: usize = 256;
 /// Most request bodies read at once, each of at most one envelope's size.
 pub(super) const MAX_BODIES: usize = 512;
+/// Most of them from one source: whoever lets bodies drip in holds up nobody else.
+pub(super) const MAX_BODIES_PER_SOURCE: usize = 64;
 /// Most requests that wait for their turn.
 pub(super) const MAX_WAITING: usize = 4096;
 /// Longest a request waits for its turn before it is told to come again.
@@ -27,29 +30,6 @@ pub(super) const MAX_WAIT: Duration = Duration::from_secs(2);
 pub(super) const REFUSED_AFTER: Duration = Duration::from_millis(500);
 /// Seconds after which a refused request may come again.
 pub(super) const RETRY_AFTER_SECS: u64 = 1;
-/// Where somebody comes from: an IPv4 address, or the 64 bits of an IPv6 address that one customer has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Source(IpAddr);
-
-impl Source {
-    /// Whether it is the machine the node runs on.
-    pub(crate) fn is_this_machine(self) -> bool {
-        self.0.is_loopback()
-    }
-
-    pub(crate) fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V6(v6) => {
-                if v6.is_loopback() {
-                    return Self(address);
-                }
-                let [a, b, c, d, ..] = v6.segments();
-                Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
-            }
-            v4 => Self(v4),
-        }
-    }
-}
 
 /// Counts and bounds.
 #[derive(Debug)]
@@ -70,6 +50,15 @@ struct Counts {
     open: usize,
     /// Of these: those that have not said what they want yet.
     pending: usize,
+    /// Bodies that are read, made for the first; kept while one of its connections is open.
+    bodies: Option<Arc<Semaphore>>,
+}
+
+/// Leave to read a body, until dropped.
+#[derive(Debug)]
+pub(super) struct Reading {
+    _own: Option<OwnedSemaphorePermit>,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// A connection's place; given back when dropped.
@@ -137,7 +126,7 @@ impl Admission {
 
     /// Whether `source` counts: this machine's own address is a proxy's or a test's, which bound themselves.
     fn is_bounded(&self, source: Source) -> bool {
-        !source.0.is_loopback() || self.limits.loopback
+        !source.is_this_machine() || self.limits.loopback
     }
 
     fn by_source(&self) -> MutexGuard<'_, HashMap<Source, Counts>> {
@@ -175,13 +164,28 @@ impl Admission {
         !self.is_bounded(source) || self.rates.admit(&source)
     }
 
-    /// Waits for leave to read a body; `None` if that takes too long or too many wait already, for that or for leave to
-    /// work: it would be read in vain.
-    pub(crate) async fn body(&self) -> Option<OwnedSemaphorePermit> {
+    /// Waits for leave to read a body that comes by the connection of `place`; `None` if that takes too long or too many
+    /// wait already, for that or for leave to work: it would be read in vain.
+    pub(super) async fn body(&self, place: &Place) -> Option<Reading> {
         if self.waiting.available_permits() == 0 {
             return refused_late().await;
         }
-        self.turn(&self.bodies).await
+        // First the place among its own: who waits for that takes none of the others'.
+        let own = match self.bodies_of(place.source) {
+            Some(bodies) => Some(self.turn(&bodies).await?),
+            None => None,
+        };
+        Some(Reading { _own: own, _of_all: self.turn(&self.bodies).await? })
+    }
+
+    /// The places of a source's bodies, if it is one that counts.
+    fn bodies_of(&self, source: Source) -> Option<Arc<Semaphore>> {
+        if !self.is_bounded(source) {
+            return None;
+        }
+        let mut by_source = self.by_source();
+        let bodies = &mut by_source.get_mut(&source)?.bodies;
+        Some(Arc::clone(bodies.get_or_insert_with(|| Arc::new(Semaphore::new(MAX_BODIES_PER_SOURCE)))))
     }
 
     /// Waits for leave to work; `None` if that takes too long or too many wait already.
@@ -277,13 +281,6 @@ mod tests {
     }
 
     #[test]
-    fn one_customer_of_ipv6_is_one_source() {
-        assert_eq!(Source::of(at("2001:db8::1")), Source::of(at("2001:db8::ffff:1")));
-        assert_ne!(Source::of(at("2001:db8::1")), Source::of(at("2001:db8:0:1::1")));
-        assert_eq!(Source::of(at("::ffff:192.0.2.1")), Source::of(at("192.0.2.1")));
-    }
-
-    #[test]
     fn requests_beyond_the_rate_are_refused_and_loopback_counts_only_if_configured() {
         let admission = Admission::new(limits());
         let stranger = Source::of(at("192.0.2.1"));
@@ -299,20 +296,47 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_body_is_read_while_as_many_wait_as_may() {
         let admission = Admission::new(limits());
+        let place = admission.connect(at("192.0.2.1")).unwrap();
         let mut held = Vec::new();
         for _ in 0..MAX_REQUESTS {
             held.push(admission.request().await.unwrap());
         }
-        assert!(admission.body().await.is_some(), "there is room to wait in");
+        assert!(admission.body(&place).await.is_some(), "there is room to wait in");
         let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(admission.request())).collect();
         for one in &mut waiting {
             assert!(futures_util::poll!(one.as_mut()).is_pending());
         }
         let begun = Instant::now();
-        assert!(admission.body().await.is_none(), "it would wait in vain");
+        assert!(admission.body(&place).await.is_none(), "it would wait in vain");
         assert_eq!(begun.elapsed(), REFUSED_AFTER, "who is refused comes again no sooner");
         waiting.pop();
-        assert!(admission.body().await.is_some());
+        assert!(admission.body(&place).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_lets_bodies_drip_in_takes_no_place_of_others() {
+        let admission = Admission::new(Limits { max_connections: Some(1_000), ..Limits::default() });
+        let dripping = admission.connect(at("192.0.2.1")).unwrap();
+        let again = admission.connect(at("192.0.2.1")).unwrap();
+        let other = admission.connect(at("192.0.2.2")).unwrap();
+        let mut held = Vec::new();
+        for _ in 0..MAX_BODIES_PER_SOURCE {
+            held.push(admission.body(&dripping).await.unwrap());
+        }
+        let mut waiting: Vec<_> = (0..MAX_BODIES).map(|_| Box::pin(admission.body(&again))).collect();
+        for one in &mut waiting {
+            assert!(futures_util::poll!(one.as_mut()).is_pending(), "it waits among its own");
+        }
+        assert!(admission.body(&other).await.is_some());
+        let late = admission.body(&again);
+        assert!(late.await.is_none(), "none of its own came free");
+        drop(waiting);
+        held.pop();
+        assert!(admission.body(&again).await.is_some());
+        let own = admission.connect(at("127.0.0.1")).unwrap();
+        for _ in 0..2 * MAX_BODIES_PER_SOURCE {
+            held.push(admission.body(&own).await.unwrap());
+        }
     }
 
     #[tokio::test(start_paused = true)]

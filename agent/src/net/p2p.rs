@@ -189,7 +189,7 @@ pub async fn start(
         },
         permit: Permit::new(move |ip| private || guard::is_public(ip)),
         largest_envelope: MAX_ENVELOPE_BYTES,
-        bounds: Bounds::default(),
+        bounds: bounds(config.role),
     };
     let (wants_relay, most_lines) = (!host.relays.is_empty(), host.bounds.holds);
     let host = Host::start(host, Arc::clone(entrance) as _).await.map_err(refused)?;
@@ -241,6 +241,14 @@ fn relays_of_mediator(config: &Config) -> Vec<Multiaddr> {
         .filter(|address| !is_relayed(address))
         .take(MAX_RELAYS)
         .collect()
+}
+
+/// A mediator has many peers, and holds a line to each that has live delivery.
+fn bounds(role: Role) -> Bounds {
+    match role {
+        Role::Mediator => Bounds { connections: 4_096, holds: 2_048, ..Bounds::default() },
+        _ => Bounds::default(),
+    }
 }
 
 fn relay_limits(role: Role, settings: &P2pSettings) -> Result<Option<RelayLimits>, SetupError> {

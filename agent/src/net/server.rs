@@ -100,7 +100,7 @@ async fn take(server: Server, request: Request) -> Response {
     if request.method() != Method::POST {
         return (StatusCode::NOT_FOUND, "post an encrypted DIDComm v2 message here\n").into_response();
     }
-    let bytes = match body_of(request, &server).await {
+    let bytes = match body_of(request, &server, &place).await {
         Ok(bytes) => bytes,
         Err(refused) => return refused,
     };
@@ -121,11 +121,11 @@ async fn take(server: Server, request: Request) -> Response {
 }
 
 /// The body of a request, or the answer to one that is too large, too slow, or one too many.
-async fn body_of(request: Request, server: &Server) -> Result<Bytes, Response> {
+async fn body_of(request: Request, server: &Server, place: &Place) -> Result<Bytes, Response> {
     let stats = &server.node.shared().stats;
-    let Some(_reading) = server.admission.body().await else {
+    let Some(_reading) = server.admission.body(place).await else {
         stats.refuse(Reason::Busy);
-        tracing::debug!("too many bodies are read at once");
+        tracing::debug!("too many bodies are read at once, of all or from one address");
         return Err(come_again(StatusCode::SERVICE_UNAVAILABLE));
     };
     match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_ENVELOPE_BYTES)).await {
