@@ -54,7 +54,7 @@ struct Graph {
 impl Graph {
     fn read() -> Self {
         let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version", "1", "--offline", "--manifest-path"])
+            .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
             .arg(root().join("Cargo.toml"))
             .output()
             .unwrap();
