@@ -7,9 +7,7 @@ use std::{
 };
 
 use einmal_did::Did;
-use einmal_didcomm::{
-    Attachment, ENCRYPTED_MEDIA_TYPE, FORWARD_TYPE, Message, ReturnRoute, SenderProtection,
-};
+use einmal_didcomm::{Attachment, ENCRYPTED_MEDIA_TYPE, Message, ReturnRoute, SenderProtection};
 use serde_json::{Value, json};
 
 use crate::{Running, Stranger};
@@ -114,9 +112,8 @@ impl Courier {
 
     /// Sends a forward for `next` that holds `text`.
     pub fn forward(&self, from: &Stranger, next: &Did, text: &str) -> Answered {
-        let mut forward = from.message(FORWARD_TYPE, &self.mediator, json!({"next": next.as_str()}));
+        let mut forward = from.forward(&self.mediator, next, json!({"ciphertext": text}));
         forward.from = None;
-        forward.attachments = vec![Attachment::json("0", json!({"ciphertext": text}))];
         self.post(&from.pack(&forward, SenderProtection::Anoncrypt))
     }
 

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use einmal::node::{Arrival, Node, Receipt};
 use einmal_did::{Did, DidDocument, Endpoint, LocalResolver, Relationship, Service, peer};
 use einmal_didcomm::{
-    LayerPolicy, Message, MessageId, MessageType, OpenContext, Opened, PackOptions, Packer, ReturnRoute,
-    SenderProtection, UnixSeconds, from_prior_jwt, open,
+    Attachment, FORWARD_TYPE, LayerPolicy, Message, MessageId, MessageType, OpenContext, Opened, PackOptions,
+    Packer, ReturnRoute, SenderProtection, UnixSeconds, from_prior_jwt, open,
 };
 use einmal_flows::Draft;
 use einmal_keys::{Custody, KeyId, KeyKind, Keyring, PublicKey, SecretKey, SeededEntropy};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::START_MS;
 
 /// The stranger's present: worlds begin then, and tests that let time pass say so.
 const NOW: UnixSeconds = UnixSeconds(START_MS / 1000);
+
+const MEDIATION: &str = "https://didcomm.org/coordinate-mediation/3.0";
 
 /// Keys, DIDs and no rules.
 pub struct Stranger {
@@ -126,6 +128,13 @@ impl Stranger {
         message
     }
 
+    /// A forward to a mediator: one payload for `next`.
+    pub fn forward(&self, mediator: &Did, next: &Did, payload: Value) -> Message {
+        let mut forward = self.message(FORWARD_TYPE, mediator, json!({"next": next.as_str()}));
+        forward.attachments = vec![Attachment::json("0", payload)];
+        forward
+    }
+
     /// A draft as a message from the stranger to `to`.
     pub fn drafted(&self, draft: Draft, to: &Did) -> Message {
         draft.into_message(&self.did, to, NOW, &self.entropy).unwrap()
@@ -167,6 +176,17 @@ impl Stranger {
             Some(answer) => answer,
             None => panic!("{} was not answered", message.kind),
         }
+    }
+
+    /// Opens an account at a mediator and registers the stranger's own DID there.
+    pub async fn enrol(&self, mediator: &Arc<Node>) {
+        let to = mediator.public_did().unwrap();
+        let request = self.message(&format!("{MEDIATION}/mediate-request"), to, json!({}));
+        self.ask(mediator, &request).await;
+        let updates = json!({"updates": [{"recipient_did": self.did.as_str(), "action": "add"}]});
+        let update = self.message(&format!("{MEDIATION}/recipient-update"), to, updates);
+        let answer = self.ask(mediator, &update).await;
+        assert_eq!(answer.body["updated"][0]["result"], "success", "{:?}", answer.body);
     }
 
     /// As [`Stranger::ask`], but there may be no answer.

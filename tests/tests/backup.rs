@@ -11,7 +11,7 @@ use einmal::{
     net::{Transport, client::HttpClient},
 };
 use einmal_did::Did;
-use einmal_didcomm::{Attachment, FORWARD_TYPE, Message, ReturnRoute, SenderProtection};
+use einmal_didcomm::{Attachment, Message, ReturnRoute, SenderProtection};
 use einmal_tests::{Einmal, Running, Stranger};
 use serde_json::{Value, json};
 
@@ -82,11 +82,25 @@ fn with_mail(folder: &Path, alice: &Stranger) -> (String, Running) {
     ask(&mediator, alice, alice.message(&format!("{MEDIATION}/mediate-request"), &to, json!({})));
     let updates = json!({"updates": [{"recipient_did": own, "action": "add"}]});
     ask(&mediator, alice, alice.message(&format!("{MEDIATION}/recipient-update"), &to, updates));
-    let mut forward = alice.message(FORWARD_TYPE, &to, json!({"next": own}));
-    forward.attachments = vec![Attachment::json("0", json!({"ciphertext": "for Alice"}))];
+    let forward = alice.forward(&to, alice.did(), json!({"ciphertext": "for Alice"}));
     let envelope = alice.pack(&forward, SenderProtection::Authcrypt);
     post(&mediator, envelope);
     (dir, mediator)
+}
+
+/// The backup of such a mediator, which is gone.
+fn backup_with_mail(folder: &Path, alice: &Stranger) -> String {
+    let (dir, mediator) = with_mail(folder, alice);
+    drop(mediator);
+    let file = path(folder, "good.age");
+    done(&run(&["backup", "--dir", &dir, "--out", &file]));
+    file
+}
+
+/// The letters waiting for Alice.
+fn letters(mediator: &Running, alice: &Stranger) -> Vec<Attachment> {
+    let kind = format!("{PICKUP}/delivery-request");
+    ask(mediator, alice, alice.message(&kind, &did(mediator), json!({"limit": 5}))).attachments
 }
 
 fn path(folder: &Path, name: &str) -> String {
@@ -98,11 +112,7 @@ fn a_mediator_backed_up_while_it_runs_comes_back_with_its_did_and_its_mail() {
     let folder = tempfile::tempdir().unwrap();
     let alice = Stranger::new(1);
     let (dir, mediator) = with_mail(folder.path(), &alice);
-    let request = |node: &Running| {
-        let kind = format!("{PICKUP}/delivery-request");
-        ask(node, &alice, alice.message(&kind, &did(node), json!({"limit": 5})))
-    };
-    let old_id = request(&mediator).attachments[0].id.clone();
+    let old_id = letters(&mediator, &alice)[0].id.clone();
     let file = path(folder.path(), "mediator.age");
     let written = done(&run(&["--json", "backup", "--dir", &dir, "--out", &file]));
     assert_eq!(written["letters"], 1, "{written}");
@@ -116,8 +126,7 @@ fn a_mediator_backed_up_while_it_runs_comes_back_with_its_did_and_its_mail() {
     // What was given out before names nothing here: it could be another letter.
     let kind = format!("{PICKUP}/messages-received");
     ask(&mediator, &alice, alice.message(&kind, &own, json!({"message_id_list": [old_id]})));
-    let delivery = request(&mediator);
-    assert_eq!(delivery.attachments[0].to_json().unwrap(), json!({"ciphertext": "for Alice"}));
+    assert_eq!(letters(&mediator, &alice)[0].to_json().unwrap(), json!({"ciphertext": "for Alice"}));
 }
 
 #[test]
@@ -140,10 +149,7 @@ fn a_stopped_node_is_backed_up_too_and_nothing_of_it_is_readable() {
 fn a_changed_cut_or_foreign_backup_restores_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let alice = Stranger::new(1);
-    let (dir, mediator) = with_mail(folder.path(), &alice);
-    drop(mediator);
-    let file = path(folder.path(), "good.age");
-    done(&run(&["backup", "--dir", &dir, "--out", &file]));
+    let file = backup_with_mail(folder.path(), &alice);
     let good = std::fs::read(&file).unwrap();
     let (bad, target) = (path(folder.path(), "bad.age"), path(folder.path(), "target"));
     let cases: [(&str, Vec<u8>); 5] = [
@@ -172,10 +178,7 @@ fn an_empty_folder_that_is_there_is_filled_and_not_replaced_and_one_with_anythin
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let folder = tempfile::tempdir().unwrap();
     let alice = Stranger::new(1);
-    let (dir, mediator) = with_mail(folder.path(), &alice);
-    drop(mediator);
-    let file = path(folder.path(), "good.age");
-    done(&run(&["backup", "--dir", &dir, "--out", &file]));
+    let file = backup_with_mail(folder.path(), &alice);
     // As a file system has it that was just mounted there.
     let mount = folder.path().join("mount");
     std::fs::create_dir_all(mount.join("lost+found")).unwrap();
@@ -191,10 +194,7 @@ fn an_empty_folder_that_is_there_is_filled_and_not_replaced_and_one_with_anythin
     assert_eq!((before.ino(), before.mode()), (after.ino(), after.mode()));
     assert!(!mount.join("restore.part").exists() && !folder.path().join("mount.part").exists());
     let mediator = start(target);
-    let kind = format!("{PICKUP}/delivery-request");
-    let to = did(&mediator);
-    let delivery = ask(&mediator, &alice, alice.message(&kind, &to, json!({"limit": 5})));
-    assert_eq!(delivery.attachments.len(), 1);
+    assert_eq!(letters(&mediator, &alice).len(), 1);
     drop(mediator);
     refused(&run(&["restore", &file, "--dir", target]), "empty or not there yet");
 }

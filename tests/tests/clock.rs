@@ -12,13 +12,12 @@ use einmal::{
     node::{Node, Parts},
     steady::SETTLES_AFTER,
 };
-use einmal_didcomm::{Attachment, FORWARD_TYPE, SenderProtection};
+use einmal_didcomm::{Attachment, SenderProtection};
 use einmal_keys::SeededEntropy;
 use einmal_storage::mail::Mail;
 use einmal_tests::{ADULT, START_MS, Stranger, Wire, World, play};
 use serde_json::{Value, json};
 
-const MEDIATION: &str = "https://didcomm.org/coordinate-mediation/3.0";
 const PICKUP: &str = "https://didcomm.org/messagepickup/3.0";
 
 const MINUTE: u64 = 60_000;
@@ -105,20 +104,12 @@ impl Mediator {
         }
     }
 
-    async fn enrol(&self, who: &Stranger) {
-        let to = self.node.public_did().unwrap();
-        who.ask(&self.node, &who.message(&format!("{MEDIATION}/mediate-request"), to, json!({}))).await;
-        let updates = json!({"updates": [{"recipient_did": who.did(), "action": "add"}]});
-        who.ask(&self.node, &who.message(&format!("{MEDIATION}/recipient-update"), to, updates)).await;
-    }
-
     /// Hands a letter in; it must be acknowledged.
     async fn put(&self, to: &Stranger, text: &str) {
         let sender = Stranger::new(99);
-        let mut forward =
-            sender.message(FORWARD_TYPE, self.node.public_did().unwrap(), json!({"next": to.did()}));
+        let mediator = self.node.public_did().unwrap();
+        let mut forward = sender.forward(mediator, to.did(), json!({"ciphertext": text}));
         forward.from = None;
-        forward.attachments = vec![Attachment::json("0", json!({"ciphertext": text}))];
         let envelope = sender.pack(&forward, SenderProtection::Anoncrypt);
         let receipt = self.node.receive(&envelope, einmal::node::Arrival::Http).await;
         assert_eq!(receipt.refused, None, "{text}");
@@ -137,16 +128,31 @@ impl Mediator {
     }
 }
 
+/// A mediator on a disk, and Alice, for whom one letter waits there.
+struct Scene {
+    folder: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    alice: Stranger,
+    mediator: Mediator,
+}
+
+impl Scene {
+    async fn with_letter(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(START_MS));
+        let alice = Stranger::new(1);
+        let mediator = Mediator::open(folder.path(), &clock).await;
+        alice.enrol(&mediator.node).await;
+        mediator.put(&alice, text).await;
+        Self { folder, clock, alice, mediator }
+    }
+}
+
 #[test]
 fn no_letter_is_lost_by_a_jump_that_is_taken_back() {
     for (what, to) in JUMPS {
         play(async {
-            let folder = tempfile::tempdir().unwrap();
-            let clock = Arc::new(ManualClock::at(START_MS));
-            let alice = Stranger::new(1);
-            let mediator = Mediator::open(folder.path(), &clock).await;
-            mediator.enrol(&alice).await;
-            mediator.put(&alice, "before").await;
+            let Scene { folder: _folder, clock, alice, mediator } = Scene::with_letter("before").await;
             clock.advance(2 * SETTLED);
             mediator.sweep().await;
             let mut wrong = Jumping::jump(&clock, to);
@@ -172,12 +178,7 @@ fn no_letter_is_lost_by_a_jump_that_is_taken_back() {
 #[test]
 fn letters_that_look_expired_are_hidden_while_the_clock_is_wrong_and_come_back() {
     play(async {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::at(START_MS));
-        let alice = Stranger::new(1);
-        let mediator = Mediator::open(folder.path(), &clock).await;
-        mediator.enrol(&alice).await;
-        mediator.put(&alice, "before").await;
+        let Scene { folder: _folder, clock, alice, mediator } = Scene::with_letter("before").await;
         clock.advance(2 * SETTLED);
         let wrong = Jumping::jump(&clock, |now| now + 31 * DAY);
         mediator.sweep().await;
@@ -193,12 +194,7 @@ fn letters_that_look_expired_are_hidden_while_the_clock_is_wrong_and_come_back()
 fn a_restart_by_a_wrong_clock_costs_no_letter() {
     for (what, to) in JUMPS {
         play(async {
-            let folder = tempfile::tempdir().unwrap();
-            let clock = Arc::new(ManualClock::at(START_MS));
-            let alice = Stranger::new(1);
-            let mediator = Mediator::open(folder.path(), &clock).await;
-            mediator.enrol(&alice).await;
-            mediator.put(&alice, "before").await;
+            let Scene { folder, clock, alice, mediator } = Scene::with_letter("before").await;
             mediator.close();
             // Nobody was there to see it jump.
             let mut wrong = Jumping::jump(&clock, to);
@@ -221,12 +217,7 @@ fn a_restart_by_a_wrong_clock_costs_no_letter() {
 #[test]
 fn a_clock_that_has_stood_for_an_hour_is_believed_and_mail_expires_by_it() {
     play(async {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::at(START_MS));
-        let alice = Stranger::new(1);
-        let mediator = Mediator::open(folder.path(), &clock).await;
-        mediator.enrol(&alice).await;
-        mediator.put(&alice, "old").await;
+        let Scene { folder: _folder, clock, mediator, .. } = Scene::with_letter("old").await;
         clock.advance(2 * SETTLED);
         mediator.sweep().await;
         let mut jumped = Jumping::jump(&clock, |now| now + 31 * DAY);

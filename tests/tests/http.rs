@@ -128,13 +128,8 @@ fn forward_is_answered_by_200_and_nothing_once_it_is_queued() {
     play(async {
         let (node, address, stranger) = mediator().await;
         let to = node.public_did().unwrap().clone();
-        let mediation = "https://didcomm.org/coordinate-mediation/3.0";
-        stranger.ask(&node, &stranger.message(&format!("{mediation}/mediate-request"), &to, json!({}))).await;
-        let updates = json!({"updates": [{"recipient_did": stranger.did(), "action": "add"}]});
-        stranger.ask(&node, &stranger.message(&format!("{mediation}/recipient-update"), &to, updates)).await;
-        let kind = "https://didcomm.org/routing/2.0/forward";
-        let mut forward = stranger.message(kind, &to, json!({"next": stranger.did()}));
-        forward.attachments.push(einmal_didcomm::Attachment::json("0", json!({"ciphertext": "x"})));
+        stranger.enrol(&node).await;
+        let mut forward = stranger.forward(&to, stranger.did(), json!({"ciphertext": "x"}));
         forward.from = None;
         let envelope = stranger.pack(&forward, SenderProtection::Anoncrypt);
         let answer = http(address, "POST /", ENCRYPTED, &envelope).await;

@@ -14,7 +14,7 @@ use einmal::{
     node::{Arrival, Node, Refusal},
 };
 use einmal_did::Did;
-use einmal_didcomm::{Attachment, FORWARD_TYPE, Message, MessageId, ReturnRoute, SenderProtection};
+use einmal_didcomm::{Message, MessageId, ReturnRoute, SenderProtection};
 use einmal_flows::out_of_band::Invitation;
 use einmal_p2p::{Held, Host, PeerEndpoint, Status};
 use einmal_storage::MemoryStore;
@@ -85,11 +85,7 @@ impl Scene {
     /// Somebody with an account, whose own DID is registered.
     async fn member(&self, seed: u64) -> Stranger {
         let member = Stranger::new(seed);
-        self.ask(&member, &format!("{MEDIATION}/mediate-request"), json!({})).await;
-        let updates = json!([{"recipient_did": member.did().as_str(), "action": "add"}]);
-        let kind = format!("{MEDIATION}/recipient-update");
-        let answer = self.ask(&member, &kind, json!({"updates": updates})).await;
-        assert_eq!(answer.body["updated"][0]["result"], "success");
+        member.enrol(&self.node).await;
         member
     }
 
@@ -116,8 +112,7 @@ impl Scene {
     /// Sends mail for `to`; returns the envelope that must arrive.
     async fn mail(&self, to: &Did, inner: Value) -> Value {
         let sender = Stranger::new(99);
-        let mut forward = sender.message(FORWARD_TYPE, &self.mediator, json!({"next": to.as_str()}));
-        forward.attachments = vec![Attachment::json("0", inner.clone())];
+        let forward = sender.forward(&self.mediator, to, inner.clone());
         assert_eq!(sender.say(&self.node, &forward).await.refused, None);
         inner
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use einmal_did::Did;
-use einmal_didcomm::{Attachment, FORWARD_TYPE, SenderProtection};
+use einmal_didcomm::SenderProtection;
 use einmal_tests::{ADULT, Einmal, Running, Stranger, city_folder};
 use futures_util::SinkExt;
 use serde_json::{Value, json};
@@ -90,8 +90,7 @@ fn request_of(line: &Value) -> &str {
 }
 
 fn forward(sender: &Stranger, mediator: &Did, next: &Did) -> Vec<u8> {
-    let mut forward = sender.message(FORWARD_TYPE, mediator, json!({"next": next.as_str()}));
-    forward.attachments = vec![Attachment::json("0", json!({"ciphertext": "x"}))];
+    let forward = sender.forward(mediator, next, json!({"ciphertext": "x"}));
     sender.pack(&forward, SenderProtection::Authcrypt)
 }
 

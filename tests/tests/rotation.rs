@@ -8,7 +8,7 @@ use einmal::{
     node::{Node, Refusal},
 };
 use einmal_did::Did;
-use einmal_didcomm::{Attachment, FORWARD_TYPE, UnixSeconds};
+use einmal_didcomm::UnixSeconds;
 use einmal_tests::{ADULT, START_MS, Stranger, World, play};
 use serde_json::{Value, json};
 
@@ -79,12 +79,9 @@ impl Mediated {
         world.add("mediator", Config::new(Role::Mediator)).await;
         let node = world.node("mediator");
         let mediator = node.public_did().unwrap().clone();
-        let mediated = Self { node, mediator, alice: Stranger::new(1) };
-        mediated.ask(&format!("{MEDIATION}/mediate-request"), json!({})).await;
-        let own = mediated.alice.did().to_string();
-        let updates = json!([{"recipient_did": own, "action": "add"}]);
-        mediated.ask(&format!("{MEDIATION}/recipient-update"), json!({"updates": updates})).await;
-        mediated
+        let alice = Stranger::new(1);
+        alice.enrol(&node).await;
+        Self { node, mediator, alice }
     }
 
     async fn ask(&self, kind: &str, body: Value) -> einmal_didcomm::Message {
@@ -93,8 +90,7 @@ impl Mediated {
 
     async fn mail(&self, next: &Did) -> Option<Refusal> {
         let sender = Stranger::new(9);
-        let mut forward = sender.message(FORWARD_TYPE, &self.mediator, json!({"next": next.as_str()}));
-        forward.attachments = vec![Attachment::json("0", json!({"ciphertext": "x"}))];
+        let forward = sender.forward(&self.mediator, next, json!({"ciphertext": "x"}));
         sender.say(&self.node, &forward).await.refused
     }
 }

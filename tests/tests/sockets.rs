@@ -9,7 +9,7 @@ use einmal::{
     node::Node,
 };
 use einmal_did::Did;
-use einmal_didcomm::{Attachment, FORWARD_TYPE, Message, SenderProtection, UnixSeconds};
+use einmal_didcomm::{Message, SenderProtection, UnixSeconds};
 use einmal_tests::{START_MS, Stranger, World, play};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -21,7 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a test waits for what must not come.
 const QUIET: Duration = Duration::from_millis(300);
 
-const MEDIATION: &str = "https://didcomm.org/coordinate-mediation/3.0";
 const PICKUP_3: &str = "https://didcomm.org/messagepickup/3.0";
 const PICKUP_4: &str = "https://didcomm.org/message-pickup/4.0";
 
@@ -48,11 +47,7 @@ impl Scene {
     /// Somebody with an account, whose own DID is registered.
     async fn member(&self, seed: u64) -> Stranger {
         let member = Stranger::new(seed);
-        self.ask(&member, &format!("{MEDIATION}/mediate-request"), json!({})).await;
-        let updates = json!([{"recipient_did": member.did().as_str(), "action": "add"}]);
-        let kind = format!("{MEDIATION}/recipient-update");
-        let answer = self.ask(&member, &kind, json!({"updates": updates})).await;
-        assert_eq!(answer.body["updated"][0]["result"], "success");
+        member.enrol(&self.node).await;
         member
     }
 
@@ -77,8 +72,7 @@ impl Scene {
     async fn mail(&self, to: &Stranger, text: &str) -> Value {
         let sender = Stranger::new(99);
         let inner = json!({"ciphertext": text, "protected": "x", "recipients": [], "iv": "x", "tag": "x"});
-        let mut forward = sender.message(FORWARD_TYPE, &self.mediator, json!({"next": to.did().as_str()}));
-        forward.attachments = vec![Attachment::json("0", inner.clone())];
+        let forward = sender.forward(&self.mediator, to.did(), inner.clone());
         let receipt = sender.say(&self.node, &forward).await;
         assert_eq!(receipt.refused, None);
         inner

@@ -9,7 +9,6 @@ use einmal_storage::{Batch, Key, Store, Table, TenantId};
 use einmal_tests::{START_MS, Stranger, World, play};
 use serde_json::json;
 
-const MEDIATION: &str = "https://didcomm.org/coordinate-mediation/3.0";
 const PICKUP: &str = "https://didcomm.org/messagepickup/3.0";
 
 #[test]
@@ -21,9 +20,7 @@ fn mail_that_version_0_1_queued_is_delivered_once() {
         let node = world.node("mediator");
         let mediator = node.public_did().unwrap().clone();
         let message = |kind: String, body| alice.message(&kind, &mediator, body);
-        alice.ask(&node, &message(format!("{MEDIATION}/mediate-request"), json!({}))).await;
-        let updates = json!({"updates": [{"recipient_did": alice.did().as_str(), "action": "add"}]});
-        alice.ask(&node, &message(format!("{MEDIATION}/recipient-update"), updates)).await;
+        alice.enrol(&node).await;
         // As 0.1 wrote it: recipient, arrival, chance.
         let id = [did_id(alice.did()).as_bytes(), &START_MS.to_be_bytes(), &[7; 8]].concat();
         let mut batch = Batch::new();
