@@ -90,3 +90,66 @@ impl Node {
         Ok(envelopes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use einmal_did::Did;
+    use einmal_flows::message_pickup::PickupVersion;
+    use einmal_keys::SeededEntropy;
+    use einmal_storage::{
+        MemoryStore, TenantId,
+        mail::{MemoryMail, NewLetter, Quota},
+    };
+
+    use super::*;
+    use crate::{
+        clock::ManualClock,
+        config::{Config, Role},
+        db::Db,
+        net::memory::MemoryNetwork,
+        node::Parts,
+    };
+
+    async fn mediator() -> Arc<Node> {
+        let network = MemoryNetwork::new(1);
+        let parts = Parts {
+            config: Config::new(Role::Mediator),
+            db: Db::new(Arc::new(MemoryStore::new()) as _, TenantId::default()),
+            mail: Arc::new(MemoryMail::new()),
+            clock: Arc::new(ManualClock::at(1_800_000_000_000)),
+            entropy: Arc::new(SeededEntropy::new(1)),
+            transport: Arc::clone(&network) as _,
+            fetcher: network,
+        };
+        Node::start(parts, "https://mediator.example").await.unwrap()
+    }
+
+    /// Puts a letter that rings for nobody, and returns its id.
+    async fn put(node: &Node, mailbox: MailboxId, payload: &[u8]) -> LetterId {
+        let (payload, quota) = (payload.to_vec(), Quota::NONE);
+        let letter = NewLetter { mailbox, payload, arrived_ms: 1, expires_at: u64::MAX, quota, early: None };
+        node.shared.mail.put(vec![letter]).await.unwrap();
+        node.shared.mail.list(mailbox, None, 9, 0).last().unwrap().id
+    }
+
+    fn change(since: LetterId, mailbox: MailboxId) -> LiveChange {
+        let did = |name: &str| Did::parse(&format!("did:web:{name}.example")).unwrap();
+        let (account, ours, theirs) = (did("alice"), did("mediator"), did("alice"));
+        let (version, mailboxes) = (PickupVersion::V3, vec![mailbox]);
+        LiveChange { account, ours, theirs, on: true, version, since, mailboxes }
+    }
+
+    #[tokio::test]
+    async fn a_letter_that_came_between_the_answer_and_the_opening_is_found_and_one_before_is_not() {
+        let (node, mailbox) = (mediator().await, MailboxId([1; 20]));
+        let waited = put(&node, mailbox, b"[1]").await;
+        let bell = Arc::new(Notify::new());
+        let nothing_new = node.open_session(change(waited, mailbox), &bell);
+        assert_eq!(nothing_new.next_changed(), None);
+        let between = put(&node, mailbox, b"[2]").await;
+        let session = node.open_session(change(waited, mailbox), &bell);
+        assert_eq!(session.next_changed(), Some(mailbox));
+        let pushes = node.live_letters(&session, mailbox, 9).unwrap();
+        assert_eq!((pushes.envelopes.len(), session.pushed(mailbox)), (1, between));
+    }
+}
