@@ -1,23 +1,31 @@
-//! Sets `with_mediator` if the environment names what tests against a running mediator need; else they are ignored.
+//! Sets `with_mediator` and `with_identus` if the environment names what tests against a running mediator need; without
+//! them those tests are ignored.
 
 use std::{env, path::Path};
 
-/// The command, and the interpreters of the peers that talk to it.
-const NEEDED: [&str; 3] = ["EINMAL_BIN", "EINMAL_INTEROP_PYTHON", "EINMAL_INTEROP_MESSAGING_PYTHON"];
+/// The command.
+const COMMAND: &str = "EINMAL_BIN";
+/// What is set, and what must be there for it: the interpreters of the peers, or the list of their packages.
+const SETS: [(&str, &[&str]); 2] = [
+    ("with_mediator", &[COMMAND, "EINMAL_INTEROP_PYTHON", "EINMAL_INTEROP_MESSAGING_PYTHON"]),
+    ("with_identus", &[COMMAND, "EINMAL_INTEROP_NODE_PACKAGES"]),
+];
+
+fn is_there(name: &str) -> bool {
+    println!("cargo::rerun-if-env-changed={name}");
+    env::var(name).is_ok_and(|path| {
+        println!("cargo::rerun-if-changed={path}");
+        Path::new(&path).is_file()
+    })
+}
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(with_mediator)");
     println!("cargo::rerun-if-changed=build.rs");
-    let mut all = true;
-    for name in NEEDED {
-        println!("cargo::rerun-if-env-changed={name}");
-        let there = env::var(name).is_ok_and(|path| {
-            println!("cargo::rerun-if-changed={path}");
-            Path::new(&path).is_file()
-        });
-        all &= there;
-    }
-    if all {
-        println!("cargo::rustc-cfg=with_mediator");
+    for (set, needed) in SETS {
+        println!("cargo::rustc-check-cfg=cfg({set})");
+        // Each is asked for, so that a change of any is noticed.
+        if needed.iter().filter(|name| is_there(name)).count() == needed.len() {
+            println!("cargo::rustc-cfg={set}");
+        }
     }
 }

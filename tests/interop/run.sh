@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Exchanges messages with other DIDComm libraries, in Rust and in Python, and lets wallets made of them use our
-# mediator; fails on any failure. Needs a Rust toolchain and python3 with its venv module.
+# Exchanges messages with other DIDComm libraries, in Rust and in Python, and lets wallets made of them and of the SDK
+# of Identus use our mediator; fails on any failure. Needs a Rust toolchain and python3 with its venv module; node 20
+# or later and npm for the wallets of Identus, which are skipped without.
 # Usage: tests/interop/run.sh [arguments of cargo test]
 set -euo pipefail
 
@@ -28,6 +29,24 @@ prepare didcomm
 prepare messaging
 export EINMAL_INTEROP_PYTHON="$environments/didcomm/bin/python"
 export EINMAL_INTEROP_MESSAGING_PYTHON="$environments/messaging/bin/python"
+
+# The packages of node/package-lock.json, again whenever that file changes. Their install scripts are not run.
+packages="$CARGO_TARGET_DIR/interop-node"
+prepare_node() {
+  if ! cmp -s node/package-lock.json "$packages/installed.json"; then
+    rm -rf "$packages" && mkdir -p "$packages" && cp node/package.json node/package-lock.json "$packages/" \
+      && (cd "$packages" && npm ci --silent --ignore-scripts --no-audit --no-fund) \
+      && cp node/package-lock.json "$packages/installed.json"
+  fi
+}
+
+have_node() { [ "$(node --version 2>/dev/null | sed 's/^v\([0-9]*\).*/\1/')" -ge 20 ] 2>/dev/null && command -v npm >/dev/null; }
+if have_node; then
+  prepare_node
+  export EINMAL_INTEROP_NODE_PACKAGES="$packages/package.json"
+else
+  echo "note: node 20 or later and npm are not there; the wallets of Identus are skipped" >&2
+fi
 
 # The mediator that wallets talk to. Built at the root, whose settings differ from those of this folder.
 (cd "$root" && cargo build --locked --package einmal)

@@ -120,30 +120,55 @@ fn third_version_pushes_raw_and_keeps_the_letter_until_it_is_acknowledged() {
     });
 }
 
+/// Sends a letter to `alice`, who must get it in a delivery of `family` and be rid of it once she acknowledged it.
+async fn is_pushed_a_delivery_whose_ids_acknowledge(scene: &Scene, alice: &Stranger, family: &str) {
+    let mut socket = scene.open().await;
+    let status = scene.switch(alice, &mut socket, family, true).await;
+    assert!(status.kind.is(&format!("{family}/status")));
+    let mail = scene.mail(alice, "one").await;
+    let delivery = alice.open(&next(&mut socket).await).message;
+    assert!(delivery.kind.is(&format!("{family}/delivery")), "{}", delivery.kind);
+    assert_eq!(delivery.attachments[0].to_json().unwrap(), mail);
+    let limit = if family == PICKUP_4 { "message_count_limit" } else { "limit" };
+    let again = scene.ask(alice, &format!("{family}/delivery-request"), json!({limit: 5})).await;
+    assert_eq!(again.attachments[0].id, delivery.attachments[0].id, "not acknowledged: it is still there");
+    let ids = json!({"message_id_list": [delivery.attachments[0].id]});
+    let received = alice.message(&format!("{family}/messages-received"), &scene.mediator, ids);
+    send(&mut socket, alice.pack(&received, SenderProtection::Authcrypt)).await;
+    let status = alice.open(&next(&mut socket).await).message;
+    assert_eq!(status.body["message_count"], 0);
+}
+
 #[test]
 fn fourth_version_pushes_in_a_delivery_whose_ids_acknowledge() {
     play(async {
         let scene = scene().await;
         let alice = scene.member(1).await;
+        is_pushed_a_delivery_whose_ids_acknowledge(&scene, &alice, PICKUP_4).await;
+    });
+}
+
+/// Wallets that ask for mediation in 2.0 read deliveries only, those that ask in 3.0 raw messages only.
+#[test]
+fn third_version_pushes_in_a_delivery_to_an_account_of_the_second_mediation_version_also_after_a_rotation() {
+    play(async {
+        let scene = scene().await;
+        let mut alice = Stranger::new(1);
+        let request = "https://didcomm.org/coordinate-mediation/2.0/mediate-request";
+        scene.ask(&alice, request, json!({})).await;
+        let update = "https://didcomm.org/coordinate-mediation/2.0/keylist-update";
+        let updates = json!({"updates": [{"recipient_did": alice.did(), "action": "add"}]});
+        scene.ask(&alice, update, updates).await;
+        is_pushed_a_delivery_whose_ids_acknowledge(&scene, &alice, PICKUP_3).await;
+        let old = rotate(&scene, &mut alice).await;
+        assert_ne!(&old, alice.did());
         let mut socket = scene.open().await;
-        let status = scene.switch(&alice, &mut socket, PICKUP_4, true).await;
-        assert!(status.kind.is(&format!("{PICKUP_4}/status")));
-        let mail = scene.mail(&alice, "one").await;
+        scene.switch(&alice, &mut socket, PICKUP_3, true).await;
+        let sender = Stranger::new(99);
+        let forward = sender.forward(&scene.mediator, &old, json!({"ciphertext": "two"}));
+        sender.say(&scene.node, &forward).await;
         let delivery = alice.open(&next(&mut socket).await).message;
-        assert!(delivery.kind.is(&format!("{PICKUP_4}/delivery")));
-        assert_eq!(delivery.attachments[0].to_json().unwrap(), mail);
-        let again = scene
-            .ask(&alice, &format!("{PICKUP_4}/delivery-request"), json!({"message_count_limit": 5}))
-            .await;
-        assert_eq!(
-            again.attachments[0].id, delivery.attachments[0].id,
-            "not acknowledged: it is still there"
-        );
-        let ids = json!({"message_id_list": [delivery.attachments[0].id]});
-        let received = alice.message(&format!("{PICKUP_4}/messages-received"), &scene.mediator, ids);
-        send(&mut socket, alice.pack(&received, SenderProtection::Authcrypt)).await;
-        let status = alice.open(&next(&mut socket).await).message;
-        assert_eq!(status.body["message_count"], 0);
+        assert!(delivery.kind.is(&format!("{PICKUP_3}/delivery")), "{}", delivery.kind);
     });
 }
 

@@ -66,7 +66,7 @@ impl Node {
         Ok(Pushes { envelopes, more: listed.len() == limit })
     }
 
-    /// Raw in 3.0, in deliveries of the mediator's in 4.0.
+    /// As they are, or in deliveries of the mediator's.
     fn in_form_of(
         &self,
         session: &Session,
@@ -78,7 +78,7 @@ impl Node {
         let mut rest = letters.as_slice();
         while !rest.is_empty() {
             let some = rest.get(..WRAPPED_AT_ONCE).unwrap_or(rest);
-            let Some(draft) = message_pickup::push(change.version, None, some) else {
+            let Some(draft) = message_pickup::push(change.form, some) else {
                 return Ok(letters.into_iter().map(|(_, payload)| payload).collect());
             };
             // One envelope carries fewer if they are large.
@@ -94,7 +94,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use einmal_did::Did;
-    use einmal_flows::message_pickup::PickupVersion;
+    use einmal_flows::message_pickup::PushForm;
     use einmal_keys::SeededEntropy;
     use einmal_storage::{
         MemoryStore, TenantId,
@@ -135,8 +135,8 @@ mod tests {
     fn change(since: LetterId, mailbox: MailboxId) -> LiveChange {
         let did = |name: &str| Did::parse(&format!("did:web:{name}.example")).unwrap();
         let (account, ours, theirs) = (did("alice"), did("mediator"), did("alice"));
-        let (version, mailboxes) = (PickupVersion::V3, vec![mailbox]);
-        LiveChange { account, ours, theirs, on: true, version, since, mailboxes }
+        let (form, mailboxes) = (PushForm::Raw, vec![mailbox]);
+        LiveChange { account, ours, theirs, on: true, form, since, mailboxes }
     }
 
     #[tokio::test]

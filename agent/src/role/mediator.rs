@@ -8,7 +8,7 @@ use einmal_flows::{
         self, MediationPolicy, MediationVersion, Registration, RegistrationChange, Registrations, Unavailable,
     },
     limits::MAX_RECIPIENTS_PER_ACCOUNT,
-    message_pickup::{self, PickupRequest, PickupVersion, QueueStatus},
+    message_pickup::{self, PickupRequest, PickupVersion, PushForm, QueueStatus},
     routing::{self, Decision, NextHop, SelfForwards},
 };
 use einmal_storage::{
@@ -45,6 +45,15 @@ const MAX_ROUTES: usize = 100_000;
 /// The tables above.
 pub(super) fn tables() -> [Table; 3] {
     [ACCOUNTS, ROUTES, ACCOUNT_ROUTES]
+}
+
+/// An account as stored.
+#[derive(Clone, Serialize, Deserialize)]
+struct Account {
+    since: UnixSeconds,
+    /// In which version it was asked for; unknown of those that are older than this member.
+    #[serde(default)]
+    mediation: Option<MediationVersion>,
 }
 
 /// A registration as stored.
@@ -141,12 +150,14 @@ impl Mediator {
                 let since = shared.mail.last();
                 let recipients = own()?;
                 let draft = message_pickup::live_reply(rx, on, persistent, &status(&recipients, &[]), now)?;
+                let account = shared.db.get::<Account>(ACCOUNTS, did_id(rx.sender))?;
+                let mediation = account.and_then(|account| account.value.mediation);
                 fx.change_live(LiveChange {
                     account: rx.sender.clone(),
                     ours: our_form(rx),
                     theirs: their_form(rx),
                     on,
-                    version,
+                    form: PushForm::of(version, mediation),
                     since,
                     mailboxes: recipients.iter().map(mailbox_id).collect(),
                 });
@@ -218,12 +229,17 @@ fn pair(account: &Did, recipient: &Did) -> String {
     format!("{}{}", did_id(account), did_id(recipient))
 }
 
-/// Writes registration changes into the batch.
-fn apply(changes: Vec<RegistrationChange>, now: UnixSeconds, fx: &mut Effects<'_>) -> Handled {
+/// Writes registration changes, asked for in `version`, into the batch.
+fn apply(
+    changes: Vec<RegistrationChange>,
+    version: MediationVersion,
+    now: UnixSeconds,
+    fx: &mut Effects<'_>,
+) -> Handled {
     for change in changes {
         match change {
             RegistrationChange::Enroll { account } => {
-                fx.put(ACCOUNTS, did_id(&account), &json!({"since": now}))?
+                fx.put(ACCOUNTS, did_id(&account), &Account { since: now, mediation: Some(version) })?;
             }
             RegistrationChange::Put { recipient, registration } => {
                 let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
@@ -261,12 +277,12 @@ fn apply(changes: Vec<RegistrationChange>, now: UnixSeconds, fx: &mut Effects<'_
 impl RoleService for Mediator {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         let kind = &rx.message.kind;
-        if MediationVersion::of(kind).is_some() {
+        if let Some(version) = MediationVersion::of(kind) {
             let policy = self.policy(shared)?;
             let book = Book(&shared.db);
             let (changes, draft) =
                 coordinate_mediation::answer(rx, &book, &shared.resolver, &policy, shared.now())?;
-            apply(changes, shared.now(), fx)?;
+            apply(changes, version, shared.now(), fx)?;
             fx.answer(draft, &our_form(rx), &their_form(rx))?;
         } else if let Some(version) = PickupVersion::of(kind) {
             self.pickup(shared, rx, version, fx)?;
@@ -289,9 +305,10 @@ impl RoleService for Mediator {
     fn on_rotation(&self, shared: &Shared, prior: &Did, form: &Did, fx: &mut Effects<'_>) -> Handled {
         let (book, new) = (Book(&shared.db), &form.canonical());
         let mut mailboxes = Vec::new();
-        if prior.same_as(new) || !book.is_account(prior).map_err(|_| unreadable())? {
+        if prior.same_as(new) {
             return Ok(());
         }
+        let Some(account) = fx.db().get::<Account>(ACCOUNTS, did_id(prior))? else { return Ok(()) };
         for recipient in book.list(prior, 0, MAX_RECIPIENTS_PER_ACCOUNT).map_err(|_| unreadable())? {
             let Some(stored) = fx.db().get::<Route>(ROUTES, did_id(&recipient))? else { continue };
             fx.delete(ACCOUNT_ROUTES, pair(prior, &recipient))?;
@@ -302,7 +319,7 @@ impl RoleService for Mediator {
             fx.update(ROUTES, did_id(&recipient), &route, Some(stored.version))?;
         }
         fx.delete(ACCOUNTS, did_id(prior))?;
-        fx.put(ACCOUNTS, did_id(new), &json!({"since": shared.now()}))?;
+        fx.put(ACCOUNTS, did_id(new), &Account { since: shared.now(), ..account.value })?;
         fx.follow(prior, form, mailboxes);
         Ok(())
     }

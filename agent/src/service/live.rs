@@ -16,7 +16,7 @@ use std::{
 
 use einmal_did::Did;
 use einmal_didcomm::MessageType;
-use einmal_flows::message_pickup::PickupVersion;
+use einmal_flows::message_pickup::{PickupVersion, PushForm};
 use einmal_storage::mail::{Early, LetterId, MailboxId};
 use tokio::sync::Notify;
 
@@ -50,8 +50,8 @@ pub(crate) struct LiveChange {
     pub(crate) theirs: Did,
     /// Whether to push.
     pub(crate) on: bool,
-    /// Which version the session was opened in: it decides how letters are pushed.
-    pub(crate) version: PickupVersion,
+    /// How letters are pushed.
+    pub(crate) form: PushForm,
     /// Letters up to this one waited already and are not pushed.
     pub(crate) since: LetterId,
     /// The account's mailboxes: letters may have come into them between `since` and the opening.

@@ -73,6 +73,18 @@ impl Mediator {
         self.about[member].as_str().expect("a text")
     }
 
+    /// A figure of the mediator's metrics, as it is written there.
+    ///
+    /// # Panics
+    ///
+    /// If there is no HTTP answer, or no such figure in it.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> String {
+        let (_, metrics) = self.request("GET /metrics", "", "");
+        let figure = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        figure.unwrap_or_else(|| panic!("no {name} in {metrics}")).to_owned()
+    }
+
     /// Posts an envelope; returns the HTTP status and what came back.
     ///
     /// # Panics
@@ -80,17 +92,18 @@ impl Mediator {
     /// If there is no HTTP answer.
     #[must_use]
     pub fn post(&self, envelope: &str) -> (u16, String) {
+        self.request("POST /", "Content-Type: application/didcomm-encrypted+json\r\n", envelope)
+    }
+
+    fn request(&self, what: &str, headers: &str, body: &str) -> (u16, String) {
         let address = self.about("listen");
         let mut stream = TcpStream::connect(address).expect("the mediator listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout above zero");
         // Version 1.0: one answer, in one piece, then the end.
-        let head = format!(
-            "POST / HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/didcomm-encrypted+json\r\n\
-             Content-Length: {}\r\n\r\n",
-            envelope.len()
-        );
+        let head =
+            format!("{what} HTTP/1.0\r\nHost: {address}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
         stream.write_all(head.as_bytes()).expect("the mediator reads");
-        stream.write_all(envelope.as_bytes()).expect("the mediator reads");
+        stream.write_all(body.as_bytes()).expect("the mediator reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("the mediator answers");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");

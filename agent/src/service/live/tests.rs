@@ -10,10 +10,10 @@ fn account() -> Did {
 }
 
 fn session(live: &Live, since: u64) -> Arc<Session> {
-    let (account, version) = (account(), PickupVersion::V3);
+    let (account, form) = (account(), PushForm::Raw);
     let (ours, theirs) = (account.clone(), account.clone());
     let since = LetterId(since);
-    let change = LiveChange { account, ours, theirs, on: true, version, since, mailboxes: Vec::new() };
+    let change = LiveChange { account, ours, theirs, on: true, form, since, mailboxes: Vec::new() };
     live.open(change, Arc::default())
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use einmal_did::{Did, Resolver};
 use einmal_didcomm::{Body, MessageType, UnixSeconds};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Keylist, KeylistDeny, KeylistGrant, KeylistQuery, KeylistUpdate, KeylistUpdateResponse, MediateDeny,
@@ -96,11 +97,13 @@ impl MediationRequest {
 }
 
 /// Which version of the protocol a request came in; its reply is written in the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MediationVersion {
     /// 2.0, with a keylist.
+    #[serde(rename = "2.0")]
     V2,
     /// 3.0.
+    #[serde(rename = "3.0")]
     V3,
 }
 

@@ -4,8 +4,8 @@ use einmal_did::Did;
 use einmal_didcomm::{Attachment, AttachmentData, Body, CarriedJson, UnixSeconds};
 
 use super::{
-    Delivery, Delivery4, DeliveryRequest, LiveDeliveryChange, MessagesReceived, PickupVersion, Status,
-    Status4, StatusRequest,
+    Delivery, Delivery4, DeliveryRequest, LiveDeliveryChange, MessagesReceived, PickupVersion, PushForm,
+    Status, Status4, StatusRequest,
     version::{DELIVERY_REQUEST_4, LIVE_DELIVERY_CHANGE_4, MESSAGES_RECEIVED_4, STATUS_REQUEST_4},
 };
 use crate::{
@@ -188,35 +188,33 @@ pub fn delivery_reply(
     let thread = received.message.thread();
     match version_of(received) {
         PickupVersion::V3 if messages.is_empty() => status_reply(received, status, now),
-        PickupVersion::V3 => {
-            let draft = Draft::of(&Delivery { recipient_did: echoed(received) });
-            load(draft, messages, readable).in_thread(thread)
-        }
-        PickupVersion::V4 => wrapped(echoed(received), messages).in_thread(thread),
+        version => delivery(version, echoed(received), messages).in_thread(thread),
     }
 }
 
-/// What is pushed to a live connection: a `delivery` in 4.0; nothing in 3.0, where the payloads are pushed as they
-/// are and stay queued until they are confirmed.
+/// The `delivery` that is pushed to a live connection; `None` if the payloads are pushed as they are. Either way they
+/// stay queued until they are confirmed.
 ///
-/// `recipient` is the DID the connection asked for, if it asked for one. As many of `messages` are taken as one
-/// envelope carries, but at least one.
+/// As many of `messages` are taken as one envelope carries, but at least one.
 ///
 /// # Specification
 ///
-/// didcomm.org, "Message Pickup Protocol" 4.0, "Live Mode".
-pub fn push(
-    version: PickupVersion,
-    recipient: Option<&Did>,
-    messages: &[(String, Vec<u8>)],
-) -> Option<Draft> {
-    match version {
-        PickupVersion::V3 => None,
-        PickupVersion::V4 => Some(wrapped(recipient.map(|did| did.as_str().to_owned()), messages)),
+/// didcomm.org, "Message Pickup Protocol" 3.0 and 4.0, "Live Mode".
+pub fn push(form: PushForm, messages: &[(String, Vec<u8>)]) -> Option<Draft> {
+    match form {
+        PushForm::Raw => None,
+        PushForm::Wrapped(version) => Some(delivery(version, None, messages)),
     }
 }
 
-fn wrapped(recipient_did: Option<String>, messages: &[(String, Vec<u8>)]) -> Draft {
+fn delivery(version: PickupVersion, recipient_did: Option<String>, messages: &[(String, Vec<u8>)]) -> Draft {
+    match version {
+        PickupVersion::V3 => load(Draft::of(&Delivery { recipient_did }), messages, readable),
+        PickupVersion::V4 => delivery4(recipient_did, messages),
+    }
+}
+
+fn delivery4(recipient_did: Option<String>, messages: &[(String, Vec<u8>)]) -> Draft {
     let mut draft = load(Draft::of(&Delivery4 { recipient_did }), messages, opaque);
     draft.shows_no_attachments = draft.attachments.is_empty();
     draft

@@ -5,7 +5,7 @@
 //! needs a connection that stays open, messages are pushed and stay queued until they are confirmed.
 //!
 //! The versions are two sets of bodies around the same queue. An empty queue answers with `status` in 3.0 and with an
-//! empty `delivery` in 4.0; 3.0 pushes raw, 4.0 in a `delivery`; 4.0 counts in milliseconds.
+//! empty `delivery` in 4.0; 3.0 pushes raw or in a `delivery`, 4.0 in a `delivery`; 4.0 counts in milliseconds.
 
 mod mediator;
 mod messages;
@@ -17,4 +17,4 @@ mod version;
 pub use mediator::{PickupRequest, QueueStatus, delivery_reply, live_reply, push, status_reply};
 pub use messages::{Delivery, DeliveryRequest, LiveDeliveryChange, MessagesReceived, Status, StatusRequest};
 pub use recipient::{Action, Event, Recipient, State};
-pub use version::{Delivery4, PickupVersion, Status4};
+pub use version::{Delivery4, PickupVersion, PushForm, Status4};

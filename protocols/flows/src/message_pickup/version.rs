@@ -3,6 +3,8 @@
 use einmal_didcomm::MessageType;
 use serde::{Deserialize, Serialize};
 
+use crate::coordinate_mediation::MediationVersion;
+
 /// Which version a request came in; its reply is written in the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PickupVersion {
@@ -19,6 +21,29 @@ impl PickupVersion {
             ("messagepickup", 3) => Some(Self::V3),
             ("messagepickup", 4) => Some(Self::V4),
             _ => None,
+        }
+    }
+}
+
+/// The form in which messages are pushed to a live connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushForm {
+    /// As they are.
+    Raw,
+    /// In `delivery` messages of this version.
+    Wrapped(PickupVersion),
+}
+
+impl PushForm {
+    /// The form a wallet reads that switched live mode on in `pickup`; `account` is the version in which it asked for
+    /// its account, if that is known.
+    ///
+    /// 4.0 demands `delivery`. 3.0 leaves it open, and deployed wallets read one form only and pass over the other:
+    /// those that ask for mediation in 2.0 read `delivery`, those that ask in 3.0 raw messages.
+    pub fn of(pickup: PickupVersion, account: Option<MediationVersion>) -> Self {
+        match (pickup, account) {
+            (PickupVersion::V3, Some(MediationVersion::V2)) | (PickupVersion::V4, _) => Self::Wrapped(pickup),
+            (PickupVersion::V3, _) => Self::Raw,
         }
     }
 }

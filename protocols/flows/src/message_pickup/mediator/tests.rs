@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    coordinate_mediation::{Registration, Unavailable},
+    coordinate_mediation::{MediationVersion, Registration, Unavailable},
     testing::{NOW, Post, did, thread},
 };
 
@@ -278,9 +278,23 @@ fn delivery_of_the_fourth_version_is_opaque_and_empty_when_nothing_waits() {
 }
 
 #[test]
-fn pushes_are_wrapped_in_the_fourth_version_only() {
-    assert_eq!(push(PickupVersion::V3, None, &queue(1)), None);
-    let draft = push(PickupVersion::V4, None, &queue(2)).unwrap();
-    assert_eq!((draft.kind, draft.attachments.len(), draft.thid), (Delivery4::TYPE, 2, None));
-    assert_eq!(Value::Object(draft.body), json!({}));
+fn pushes_are_raw_or_deliveries_of_the_version_asked_for() {
+    assert_eq!(push(PushForm::Raw, &queue(1)), None);
+    for (version, kind) in [(PickupVersion::V3, Delivery::TYPE), (PickupVersion::V4, Delivery4::TYPE)] {
+        let draft = push(PushForm::Wrapped(version), &queue(2)).unwrap();
+        assert_eq!((draft.kind, draft.attachments.len(), draft.thid), (kind, 2, None));
+        assert_eq!(Value::Object(draft.body), json!({}));
+    }
+}
+
+/// Each of the two deployed kinds of wallets passes over what the other one reads.
+#[test]
+fn third_version_is_pushed_wrapped_to_accounts_of_the_second_mediation_version_only() {
+    let (third, fourth) = (PickupVersion::V3, PickupVersion::V4);
+    assert_eq!(PushForm::of(third, Some(MediationVersion::V2)), PushForm::Wrapped(third));
+    assert_eq!(PushForm::of(third, Some(MediationVersion::V3)), PushForm::Raw);
+    assert_eq!(PushForm::of(third, None), PushForm::Raw);
+    for account in [None, Some(MediationVersion::V2), Some(MediationVersion::V3)] {
+        assert_eq!(PushForm::of(fourth, account), PushForm::Wrapped(fourth));
+    }
 }
