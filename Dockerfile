@@ -1,14 +1,15 @@
 # One image for all four roles, built from this repository:
 #   docker build -t einmal .
 #   docker run --rm einmal --help
-FROM rust:1.95 AS build
+# Both stages are of one Debian: what is built against a newer C library does not start on an older one.
+FROM rust:1.95-bookworm AS build
 # aws-lc is built with cmake; without the feature `aws-lc` it is not needed.
 RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN cargo build --locked --release --package einmal
 
-FROM debian:12-slim
+FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --create-home --home-dir /data einmal
 COPY --from=build /src/target/release/einmal /usr/local/bin/einmal

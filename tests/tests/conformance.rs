@@ -18,7 +18,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 const AT_ONCE: usize = 16;
 
 /// Each rule a simulator breaks, and the requirements of level MUST that fail for it, and no others.
-const BITES: [(Fault, &[&str]); 40] = [
+const BITES: [(Fault, &[&str]); 41] = [
     (Fault::AnswersPingsThatWantNoAnswer, &["TP2-response-not-requested"]),
     (Fault::TakesAbsentResponseRequestedForFalse, &["TP2-response-default"]),
     (Fault::AnswersWithoutReturnRoute, &["DCv2.1-transport-return-route-none"]),
@@ -54,6 +54,7 @@ const BITES: [(Fault, &[&str]); 40] = [
     (Fault::QueuesForAnybody, &["RT2-removed", "RT2-unregistered"]),
     (Fault::ChangesPayloads, &["RT2-payload-unchanged"]),
     (Fault::MixesRecipients, &["RT2-recipients-apart"]),
+    (Fault::MixesRecipientsAndDeliversTwoAtMost, &["RT2-recipients-apart"]),
     (Fault::DeletesOnDelivery, &["MP3-delivery-keeps", "MP4-delivery-keeps"]),
     (
         Fault::GivesFreshIdsOnRedelivery,

@@ -50,6 +50,8 @@ pub enum Fault {
     QueuesForAnybody,
     ChangesPayloads,
     MixesRecipients,
+    /// As before; it also never delivers more than two messages at once, which is permitted.
+    MixesRecipientsAndDeliversTwoAtMost,
     DeletesOnDelivery,
     GivesFreshIdsOnRedelivery,
     IgnoresLimits,
