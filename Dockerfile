@@ -1,6 +1,7 @@
 # One image for all four roles, built from this repository:
 #   docker build -t einmal .
 #   docker run --rm einmal --help
+# With podman add `--format docker` to the build: its own format has no place for the health check.
 # Both stages are of one Debian: what is built against a newer C library does not start on an older one.
 FROM rust:1.95-bookworm AS build
 # aws-lc is built with cmake; without the feature `aws-lc` it is not needed.
@@ -11,7 +12,7 @@ RUN cargo build --locked --release --package einmal
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --create-home --home-dir /data einmal
+    && useradd --system --uid 10001 --create-home --skel /dev/null --home-dir /data einmal
 COPY --from=build /src/target/release/einmal /usr/local/bin/einmal
 COPY deploy/entry /usr/local/bin/entry
 USER einmal

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use einmal::net::memory::Faults;
-use einmal_tests::{ADULT, World, play};
+use einmal_flows::out_of_band::Invitation;
+use einmal_tests::{ADULT, Stranger, World, play};
 use serde_json::{Value, json};
 
 /// Worlds that go through a storm.
@@ -205,6 +206,45 @@ fn a_declined_offer_leaves_no_card_and_says_so() {
         );
         assert_eq!(length(&world.ask("anna", "list", json!({})).await), 0);
         assert_eq!(length(&world.ask("city", "issued", json!({})).await), 0);
+    });
+}
+
+#[test]
+fn an_invitation_taken_again_goes_on_with_the_exchange_that_waits_for_a_decision() {
+    play(async {
+        let mut world = World::with_everybody(6).await;
+        let offer = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
+        let url = text(&offer, "invitation");
+        let begun = world.ask("anna", "accept", json!({"url": url})).await;
+        world.pump().await;
+        let again = world.ask("anna", "accept", json!({"url": url, "yes": true})).await;
+        assert_eq!((&again["state"], &again["thread"]), (&json!("resumed"), &begun["thread"]));
+        world.ask("anna", "decide", json!({"thread": begun["thread"], "agree": true})).await;
+        world.pump().await;
+        assert_eq!(length(&world.ask("anna", "list", json!({})).await), 1);
+        // It is over: what is good for one is refused to whoever begins anew.
+        let anew = world.ask("anna", "accept", json!({"url": url, "yes": true})).await;
+        assert_eq!(anew["state"], "proposed");
+        world.pump().await;
+        assert_eq!(length(&world.ask("anna", "list", json!({})).await), 1);
+    });
+}
+
+#[test]
+fn an_invitation_of_another_does_not_take_the_name_of_the_one_that_waits() {
+    play(async {
+        let mut world = World::with_everybody(6).await;
+        let offer = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
+        let url = text(&offer, "invitation").to_owned();
+        world.ask("anna", "accept", json!({"url": url})).await;
+        world.pump().await;
+        let mut forged = Invitation::from_url(&url).unwrap();
+        forged.from = Stranger::reached_at(9, "https://stranger.example").did().clone();
+        let input = json!({"url": forged.to_url("https://stranger.example")});
+        let refused = world.node("anna").command("accept", &input).await.unwrap_err().to_string();
+        assert!(refused.contains("somebody else"), "{refused}");
+        let waiting = world.ask("anna", "pending", json!({})).await;
+        assert_eq!(waiting[0]["decide"]["kind"], "offer", "{waiting}");
     });
 }
 

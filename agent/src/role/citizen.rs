@@ -20,7 +20,7 @@ use crate::{
     mailbox,
     node::{Effects, Failure, Handled, Shared, learn},
     service::{
-        exchange::{self, Job},
+        exchange::{self, Job, Work},
         holding::{self, HoldJob, Holding},
         invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT, check_reachable},
         proving::{self, ProveJob, Proving},
@@ -43,6 +43,9 @@ impl Citizen {
         check_reachable(shared, &invitation.from)?;
         if invitation.goal_code.as_deref() == Some(GOAL_MEDIATE) {
             return mailbox::adopt(shared, &invitation, fx);
+        }
+        if goes_on(shared, &invitation)? {
+            return Ok(json!({"thread": invitation.thread(), "state": "resumed"}));
         }
         let auto = input.get("yes").and_then(Value::as_bool).unwrap_or(false);
         // A fresh DID for this relationship, already known to the mediator.
@@ -192,6 +195,24 @@ fn is_pending(progress: &Value) -> bool {
 
 fn wants_decision(progress: &Value) -> bool {
     progress.get("decide").is_some_and(|decide| !decide.is_null())
+}
+
+/// Whether an exchange that this invitation began is under way: whoever takes it again wants to go on with that one. A
+/// second one would be refused, if the invitation is good for one only.
+fn goes_on(shared: &Shared, invitation: &Invitation) -> Result<bool, Failure> {
+    let thread = invitation.thread();
+    let holding = Holding::named(shared, thread.as_str())?.filter(|one| !one.work.has_ended());
+    let proving = Proving::named(shared, thread.as_str())?.filter(|one| !one.work.has_ended());
+    let Some(theirs) = holding.map(|one| one.theirs).or(proving.map(|one| one.theirs)) else {
+        return Ok(false);
+    };
+    if theirs.same_as(&invitation.from) {
+        return Ok(true);
+    }
+    // Ids are the inviter's choice; under this one the user knows another's exchange.
+    Err(Failure::user(
+        "an invitation of somebody else with the same id waits for a decision; decide it first: einmal citizen pending",
+    ))
 }
 
 /// The name under which a peer's request is found by the thread it was asked for in.
