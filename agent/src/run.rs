@@ -90,7 +90,14 @@ pub async fn run(options: RunOptions) -> Result<(), SetupError> {
 }
 
 async fn listen(config: &Config) -> Result<Option<TcpListener>, SetupError> {
-    let Some(address) = config.listen.filter(|_| config.role != Role::Citizen) else { return Ok(None) };
+    let Some(address) = config.listen else { return Ok(None) };
+    if config.role == Role::Citizen {
+        return Err(SetupError::Usage {
+            problem: "a citizen listens nowhere: its mail comes through its mediator".into(),
+            remedy: "leave the listening address out (--listen, EINMAL_LISTEN, or `listen` in einmal.toml)"
+                .into(),
+        });
+    }
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| SetupError::Listen { address, problem: error.to_string() })?;

@@ -162,6 +162,8 @@ fn flag_of_another_role_is_wrong_use_and_makes_nothing() {
         ("merchant", "--mediator", "http://127.0.0.1:7000/"),
         ("citizen", "--status-ttl", "5"),
         ("citizen", "--name", "Anna"),
+        ("citizen", "--listen", "127.0.0.1:0"),
+        ("citizen", "--public-url", "https://anna.example"),
     ] {
         fails(
             &run(&["init", role, "--dir", path(&dir), flag, value]),
@@ -315,6 +317,15 @@ fn listening_everywhere_without_a_public_url_is_wrong_use() {
     let folder = tempfile::tempdir().unwrap();
     let dir = mediator(folder.path());
     fails(&run(&["run", "--dir", &dir, "--listen", "0.0.0.0:0"]), 2, &["public_url"]);
+}
+
+#[test]
+fn citizen_that_shall_listen_is_wrong_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("anna");
+    assert!(run(&["init", "citizen", "--dir", path(&dir)]).status.success());
+    let flags = ["run", "--dir", path(&dir), "--listen", "127.0.0.1:0"];
+    fails(&run(&flags), 2, &["a citizen listens nowhere", "--listen"]);
 }
 
 #[test]

@@ -98,16 +98,21 @@ fn make(init: &Init, json: bool) -> Result<ExitCode, SetupError> {
     let role: Role = init.role.parse()?;
     let mut config = Config::new(role);
     config.passphrase = init.passphrase;
+    let wrong = |flag: &str| SetupError::Usage {
+        problem: format!("--{flag} is not for a {role}"),
+        remedy: "see: einmal init --help".into(),
+    };
+    for (flag, is_set) in [("listen", init.listen.is_some()), ("public-url", init.public_url.is_some())] {
+        if is_set && role == Role::Citizen {
+            return Err(wrong(flag));
+        }
+    }
     config.listen = init.listen.or(config.listen);
     if let Some(url) = &init.public_url {
         config::check_public_url(url)
             .map_err(|problem| SetupError::Usage { problem, remedy: "see: einmal init --help".into() })?;
         config.public_url = Some(url.clone());
     }
-    let wrong = |flag: &str| SetupError::Usage {
-        problem: format!("--{flag} is not for a {role}"),
-        remedy: "see: einmal init --help".into(),
-    };
     let absolute = |path: &PathBuf| {
         path.canonicalize()
             .map_err(|error| SetupError::Input { path: path.clone(), problem: error.to_string() })
