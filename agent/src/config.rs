@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SetupError;
 
+mod address_range;
+
+pub use address_range::{AddressRange, NoAddressRange};
+
 /// Name of the configuration file in a node's folder.
 pub const CONFIG_FILE: &str = "einmal.toml";
 
@@ -80,7 +84,7 @@ impl fmt::Display for Role {
 pub struct Config {
     /// What the node is for.
     pub role: Role,
-    /// Address to listen on; a citizen may leave it out.
+    /// Address to listen on; a citizen has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
     /// The URL others reach this node by; without it the listening address is taken, and the node is in trial mode.
@@ -153,6 +157,8 @@ pub struct Limits {
     pub max_requests_per_second: Option<u32>,
     /// Count this machine's own addresses too. They are exempt because they are those of a proxy, or of tests.
     pub loopback: bool,
+    /// Reverse proxies whose `X-Forwarded-For` is believed: limits by address then count whom they name.
+    pub proxies: Vec<AddressRange>,
 }
 
 impl Limits {

@@ -193,6 +193,60 @@ fn looking_at_the_endpoint_says_what_it_is_for() {
     });
 }
 
+/// A mediator that permits one request a second, two at once, and believes these proxies.
+async fn behind(proxies: &[&str]) -> SocketAddr {
+    let mut world = World::new(1);
+    let mut config = Config::new(Role::Mediator);
+    config.limits.max_requests_per_second = Some(1);
+    config.limits.proxies = proxies.iter().map(|range| range.parse().unwrap()).collect();
+    world.add("mediator", config).await;
+    serve(&world.node("mediator")).await
+}
+
+/// The status that a look by `client` gets, as a proxy passes it on.
+async fn passed_on(address: SocketAddr, path: &'static str, client: &'static str) -> u16 {
+    let look =
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: {client}\r\n\r\n");
+    tokio::task::spawn_blocking(move || exchange(address, look.as_bytes()).status).await.unwrap()
+}
+
+/// How many of twenty looks by `client` are too many.
+async fn refusals(address: SocketAddr, client: &'static str) -> usize {
+    let mut refused = 0;
+    for _ in 0..20 {
+        refused += usize::from(passed_on(address, "/", client).await == 429);
+    }
+    refused
+}
+
+#[test]
+fn clients_behind_a_believed_proxy_have_a_rate_each() {
+    play(async {
+        let address = behind(&["127.0.0.1"]).await;
+        assert!(refusals(address, "192.0.2.1").await > 10);
+        assert_eq!(passed_on(address, "/", "192.0.2.2").await, 404, "others are not held up");
+        assert!(refusals(address, "192.0.2.7, 192.0.2.1").await > 10, "its own words help nobody");
+    });
+}
+
+#[test]
+fn forwarding_header_of_others_is_not_believed() {
+    play(async {
+        let address = behind(&["10.0.0.0/8"]).await;
+        assert_eq!(refusals(address, "192.0.2.1").await, 0, "they come from this machine");
+        assert_eq!(passed_on(address, "/metrics", "192.0.2.1").await, 200);
+    });
+}
+
+#[test]
+fn metrics_are_for_this_machine_also_behind_a_proxy() {
+    play(async {
+        let address = behind(&["127.0.0.1"]).await;
+        assert_eq!(passed_on(address, "/metrics", "192.0.2.1").await, 404);
+        assert_eq!(passed_on(address, "/metrics", "127.0.0.1").await, 200);
+    });
+}
+
 #[test]
 fn document_and_status_list_are_served_with_their_media_types() {
     play(async {

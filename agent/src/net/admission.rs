@@ -7,12 +7,14 @@ use std::{
     time::Duration,
 };
 
+use axum::http::HeaderMap;
 use einmal_p2p::Source;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
+use super::proxy;
 use crate::{config::Limits, service::rates::Rates};
 
 /// Most requests handled at once.
@@ -61,15 +63,24 @@ pub(super) struct Reading {
     _of_all: OwnedSemaphorePermit,
 }
 
-/// A connection's place; given back when dropped.
+/// A connection's place, or that of a client behind a proxy's connection; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     admission: Arc<Admission>,
     source: Source,
-    _permit: OwnedSemaphorePermit,
+    /// Whether the connection is that of a proxy we believe.
+    is_proxys: bool,
+    _on: Ground,
     /// Held until the first request is there.
     pending: Mutex<Option<OwnedSemaphorePermit>>,
     deadline: Instant,
+}
+
+/// What a place rests on.
+#[derive(Debug)]
+enum Ground {
+    Connection(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
+    Within(#[expect(dead_code, reason = "held until it is dropped")] Arc<Place>),
 }
 
 impl Place {
@@ -143,7 +154,8 @@ impl Admission {
             counts.open >= self.limits.connections_per_address()
                 || counts.pending >= self.limits.pending_per_address()
         });
-        if full && self.is_bounded(source) {
+        let is_proxys = proxy::is_proxy(&self.limits.proxies, address);
+        if full && self.is_bounded(source) && !is_proxys {
             return None;
         }
         let counts = by_source.entry(source).or_default();
@@ -153,10 +165,35 @@ impl Admission {
         Some(Place {
             admission: Arc::clone(self),
             source,
-            _permit: permit,
+            is_proxys,
+            _on: Ground::Connection(permit),
             pending: Mutex::new(Some(pending)),
             deadline: Instant::now() + self.limits.pending_time(),
         })
+    }
+
+    /// The place of whoever a request comes from: that of its connection, or, if a proxy passes it on, one of the client's.
+    /// `None` if that client has as many as it may.
+    pub(super) fn visitor(place: &Arc<Place>, headers: &HeaderMap) -> Option<Arc<Place>> {
+        let admission = &place.admission;
+        let named = || proxy::client(&admission.limits.proxies, headers);
+        let Some(client) = place.is_proxys.then(named).flatten() else { return Some(Arc::clone(place)) };
+        let source = Source::of(client);
+        let mut by_source = admission.by_source();
+        let open = by_source.get(&source).map_or(0, |counts| counts.open);
+        if open >= admission.limits.connections_per_address() && admission.is_bounded(source) {
+            return None;
+        }
+        by_source.entry(source).or_default().open += 1;
+        drop(by_source);
+        Some(Arc::new(Place {
+            admission: Arc::clone(admission),
+            source,
+            is_proxys: false,
+            _on: Ground::Within(Arc::clone(place)),
+            pending: Mutex::new(None),
+            deadline: place.deadline,
+        }))
     }
 
     /// Whether a request from `source` comes within its rate.
@@ -244,6 +281,50 @@ mod tests {
         assert!(admission.connect(at("192.0.2.3")).is_none(), "the fourth of all");
         drop(first);
         assert!(admission.connect(at("192.0.2.1")).is_some());
+    }
+
+    fn named(client: &str) -> HeaderMap {
+        let line = ("x-forwarded-for".parse().unwrap(), client.parse().unwrap());
+        HeaderMap::from_iter([line])
+    }
+
+    #[test]
+    fn clients_behind_a_proxy_are_bounded_for_each_and_the_proxy_is_not() {
+        let proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        let admission = Admission::new(Limits { proxies, max_connections: None, ..limits() });
+        let lines: Vec<_> = (0..5).map(|_| Arc::new(admission.connect(at("10.0.0.1")).unwrap())).collect();
+        let visit = |line: usize, client| Admission::visitor(&lines[line], &named(client));
+        let (first, second) = (visit(0, "192.0.2.1").unwrap(), visit(1, "192.0.2.1").unwrap());
+        assert_eq!(first.source(), Source::of(at("192.0.2.1")));
+        assert!(visit(2, "192.0.2.1").is_none(), "the third of one client");
+        assert!(visit(2, "192.0.2.2").is_some());
+        drop(first);
+        let third = visit(2, "192.0.2.1");
+        assert!(third.is_some());
+        drop((second, third, lines));
+        assert!(admission.by_source().is_empty());
+        assert_eq!(admission.open_connections(), 0);
+    }
+
+    #[test]
+    fn connection_of_a_proxy_stays_while_its_client_does() {
+        let proxies = vec!["10.0.0.1".parse().unwrap()];
+        let admission = Admission::new(Limits { proxies, ..limits() });
+        let line = Arc::new(admission.connect(at("10.0.0.1")).unwrap());
+        let client = Admission::visitor(&line, &named("192.0.2.1")).unwrap();
+        drop(line);
+        assert_eq!(admission.open_connections(), 1);
+        drop(client);
+        assert_eq!(admission.open_connections(), 0);
+    }
+
+    #[test]
+    fn what_somebody_else_says_of_whom_it_speaks_for_is_not_believed() {
+        let proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        let admission = Admission::new(Limits { proxies, ..limits() });
+        let stranger = Arc::new(admission.connect(at("192.0.2.9")).unwrap());
+        let visitor = Admission::visitor(&stranger, &named("192.0.2.1")).unwrap();
+        assert!(Arc::ptr_eq(&stranger, &visitor));
     }
 
     #[test]

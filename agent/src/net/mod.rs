@@ -8,6 +8,7 @@ pub mod memory;
 mod outlast;
 pub mod p2p;
 mod peer_lines;
+mod proxy;
 mod pushing;
 pub mod server;
 mod socket;

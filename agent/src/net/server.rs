@@ -6,7 +6,7 @@ use axum::{
     Extension, Router,
     body::{Body, Bytes, to_bytes},
     extract::{FromRequestParts, Path, Request, State, WebSocketUpgrade},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -89,11 +89,12 @@ async fn take(server: Server, request: Request) -> Response {
     let Some(place) = request.extensions().get::<Arc<Place>>().cloned() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    if !server.admission.within_rate(place.source()) {
+    let visitor = Admission::visitor(&place, request.headers());
+    let Some(place) = visitor.filter(|place| server.admission.within_rate(place.source())) else {
         server.node.shared().stats.refuse(Reason::Rate);
         tracing::debug!("too many requests from one address");
         return come_again(StatusCode::TOO_MANY_REQUESTS);
-    }
+    };
     if request.method() == Method::GET && request.headers().contains_key(header::UPGRADE) {
         return upgrade(server, request, place).await;
     }
@@ -196,8 +197,13 @@ async fn ready(State(server): State<Server>) -> Response {
 }
 
 /// Numbers for whoever watches this machine, from this machine only: behind a proxy, keep this path to yourself.
-async fn metrics(State(server): State<Server>, Extension(place): Extension<Arc<Place>>) -> Response {
-    if !place.source().is_this_machine() {
+async fn metrics(
+    State(server): State<Server>,
+    Extension(place): Extension<Arc<Place>>,
+    headers: HeaderMap,
+) -> Response {
+    let visitor = Admission::visitor(&place, &headers);
+    if visitor.is_none_or(|place| !place.source().is_this_machine()) {
         return StatusCode::NOT_FOUND.into_response();
     }
     let shared = server.node.shared();
