@@ -538,3 +538,29 @@ fn answer_reaches_an_endpoint_that_is_permitted() {
         assert_eq!((node.stats().to_json()["sent"].clone(), trap.connections()), (json!(1), 1));
     });
 }
+
+#[test]
+fn an_endpoint_that_never_answers_holds_up_nobody_else() {
+    play(async {
+        let (tar_pit, trap) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), Trap::answering(|_| ok("text/plain", b"")));
+        let node = node_in(&OPEN).await;
+        let outbox = tokio::spawn(Arc::clone(&node).run_outbox());
+        let slow = Stranger::reached_at(1, &format!("http://{}/", tar_pit.local_addr().unwrap()));
+        let quick = Stranger::reached_at(2, &format!("http://{}/", trap.address));
+        let ping = |from: &Stranger| {
+            from.message(PING, node.public_did().unwrap(), json!({"response_requested": true}))
+        };
+        slow.say(&node, &ping(&slow)).await;
+        let held = tokio::task::spawn_blocking(move || tar_pit.accept().unwrap()).await.unwrap();
+        quick.say(&node, &ping(&quick)).await;
+        let begun = Instant::now();
+        // Half of what the node waits for an answer.
+        while trap.connections() == 0 && begun.elapsed() < Duration::from_secs(10) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(trap.connections(), 1);
+        outbox.abort();
+        drop(held);
+    });
+}

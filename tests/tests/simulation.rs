@@ -1,9 +1,12 @@
 //! The story in a simulation: as it should go, and through storms of lost, doubled and late messages and dying nodes.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use einmal::net::memory::Faults;
+use einmal::{
+    config::{Config, Role},
+    net::memory::Faults,
+};
 use einmal_flows::out_of_band::Invitation;
-use einmal_tests::{ADULT, Stranger, World, play};
+use einmal_tests::{ADULT, START_MS, Stranger, World, play};
 use serde_json::{Value, json};
 
 /// Worlds that go through a storm.
@@ -399,4 +402,28 @@ fn the_same_seed_tells_the_same_story() {
         assert_eq!(play(storm(seed)).0, play(storm(seed)).0, "seed {seed}");
     }
     assert_ne!(play(storm(7)).0, play(storm(19)).0);
+}
+
+/// More than are read at once; those of others come behind them.
+#[test]
+fn messages_for_somebody_out_of_reach_hide_nobody_elses() {
+    play(async {
+        let mut world = World::new(1);
+        world.add("mediator", Config::new(Role::Mediator)).await;
+        let node = world.node("mediator");
+        let caught = world.wire().catch("https://bob.example");
+        let (alice, bob) = (
+            Stranger::reached_at(1, "https://alice.example"),
+            Stranger::reached_at(2, "https://bob.example"),
+        );
+        let ping = "https://didcomm.org/trust-ping/2.0/ping";
+        for _ in 0..1_200 {
+            alice.say(&node, &alice.message(ping, node.public_did().unwrap(), json!({}))).await;
+        }
+        bob.say(&node, &bob.message(ping, node.public_did().unwrap(), json!({}))).await;
+        let due = node.outbox_pass().await.unwrap();
+        assert_eq!(caught.lock().unwrap().len(), 1);
+        assert!(due.unwrap() > START_MS, "what is held up does not stand before others again");
+        assert_eq!(node.stats().to_json()["send_failures"], 1, "one attempt tells it for all");
+    });
 }

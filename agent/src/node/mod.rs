@@ -105,7 +105,7 @@ pub struct Node {
     role: Box<dyn RoleService>,
     fetcher: Arc<dyn Fetcher>,
     outbox_bell: Notify,
-    outbox_turn: tokio::sync::Mutex<()>,
+    outbox_served: outbox::Served,
     changed: Notify,
     /// How the line to our own mediator stands.
     pub(crate) line: LineState,
@@ -137,7 +137,7 @@ impl Node {
             role,
             fetcher,
             outbox_bell: Notify::new(),
-            outbox_turn: tokio::sync::Mutex::new(()),
+            outbox_served: outbox::Served::default(),
             changed: Notify::new(),
             line: LineState::default(),
             recent: recent::Recent::default(),

@@ -1,10 +1,13 @@
 //! The outbox: messages committed and not yet handed over, sent with backoff, across restarts.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
+mod schedule;
+
+use std::{borrow::Cow, sync::Arc};
 
 use einmal_did::{Did, ResolveError, Resolver};
 use einmal_didcomm::{Message, PackError, PackOptions, SenderProtection, UnixSeconds, deliveries};
 use einmal_storage::StoreError;
+pub(super) use schedule::Served;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::Instrument;
@@ -23,10 +26,6 @@ const GIVE_UP_SECS: u64 = 7 * 24 * 3600;
 const FIRST_PAUSE_MS: u64 = 500;
 /// Longest pause between attempts, in milliseconds.
 const LONGEST_PAUSE_MS: u64 = 5 * 60 * 1000;
-/// Most messages looked at in one pass.
-const PASS: usize = 500;
-/// Most recipients served at once.
-const MAX_CONCURRENT: usize = 32;
 
 /// A message waiting to be handed over. The store seals it.
 #[derive(Clone, Serialize, Deserialize)]
@@ -90,89 +89,20 @@ fn due_ms(id: &[u8]) -> u64 {
 }
 
 impl Node {
-    /// Sends what is due until told to stop; wakes when something is committed or falls due.
-    pub async fn run_outbox(self: Arc<Self>) {
-        loop {
-            let pause = match self.outbox_pass().await {
-                Ok(Some(due)) => Duration::from_millis(
-                    due.saturating_sub(self.shared.present().steady_ms).clamp(10, 60_000),
-                ),
-                Ok(None) => Duration::from_secs(60),
-                Err(error) => {
-                    tracing::error!(%error, "the outbox cannot be read or written");
-                    Duration::from_secs(5)
-                }
-            };
-            let _ = tokio::time::timeout(pause, self.outbox_bell.notified()).await;
-        }
-    }
-
-    /// Sends everything that is due once. Returns when the next item falls due, in Unix milliseconds.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the outbox cannot be read or written.
-    pub async fn outbox_pass(self: &Arc<Self>) -> Result<Option<u64>, StoreError> {
-        let _turn = self.outbox_turn.lock().await;
-        let now = self.shared.present().steady_ms;
-        // No pause is that long: these were written by a clock that was ahead, and must not wait until it is right.
-        let too_late = now.saturating_add(LONGEST_PAUSE_MS * 2);
-        let mut items: Vec<(Vec<u8>, Item)> =
-            self.shared.db.scan(OUTBOX, b"", Some(&too_late.to_be_bytes()), PASS)?;
-        let first: Vec<(Vec<u8>, Item)> = self.shared.db.scan(OUTBOX, b"", None, PASS)?;
-        items.extend(first.into_iter().filter(|(id, _)| due_ms(id) < too_late));
-        let full = items.len() >= PASS;
-        let mut next = None;
-        let mut groups: BTreeMap<String, Vec<(Vec<u8>, Item)>> = BTreeMap::new();
-        for (id, item) in items {
-            if (now.saturating_add(1)..too_late).contains(&due_ms(&id)) {
-                next = next.or(Some(due_ms(&id)));
-            } else {
-                groups.entry(item.to.canonical().to_string()).or_default().push((id, item));
-            }
-        }
-        let mut running = tokio::task::JoinSet::new();
-        let sent_something = !groups.is_empty();
-        for (_, group) in groups {
-            while running.len() >= MAX_CONCURRENT {
-                if let Some(done) = running.join_next().await {
-                    done.map_err(|_| StoreError::Failed)??;
-                }
-            }
-            running.spawn(Arc::clone(self).send_group(group));
-        }
-        while let Some(done) = running.join_next().await {
-            // What cannot be written down must not be sent again and again: the caller pauses.
-            done.map_err(|_| StoreError::Failed)??;
-        }
-        if sent_something || full {
-            // Failed items were put back with a later instant, and new ones may have come: look again soon.
-            return self.next_due();
-        }
-        Ok(next)
-    }
-
-    fn next_due(&self) -> Result<Option<u64>, StoreError> {
-        let first: Vec<(Vec<u8>, Item)> = self.shared.db.scan(OUTBOX, b"", None, 1)?;
-        Ok(first.first().map(|(id, _)| due_ms(id)))
-    }
-
     /// Sends the messages for one recipient in their order; the first that must wait holds up the rest.
     async fn send_group(self: Arc<Self>, group: Vec<(Vec<u8>, Item)>) -> Result<(), StoreError> {
-        for (id, item) in group {
-            if self.send_one(&id, item).instrument(log::request("outbox")).await? {
-                break;
-            }
+        let mut group = group.into_iter();
+        while let Some((id, item)) = group.next() {
+            let request = log::request("outbox");
+            let outcome = self.attempt(&item).instrument(request.clone()).await;
+            // They would only be tried in vain, and stand before those of others.
+            let held_up = match outcome {
+                Outcome::Later => group.by_ref().collect(),
+                _ => Vec::new(),
+            };
+            self.settle(&id, item, outcome, held_up).instrument(request).await?;
         }
         Ok(())
-    }
-
-    /// Sends one message; true if it must wait.
-    async fn send_one(self: &Arc<Self>, id: &[u8], item: Item) -> Result<bool, StoreError> {
-        let outcome = self.attempt(&item).await;
-        let waits = matches!(outcome, Outcome::Later);
-        self.settle(id, item, outcome).await?;
-        Ok(waits)
     }
 
     async fn attempt(self: &Arc<Self>, item: &Item) -> Outcome {
@@ -276,7 +206,14 @@ impl Node {
         Ok(message)
     }
 
-    async fn settle(self: &Arc<Self>, id: &[u8], mut item: Item, outcome: Outcome) -> Result<(), StoreError> {
+    /// Writes down what became of a message; those `held_up` by it fall due behind it.
+    async fn settle(
+        self: &Arc<Self>,
+        id: &[u8],
+        mut item: Item,
+        outcome: Outcome,
+        held_up: Vec<(Vec<u8>, Item)>,
+    ) -> Result<(), StoreError> {
         let mut fx = Effects::new(&self.shared);
         fx.delete(OUTBOX, id)?;
         let mut reply = None;
@@ -291,6 +228,10 @@ impl Node {
                 item.give_up_at = item.give_up_at.min(self.shared.kept_for(GIVE_UP_SECS));
                 let due = self.shared.present().steady_ms.saturating_add(self.pause_ms(item.attempts));
                 fx.put(OUTBOX, item_id(due, 0, self.shared.entropy()), &item)?;
+                for (index, (id, item)) in held_up.iter().enumerate() {
+                    fx.delete(OUTBOX, id)?;
+                    fx.put(OUTBOX, item_id(due, index + 1, self.shared.entropy()), item)?;
+                }
             }
             Outcome::Never(reason) => {
                 self.shared.stats.given_up.inc();
