@@ -12,10 +12,11 @@ RUN cargo build --locked --release --package einmal
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --create-home --skel /dev/null --home-dir /data einmal
+    && useradd --uid 10001 --create-home --skel /dev/null --home-dir /data einmal
 COPY --from=build /src/target/release/einmal /usr/local/bin/einmal
 COPY deploy/entry /usr/local/bin/entry
-USER einmal
+# By its number, so that an orchestrator can see that it is not root.
+USER 10001
 # Everything a node keeps lies here; the rest of the file system may be read-only.
 VOLUME /data
 ENV EINMAL_DIR=/data/node TMPDIR=/data

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::control;
@@ -110,13 +111,8 @@ impl NodeProcess {
     /// Tells the node to stop and waits for it.
     pub(crate) fn stop(&mut self) -> Result<(), String> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        let told = Command::new("kill")
-            .args(["-TERM", &child.id().to_string()])
-            .status()
+        kill_process(Pid::from_child(&child), Signal::TERM)
             .map_err(|error| format!("cannot signal {}: {error}", self.name))?;
-        if !told.success() {
-            return Err(format!("cannot signal {}", self.name));
-        }
         let deadline = Instant::now() + Duration::from_secs(15);
         loop {
             match child.try_wait().map_err(|error| error.to_string())? {

@@ -138,6 +138,9 @@ fn a_stopped_node_is_backed_up_too_and_nothing_of_it_is_readable() {
     done(&run(&["backup", "--dir", &dir, "--out", &file]));
     let bytes = std::fs::read(&file).unwrap();
     assert!(!bytes.windows(9).any(|window| window == b"[citizen]"));
+    // 256 MiB to make it and to read it, not whatever this machine fills in a second.
+    let recipient = bytes.split(|byte| *byte == b'\n').nth(1).unwrap();
+    assert!(recipient.starts_with(b"-> scrypt ") && recipient.ends_with(b" 18"));
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     refused(&run(&["backup", "--dir", &dir, "--out", &file]), "is there already");

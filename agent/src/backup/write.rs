@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use age::{Encryptor, secrecy::SecretString};
+use age::{Encryptor, scrypt, secrecy::SecretString};
 use einmal_keys::SystemEntropy;
 use einmal_storage::{
     FORMAT, Store, StoreError,
@@ -23,6 +23,10 @@ use crate::{
     error::SetupError,
     home,
 };
+
+/// scrypt with N = 2^18 takes 256 MiB, on every machine. Left to itself age takes what fills a second: 1 GiB and more on
+/// a fast one, for which a node in a container is killed.
+const WORK_FACTOR: u8 = 18;
 
 /// Records read at a time.
 const PAGE: usize = 256;
@@ -114,8 +118,12 @@ fn write(
 ) -> Result<Written, SetupError> {
     let failed = |e: io::Error| SetupError::input(draft, e);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft).map_err(failed)?;
-    let sealed =
-        Encryptor::with_user_passphrase(passphrase).wrap_output(BufWriter::new(file)).map_err(failed)?;
+    let mut recipient = scrypt::Recipient::new(passphrase);
+    recipient.set_work_factor(WORK_FACTOR);
+    let sealed = Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient))
+        .map_err(SetupError::internal)?
+        .wrap_output(BufWriter::new(file))
+        .map_err(failed)?;
     let mut items = Writer::begin(sealed).map_err(failed)?;
     items.write(&Item::Format(FORMAT)).map_err(failed)?;
     items.write(&Item::Config(config.to_owned())).map_err(failed)?;
