@@ -108,6 +108,13 @@ impl Due {
         left
     }
 
+    /// Whether more would be read in vain. Those tried before do not count: they have some of the seats at most, and must not
+    /// hide who comes behind them.
+    fn fills_all_seats(&self) -> bool {
+        let fresh = self.groups.values().filter(|group| !was_tried(group)).count();
+        fresh >= MAX_SERVED
+    }
+
     fn into_groups(mut self) -> impl Iterator<Item = (String, Vec<(Vec<u8>, Item)>)> {
         let order = std::mem::take(&mut self.order).into_iter();
         order.filter_map(move |recipient| self.groups.remove_entry(&recipient))
@@ -180,8 +187,7 @@ impl Node {
         let served: HashSet<String> = self.outbox_served.lock().keys().cloned().collect();
         let (due, mut look) = self.look(&served)?;
         for (recipient, group) in due.into_groups() {
-            let retried = group.first().is_some_and(|(_, item)| item.attempts > 0);
-            if !self.outbox_served.take(&recipient, retried) {
+            if !self.outbox_served.take(&recipient, was_tried(&group)) {
                 look.left = true;
                 continue;
             }
@@ -217,13 +223,18 @@ impl Node {
             if later.is_some() || !is_full {
                 return Ok((due, look));
             }
-            if due.order.len() >= MAX_SERVED {
+            if due.fills_all_seats() {
                 break;
             }
         }
         look.left = true;
         Ok((due, look))
     }
+}
+
+/// Whether the first message of a recipient was tried before, and could not be handed over.
+fn was_tried(group: &[(Vec<u8>, Item)]) -> bool {
+    group.first().is_some_and(|(_, item)| item.attempts > 0)
 }
 
 /// What became of one recipient's messages; a task that panicked is a failure as any other.
@@ -233,6 +244,10 @@ fn settled(done: Result<Result<(), StoreError>, JoinError>) -> Result<(), StoreE
 
 #[cfg(test)]
 mod tests {
+    use einmal_did::Did;
+    use einmal_didcomm::UnixSeconds;
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -244,6 +259,22 @@ mod tests {
         assert_eq!(taken, MAX_RETRIED - 1);
         let fresh = (0..MAX_SERVED).filter(|n| served.take(&format!("fresh {n}"), false)).count();
         assert_eq!(fresh, MAX_SERVED - MAX_RETRIED);
+    }
+
+    #[test]
+    fn recipients_that_were_tried_before_do_not_end_the_look_for_others() {
+        let item = |name: &str, number: usize, attempts| {
+            let to = Did::parse(&format!("did:example:{name}-{number}")).unwrap();
+            let item = Item { message: Value::Null, to, attempts, give_up_at: UnixSeconds(1) };
+            (Vec::new(), item)
+        };
+        let mut due = Due::default();
+        due.take_in((0..2 * MAX_SERVED).map(|n| item("dead", n, 1)).collect(), &HashSet::new());
+        assert!(!due.fills_all_seats());
+        due.take_in((1..MAX_SERVED).map(|n| item("fresh", n, 0)).collect(), &HashSet::new());
+        assert!(!due.fills_all_seats());
+        due.take_in(vec![item("fresh", MAX_SERVED, 0)], &HashSet::new());
+        assert!(due.fills_all_seats());
     }
 
     #[test]
