@@ -3,6 +3,7 @@
 mod exchange;
 mod mediator;
 mod party;
+mod play;
 mod python;
 
 pub use exchange::{
@@ -11,6 +12,7 @@ pub use exchange::{
 };
 pub use mediator::Mediator;
 pub use party::{Party, Stage};
+pub use play::play;
 pub use python::PythonPeer;
 
 use serde_json::Value;

@@ -3,8 +3,7 @@
 
 use std::process::Command;
 
-use einmal_interop::Mediator;
-use serde_json::{Value, json};
+use einmal_interop::{Mediator, play};
 
 #[test]
 #[cfg_attr(not(with_identus), ignore = "needs a mediator and Node's packages; use tests/interop/run.sh")]
@@ -15,20 +14,16 @@ fn identus_wallets_get_their_mail_once_when_they_ask_and_when_it_is_pushed() {
         return;
     };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/node/identus_wallet.mjs");
-    let played = Command::new("node").arg(script).arg(packages).arg(mediator.about("did")).output().unwrap();
-    let complaint = String::from_utf8_lossy(&played.stderr);
-    let said: Value = serde_json::from_slice(&played.stdout).unwrap_or_else(|_| panic!("{complaint}"));
-    assert_eq!(said["ok"], true, "{said}\n{complaint}");
-    assert_eq!(
-        said["steps"],
-        json!([
+    play(
+        Command::new("node").arg(script).arg(packages).arg(mediator.about("did")),
+        &[
             "two wallets get accounts",
             "and have mail kept for an address each",
             "mail is sent while its reader does not ask for any",
             "it is fetched in order, once",
             "mail for an address nobody registered is refused with a report",
             "in live mode mail comes without being asked for, once",
-        ])
+        ],
     );
     // Whatever was handed out was acknowledged, what was pushed as well.
     assert_eq!(mediator.metric("einmal_mail_letters"), "0");

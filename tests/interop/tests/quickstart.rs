@@ -3,8 +3,7 @@
 
 use std::process::Command;
 
-use einmal_interop::Mediator;
-use serde_json::{Value, json};
+use einmal_interop::{Mediator, play};
 
 #[test]
 #[cfg_attr(not(with_mediator), ignore = "needs a mediator and an environment; use tests/interop/run.sh")]
@@ -16,14 +15,9 @@ fn foreign_wallet_gets_its_mail_through_our_mediator_once_and_nobody_else_does()
     };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/quickstart_mediated.py");
     let arguments = [script, "--websocket", mediator.about("invitation")];
-    let played = Command::new(python).args(arguments).output().unwrap();
-    let complaint = String::from_utf8_lossy(&played.stderr);
-    let said: Value = serde_json::from_slice(&played.stdout).unwrap_or_else(|_| panic!("{complaint}"));
-    assert_eq!(said["ok"], true, "{said}\n{complaint}");
-    // Every act was played, and no other.
-    assert_eq!(
-        said["steps"],
-        json!([
+    play(
+        Command::new(python).args(arguments),
+        &[
             "mediate and register",
             "send while Alice is away",
             "mail not acknowledged comes again",
@@ -33,7 +27,7 @@ fn foreign_wallet_gets_its_mail_through_our_mediator_once_and_nobody_else_does()
             "pick up nothing more",
             "damaged mail is refused, repeated mail kept once",
             "mail for nobody is refused",
-            "live mode"
-        ])
+            "live mode",
+        ],
     );
 }

@@ -330,8 +330,8 @@ impl Mediator {
         let member = if four { "message_count_limit" } else { "limit" };
         let Some(limit) = message.body.get(member).and_then(Value::as_u64) else { return report(MALFORMED) };
         let limit = if self.breaks(Fault::IgnoresLimits) { u64::MAX } else { limit };
-        let limit =
-            if self.breaks(Fault::MixesRecipientsAndDeliversTwoAtMost) { limit.min(2) } else { limit };
+        let two = self.breaks(Fault::MixesRecipientsAndDeliversTwoAtMost);
+        let limit = if two { limit.min(2) } else { limit };
         let by_status = if four {
             self.breaks(Fault::AnswersEmptyQueueOfFourByStatus)
         } else {
