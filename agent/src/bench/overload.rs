@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     rc::Rc,
     time::Duration,
 };
@@ -11,14 +11,14 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     task::LocalSet,
     time::{Instant, sleep_until},
 };
 
 use super::{
     Problem, forward,
-    measure::{latencies, resident_kib, to_f64},
+    measure::{cpu, latencies, resident_kib, to_f64},
     server::Server,
 };
 
@@ -28,10 +28,17 @@ const TIMES: f64 = 10.0;
 const PEAK_SENDERS: usize = 8;
 /// Forwards it sends.
 const PEAK_FORWARDS: usize = 16_000;
-/// How long the overload lasts.
+/// How long the overload lasts before it counts: by then all are connected.
+const WARM_UP: Duration = Duration::from_secs(4);
+/// How long it is counted.
 const LASTS: Duration = Duration::from_secs(10);
-/// Connections of the open loop: more than the mediator lets wait, so that it has to refuse.
-const SOCKETS: u32 = 6_000;
+/// Connections of the open loop: more than the mediator can serve before the last has waited too long, so that it has to
+/// refuse.
+const SOCKETS: u32 = 18_000;
+/// Connections from one address of this machine: looking for a free port takes ever longer when half of them are taken.
+const SOCKETS_PER_ADDRESS: u32 = 4_000;
+/// Longest the mediator needs for what it had let in when the overload ended.
+const REST: Duration = Duration::from_secs(3);
 /// A sender whose turn is over by so much does not send any more; it counts as late.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Requests packed for each that can be accepted at the peak rate; refused ones are offered again.
@@ -68,30 +75,26 @@ pub(super) async fn run(server: &Server) -> Result<Value, Problem> {
     let pack =
         |count: usize, first: u64| forward::pack(PEAK_SENDERS, count / PEAK_SENDERS, first, &to, &server.did);
     forward::send(server, pack(400, 1 << 40)?).await?;
-    let work = pack(PEAK_FORWARDS, 0)?;
-    let before = server.cpu();
-    let sent = forward::send(server, work).await?;
-    let count = to_f64(sent.micros.len() as u64);
-    let peak = Peak {
-        per_second: count / sent.time.as_secs_f64(),
-        cpu_each: server.cpu().saturating_sub(before).as_secs_f64() / count,
-    };
+    let before = Peak::find(server, pack(PEAK_FORWARDS, 0)?).await?;
+    let last = pack(PEAK_FORWARDS, 1 << 42)?;
     let mut requests: Vec<Vec<u8>> = Vec::new();
     let mut packed = 1u64 << 41;
-    while to_f64(requests.len() as u64) < peak.per_second * LASTS.as_secs_f64() * SPARE {
+    while to_f64(requests.len() as u64) < before.per_second * (WARM_UP + LASTS).as_secs_f64() * SPARE {
         requests.extend(pack(PEAK_FORWARDS, packed)?.into_iter().flatten());
         packed += PEAK_FORWARDS as u64;
     }
-    let (address, before) = (server.address, server.cpu());
+    let (address, pid, per_second) = (server.address, server.pid(), before.per_second * TIMES);
     // One thread, whatever the machine has: the rest is the mediator's.
-    let offering = std::thread::spawn(move || offer(address, peak.per_second * TIMES, requests));
+    let offering = std::thread::spawn(move || offer(address, pid, per_second, requests));
     let offered = tokio::task::spawn_blocking(move || offering.join()).await?;
-    let (tally, generator) = offered.map_err(|_| "the load generator panicked")??;
+    let (tally, used) = offered.map_err(|_| "the load generator panicked")??;
     if tally.ran_dry {
         return Err("more was accepted than was packed".into());
     }
-    let used = server.cpu().saturating_sub(before);
-    Ok(report(tally, &peak, (used, generator), resident_kib(server.pid())))
+    let resident = resident_kib(server.pid());
+    tokio::time::sleep(REST).await;
+    let after = Peak::find(server, last).await?;
+    Ok(report(tally, &before, &after, &used, resident))
 }
 
 /// What the mediator does when no more comes than it takes.
@@ -101,15 +104,39 @@ struct Peak {
     cpu_each: f64,
 }
 
-fn report(tally: Tally, peak: &Peak, (server, generator): (Duration, Duration), resident_kib: u64) -> Value {
+impl Peak {
+    /// Sends `work`, each sender waiting for its answers.
+    async fn find(server: &Server, work: Vec<Vec<Vec<u8>>>) -> Result<Self, Problem> {
+        let before = server.cpu();
+        let sent = forward::send(server, work).await?;
+        let count = to_f64(sent.micros.len() as u64);
+        Ok(Self {
+            per_second: count / sent.time.as_secs_f64(),
+            cpu_each: server.cpu().saturating_sub(before).as_secs_f64() / count,
+        })
+    }
+
+    /// Halfway between two: machines change their pace while they are measured.
+    fn between(&self, other: &Self) -> Self {
+        Self {
+            per_second: f64::midpoint(self.per_second, other.per_second),
+            cpu_each: f64::midpoint(self.cpu_each, other.cpu_each),
+        }
+    }
+}
+
+fn report(tally: Tally, before: &Peak, after: &Peak, used: &Used, resident_kib: u64) -> Value {
+    let peak = before.between(after);
     let accepted = tally.micros.len() as u64;
     let goodput = to_f64(accepted) / LASTS.as_secs_f64();
     let answered = accepted + tally.refused + tally.other;
     // What is left of its time when the accepted ones cost what they did at the peak.
-    let refusing = server.as_secs_f64() - to_f64(accepted) * peak.cpu_each;
+    let refusing = used.server.as_secs_f64() - to_f64(accepted) * peak.cpu_each;
     json!({
         "peak_per_s": peak.per_second,
-        "scheduled_per_s": peak.per_second * TIMES,
+        "peak_before_per_s": before.per_second,
+        "peak_after_per_s": after.per_second,
+        "scheduled_per_s": before.per_second * TIMES,
         "answered_per_s": to_f64(answered) / LASTS.as_secs_f64(),
         "goodput_per_s": goodput,
         "goodput_share": goodput / peak.per_second,
@@ -121,14 +148,40 @@ fn report(tally: Tally, peak: &Peak, (server, generator): (Duration, Duration), 
         "late": tally.late,
         "broken": tally.broken,
         "latency": latencies(tally.micros),
-        "server_cpu_s": server.as_secs_f64(),
-        "generator_cpu_s": generator.as_secs_f64(),
+        "server_cpu_s": used.server.as_secs_f64(),
+        "generator_cpu_s": used.generator.as_secs_f64(),
         "resident_kib": resident_kib,
     })
 }
 
-/// Offers the load from this thread; also returns the processor time that took.
-fn offer(address: SocketAddr, per_second: f64, requests: Vec<Vec<u8>>) -> Result<(Tally, Duration), Problem> {
+/// Processor time that the overload took while it was counted.
+struct Used {
+    server: Duration,
+    generator: Duration,
+}
+
+impl Used {
+    /// What has been used since the beginnings of the process `pid` and of this thread.
+    fn until_now(pid: u32) -> Self {
+        let generator = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
+        Self { server: cpu(pid), generator }
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            server: self.server.saturating_sub(before.server),
+            generator: self.generator.saturating_sub(before.generator),
+        }
+    }
+}
+
+/// Offers the load to the process `pid` from this thread, and counts once all are connected.
+fn offer(
+    address: SocketAddr,
+    pid: u32,
+    per_second: f64,
+    requests: Vec<Vec<u8>>,
+) -> Result<(Tally, Used), Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let load = Rc::new(Load {
@@ -139,22 +192,28 @@ fn offer(address: SocketAddr, per_second: f64, requests: Vec<Vec<u8>>) -> Result
             tally: RefCell::default(),
             running: Cell::new(true),
         });
-        let before = thread_time();
         for number in 0..SOCKETS {
             tokio::task::spawn_local(Rc::clone(&load).send(number));
         }
-        sleep_until(load.begun + LASTS).await;
+        sleep_until(load.begun + WARM_UP).await;
+        let ran_dry = load.tally.take().ran_dry;
+        load.tally.borrow_mut().ran_dry = ran_dry;
+        let before = Used::until_now(pid);
+        sleep_until(load.begun + WARM_UP + LASTS).await;
         load.running.set(false);
-        Ok((load.tally.take(), thread_time().saturating_sub(before)))
+        let used = Used::until_now(pid).since(&before);
+        Ok((load.tally.take(), used))
     })
 }
 
-fn thread_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
-}
-
-async fn connect(address: SocketAddr) -> Result<TcpStream, Problem> {
-    let stream = TcpStream::connect(address).await?;
+/// Connects to the mediator, as one of several addresses where this machine has them.
+async fn connect(address: SocketAddr, number: u32) -> Result<TcpStream, Problem> {
+    let from = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number / SOCKETS_PER_ADDRESS);
+    let mut socket = TcpSocket::new_v4()?;
+    if socket.bind((from, 0).into()).is_err() {
+        socket = TcpSocket::new_v4()?;
+    }
+    let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -181,7 +240,7 @@ impl Load {
             };
             if socket.is_none() {
                 // Only now: the mediator does not wait for those who say nothing.
-                socket = connect(self.address).await.ok();
+                socket = connect(self.address, number).await.ok();
             }
             let answer = match &mut socket {
                 Some(stream) => exchange(stream, &request).await,

@@ -23,13 +23,14 @@ pub(super) const MAX_REQUESTS: usize = 256;
 pub(super) const MAX_BODIES: usize = 512;
 /// Most of them from one source: whoever lets bodies drip in holds up nobody else.
 pub(super) const MAX_BODIES_PER_SOURCE: usize = 64;
-/// Most requests that wait for their turn.
+/// Most requests that wait for their turn; there is room for no more.
 pub(super) const MAX_WAITING: usize = 4096;
 /// Longest a request waits for its turn before it is told to come again.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(2);
-/// How long a request waits for its refusal when as many wait as may. Whoever ignores the refusal and comes again at once
-/// would otherwise take the time of those who are served; waiting costs nothing.
-pub(super) const REFUSED_AFTER: Duration = Duration::from_millis(500);
+/// Longest a request waits outside, unread, until there is room, before it is told to come again. It goes in in the order
+/// of arrival; and whoever ignores a refusal and comes again at once would take more of the time of those who are served
+/// than one that waits, which costs nothing.
+pub(super) const MAX_WAIT_OUTSIDE: Duration = Duration::from_secs(2);
 /// Seconds after which a refused request may come again.
 pub(super) const RETRY_AFTER_SECS: u64 = 1;
 
@@ -41,7 +42,7 @@ pub(crate) struct Admission {
     pending: Arc<Semaphore>,
     by_source: Mutex<HashMap<Source, Counts>>,
     rates: Rates<Source>,
-    waiting: Semaphore,
+    rooms: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
     requests: Arc<Semaphore>,
 }
@@ -56,11 +57,23 @@ struct Counts {
     bodies: Option<Arc<Semaphore>>,
 }
 
-/// Leave to read a body, until dropped.
+/// Room to wait for a turn in, until dropped.
+#[derive(Debug)]
+pub(super) struct Room(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
+
+/// Leave to read a body, and room for what it says.
 #[derive(Debug)]
 pub(super) struct Reading {
     _own: Option<OwnedSemaphorePermit>,
     _of_all: OwnedSemaphorePermit,
+    room: Room,
+}
+
+impl Reading {
+    /// The body is there: others may read theirs.
+    pub(super) fn end(self) -> Room {
+        self.room
+    }
 }
 
 /// A connection's place, or that of a client behind a proxy's connection; given back when dropped.
@@ -129,7 +142,7 @@ impl Admission {
             by_source: Mutex::default(),
             rates: Rates::new(limits.requests_per_second()),
             limits,
-            waiting: Semaphore::new(MAX_WAITING),
+            rooms: Arc::new(Semaphore::new(MAX_WAITING)),
             bodies: Arc::new(Semaphore::new(MAX_BODIES)),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
         })
@@ -201,18 +214,16 @@ impl Admission {
         !self.is_bounded(source) || self.rates.admit(&source)
     }
 
-    /// Waits for leave to read a body that comes by the connection of `place`; `None` if that takes too long or too many
-    /// wait already, for that or for leave to work: it would be read in vain.
+    /// Waits for leave to read a body that comes by the connection of `place`; `None` if that takes too long, for then it
+    /// would be read in vain.
     pub(super) async fn body(&self, place: &Place) -> Option<Reading> {
-        if self.waiting.available_permits() == 0 {
-            return refused_late().await;
-        }
-        // First the place among its own: who waits for that takes none of the others'.
+        // First the place among its own: who waits for that takes nothing of the others'.
         let own = match self.bodies_of(place.source) {
-            Some(bodies) => Some(self.turn(&bodies).await?),
+            Some(bodies) => Some(within(MAX_WAIT, &bodies).await?),
             None => None,
         };
-        Some(Reading { _own: own, _of_all: self.turn(&self.bodies).await? })
+        let room = self.room().await?;
+        Some(Reading { _own: own, _of_all: within(MAX_WAIT, &self.bodies).await?, room })
     }
 
     /// The places of a source's bodies, if it is one that counts.
@@ -225,19 +236,21 @@ impl Admission {
         Some(Arc::clone(bodies.get_or_insert_with(|| Arc::new(Semaphore::new(MAX_BODIES_PER_SOURCE)))))
     }
 
-    /// Waits for leave to work; `None` if that takes too long or too many wait already.
-    pub(crate) async fn request(&self) -> Option<OwnedSemaphorePermit> {
-        self.turn(&self.requests).await
+    /// Waits outside until there is room; `None` if that takes too long.
+    async fn room(&self) -> Option<Room> {
+        within(MAX_WAIT_OUTSIDE, &self.rooms).await.map(Room)
     }
 
-    async fn turn(&self, semaphore: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(semaphore).try_acquire_owned() {
-            return Some(permit);
-        }
-        let Ok(_waiting) = self.waiting.try_acquire() else {
-            return refused_late().await;
-        };
-        tokio::time::timeout(MAX_WAIT, Arc::clone(semaphore).acquire_owned()).await.ok()?.ok()
+    /// Waits for leave to work with what is read already; `None` if that takes too long.
+    pub(super) async fn request(&self) -> Option<OwnedSemaphorePermit> {
+        self.turn(self.room().await?).await
+    }
+
+    /// Waits in its room for leave to work; `None` if that takes too long.
+    pub(super) async fn turn(&self, room: Room) -> Option<OwnedSemaphorePermit> {
+        let turn = within(MAX_WAIT, &self.requests).await;
+        drop(room);
+        turn
     }
 
     /// Connections open now.
@@ -246,10 +259,12 @@ impl Admission {
     }
 }
 
-/// Nothing, and not at once.
-async fn refused_late<T>() -> Option<T> {
-    tokio::time::sleep(REFUSED_AFTER).await;
-    None
+/// One of `places`, in the order in which they were asked for; `None` if none comes free within `time`.
+async fn within(time: Duration, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = Arc::clone(places).try_acquire_owned() {
+        return Some(permit);
+    }
+    tokio::time::timeout(time, Arc::clone(places).acquire_owned()).await.ok()?.ok()
 }
 
 #[cfg(test)]
@@ -374,24 +389,54 @@ mod tests {
         assert!(!(0..10).all(|_| strict.within_rate(own)));
     }
 
+    /// As many requests as may, at work and waiting.
+    async fn full_house(admission: &Admission) -> (Vec<OwnedSemaphorePermit>, Vec<Room>) {
+        let (mut working, mut waiting) = (Vec::new(), Vec::new());
+        for _ in 0..MAX_REQUESTS {
+            working.push(admission.request().await.unwrap());
+        }
+        for _ in 0..MAX_WAITING {
+            waiting.push(admission.room().await.unwrap());
+        }
+        (working, waiting)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn no_body_is_read_while_as_many_wait_as_may() {
         let admission = Admission::new(limits());
         let place = admission.connect(at("192.0.2.1")).unwrap();
-        let mut held = Vec::new();
-        for _ in 0..MAX_REQUESTS {
-            held.push(admission.request().await.unwrap());
-        }
         assert!(admission.body(&place).await.is_some(), "there is room to wait in");
-        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(admission.request())).collect();
-        for one in &mut waiting {
-            assert!(futures_util::poll!(one.as_mut()).is_pending());
-        }
+        let (working, mut waiting) = full_house(&admission).await;
         let begun = Instant::now();
         assert!(admission.body(&place).await.is_none(), "it would wait in vain");
-        assert_eq!(begun.elapsed(), REFUSED_AFTER, "who is refused comes again no sooner");
+        assert_eq!(begun.elapsed(), MAX_WAIT_OUTSIDE, "who is refused comes again no sooner");
         waiting.pop();
-        assert!(admission.body(&place).await.is_some());
+        let reading = admission.body(&place).await.unwrap();
+        assert!(admission.room().await.is_none(), "whose body is read takes the room it will wait in");
+        let room = reading.end();
+        assert!(admission.room().await.is_none(), "and keeps it until it is its turn");
+        drop(working);
+        assert!(admission.turn(room).await.is_some());
+        assert!(admission.room().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_outside_goes_in_by_the_order_of_arrival() {
+        let admission = Admission::new(limits());
+        let (_working, mut waiting) = full_house(&admission).await;
+        let (mut first, mut second) = (Box::pin(admission.room()), Box::pin(admission.room()));
+        assert!(futures_util::poll!(first.as_mut()).is_pending());
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        waiting.pop();
+        let mut newcomer = Box::pin(admission.room());
+        assert!(futures_util::poll!(newcomer.as_mut()).is_pending(), "nobody passes those who wait");
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        let first = first.await;
+        assert!(first.is_some());
+        waiting.pop();
+        let second = second.await;
+        assert!(second.is_some());
+        assert!(newcomer.await.is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -427,8 +472,11 @@ mod tests {
         for _ in 0..MAX_REQUESTS {
             held.push(admission.request().await.unwrap());
         }
+        let begun = Instant::now();
         assert!(admission.request().await.is_none(), "nobody gave a turn back");
-        let late = admission.request();
+        assert_eq!(begun.elapsed(), MAX_WAIT);
+        let mut late = Box::pin(admission.request());
+        assert!(futures_util::poll!(late.as_mut()).is_pending());
         held.pop();
         assert!(late.await.is_some());
     }

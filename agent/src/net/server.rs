@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, sync::watch};
 use tracing::Instrument;
 
 use super::{
-    admission::{Admission, Place, RETRY_AFTER_SECS},
+    admission::{Admission, Place, RETRY_AFTER_SECS, Room},
     listen,
     outlast::Outlasting,
     socket,
@@ -101,12 +101,12 @@ async fn take(server: Server, request: Request) -> Response {
     if request.method() != Method::POST {
         return (StatusCode::NOT_FOUND, "post an encrypted DIDComm v2 message here\n").into_response();
     }
-    let bytes = match body_of(request, &server, &place).await {
-        Ok(bytes) => bytes,
+    let (bytes, room) = match body_of(request, &server, &place).await {
+        Ok(read) => read,
         Err(refused) => return refused,
     };
-    // Only now: a body that drips in must not hold a place.
-    let Some(turn) = server.admission.request().await else {
+    // Only now: a body that drips in must not take the turn of another.
+    let Some(turn) = server.admission.turn(room).await else {
         server.node.shared().stats.refuse(Reason::Busy);
         tracing::debug!("too many requests wait");
         return come_again(StatusCode::SERVICE_UNAVAILABLE);
@@ -121,16 +121,16 @@ async fn take(server: Server, request: Request) -> Response {
     answer(Outlasting::new(work.in_current_span()).await)
 }
 
-/// The body of a request, or the answer to one that is too large, too slow, or one too many.
-async fn body_of(request: Request, server: &Server, place: &Place) -> Result<Bytes, Response> {
+/// The body of a request and room to wait in, or the answer to one that is too large, too slow, or one too many.
+async fn body_of(request: Request, server: &Server, place: &Place) -> Result<(Bytes, Room), Response> {
     let stats = &server.node.shared().stats;
-    let Some(_reading) = server.admission.body(place).await else {
+    let Some(reading) = server.admission.body(place).await else {
         stats.refuse(Reason::Busy);
         tracing::debug!("too many bodies are read at once, of all or from one address");
         return Err(come_again(StatusCode::SERVICE_UNAVAILABLE));
     };
     match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_ENVELOPE_BYTES)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Ok(bytes)) => Ok((bytes, reading.end())),
         Ok(Err(_)) => {
             stats.refuse(Reason::TooLarge);
             tracing::debug!("a body is too large, or broke off");
