@@ -564,3 +564,52 @@ fn an_endpoint_that_never_answers_holds_up_nobody_else() {
         drop(held);
     });
 }
+
+/// Takes connections, says nothing, and counts them.
+fn tar_pit() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, counter) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&counter);
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            held.push(stream);
+            count.store(held.len(), Ordering::SeqCst);
+        }
+    });
+    (address, counter)
+}
+
+/// Whether it comes true in less than the node waits for a connection.
+async fn soon(is_so: impl Fn() -> bool) -> bool {
+    let begun = Instant::now();
+    while !is_so() && begun.elapsed() < Duration::from_secs(4) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    is_so()
+}
+
+#[test]
+fn flood_of_endpoints_that_never_answer_holds_up_nobody_who_answered_before() {
+    play(async {
+        let ((silent, held), trap) = (tar_pit(), Trap::answering(|_| ok("text/plain", b"")));
+        let node = node_in(&OPEN).await;
+        let outbox = tokio::spawn(Arc::clone(&node).run_outbox());
+        let ping = |from: &Stranger| {
+            from.message(PING, node.public_did().unwrap(), json!({"response_requested": true}))
+        };
+        let sent = || node.stats().to_json()["sent"].as_u64().unwrap();
+        let friend = Stranger::reached_at(0, &format!("http://{}/", trap.address));
+        friend.say(&node, &ping(&friend)).await;
+        assert!(soon(|| sent() == 1).await);
+        // More than find a seat.
+        for number in 1..=300 {
+            let stranger = Stranger::reached_at(number, &format!("http://{silent}/"));
+            stranger.say(&node, &ping(&stranger)).await;
+        }
+        assert!(soon(|| held.load(Ordering::SeqCst) > 100).await, "strangers are served as well");
+        friend.say(&node, &ping(&friend)).await;
+        assert!(soon(|| sent() == 2).await);
+        outbox.abort();
+    });
+}

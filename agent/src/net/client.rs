@@ -24,10 +24,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Seconds until a fetched document must be there.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most sends under way at once.
-const MAX_SENDS: usize = 64;
+/// Most sends under way at once: more than the outbox has seats, which it shares out better than a queue does.
+const MAX_SENDS: usize = 512;
 /// Most fetches under way at once: strangers cause them, so they must not take the place of sends.
-const MAX_FETCHES: usize = 32;
+const MAX_FETCHES: usize = 128;
 
 /// The node's HTTP client.
 ///

@@ -1,13 +1,14 @@
 //! The outbox: messages committed and not yet handed over, sent with backoff, across restarts.
 
 mod schedule;
+mod seats;
 
 use std::{borrow::Cow, sync::Arc};
 
 use einmal_did::{Did, ResolveError, Resolver};
 use einmal_didcomm::{Message, PackError, PackOptions, SenderProtection, UnixSeconds, deliveries};
 use einmal_storage::StoreError;
-pub(super) use schedule::Served;
+pub(super) use seats::Served;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::Instrument;
@@ -95,6 +96,10 @@ impl Node {
         while let Some((id, item)) = group.next() {
             let request = log::request("outbox");
             let outcome = self.attempt(&item).instrument(request.clone()).await;
+            if let Outcome::Sent(_) | Outcome::Later = &outcome {
+                let is_sent = matches!(&outcome, Outcome::Sent(_));
+                self.outbox_served.note(item.to.canonical().as_str(), is_sent);
+            }
             // They would only be tried in vain, and stand before those of others.
             let held_up = match outcome {
                 Outcome::Later => group.by_ref().collect(),

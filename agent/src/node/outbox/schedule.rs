@@ -2,24 +2,26 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use einmal_storage::StoreError;
-use tokio::task::{JoinError, JoinSet};
+use tokio::{
+    task::{JoinError, JoinSet, spawn_blocking},
+    time::Instant,
+};
 
-use super::{Item, LONGEST_PAUSE_MS, due_ms};
+use super::{
+    Item, LONGEST_PAUSE_MS, due_ms,
+    seats::{MAX_SERVED, Served, Standing},
+};
 use crate::{db::OUTBOX, node::Node};
 
 /// Most messages read at once.
 const PAGE: usize = 500;
 /// Most pages looked through for recipients that nothing is on its way to.
 const MAX_PAGES: usize = 20;
-/// Most recipients served at once.
-const MAX_SERVED: usize = 64;
-/// Most of them whose last attempt failed: who does not answer leaves room for others.
-const MAX_RETRIED: usize = 32;
 /// How soon it is looked again for what was due and had to be left.
 const LEFT_PAUSE: Duration = Duration::from_secs(1);
 /// Longest time between two looks.
@@ -28,28 +30,8 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 const FAILED_PAUSE: Duration = Duration::from_secs(5);
 /// Under load one look serves the messages of so long a time.
 const GATHERED: Duration = Duration::from_millis(5);
-
-/// Recipients that messages are on their way to, and whether an attempt failed before.
-#[derive(Debug, Default)]
-pub(in crate::node) struct Served(Mutex<HashMap<String, bool>>);
-
-impl Served {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, bool>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a seat, if there is one left and the recipient has none.
-    fn take(&self, recipient: &str, retried: bool) -> bool {
-        let mut served = self.lock();
-        let retries = served.values().filter(|retried| **retried).count();
-        let room = served.len() < MAX_SERVED && (!retried || retries < MAX_RETRIED);
-        if !room || served.contains_key(recipient) {
-            return false;
-        }
-        served.insert(recipient.to_owned(), retried);
-        true
-    }
-}
+/// Under load no look begins before so many times as long as the last one took: a full outbox must not take a processor.
+const REST_AFTER_LOOK: u32 = 4;
 
 /// A recipient's seat; given back when dropped.
 struct Seat {
@@ -59,7 +41,7 @@ struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.node.outbox_served.lock().remove(&self.recipient);
+        self.node.outbox_served.leave(&self.recipient);
     }
 }
 
@@ -86,12 +68,20 @@ impl Look {
 #[derive(Default)]
 struct Due {
     order: Vec<String>,
-    groups: HashMap<String, Vec<(Vec<u8>, Item)>>,
+    groups: HashMap<String, Group>,
+    of: HashMap<Standing, usize>,
+}
+
+/// What is due for one recipient.
+struct Group {
+    standing: Standing,
+    items: Vec<(Vec<u8>, Item)>,
 }
 
 impl Due {
-    /// Takes messages in; true if any is left because its recipient is `served`.
-    fn take_in(&mut self, items: Vec<(Vec<u8>, Item)>, served: &HashSet<String>) -> bool {
+    /// Takes messages in; true if any is left, because its recipient is among those `served` or because there are as many
+    /// of its standing as find a seat.
+    fn take_in(&mut self, items: Vec<(Vec<u8>, Item)>, served: &HashSet<String>, seats: &Served) -> bool {
         let mut left = false;
         for (id, item) in items {
             let recipient = item.to.canonical().to_string();
@@ -99,23 +89,30 @@ impl Due {
                 left = true;
                 continue;
             }
-            let group = self.groups.entry(recipient.clone()).or_default();
-            if group.is_empty() {
-                self.order.push(recipient);
+            if let Some(group) = self.groups.get_mut(&recipient) {
+                group.items.push((id, item));
+                continue;
             }
-            group.push((id, item));
+            let standing = seats.standing(&recipient, item.attempts);
+            let count = self.of.entry(standing).or_default();
+            if *count >= standing.most() {
+                left = true;
+                continue;
+            }
+            *count += 1;
+            self.order.push(recipient.clone());
+            self.groups.insert(recipient, Group { standing, items: vec![(id, item)] });
         }
         left
     }
 
-    /// Whether more would be read in vain. Those tried before do not count: they have some of the seats at most, and must not
-    /// hide who comes behind them.
+    /// Whether more would be read in vain. Only those that answer count: others have some of the seats at most, and must
+    /// not hide who comes behind them.
     fn fills_all_seats(&self) -> bool {
-        let fresh = self.groups.values().filter(|group| !was_tried(group)).count();
-        fresh >= MAX_SERVED
+        self.of.get(&Standing::Answers).is_some_and(|count| *count >= MAX_SERVED)
     }
 
-    fn into_groups(mut self) -> impl Iterator<Item = (String, Vec<(Vec<u8>, Item)>)> {
+    fn into_groups(mut self) -> impl Iterator<Item = (String, Group)> {
         let order = std::mem::take(&mut self.order).into_iter();
         order.filter_map(move |recipient| self.groups.remove_entry(&recipient))
     }
@@ -126,7 +123,9 @@ impl Node {
     pub async fn run_outbox(self: Arc<Self>) {
         let mut sending = Sending::new();
         loop {
-            let look = self.launch(&mut sending);
+            let begun = Instant::now();
+            let look = self.look_aside().await.map(|(due, look)| self.launch(due, look, &mut sending));
+            let rest = begun.elapsed().saturating_mul(REST_AFTER_LOOK);
             let (pause, left) = match &look {
                 Ok(look) => (look.pause(self.shared.present().steady_ms), look.left),
                 Err(error) => {
@@ -135,7 +134,16 @@ impl Node {
                 }
             };
             self.wait(&mut sending, pause, left).await;
+            if !sending.is_empty() {
+                tokio::time::sleep(rest.max(GATHERED)).await;
+            }
         }
+    }
+
+    /// Looks from a thread that may take its time: a full outbox is long.
+    async fn look_aside(self: &Arc<Self>) -> Result<(Due, Look), StoreError> {
+        let node = Arc::clone(self);
+        spawn_blocking(move || node.look()).await.map_err(|_| StoreError::Failed)?
     }
 
     /// Waits until there may be something to send.
@@ -143,7 +151,7 @@ impl Node {
         let mut timer = std::pin::pin!(tokio::time::sleep(pause));
         loop {
             tokio::select! {
-                () = self.outbox_bell.notified() => break,
+                () = self.outbox_bell.notified() => return,
                 () = timer.as_mut() => return,
                 Some(done) = sending.join_next() => {
                     if let Err(error) = settled(done) {
@@ -156,9 +164,6 @@ impl Node {
                 }
             }
         }
-        if !sending.is_empty() {
-            tokio::time::sleep(GATHERED).await;
-        }
     }
 
     /// Sends everything that is due once. Returns when the next message falls due, in Unix milliseconds.
@@ -168,7 +173,8 @@ impl Node {
     /// [`StoreError`] if the outbox cannot be read or written.
     pub async fn outbox_pass(self: &Arc<Self>) -> Result<Option<u64>, StoreError> {
         let mut sending = Sending::new();
-        let look = self.launch(&mut sending)?;
+        let (due, look) = self.look()?;
+        let look = self.launch(due, look, &mut sending);
         let sent_something = !sending.is_empty();
         while let Some(done) = sending.join_next().await {
             settled(done)?;
@@ -182,12 +188,9 @@ impl Node {
     }
 
     /// Begins to send what is due to recipients that nothing is on its way to.
-    fn launch(self: &Arc<Self>, sending: &mut Sending) -> Result<Look, StoreError> {
-        // What is read of a recipient that is being served may be old by the time its seat is free.
-        let served: HashSet<String> = self.outbox_served.lock().keys().cloned().collect();
-        let (due, mut look) = self.look(&served)?;
+    fn launch(self: &Arc<Self>, due: Due, mut look: Look, sending: &mut Sending) -> Look {
         for (recipient, group) in due.into_groups() {
-            if !self.outbox_served.take(&recipient, was_tried(&group)) {
+            if !self.outbox_served.take(&recipient, group.standing) {
                 look.left = true;
                 continue;
             }
@@ -195,20 +198,23 @@ impl Node {
             let node = Arc::clone(self);
             sending.spawn(async move {
                 let _seat = seat;
-                node.send_group(group).await
+                node.send_group(group.items).await
             });
         }
-        Ok(look)
+        look
     }
 
-    /// Reads what is due, but for recipients that are `served`.
-    fn look(&self, served: &HashSet<String>) -> Result<(Due, Look), StoreError> {
+    /// Reads what is due, but for recipients that are served.
+    fn look(&self) -> Result<(Due, Look), StoreError> {
+        let seats = &self.outbox_served;
+        // Asked first: what is read of a recipient that is being served may be old by the time its seat is free.
+        let served = &seats.recipients();
         let now = self.shared.present().steady_ms;
         // No pause is that long: these were written by a clock that was ahead, and must not wait until it is right.
         let too_late = now.saturating_add(LONGEST_PAUSE_MS * 2);
         let mut due = Due::default();
         let ahead = self.shared.db.scan(OUTBOX, b"", Some(&too_late.to_be_bytes()), PAGE)?;
-        let mut look = Look { next: None, left: due.take_in(ahead, served) };
+        let mut look = Look { next: None, left: due.take_in(ahead, served, seats) };
         let mut after: Option<Vec<u8>> = None;
         for _ in 0..MAX_PAGES {
             let mut page: Vec<(Vec<u8>, Item)> = self.shared.db.scan(OUTBOX, b"", after.as_deref(), PAGE)?;
@@ -219,7 +225,7 @@ impl Node {
                 look.next = page.get(later).map(|(id, _)| due_ms(id)).filter(|due| *due < too_late);
                 page.truncate(later);
             }
-            look.left |= due.take_in(page, served);
+            look.left |= due.take_in(page, served, seats);
             if later.is_some() || !is_full {
                 return Ok((due, look));
             }
@@ -230,11 +236,6 @@ impl Node {
         look.left = true;
         Ok((due, look))
     }
-}
-
-/// Whether the first message of a recipient was tried before, and could not be handed over.
-fn was_tried(group: &[(Vec<u8>, Item)]) -> bool {
-    group.first().is_some_and(|(_, item)| item.attempts > 0)
 }
 
 /// What became of one recipient's messages; a task that panicked is a failure as any other.
@@ -250,31 +251,38 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_recipient_has_one_seat_and_those_that_do_not_answer_leave_room() {
-        let served = Served::default();
-        assert!(served.take("dead", true));
-        assert!(!served.take("dead", true) && !served.take("dead", false), "it has one");
-        let taken = (0..MAX_SERVED).filter(|n| served.take(&format!("dead {n}"), true)).count();
-        assert_eq!(taken, MAX_RETRIED - 1);
-        let fresh = (0..MAX_SERVED).filter(|n| served.take(&format!("fresh {n}"), false)).count();
-        assert_eq!(fresh, MAX_SERVED - MAX_RETRIED);
+    fn items(name: &str, numbers: std::ops::Range<usize>, attempts: u32) -> Vec<(Vec<u8>, Item)> {
+        let item = |number| {
+            let to = Did::parse(&format!("did:example:{name}-{number}")).unwrap();
+            (Vec::new(), Item { message: Value::Null, to, attempts, give_up_at: UnixSeconds(1) })
+        };
+        numbers.map(item).collect()
     }
 
     #[test]
-    fn recipients_that_were_tried_before_do_not_end_the_look_for_others() {
-        let item = |name: &str, number: usize, attempts| {
-            let to = Did::parse(&format!("did:example:{name}-{number}")).unwrap();
-            let item = Item { message: Value::Null, to, attempts, give_up_at: UnixSeconds(1) };
-            (Vec::new(), item)
-        };
-        let mut due = Due::default();
-        due.take_in((0..2 * MAX_SERVED).map(|n| item("dead", n, 1)).collect(), &HashSet::new());
+    fn neither_recipients_tried_before_nor_unknown_ones_end_the_look_for_those_who_answer() {
+        let (mut due, seats, none) = (Due::default(), Served::default(), HashSet::new());
+        (0..MAX_SERVED).for_each(|n| seats.note(&format!("did:example:friend-{n}"), true));
+        assert!(due.take_in(items("dead", 0..2 * MAX_SERVED, 1), &none, &seats), "some find no seat");
+        assert!(due.take_in(items("new", 0..2 * MAX_SERVED, 0), &none, &seats));
         assert!(!due.fills_all_seats());
-        due.take_in((1..MAX_SERVED).map(|n| item("fresh", n, 0)).collect(), &HashSet::new());
+        assert!(!due.take_in(items("friend", 1..MAX_SERVED, 0), &none, &seats), "nobody is left");
         assert!(!due.fills_all_seats());
-        due.take_in(vec![item("fresh", MAX_SERVED, 0)], &HashSet::new());
+        due.take_in(items("friend", 0..1, 0), &none, &seats);
         assert!(due.fills_all_seats());
+        let kept = due.into_groups().count();
+        assert_eq!(kept, MAX_SERVED + Standing::Failed.most() + Standing::Unknown.most());
+    }
+
+    #[test]
+    fn messages_of_one_recipient_stay_together_and_those_of_a_served_one_are_left() {
+        let (mut due, seats) = (Due::default(), Served::default());
+        let served = HashSet::from(["did:example:busy-0".to_owned()]);
+        assert!(due.take_in(items("busy", 0..1, 0), &served, &seats));
+        assert!(!due.take_in(items("new", 0..2, 0), &served, &seats));
+        assert!(!due.take_in(items("new", 0..1, 0), &served, &seats));
+        let groups: Vec<_> = due.into_groups().map(|(name, group)| (name, group.items.len())).collect();
+        assert_eq!(groups, [("did:example:new-0".to_owned(), 2), ("did:example:new-1".to_owned(), 1)]);
     }
 
     #[test]

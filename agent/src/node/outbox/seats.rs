@@ -1,0 +1,154 @@
+//! Who is being served by the outbox, and how many of each standing may be: who does not answer leaves room for who does.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Most recipients served at once.
+pub(super) const MAX_SERVED: usize = 256;
+/// Most of them whose last attempt failed.
+const MAX_FAILED: usize = 64;
+/// Most of them to whom nothing was handed yet: anybody can name endpoints that take a message and never answer.
+const MAX_UNKNOWN: usize = 128;
+/// Most recipients remembered as those that answer; the oldest is forgotten first.
+const MAX_REMEMBERED: usize = 4096;
+
+/// What is known of a recipient, since this node was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Standing {
+    /// The last message was handed over.
+    Answers,
+    /// Nothing was tried.
+    Unknown,
+    /// The last attempt failed.
+    Failed,
+}
+
+impl Standing {
+    /// Most recipients of this standing that are served at once.
+    pub(super) fn most(self) -> usize {
+        match self {
+            Self::Answers => MAX_SERVED,
+            Self::Unknown => MAX_UNKNOWN,
+            Self::Failed => MAX_FAILED,
+        }
+    }
+}
+
+/// Recipients that messages are on their way to, and those known to answer.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Served(Mutex<Seats>);
+
+#[derive(Debug, Default)]
+struct Seats {
+    taken: HashMap<String, Standing>,
+    answering: HashSet<String>,
+    /// The same, in the order in which they were remembered.
+    remembered: VecDeque<String>,
+}
+
+impl Served {
+    fn lock(&self) -> MutexGuard<'_, Seats> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who has a seat.
+    pub(super) fn recipients(&self) -> HashSet<String> {
+        self.lock().taken.keys().cloned().collect()
+    }
+
+    /// The standing of a recipient for whom a message waits that was tried `attempts` times.
+    pub(super) fn standing(&self, recipient: &str, attempts: u32) -> Standing {
+        match attempts {
+            0 if self.lock().answering.contains(recipient) => Standing::Answers,
+            0 => Standing::Unknown,
+            _ => Standing::Failed,
+        }
+    }
+
+    /// Takes a seat, if there is one left and the recipient has none.
+    pub(super) fn take(&self, recipient: &str, standing: Standing) -> bool {
+        let mut seats = self.lock();
+        let alike = seats.taken.values().filter(|other| **other == standing).count();
+        let is_room = seats.taken.len() < MAX_SERVED && alike < standing.most();
+        if !is_room || seats.taken.contains_key(recipient) {
+            return false;
+        }
+        seats.taken.insert(recipient.to_owned(), standing);
+        true
+    }
+
+    /// Gives the recipient's seat back.
+    pub(super) fn leave(&self, recipient: &str) {
+        self.lock().taken.remove(recipient);
+    }
+
+    /// Notes whether a message was handed over.
+    pub(super) fn note(&self, recipient: &str, handed_over: bool) {
+        let mut seats = self.lock();
+        if !handed_over {
+            if seats.answering.remove(recipient) {
+                seats.remembered.retain(|known| known != recipient);
+            }
+            return;
+        }
+        if seats.answering.insert(recipient.to_owned()) {
+            seats.remembered.push_back(recipient.to_owned());
+        }
+        while seats.remembered.len() > MAX_REMEMBERED {
+            if let Some(oldest) = seats.remembered.pop_front() {
+                seats.answering.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(served: &Served, name: &str, standing: Standing) -> usize {
+        (0..2 * MAX_SERVED).filter(|n| served.take(&format!("{name} {n}"), standing)).count()
+    }
+
+    #[test]
+    fn a_recipient_has_one_seat_until_it_is_given_back() {
+        let served = Served::default();
+        assert!(served.take("one", Standing::Failed));
+        assert!(!served.take("one", Standing::Failed) && !served.take("one", Standing::Answers));
+        assert_eq!(served.recipients(), HashSet::from(["one".to_owned()]));
+        served.leave("one");
+        assert!(served.take("one", Standing::Unknown));
+    }
+
+    #[test]
+    fn recipients_that_fail_and_unknown_ones_leave_room_for_those_who_answer() {
+        let served = Served::default();
+        assert_eq!(taken(&served, "dead", Standing::Failed), MAX_FAILED);
+        assert_eq!(taken(&served, "new", Standing::Unknown), MAX_UNKNOWN);
+        assert_eq!(taken(&served, "friend", Standing::Answers), MAX_SERVED - MAX_FAILED - MAX_UNKNOWN);
+    }
+
+    #[test]
+    fn only_whoever_took_the_last_message_is_known_to_answer() {
+        let served = Served::default();
+        assert_eq!(served.standing("bob", 0), Standing::Unknown);
+        served.note("bob", true);
+        served.note("bob", true);
+        assert_eq!(served.standing("bob", 0), Standing::Answers);
+        assert_eq!(served.standing("bob", 1), Standing::Failed, "this very message could not be handed over");
+        served.note("bob", false);
+        assert_eq!(served.standing("bob", 0), Standing::Unknown);
+        assert!(served.lock().remembered.is_empty());
+    }
+
+    #[test]
+    fn memory_of_those_who_answer_is_bounded_and_keeps_the_latest() {
+        let served = Served::default();
+        (0..MAX_REMEMBERED + 10).for_each(|n| served.note(&n.to_string(), true));
+        assert_eq!(served.lock().answering.len(), MAX_REMEMBERED);
+        assert_eq!(served.standing("9", 0), Standing::Unknown);
+        assert_eq!(served.standing("10", 0), Standing::Answers);
+    }
+}
