@@ -122,7 +122,12 @@ pub fn open_mail(dir: &Path, db: &Db, entropy: &dyn Entropy) -> Result<LogMail, 
 
 /// Whether what opens the store is at hand, or there is somebody to ask.
 pub(crate) fn can_unlock(config: &Config) -> bool {
-    !config.passphrase || std::env::var_os(PASSPHRASE_VARIABLE).is_some() || passphrase::is_somebody_there()
+    opens_unattended(config) || passphrase::is_somebody_there()
+}
+
+/// Whether the store opens without asking anybody.
+pub(crate) fn opens_unattended(config: &Config) -> bool {
+    !config.passphrase || std::env::var_os(PASSPHRASE_VARIABLE).is_some()
 }
 
 /// What opens the store. Somebody at the terminal is asked with `ask`.
@@ -155,6 +160,13 @@ pub fn resolve_path(dir: &Path, path: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use crate::config::Role;
+
+    #[test]
+    fn a_store_whose_passphrase_somebody_typed_does_not_open_unattended() {
+        let sealed = Config { passphrase: true, ..Config::new(Role::Mediator) };
+        assert_eq!(opens_unattended(&sealed), std::env::var_os(PASSPHRASE_VARIABLE).is_some());
+        assert!(opens_unattended(&Config::new(Role::Mediator)), "a key file asks nobody");
+    }
 
     #[test]
     fn new_folder_is_private_and_opens_again() {

@@ -21,6 +21,7 @@ pub mod identity;
 mod line;
 mod log;
 mod mailbox;
+mod mend;
 pub mod net;
 pub mod node;
 mod passphrase;

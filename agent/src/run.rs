@@ -1,6 +1,7 @@
 //! A node as a process: opens its folder, listens, works, and stops cleanly when told to.
 
 use std::{
+    future::Future,
     io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -21,7 +22,7 @@ use crate::{
     config::{Config, Role},
     control,
     error::SetupError,
-    home,
+    home, mend,
     net::{client::HttpClient, p2p, server, tls::Tls},
     node::{Node, Parts},
     role,
@@ -38,12 +39,49 @@ pub struct RunOptions {
     pub json: bool,
 }
 
-/// Runs the node of a folder until SIGTERM or SIGINT.
+/// Why a node stopped.
+enum Ending {
+    /// It was told to.
+    Told,
+    /// To be started anew, listening where it did.
+    Mended(Option<SocketAddr>),
+}
+
+/// Runs the node of a folder until SIGTERM or SIGINT. If its records could not be written and the disk takes them again, it
+/// is started anew.
 ///
 /// # Errors
 ///
 /// [`SetupError`] if it cannot be started.
-pub async fn run(options: RunOptions) -> Result<(), SetupError> {
+pub async fn run(mut options: RunOptions) -> Result<(), SetupError> {
+    let mut signals = None;
+    let mut ending = run_once(&options, &mut signals).await?;
+    while let Ending::Mended(address) = ending {
+        tracing::warn!("the disk takes records again: the node is started anew");
+        options.listen = address.or(options.listen);
+        ending = run_again(&options, &mut signals).await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Starts the node until that succeeds: nobody watches any more who could read why it does not.
+async fn run_again(options: &RunOptions, signals: &mut Option<Signals>) -> Ending {
+    loop {
+        match run_once(options, signals).await {
+            Ok(ending) => return ending,
+            Err(error) => tracing::error!(%error, "the node cannot be started anew"),
+        }
+        let Some(signals) = signals else { return Ending::Told };
+        tokio::select! {
+            () = signals.arrive() => return Ending::Told,
+            () = tokio::time::sleep(mend::PAUSE) => {}
+        }
+    }
+}
+
+/// Runs the node until it is told to stop or must be started anew. Who has begun to watch for `signals` goes on with it.
+async fn run_once(options: &RunOptions, signals: &mut Option<Signals>) -> Result<Ending, SetupError> {
     let mut config = Config::load(&options.dir)?;
     if let Some(listen) = options.listen {
         config.listen = Some(listen);
@@ -79,14 +117,25 @@ pub async fn run(options: RunOptions) -> Result<(), SetupError> {
     if let Some(address) = listening {
         node.shared().listens_on(address);
     }
-    // Before the first line: whoever has read it may tell the node to stop.
-    let signals = Signals::watch()?;
-    announce(&node, &options, listening).await?;
-    work(node, listener, tls, control, signals).await?;
-    mail.close()?;
-    db.store().close()?;
-    tracing::info!("stopped");
-    Ok(())
+    let signals = match signals {
+        Some(signals) => signals,
+        None => {
+            // Before the first line: whoever has read it may tell the node to stop.
+            let signals = signals.insert(Signals::watch()?);
+            announce(&node, options, listening).await?;
+            signals
+        }
+    };
+    let mended = mend::due(&node, &options.dir);
+    let is_mended = work(&node, listener, tls, control, signals, mended).await?;
+    drop(node);
+    let (mail, store) = (mail.close(), db.store().close());
+    if is_mended {
+        return Ok(Ending::Mended(listening));
+    }
+    mail?;
+    store?;
+    Ok(Ending::Told)
 }
 
 async fn listen(config: &Config) -> Result<Option<TcpListener>, SetupError> {
@@ -192,34 +241,36 @@ async fn announce(
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(SetupError::internal)
 }
 
-/// Works until told to stop, then lets requests under way finish.
+/// Works until told to stop or until it is `mended`, then lets requests under way finish; returns which.
 async fn work(
-    node: Arc<Node>,
+    node: &Arc<Node>,
     listener: Option<TcpListener>,
     tls: Option<Arc<Tls>>,
     control: control::Listener,
-    signals: Signals,
-) -> Result<(), SetupError> {
+    signals: &mut Signals,
+    mended: impl Future<Output = ()>,
+) -> Result<bool, SetupError> {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(Arc::clone(&node).run_outbox());
-    tasks.spawn(Arc::clone(&node).run_timers());
-    tasks.spawn(control::serve(Arc::clone(&node), control));
+    tasks.spawn(Arc::clone(node).run_outbox());
+    tasks.spawn(Arc::clone(node).run_timers());
+    tasks.spawn(control::serve(Arc::clone(node), control));
     if node.shared().config.role == Role::Citizen {
-        tasks.spawn(Arc::clone(&node).run_mailbox());
-        tasks.spawn(Arc::clone(&node).run_line());
+        tasks.spawn(Arc::clone(node).run_mailbox());
+        tasks.spawn(Arc::clone(node).run_line());
     }
     let served = listener.map(|listener| {
         let mut stopped = stopped.clone();
         let stop = async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        tokio::spawn(server::serve_with(Arc::clone(&node), listener, tls.clone(), stop))
+        tokio::spawn(server::serve_with(Arc::clone(node), listener, tls.clone(), stop))
     });
-    let unexpected = tokio::select! {
-        () = signals.arrive() => false,
+    let ended = tokio::select! {
+        () = signals.arrive() => Ok(false),
+        () = mended => Ok(true),
         // None of the tasks ends by itself: a node that no longer sends or wakes must not go on looking well.
-        _ = tasks.join_next() => true,
+        _ = tasks.join_next() => Err(SetupError::Internal("a part of the node ended by itself; look into the log".into())),
     };
     tracing::info!("stopping");
     let _ = stop.send(true);
@@ -229,10 +280,7 @@ async fn work(
     }
     node.end_lines().await;
     tasks.shutdown().await;
-    if unexpected {
-        return Err(SetupError::Internal("a part of the node ended by itself; look into the log".into()));
-    }
-    Ok(())
+    ended
 }
 
 /// The signals that tell a node to stop; watched from here on, so that none ends it in disorder.
@@ -248,7 +296,7 @@ impl Signals {
     }
 
     /// Resolves when the node is told to stop.
-    async fn arrive(mut self) {
+    async fn arrive(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}

@@ -64,6 +64,11 @@ impl Courier {
         Answered { status, head, body: bytes[end + 4..].to_vec() }
     }
 
+    /// Whether anybody listens there.
+    pub fn is_heard(&self) -> bool {
+        TcpStream::connect(&self.address).is_ok()
+    }
+
     /// Looks at a path.
     pub fn get(&self, path: &str) -> Answered {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");

@@ -191,6 +191,41 @@ fn accounts_are_refused_while_their_folder_is_read_only_and_taken_again_after_a_
     log_of(&log);
 }
 
+#[test]
+fn accounts_are_taken_again_where_they_were_once_their_folder_can_be_written_by_a_node_that_nobody_restarts()
+{
+    let folder = tempfile::tempdir().unwrap();
+    if !can_freeze(folder.path()) {
+        return;
+    }
+    let (dir, log) = (folder.path().join("mediator"), folder.path().join("log"));
+    init(&dir);
+    let mut mediator = start(&dir, &log);
+    let courier = Courier::to(&mediator);
+    let (alice, bob, sender) = (Stranger::new(1), Stranger::new(2), Stranger::new(3));
+    courier.enrol(&alice, &[alice.did()]);
+    send(&courier, &sender, alice.did(), &["one"]);
+    let frozen = Frozen::new(&dir.join("store"));
+    assert!(courier.request_account(&bob).is_come_again());
+    send(&courier, &sender, alice.did(), &["two"]);
+    // It looks every two seconds, and must not start anew before the disk takes anything.
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!((courier.get("/readyz").status, courier.get("/healthz").status), (503, 200));
+    drop(frozen);
+    until("it was started anew", || log_of(&log).contains("the node is started anew"));
+    until("it listens again", || courier.is_heard());
+    until("it is ready again", || courier.get("/readyz").status == 200);
+    courier.enrol(&bob, &[bob.did()]);
+    send(&courier, &sender, bob.did(), &["three"]);
+    assert_eq!(
+        (courier.texts(&alice), courier.texts(&bob)),
+        (vec!["one".into(), "two".into()], vec!["three".into()])
+    );
+    mediator.signal("-TERM");
+    assert_eq!(mediator.end(), Some(0), "it stops in order, when told to");
+    log_of(&log);
+}
+
 /// A mount namespace with an ext4 file system of its own; both end with the test.
 struct Disk {
     keeper: Child,

@@ -136,7 +136,7 @@ async fn listening(address: SocketAddr, config: &Config) -> Finding {
         Err(problem) => Finding::failed(
             "listening",
             format!("{address}: {problem}"),
-            "look into the log and restart the node; a full disk makes it refuse",
+            "look into the log; make room or give rights if the disk refuses records, else restart the node",
         ),
     }
 }

@@ -1,0 +1,55 @@
+//! After the disk refused records: tells when it takes them again, so that the node can be started anew by itself.
+
+use std::{io::Write, path::Path, sync::Arc, time::Duration};
+
+use crate::{
+    home::{self, STORE_FOLDER},
+    node::Node,
+};
+
+/// Pause between two looks, and between two attempts to start the node anew.
+pub(crate) const PAUSE: Duration = Duration::from_secs(2);
+/// How much the disk must take before it counts as mended, in bytes: starting writes as well.
+const PROBE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Resolves when the records of the node in `dir` cannot be written any more although the disk would take them again.
+///
+/// What a failed write left in memory and on the disk may differ, so that only reading everything anew helps. Never
+/// resolves where somebody would have to type a passphrase for that.
+pub(crate) async fn due(node: &Arc<Node>, dir: &Path) {
+    if !home::opens_unattended(&node.shared().config) {
+        std::future::pending::<()>().await;
+    }
+    let folder = dir.join(STORE_FOLDER);
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        if node.shared().db.store().stats().is_ok() {
+            continue;
+        }
+        let folder = folder.clone();
+        if let Ok(Ok(())) = tokio::task::spawn_blocking(move || probe(&folder)).await {
+            return;
+        }
+    }
+}
+
+/// Writes a file into `folder` as durably as records are, and removes it.
+fn probe(folder: &Path) -> std::io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&vec![0x5a; PROBE_BYTES])?;
+    file.as_file().sync_all()?;
+    file.close()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_takes_a_file_is_left_as_it_was_and_one_that_is_gone_takes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        probe(folder.path()).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(probe(&folder.path().join("gone")).is_err());
+    }
+}
