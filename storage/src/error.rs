@@ -134,7 +134,7 @@ pub enum StoreError {
         found: u32,
     },
     /// The disk or a quota is full. The store has stopped; nothing unacknowledged counts.
-    #[error("the disk is full; make room and start the node again")]
+    #[error("the disk is full; make room, and start the node again unless it does by itself")]
     Full,
 
     // The data on the disk.
@@ -167,7 +167,7 @@ pub enum StoreError {
     /// An earlier write failed; what memory holds and what the disk holds may differ, so nothing is read or
     /// written any more.
     #[error(
-        "the store stopped after a failed write; look into the log for the cause, mend it and start the node again"
+        "the store stopped after a failed write; look into the log for the cause and mend it, and start the node again unless it does by itself"
     )]
     Failed,
     /// The system's random source failed; nothing was sealed.
