@@ -100,6 +100,15 @@ fn start(dir: &Path, log: &Path) -> Running {
     Running::of(command.stderr(File::options().create(true).append(true).open(log).unwrap()))
 }
 
+/// A new mediator that runs: its folder, its log, itself, and how its clients see it.
+fn begin(folder: &Path) -> (PathBuf, PathBuf, Running, Courier) {
+    let (dir, log) = (folder.join("mediator"), folder.join("log"));
+    init(&dir);
+    let mediator = start(&dir, &log);
+    let courier = Courier::to(&mediator);
+    (dir, log, mediator, courier)
+}
+
 /// Sends forwards with these texts; all must be accepted.
 #[track_caller]
 fn send(courier: &Courier, from: &Stranger, next: &Did, texts: &[&str]) {
@@ -123,10 +132,7 @@ fn mail_is_refused_while_its_folder_is_read_only_and_taken_again_without_a_resta
     if !can_freeze(folder.path()) {
         return;
     }
-    let (dir, log) = (folder.path().join("mediator"), folder.path().join("log"));
-    init(&dir);
-    let mediator = start(&dir, &log);
-    let courier = Courier::to(&mediator);
+    let (dir, log, mediator, courier) = begin(folder.path());
     let (alice, sender) = (Stranger::new(1), Stranger::new(2));
     courier.enrol(&alice, &[alice.did()]);
     send(&courier, &sender, alice.did(), &["one", "two", "three"]);
@@ -159,10 +165,7 @@ fn accounts_are_refused_while_their_folder_is_read_only_and_taken_again_after_a_
     if !can_freeze(folder.path()) {
         return;
     }
-    let (dir, log) = (folder.path().join("mediator"), folder.path().join("log"));
-    init(&dir);
-    let mut mediator = start(&dir, &log);
-    let courier = Courier::to(&mediator);
+    let (dir, log, mut mediator, courier) = begin(folder.path());
     let (alice, bob, sender) = (Stranger::new(1), Stranger::new(2), Stranger::new(3));
     let further = alice.another_did();
     courier.enrol(&alice, &[alice.did(), &further]);
@@ -198,10 +201,7 @@ fn accounts_are_taken_again_where_they_were_once_their_folder_can_be_written_by_
     if !can_freeze(folder.path()) {
         return;
     }
-    let (dir, log) = (folder.path().join("mediator"), folder.path().join("log"));
-    init(&dir);
-    let mut mediator = start(&dir, &log);
-    let courier = Courier::to(&mediator);
+    let (dir, log, mut mediator, courier) = begin(folder.path());
     let (alice, bob, sender) = (Stranger::new(1), Stranger::new(2), Stranger::new(3));
     courier.enrol(&alice, &[alice.did()]);
     send(&courier, &sender, alice.did(), &["one"]);

@@ -70,6 +70,8 @@ struct Due {
     order: Vec<String>,
     groups: HashMap<String, Group>,
     of: HashMap<Standing, usize>,
+    /// Who finds no seat: none of their further messages may pass the first.
+    left: HashSet<String>,
 }
 
 /// What is due for one recipient.
@@ -85,7 +87,7 @@ impl Due {
         let mut left = false;
         for (id, item) in items {
             let recipient = item.to.canonical().to_string();
-            if served.contains(&recipient) {
+            if served.contains(&recipient) || self.left.contains(&recipient) {
                 left = true;
                 continue;
             }
@@ -96,6 +98,7 @@ impl Due {
             let standing = seats.standing(&recipient, item.attempts);
             let count = self.of.entry(standing).or_default();
             if *count >= standing.most() {
+                self.left.insert(recipient);
                 left = true;
                 continue;
             }
@@ -272,6 +275,16 @@ mod tests {
         assert!(due.fills_all_seats());
         let kept = due.into_groups().count();
         assert_eq!(kept, MAX_SERVED + Standing::Failed.most() + Standing::Unknown.most());
+    }
+
+    #[test]
+    fn message_held_up_by_one_that_finds_no_seat_does_not_pass_it() {
+        let (mut due, seats, none) = (Due::default(), Served::default(), HashSet::new());
+        let most = Standing::Failed.most();
+        assert!(due.take_in(items("dead", 0..most + 1, 1), &none, &seats));
+        let behind = items("dead", most..most + 1, 0);
+        assert!(due.take_in(behind, &none, &seats), "what was not tried stands behind what was");
+        assert_eq!(due.into_groups().count(), most);
     }
 
     #[test]
