@@ -414,9 +414,13 @@ mod tests {
         let reading = admission.body(&place).await.unwrap();
         assert!(admission.room().await.is_none(), "whose body is read takes the room it will wait in");
         let room = reading.end();
-        assert!(admission.room().await.is_none(), "and keeps it until it is its turn");
+        let mut turn = Box::pin(admission.turn(room));
+        assert!(futures_util::poll!(turn.as_mut()).is_pending());
+        let mut next = Box::pin(admission.room());
+        assert!(futures_util::poll!(next.as_mut()).is_pending(), "and keeps it until it is its turn");
         drop(working);
-        assert!(admission.turn(room).await.is_some());
+        assert!(turn.await.is_some());
+        assert!(next.await.is_some());
         assert!(admission.room().await.is_some());
     }
 
