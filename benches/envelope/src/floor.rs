@@ -134,21 +134,28 @@ pub(crate) fn cases(on: &Inputs) -> Vec<Case<'_>> {
 pub(crate) struct Work {
     packs: bool,
     agreements: u32,
+    /// Agreements by a table of the peer's multiples, which cost what one with the base point costs.
+    by_table: u32,
 }
 
 impl Work {
     pub(crate) const fn pack(agreements: u32) -> Self {
-        Self { packs: true, agreements }
+        Self { packs: true, agreements, by_table: 0 }
+    }
+
+    pub(crate) const fn pack_by_table() -> Self {
+        Self { packs: true, agreements: 0, by_table: 1 }
     }
 
     pub(crate) const fn open(agreements: u32) -> Self {
-        Self { packs: false, agreements }
+        Self { packs: false, agreements, by_table: 0 }
     }
 
     /// The sum with the backend einmal was built with.
     pub(crate) fn micros(self, results: &Results, fast: bool) -> f64 {
         let pick = |portable, quick| results.of(if fast { quick } else { portable }).micros();
-        let agreeing = f64::from(self.agreements) * pick(VARIABLE, FAST_VARIABLE);
+        let agreeing = f64::from(self.agreements) * pick(VARIABLE, FAST_VARIABLE)
+            + f64::from(self.by_table) * results.of(FIXED).micros();
         if self.packs {
             pick(FIXED, FAST_FIXED) + agreeing + pick(SEAL, FAST_SEAL) + results.of(ENCODE).micros()
         } else {

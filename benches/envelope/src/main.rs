@@ -19,7 +19,7 @@ use einmal_didcomm::{
 use crate::{
     affinidi::Affinidi,
     ours::{
-        Contact::{First, Known},
+        Contact::{First, Known, Often},
         Ours,
     },
     sicpa::Sicpa,
@@ -46,13 +46,25 @@ const OPEN: [&str; 3] = ["didcomm authcrypt open", "didcomm anoncrypt open", "di
 const AFFINIDI_PACK: [&str; 2] = ["affinidi authcrypt pack", "affinidi anoncrypt pack"];
 const AFFINIDI_OPEN: [&str; 2] = ["affinidi authcrypt open", "affinidi anoncrypt open"];
 
-const LINES: [Line; 8] = [
+const LINES: [Line; 10] = [
     line("authcrypt pack, first contact", PACK[0], AFFINIDI_PACK[0], floor::Work::pack(2)),
     line("authcrypt open, first contact", OPEN[0], AFFINIDI_OPEN[0], floor::Work::open(2)),
     line("authcrypt pack, talked before", PACK[0], AFFINIDI_PACK[0], floor::Work::pack(1)),
     line("authcrypt open, talked before", OPEN[0], AFFINIDI_OPEN[0], floor::Work::open(1)),
+    line(
+        "authcrypt pack, to a key written to often",
+        PACK[0],
+        AFFINIDI_PACK[0],
+        floor::Work::pack_by_table(),
+    ),
     line("anoncrypt pack, A256CBC-HS512", PACK[1], AFFINIDI_PACK[1], floor::Work::pack(1)),
     line("anoncrypt open, A256CBC-HS512", OPEN[1], AFFINIDI_OPEN[1], floor::Work::open(1)),
+    line(
+        "anoncrypt pack, to a key written to often",
+        PACK[1],
+        AFFINIDI_PACK[1],
+        floor::Work::pack_by_table(),
+    ),
     Line { what: "anoncrypt pack, XC20P", sicpa: PACK[2], affinidi: None, floor: None },
     Line { what: "anoncrypt open, XC20P", sicpa: OPEN[2], affinidi: None, floor: None },
 ];
@@ -76,10 +88,12 @@ fn our_cases(ours: &Ours) -> Vec<Case<'_>> {
         Case::new(LINES[1].what, move || drop(black_box(ours.open(&auth, First)))),
         Case::new(LINES[2].what, || drop(black_box(ours.pack(Authcrypt, Known, A256CbcHs512)))),
         Case::new(LINES[3].what, move || drop(black_box(ours.open(&again, Known)))),
-        Case::new(LINES[4].what, || drop(black_box(ours.pack(Anoncrypt, First, A256CbcHs512)))),
-        Case::new(LINES[5].what, move || drop(black_box(ours.open(&cbc, First)))),
-        Case::new(LINES[6].what, || drop(black_box(ours.pack(Anoncrypt, First, Xc20P)))),
-        Case::new(LINES[7].what, move || drop(black_box(ours.open(&xc, First)))),
+        Case::new(LINES[4].what, || drop(black_box(ours.pack(Authcrypt, Often, A256CbcHs512)))),
+        Case::new(LINES[5].what, || drop(black_box(ours.pack(Anoncrypt, First, A256CbcHs512)))),
+        Case::new(LINES[6].what, move || drop(black_box(ours.open(&cbc, First)))),
+        Case::new(LINES[7].what, || drop(black_box(ours.pack(Anoncrypt, Often, A256CbcHs512)))),
+        Case::new(LINES[8].what, || drop(black_box(ours.pack(Anoncrypt, First, Xc20P)))),
+        Case::new(LINES[9].what, move || drop(black_box(ours.open(&xc, First)))),
     ]
 }
 
@@ -139,11 +153,13 @@ fn print_envelopes(size: usize, results: &Results) {
         "**{backend}, payload {size} B**, µs; medians {:.0} % above the least round\n",
         results.spread()
     );
-    let [pack_first, open_first, pack_known, open_known, anoncrypt @ ..] = &LINES;
+    let [pack_first, open_first, pack_known, open_known, pack_often, anoncrypt @ ..] = &LINES;
     let mut rows: Vec<_> = [pack_first, open_first].map(|line| row(line.what, &[line], results)).into();
     rows.push(row("**pack + open, first contact**", &[pack_first, open_first], results));
     rows.extend([pack_known, open_known].map(|line| row(line.what, &[line], results)));
     rows.push(row("**pack + open, talked before**", &[pack_known, open_known], results));
+    rows.push(row(pack_often.what, &[pack_often], results));
+    rows.push(row("**pack + open, written to often**", &[pack_often, open_known], results));
     rows.extend(anoncrypt.iter().map(|line| row(line.what, &[line], results)));
     print_table(&["", "einmal", "didcomm 0.4.1", "affinidi 0.15", "floor", "faster peer / einmal"], &rows);
 }

@@ -1,4 +1,4 @@
-//! einmal's side: two parties, with and without memory of their static agreement.
+//! einmal's side: two parties, with and without memory of their static agreement and of multiples of their keys.
 
 use einmal_did::{Did, DidDocument, LocalResolver, Relationship};
 use einmal_didcomm::{
@@ -6,8 +6,8 @@ use einmal_didcomm::{
     Packer, SenderProtection, UnixSeconds, open,
 };
 use einmal_keys::{
-    Custody, CustodyError, KeyId, KeyKind, Keyring, PeerKeyUse, PublicKey, SecretKey, SharedSecret,
-    SystemEntropy,
+    AGREEMENTS_BEFORE_TABLE, Custody, CustodyError, KeyId, KeyKind, Keyring, PeerKeyUse, PublicKey,
+    SecretKey, SharedSecret, SystemEntropy,
 };
 use serde_json::json;
 
@@ -30,25 +30,48 @@ impl Custody for Forgetful {
     }
 }
 
+/// A custody that remembers agreements and makes no tables: what a keyring is until one key was written to often.
+struct Tableless(Keyring);
+
+impl Custody for Tableless {
+    fn public_key(&self, kid: &KeyId) -> Option<PublicKey> {
+        self.0.public_key(kid)
+    }
+
+    fn sign(&self, kid: &KeyId, message: &[u8]) -> Result<Vec<u8>, CustodyError> {
+        self.0.sign(kid, message)
+    }
+
+    fn agree(&self, kid: &KeyId, peer: &PublicKey, use_: PeerKeyUse) -> Result<SharedSecret, CustodyError> {
+        self.0.agree(kid, peer, use_)
+    }
+}
+
 /// Both parties' keys and documents, and one message from Alice to Bob.
 pub(crate) struct Ours {
-    remembering: Keyring,
     forgetful: Forgetful,
+    tableless: Tableless,
+    keyring: Keyring,
     resolver: LocalResolver,
     bob: Did,
     message: Message,
 }
 
-/// Whether the pair has talked before.
+/// How well the pair knows each other.
 #[derive(Clone, Copy)]
 pub(crate) enum Contact {
+    /// It never talked.
     First,
+    /// It has talked before, less often than makes a table of the peer's key.
     Known,
+    /// It has talked so often that there is one.
+    Often,
 }
 
 impl Ours {
     pub(crate) fn new(payload: &str) -> Self {
-        let (remembering, forgetful) = (Keyring::new(), Forgetful(Keyring::new()));
+        let (forgetful, tableless, keyring) =
+            (Forgetful(Keyring::new()), Tableless(Keyring::new()), Keyring::new());
         let resolver = LocalResolver::new();
         for name in [ALICE, BOB] {
             let did = Did::parse(name).unwrap();
@@ -58,7 +81,8 @@ impl Ours {
             resolver.remember(document);
             let kid = KeyId::new(format!("{name}#key-x25519-1"));
             forgetful.0.insert(kid.clone(), key.clone());
-            remembering.insert(kid, key);
+            tableless.0.insert(kid.clone(), key.clone());
+            keyring.insert(kid, key);
         }
         let bob = Did::parse(BOB).unwrap();
         let mut message = Message::new(MessageId::try_from(ID).unwrap(), MessageType::parse(KIND).unwrap());
@@ -66,13 +90,18 @@ impl Ours {
         message.to = vec![bob.clone()];
         message.created_time = Some(UnixSeconds(CREATED));
         message.body.insert("t".to_owned(), json!(payload));
-        Self { remembering, forgetful, resolver, bob, message }
+        let ours = Self { forgetful, tableless, keyring, resolver, bob, message };
+        for _ in 0..AGREEMENTS_BEFORE_TABLE {
+            ours.pack(SenderProtection::Authcrypt, Contact::Often, ContentEncryption::A256CbcHs512);
+        }
+        ours
     }
 
     fn custody(&self, contact: Contact) -> &dyn Custody {
         match contact {
             Contact::First => &self.forgetful,
-            Contact::Known => &self.remembering,
+            Contact::Known => &self.tableless,
+            Contact::Often => &self.keyring,
         }
     }
 
@@ -108,9 +137,11 @@ impl Ours {
 
     /// Fails unless what is packed opens to the message that was sent, by the sender who sent it.
     pub(crate) fn check(&self) {
-        for (contact, content) in
-            [(Contact::First, ContentEncryption::A256CbcHs512), (Contact::Known, ContentEncryption::Xc20P)]
-        {
+        for (contact, content) in [
+            (Contact::First, ContentEncryption::A256CbcHs512),
+            (Contact::Known, ContentEncryption::Xc20P),
+            (Contact::Often, ContentEncryption::A256CbcHs512),
+        ] {
             let opened = self.open(&self.pack(SenderProtection::Authcrypt, contact, content), contact);
             assert!(opened.is_authenticated() && opened.message == self.message);
             let opened = self.open(&self.pack(SenderProtection::Anoncrypt, contact, content), contact);

@@ -5,7 +5,7 @@ use einmal_keys::{Custody, Entropy, KeyKind, SignatureAlgorithm};
 
 use crate::{
     error::PackError,
-    jwe::{ContentEncryption, Irregularity, JweSender, Recipient, encrypt, encrypt_breaking},
+    jwe::{ContentEncryption, Irregularity, JweSender, Means, Recipient, encrypt, encrypt_breaking},
     jws,
     limits::MAX_ENVELOPE_BYTES,
     message::Message,
@@ -157,7 +157,7 @@ impl Packer<'_> {
             .find(|kind| options.curve.is_none_or(|wanted| wanted == *kind))
             .ok_or_else(|| PackError::NoCommonCurve { recipient: recipient.clone() })?;
         let keys: Vec<Recipient> = keys.into_iter().filter(|key| key.key.kind() == kind).collect();
-        encrypt(plaintext, keys, &JweSender::Anonymous, options.anoncrypt_enc, self.entropy)
+        encrypt(plaintext, keys, &JweSender::Anonymous, options.anoncrypt_enc, self.means())
     }
 
     fn authcrypt(
@@ -193,8 +193,12 @@ impl Packer<'_> {
         let keys: Vec<Recipient> = keys.into_iter().filter(|key| key.key.kind() == kind).collect();
         // The key id carries the same form of our DID as `from` does.
         let skid = DidUrl::new(from, &fragment).map_err(|_| no_curve())?;
-        let sender = JweSender::Authenticated { kid: &skid, key_id: key_id(&skid), custody: self.custody };
-        encrypt_breaking(rule, plaintext, keys, &sender, ContentEncryption::A256CbcHs512, self.entropy)
+        let sender = JweSender::Authenticated { kid: &skid, key_id: key_id(&skid) };
+        encrypt_breaking(rule, plaintext, keys, &sender, ContentEncryption::A256CbcHs512, self.means())
+    }
+
+    fn means(&self) -> Means<'_> {
+        Means { custody: self.custody, entropy: self.entropy }
     }
 
     /// Fragment of the first key agreement key of ours on `kind` that custody holds.

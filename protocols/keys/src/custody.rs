@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use crate::{KeyError, PublicKey, SecretKey, SharedSecret};
+use crate::{KeyError, PublicKey, SecretKey, SharedSecret, multiples::Often};
 
 /// Most static agreements a [`Keyring`] remembers; the oldest is forgotten and zeroized first.
 pub const MAX_REMEMBERED_AGREEMENTS: usize = 4096;
@@ -86,6 +86,17 @@ pub trait Custody: Send + Sync {
         peer: &PublicKey,
         peer_use: PeerKeyUse,
     ) -> Result<SharedSecret, CustodyError>;
+
+    /// Agrees between `ephemeral`, made for one message, and the recipient's long-term key `peer`.
+    ///
+    /// Nothing held here takes part; but who holds keys also writes to the same peers again and may have prepared for it.
+    ///
+    /// # Errors
+    ///
+    /// Why the keys could not agree, as [`SecretKey::agree`].
+    fn agree_ephemeral(&self, ephemeral: &SecretKey, peer: &PublicKey) -> Result<SharedSecret, KeyError> {
+        ephemeral.agree(peer)
+    }
 }
 
 /// Custody in memory. The node fills it from sealed storage.
@@ -93,13 +104,17 @@ pub trait Custody: Send + Sync {
 pub struct Keyring {
     keys: RwLock<HashMap<KeyId, Arc<SecretKey>>>,
     remembered: Mutex<Remembered>,
+    often: Often,
 }
+
+/// One of our keys, and one of a peer.
+type Pair = (KeyId, PublicKey);
 
 /// Static-static agreements by key id and peer, first in first out.
 #[derive(Default)]
 struct Remembered {
-    results: HashMap<(KeyId, PublicKey), SharedSecret>,
-    order: VecDeque<(KeyId, PublicKey)>,
+    results: HashMap<Arc<Pair>, SharedSecret>,
+    order: VecDeque<Arc<Pair>>,
 }
 
 impl Keyring {
@@ -122,8 +137,8 @@ impl Keyring {
 
     fn forget_agreements_of(&self, kid: &KeyId) {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.results.retain(|(held, _), _| held != kid);
-        remembered.order.retain(|(held, _)| held != kid);
+        remembered.results.retain(|pair, _| pair.0 != *kid);
+        remembered.order.retain(|pair| pair.0 != *kid);
     }
 
     fn key(&self, kid: &KeyId) -> Result<Arc<SecretKey>, CustodyError> {
@@ -131,15 +146,22 @@ impl Keyring {
         keys.get(kid).cloned().ok_or_else(|| CustodyError::UnknownKey { kid: kid.clone() })
     }
 
-    fn recall(&self, entry: &(KeyId, PublicKey)) -> Option<SharedSecret> {
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.results.get(entry).cloned()
+    /// The id as it was inserted: thousands of agreements share its text then.
+    fn own(&self, kid: &KeyId) -> KeyId {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.get_key_value(kid).map_or_else(|| kid.clone(), |(own, _)| own.clone())
     }
 
-    fn remember(&self, entry: (KeyId, PublicKey), result: SharedSecret) {
+    fn recall(&self, pair: &Pair) -> Option<SharedSecret> {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.results.get(pair).cloned()
+    }
+
+    fn remember(&self, pair: Pair, result: SharedSecret) {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.results.insert(entry.clone(), result).is_none() {
-            remembered.order.push_back(entry);
+        let pair = Arc::new(pair);
+        if remembered.results.insert(Arc::clone(&pair), result).is_none() {
+            remembered.order.push_back(pair);
         }
         while remembered.order.len() > MAX_REMEMBERED_AGREEMENTS {
             if let Some(oldest) = remembered.order.pop_front() {
@@ -168,13 +190,17 @@ impl Custody for Keyring {
         if peer_use == PeerKeyUse::Ephemeral {
             return Ok(key.agree(peer)?);
         }
-        let entry = (kid.clone(), peer.clone());
-        if let Some(known) = self.recall(&entry) {
+        let pair = (kid.clone(), peer.clone());
+        if let Some(known) = self.recall(&pair) {
             return Ok(known);
         }
         let result = key.agree(peer)?;
-        self.remember(entry, result.clone());
+        self.remember((self.own(kid), pair.1), result.clone());
         Ok(result)
+    }
+
+    fn agree_ephemeral(&self, ephemeral: &SecretKey, peer: &PublicKey) -> Result<SharedSecret, KeyError> {
+        ephemeral.agree_with(peer, &self.often)
     }
 }
 
@@ -214,6 +240,21 @@ mod tests {
             let kept = ring.agree(&kid, &peer, PeerKeyUse::LongTerm).unwrap();
             assert_eq!(kept.as_bytes(), fresh.as_bytes());
         }
+    }
+
+    #[test]
+    fn an_ephemeral_key_agrees_alike_before_and_after_the_peers_table_is_made() {
+        let ring = Keyring::new();
+        for kind in KeyKind::ALL.into_iter().filter(|kind| kind.can_agree()) {
+            let peer = key(kind, 2);
+            for seed in 0..u64::from(crate::AGREEMENTS_BEFORE_TABLE) + 2 {
+                let ephemeral = key(kind, 100 + seed);
+                let ours = ring.agree_ephemeral(&ephemeral, &peer.public_key()).unwrap();
+                let theirs = peer.agree(&ephemeral.public_key()).unwrap();
+                assert_eq!(ours.as_bytes(), theirs.as_bytes(), "{kind:?}, message {seed}");
+            }
+        }
+        assert_eq!(format!("{:?}", ring.often), "Often { tables: 1, .. }");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! * [`PublicKey`] is validated on construction: on its curve, right length, no low order point where that matters.
 //! * [`SecretKey`] is zeroized on drop and cannot be printed.
 //! * [`Custody`] is the only door the other crates use: `sign` and `agree` by key id, so that a phone's key store,
-//!   a PKCS#11 module or a signing service can stand behind it.
+//!   a PKCS#11 module or a signing service can stand behind it. It may remember what makes the next agreement cheaper.
 //!
 //! The crate does no I/O and reads no clock; chance comes in through [`Entropy`].
 
@@ -15,6 +15,7 @@ mod error;
 mod jwk;
 mod kind;
 mod multikey;
+mod multiples;
 mod public;
 mod secret;
 mod shared;
@@ -26,6 +27,7 @@ pub use entropy::{Entropy, EntropyError, SeededEntropy, SystemEntropy};
 pub use error::KeyError;
 pub use jwk::{Jwk, MAX_JWK_MEMBER_LEN};
 pub use kind::KeyKind;
+pub use multiples::{AGREEMENTS_BEFORE_TABLE, MAX_COUNTED_KEYS, MAX_TABLES};
 pub use public::PublicKey;
 pub use secret::SecretKey;
 pub use shared::SharedSecret;

@@ -5,7 +5,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::{
-    Entropy, KeyError, KeyKind, PublicKey, SharedSecret, SignatureAlgorithm, ecdsa,
+    Entropy, KeyError, KeyKind, PublicKey, SharedSecret, SignatureAlgorithm, ecdsa, multiples::Often,
     public::Inner as PublicInner,
 };
 
@@ -224,6 +224,17 @@ impl SecretKey {
                 Err(KeyError::WrongUse { kind: self.kind(), operation: "agree" })
             }
             _ => Err(KeyError::CurveMismatch { ours: self.kind(), theirs: peer.kind() }),
+        }
+    }
+
+    /// As [`SecretKey::agree`], by the table of `peer`'s multiples if `often` has one.
+    pub(crate) fn agree_with(&self, peer: &PublicKey, often: &Often) -> Result<SharedSecret, KeyError> {
+        let (Inner::X25519(ours), PublicInner::X25519(theirs)) = (&self.0, peer.inner()) else {
+            return self.agree(peer);
+        };
+        match often.table(theirs) {
+            Some(multiples) => multiples.agree(ours.secret.as_bytes()),
+            None => ours.agree(theirs),
         }
     }
 }

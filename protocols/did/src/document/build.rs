@@ -72,6 +72,8 @@ impl DidDocument {
         if self.methods.iter().any(|known| known.id.fragment() == method.id.fragment()) {
             return Err(DidError::DuplicateMethodId);
         }
+        // Documents are remembered by the thousand and have two or three.
+        self.methods.reserve_exact(1);
         self.methods.push(method);
         Ok(position)
     }

@@ -31,7 +31,14 @@ pub(crate) enum JweSender<'a> {
     /// Nobody in particular: ECDH-ES.
     Anonymous,
     /// The holder of this key agreement key: ECDH-1PU.
-    Authenticated { kid: &'a DidUrl, key_id: KeyId, custody: &'a dyn Custody },
+    Authenticated { kid: &'a DidUrl, key_id: KeyId },
+}
+
+/// What encrypting draws on: keys held here, and chance.
+#[derive(Clone, Copy)]
+pub(crate) struct Means<'a> {
+    pub(crate) custody: &'a dyn Custody,
+    pub(crate) entropy: &'a dyn Entropy,
 }
 
 /// A rule about the protected header that an envelope breaks, though everything in it fits together: whoever does not
@@ -58,9 +65,9 @@ pub(crate) fn encrypt(
     recipients: Vec<Recipient>,
     sender: &JweSender<'_>,
     enc: ContentEncryption,
-    entropy: &dyn Entropy,
+    means: Means<'_>,
 ) -> Result<Vec<u8>, PackError> {
-    encrypt_breaking(Irregularity::None, plaintext, recipients, sender, enc, entropy)
+    encrypt_breaking(Irregularity::None, plaintext, recipients, sender, enc, means)
 }
 
 /// As [`encrypt`], and breaks one rule.
@@ -70,7 +77,7 @@ pub(crate) fn encrypt_breaking(
     mut recipients: Vec<Recipient>,
     sender: &JweSender<'_>,
     enc: ContentEncryption,
-    entropy: &dyn Entropy,
+    means: Means<'_>,
 ) -> Result<Vec<u8>, PackError> {
     if recipients.len() > MAX_RECIPIENTS {
         return Err(PackError::TooMany { what: "recipient keys", most: MAX_RECIPIENTS });
@@ -82,7 +89,7 @@ pub(crate) fn encrypt_breaking(
     if matches!(sender, JweSender::Authenticated { .. }) && enc != ContentEncryption::A256CbcHs512 {
         return Err(PackError::Algorithm);
     }
-    let epk = SecretKey::generate(first.key.kind(), entropy).map_err(|_| PackError::Entropy)?;
+    let epk = SecretKey::generate(first.key.kind(), means.entropy).map_err(|_| PackError::Entropy)?;
     let parties = Parties {
         apu: match sender {
             JweSender::Authenticated { .. } if rule == Irregularity::Apu => &IRREGULAR,
@@ -95,11 +102,11 @@ pub(crate) fn encrypt_breaking(
         },
     };
     let protected = protected_header(sender, enc, &epk, &parties).ok_or(PackError::Algorithm)?;
-    let fresh = enc.fresh(entropy).map_err(|_| PackError::Entropy)?;
+    let fresh = enc.fresh(means.entropy).map_err(|_| PackError::Entropy)?;
     let sealed = enc.seal(&fresh, plaintext, protected.as_bytes()).ok_or(PackError::Entropy)?;
     let mut wrapped = Vec::with_capacity(recipients.len());
     for recipient in &recipients {
-        let kek = kek(recipient, sender, &epk, &parties, &sealed.tag)?;
+        let kek = kek(recipient, sender, means.custody, &epk, &parties, &sealed.tag)?;
         wrapped.push(wrap(&kek, &fresh.key).ok_or(PackError::Entropy)?);
     }
     let envelope = assemble(&protected, &recipients, &wrapped, &sealed);
@@ -154,16 +161,17 @@ struct ProtectedJson<'a> {
 fn kek(
     recipient: &Recipient,
     sender: &JweSender<'_>,
+    custody: &dyn Custody,
     epk: &SecretKey,
     parties: &Parties<'_>,
     tag: &[u8],
 ) -> Result<Zeroizing<[u8; 32]>, PackError> {
-    let ephemeral = epk.agree(&recipient.key).map_err(|error| match error {
+    let ephemeral = custody.agree_ephemeral(epk, &recipient.key).map_err(|error| match error {
         KeyError::CurveMismatch { theirs, .. } => PackError::KeyKind { kind: theirs },
         _ => PackError::KeyKind { kind: recipient.key.kind() },
     })?;
     let Parties { apu, apv } = parties;
-    let JweSender::Authenticated { key_id, custody, .. } = sender else {
+    let JweSender::Authenticated { key_id, .. } = sender else {
         let info = OtherInfo { alg: ALG_ANONCRYPT, apu, apv, tag: None };
         return Ok(derive_kek(&[ephemeral.as_bytes()], &info));
     };

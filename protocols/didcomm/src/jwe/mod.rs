@@ -10,4 +10,4 @@ mod primitive;
 pub use content::ContentEncryption;
 pub(crate) use decrypt::ParsedJwe;
 pub use encrypt::Irregularity;
-pub(crate) use encrypt::{JweSender, Recipient, encrypt, encrypt_breaking};
+pub(crate) use encrypt::{JweSender, Means, Recipient, encrypt, encrypt_breaking};
