@@ -167,7 +167,13 @@ impl Stranger {
 
     /// Sends a message, sender proved, and returns what became of it.
     pub async fn say(&self, node: &Arc<Node>, message: &Message) -> Receipt {
-        node.receive(&self.pack(message, SenderProtection::Authcrypt), Arrival::Http).await
+        node.receive(&self.pack(message, SenderProtection::Authcrypt), Arrival::Http { from: None }).await
+    }
+
+    /// As [`Stranger::say`], from the address `place`.
+    pub async fn say_from(&self, place: &str, node: &Arc<Node>, message: &Message) -> Receipt {
+        let arrival = Arrival::Http { from: Some(node.origin(place)) };
+        node.receive(&self.pack(message, SenderProtection::Authcrypt), arrival).await
     }
 
     /// Sends a message asking for an answer on the same connection, and returns that answer.

@@ -111,7 +111,7 @@ impl Mediator {
         let mut forward = sender.forward(mediator, to.did(), json!({"ciphertext": text}));
         forward.from = None;
         let envelope = sender.pack(&forward, SenderProtection::Anoncrypt);
-        let receipt = self.node.receive(&envelope, einmal::node::Arrival::Http).await;
+        let receipt = self.node.receive(&envelope, einmal::node::Arrival::Http { from: None }).await;
         assert_eq!(receipt.refused, None, "{text}");
     }
 

@@ -373,7 +373,9 @@ async fn node_in(network: &Network) -> Arc<Node> {
 async fn receipt_for(network: &Network, stranger: &Stranger) -> Option<Refusal> {
     let node = node_in(network).await;
     let ping = stranger.message(PING, node.public_did().unwrap(), json!({"response_requested": false}));
-    node.receive(&stranger.pack(&ping, SenderProtection::Authcrypt), Arrival::Http).await.refused
+    node.receive(&stranger.pack(&ping, SenderProtection::Authcrypt), Arrival::Http { from: None })
+        .await
+        .refused
 }
 
 /// A sender whose document is served by a trap; `change` may spoil it.
@@ -611,5 +613,50 @@ fn flood_of_endpoints_that_never_answer_holds_up_nobody_who_answered_before() {
         friend.say(&node, &ping(&friend)).await;
         assert!(soon(|| sent() == 2).await);
         outbox.abort();
+    });
+}
+
+#[test]
+fn flood_from_one_address_holds_up_no_newcomer_from_another() {
+    play(async {
+        let ((silent, held), trap) = (tar_pit(), Trap::answering(|_| ok("text/plain", b"")));
+        let node = node_in(&OPEN).await;
+        let outbox = tokio::spawn(Arc::clone(&node).run_outbox());
+        let ping = |from: &Stranger| {
+            from.message(PING, node.public_did().unwrap(), json!({"response_requested": true}))
+        };
+        let sent = || node.stats().to_json()["sent"].as_u64().unwrap();
+        for number in 1..=300 {
+            let stranger = Stranger::reached_at(number, &format!("http://{silent}/"));
+            stranger.say_from("192.0.2.1", &node, &ping(&stranger)).await;
+        }
+        assert!(soon(|| held.load(Ordering::SeqCst) > 10).await, "they are served as well");
+        let newcomer = Stranger::reached_at(0, &format!("http://{}/", trap.address));
+        newcomer.say_from("192.0.2.2", &node, &ping(&newcomer)).await;
+        assert!(soon(|| sent() == 1).await);
+        outbox.abort();
+    });
+}
+
+#[test]
+fn address_because_of_which_a_thousand_answers_wait_causes_no_more_and_others_do() {
+    play(async {
+        let (node, trap) = (node_in(&OPEN).await, Trap::answering(|_| ok("text/plain", b"")));
+        let stranger = Stranger::reached_at(1, &format!("http://{}/", trap.address));
+        let ping = || stranger.message(PING, node.public_did().unwrap(), json!({"response_requested": true}));
+        let counts = || {
+            let stats = node.stats().to_json();
+            (stats["sent"].as_u64().unwrap(), stats["given_up"].as_u64().unwrap())
+        };
+        for _ in 0..1002 {
+            assert_eq!(stranger.say_from("192.0.2.1", &node, &ping()).await.refused, None);
+        }
+        assert_eq!(counts(), (0, 2));
+        stranger.say_from("192.0.2.2", &node, &ping()).await;
+        node.outbox_pass().await.unwrap();
+        assert_eq!(counts(), (1001, 2));
+        stranger.say_from("192.0.2.1", &node, &ping()).await;
+        node.outbox_pass().await.unwrap();
+        assert_eq!(counts(), (1002, 2), "nothing waits any more");
     });
 }

@@ -256,7 +256,7 @@ async fn live_delivery_where_nothing_can_go_back_is_declined_by_its_code() {
     let bob = Stranger::reached_by(2, vec![described(&phone.host)]);
     scene.ask(&bob, &format!("{MEDIATION}/mediate-request"), json!({})).await;
     let change = bob.pack(&scene.change(&bob, PICKUP_3, true), SenderProtection::Authcrypt);
-    let receipt = scene.node.receive(&change, Arrival::Libp2p { answerable: false }).await;
+    let receipt = scene.node.receive(&change, Arrival::Libp2p { answerable: false, from: None }).await;
     assert_eq!((receipt.refused, receipt.replies.len()), (None, 0));
     scene.node.outbox_pass().await.unwrap();
     let report = bob.open(&phone.next().await).message;
@@ -280,7 +280,7 @@ async fn a_replayed_switch_binds_no_other_connection() {
 
 #[tokio::test]
 async fn a_switch_recorded_before_a_restart_binds_nothing_after_it() {
-    let (disk, by_line) = (Arc::new(MemoryStore::new()), Arrival::Libp2p { answerable: true });
+    let (disk, by_line) = (Arc::new(MemoryStore::new()), Arrival::Libp2p { answerable: true, from: None });
     let start = || node_on(Arc::clone(&disk), "http://127.0.0.1:9", Config::new(Role::Mediator), true);
     let node = start().await;
     let (mediator, endpoint) = (node.public_did().unwrap().clone(), published(&node));

@@ -102,7 +102,7 @@ fn replayed_message_has_no_second_effect() {
         let message = stranger.message(TEXT, &did, json!({"content": "once"}));
         let envelope = stranger.pack(&message, SenderProtection::Authcrypt);
         for _ in 0..3 {
-            let receipt = city.receive(&envelope, Arrival::Http).await;
+            let receipt = city.receive(&envelope, Arrival::Http { from: None }).await;
             assert_eq!((receipt.refused, receipt.replies.len()), (None, 0));
         }
         // The same message in a fresh envelope is the same message.
@@ -242,7 +242,7 @@ fn plaintext_and_merely_signed_messages_are_refused() {
         let message = stranger.message(TEXT, &did, json!({"content": "in the open"}));
         let signed = stranger.sign(&message);
         for bytes in [message.to_bytes(), signed, b"{}".to_vec(), b"\xff\xfe".to_vec(), Vec::new()] {
-            let receipt = city.receive(&bytes, Arrival::Http).await;
+            let receipt = city.receive(&bytes, Arrival::Http { from: None }).await;
             assert_eq!((receipt.refused, receipt.replies.len()), (Some(Refusal::Invalid), 0));
         }
         assert_eq!(letters(&world, "city").await, 0);
@@ -256,8 +256,9 @@ fn message_without_proved_sender_is_refused_by_all_but_mediators() {
         let stranger = stranger_of(1, &city);
         let mut message = stranger.message(TEXT, &did, json!({"content": "from nobody"}));
         message.from = None;
-        let receipt =
-            city.receive(&stranger.pack(&message, SenderProtection::Anoncrypt), Arrival::Http).await;
+        let receipt = city
+            .receive(&stranger.pack(&message, SenderProtection::Anoncrypt), Arrival::Http { from: None })
+            .await;
         assert_eq!((receipt.refused, receipt.replies.len()), (Some(Refusal::Invalid), 0));
         assert_eq!(letters(&world, "city").await, 0);
     });
@@ -703,7 +704,9 @@ fn forward(sender: &Stranger, mediator: &Node, next: &Did, payload: &str) -> Mes
 /// Hands a forward over without naming a sender, as most do.
 async fn drop_off(sender: &Stranger, mediator: &Arc<Node>, mut message: Message) -> Option<Refusal> {
     message.from = None;
-    let receipt = mediator.receive(&sender.pack(&message, SenderProtection::Anoncrypt), Arrival::Http).await;
+    let receipt = mediator
+        .receive(&sender.pack(&message, SenderProtection::Anoncrypt), Arrival::Http { from: None })
+        .await;
     // Nothing comes back but, to whom it is refused, a report signed by the mediator.
     assert_eq!(receipt.replies.len(), usize::from(receipt.refused.is_some()));
     for report in &receipt.replies {

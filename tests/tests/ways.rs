@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
 /// By a stream on whose connection nothing goes back.
-const BY_STREAM: Arrival = Arrival::Libp2p { answerable: false };
+const BY_STREAM: Arrival = Arrival::Libp2p { answerable: false, from: None };
 const PONG: &str = "https://didcomm.org/trust-ping/2.0/ping-response";
 /// How long a test waits for a message.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -93,7 +93,7 @@ async fn without_libp2p_its_endpoints_are_passed_over() {
     let host = peer_host(4, &keeper).await;
     let (url, taken) = web_server();
     let stranger = Stranger::reached_by(4, vec![described(&host), Endpoint::didcomm(url)]);
-    node.receive(&ping(&stranger, &node), Arrival::Http).await;
+    node.receive(&ping(&stranger, &node), Arrival::Http { from: None }).await;
     node.outbox_pass().await.unwrap();
     assert!(taken.recv_timeout(PATIENCE).is_ok());
     assert!(keeper.kept().is_empty());

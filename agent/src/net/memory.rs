@@ -80,7 +80,7 @@ impl MemoryNetwork {
         let waiting = std::mem::take(&mut *lock(&self.delayed));
         for (uri, envelope) in waiting {
             if let Some(node) = self.node(&uri) {
-                node.receive(&envelope, Arrival::Http).await;
+                node.receive(&envelope, Arrival::Http { from: None }).await;
             }
         }
     }
@@ -96,9 +96,9 @@ impl MemoryNetwork {
             return Err(lost());
         }
         let node = self.node(uri).ok_or(SendError::Unreachable { reason: "nobody is there".into() })?;
-        let receipt = node.receive(&envelope, Arrival::Http).await;
+        let receipt = node.receive(&envelope, Arrival::Http { from: None }).await;
         if self.happens(faults.doubled) {
-            node.receive(&envelope, Arrival::Http).await;
+            node.receive(&envelope, Arrival::Http { from: None }).await;
         }
         if self.happens(faults.answer_lost) {
             return Err(lost());

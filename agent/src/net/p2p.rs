@@ -92,7 +92,7 @@ fn arrival(node: &Node, from: PeerId) -> Arrival {
         return Arrival::Mailbox;
     }
     let answerable = node.shared().lines().is_some_and(|lines| lines.has_room(from));
-    Arrival::Libp2p { answerable }
+    Arrival::Libp2p { answerable, from: Some(node.origin(from)) }
 }
 
 /// Carries envelopes by libp2p where an endpoint is one of libp2p, by HTTP everywhere else.

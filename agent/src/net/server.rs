@@ -112,8 +112,9 @@ async fn take(server: Server, request: Request) -> Response {
         return come_again(StatusCode::SERVICE_UNAVAILABLE);
     };
     let node = Arc::clone(&server.node);
+    let arrival = Arrival::Http { from: Some(node.origin(place.source())) };
     let work = async move {
-        let receipt = node.receive(&bytes, Arrival::Http).await;
+        let receipt = node.receive(&bytes, arrival).await;
         drop(turn);
         receipt
     };

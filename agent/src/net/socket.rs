@@ -145,8 +145,9 @@ impl Socket {
     /// reader may hold it up, nor what others wait for.
     fn finish(&self, begun: Begun, turn: OwnedSemaphorePermit) -> JoinHandle<Receipt> {
         let node = Arc::clone(&self.server.node);
+        let arrival = Arrival::Socket { from: Some(node.origin(self.place.source())) };
         tokio::spawn(async move {
-            let receipt = node.finish(begun, Arrival::Socket).await;
+            let receipt = node.finish(begun, arrival).await;
             drop(turn);
             receipt
         })

@@ -43,6 +43,7 @@ pub(crate) use self::{
 };
 pub use self::{
     failure::{Failure, Need},
+    outbox::Origin,
     receive::{Arrival, Receipt},
     refusal::Refusal,
     shared::Shared,
@@ -257,7 +258,7 @@ impl Node {
             let (mail, live) = (std::mem::take(&mut fx.mail), fx.live.take());
             let durable: Vec<_> = outgoing.iter().filter(|out| !out.transient).cloned().collect();
             let queued = !durable.is_empty();
-            outbox::enqueue(&mut fx, durable)?;
+            let in_outbox = self.enqueue(&mut fx, durable)?;
             let (batch, _) = fx.into_parts();
             if batch.is_empty() {
                 self.work_on_mail(mail).await?;
@@ -265,6 +266,7 @@ impl Node {
             }
             match self.shared.db.store().commit(batch).await {
                 Ok(_) => {
+                    in_outbox.keep();
                     if queued {
                         self.outbox_bell.notify_one();
                     }

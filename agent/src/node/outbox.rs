@@ -1,19 +1,22 @@
 //! The outbox: messages committed and not yet handed over, sent with backoff, across restarts.
 
+mod origin;
 mod schedule;
 mod seats;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, hash::Hash, sync::Arc};
 
 use einmal_did::{Did, ResolveError, Resolver};
 use einmal_didcomm::{Message, PackError, PackOptions, SenderProtection, UnixSeconds, deliveries};
 use einmal_storage::StoreError;
+pub use origin::Origin;
+use origin::Queued;
 pub(super) use seats::Served;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::Instrument;
 
-use super::{Arrival, Effects, Failure, Handled, Need, Node, effects::Outgoing};
+use super::{Arrival, Effects, Failure, Need, Node, effects::Outgoing};
 use crate::{
     db::{DEAD, OUTBOX},
     identity, log,
@@ -35,6 +38,9 @@ struct Item {
     to: Did,
     attempts: u32,
     give_up_at: UnixSeconds,
+    /// Where the message came from that this one answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<Origin>,
 }
 
 /// Whether an item left the outbox.
@@ -44,9 +50,33 @@ enum Outcome {
     Never(String),
 }
 
-/// Puts messages into the batch, due at once, in their order.
-pub(super) fn enqueue(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>) -> Handled {
+impl Node {
+    /// The origin under which messages that answer somebody at `place` are counted.
+    pub fn origin(&self, place: impl Hash) -> Origin {
+        self.outbox_served.origin(place)
+    }
+
+    /// Puts messages into the batch, due at once, in their order. They are counted for who caused them; the caller keeps
+    /// that count if the batch is committed.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::TooOften`] if as many wait already because of who caused them as may; the store's failures.
+    pub(super) fn enqueue(
+        &self,
+        fx: &mut Effects<'_>,
+        outgoing: Vec<Outgoing>,
+    ) -> Result<Queued<'_>, Failure> {
+        let from = fx.arrival.and_then(Arrival::origin);
+        let count = put_due(fx, outgoing, from)?;
+        self.outbox_served.queue(from, count).ok_or(Failure::TooOften)
+    }
+}
+
+/// Puts messages into the batch, due at once, in their order, and counts them.
+fn put_due(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>, from: Option<Origin>) -> Result<usize, Failure> {
     let shared = fx.shared();
+    let mut count = 0;
     for (index, out) in outgoing.into_iter().enumerate() {
         if !shared.can_be_sent_to(&out.to) {
             // Nobody to deliver to: the message can only go back on the connection it answers.
@@ -54,11 +84,12 @@ pub(super) fn enqueue(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>) -> Handled 
         }
         let end = shared.kept_for(GIVE_UP_SECS);
         let give_up_at = out.message.expires_time.map_or(end, |expires| expires.min(end));
-        let item = Item { message: out.message.to_value(), to: out.to, attempts: 0, give_up_at };
+        let item = Item { message: out.message.to_value(), to: out.to, attempts: 0, give_up_at, from };
         let id = item_id(shared.present().steady_ms, index, shared.entropy());
         fx.put(OUTBOX, id, &item)?;
+        count += 1;
     }
-    Ok(())
+    Ok(count)
 }
 
 impl super::Shared {
@@ -222,6 +253,8 @@ impl Node {
         let mut fx = Effects::new(&self.shared);
         fx.delete(OUTBOX, id)?;
         let mut reply = None;
+        let gone = !matches!(&outcome, Outcome::Later);
+        let from = item.from;
         match outcome {
             Outcome::Sent(back) => {
                 self.shared.stats.sent.inc();
@@ -247,6 +280,9 @@ impl Node {
         }
         let (batch, _) = fx.into_parts();
         self.shared.db.store().commit(batch).await?;
+        if gone {
+            self.outbox_served.gone(from, 1);
+        }
         if let Some(envelope) = reply {
             // Boxed, because taking in an envelope may in turn send.
             Box::pin(self.receive(&envelope, Arrival::Mailbox)).await;

@@ -13,7 +13,7 @@ use tracing::{Instrument, Span};
 use super::{
     Done, Effects, Failure, Handled, Node, Shared, dispatch,
     effects::Outgoing,
-    outbox,
+    outbox::Origin,
     refusal::{
         Refusal, log_reason, reason_for, reason_for_code, reason_for_failure, reason_of, refusal_for,
         refusal_of,
@@ -39,16 +39,34 @@ const REMEMBER_SECS: u64 = 14 * 24 * 3600;
 #[non_exhaustive]
 pub enum Arrival {
     /// By HTTP POST: one envelope can go back in the answer.
-    Http,
+    Http {
+        /// From where, if that is known.
+        from: Option<Origin>,
+    },
     /// On a connection that stays open, such as a WebSocket: any number of envelopes can go back.
-    Socket,
+    Socket {
+        /// From where.
+        from: Option<Origin>,
+    },
     /// By a libp2p stream, on which nothing goes back but whether it was taken.
     Libp2p {
         /// Whether streams can go back on the same connection, for who asks for that.
         answerable: bool,
+        /// From which peer.
+        from: Option<Origin>,
     },
     /// From our mailbox, by our mediator's line, or unwrapped from another message: nothing can go back.
     Mailbox,
+}
+
+impl Arrival {
+    /// From where, if that is known.
+    pub(super) fn origin(self) -> Option<Origin> {
+        match self {
+            Self::Http { from } | Self::Socket { from } | Self::Libp2p { from, .. } => from,
+            Self::Mailbox => None,
+        }
+    }
 }
 
 /// What became of an envelope.
@@ -164,7 +182,7 @@ impl Node {
             }
         };
         let taken = match mail {
-            Some(posting) => self.keep_mail(&opened, posting).await,
+            Some(posting) => self.keep_mail(&opened, posting, arrival).await,
             None => self.take(&opened, arrival).await,
         };
         match taken {
@@ -211,7 +229,12 @@ impl Node {
     async fn take(self: &Arc<Self>, opened: &Opened, arrival: Arrival) -> Result<Done, Failure> {
         let rx = Received::of(opened);
         let Some(rx) = rx else {
-            return self.run(|fx| self.role.on_anonymous(&self.shared, opened, fx)).await;
+            return self
+                .run(|fx| {
+                    fx.arrival = Some(arrival);
+                    self.role.on_anonymous(&self.shared, opened, fx)
+                })
+                .await;
         };
         if self.shared.config.role == Role::Mediator && !self.shared.rates.admit(&mailbox_id(rx.sender)) {
             return Err(Failure::TooOften);
@@ -228,7 +251,11 @@ impl Node {
         {
             // Before the message itself, which may rest on it; a second time it finds nothing to do.
             let new = their_form(&rx);
-            self.run(|fx| self.role.on_rotation(&self.shared, &rotation.prior, &new, fx)).await?;
+            self.run(|fx| {
+                fx.arrival = Some(arrival);
+                self.role.on_rotation(&self.shared, &rotation.prior, &new, fx)
+            })
+            .await?;
         }
         let mut repeated = false;
         let handled = self
@@ -246,7 +273,7 @@ impl Node {
             .await;
         if repeated {
             self.shared.stats.duplicates.inc();
-            return self.answer_replay(&rx).await;
+            return self.answer_replay(&rx, arrival).await;
         }
         match handled {
             Ok(done) => {
@@ -259,7 +286,7 @@ impl Node {
             Err(Failure::Peer { code, comment }) => {
                 tracing::info!(%code, kind = %rx.message.kind, "answered with a problem report");
                 self.shared.stats.refuse(reason_for_code(&code));
-                self.report(opened, &rx, &seen, code, &comment).await
+                self.report(opened, &rx, &seen, (code, &comment), arrival).await
             }
             Err(failure) => Err(failure),
         }
@@ -269,7 +296,7 @@ impl Node {
     /// is nobody to encrypt for. Deployed clients expect it.
     fn signed_report(&self, opened: &Opened, failure: &Failure, arrival: Arrival) -> Option<Vec<u8>> {
         let Failure::Peer { code, comment } = failure else { return None };
-        let connected = matches!(arrival, Arrival::Http | Arrival::Socket);
+        let connected = matches!(arrival, Arrival::Http { .. } | Arrival::Socket { .. });
         if !connected || opened.is_authenticated() || !opened.message.kind.is(FORWARD_TYPE) {
             return None;
         }
@@ -286,6 +313,7 @@ impl Node {
         self: &Arc<Self>,
         opened: &Opened,
         posting: Result<Posting, Failure>,
+        arrival: Arrival,
     ) -> Result<Done, Failure> {
         let kept = match posting {
             Ok(posting) => posting.kept(&self.shared).await,
@@ -294,7 +322,7 @@ impl Node {
         match (kept, Received::of(opened)) {
             (Err(Failure::Peer { code, comment }), Some(rx)) => {
                 self.shared.stats.refuse(reason_for_code(&code));
-                self.report(opened, &rx, &seen_id(&rx), code, &comment).await
+                self.report(opened, &rx, &seen_id(&rx), (code, &comment), arrival).await
             }
             (kept, _) => kept.map(|()| Done::default()),
         }
@@ -369,11 +397,12 @@ impl Node {
     }
 
     /// A repeated message does no harm: nothing, or the code mediators use for it.
-    async fn answer_replay(self: &Arc<Self>, rx: &Received<'_>) -> Result<Done, Failure> {
+    async fn answer_replay(self: &Arc<Self>, rx: &Received<'_>, arrival: Arrival) -> Result<Done, Failure> {
         if !self.role.reports_replays() {
             return Ok(Done::default());
         }
         self.run(|fx| {
+            fx.arrival = Some(arrival);
             dispatch::report(rx, ProblemCode::REPLAYED, "a message with this id was handled before", fx)
         })
         .await
@@ -385,10 +414,11 @@ impl Node {
         opened: &Opened,
         rx: &Received<'_>,
         seen: &String,
-        code: ProblemCode,
-        comment: &str,
+        (code, comment): (ProblemCode, &str),
+        arrival: Arrival,
     ) -> Result<Done, Failure> {
         self.run(|fx| {
+            fx.arrival = Some(arrival);
             if self.shared.db.exists(SEEN, seen)? {
                 return Ok(());
             }
@@ -402,12 +432,14 @@ impl Node {
     /// go back for the sender's own endpoint.
     async fn reply(&self, opened: &Opened, answers: Vec<Outgoing>, arrival: Arrival) -> Vec<Vec<u8>> {
         let (open_route, most) = match arrival {
-            Arrival::Http => (wants_return(opened), 1),
+            Arrival::Http { .. } => (wants_return(opened), 1),
             // A connection that stays open is its own return route, unless it was asked not to be.
-            Arrival::Socket => (opened.message.return_route.is_none() || wants_return(opened), usize::MAX),
+            Arrival::Socket { .. } => {
+                (opened.message.return_route.is_none() || wants_return(opened), usize::MAX)
+            }
             // Peers have endpoints of their own: what does not ask for the connection is answered there. Live delivery is
             // about the connection itself.
-            Arrival::Libp2p { answerable } => {
+            Arrival::Libp2p { answerable, .. } => {
                 let asks = opened.message.return_route.is_none() && live::is_change(&opened.message.kind);
                 (answerable && (asks || wants_return(opened)), usize::MAX)
             }
@@ -424,19 +456,27 @@ impl Node {
                     }
                 }
             } else if answer.transient {
-                self.enqueue_now(answer).await;
+                self.enqueue_now(answer, arrival).await;
             }
         }
         replies
     }
 
-    async fn enqueue_now(&self, answer: Outgoing) {
+    async fn enqueue_now(&self, answer: Outgoing, arrival: Arrival) {
         let mut fx = Effects::new(&self.shared);
-        if outbox::enqueue(&mut fx, vec![answer]).is_err() {
-            return;
-        }
+        fx.arrival = Some(arrival);
+        let queued = match self.enqueue(&mut fx, vec![answer]) {
+            Ok(queued) => queued,
+            Err(failure) => {
+                // What it answers is done and stays so; it is of use only now.
+                self.shared.stats.given_up.inc();
+                tracing::info!(reason = %log_reason(&failure), "an answer was not queued");
+                return;
+            }
+        };
         let (batch, _) = fx.into_parts();
         if !batch.is_empty() && self.shared.db.store().commit(batch).await.is_ok() {
+            queued.keep();
             self.outbox_bell.notify_one();
         }
     }

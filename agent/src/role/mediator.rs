@@ -144,8 +144,10 @@ impl Mediator {
                 message_pickup::status_reply(rx, &status(&recipients, &gone), now)
             }
             PickupRequest::LiveDelivery { on } => {
-                let persistent =
-                    matches!(fx.arrival, Some(Arrival::Socket | Arrival::Libp2p { answerable: true }));
+                let persistent = matches!(
+                    fx.arrival,
+                    Some(Arrival::Socket { .. } | Arrival::Libp2p { answerable: true, .. })
+                );
                 // Before the status: what it counts has waited, what comes later is pushed, nothing is in between.
                 let since = shared.mail.last();
                 let recipients = own()?;

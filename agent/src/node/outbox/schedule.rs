@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     Item, LONGEST_PAUSE_MS, due_ms,
+    origin::Origin,
     seats::{MAX_SERVED, Served, Standing},
 };
 use crate::{db::OUTBOX, node::Node};
@@ -54,6 +55,8 @@ struct Look {
     next: Option<u64>,
     /// Something is due and was left: its recipient is served already, or all seats are taken.
     left: bool,
+    /// Behind which message the next look begins; `None` for the first.
+    turn: Option<Vec<u8>>,
 }
 
 impl Look {
@@ -70,6 +73,7 @@ struct Due {
     order: Vec<String>,
     groups: HashMap<String, Group>,
     of: HashMap<Standing, usize>,
+    of_one: HashMap<(Standing, Origin), usize>,
     /// Who finds no seat: none of their further messages may pass the first.
     left: HashSet<String>,
 }
@@ -77,12 +81,14 @@ struct Due {
 /// What is due for one recipient.
 struct Group {
     standing: Standing,
+    /// Who caused the first of them.
+    from: Option<Origin>,
     items: Vec<(Vec<u8>, Item)>,
 }
 
 impl Due {
     /// Takes messages in; true if any is left, because its recipient is among those `served` or because there are as many
-    /// of its standing as find a seat.
+    /// of its standing, or of its standing and origin, as find a seat.
     fn take_in(&mut self, items: Vec<(Vec<u8>, Item)>, served: &HashSet<String>, seats: &Served) -> bool {
         let mut left = false;
         for (id, item) in items {
@@ -96,23 +102,65 @@ impl Due {
                 continue;
             }
             let standing = seats.standing(&recipient, item.attempts);
-            let count = self.of.entry(standing).or_default();
-            if *count >= standing.most() {
+            if !self.count(standing, item.from) {
                 self.left.insert(recipient);
                 left = true;
                 continue;
             }
-            *count += 1;
             self.order.push(recipient.clone());
-            self.groups.insert(recipient, Group { standing, items: vec![(id, item)] });
+            self.groups.insert(recipient, Group { standing, from: item.from, items: vec![(id, item)] });
         }
         left
+    }
+
+    /// Counts one more recipient; false if there are enough like it.
+    fn count(&mut self, standing: Standing, from: Option<Origin>) -> bool {
+        let alike = self.of.entry(standing).or_default();
+        let mut none = 0;
+        let of_one = from.map_or(&mut none, |from| self.of_one.entry((standing, from)).or_default());
+        let fits = *alike < standing.most() && *of_one < standing.most_of_one();
+        if fits {
+            *alike += 1;
+            *of_one += 1;
+        }
+        fits
     }
 
     /// Whether more would be read in vain. Only those that answer count: others have some of the seats at most, and must
     /// not hide who comes behind them.
     fn fills_all_seats(&self) -> bool {
         self.of.get(&Standing::Answers).is_some_and(|count| *count >= MAX_SERVED)
+    }
+
+    /// Takes in what is due by `now`, in Unix milliseconds, page by page from behind `begin` on, or from the first.
+    fn take_in_pages(
+        &mut self,
+        begin: Option<Vec<u8>>,
+        now: u64,
+        page_behind: impl Fn(Option<&[u8]>) -> Result<Vec<(Vec<u8>, Item)>, StoreError>,
+        take_in: impl Fn(&mut Self, Vec<(Vec<u8>, Item)>) -> bool,
+    ) -> Result<Look, StoreError> {
+        let mut look = Look { left: begin.is_some(), ..Look::default() };
+        let mut after = begin;
+        for _ in 0..MAX_PAGES {
+            let mut page = page_behind(after.as_deref())?;
+            let is_full = page.len() >= PAGE;
+            after = page.last().map(|(id, _)| id.clone());
+            let later = page.iter().position(|(id, _)| due_ms(id) > now);
+            if let Some(later) = later {
+                look.next = page.get(later).map(|(id, _)| due_ms(id));
+                page.truncate(later);
+            }
+            look.left |= take_in(self, page);
+            if later.is_some() || !is_full {
+                return Ok(look);
+            }
+            if self.fills_all_seats() {
+                return Ok(Look { left: true, ..look });
+            }
+        }
+        // More is due than one look takes in: the next one goes on here, so that nobody stands behind a pile for ever.
+        Ok(Look { left: true, turn: after, ..look })
     }
 
     fn into_groups(mut self) -> impl Iterator<Item = (String, Group)> {
@@ -193,7 +241,7 @@ impl Node {
     /// Begins to send what is due to recipients that nothing is on its way to.
     fn launch(self: &Arc<Self>, due: Due, mut look: Look, sending: &mut Sending) -> Look {
         for (recipient, group) in due.into_groups() {
-            if !self.outbox_served.take(&recipient, group.standing) {
+            if !self.outbox_served.take(&recipient, group.standing, group.from) {
                 look.left = true;
                 continue;
             }
@@ -215,29 +263,15 @@ impl Node {
         let now = self.shared.present().steady_ms;
         // No pause is that long: these were written by a clock that was ahead, and must not wait until it is right.
         let too_late = now.saturating_add(LONGEST_PAUSE_MS * 2);
+        let page = |after: Option<&[u8]>| self.shared.db.scan(OUTBOX, b"", after, PAGE);
         let mut due = Due::default();
-        let ahead = self.shared.db.scan(OUTBOX, b"", Some(&too_late.to_be_bytes()), PAGE)?;
-        let mut look = Look { next: None, left: due.take_in(ahead, served, seats) };
-        let mut after: Option<Vec<u8>> = None;
-        for _ in 0..MAX_PAGES {
-            let mut page: Vec<(Vec<u8>, Item)> = self.shared.db.scan(OUTBOX, b"", after.as_deref(), PAGE)?;
-            let is_full = page.len() >= PAGE;
-            after = page.last().map(|(id, _)| id.clone());
-            let later = page.iter().position(|(id, _)| due_ms(id) > now);
-            if let Some(later) = later {
-                look.next = page.get(later).map(|(id, _)| due_ms(id)).filter(|due| *due < too_late);
-                page.truncate(later);
-            }
-            look.left |= due.take_in(page, served, seats);
-            if later.is_some() || !is_full {
-                return Ok((due, look));
-            }
-            if due.fills_all_seats() {
-                break;
-            }
-        }
-        look.left = true;
-        Ok((due, look))
+        let ahead = page(Some(&too_late.to_be_bytes()))?;
+        let left = due.take_in(ahead, served, seats);
+        let look =
+            due.take_in_pages(seats.turn(), now, page, |due, page| due.take_in(page, served, seats))?;
+        seats.set_turn(look.turn.clone());
+        let next = look.next.filter(|due| *due < too_late);
+        Ok((due, Look { left: look.left || left, next, ..look }))
     }
 }
 
@@ -257,7 +291,7 @@ mod tests {
     fn items(name: &str, numbers: std::ops::Range<usize>, attempts: u32) -> Vec<(Vec<u8>, Item)> {
         let item = |number| {
             let to = Did::parse(&format!("did:example:{name}-{number}")).unwrap();
-            (Vec::new(), Item { message: Value::Null, to, attempts, give_up_at: UnixSeconds(1) })
+            (Vec::new(), Item { message: Value::Null, to, attempts, give_up_at: UnixSeconds(1), from: None })
         };
         numbers.map(item).collect()
     }
@@ -288,6 +322,42 @@ mod tests {
     }
 
     #[test]
+    fn nobody_stands_behind_a_pile_that_one_look_cannot_take_in() {
+        let (seats, none) = (Served::default(), HashSet::new());
+        let pile = items("dead", 0..2 * MAX_PAGES * PAGE, 1).into_iter().chain(items("new", 0..1, 0));
+        let outbox: Vec<_> =
+            pile.enumerate().map(|(at, (_, item))| ((at as u64).to_be_bytes().to_vec(), item)).collect();
+        let page = |after: Option<&[u8]>| {
+            let start = outbox.partition_point(|(id, _)| after.is_some_and(|after| id.as_slice() <= after));
+            Ok(outbox.iter().skip(start).take(PAGE).cloned().collect())
+        };
+        let look = |begin| {
+            let mut due = Due::default();
+            let look = due.take_in_pages(begin, u64::MAX, page, |due, page| due.take_in(page, &none, &seats));
+            (due.groups.contains_key("did:example:new-0"), look.unwrap())
+        };
+        let (found, first) = look(None);
+        assert!(!found && first.left);
+        let (found, second) = look(first.turn);
+        assert!(!found && second.left);
+        let (found, third) = look(second.turn);
+        assert!(found && third.turn.is_none() && third.left, "the front was not seen this time");
+    }
+
+    #[test]
+    fn newcomers_because_of_one_origin_leave_room_for_others() {
+        let (mut due, seats, none) = (Due::default(), Served::default(), HashSet::new());
+        let from = |place: &str, numbers: std::ops::Range<usize>| {
+            let mut items = items(place, numbers, 0);
+            items.iter_mut().for_each(|(_, item)| item.from = Some(seats.origin(place)));
+            items
+        };
+        assert!(due.take_in(from("flood", 0..MAX_SERVED), &none, &seats));
+        assert!(!due.take_in(from("other", 0..1), &none, &seats));
+        assert_eq!(due.into_groups().count(), Standing::Unknown.most_of_one() + 1);
+    }
+
+    #[test]
     fn messages_of_one_recipient_stay_together_and_those_of_a_served_one_are_left() {
         let (mut due, seats) = (Due::default(), Served::default());
         let served = HashSet::from(["did:example:busy-0".to_owned()]);
@@ -300,11 +370,11 @@ mod tests {
 
     #[test]
     fn what_was_left_is_looked_for_soon_and_an_empty_outbox_rarely() {
-        assert_eq!(Look { next: None, left: false }.pause(0), LONGEST_REST);
-        assert_eq!(Look { next: None, left: true }.pause(0), LEFT_PAUSE);
-        assert_eq!(Look { next: Some(300), left: true }.pause(0), Duration::from_millis(300));
-        assert_eq!(Look { next: Some(3_000), left: true }.pause(0), LEFT_PAUSE);
-        assert_eq!(Look { next: Some(5), left: false }.pause(7), Duration::from_millis(10));
-        assert_eq!(Look { next: Some(u64::MAX), left: false }.pause(0), LONGEST_REST);
+        assert_eq!(Look { next: None, left: false, turn: None }.pause(0), LONGEST_REST);
+        assert_eq!(Look { next: None, left: true, turn: None }.pause(0), LEFT_PAUSE);
+        assert_eq!(Look { next: Some(300), left: true, turn: None }.pause(0), Duration::from_millis(300));
+        assert_eq!(Look { next: Some(3_000), left: true, turn: None }.pause(0), LEFT_PAUSE);
+        assert_eq!(Look { next: Some(5), left: false, turn: None }.pause(7), Duration::from_millis(10));
+        assert_eq!(Look { next: Some(u64::MAX), left: false, turn: None }.pause(0), LONGEST_REST);
     }
 }

@@ -2,8 +2,11 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    hash::Hash,
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use super::origin::{Origin, Origins, Queued};
 
 /// Most recipients served at once.
 pub(super) const MAX_SERVED: usize = 256;
@@ -11,6 +14,8 @@ pub(super) const MAX_SERVED: usize = 256;
 const MAX_FAILED: usize = 64;
 /// Most of them to whom nothing was handed yet: anybody can name endpoints that take a message and never answer.
 const MAX_UNKNOWN: usize = 128;
+/// As many of them as may be are served at once because of one origin: a fraction of those of its standing.
+const SHARE_OF_ONE: usize = 8;
 /// Most recipients remembered as those that answer; the oldest is forgotten first.
 const MAX_REMEMBERED: usize = 4096;
 
@@ -34,15 +39,28 @@ impl Standing {
             Self::Failed => MAX_FAILED,
         }
     }
+
+    /// Most of them that are served at once because of one origin: who floods the outbox leaves room for other newcomers.
+    pub(super) fn most_of_one(self) -> usize {
+        match self {
+            Self::Answers => MAX_SERVED,
+            Self::Unknown | Self::Failed => self.most() / SHARE_OF_ONE,
+        }
+    }
 }
 
 /// Recipients that messages are on their way to, and those known to answer.
 #[derive(Debug, Default)]
-pub(in crate::node) struct Served(Mutex<Seats>);
+pub(in crate::node) struct Served {
+    seats: Mutex<Seats>,
+    origins: Origins,
+}
 
 #[derive(Debug, Default)]
 struct Seats {
-    taken: HashMap<String, Standing>,
+    taken: HashMap<String, (Standing, Option<Origin>)>,
+    /// Where the last look ended, if it did not see everything that is due.
+    turn: Option<Vec<u8>>,
     answering: HashSet<String>,
     /// The same, in the order in which they were remembered.
     remembered: VecDeque<String>,
@@ -50,7 +68,32 @@ struct Seats {
 
 impl Served {
     fn lock(&self) -> MutexGuard<'_, Seats> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`Origins::of`].
+    pub(super) fn origin(&self, place: impl Hash) -> Origin {
+        self.origins.of(place)
+    }
+
+    /// See [`Origins::queue`].
+    pub(super) fn queue(&self, from: Option<Origin>, count: usize) -> Option<Queued<'_>> {
+        self.origins.queue(from, count)
+    }
+
+    /// See [`Origins::gone`].
+    pub(super) fn gone(&self, from: Option<Origin>, count: usize) {
+        self.origins.gone(from, count);
+    }
+
+    /// Behind which message the next look begins; `None` for the first.
+    pub(super) fn turn(&self) -> Option<Vec<u8>> {
+        self.lock().turn.clone()
+    }
+
+    /// Notes where the next look begins.
+    pub(super) fn set_turn(&self, turn: Option<Vec<u8>>) {
+        self.lock().turn = turn;
     }
 
     /// Who has a seat.
@@ -67,15 +110,18 @@ impl Served {
         }
     }
 
-    /// Takes a seat, if there is one left and the recipient has none.
-    pub(super) fn take(&self, recipient: &str, standing: Standing) -> bool {
+    /// Takes a seat, if there is one left for its standing and who caused the message, and the recipient has none.
+    pub(super) fn take(&self, recipient: &str, standing: Standing, from: Option<Origin>) -> bool {
         let mut seats = self.lock();
-        let alike = seats.taken.values().filter(|other| **other == standing).count();
-        let is_room = seats.taken.len() < MAX_SERVED && alike < standing.most();
+        let alike = seats.taken.values().filter(|(other, _)| *other == standing);
+        let of_one = alike.clone().filter(|(_, other)| from.is_some() && *other == from).count();
+        let is_room = seats.taken.len() < MAX_SERVED
+            && alike.count() < standing.most()
+            && of_one < standing.most_of_one();
         if !is_room || seats.taken.contains_key(recipient) {
             return false;
         }
-        seats.taken.insert(recipient.to_owned(), standing);
+        seats.taken.insert(recipient.to_owned(), (standing, from));
         true
     }
 
@@ -109,17 +155,17 @@ mod tests {
     use super::*;
 
     fn taken(served: &Served, name: &str, standing: Standing) -> usize {
-        (0..2 * MAX_SERVED).filter(|n| served.take(&format!("{name} {n}"), standing)).count()
+        (0..2 * MAX_SERVED).filter(|n| served.take(&format!("{name} {n}"), standing, None)).count()
     }
 
     #[test]
     fn a_recipient_has_one_seat_until_it_is_given_back() {
         let served = Served::default();
-        assert!(served.take("one", Standing::Failed));
-        assert!(!served.take("one", Standing::Failed) && !served.take("one", Standing::Answers));
+        assert!(served.take("one", Standing::Failed, None));
+        assert!(!served.take("one", Standing::Failed, None) && !served.take("one", Standing::Answers, None));
         assert_eq!(served.recipients(), HashSet::from(["one".to_owned()]));
         served.leave("one");
-        assert!(served.take("one", Standing::Unknown));
+        assert!(served.take("one", Standing::Unknown, None));
     }
 
     #[test]
@@ -128,6 +174,19 @@ mod tests {
         assert_eq!(taken(&served, "dead", Standing::Failed), MAX_FAILED);
         assert_eq!(taken(&served, "new", Standing::Unknown), MAX_UNKNOWN);
         assert_eq!(taken(&served, "friend", Standing::Answers), MAX_SERVED - MAX_FAILED - MAX_UNKNOWN);
+    }
+
+    #[test]
+    fn recipients_because_of_one_origin_leave_room_for_other_newcomers() {
+        let served = Served::default();
+        let of = |place: &str, standing: Standing| {
+            let (names, from) = (0..2 * MAX_SERVED, Some(served.origin(place)));
+            names.filter(|n| served.take(&format!("{place} {standing:?} {n}"), standing, from)).count()
+        };
+        assert_eq!(of("flood", Standing::Unknown), MAX_UNKNOWN / SHARE_OF_ONE);
+        assert_eq!(of("flood", Standing::Failed), MAX_FAILED / SHARE_OF_ONE);
+        assert_eq!(of("other", Standing::Unknown), MAX_UNKNOWN / SHARE_OF_ONE);
+        assert_eq!(of("flood", Standing::Answers), MAX_SERVED - 40, "who answers is nobody's flood");
     }
 
     #[test]
