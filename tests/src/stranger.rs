@@ -1,6 +1,6 @@
 //! A peer of another make, driven by hand: it sends what no node of ours would send.
 
-use std::sync::Arc;
+use std::{hash::Hash, sync::Arc};
 
 use einmal::node::{Arrival, Node, Receipt};
 use einmal_did::{Did, DidDocument, Endpoint, LocalResolver, Relationship, Service, peer};
@@ -170,8 +170,8 @@ impl Stranger {
         node.receive(&self.pack(message, SenderProtection::Authcrypt), Arrival::Http { from: None }).await
     }
 
-    /// As [`Stranger::say`], from the address `place`.
-    pub async fn say_from(&self, place: &str, node: &Arc<Node>, message: &Message) -> Receipt {
+    /// As [`Stranger::say`], from `place`.
+    pub async fn say_from(&self, place: impl Hash, node: &Arc<Node>, message: &Message) -> Receipt {
         let arrival = Arrival::Http { from: Some(node.origin(place)) };
         node.receive(&self.pack(message, SenderProtection::Authcrypt), arrival).await
     }

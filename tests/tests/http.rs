@@ -25,9 +25,12 @@ use einmal::{
 use einmal_did::{Did, DidDocument};
 use einmal_didcomm::{ReturnRoute, SenderProtection, limits::MAX_ENVELOPE_BYTES};
 use einmal_keys::SeededEntropy;
+use einmal_p2p::Source;
 use einmal_storage::{MemoryStore, TenantId, mail::MemoryMail};
 use einmal_tests::{ADULT, START_MS, Stranger, World, play};
+use futures_util::SinkExt;
 use serde_json::{Value, json};
+use tokio_tungstenite::{client_async, tungstenite::Message as Frame};
 
 const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
 const ENCRYPTED: &str = "application/didcomm-encrypted+json";
@@ -564,6 +567,33 @@ fn an_endpoint_that_never_answers_holds_up_nobody_else() {
         assert_eq!(trap.connections(), 1);
         outbox.abort();
         drop(held);
+    });
+}
+
+#[test]
+fn answers_are_counted_for_the_address_a_request_or_a_socket_comes_from() {
+    play(async {
+        let node = node_in(&OPEN).await;
+        let (address, stranger) = (serve(&node).await, Stranger::reached_at(1, "http://192.0.2.9/"));
+        stranger.learn(&node);
+        let mut request =
+            stranger.message(PING, node.public_did().unwrap(), json!({"response_requested": true}));
+        let loopback = Source::of([127, 0, 0, 1].into());
+        for number in 0..1000 {
+            request.id = format!("{number}").try_into().unwrap();
+            stranger.say_from(loopback, &node, &request).await;
+        }
+        let not_queued = || node.stats().to_json()["given_up"].as_u64().unwrap();
+        assert_eq!(not_queued(), 0);
+        let answer = http(address, "POST /", ENCRYPTED, &ping(&stranger, &node, false)).await;
+        assert_eq!((answer.status, not_queued()), (200, 1));
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut socket, _) = client_async(format!("ws://{address}/ws"), stream).await.unwrap();
+        request.return_route = Some(ReturnRoute::None);
+        request.id = "by-a-socket".to_owned().try_into().unwrap();
+        let envelope = stranger.pack(&request, SenderProtection::Authcrypt);
+        socket.send(Frame::Binary(envelope.into())).await.unwrap();
+        assert!(soon(|| not_queued() == 2).await);
     });
 }
 
