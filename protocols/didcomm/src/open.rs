@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use einmal_did::{Did, DidDocument, DidUrl, Relationship, Resolver, parse_strict_json};
-use einmal_keys::{Custody, KeyId};
+use einmal_keys::{Custody, KeyId, PublicKey};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
@@ -67,6 +67,9 @@ pub struct ProvedKey {
     pub did: Did,
     /// The key, as the envelope names it.
     pub kid: DidUrl,
+    /// The key itself, as the peer's document listed it at that moment; `None` for a key of ours. A document may list
+    /// another one under the same name later.
+    pub key: Option<PublicKey>,
 }
 
 /// What opening proved. Everything absent here was not proved, whatever the message says.
@@ -161,7 +164,8 @@ impl Envelope {
 struct Layers {
     count: usize,
     anonymous: Option<DidUrl>,
-    sender: Option<(DidUrl, DidUrl)>,
+    /// Whose key encrypted, and ours it was encrypted to.
+    sender: Option<(ProvedKey, DidUrl)>,
     signed: Option<ParsedJws>,
 }
 
@@ -238,7 +242,7 @@ fn open_encrypted(
         .map_err(|source| OpenError::Resolve { did: skid.did().clone(), source })?;
     let method = document.method_for(Relationship::KeyAgreement, &skid).ok_or(OpenError::SenderKey)?;
     let (plaintext, kid) = jwe.decrypt(&ours, Some(&method.key), context.custody)?;
-    layers.sender = Some((skid, kid));
+    layers.sender = Some((proved(skid, Some(method.key.clone())), kid));
     Ok(plaintext)
 }
 
@@ -308,40 +312,40 @@ pub(crate) fn resolve_fuller(
     resolver.resolve(did).map_err(|source| OpenError::Resolve { did: did.clone(), source })
 }
 
-fn proved(kid: DidUrl) -> ProvedKey {
-    ProvedKey { did: kid.did().canonical(), kid }
+fn proved(kid: DidUrl, key: Option<PublicKey>) -> ProvedKey {
+    ProvedKey { did: kid.did().canonical(), kid, key }
 }
 
 /// The consistency rules between envelope and plaintext.
 fn finish(mut message: Message, layers: Layers, context: &OpenContext<'_>) -> Result<Opened, OpenError> {
     let mut proof = Proof::default();
-    if let (Some((skid, _)), Some(jws)) = (&layers.sender, &layers.signed)
-        && !jws.names_signer(skid.did())
+    if let (Some((sender, _)), Some(jws)) = (&layers.sender, &layers.signed)
+        && !jws.names_signer(sender.kid.did())
     {
         return Err(OpenError::SignerIsNotSender);
     }
     let inner_kid = layers.sender.as_ref().map(|(_, kid)| kid.clone()).or(layers.anonymous);
-    if let Some((skid, _)) = layers.sender {
+    if let Some((sender, _)) = layers.sender {
         let from = message.from.as_ref().ok_or(OpenError::FromIsNotSender)?;
-        if !from.same_as(skid.did()) {
+        if !from.same_as(sender.kid.did()) {
             return Err(OpenError::FromIsNotSender);
         }
-        proof.sender = Some(proved(skid));
+        proof.sender = Some(sender);
     }
     if let Some(jws) = layers.signed {
         let from = message.from.as_ref().ok_or(OpenError::FromIsNotSigner)?;
-        let signer = proved(jws.verify(from, context.resolver)?);
+        let (kid, key) = jws.verify(from, context.resolver)?;
         if inner_kid.is_some() && message.to.is_empty() {
             return Err(OpenError::SignedWithoutTo);
         }
-        proof.signer = Some(signer);
+        proof.signer = Some(proved(kid, Some(key)));
     }
     if let Some(kid) = inner_kid {
         let addressed = message.to.is_empty() || message.to.iter().any(|did| did.same_as(kid.did()));
         if !addressed {
             return Err(OpenError::NotAddressed);
         }
-        proof.recipient = Some(proved(kid));
+        proof.recipient = Some(proved(kid, None));
     }
     if let Some(jwt) = &message.from_prior {
         proof.rotation = Some(proved_rotation(jwt, &message, &proof, context)?);

@@ -36,4 +36,4 @@ pub mod trust_ping;
 pub use draft::Draft;
 pub use error::FlowError;
 pub use exchange::ExchangeKey;
-pub use received::Received;
+pub use received::{Received, SenderKey};

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use einmal_did::Did;
+use einmal_did::{Did, Relationship};
 use einmal_didcomm::{Body, Message, MessageError, Opened, UnixSeconds};
+use einmal_keys::PublicKey;
 use serde_json::Value;
 
 use crate::FlowError;
@@ -17,8 +18,31 @@ pub struct Received<'a> {
     pub message: &'a Message,
     /// Who provably sent it.
     pub sender: &'a Did,
+    /// The key that proved it; `None` only where a message was not opened from an envelope.
+    pub sender_key: Option<SenderKey<'a>>,
     /// Our DID it was encrypted to.
     pub recipient: &'a Did,
+}
+
+/// The key that proved who sent a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SenderKey<'a> {
+    /// As the sender's document listed it when the envelope was opened.
+    pub key: &'a PublicKey,
+    /// What it is listed for: key agreement where it encrypted, authentication where it signed.
+    pub purpose: Relationship,
+}
+
+impl<'a> SenderKey<'a> {
+    fn of(opened: &'a Opened) -> Option<Self> {
+        let proof = &opened.proof;
+        let (proved, purpose) = match (&proof.sender, &proof.signer) {
+            (Some(sender), _) => (sender, Relationship::KeyAgreement),
+            (None, Some(signer)) => (signer, Relationship::Authentication),
+            (None, None) => return None,
+        };
+        proved.key.as_ref().map(|key| Self { key, purpose })
+    }
 }
 
 impl<'a> Received<'a> {
@@ -31,7 +55,12 @@ impl<'a> Received<'a> {
         if !opened.is_authenticated() {
             return None;
         }
-        Some(Self { message: &opened.message, sender: opened.sender()?, recipient: opened.recipient()? })
+        Some(Self {
+            message: &opened.message,
+            sender: opened.sender()?,
+            sender_key: SenderKey::of(opened),
+            recipient: opened.recipient()?,
+        })
     }
 
     /// Whether the message is of type `uri`, in the same major version.
@@ -96,7 +125,7 @@ mod tests {
         let mut message = Message::new(MessageId::try_from("m-1").unwrap(), kind);
         message.expires_time = Some(UnixSeconds(10));
         let (a, b) = (did("did:example:a"), did("did:example:b"));
-        let received = Received { message: &message, sender: &a, recipient: &b };
+        let received = Received { message: &message, sender: &a, sender_key: None, recipient: &b };
         assert_eq!(received.check_time(UnixSeconds(9)), Ok(()));
         assert_eq!(received.check_time(UnixSeconds(10)), Err(FlowError::Expired));
     }

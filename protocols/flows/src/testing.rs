@@ -48,7 +48,12 @@ impl Post {
     }
 
     pub(crate) fn received(&self) -> Received<'_> {
-        Received { message: &self.message, sender: &self.sender, recipient: &self.recipient }
+        Received {
+            message: &self.message,
+            sender: &self.sender,
+            sender_key: None,
+            recipient: &self.recipient,
+        }
     }
 
     /// The same message from someone else.

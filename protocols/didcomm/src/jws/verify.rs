@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use einmal_did::{Did, DidUrl, Relationship, Resolver};
-use einmal_keys::{SignatureAlgorithm, base64url_decode};
+use einmal_keys::{PublicKey, SignatureAlgorithm, base64url_decode};
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
@@ -100,7 +100,11 @@ impl ParsedJws {
     /// # Specification
     ///
     /// DIDComm Messaging v2.1, "Message Signing" and "Verifying".
-    pub(crate) fn verify(&self, from: &Did, resolver: &dyn Resolver) -> Result<DidUrl, OpenError> {
+    pub(crate) fn verify(
+        &self,
+        from: &Did,
+        resolver: &dyn Resolver,
+    ) -> Result<(DidUrl, PublicKey), OpenError> {
         let signature = self.signature_of(from).ok_or(OpenError::FromIsNotSigner)?;
         // Both name the same DID here, so resolving fetches nothing a third party chose.
         let document = resolve_fuller(from, signature.kid.did(), resolver)?;
@@ -110,7 +114,7 @@ impl ParsedJws {
             .key
             .verify(signature.algorithm, &signature.input, &signature.signature)
             .map_err(|_| OpenError::Signature)?;
-        Ok(signature.kid.clone())
+        Ok((signature.kid.clone(), method.key.clone()))
     }
 }
 

@@ -187,10 +187,8 @@ pub fn decide(
     let unavailable = |_: Unavailable| FlowError::Unavailable;
     let known = registrations.is_account(&account).map_err(unavailable)?;
     match request {
-        MediationRequest::Mediate if known => {
-            Ok((Vec::new(), MediationReply::Grant(policy.routing_dids.clone())))
-        }
-        MediationRequest::Mediate if policy.admits_new_accounts => {
+        // Also of an account that exists: it may have asked in another version before.
+        MediationRequest::Mediate if known || policy.admits_new_accounts => {
             let reply = MediationReply::Grant(policy.routing_dids.clone());
             Ok((vec![RegistrationChange::Enroll { account }], reply))
         }
@@ -281,8 +279,17 @@ impl Book<'_> {
 
     fn put(&mut self, recipient: Did, proved: bool) {
         let registration = Registration { account: self.account.clone(), proved };
+        self.forget(&recipient);
         self.changed.insert(recipient.clone(), Some(registration.clone()));
         self.changes.push(RegistrationChange::Put { recipient, registration });
+    }
+
+    /// A later change of the same DID takes the place of an earlier one: they are carried out against the registrations as
+    /// they were before the request.
+    fn forget(&mut self, recipient: &Did) {
+        if self.changed.contains_key(recipient) {
+            self.changes.retain(|change| change.recipient() != Some(recipient));
+        }
     }
 
     /// What others registered looks like what nobody registered.
@@ -291,6 +298,7 @@ impl Book<'_> {
             return Ok(UpdateResult::NoChange);
         }
         self.count = self.count.saturating_sub(1);
+        self.forget(&recipient);
         self.changed.insert(recipient.clone(), None);
         self.changes.push(RegistrationChange::Remove { recipient, account: self.account.clone() });
         Ok(UpdateResult::Success)

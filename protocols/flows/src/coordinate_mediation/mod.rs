@@ -25,6 +25,7 @@ pub use messages::{
     MediateDeny, MediateGrant, MediateRequest, Page, Paginate, RecipientDid, RecipientList, RecipientQuery,
     RecipientUpdate, RecipientUpdateResponse, Update, UpdateAction, UpdateResult, Updated,
 };
+pub(crate) use ownership::recipient_of;
 pub use ownership::{OWNERSHIP_FORMAT, dids_to_resolve, ownership_statement};
 pub use recipient::{Action, DidState, Event, MAX_REGISTRATIONS, Recipient, State};
 pub use registrations::{Registration, RegistrationChange, Registrations, Unavailable};

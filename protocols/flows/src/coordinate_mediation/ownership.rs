@@ -1,12 +1,12 @@
 //! Proof that a DID agrees to being registered for an account.
 
-use einmal_did::{Did, DidDocument, DidUrl, Relationship, Resolver, parse_strict_json};
+use einmal_did::{Did, DidUrl, Resolver, parse_strict_json};
 use einmal_didcomm::{Attachment, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use super::{MediationRequest, UpdateAction};
 use crate::{
-    Received,
+    Received, SenderKey,
     limits::{MAX_CLOCK_SKEW_SECS, MAX_IDENTIFIER_LEN, MAX_OWNERSHIP_PROOF_AGE_SECS},
 };
 
@@ -35,17 +35,22 @@ pub fn ownership_statement(recipient: &Did, account: &Did, mediator: &Did, now: 
     Attachment::base64("ownership", &bytes).with_format(OWNERSHIP_FORMAT).with_media_type("application/json")
 }
 
-/// DIDs whose documents [`answer`](super::answer) looks at, so that the node can fetch them first.
+/// DIDs whose documents [`answer`](super::answer) looks at because of a statement, so that the node can fetch them first; none
+/// where no statement is attached.
 ///
 /// Fetching is the node's decision; a DID that does not resolve is merely not proved.
 pub fn dids_to_resolve(received: &Received<'_>) -> Vec<Did> {
+    let is_statement = |attachment: &Attachment| attachment.format.as_deref() == Some(OWNERSHIP_FORMAT);
+    if !received.message.attachments.iter().any(is_statement) {
+        return Vec::new();
+    }
     let Ok(MediationRequest::Update(updates)) = MediationRequest::read(received) else { return Vec::new() };
     let added = updates.iter().filter(|update| update.action == UpdateAction::Add);
     added.filter_map(|update| recipient_of(&update.recipient_did)).collect()
 }
 
 /// The DID a registration is about: a DID, or the DID of a DID URL.
-pub(super) fn recipient_of(text: &str) -> Option<Did> {
+pub(crate) fn recipient_of(text: &str) -> Option<Did> {
     match Did::parse(text) {
         Ok(did) => Some(did),
         Err(_) => DidUrl::parse(text).ok().map(|url| url.did().clone()),
@@ -54,8 +59,7 @@ pub(super) fn recipient_of(text: &str) -> Option<Did> {
 
 /// Whether the sender has shown that it controls `recipient`.
 ///
-/// It has if it is that DID, if it could only have been authenticated by a key of that DID, or if it attached that
-/// DID's signed agreement.
+/// It has if it is that DID, if a key of that DID authenticated it, or if it attached that DID's signed agreement.
 pub(super) fn is_proved(
     received: &Received<'_>,
     recipient: &Did,
@@ -63,7 +67,7 @@ pub(super) fn is_proved(
     now: UnixSeconds,
 ) -> bool {
     received.sender.same_as(recipient)
-        || shares_keys(received.sender, recipient, resolver)
+        || shares_key(received, recipient, resolver)
         || received
             .message
             .attachments
@@ -71,23 +75,15 @@ pub(super) fn is_proved(
             .any(|attachment| agrees(attachment, received, recipient, resolver, now))
 }
 
-/// Whether every key that can authenticate `sender` is one of `recipient` for the same purpose.
+/// Whether the key that authenticated the sender is one of `recipient` for the same purpose.
 ///
-/// One common key is not enough: anybody can list a stranger's public key in a document of their own, beside a key
-/// they have. But if all of them are the recipient's, then the one that proved the sender is, too.
-fn shares_keys(sender: &Did, recipient: &Did, resolver: &dyn Resolver) -> bool {
-    let (Ok(sender), Ok(recipient)) = (resolver.resolve(sender), resolver.resolve(recipient)) else {
-        return false;
-    };
-    let all_shared = |relationship| {
-        let keys = |document: &DidDocument| {
-            document.methods(relationship).map(|method| method.key.clone()).collect::<Vec<_>>()
-        };
-        let theirs = keys(&recipient);
-        keys(&sender).iter().all(|key| theirs.contains(key))
-    };
-    let has_keys = sender.methods(Relationship::KeyAgreement).next().is_some();
-    has_keys && all_shared(Relationship::KeyAgreement) && all_shared(Relationship::Authentication)
+/// It must be that very key: anybody can list a stranger's public key in a document of their own, and a document that is
+/// fetched may list it only after the message was opened.
+fn shares_key(received: &Received<'_>, recipient: &Did, resolver: &dyn Resolver) -> bool {
+    let Some(SenderKey { key, purpose }) = received.sender_key else { return false };
+    resolver
+        .resolve(recipient)
+        .is_ok_and(|document| document.methods(purpose).any(|method| method.key == *key))
 }
 
 fn agrees(

@@ -51,7 +51,7 @@ pub trait Registrations {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegistrationChange {
-    /// Opens an account.
+    /// Opens an account; of one that exists, notes the version it is asked for in now.
     Enroll {
         /// The account.
         account: Did,
@@ -70,4 +70,14 @@ pub enum RegistrationChange {
         /// The account that had it.
         account: Did,
     },
+}
+
+impl RegistrationChange {
+    /// The DID whose registration changes, if it is one's that does.
+    pub(super) fn recipient(&self) -> Option<&Did> {
+        match self {
+            Self::Enroll { .. } => None,
+            Self::Put { recipient, .. } | Self::Remove { recipient, .. } => Some(recipient),
+        }
+    }
 }

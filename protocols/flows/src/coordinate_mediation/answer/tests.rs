@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    SenderKey,
     coordinate_mediation::{dids_to_resolve, ownership_statement},
     limits::{MAX_CLOCK_SKEW_SECS, MAX_OWNERSHIP_PROOF_AGE_SECS},
     testing::{NOW, Post, did, thread},
@@ -102,7 +103,7 @@ fn stranger_gets_an_account_once_and_only_if_the_operator_admits_it() {
     assert_eq!(Value::Object(draft.body.clone()), json!({"routing_did": [M]}));
     assert_eq!(draft.thid, Some(thread("q-1")));
     let (changes, again) = ask(&mediate, &Table::with_accounts()).unwrap();
-    assert_eq!((changes.len(), again), (0, draft));
+    assert_eq!((changes, again), (vec![RegistrationChange::Enroll { account: did(A) }], draft), "asked anew");
     let closed = MediationPolicy { admits_new_accounts: false, ..policy() };
     let resolver = LocalResolver::default();
     let (changes, draft) = ask_with(&mediate, &Table::default(), &resolver, &closed).unwrap();
@@ -343,7 +344,7 @@ fn resolver_of(documents: Vec<DidDocument>) -> impl Resolver {
 fn document(text: &str, agreement: &[u64], authentication: &[u64]) -> DidDocument {
     let mut document = DidDocument::new(did(text));
     let mut put = |kind: KeyKind, seed: u64, relationship: Relationship| {
-        let key = SecretKey::generate(kind, &SeededEntropy::new(seed)).unwrap().public_key();
+        let key = public_key(kind, seed);
         let fragment = format!("{seed}-{}", relationship.member());
         document.add_method(&fragment, key, &[relationship]).unwrap();
     };
@@ -352,33 +353,35 @@ fn document(text: &str, agreement: &[u64], authentication: &[u64]) -> DidDocumen
     document
 }
 
+fn public_key(kind: KeyKind, seed: u64) -> PublicKey {
+    SecretKey::generate(kind, &SeededEntropy::new(seed)).unwrap().public_key()
+}
+
 #[test]
-fn same_keys_prove_and_a_listed_foreign_key_does_not() {
+fn a_key_of_the_recipient_proves_if_it_authenticated_the_message_and_not_if_it_is_listed() {
     const D: &str = "did:example:d";
+    let recipient = || document(D, &[1, 3], &[2]);
+    let (agreement, authentication) = (Relationship::KeyAgreement, Relationship::Authentication);
     let cases = [
-        ("same keys", document(A, &[1], &[2]), document(D, &[1], &[2]), true),
-        ("all of the sender's among more", document(A, &[1], &[2]), document(D, &[1, 3], &[2, 4]), true),
-        (
-            "stranger's key listed beside an own one",
-            document(A, &[1, 9], &[2]),
-            document(D, &[1], &[2]),
-            false,
-        ),
-        (
-            "stranger's agreement key with an own signing key",
-            document(A, &[1], &[9]),
-            document(D, &[1], &[2]),
-            false,
-        ),
-        ("keys for another purpose", document(A, &[1], &[2]), document(D, &[5], &[2]), false),
-        ("no keys at all", document(A, &[], &[]), document(D, &[1], &[2]), false),
+        ("its agreement key", KeyKind::X25519, 1, agreement, document(A, &[1], &[2]), true),
+        ("its second agreement key", KeyKind::X25519, 3, agreement, document(A, &[3], &[9]), true),
+        ("its signing key", KeyKind::Ed25519, 2, authentication, document(A, &[9], &[2]), true),
+        ("its key for another purpose", KeyKind::X25519, 1, authentication, document(A, &[1], &[2]), false),
+        // The document lists what is the recipient's, by now even nothing else; another key opened the envelope.
+        ("a key listed beside it", KeyKind::X25519, 9, agreement, document(A, &[1, 9], &[2]), false),
+        ("a key that was listed before", KeyKind::X25519, 9, agreement, document(A, &[1], &[2]), false),
     ];
-    for (what, sender, recipient, expected) in cases {
-        let resolver = resolver_of(vec![sender, recipient]);
-        assert_eq!(proved(&add(A, D), &resolver), expected, "{what}");
+    for (what, kind, seed, purpose, sender, expected) in cases {
+        let key = public_key(kind, seed);
+        let resolver = resolver_of(vec![sender, recipient()]);
+        let post = add(A, D);
+        let received = Received { sender_key: Some(SenderKey { key: &key, purpose }), ..post.received() };
+        let (changes, _) = answer(&received, &Table::with_accounts(), &resolver, &policy(), NOW).unwrap();
+        assert_eq!(changes, [put(D, A, expected)], "{what}");
+        let (unresolved, _) =
+            answer(&received, &Table::with_accounts(), &LocalResolver::default(), &policy(), NOW).unwrap();
+        assert_eq!(unresolved, [put(D, A, false)], "{what}, unresolved");
     }
-    let unresolved = resolver_of(vec![document(A, &[1], &[2])]);
-    assert!(!proved(&add(A, D), &unresolved));
 }
 
 #[test]
@@ -386,7 +389,9 @@ fn documents_to_fetch_first_are_named() {
     let update = |text: &str, action: &str| json!({"recipient_did": text, "action": action});
     let updates =
         [update("did:web:a.example#k", "add"), update("did:web:b.example", "remove"), update("x", "add")];
-    let post = request(A, "recipient-update", json!({ "updates": updates }));
+    let mut post = request(A, "recipient-update", json!({ "updates": updates }));
+    assert!(dids_to_resolve(&post.received()).is_empty(), "nothing rests on them");
+    post.message.attachments = vec![ownership_statement(&did("did:web:a.example"), &did(A), &did(M), NOW)];
     assert_eq!(dids_to_resolve(&post.received()), [did("did:web:a.example")]);
     assert!(dids_to_resolve(&request(A, "mediate-request", json!({})).received()).is_empty());
 }
