@@ -45,8 +45,9 @@ pub const MAX_SELF_FORWARDS: usize = 2;
 /// Most payloads a mediator takes out of one forward.
 pub const MAX_PAYLOADS_PER_FORWARD: usize = 16;
 
-/// Largest payload a mediator queues, in bytes; what is larger could not be delivered inside another envelope.
-pub const MAX_QUEUED_PAYLOAD_BYTES: usize = 640 * 1024;
+/// Largest payload a mediator queues, in bytes; what is larger could not be delivered inside another envelope. It is the
+/// most of which the base64url form still fits into [`MAX_DELIVERY_BYTES`].
+pub const MAX_QUEUED_PAYLOAD_BYTES: usize = MAX_DELIVERY_BYTES / 4 * 3;
 
 /// Most DIDs one account may register at a mediator.
 pub const MAX_RECIPIENTS_PER_ACCOUNT: usize = 1_000;
@@ -72,8 +73,9 @@ pub const MAX_DELIVERY_BATCH: usize = 100;
 /// Most messages a recipient asks for at once; it takes twice as many from a mediator that cannot count.
 pub const MAX_PICKUP_BATCH: usize = 50;
 
-/// Most payload bytes in one delivery, so that the envelope around it stays within bounds.
-pub const MAX_DELIVERY_BYTES: usize = MAX_QUEUED_PAYLOAD_BYTES;
+/// Most bytes of payloads in one delivery as they are written there, be it as JSON or as base64url, so that the envelope around
+/// it stays within bounds: base64url makes 960 KiB of it, and 64 KiB are left of 1 MiB for names and keys.
+pub const MAX_DELIVERY_BYTES: usize = 720 * 1024;
 
 /// Most ids in one `messages-received`.
 pub const MAX_CONFIRMED_IDS: usize = 1_000;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Draft, FlowError, Received,
-    coordinate_mediation::Registrations,
+    coordinate_mediation::{Registrations, recipient_of},
     limits::{MAX_CONFIRMED_IDS, MAX_DELIVERY_BATCH, MAX_DELIVERY_BYTES, MAX_QUEUE_ID_LEN},
 };
 
@@ -121,8 +121,9 @@ impl PickupRequest {
     }
 }
 
+/// A DID, or the DID of a DID URL: registered as either, it is asked about as either.
 fn did(text: Option<String>) -> Result<Option<Did>, FlowError> {
-    text.map(|text| Did::try_from(text).map_err(|_| FlowError::InvalidContent { what: "recipient_did" }))
+    text.map(|text| recipient_of(&text).ok_or(FlowError::InvalidContent { what: "recipient_did" }))
         .transpose()
 }
 
@@ -224,15 +225,16 @@ fn delivery4(recipient_did: Option<String>, messages: &[(String, Vec<u8>)]) -> D
 fn load(mut draft: Draft, messages: &[(String, Vec<u8>)], attach: fn(&[u8]) -> AttachmentData) -> Draft {
     let mut room = MAX_DELIVERY_BYTES;
     for (id, payload) in messages {
-        let Some(left) =
-            room.checked_sub(payload.len()).or_else(|| draft.attachments.is_empty().then_some(0))
+        let data = attach(payload);
+        let written = data.base64.as_ref().map_or(payload.len(), String::len);
+        let Some(left) = room.checked_sub(written).or_else(|| draft.attachments.is_empty().then_some(0))
         else {
             break;
         };
         room = left;
         let mut attachment = Attachment::default();
         attachment.id = Some(id.clone());
-        attachment.data = attach(payload);
+        attachment.data = data;
         draft.attachments.push(attachment);
     }
     draft

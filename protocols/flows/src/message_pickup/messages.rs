@@ -39,7 +39,7 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryRequest {
     /// Most messages wanted; 4.0 drafts call it `message_count_limit`.
-    #[serde(alias = "message_count_limit")]
+    #[serde(alias = "message_count_limit", deserialize_with = "count")]
     pub limit: u64,
     /// The DID meant; all of the account if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +92,23 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
         Flag::Text(text) if text == "true" => Ok(true),
         Flag::Text(text) if text == "false" => Ok(false),
         Flag::Text(_) => Err(de::Error::custom("neither true nor false")),
+    }
+}
+
+/// A number, also as decimal text: a deployed library for phones sends it so.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Count {
+        Value(u64),
+        Text(String),
+    }
+    match Count::deserialize(deserializer)? {
+        Count::Value(value) => Ok(value),
+        Count::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            text.parse().map_err(|_| de::Error::custom("too large a number"))
+        }
+        Count::Text(_) => Err(de::Error::custom("not a number")),
     }
 }
 

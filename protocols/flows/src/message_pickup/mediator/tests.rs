@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     coordinate_mediation::{MediationVersion, Registration, Unavailable},
+    limits::MAX_QUEUED_PAYLOAD_BYTES,
     testing::{NOW, Post, did, thread},
 };
 
@@ -213,9 +214,44 @@ fn delivery_is_bounded_by_the_limit_by_our_batch_and_by_bytes() {
     assert_eq!(count(1, &queue(3)), 1);
     assert_eq!(count(100, &queue(3)), 3);
     assert_eq!(count(u64::MAX, &queue(MAX_DELIVERY_BATCH + 5)), MAX_DELIVERY_BATCH);
+    let object = |len: usize| ("x".to_owned(), format!("{{{}}}", " ".repeat(len - 2)).into_bytes());
+    assert_eq!(count(9, &[object(MAX_DELIVERY_BYTES - 2), object(2), object(2)]), 2);
+    assert_eq!(count(9, &[object(MAX_DELIVERY_BYTES + 1), object(2)]), 1);
+}
+
+#[test]
+fn what_is_delivered_as_base64_counts_as_long_as_it_is_written() {
     let large = |len: usize| ("x".to_owned(), vec![b'x'; len]);
-    assert_eq!(count(9, &[large(MAX_DELIVERY_BYTES - 1), large(1), large(1)]), 2);
-    assert_eq!(count(9, &[large(MAX_DELIVERY_BYTES + 1), large(1)]), 2 - 1);
+    let count = |queue: &[(String, Vec<u8>)]| {
+        let [of_3, of_4] = [
+            request("delivery-request", json!({"limit": 9})),
+            request_4("delivery-request", json!({"limit": 9})),
+        ];
+        [of_3, of_4].map(|post| delivery_reply(&post.received(), queue, &status(), NOW).attachments.len())
+    };
+    assert_eq!(count(&[large(MAX_QUEUED_PAYLOAD_BYTES - 3), large(2), large(1)]), [2, 2]);
+    assert_eq!(count(&[large(MAX_QUEUED_PAYLOAD_BYTES - 2), large(2)]), [1, 1]);
+}
+
+#[test]
+fn the_largest_queued_payload_fits_into_a_delivery_however_it_is_written() {
+    for payload in [
+        vec![b'['; MAX_QUEUED_PAYLOAD_BYTES],
+        format!("{{{}}}", " ".repeat(MAX_QUEUED_PAYLOAD_BYTES - 2)).into_bytes(),
+    ] {
+        for post in [
+            request("delivery-request", json!({"limit": 1})),
+            request_4("delivery-request", json!({"limit": 1})),
+        ] {
+            let draft =
+                delivery_reply(&post.received(), &[("x".to_owned(), payload.clone())], &status(), NOW);
+            let data = &draft.attachments[0].data;
+            let written = data.base64.as_ref().map_or(payload.len(), String::len);
+            assert!(written <= MAX_DELIVERY_BYTES);
+            // The sealed text, and what names and keys may take around it.
+            assert!(written.div_ceil(3) * 4 + 64 * 1024 <= einmal_didcomm::limits::MAX_ENVELOPE_BYTES);
+        }
+    }
 }
 
 #[test]
