@@ -9,6 +9,11 @@ use std::{
 use super::{LetterId, MAX_LISTED, MailStats, MailboxId, Quota, log::ENTRY_OVERHEAD};
 use crate::StoreError;
 
+/// Of the room that is left for all mailboxes together one may have so great a part.
+const SHARE_OF_ROOM: u64 = 64;
+/// So many bytes a mailbox may have even where its part of the room is less.
+const ALWAYS_GRANTED: u64 = 64 * 1024;
+
 /// A letter as it is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Letter {
@@ -277,9 +282,12 @@ impl Index {
         ahead: Ahead,
     ) -> Result<(), StoreError> {
         let held = self.state(mailbox, &[]);
+        let room = quota.total_bytes.saturating_sub(self.bytes.saturating_add(ahead.bytes_in_all));
+        // The less room there is for all, the less of it one may have: nobody takes the last of it by many mailboxes.
+        let most = quota.bytes.min((room / SHARE_OF_ROOM).max(ALWAYS_GRANTED));
         let fits = held.letters.saturating_add(ahead.letters) < quota.letters
-            && held.bytes.saturating_add(ahead.bytes).saturating_add(len) <= quota.bytes
-            && self.bytes.saturating_add(ahead.bytes_in_all).saturating_add(len) <= quota.total_bytes;
+            && held.bytes.saturating_add(ahead.bytes).saturating_add(len) <= most
+            && len <= room;
         if fits { Ok(()) } else { Err(StoreError::MailboxFull) }
     }
 

@@ -89,7 +89,8 @@ impl fmt::Debug for NewLetter {
 pub struct Quota {
     /// Most letters in the mailbox.
     pub letters: u64,
-    /// Most bytes of payload in the mailbox.
+    /// Most bytes of payload in the mailbox; less where little room is left of `total_bytes`, of which nobody gets more than
+    /// a part.
     pub bytes: u64,
     /// Most bytes of payload in all mailboxes.
     pub total_bytes: u64,

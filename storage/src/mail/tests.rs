@@ -99,6 +99,28 @@ fn quotas_hold_exactly_and_refuse_the_whole_batch() {
 }
 
 #[test]
+fn many_mailboxes_together_leave_room_for_others() {
+    on_each(|mail| {
+        let quota = Quota { letters: 1_000, bytes: 8 << 20, total_bytes: 64 << 20 };
+        let text = "x".repeat(128 << 10);
+        let put = |to: u8, number: usize| {
+            let payload = format!("{to} {number} {text}").into_bytes();
+            mail.put(vec![NewLetter { quota, payload, ..letter(MailboxId([to; 20]), "") }]).wait()
+        };
+        // Each fills its mailbox until it is refused: the later ones get less, and nobody gets the last of the room.
+        let counts: Vec<_> =
+            (0..200).map(|to| (0..1_000).take_while(|n| put(to, *n).is_ok()).count()).collect();
+        assert_eq!(counts.first(), Some(&7), "a 64th of 64 MiB, less what lies in it already");
+        assert!(counts.is_sorted_by(|one, next| one >= next), "{counts:?}");
+        assert_eq!(counts.last(), Some(&0), "a letter of 128 KiB no longer fits");
+        let left = quota.total_bytes - mail.stats().bytes;
+        assert!(left > 128 << 10, "yet there is room for smaller ones: {left}");
+        let small = NewLetter { quota, payload: vec![1; 60 << 10], ..letter(MailboxId([200; 20]), "") };
+        mail.put(vec![small]).wait().unwrap();
+    });
+}
+
+#[test]
 fn expired_letters_are_not_listed_and_are_forgotten_when_swept() {
     on_each(|mail| {
         let soon = NewLetter { expires_at: 10, ..letter(ALICE, "soon") };
