@@ -276,7 +276,8 @@ async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
 async fn take_in(node: &Arc<Node>, messages: Vec<(String, Vec<u8>)>) -> Vec<String> {
     let mut done = Vec::new();
     for (id, envelope) in messages {
-        let received = node.receive(&envelope, Arrival::Mailbox).instrument(log::request("mailbox"));
+        let received =
+            node.receive(&envelope, Arrival::Mailbox { from: None }).instrument(log::request("mailbox"));
         let receipt = received.await;
         if receipt.refused != Some(Refusal::Unavailable) {
             done.push(id);

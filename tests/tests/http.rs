@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An HTTP answer.
 #[derive(Debug)]
 struct Answer {
+    /// Everything before the body, in small letters.
+    head: String,
     status: u16,
     media_type: Option<String>,
     body: Vec<u8>,
@@ -54,7 +56,14 @@ impl Answer {
             let (name, value) = line.split_once(':')?;
             name.eq_ignore_ascii_case("content-type").then(|| value.trim().to_owned())
         });
-        Self { status, media_type, body: bytes[head + 4..].to_vec() }
+        Self { head: text.to_ascii_lowercase(), status, media_type, body: bytes[head + 4..].to_vec() }
+    }
+}
+
+impl Answer {
+    /// Whether scripts of any web page may read it.
+    fn is_for_pages(&self) -> bool {
+        self.head.contains("access-control-allow-origin: *")
     }
 }
 
@@ -258,6 +267,7 @@ fn document_and_status_list_are_served_with_their_media_types() {
         let address = serve(&node).await;
         let answer = http(address, "GET /.well-known/did.json", "text/plain", b"").await;
         assert_eq!((answer.status, answer.media_type.as_deref()), (200, Some("application/did+json")));
+        assert!(answer.is_for_pages());
         let document: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(document["id"], "did:web:city.example");
         assert_eq!(http(address, "GET /status/1", "text/plain", b"").await.status, 404);
@@ -266,9 +276,32 @@ fn document_and_status_list_are_served_with_their_media_types() {
         world.pump().await;
         let answer = http(address, "GET /status/1", "text/plain", b"").await;
         assert_eq!((answer.status, answer.media_type.as_deref()), (200, Some("application/statuslist+jwt")));
+        assert!(answer.is_for_pages());
         assert_eq!(answer.body.iter().filter(|byte| **byte == b'.').count(), 2, "a compact JWT");
         assert_eq!(http(address, "GET /status/2", "text/plain", b"").await.status, 404);
         assert_eq!(http(address, "GET /status/x", "text/plain", b"").await.status, 404);
+    });
+}
+
+#[test]
+fn scripts_of_web_pages_may_ask_and_read() {
+    play(async {
+        let (node, address, stranger) = mediator().await;
+        let preflight = http(address, "OPTIONS /", "text/plain", b"").await;
+        assert_eq!((preflight.status, preflight.is_for_pages()), (204, true));
+        assert!(
+            preflight.head.contains("access-control-allow-headers: accept, content-type"),
+            "{preflight:?}"
+        );
+        let posted = http(address, "POST /", ENCRYPTED, &ping(&stranger, &node, true)).await;
+        assert_eq!((posted.status, posted.is_for_pages()), (200, true));
+        let refused = http(address, "POST /", ENCRYPTED, b"{}").await;
+        assert_eq!((refused.status, refused.is_for_pages()), (400, true));
+        let exposed = "access-control-expose-headers: retry-after, x-request-id";
+        assert!(refused.head.contains(exposed), "{refused:?}");
+        // Numbers are for this machine, not for a page that is open on it.
+        let numbers = http(address, "GET /metrics", "text/plain", b"").await;
+        assert_eq!((numbers.status, numbers.is_for_pages()), (200, false));
     });
 }
 
@@ -359,7 +392,11 @@ const OPEN: Network = Network { allow_private: true, allow_http: true };
 async fn node_in(network: &Network) -> Arc<Node> {
     let mut config = Config::new(Role::Mediator);
     config.network = network.clone();
-    let client = Arc::new(HttpClient::new(network).unwrap());
+    node_with(config).await
+}
+
+async fn node_with(config: Config) -> Arc<Node> {
+    let client = Arc::new(HttpClient::new(&config.network).unwrap());
     let parts = Parts {
         config,
         db: Db::new(Arc::new(MemoryStore::new()), TenantId::default()),
@@ -573,7 +610,10 @@ fn an_endpoint_that_never_answers_holds_up_nobody_else() {
 #[test]
 fn answers_are_counted_for_the_address_a_request_or_a_socket_comes_from() {
     play(async {
-        let node = node_in(&OPEN).await;
+        let mut config = Config::new(Role::Mediator);
+        config.network = OPEN;
+        config.limits.loopback = true;
+        let node = node_with(config).await;
         let (address, stranger) = (serve(&node).await, Stranger::reached_at(1, "http://192.0.2.9/"));
         stranger.learn(&node);
         let mut request =
@@ -594,6 +634,51 @@ fn answers_are_counted_for_the_address_a_request_or_a_socket_comes_from() {
         let envelope = stranger.pack(&request, SenderProtection::Authcrypt);
         socket.send(Frame::Binary(envelope.into())).await.unwrap();
         assert!(soon(|| not_queued() == 2).await);
+    });
+}
+
+#[test]
+fn answers_to_this_machines_own_address_are_counted_for_nobody() {
+    play(async {
+        // Else everybody behind a proxy on this machine would be one.
+        let node = node_in(&OPEN).await;
+        let (address, stranger) = (serve(&node).await, Stranger::reached_at(1, "http://192.0.2.9/"));
+        stranger.learn(&node);
+        let mut request =
+            stranger.message(PING, node.public_did().unwrap(), json!({"response_requested": true}));
+        for number in 0..1000 {
+            request.id = format!("{number}").try_into().unwrap();
+            stranger.say_from(Source::of([127, 0, 0, 1].into()), &node, &request).await;
+        }
+        let answer = http(address, "POST /", ENCRYPTED, &ping(&stranger, &node, false)).await;
+        assert_eq!((answer.status, &node.stats().to_json()["given_up"]), (200, &json!(0)));
+    });
+}
+
+#[test]
+fn what_an_answer_to_our_answer_causes_is_counted_for_whom_we_answered() {
+    play(async {
+        let node = node_in(&OPEN).await;
+        let slow = Stranger::reached_at(2, "http://192.0.2.9/");
+        slow.learn(&node);
+        let ask = |from: &Stranger| {
+            from.message(PING, node.public_did().unwrap(), json!({"response_requested": true}))
+        };
+        let back = slow.pack(&ask(&slow), SenderProtection::Authcrypt);
+        let trap = Trap::answering(move |_| ok(ENCRYPTED, &back));
+        let attacker = Stranger::reached_at(1, &format!("http://{}/", trap.address));
+        attacker.learn(&node);
+        attacker.say_from("place", &node, &ask(&attacker)).await;
+        node.outbox_pass().await.unwrap();
+        assert_eq!(trap.connections(), 1);
+        let mut request = ask(&slow);
+        let not_queued = || node.stats().to_json()["given_up"].as_u64().unwrap();
+        for number in 0..1000 {
+            assert_eq!(not_queued(), 0, "{number}");
+            request.id = format!("{number}").try_into().unwrap();
+            slow.say_from("place", &node, &request).await;
+        }
+        assert_eq!(not_queued(), 1, "one waits already");
     });
 }
 

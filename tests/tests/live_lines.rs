@@ -122,10 +122,9 @@ impl Scene {
         self.mail(to.did(), inner).await
     }
 
-    /// Whether mail of `who` is pushed anywhere, as the mediator says.
-    async fn is_live(&self, who: &Stranger) -> bool {
-        let status = self.ask(who, &format!("{PICKUP_3}/status-request"), json!({})).await;
-        status.body["live_delivery"] == true
+    /// Whether mail of `who` is pushed anywhere.
+    fn is_live(&self, who: &Stranger) -> bool {
+        self.node.is_live(who.did())
     }
 
     async fn waiting(&self, who: &Stranger) -> Value {
@@ -134,7 +133,7 @@ impl Scene {
 
     async fn is_no_longer_live(&self, who: &Stranger) {
         let begun = Instant::now();
-        while self.is_live(who).await {
+        while self.is_live(who) {
             assert!(begun.elapsed() < PATIENCE, "the session is still there");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -234,7 +233,7 @@ async fn only_what_asks_for_it_is_answered_on_the_connection() {
     change.return_route = Some(ReturnRoute::None);
     scene.send(&bob, &phone, &change).await;
     assert!(phone.stays_silent().await);
-    assert!(scene.is_live(&bob).await);
+    assert!(scene.is_live(&bob));
 }
 
 #[tokio::test]
@@ -261,7 +260,7 @@ async fn live_delivery_where_nothing_can_go_back_is_declined_by_its_code() {
     scene.node.outbox_pass().await.unwrap();
     let report = bob.open(&phone.next().await).message;
     assert_eq!(report.body["code"], "e.m.live-mode-not-supported");
-    assert!(!scene.is_live(&bob).await);
+    assert!(!scene.is_live(&bob));
 }
 
 #[tokio::test]
@@ -299,7 +298,7 @@ async fn a_line_that_ends_takes_its_session_along_and_mail_waits() {
     let (scene, phone) = (scene().await, peer(11).await);
     let alice = scene.member(1).await;
     scene.switch(&alice, &phone, PICKUP_3, true).await;
-    assert!(scene.is_live(&alice).await);
+    assert!(scene.is_live(&alice));
     drop(phone.host);
     scene.is_no_longer_live(&alice).await;
     scene.letter(&alice, "one").await;
@@ -326,7 +325,7 @@ async fn a_peer_that_is_back_at_once_is_live_on_its_new_connection_only() {
         ends(&mut held).await;
     }
     scene.switch(&alice, &phone, PICKUP_3, true).await;
-    assert!(!scene.is_live(&bob).await, "he did not ask again");
+    assert!(!scene.is_live(&bob), "he did not ask again");
 }
 
 #[tokio::test]
@@ -343,14 +342,14 @@ async fn a_letter_its_reader_refuses_ends_no_line_but_a_reader_that_refuses_all_
     phone.keeper.answer(Some(Status::Accepted));
     scene.letter(&alice, "good").await;
     phone.next().await;
-    assert!(scene.is_live(&alice).await);
+    assert!(scene.is_live(&alice));
     phone.keeper.answer(Some(Status::Busy));
     for number in 32..65 {
         scene.letter(&alice, &number.to_string()).await;
         phone.next().await;
     }
     ends(&mut held).await;
-    assert!(!scene.is_live(&alice).await);
+    assert!(!scene.is_live(&alice));
     assert_eq!(scene.waiting(&alice).await, 66);
 }
 
@@ -370,7 +369,7 @@ async fn a_reader_that_does_not_read_loses_its_line_and_holds_nobody_up() {
     }
     assert!(begun.elapsed() < Duration::from_secs(5));
     ends(&mut held).await;
-    assert!(!scene.is_live(&alice).await);
+    assert!(!scene.is_live(&alice));
     assert_eq!(scene.waiting(&alice).await, 1);
 }
 
@@ -394,7 +393,7 @@ async fn one_account_more_than_a_line_takes_ends_it() {
         scene.switch(&scene.member(seed).await, &phone, PICKUP_3, true).await;
     }
     let mut held = phone.host.hold(scene.endpoint.peer_id).unwrap();
-    assert!(scene.is_live(&first).await);
+    assert!(scene.is_live(&first));
     scene.switch(&scene.member(17).await, &phone, PICKUP_3, true).await;
     ends(&mut held).await;
     scene.is_no_longer_live(&first).await;
@@ -407,11 +406,11 @@ async fn a_node_that_stops_ends_its_lines_and_opens_none() {
     scene.switch(&alice, &phone, PICKUP_3, true).await;
     let mut held = phone.host.hold(scene.endpoint.peer_id).unwrap();
     scene.node.end_lines().await;
-    assert!(!scene.is_live(&alice).await);
+    assert!(!scene.is_live(&alice));
     ends(&mut held).await;
     scene.send(&alice, &phone, &scene.change(&alice, PICKUP_3, true)).await;
     assert!(phone.stays_silent().await);
-    assert!(!scene.is_live(&alice).await);
+    assert!(!scene.is_live(&alice));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use einmal_flows::{
     Draft,
     formats::{Content, DcqlPresentation, DcqlRequest, SdJwtOffer, SdJwtRequest},
     issue_credential::{ProposeCredential, RequestCredential},
-    limits::MAX_ERRORS,
+    limits::{MAX_ERRORS, MAX_QUEUED_PAYLOAD_BYTES},
     out_of_band::Invitation,
     present_proof::{self, Presentation, ProposePresentation, RequestPresentation},
 };
@@ -897,10 +897,103 @@ fn limit_of_nothing_is_answered_by_status_and_a_limit_beyond_the_queue_by_all() 
 fn malformed_limit_is_refused() {
     play(async {
         let (_, mediator, stranger) = account(1).await;
-        for limit in [json!(-1), json!("2"), json!(1.5), json!(null)] {
+        for limit in [json!(-1), json!("two"), json!("-1"), json!("+1"), json!(""), json!(1.5), json!(null)] {
             let request = pickup(&stranger, &mediator, "delivery-request", json!({"limit": limit}));
             assert_eq!(code(&stranger.ask(&mediator, &request).await), "e.p.msg", "{limit}");
         }
+    });
+}
+
+#[test]
+fn limit_as_decimal_text_is_understood() {
+    play(async {
+        let (_, mediator, stranger) = account(3).await;
+        let request = pickup(&stranger, &mediator, "delivery-request", json!({"limit": "2"}));
+        assert_eq!(stranger.ask(&mediator, &request).await.attachments.len(), 2);
+    });
+}
+
+#[test]
+fn the_largest_letter_that_is_kept_is_delivered_in_every_version_and_a_larger_one_is_refused() {
+    play(async {
+        let (_, mediator, stranger) = account(0).await;
+        // What is no JSON object is delivered as base64url, which takes the most room.
+        let letter = |len: usize| {
+            let mut message = forward(&stranger, &mediator, stranger.did(), "");
+            message.attachments = vec![einmal_didcomm::Attachment::json("0", json!(["A".repeat(len - 4)]))];
+            message
+        };
+        let too_large = stranger.ask(&mediator, &letter(MAX_QUEUED_PAYLOAD_BYTES + 1)).await;
+        assert_eq!(code(&too_large), "e.p.me.res.storage");
+        assert_eq!(stranger.hear(&mediator, &letter(MAX_QUEUED_PAYLOAD_BYTES)).await, None);
+        for family in ["messagepickup/3.0", "message-pickup/4.0"] {
+            let kind = format!("https://didcomm.org/{family}/delivery-request");
+            let request = stranger.message(&kind, mediator.public_did().unwrap(), json!({"limit": 10}));
+            let delivery = stranger.ask(&mediator, &request).await;
+            assert_eq!(name(&delivery), "delivery");
+            assert_eq!(delivery.attachments[0].bytes().unwrap().len(), MAX_QUEUED_PAYLOAD_BYTES, "{family}");
+        }
+    });
+}
+
+#[test]
+fn a_forward_within_a_forward_to_the_mediator_reaches_its_recipient_and_one_too_deep_does_not() {
+    play(async {
+        let (_, mediator, stranger) = account(0).await;
+        let wrapped = |inner: &Message| {
+            let mut inner = inner.clone();
+            inner.from = None;
+            let envelope = stranger.pack(&inner, SenderProtection::Anoncrypt);
+            let payload = serde_json::from_slice(&envelope).unwrap();
+            stranger.forward(mediator.public_did().unwrap(), mediator.public_did().unwrap(), payload)
+        };
+        let once = wrapped(&forward(&stranger, &mediator, stranger.did(), "x"));
+        assert_eq!(drop_off(&stranger, &mediator, once.clone()).await, None);
+        assert_eq!(drop_off(&stranger, &mediator, wrapped(&once)).await, None);
+        assert_eq!(waiting(&stranger, &mediator).await, 1, "the same letter twice is one");
+        let thrice = wrapped(&wrapped(&once));
+        assert_eq!(drop_off(&stranger, &mediator, thrice).await, Some(Refusal::Invalid));
+        // For somebody unknown, for nobody, and two at once.
+        let unknown = wrapped(&forward(&stranger, &mediator, Stranger::new(2).did(), "y"));
+        assert_eq!(code(&stranger.ask(&mediator, &unknown).await), "e.p.req.not_enroll");
+        let no_forward = wrapped(&stranger.message(PING, mediator.public_did().unwrap(), json!({})));
+        assert_eq!(code(&stranger.ask(&mediator, &no_forward).await), "e.p.msg");
+        let sealed = stranger.forward(&did_of(&mediator), &did_of(&mediator), json!({"ciphertext": "x"}));
+        assert_eq!(code(&stranger.ask(&mediator, &sealed).await), "e.p.msg");
+        let mut two = once;
+        two.attachments.push(two.attachments[0].clone());
+        assert_eq!(code(&stranger.ask(&mediator, &two).await), "e.p.msg");
+        assert_eq!(waiting(&stranger, &mediator).await, 1);
+    });
+}
+
+#[test]
+fn what_is_added_and_removed_in_one_request_is_not_registered() {
+    play(async {
+        let (_, mediator, stranger) = account(0).await;
+        let other = stranger.another_did();
+        let kind = "https://didcomm.org/coordinate-mediation/3.0/recipient-update";
+        let change = |action: &str| json!({"recipient_did": other, "action": action});
+        let update = |actions: &[&str]| {
+            let updates: Vec<_> = actions.iter().map(|action| change(action)).collect();
+            stranger.message(kind, mediator.public_did().unwrap(), json!({"updates": updates}))
+        };
+        let answer = stranger.ask(&mediator, &update(&["add", "remove"])).await;
+        assert_eq!(answer.body["updated"][1]["result"], "success");
+        let mail = || forward(&stranger, &mediator, &other, "x");
+        assert_eq!(code(&stranger.ask(&mediator, &mail()).await), "e.p.req.not_enroll");
+        stranger.ask(&mediator, &update(&["add", "remove", "add"])).await;
+        assert_eq!(stranger.hear(&mediator, &mail()).await, None);
+    });
+}
+
+#[test]
+fn a_queue_is_asked_about_by_a_did_url_as_it_is_registered_by_one() {
+    play(async {
+        let (_, mediator, stranger) = account(1).await;
+        let body = json!({"recipient_did": format!("{}#key-1", stranger.did())});
+        let status = stranger.ask(&mediator, &pickup(&stranger, &mediator, "status-request", body)).await;
+        assert_eq!((name(&status), &status.body["message_count"]), ("status", &json!(1)));
     });
 }
 

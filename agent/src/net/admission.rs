@@ -149,7 +149,7 @@ impl Admission {
     }
 
     /// Whether `source` counts: this machine's own address is a proxy's or a test's, which bound themselves.
-    fn is_bounded(&self, source: Source) -> bool {
+    pub(super) fn is_bounded(&self, source: Source) -> bool {
         !source.is_this_machine() || self.limits.loopback
     }
 

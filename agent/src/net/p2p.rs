@@ -89,7 +89,7 @@ impl Inbound for Entrance {
 /// business.
 fn arrival(node: &Node, from: PeerId) -> Arrival {
     if node.line.is_with(from) {
-        return Arrival::Mailbox;
+        return Arrival::Mailbox { from: None };
     }
     let answerable = node.shared().lines().is_some_and(|lines| lines.has_room(from));
     Arrival::Libp2p { answerable, from: Some(node.origin(from)) }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use einmal_did::Did;
 use tokio::sync::Notify;
 
 use crate::{
@@ -56,6 +57,11 @@ impl Pushing {
     /// Whether nobody has live delivery here.
     pub(super) fn is_empty(&self) -> bool {
         self.sessions.is_empty()
+    }
+
+    /// Whether letters of `account` are pushed here.
+    pub(super) fn is_for(&self, account: &Did) -> bool {
+        self.sessions.iter().any(|session| session.owner().same_as(account) && !session.is_displaced())
     }
 
     /// Turns live delivery on or off for one account. It belongs before the answer: whoever fetches its mail when it has

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     log::RequestId,
-    node::{Arrival, Node, Reason, Receipt, Refusal},
+    node::{Arrival, Node, Origin, Reason, Receipt, Refusal},
 };
 
 /// The header of a refusal that names its lines in the log.
@@ -37,6 +37,14 @@ pub(super) struct Server {
     pub(super) node: Arc<Node>,
     pub(super) admission: Arc<Admission>,
     pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl Server {
+    /// Who is behind a place, if it is one that counts: everybody behind a proxy on this machine would be one otherwise.
+    pub(super) fn origin(&self, place: &Place) -> Option<Origin> {
+        let source = place.source();
+        self.admission.is_bounded(source).then(|| self.node.origin(source))
+    }
 }
 
 /// Serves `node` on `listener` until `stop` resolves, then lets requests under way finish.
@@ -81,7 +89,27 @@ async fn receive(State(server): State<Server>, request: Request) -> Response {
     {
         response.headers_mut().insert(REQUEST_ID, id);
     }
+    for_pages(response)
+}
+
+/// Lets scripts of any web page read the answer: a wallet may live in a browser. There are no cookies here and nothing else
+/// that a browser adds by itself, so a page gets no more than any other client.
+fn for_pages(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers
+        .insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after, x-request-id"));
     response
+}
+
+/// What a browser asks before it posts an envelope, for its media type is none a form could have.
+fn preflight() -> Response {
+    let answers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "accept, content-type"),
+        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+    ];
+    (StatusCode::NO_CONTENT, answers).into_response()
 }
 
 /// Refusals of whoever asks too much are for `debug`: at `info` they would fill the log for the asking.
@@ -98,6 +126,9 @@ async fn take(server: Server, request: Request) -> Response {
     if request.method() == Method::GET && request.headers().contains_key(header::UPGRADE) {
         return upgrade(server, request, place).await;
     }
+    if request.method() == Method::OPTIONS {
+        return preflight();
+    }
     if request.method() != Method::POST {
         return (StatusCode::NOT_FOUND, "post an encrypted DIDComm v2 message here\n").into_response();
     }
@@ -112,7 +143,7 @@ async fn take(server: Server, request: Request) -> Response {
         return come_again(StatusCode::SERVICE_UNAVAILABLE);
     };
     let node = Arc::clone(&server.node);
-    let arrival = Arrival::Http { from: Some(node.origin(place.source())) };
+    let arrival = Arrival::Http { from: server.origin(&place) };
     let work = async move {
         let receipt = node.receive(&bytes, arrival).await;
         drop(turn);
@@ -222,7 +253,7 @@ async fn did_document(State(server): State<Server>) -> Response {
     match document {
         Some(document) => {
             let body = document.to_json().to_string();
-            ([(header::CONTENT_TYPE, "application/did+json")], body).into_response()
+            for_pages(([(header::CONTENT_TYPE, "application/did+json")], body).into_response())
         }
         None => StatusCode::NOT_FOUND.into_response(),
     }
@@ -234,7 +265,9 @@ async fn status_list(State(server): State<Server>, Path(list): Path<String>) -> 
     // Signing and compressing are work for a thread that may block.
     let token = tokio::task::spawn_blocking(move || node.published_status_list(&uri)).await;
     match token {
-        Ok(Some(token)) => ([(header::CONTENT_TYPE, "application/statuslist+jwt")], token).into_response(),
+        Ok(Some(token)) => {
+            for_pages(([(header::CONTENT_TYPE, "application/statuslist+jwt")], token).into_response())
+        }
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }

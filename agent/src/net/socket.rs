@@ -85,20 +85,7 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>) 
                             under_way.push_back(socket.finish(begun, turn));
                             Ok(())
                         }
-                        Ok(Some((begun, turn))) => {
-                            // Everything else waits for what came before it.
-                            let mut settled = Ok(());
-                            while let (Ok(()), Some(receipt)) = (&settled, under_way.next().await) {
-                                settled = socket.answer(receipt).await;
-                            }
-                            match settled {
-                                Ok(()) => {
-                                    let receipt = socket.finish(begun, turn).await;
-                                    socket.answer(receipt).await
-                                }
-                                ended => ended,
-                            }
-                        }
+                        Ok(Some((begun, turn))) => socket.alone(begun, turn, &mut under_way).await,
                         Ok(None) => Ok(()),
                         Err(ending) => Err(ending),
                     }
@@ -129,23 +116,51 @@ impl Socket {
             Frame::Ping(_) | Frame::Pong(_) => return Ok(None),
             Frame::Close(_) => return Err(Ending::Gone),
         };
-        let stats = &self.server.node.shared().stats;
         if !self.server.admission.within_rate(self.place.source()) {
-            stats.refuse(Reason::Rate);
+            self.server.node.shared().stats.refuse(Reason::Rate);
             return Err(Ending::Told(close_code::AGAIN, "too many messages; come again later"));
         }
-        let Some(turn) = self.server.admission.request().await else {
-            stats.refuse(Reason::Busy);
-            return Err(Ending::Told(close_code::AGAIN, "too busy; come again later"));
-        };
+        let turn = self.turn().await?;
         Ok(Some((self.server.node.begin(&bytes).instrument(log::request("socket")).await, turn)))
+    }
+
+    /// Waits for leave to work.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Ending> {
+        let turn = self.server.admission.request().await;
+        turn.ok_or_else(|| {
+            self.server.node.shared().stats.refuse(Reason::Busy);
+            Ending::Told(close_code::AGAIN, "too busy; come again later")
+        })
+    }
+
+    /// Does what is no mail, after everything that came before it.
+    ///
+    /// The answers to that wait for the reader, for as long as it likes to take; its turn is given to others meanwhile.
+    async fn alone(
+        &mut self,
+        begun: Begun,
+        turn: OwnedSemaphorePermit,
+        before: &mut FuturesOrdered<JoinHandle<Receipt>>,
+    ) -> Result<(), Ending> {
+        let turn = if before.is_empty() {
+            turn
+        } else {
+            drop(turn);
+            while let Some(receipt) = before.next().await {
+                self.answer(receipt).await?;
+            }
+            self.turn().await?
+        };
+        let receipt = self.finish(begun, turn).await;
+        self.answer(receipt).await
     }
 
     /// Does what was begun, in a task of its own: neither a socket that breaks nor one that waits for its turn or its
     /// reader may hold it up, nor what others wait for.
     fn finish(&self, begun: Begun, turn: OwnedSemaphorePermit) -> JoinHandle<Receipt> {
         let node = Arc::clone(&self.server.node);
-        let arrival = Arrival::Socket { from: Some(node.origin(self.place.source())) };
+        let live = begun.sender().is_some_and(|sender| self.pushing.is_for(sender));
+        let arrival = Arrival::Socket { from: self.server.origin(&self.place), live };
         tokio::spawn(async move {
             let receipt = node.finish(begun, arrival).await;
             drop(turn);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use einmal_did::Did;
 use einmal_flows::message_pickup;
 use einmal_storage::mail::{LetterId, MailboxId};
 use tokio::sync::Notify;
@@ -22,6 +23,11 @@ pub(crate) struct Pushes {
 }
 
 impl Node {
+    /// Whether letters of `account` are pushed on any connection.
+    pub fn is_live(&self, account: &Did) -> bool {
+        self.shared.live.is_live(account)
+    }
+
     /// Opens a session; `bell` rings when there is something to push.
     pub(crate) fn open_session(&self, change: LiveChange, bell: &Arc<Notify>) -> Arc<Session> {
         let session = self.shared.live.open(change, Arc::clone(bell));

@@ -284,8 +284,8 @@ impl Node {
             self.outbox_served.gone(from, 1);
         }
         if let Some(envelope) = reply {
-            // Boxed, because taking in an envelope may in turn send.
-            Box::pin(self.receive(&envelope, Arrival::Mailbox)).await;
+            // Boxed, because taking in an envelope may in turn send. What it causes was caused by whom we answered.
+            Box::pin(self.receive(&envelope, Arrival::Mailbox { from })).await;
         }
         Ok(())
     }

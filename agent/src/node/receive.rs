@@ -47,6 +47,8 @@ pub enum Arrival {
     Socket {
         /// From where.
         from: Option<Origin>,
+        /// Whether letters of the sender are pushed on it.
+        live: bool,
     },
     /// By a libp2p stream, on which nothing goes back but whether it was taken.
     Libp2p {
@@ -55,16 +57,22 @@ pub enum Arrival {
         /// From which peer.
         from: Option<Origin>,
     },
-    /// From our mailbox, by our mediator's line, or unwrapped from another message: nothing can go back.
-    Mailbox,
+    /// From our mailbox, by our mediator's line, in an answer to what we sent, or unwrapped from another message: nothing can
+    /// go back.
+    Mailbox {
+        /// Who caused it, if that is known.
+        from: Option<Origin>,
+    },
 }
 
 impl Arrival {
     /// From where, if that is known.
     pub(super) fn origin(self) -> Option<Origin> {
         match self {
-            Self::Http { from } | Self::Socket { from } | Self::Libp2p { from, .. } => from,
-            Self::Mailbox => None,
+            Self::Http { from }
+            | Self::Socket { from, .. }
+            | Self::Libp2p { from, .. }
+            | Self::Mailbox { from } => from,
         }
     }
 }
@@ -102,6 +110,11 @@ struct Opening {
 }
 
 impl Begun {
+    /// Who provably sent it.
+    pub(crate) fn sender(&self) -> Option<&Did> {
+        self.opened.as_ref().ok()?.opened.sender()
+    }
+
     /// Whether it only asks to keep letters: then others may be begun before it is finished.
     pub(crate) fn is_mail(&self) -> bool {
         matches!(&self.opened, Ok(opening) if opening.mail.is_some())
@@ -251,11 +264,18 @@ impl Node {
         {
             // Before the message itself, which may rest on it; a second time it finds nothing to do.
             let new = their_form(&rx);
-            self.run(|fx| {
+            let followed = self.run(|fx| {
                 fx.arrival = Some(arrival);
                 self.role.on_rotation(&self.shared, &rotation.prior, &new, fx)
-            })
-            .await?;
+            });
+            match followed.await {
+                Ok(_) => {}
+                Err(Failure::Peer { code, comment }) => {
+                    self.shared.stats.refuse(reason_for_code(&code));
+                    return self.report(opened, &rx, &seen, (code, &comment), arrival).await;
+                }
+                Err(failure) => return Err(failure),
+            }
         }
         let mut repeated = false;
         let handled = self
@@ -443,7 +463,7 @@ impl Node {
                 let asks = opened.message.return_route.is_none() && live::is_change(&opened.message.kind);
                 (answerable && (asks || wants_return(opened)), usize::MAX)
             }
-            Arrival::Mailbox => (false, 0),
+            Arrival::Mailbox { .. } => (false, 0),
         };
         let mut replies = Vec::new();
         for answer in answers {

@@ -1,7 +1,9 @@
 //! The mediator: grants accounts, keeps mail, hands it out; sees only ciphertext.
 
-use einmal_did::Did;
-use einmal_didcomm::{FORWARD_TYPE, Forward, MessageType, Opened, ProblemCode, UnixSeconds};
+use einmal_did::{Did, ResolveError, Resolver};
+use einmal_didcomm::{
+    FORWARD_TYPE, Forward, LayerPolicy, MessageType, OpenContext, Opened, ProblemCode, UnixSeconds, open,
+};
 use einmal_flows::{
     Received,
     coordinate_mediation::{
@@ -25,7 +27,7 @@ use crate::{
     db::{Db, did_id, mailbox_id},
     error::SetupError,
     home::mail_key,
-    node::{Arrival, Effects, Failure, Handled, Shared, our_form, their_form},
+    node::{Arrival, Effects, Failure, Handled, Need, Shared, our_form, their_form},
     service::{
         invitations,
         live::{self, LiveChange},
@@ -92,24 +94,29 @@ impl Mediator {
         if opened.proof.recipient.is_none() {
             return Err(Failure::user("a forward must be encrypted to the mediator"));
         }
-        let forward = Forward::from_message(&opened.message)?;
-        let mailbox = mailbox_id(&forward.next);
-        let next = next_hop(shared, &forward.next, mailbox)?;
+        let mut forward = Forward::from_message(&opened.message)?;
+        let mut unwrapped = SelfForwards::default();
         // What is over is passed over in silence, so it must be over for certain.
         let now = UnixSeconds(shared.present().earliest());
-        match routing::decide(&forward, next, SelfForwards::default(), now) {
-            Decision::Deliver { account, expires } => Ok(Forwarded {
-                account,
-                mailbox,
-                letters: queue::letters(shared, &self.settings, forward, mailbox, expires),
-            }),
-            Decision::Expired => {
-                let account = forward.next.canonical();
-                Ok(Forwarded { account, mailbox, letters: Vec::new() })
+        loop {
+            let mailbox = mailbox_id(&forward.next);
+            let next = next_hop(shared, &forward.next, mailbox)?;
+            match routing::decide(&forward, next, unwrapped, now) {
+                Decision::Deliver { account, expires } => {
+                    let letters = queue::letters(shared, &self.settings, forward, mailbox, expires);
+                    return Ok(Forwarded { account, mailbox, letters });
+                }
+                Decision::Expired => {
+                    let account = forward.next.canonical();
+                    return Ok(Forwarded { account, mailbox, letters: Vec::new() });
+                }
+                Decision::OpenAgain { opened } => {
+                    unwrapped = opened;
+                    forward = forward_within(shared, &forward)?;
+                }
+                Decision::Refuse { code } => return Err(Failure::peer(code, "the forward is not taken")),
+                _ => return Err(Failure::user("a decision about a forward this version does not know")),
             }
-            Decision::Refuse { code } => Err(Failure::peer(code, "the forward is not taken")),
-            // A forward to the mediator itself inside a forward is nobody's mail.
-            _ => Err(Failure::peer(ProblemCode::MALFORMED, "the forward is for the mediator itself")),
         }
     }
 
@@ -126,7 +133,12 @@ impl Mediator {
         request.authorise(rx, &book)?;
         let own = || book.list(rx.sender, 0, MAX_ROUTES).map_err(|_| unreadable());
         let named = |recipient: Option<Did>| recipient.map_or_else(own, |one| Ok(vec![one]));
-        let live = shared.live.is_live(rx.sender);
+        // A second device, or a connection that broke, says nothing about this one.
+        let live = match fx.arrival {
+            Some(Arrival::Socket { live, .. }) => live,
+            Some(Arrival::Libp2p { .. }) => shared.live.is_live(rx.sender),
+            _ => false,
+        };
         let status =
             |recipients: &[Did], gone: &[_]| QueueStatus { live, ..queue::status(shared, recipients, gone) };
         let draft = match request {
@@ -175,6 +187,40 @@ impl Mediator {
         fx.answer(draft, &our_form(rx), &their_form(rx))?;
         Ok(())
     }
+}
+
+/// The forward inside one that is addressed to the mediator itself: who wraps for a recipient whose document names the
+/// mediator both as endpoint and as routing key makes two.
+fn forward_within(shared: &Shared, outer: &Forward) -> Result<Forward, Failure> {
+    let malformed =
+        || Failure::peer(ProblemCode::MALFORMED, "a forward to the mediator itself holds one more forward");
+    let [payload] = outer.payloads.as_slice() else { return Err(malformed()) };
+    let context = OpenContext {
+        custody: &shared.keyring,
+        resolver: &shared.resolver,
+        now: shared.now(),
+        accept_plaintext: false,
+        layers: LayerPolicy::Tolerant,
+    };
+    let opened = open(payload, &context).map_err(|_| malformed())?;
+    if opened.proof.recipient.is_none() {
+        return Err(malformed());
+    }
+    let mut forward = Forward::from_message(&opened.message).map_err(|_| malformed())?;
+    forward.expires_time = forward.expires_time.into_iter().chain(outer.expires_time).min();
+    Ok(forward)
+}
+
+/// Has documents fetched that a `recipient-update` rests on, as far as fetches are left; what cannot be had is not proved.
+fn fetch_owners(shared: &Shared, rx: &Received<'_>, fx: &Effects<'_>) -> Handled {
+    for did in coordinate_mediation::dids_to_resolve(rx) {
+        if fx.fetches_left > 0
+            && let Err(ResolveError::NotFetched { did }) = shared.resolver.resolve(&did)
+        {
+            return Err(Failure::Need(Need::Document(did)));
+        }
+    }
+    Ok(())
 }
 
 fn unreadable() -> Failure {
@@ -231,6 +277,25 @@ fn pair(account: &Did, recipient: &Did) -> String {
     format!("{}{}", did_id(account), did_id(recipient))
 }
 
+/// Writes the accounts that get more DIDs anew: of two requests of one account at once, each of which counted without the
+/// other, one decides again; and so does one whose account moves to another DID meanwhile.
+fn note_registering(changes: &[RegistrationChange], fx: &mut Effects<'_>) -> Handled {
+    let mut accounts: Vec<&Did> = Vec::new();
+    for change in changes {
+        if let RegistrationChange::Put { registration, .. } = change
+            && !accounts.contains(&&registration.account)
+        {
+            accounts.push(&registration.account);
+        }
+    }
+    for account in accounts {
+        if let Some(stored) = fx.db().get::<Account>(ACCOUNTS, did_id(account))? {
+            fx.update(ACCOUNTS, did_id(account), &stored.value, Some(stored.version))?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes registration changes, asked for in `version`, into the batch.
 fn apply(
     changes: Vec<RegistrationChange>,
@@ -238,10 +303,15 @@ fn apply(
     now: UnixSeconds,
     fx: &mut Effects<'_>,
 ) -> Handled {
+    note_registering(&changes, fx)?;
     for change in changes {
         match change {
             RegistrationChange::Enroll { account } => {
-                fx.put(ACCOUNTS, did_id(&account), &Account { since: now, mediation: Some(version) })?;
+                let stored = fx.db().get::<Account>(ACCOUNTS, did_id(&account))?;
+                let since = stored.as_ref().map_or(now, |stored| stored.value.since);
+                if stored.is_none_or(|stored| stored.value.mediation != Some(version)) {
+                    fx.put(ACCOUNTS, did_id(&account), &Account { since, mediation: Some(version) })?;
+                }
             }
             RegistrationChange::Put { recipient, registration } => {
                 let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
@@ -282,6 +352,7 @@ impl RoleService for Mediator {
         if let Some(version) = MediationVersion::of(kind) {
             let policy = self.policy(shared)?;
             let book = Book(&shared.db);
+            fetch_owners(shared, rx, fx)?;
             let (changes, draft) =
                 coordinate_mediation::answer(rx, &book, &shared.resolver, &policy, shared.now())?;
             apply(changes, version, shared.now(), fx)?;
@@ -311,7 +382,15 @@ impl RoleService for Mediator {
             return Ok(());
         }
         let Some(account) = fx.db().get::<Account>(ACCOUNTS, did_id(prior))? else { return Ok(()) };
-        for recipient in book.list(prior, 0, MAX_RECIPIENTS_PER_ACCOUNT).map_err(|_| unreadable())? {
+        let moved = book.list(prior, 0, MAX_ROUTES).map_err(|_| unreadable())?;
+        let held = book.count(new).map_err(|_| unreadable())?;
+        if held > 0 && held + moved.len() > MAX_RECIPIENTS_PER_ACCOUNT {
+            return Err(Failure::peer(
+                ProblemCode::STORAGE,
+                "both accounts together have more DIDs than one may; remove some first",
+            ));
+        }
+        for recipient in moved {
             let Some(stored) = fx.db().get::<Route>(ROUTES, did_id(&recipient))? else { continue };
             fx.delete(ACCOUNT_ROUTES, pair(prior, &recipient))?;
             fx.put(ACCOUNT_ROUTES, pair(new, &recipient), &recipient)?;
@@ -320,8 +399,11 @@ impl RoleService for Mediator {
             let route = Route { account: new.clone(), ..stored.value };
             fx.update(ROUTES, did_id(&recipient), &route, Some(stored.version))?;
         }
+        let key = fx.db().key(ACCOUNTS, did_id(prior))?;
+        fx.batch().expect_version(key, account.version);
         fx.delete(ACCOUNTS, did_id(prior))?;
-        fx.put(ACCOUNTS, did_id(new), &Account { since: shared.now(), ..account.value })?;
+        let version = fx.db().get::<Account>(ACCOUNTS, did_id(new))?.map(|stored| stored.version);
+        fx.update(ACCOUNTS, did_id(new), &Account { since: shared.now(), ..account.value }, version)?;
         fx.follow(prior, form, mailboxes);
         Ok(())
     }

@@ -221,7 +221,9 @@ pub(crate) fn acknowledge(
     named: &[String],
     fx: &mut Effects<'_>,
 ) -> Vec<(MailboxId, Vec<LetterId>)> {
-    let letters: Vec<LetterId> = named.iter().filter_map(|id| ids.read(id)).collect();
+    let mut letters: Vec<LetterId> = named.iter().filter_map(|id| ids.read(id)).collect();
+    letters.sort_unstable();
+    letters.dedup();
     let mut gone = Vec::new();
     for recipient in recipients {
         let mailbox = mailbox_id(recipient);

@@ -98,10 +98,16 @@ fn fade(peers: &mut HashMap<[u8; 32], Peer>) {
 
 /// Drops the table used least, other than `newest`, if there are more than may be.
 fn make_room(peers: &mut HashMap<[u8; 32], Peer>, newest: &[u8; 32]) {
-    if peers.values().filter(|peer| peer.table.is_some()).count() <= MAX_TABLES {
+    let are_too_many = |peers: &HashMap<[u8; 32], Peer>| {
+        peers.values().filter(|peer| peer.table.is_some()).count() > MAX_TABLES
+    };
+    if !are_too_many(peers) {
         return;
     }
     fade(peers);
+    if !are_too_many(peers) {
+        return;
+    }
     let others = peers.iter_mut().filter(|(key, peer)| peer.table.is_some() && *key != newest);
     if let Some((_, least)) = others.min_by_key(|(_, peer)| peer.agreements) {
         *least = Peer::default();

@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     Item, LONGEST_PAUSE_MS, due_ms,
     origin::Origin,
-    seats::{MAX_SERVED, Served, Standing},
+    seats::{MAX_SERVED, Round, Served, Standing},
 };
 use crate::{db::OUTBOX, node::Node};
 
@@ -76,6 +76,8 @@ struct Due {
     of_one: HashMap<(Standing, Origin), usize>,
     /// Who finds no seat: none of their further messages may pass the first.
     left: HashSet<String>,
+    /// What the looks before this one saw.
+    round: Round,
 }
 
 /// What is due for one recipient.
@@ -93,7 +95,9 @@ impl Due {
         let mut left = false;
         for (id, item) in items {
             let recipient = item.to.canonical().to_string();
-            if served.contains(&recipient) || self.left.contains(&recipient) {
+            if served.contains(&recipient) || self.left.contains(&recipient) || self.round.has_met(&recipient)
+            {
+                self.left.insert(recipient);
                 left = true;
                 continue;
             }
@@ -161,6 +165,17 @@ impl Due {
         }
         // More is due than one look takes in: the next one goes on here, so that nobody stands behind a pile for ever.
         Ok(Look { left: true, turn: after, ..look })
+    }
+
+    /// The round after this look, which ended at `turn`.
+    fn round_after(&mut self, turn: Option<&Vec<u8>>) -> Round {
+        let mut round = std::mem::take(&mut self.round);
+        round.turn = turn.cloned();
+        if round.turn.is_none() {
+            return Round::default();
+        }
+        self.left.iter().chain(self.groups.keys()).for_each(|recipient| round.meet(recipient));
+        round
     }
 
     fn into_groups(mut self) -> impl Iterator<Item = (String, Group)> {
@@ -264,12 +279,12 @@ impl Node {
         // No pause is that long: these were written by a clock that was ahead, and must not wait until it is right.
         let too_late = now.saturating_add(LONGEST_PAUSE_MS * 2);
         let page = |after: Option<&[u8]>| self.shared.db.scan(OUTBOX, b"", after, PAGE);
-        let mut due = Due::default();
+        let mut due = Due { round: seats.round(), ..Due::default() };
         let ahead = page(Some(&too_late.to_be_bytes()))?;
         let left = due.take_in(ahead, served, seats);
-        let look =
-            due.take_in_pages(seats.turn(), now, page, |due, page| due.take_in(page, served, seats))?;
-        seats.set_turn(look.turn.clone());
+        let begin = due.round.turn.take();
+        let look = due.take_in_pages(begin, now, page, |due, page| due.take_in(page, served, seats))?;
+        seats.go_on(due.round_after(look.turn.as_ref()));
         let next = look.next.filter(|due| *due < too_late);
         Ok((due, Look { left: look.left || left, next, ..look }))
     }
@@ -342,6 +357,42 @@ mod tests {
         assert!(!found && second.left);
         let (found, third) = look(second.turn);
         assert!(found && third.turn.is_none() && third.left, "the front was not seen this time");
+    }
+
+    #[test]
+    fn what_stands_behind_what_an_earlier_look_met_waits_for_the_next_round() {
+        let (seats, busy) = (Served::default(), HashSet::from(["did:example:busy-0".to_owned()]));
+        let most = Standing::Failed.most();
+        let front = items("dead", 0..most + 1, 1).into_iter().chain(items("busy", 0..1, 0));
+        let pile = items("pile", 0..MAX_PAGES * PAGE, 1);
+        let behind = items("dead", 0..most + 1, 0).into_iter().chain(items("busy", 0..2, 0));
+        let outbox = front.chain(pile).chain(behind).enumerate();
+        let outbox: Vec<_> =
+            outbox.map(|(at, (_, item))| ((at as u64).to_be_bytes().to_vec(), item)).collect();
+        let page = |after: Option<&[u8]>| {
+            let start = outbox.partition_point(|(id, _)| after.is_some_and(|after| id.as_slice() <= after));
+            Ok(outbox.iter().skip(start).take(PAGE).cloned().collect())
+        };
+        let look = |round: Round, served: &HashSet<String>| {
+            let mut due = Due { round, ..Due::default() };
+            let begin = due.round.turn.take();
+            let look =
+                due.take_in_pages(begin, u64::MAX, page, |due, page| due.take_in(page, served, &seats));
+            let round = due.round_after(look.unwrap().turn.as_ref());
+            let mut found: Vec<_> = due.groups.into_keys().filter(|name| !name.contains("pile")).collect();
+            found.sort_unstable();
+            (found, round)
+        };
+        let (first, round) = look(Round::default(), &busy);
+        assert_eq!(first.len(), most);
+        assert!(!first.contains(&format!("did:example:dead-{most}")), "it found no seat");
+        assert!(round.turn.is_some());
+        // By now those of the first look have been served, and nobody is busy: still nobody's later message goes first.
+        let (second, round) = look(round, &HashSet::new());
+        assert_eq!(second, ["did:example:busy-1"]);
+        assert!(round.turn.is_none() && !round.has_met("did:example:busy-1"));
+        let (third, _) = look(round, &HashSet::new());
+        assert!(third.contains(&"did:example:busy-0".to_owned()));
     }
 
     #[test]

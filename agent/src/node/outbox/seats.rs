@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    hash::Hash,
+    hash::{BuildHasher, Hash, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -40,12 +40,10 @@ impl Standing {
         }
     }
 
-    /// Most of them that are served at once because of one origin: who floods the outbox leaves room for other newcomers.
+    /// Most of them that are served at once because of one origin: who floods the outbox leaves room for others. Also
+    /// those who answered, for they may have done so in order to be known for it.
     pub(super) fn most_of_one(self) -> usize {
-        match self {
-            Self::Answers => MAX_SERVED,
-            Self::Unknown | Self::Failed => self.most() / SHARE_OF_ONE,
-        }
+        self.most() / SHARE_OF_ONE
     }
 }
 
@@ -56,11 +54,33 @@ pub(in crate::node) struct Served {
     origins: Origins,
 }
 
+/// Looks that go on where the one before ended, until one has seen everything that is due.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Round {
+    /// Behind which message the next look begins; `None` for the first.
+    pub(super) turn: Option<Vec<u8>>,
+    /// Whom the looks so far have met. What stands further behind for them waits for the next round: something may have
+    /// been left that comes before it.
+    met: HashSet<u64>,
+    key: RandomState,
+}
+
+impl Round {
+    /// Notes that a look met `recipient`.
+    pub(super) fn meet(&mut self, recipient: &str) {
+        self.met.insert(self.key.hash_one(recipient));
+    }
+
+    /// Whether an earlier look met `recipient`.
+    pub(super) fn has_met(&self, recipient: &str) -> bool {
+        !self.met.is_empty() && self.met.contains(&self.key.hash_one(recipient))
+    }
+}
+
 #[derive(Debug, Default)]
 struct Seats {
     taken: HashMap<String, (Standing, Option<Origin>)>,
-    /// Where the last look ended, if it did not see everything that is due.
-    turn: Option<Vec<u8>>,
+    round: Round,
     answering: HashSet<String>,
     /// The same, in the order in which they were remembered.
     remembered: VecDeque<String>,
@@ -86,14 +106,14 @@ impl Served {
         self.origins.gone(from, count);
     }
 
-    /// Behind which message the next look begins; `None` for the first.
-    pub(super) fn turn(&self) -> Option<Vec<u8>> {
-        self.lock().turn.clone()
+    /// The round the next look belongs to, to be given back by [`Served::go_on`]; a new one if it is not.
+    pub(super) fn round(&self) -> Round {
+        std::mem::take(&mut self.lock().round)
     }
 
-    /// Notes where the next look begins.
-    pub(super) fn set_turn(&self, turn: Option<Vec<u8>>) {
-        self.lock().turn = turn;
+    /// The next look goes on with `round`.
+    pub(super) fn go_on(&self, round: Round) {
+        self.lock().round = round;
     }
 
     /// Who has a seat.
@@ -186,7 +206,8 @@ mod tests {
         assert_eq!(of("flood", Standing::Unknown), MAX_UNKNOWN / SHARE_OF_ONE);
         assert_eq!(of("flood", Standing::Failed), MAX_FAILED / SHARE_OF_ONE);
         assert_eq!(of("other", Standing::Unknown), MAX_UNKNOWN / SHARE_OF_ONE);
-        assert_eq!(of("flood", Standing::Answers), MAX_SERVED - 40, "who answers is nobody's flood");
+        assert_eq!(of("flood", Standing::Answers), MAX_SERVED / SHARE_OF_ONE);
+        assert_eq!(of("other", Standing::Answers), MAX_SERVED / SHARE_OF_ONE);
     }
 
     #[test]
