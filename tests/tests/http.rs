@@ -697,6 +697,35 @@ fn tar_pit() -> (SocketAddr, Arc<AtomicUsize>) {
     (address, counter)
 }
 
+#[test]
+fn documents_that_never_come_hold_up_nobody_elses() {
+    play(async {
+        let (silent, held) = tar_pit();
+        let node = node_in(&OPEN).await;
+        let flood: Vec<_> = (0..200)
+            .map(|number| {
+                let did = format!("did:web:127.0.0.1%3A{}:{number}", silent.port());
+                let (stranger, _) = Stranger::of_the_web(number, &Did::parse(&did).unwrap());
+                let ping = stranger.message(PING, node.public_did().unwrap(), json!({}));
+                let envelope = stranger.pack(&ping, SenderProtection::Authcrypt);
+                let (node, from) = (Arc::clone(&node), Some(node.origin("flood")));
+                tokio::spawn(async move { node.receive(&envelope, Arrival::Http { from }).await.refused })
+            })
+            .collect();
+        assert!(soon(|| flood.iter().filter(|task| task.is_finished()).count() == 184).await);
+        assert!(soon(|| held.load(Ordering::SeqCst) == 16).await);
+        let (trap, stranger) = published(1, as_it_should);
+        let ping = stranger.message(PING, node.public_did().unwrap(), json!({}));
+        let envelope = stranger.pack(&ping, SenderProtection::Authcrypt);
+        let from = Some(node.origin("other"));
+        assert_eq!(node.receive(&envelope, Arrival::Http { from }).await.refused, None);
+        assert_eq!(trap.connections(), 1);
+        for task in flood {
+            assert_eq!(task.await.unwrap(), Some(Refusal::Unavailable));
+        }
+    });
+}
+
 /// Whether it comes true in less than the node waits for a connection.
 async fn soon(is_so: impl Fn() -> bool) -> bool {
     let begun = Instant::now();

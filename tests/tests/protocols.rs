@@ -663,6 +663,34 @@ fn invitation_to_present_is_used_up_by_the_first_who_answers() {
     });
 }
 
+#[test]
+fn requests_whose_answers_would_be_too_many_for_one_address_are_refused_and_change_nothing() {
+    play(async {
+        let mut world = World::new(1);
+        world.add_library("library", &["city"]).await;
+        let library = world.node("library");
+        let stranger = Stranger::reached_at(1, STRANGER);
+        stranger.learn(&library);
+        let mut proposals = Vec::new();
+        for _ in 0..1001 {
+            let asked = world.ask("library", "request", json!({"template": "cafe-over-16"})).await;
+            let invitation = invitation_in(&asked);
+            let draft = Draft::of(&ProposePresentation::default()).child_of(invitation.thread());
+            proposals.push(stranger.drafted(draft, &invitation.from));
+        }
+        let last = proposals.pop().unwrap();
+        for proposal in &proposals {
+            assert_eq!(stranger.say_from("flood", &library, proposal).await.refused, None);
+        }
+        assert_eq!(world.ask("library", "status", json!({})).await["outbox"], 1000);
+        assert_eq!(stranger.say_from("flood", &library, &last).await.refused, Some(Refusal::TooOften));
+        assert_eq!(world.ask("library", "status", json!({})).await["outbox"], 1000);
+        // It was as if it had not come: from elsewhere, or once there is room, it is taken.
+        assert_eq!(stranger.say_from("other", &library, &last).await.refused, None);
+        assert_eq!(world.ask("library", "status", json!({})).await["outbox"], 1001);
+    });
+}
+
 // ---- mediation
 
 async fn mediator(change: impl FnOnce(&mut Config)) -> (World, Arc<Node>, Did) {

@@ -127,6 +127,46 @@ fn an_account_with_its_registrations_and_mail_follows_a_proved_rotation() {
 }
 
 #[test]
+fn an_account_that_would_have_more_dids_than_one_may_does_not_follow_and_keeps_what_it_has() {
+    play(async {
+        let mut scene = Mediated::new().await;
+        let registered = |from: u32, to: u32| {
+            let adds = from..to;
+            let adds = adds.map(|n| json!({"recipient_did": format!("did:example:{n}"), "action": "add"}));
+            json!({"updates": adds.collect::<Vec<_>>()})
+        };
+        let update = format!("{MEDIATION}/recipient-update");
+        for hundred in 0..6 {
+            scene.ask(&update, registered(hundred * 100, hundred * 100 + 100)).await;
+        }
+        let old = scene.alice.did().clone();
+        let new = scene.alice.another_did();
+        scene.alice.become_did(new.clone());
+        scene.ask(&format!("{MEDIATION}/mediate-request"), json!({})).await;
+        for hundred in 6..10 {
+            scene.ask(&update, registered(hundred * 100, hundred * 100 + 100)).await;
+        }
+        let status = format!("{PICKUP}/status-request");
+        let mut news = scene.alice.message(&status, &scene.mediator, json!({}));
+        news.from_prior = Some(scene.alice.rotation(&old, &new, NOW));
+        let refused = scene.alice.ask(&scene.node, &news).await;
+        assert_eq!(refused.body["code"], "e.p.me.res.storage", "601 and 400 are too many");
+        let removed = json!({"updates": [{"recipient_did": "did:example:999", "action": "remove"}]});
+        scene.ask(&update, removed).await;
+        let query = format!("{MEDIATION}/recipient-query");
+        let paginate = json!({"paginate": {"limit": 1, "offset": 0}});
+        let listed = scene.ask(&query, paginate.clone()).await;
+        assert_eq!(listed.body["pagination"]["remaining"], 398, "nothing moved");
+        let mut news = scene.alice.message(&status, &scene.mediator, json!({}));
+        news.from_prior = Some(scene.alice.rotation(&old, &new, NOW));
+        assert_eq!(scene.alice.ask(&scene.node, &news).await.body["message_count"], 0);
+        let listed = scene.ask(&query, paginate).await;
+        assert_eq!(listed.body["pagination"]["remaining"], 999);
+        assert_eq!(scene.mail(&old).await, None);
+    });
+}
+
+#[test]
 fn an_account_does_not_follow_a_rotation_that_its_owner_did_not_sign() {
     play(async {
         let scene = Mediated::new().await;

@@ -121,7 +121,8 @@ impl Socket {
             return Err(Ending::Told(close_code::AGAIN, "too many messages; come again later"));
         }
         let turn = self.turn().await?;
-        Ok(Some((self.server.node.begin(&bytes).instrument(log::request("socket")).await, turn)))
+        let opening = self.server.node.begin(&bytes, self.server.origin(&self.place));
+        Ok(Some((opening.instrument(log::request("socket")).await, turn)))
     }
 
     /// Waits for leave to work.

@@ -11,6 +11,7 @@
 mod dispatch;
 mod effects;
 mod failure;
+mod fetching;
 mod live;
 mod outbox;
 mod receive;
@@ -107,6 +108,7 @@ pub struct Node {
     fetcher: Arc<dyn Fetcher>,
     outbox_bell: Notify,
     outbox_served: outbox::Served,
+    fetching: fetching::Fetching,
     changed: Notify,
     /// How the line to our own mediator stands.
     pub(crate) line: LineState,
@@ -139,6 +141,7 @@ impl Node {
             fetcher,
             outbox_bell: Notify::new(),
             outbox_served: outbox::Served::default(),
+            fetching: fetching::Fetching::default(),
             changed: Notify::new(),
             line: LineState::default(),
             recent: recent::Recent::default(),
@@ -248,7 +251,7 @@ impl Node {
                 match failure.need() {
                     Some(need) if fetches < MAX_FETCHES => {
                         fetches += 1;
-                        self.fetch(&need).await;
+                        self.fetch(&need, fx.arrival.and_then(Arrival::origin)).await;
                         continue;
                     }
                     _ => return Err(failure),
@@ -306,8 +309,10 @@ impl Node {
         Ok(())
     }
 
-    /// Fetches what a handler asked for; a failure is remembered, so that the repeated handler sees it.
-    async fn fetch(&self, need: &Need) {
+    /// Fetches what a handler asked for because of `from`; a failure is remembered, so that the repeated handler sees it.
+    async fn fetch(&self, need: &Need, from: Option<Origin>) {
+        // Not remembered as a failure: others may be about to ask for the same.
+        let Some(_slot) = self.fetching.begin(from) else { return };
         match need {
             Need::Document(did) => match self.fetcher.document(did).await {
                 Ok(document) => self.shared.resolver.remember(did, document),
@@ -353,7 +358,7 @@ impl Node {
 
     /// Opens an envelope that came back as an answer.
     pub(crate) async fn open_answer(&self, envelope: &[u8]) -> Result<Opened, Failure> {
-        Ok(self.open(envelope).await?)
+        Ok(self.open(envelope, None).await?)
     }
 
     /// Resolves when something was committed, or after `within`, whichever is first.

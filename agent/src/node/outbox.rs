@@ -182,7 +182,7 @@ impl Node {
         for _ in 0..super::MAX_FETCHES {
             match self.try_ways(message, to) {
                 Err(failure) => match failure.need() {
-                    Some(need) => self.fetch(&need).await,
+                    Some(need) => self.fetch(&need, None).await,
                     None => return Err(failure),
                 },
                 ways => return ways,

@@ -158,15 +158,16 @@ impl Node {
     }
 
     async fn receive_untimed(self: &Arc<Self>, bytes: &[u8], arrival: Arrival) -> Receipt {
-        let begun = self.begin(bytes).await;
+        let begun = self.begin(bytes, arrival.origin()).await;
         self.finish(begun, arrival).await
     }
 
     /// Opens an envelope. Letters it asks to keep are on their way to the disk when this returns, in the order of the
-    /// calls; [`Node::finish`] waits for them, so that many can be under way at once.
-    pub(crate) async fn begin(&self, bytes: &[u8]) -> Begun {
+    /// calls; [`Node::finish`] waits for them, so that many can be under way at once. What must be fetched for it is
+    /// fetched because of `from`.
+    pub(crate) async fn begin(&self, bytes: &[u8], from: Option<Origin>) -> Begun {
         self.shared.stats.received.inc();
-        let opened = self.open(bytes).await.map(|opened| {
+        let opened = self.open(bytes, from).await.map(|opened| {
             let mail = self.role.forwarded(&self.shared, &opened);
             let mail =
                 mail.map(|forwarded| forwarded.map(|forwarded| Posting::begin(&self.shared, forwarded)));
@@ -213,7 +214,7 @@ impl Node {
         }
     }
 
-    pub(super) async fn open(&self, bytes: &[u8]) -> Result<Opened, OpenError> {
+    pub(super) async fn open(&self, bytes: &[u8], from: Option<Origin>) -> Result<Opened, OpenError> {
         let mut fetches = 0;
         loop {
             let context = OpenContext {
@@ -231,7 +232,7 @@ impl Node {
             match need {
                 Some(need) if fetches < super::MAX_FETCHES => {
                     fetches += 1;
-                    self.fetch(&need).await;
+                    self.fetch(&need, from).await;
                 }
                 _ => return Err(error),
             }

@@ -92,7 +92,7 @@ impl Served {
     }
 
     /// See [`Origins::of`].
-    pub(super) fn origin(&self, place: impl Hash) -> Origin {
+    pub(in crate::node) fn origin(&self, place: impl Hash) -> Origin {
         self.origins.of(place)
     }
 
