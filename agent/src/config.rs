@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::SetupError;
 
 mod address_range;
+mod trusted_issuer;
 
 pub use address_range::{AddressRange, NoAddressRange};
+pub use trusted_issuer::{TrustedFor, TrustedIssuer};
 
 /// Name of the configuration file in a node's folder.
 pub const CONFIG_FILE: &str = "einmal.toml";
@@ -252,8 +254,8 @@ pub struct MerchantSettings {
     pub display_name: String,
     /// Folder of request templates.
     pub requests: PathBuf,
-    /// DIDs of issuers whose credentials count; the only ones that do.
-    pub trusted_issuers: Vec<String>,
+    /// Issuers whose credentials count; the only ones that do.
+    pub trusted_issuers: Vec<TrustedIssuer>,
     /// Tolerated difference between clocks, in seconds.
     pub clock_skew_seconds: Option<u64>,
 }

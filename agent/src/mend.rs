@@ -12,7 +12,7 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(2);
 /// How much the disk must take before it counts as mended, in bytes: starting writes as well.
 const PROBE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Resolves when the records of the node in `dir` cannot be written any more although the disk would take them again.
+/// Resolves when the records or the mail of the node in `dir` cannot be written any more although the disk would take them again.
 ///
 /// What a failed write left in memory and on the disk may differ, so that only reading everything anew helps. Never
 /// resolves where somebody would have to type a passphrase for that.
@@ -23,7 +23,7 @@ pub(crate) async fn due(node: &Arc<Node>, dir: &Path) {
     let folder = dir.join(STORE_FOLDER);
     loop {
         tokio::time::sleep(PAUSE).await;
-        if node.shared().db.store().stats().is_ok() {
+        if node.shared().db.store().stats().is_ok() && node.shared().mail.is_open() {
             continue;
         }
         let folder = folder.clone();

@@ -17,6 +17,9 @@ use crate::{
 /// Most fetched documents kept in memory.
 pub const MAX_CACHED_DOCUMENTS: usize = 4096;
 
+/// Most memory they take together, in bytes and by estimate.
+pub const MAX_CACHED_BYTES: usize = 64 * 1024 * 1024;
+
 /// Milliseconds a fetched document counts as fresh.
 pub const DOCUMENT_TTL_MS: u64 = 5 * 60 * 1000;
 
@@ -30,12 +33,52 @@ enum Fetched {
     Failed,
 }
 
+impl Fetched {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Document(document) => document.weight(),
+            Self::Failed => 512,
+        }
+    }
+}
+
+/// Fetched documents, each with the time it counts for.
+#[derive(Default)]
+struct Cache {
+    entries: HashMap<Did, (Range<u64>, Fetched)>,
+    weight: usize,
+}
+
+impl Cache {
+    fn keep(&mut self, did: Did, now: u64, ttl_ms: u64, what: Fetched) {
+        let weight = what.weight();
+        if self.is_full_with(weight) {
+            self.entries.retain(|_, (fresh, _)| fresh.contains(&now));
+            self.weight = self.entries.values().map(|(_, what)| what.weight()).sum();
+        }
+        if self.is_full_with(weight) {
+            // Still full of fresh ones: forget all rather than let a flood of DIDs grow or pin the cache.
+            self.entries.clear();
+            self.weight = 0;
+        }
+        self.weight += weight;
+        // Also not before it was fetched: else the clock, set back, would keep it fresh for as long.
+        if let Some((_, old)) = self.entries.insert(did, (now..now.saturating_add(ttl_ms), what)) {
+            self.weight = self.weight.saturating_sub(old.weight());
+        }
+    }
+
+    fn is_full_with(&self, more: usize) -> bool {
+        self.entries.len() >= MAX_CACHED_DOCUMENTS || self.weight.saturating_add(more) > MAX_CACHED_BYTES
+    }
+}
+
 /// The node's resolver: did:key and did:peer by computation, did:web from a bounded, expiring cache, our own DIDs
 /// from what we publish. Does no I/O: what must be fetched comes back as [`ResolveError::NotFetched`].
 pub struct NodeResolver {
     local: LocalResolver,
     own: RwLock<HashMap<Did, Arc<DidDocument>>>,
-    web: RwLock<HashMap<Did, (Range<u64>, Fetched)>>,
+    web: RwLock<Cache>,
     db: Db,
     clock: Arc<dyn Clock>,
 }
@@ -64,7 +107,8 @@ impl NodeResolver {
     }
 
     /// Remembers a fetched document.
-    pub fn remember(&self, did: &Did, document: DidDocument) {
+    pub fn remember(&self, did: &Did, mut document: DidDocument) {
+        document.forget_opaque_services();
         self.keep(did, DOCUMENT_TTL_MS, Fetched::Document(Arc::new(document)));
     }
 
@@ -76,20 +120,12 @@ impl NodeResolver {
     fn keep(&self, did: &Did, ttl_ms: u64, what: Fetched) {
         let now = self.clock.now_ms();
         let mut web = self.web.write().unwrap_or_else(PoisonError::into_inner);
-        if web.len() >= MAX_CACHED_DOCUMENTS {
-            web.retain(|_, (fresh, _)| fresh.contains(&now));
-        }
-        if web.len() >= MAX_CACHED_DOCUMENTS {
-            // Still full of fresh ones: forget all rather than let a flood of DIDs grow or pin the cache.
-            web.clear();
-        }
-        // Also not before it was fetched: else the clock, set back, would keep it fresh for as long.
-        web.insert(did.canonical(), (now..now.saturating_add(ttl_ms), what));
+        web.keep(did.canonical(), now, ttl_ms, what);
     }
 
     fn fetched(&self, did: &Did) -> Result<Arc<DidDocument>, ResolveError> {
         let web = self.web.read().unwrap_or_else(PoisonError::into_inner);
-        match web.get(&did.canonical()) {
+        match web.entries.get(&did.canonical()) {
             Some((fresh, found)) if fresh.contains(&self.clock.now_ms()) => match found {
                 Fetched::Document(document) => Ok(Arc::clone(document)),
                 Fetched::Failed => Err(ResolveError::NotFound { did: did.clone() }),
@@ -129,6 +165,8 @@ impl Resolver for NodeResolver {
 
 #[cfg(test)]
 mod tests {
+    use einmal_did::Relationship;
+    use einmal_keys::{KeyKind, SecretKey, SeededEntropy};
     use einmal_storage::{MemoryStore, TenantId};
 
     use super::*;
@@ -139,6 +177,31 @@ mod tests {
     fn resolver(clock: &Arc<ManualClock>) -> NodeResolver {
         let db = Db::new(Arc::new(MemoryStore::new()), TenantId::default());
         NodeResolver::new(db, Arc::clone(clock) as Arc<dyn Clock>)
+    }
+
+    #[test]
+    fn the_cache_is_bounded_by_what_its_documents_weigh() {
+        let mut cache = Cache::default();
+        let did = |number: usize| Did::parse(&format!("did:web:{number}.example")).unwrap();
+        let heavy = |number: usize| {
+            let mut document = DidDocument::new(did(number));
+            for key in 0..60 {
+                let fragment = format!("{key}-{}", "x".repeat(8_000));
+                let key = SecretKey::generate(KeyKind::Ed25519, &SeededEntropy::new(1)).unwrap().public_key();
+                document.add_method(&fragment, key, &[Relationship::Authentication]).unwrap();
+            }
+            Fetched::Document(Arc::new(document))
+        };
+        let mut most = 0;
+        for number in 0..300 {
+            cache.keep(did(number), START, 1_000, heavy(number));
+            cache.keep(did(number), START, 1_000, heavy(number));
+            let weight: usize = cache.entries.values().map(|(_, what)| what.weight()).sum();
+            assert_eq!(cache.weight, weight);
+            most = most.max(weight);
+        }
+        assert!(most <= MAX_CACHED_BYTES && most > MAX_CACHED_BYTES / 2, "{most}");
+        assert!(cache.entries.contains_key(&did(299)));
     }
 
     #[test]

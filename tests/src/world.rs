@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use einmal::{
     clock::{Clock, ManualClock},
-    config::{CitizenSettings, Config, Role},
+    config::{CitizenSettings, Config, Role, TrustedIssuer},
     db::Db,
     net::memory::{Faults, MemoryNetwork},
     node::{Node, Parts},
@@ -109,7 +109,8 @@ impl World {
         let mut config = Config::new(Role::Merchant);
         let merchant = config.merchant.as_mut().unwrap();
         merchant.requests = city_folder().join("requests");
-        merchant.trusted_issuers = trusted.iter().map(|city| format!("did:web:{city}.example")).collect();
+        let did = |city: &&str| TrustedIssuer::Any(format!("did:web:{city}.example"));
+        merchant.trusted_issuers = trusted.iter().map(did).collect();
         self.add(name, config).await;
     }
 

@@ -219,6 +219,31 @@ fn proof_of_possession_for_another_offer_gets_no_card() {
 }
 
 #[test]
+fn an_offer_for_one_is_spent_once_a_card_was_issued_whatever_its_holder_says() {
+    play(async {
+        let (world, city, did) = city().await;
+        let stranger = stranger_of(1, &city);
+        let invitation = offer(&world).await;
+        // Given up before there was a card: it may be begun anew.
+        let first = stranger.ask(&city, &proposal(&stranger, &invitation)).await;
+        let mut report = stranger.message(REPORT, &did, json!({"code": "e.p.msg.declined"}));
+        report.pthid = Some(first.thread());
+        stranger.hear(&city, &report).await;
+        let offered = stranger.ask(&city, &proposal(&stranger, &invitation)).await;
+        assert_eq!(name(&offered), "offer-credential");
+        let thread = offered.thread();
+        let issued = stranger.ask(&city, &request(&stranger, &offered, Some(thread.clone()))).await;
+        assert_eq!(name(&issued), "issue-credential");
+        let kind = "https://didcomm.org/issue-credential/3.0/ack";
+        let mut refused = stranger.message(kind, &did, json!({"status": "FAIL"}));
+        refused.thid = Some(thread);
+        assert_eq!(stranger.hear(&city, &refused).await, None);
+        assert_eq!(code(&stranger.ask(&city, &proposal(&stranger, &invitation)).await), "e.p.req");
+        assert_eq!(world.ask("city", "issued", json!({})).await.as_array().unwrap().len(), 1);
+    });
+}
+
+#[test]
 fn unknown_protocol_is_told_as_unsupported() {
     play(async {
         let (_, city, did) = city().await;

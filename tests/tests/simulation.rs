@@ -222,7 +222,9 @@ fn an_invitation_taken_again_goes_on_with_the_exchange_that_waits_for_a_decision
         world.pump().await;
         let again = world.ask("anna", "accept", json!({"url": url, "yes": true})).await;
         assert_eq!((&again["state"], &again["thread"]), (&json!("resumed"), &begun["thread"]));
-        world.ask("anna", "decide", json!({"thread": begun["thread"], "agree": true})).await;
+        let shown =
+            &world.ask("anna", "progress", json!({"thread": begun["thread"]})).await["decide"]["shown"];
+        world.ask("anna", "decide", json!({"thread": begun["thread"], "agree": true, "shown": shown})).await;
         world.pump().await;
         assert_eq!(length(&world.ask("anna", "list", json!({})).await), 1);
         // It is over: what is good for one is refused to whoever begins anew.

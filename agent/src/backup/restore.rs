@@ -22,6 +22,7 @@ use crate::{
     db::Db,
     error::SetupError,
     home,
+    service::status::close_lists,
 };
 
 /// Records and letters written at a time.
@@ -193,6 +194,7 @@ fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restore
     if let Some(mail) = sink.mail {
         mail.close()?;
     }
+    close_lists(&db)?;
     db.store().close()?;
     Ok(Restored { role: config.role, records, letters })
 }

@@ -2,9 +2,13 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 
+use einmal_flows::for_display;
 use serde_json::Value;
 
 use crate::error::SetupError;
+
+/// Most characters of one line of a peer.
+const MAX_LINE_CHARS: usize = 1_000;
 
 /// Shows what is on offer or asked for, and asks whether to agree.
 ///
@@ -18,8 +22,10 @@ pub(super) fn consent(view: &Value) -> Result<bool, SetupError> {
             remedy: "add --yes to agree without being asked".into(),
         });
     }
-    let text = |name: &str| view.get(name).and_then(Value::as_str);
-    println!("From        {}", text("from").unwrap_or("?"));
+    // A peer's words: they must not move the cursor, nor begin a line of their own.
+    let clean = |text: &str| for_display(text, MAX_LINE_CHARS).replace('\n', " ");
+    let text = |name: &str| view.get(name).and_then(Value::as_str).map(clean);
+    println!("From        {}", text("from").unwrap_or_else(|| "?".into()));
     if let Some(purpose) = text("comment") {
         println!("Purpose     {purpose}");
     }
@@ -28,7 +34,10 @@ pub(super) fn consent(view: &Value) -> Result<bool, SetupError> {
     }
     for (heading, member) in [("Contains", "preview"), ("Would show", "would_disclose")] {
         for line in view.get(member).and_then(Value::as_array).into_iter().flatten() {
-            println!("{heading:<12}{}", line.as_str().map_or_else(|| line.to_string(), str::to_owned));
+            println!(
+                "{heading:<12}{}",
+                clean(&line.as_str().map_or_else(|| line.to_string(), str::to_owned))
+            );
         }
     }
     print!("Agree? [y/N] ");

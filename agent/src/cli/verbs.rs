@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     backup, bench,
-    config::{self, Config, Role},
+    config::{self, Config, Role, TrustedIssuer},
     conformance, control, demo, doctor,
     error::SetupError,
     home, log,
@@ -127,7 +127,8 @@ fn make(init: &Init, json: bool) -> Result<ExitCode, SetupError> {
         config.merchant.as_mut().ok_or_else(|| wrong("requests"))?.requests = absolute(path)?;
     }
     if !init.trust.is_empty() {
-        config.merchant.as_mut().ok_or_else(|| wrong("trust"))?.trusted_issuers.clone_from(&init.trust);
+        let trusted = init.trust.iter().cloned().map(TrustedIssuer::Any).collect();
+        config.merchant.as_mut().ok_or_else(|| wrong("trust"))?.trusted_issuers = trusted;
     }
     if init.clock_skew.is_some() {
         config.merchant.as_mut().ok_or_else(|| wrong("clock-skew"))?.clock_skew_seconds = init.clock_skew;
@@ -202,8 +203,10 @@ fn settle(dir: &Path, thread: &str, yes: bool, wait: u64) -> Result<Value, Setup
         if now.get("decide").is_none_or(Value::is_null) {
             break;
         }
-        let agree = yes || ask::consent(now.get("decide").unwrap_or(&Value::Null))?;
-        ask_node(dir, "decide", json!({"thread": thread, "agree": agree}))?;
+        let view = now.get("decide").unwrap_or(&Value::Null);
+        let agree = yes || ask::consent(view)?;
+        // Agreed is to what was shown here: the node refuses if something else is asked by now.
+        ask_node(dir, "decide", json!({"thread": thread, "agree": agree, "shown": view.get("shown")}))?;
         now = progress()?;
     }
     Ok(now)

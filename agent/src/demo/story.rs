@@ -234,7 +234,8 @@ fn resident_card_issued(cast: &mut Cast) -> StepResult {
         pending.as_array().is_some_and(|offers| !offers.is_empty())
     })?;
     let thread = text(pending.get(0).unwrap_or(&Value::Null), "thread")?;
-    cast.anna.ask("decide", json!({"thread": thread, "agree": true}))?;
+    let shown = pending.get(0).and_then(|first| first.get("decide")?.get("shown"));
+    cast.anna.ask("decide", json!({"thread": thread, "agree": true, "shown": shown}))?;
     done(&cast.anna, &thread)?;
     let cards = cast.anna.ask("list", json!({}))?;
     Ok(format!(

@@ -14,6 +14,7 @@ use tower_service::Service;
 
 use super::{
     admission::{Admission, Place},
+    paced::Paced,
     tls::Tls,
 };
 
@@ -112,7 +113,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Paced::new(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

@@ -7,6 +7,7 @@ mod listen;
 pub mod memory;
 mod outlast;
 pub mod p2p;
+mod paced;
 mod peer_lines;
 mod proxy;
 mod pushing;

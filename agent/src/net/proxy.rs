@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::AddressRange;
 
@@ -19,13 +19,11 @@ pub(super) fn is_proxy(proxies: &[AddressRange], address: IpAddr) -> bool {
 ///
 /// `None` if the proxies name nobody, as for questions of their own.
 pub(super) fn client(proxies: &[AddressRange], headers: &HeaderMap) -> Option<IpAddr> {
-    let mut lines: Vec<&str> = Vec::new();
-    for line in headers.get_all(FORWARDED_FOR) {
-        lines.push(line.to_str().ok()?);
-    }
-    let last_first = lines.iter().rev().flat_map(|line| line.rsplit(','));
+    let lines: Vec<&[u8]> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
+    // As bytes: what the client put before it may be no text, and must not hide what the proxy wrote.
+    let last_first = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
     for entry in last_first {
-        let address = address(entry.trim())?;
+        let address = address(std::str::from_utf8(entry).ok()?.trim())?;
         if !is_proxy(proxies, address) {
             return Some(address);
         }
@@ -40,8 +38,6 @@ fn address(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn found(lines: &[&str]) -> Option<String> {
@@ -73,6 +69,17 @@ mod tests {
         assert_eq!(found(&["198.51.100.9, 192.0.2.1"]).as_deref(), Some("192.0.2.1"));
         assert_eq!(found(&["198.51.100.9", "192.0.2.1, 10.0.0.1"]).as_deref(), Some("192.0.2.1"));
         assert_eq!(found(&["127.0.0.1, 192.0.2.1"]).as_deref(), Some("192.0.2.1"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_hide_nobody() {
+        let proxies = ["10.0.0.0/8".parse().unwrap()];
+        let mut headers = HeaderMap::new();
+        headers.append(FORWARDED_FOR, HeaderValue::from_bytes(b"\xff, 192.0.2.1").unwrap());
+        assert_eq!(client(&proxies, &headers), Some("192.0.2.1".parse().unwrap()));
+        headers.insert(FORWARDED_FOR, HeaderValue::from_bytes(b"\xff").unwrap());
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("192.0.2.1, 10.0.0.1"));
+        assert_eq!(client(&proxies, &headers), Some("192.0.2.1".parse().unwrap()));
     }
 
     #[test]

@@ -39,7 +39,8 @@ impl SendError {
         match self {
             Self::Forbidden { .. } => false,
             Self::Unreachable { .. } => true,
-            Self::Refused { status } => matches!(*status, 408 | 425 | 429 | 500..),
+            // Also what a proxy says while the node behind it is away or moved; redirects are not followed.
+            Self::Refused { status } => matches!(*status, 300..=399 | 404 | 408 | 425 | 429 | 500..),
         }
     }
 }

@@ -251,8 +251,10 @@ impl Node {
                 match failure.need() {
                     Some(need) if fetches < MAX_FETCHES => {
                         fetches += 1;
-                        self.fetch(&need, fx.arrival.and_then(Arrival::origin)).await;
-                        continue;
+                        if self.fetch(&need, fx.arrival.and_then(Arrival::origin)).await {
+                            continue;
+                        }
+                        return Err(failure);
                     }
                     _ => return Err(failure),
                 }
@@ -309,10 +311,10 @@ impl Node {
         Ok(())
     }
 
-    /// Fetches what a handler asked for because of `from`; a failure is remembered, so that the repeated handler sees it.
-    async fn fetch(&self, need: &Need, from: Option<Origin>) {
-        // Not remembered as a failure: others may be about to ask for the same.
-        let Some(_slot) = self.fetching.begin(from) else { return };
+    /// Fetches what a handler asked for because of `from`; a failure is remembered, so that the repeated handler sees
+    /// it. False if nothing was tried, because `from` causes too many fetches: others may be about to ask for the same.
+    async fn fetch(&self, need: &Need, from: Option<Origin>) -> bool {
+        let Some(_slot) = self.fetching.begin(from) else { return false };
         match need {
             Need::Document(did) => match self.fetcher.document(did).await {
                 Ok(document) => self.shared.resolver.remember(did, document),
@@ -329,6 +331,7 @@ impl Node {
                 self.role.status_list_fetched(&self.shared, uri, fetched.ok());
             }
         }
+        true
     }
 
     /// Commits changes of the node's own, outside of any message or command.

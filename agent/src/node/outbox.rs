@@ -26,6 +26,11 @@ use crate::{
 
 /// Seconds after which an undelivered message is given up, unless it expires sooner itself.
 const GIVE_UP_SECS: u64 = 7 * 24 * 3600;
+/// The same for an answer that is of use only to who waits for it.
+const GIVE_UP_TRANSIENT_SECS: u64 = 15 * 60;
+/// Most changes, and bytes, of one batch in which messages are put off.
+const MOVED_AT_ONCE: usize = 1_000;
+const MOVED_BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
 /// Milliseconds before the second attempt; doubled for each further one.
 const FIRST_PAUSE_MS: u64 = 500;
 /// Longest pause between attempts, in milliseconds.
@@ -82,7 +87,8 @@ fn put_due(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>, from: Option<Origin>) 
             // Nobody to deliver to: the message can only go back on the connection it answers.
             continue;
         }
-        let end = shared.kept_for(GIVE_UP_SECS);
+        // An answer that is of use only now is not carried after whoever asked for days, nor to whom they named.
+        let end = shared.kept_for(if out.transient { GIVE_UP_TRANSIENT_SECS } else { GIVE_UP_SECS });
         let give_up_at = out.message.expires_time.map_or(end, |expires| expires.min(end));
         let item = Item { message: out.message.to_value(), to: out.to, attempts: 0, give_up_at, from };
         let id = item_id(shared.present().steady_ms, index, shared.entropy());
@@ -142,7 +148,9 @@ impl Node {
     }
 
     async fn attempt(self: &Arc<Self>, item: &Item) -> Outcome {
-        if self.shared.present().earliest() >= item.give_up_at.0 {
+        // A clock that was just read may be years ahead: until it stands, nothing is given up because of it.
+        let present = self.shared.present();
+        if present.stands && present.earliest() >= item.give_up_at.0 {
             return Outcome::Never("it expired before it could be delivered".into());
         }
         let Ok(message) = Message::from_value(item.message.clone()) else {
@@ -182,7 +190,9 @@ impl Node {
         for _ in 0..super::MAX_FETCHES {
             match self.try_ways(message, to) {
                 Err(failure) => match failure.need() {
-                    Some(need) => self.fetch(&need, None).await,
+                    Some(need) => {
+                        self.fetch(&need, None).await;
+                    }
                     None => return Err(failure),
                 },
                 ways => return ways,
@@ -269,6 +279,11 @@ impl Node {
                 for (index, (id, item)) in held_up.iter().enumerate() {
                     fx.delete(OUTBOX, id)?;
                     fx.put(OUTBOX, item_id(due, index + 1, self.shared.entropy()), item)?;
+                    // Each is moved whole; all of them together may be more than one batch takes.
+                    if fx.batch().len() >= MOVED_AT_ONCE || fx.batch().bytes() >= MOVED_BYTES_AT_ONCE {
+                        let full = std::mem::replace(&mut fx, Effects::new(&self.shared));
+                        self.shared.db.store().commit(full.into_parts().0).await?;
+                    }
                 }
             }
             Outcome::Never(reason) => {
@@ -279,7 +294,9 @@ impl Node {
             }
         }
         let (batch, _) = fx.into_parts();
-        self.shared.db.store().commit(batch).await?;
+        if !batch.is_empty() {
+            self.shared.db.store().commit(batch).await?;
+        }
         if gone {
             self.outbox_served.gone(from, 1);
         }

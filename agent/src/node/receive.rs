@@ -232,7 +232,9 @@ impl Node {
             match need {
                 Some(need) if fetches < super::MAX_FETCHES => {
                     fetches += 1;
-                    self.fetch(&need, from).await;
+                    if !self.fetch(&need, from).await {
+                        return Err(error);
+                    }
                 }
                 _ => return Err(error),
             }
@@ -374,8 +376,6 @@ impl Node {
             fx.batch().expect_absent(key);
             fx.put_expiring(SEEN, seen, &now, UnixSeconds(until.0.min(now.plus(2 * REMEMBER_SECS).0)))?;
         }
-        let theirs = their_form(rx);
-        learn(&theirs, fx)?;
         let pairwise = self.shared.own_did(rx.recipient)?.is_some_and(|own| own.usage == DidUse::Pairwise);
         if !pairwise {
             return Ok(());
@@ -389,6 +389,7 @@ impl Node {
             // A DID made for one peer was passed on: nobody else is listened to there, and nobody is answered.
             return Err(Failure::user("a stranger wrote to a DID of another relationship"));
         }
+        learn(&their_form(rx), fx)?;
         if let Some(stored) = identity::peer_of(fx.db(), rx.recipient, rx.sender)?
             && !stored.value.knows_us
         {
@@ -503,7 +504,8 @@ impl Node {
     }
 }
 
-/// Keeps the long form of a did:peer:4, without which its short form cannot be resolved after a restart.
+/// Keeps the long form of a did:peer:4, without which its short form cannot be resolved after a restart. For peers there is
+/// something with: whoever merely writes is remembered in memory only, else strangers would fill the disk.
 pub(crate) fn learn(did: &Did, fx: &mut Effects<'_>) -> Handled {
     let short = did.canonical();
     if short.as_str() == did.as_str() || did.method() != "peer" {

@@ -20,7 +20,7 @@ use crate::{
     mailbox,
     node::{Effects, Failure, Handled, Shared, learn},
     service::{
-        exchange::{self, Job, Work},
+        exchange::{self, Decision, Job, Work},
         holding::{self, HoldJob, Holding},
         invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT, check_reachable},
         proving::{self, ProveJob, Proving},
@@ -157,19 +157,19 @@ impl Citizen {
         }
     }
 
-    fn decide(&self, shared: &Shared, thread: &str, agree: bool, fx: &mut Effects<'_>) -> Handled {
+    fn decide(&self, shared: &Shared, thread: &str, decision: Decision<'_>, fx: &mut Effects<'_>) -> Handled {
         if let Some(mut holding) = Holding::named(shared, thread)? {
             if !wants_decision(&holding::progress(&holding))
                 && let Some(mut asked) = asked_below(shared, &holding)?
             {
-                proving::decide(shared, &mut asked, agree, fx)?;
+                proving::decide(shared, &mut asked, decision, fx)?;
                 return asked.save(fx);
             }
-            holding::decide(shared, &mut holding, agree, fx)?;
+            holding::decide(shared, &mut holding, decision, fx)?;
             return holding.save(fx);
         }
         let mut proving = Proving::named(shared, thread)?.ok_or_else(|| unknown_thread(thread))?;
-        proving::decide(shared, &mut proving, agree, fx)?;
+        proving::decide(shared, &mut proving, decision, fx)?;
         proving.save(fx)
     }
 
@@ -302,7 +302,9 @@ impl RoleService for Citizen {
             "progress" => self.progress(shared, text(input, "thread")?),
             "decide" => {
                 let agree = input.get("agree").and_then(Value::as_bool).unwrap_or(false);
-                self.decide(shared, text(input, "thread")?, agree, fx)?;
+                let decision =
+                    if agree { Decision::AgreeTo(text(input, "shown")?) } else { Decision::Decline };
+                self.decide(shared, text(input, "thread")?, decision, fx)?;
                 Ok(json!({"decided": agree}))
             }
             "pending" => self.pending(shared),

@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 
 use super::{RoleService, text, unknown_command};
 use crate::{
+    config::TrustedIssuer,
     db::PEERS,
     error::SetupError,
     identity::Peer,
-    node::{Effects, Failure, Handled, Shared, our_form, their_form},
+    node::{Effects, Failure, Handled, Shared, learn, our_form, their_form},
     service::{
         asking::{AskJob, Asking, AskingService},
         exchange::Job,
@@ -72,8 +73,11 @@ impl City {
             return Err(Failure::peer(ProblemCode::REQUEST, comment));
         };
         let answer = rx.message.pthid.as_ref().map(invitations::answered_by).unwrap_or_default();
-        let running = |exchange: Issuing| exchange.work.machine.state_name() != "abandoned";
-        if again && Issuing::named(shared, &answer)?.is_some_and(running) {
+        // One that was abandoned may be begun anew, but not once there is a card: a holder who refuses what it was given would
+        // get another one each time.
+        let stands =
+            |exchange: Issuing| exchange.work.job.issued || exchange.work.machine.state_name() != "abandoned";
+        if again && Issuing::named(shared, &answer)?.is_some_and(stands) {
             return Err(invitations::answered_already());
         }
         let (machine, actions) = issuer::Issuer::from_proposal(rx, fx.now())?;
@@ -122,7 +126,8 @@ impl City {
         event: verifier::Event<'_>,
         fx: &mut Effects<'_>,
     ) -> Handled {
-        let trusted: Vec<String> = shared.public_did().map(ToString::to_string).into_iter().collect();
+        let own = shared.public_did().map(|did| TrustedIssuer::Any(did.to_string()));
+        let trusted: Vec<TrustedIssuer> = own.into_iter().collect();
         let proved = self.asking.handle(shared, &mut exchange, event, &trusted, fx)?;
         exchange.save(fx)?;
         let (Some(claims), Some(waiting)) = (proved, exchange.work.job.then.clone()) else { return Ok(()) };
@@ -204,6 +209,7 @@ fn random_thread(shared: &Shared) -> Result<ThreadId, Failure> {
 
 /// Notes that the sender is this person of the register.
 fn bind(shared: &Shared, rx: &Received<'_>, person: &str, fx: &mut Effects<'_>) -> Handled {
+    learn(&their_form(rx), fx)?;
     let peer = Peer {
         ours: our_form(rx),
         theirs: their_form(rx),

@@ -27,7 +27,7 @@ use crate::{
     db::{Db, did_id, mailbox_id},
     error::SetupError,
     home::mail_key,
-    node::{Arrival, Effects, Failure, Handled, Need, Shared, our_form, their_form},
+    node::{Arrival, Effects, Failure, Handled, Need, Shared, learn, our_form, their_form},
     service::{
         invitations,
         live::{self, LiveChange},
@@ -355,6 +355,9 @@ impl RoleService for Mediator {
             fetch_owners(shared, rx, fx)?;
             let (changes, draft) =
                 coordinate_mediation::answer(rx, &book, &shared.resolver, &policy, shared.now())?;
+            if !changes.is_empty() {
+                learn(&their_form(rx), fx)?;
+            }
             apply(changes, version, shared.now(), fx)?;
             fx.answer(draft, &our_form(rx), &their_form(rx))?;
         } else if let Some(version) = PickupVersion::of(kind) {
@@ -403,6 +406,7 @@ impl RoleService for Mediator {
         fx.batch().expect_version(key, account.version);
         fx.delete(ACCOUNTS, did_id(prior))?;
         let version = fx.db().get::<Account>(ACCOUNTS, did_id(new))?.map(|stored| stored.version);
+        learn(form, fx)?;
         fx.update(ACCOUNTS, did_id(new), &Account { since: shared.now(), ..account.value }, version)?;
         fx.follow(prior, form, mailboxes);
         Ok(())

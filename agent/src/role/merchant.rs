@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{RoleService, city::CLOCK_SKEW_SECS, text, unknown_command};
 use crate::{
+    config::TrustedIssuer,
     error::SetupError,
     node::{Effects, Failure, Handled, Shared},
     service::{
@@ -26,7 +27,7 @@ use crate::{
 /// The merchant's service.
 pub(super) struct Merchant {
     asking: AskingService,
-    trusted: Vec<String>,
+    trusted: Vec<TrustedIssuer>,
     name: String,
 }
 

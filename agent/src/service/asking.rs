@@ -23,6 +23,7 @@ use super::{
     verifying::{self, Question, Verdict},
 };
 use crate::{
+    config::TrustedIssuer,
     db::INVITATIONS,
     node::{Effects, Failure, Handled, Shared},
 };
@@ -113,7 +114,7 @@ impl AskingService {
         shared: &Shared,
         exchange: &mut Asking,
         event: Event<'_>,
-        trusted: &[String],
+        trusted: &[TrustedIssuer],
         fx: &mut Effects<'_>,
     ) -> Result<Option<Map<String, Value>>, Failure> {
         let actions = exchange.work.machine.handle(event, fx.now())?;
@@ -125,7 +126,7 @@ impl AskingService {
         shared: &Shared,
         exchange: &mut Asking,
         actions: Vec<Action>,
-        trusted: &[String],
+        trusted: &[TrustedIssuer],
         fx: &mut Effects<'_>,
     ) -> Result<Option<Map<String, Value>>, Failure> {
         let mut proved = None;
@@ -154,14 +155,14 @@ impl AskingService {
         shared: &Shared,
         exchange: &Asking,
         vp: &DcqlPresentation,
-        trusted: &[String],
+        trusted: &[TrustedIssuer],
         fx: &mut Effects<'_>,
     ) -> Result<(Event<'static>, Option<Map<String, Value>>), Failure> {
         let job = &exchange.work.job;
         let template = self.template(&job.template)?;
         let query = DcqlQuery::from_value(template.dcql_query().clone())
             .map_err(|error| Failure::user(format!("request template {}: {error}", template.id())))?;
-        let trust = |iss: &str, _vct: &str| trusted.iter().any(|trusted| trusted == iss);
+        let trust = |iss: &str, vct: &str| trusted.iter().any(|trusted| trusted.covers(iss, vct));
         let question = Question {
             query: &query,
             nonce: job.nonce.as_deref().unwrap_or_default(),

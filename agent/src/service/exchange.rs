@@ -10,10 +10,11 @@ use einmal_flows::{
 };
 use einmal_storage::{StoreError, Table, Version};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
-    db::EXCHANGES,
-    node::{Effects, Failure, Handled, Shared, our_form, their_form},
+    db::{EXCHANGES, digest_id},
+    node::{Effects, Failure, Handled, Shared, learn, our_form, their_form},
 };
 
 /// Which exchange a thread, as users name it, belongs to.
@@ -22,6 +23,39 @@ const THREADS: Table = Table::new("thread");
 const MAX_THREADS: usize = 10_000;
 /// Seconds an ended exchange is kept.
 const KEEP_ENDED_SECS: u64 = 30 * 24 * 3600;
+
+/// What the user says to an offer or a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Decision<'a> {
+    /// No.
+    Decline,
+    /// Yes, to what was shown under this name.
+    AgreeTo(&'a str),
+    /// Yes, and said so before anything was there to be shown.
+    AgreedBefore,
+}
+
+/// `view`, which an exchange asks its user about, with the name it is shown under as member `shown`: another request, another
+/// nonce, another card or another claim has another name.
+pub(crate) fn named(mut view: Value, key: &str, nonce: &str) -> Value {
+    let name = digest_id(&["shown", key, nonce, &view.to_string()]);
+    if let Some(members) = view.as_object_mut() {
+        members.insert("shown".into(), name.into());
+    }
+    view
+}
+
+/// Checks that `view`, as [`named`] made it just now, is what was shown to the user.
+///
+/// # Errors
+///
+/// [`Failure::User`] if it is not: a peer may have asked for something else meanwhile, or a card may have ended.
+pub(crate) fn check_shown(shown: &str, view: &Value) -> Handled {
+    if view.get("shown").and_then(Value::as_str) == Some(shown) {
+        return Ok(());
+    }
+    Err(Failure::user("what is asked is no longer what was shown; look at it again: einmal citizen pending"))
+}
 
 /// A machine with what this node does with it.
 pub(crate) trait Work: Serialize + DeserializeOwned {
@@ -38,7 +72,7 @@ struct Record {
     kind: String,
     ours: Did,
     theirs: Did,
-    work: serde_json::Value,
+    work: Value,
 }
 
 /// An exchange being worked on.
@@ -94,6 +128,7 @@ impl<W: Work> Exchange<W> {
             work: serde_json::to_value(&self.work)
                 .map_err(|_| StoreError::Damaged { what: "an exchange cannot be written".into() })?,
         };
+        learn(&self.theirs, fx)?;
         let key = fx.db().key(EXCHANGES, &self.key)?;
         match self.version {
             Some(version) => fx.batch().expect_version(key, version),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    exchange::{Exchange, Job, Work},
+    exchange::{Decision, Exchange, Job, Work, check_shown, named},
     keys::DidIssuerKeys,
     status::KnownLists,
 };
@@ -113,7 +113,7 @@ pub(crate) fn carry_out(
             Action::ShowOffer(view) => {
                 exchange.work.job.offer = Some(shown(view));
                 if exchange.work.job.auto {
-                    decide(shared, exchange, true, fx)?;
+                    decide(shared, exchange, Decision::AgreedBefore, fx)?;
                 }
             }
             Action::Verify { credentials } => {
@@ -138,12 +138,19 @@ fn shown(view: OfferView) -> ShownOffer {
 }
 
 /// Takes or declines the offer that was shown.
-pub(crate) fn decide(shared: &Shared, exchange: &mut Holding, agree: bool, fx: &mut Effects<'_>) -> Handled {
+pub(crate) fn decide(
+    shared: &Shared,
+    exchange: &mut Holding,
+    decision: Decision<'_>,
+    fx: &mut Effects<'_>,
+) -> Handled {
     let Some(offer) = exchange.work.job.offer.clone() else {
         return Err(Failure::user("there is no offer to decide about yet"));
     };
-    if !agree {
-        return handle(shared, exchange, Event::Declined, fx);
+    match decision {
+        Decision::Decline => return handle(shared, exchange, Event::Declined, fx),
+        Decision::AgreeTo(shown) => check_shown(shown, &view(exchange, &offer))?,
+        Decision::AgreedBefore => {}
     }
     // A key of its own for every card, so that cards cannot be linked by it.
     let name = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
@@ -204,21 +211,25 @@ fn keep(
     Ok(Event::Verified)
 }
 
+/// An offer as its user sees it.
+fn view(exchange: &Holding, offer: &ShownOffer) -> Value {
+    let preview: Vec<String> = offer.preview.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let view = json!({
+        "kind": "offer",
+        "from": exchange.theirs,
+        "vct": offer.vct,
+        "comment": offer.comment,
+        "preview": preview,
+    });
+    named(view, &exchange.key, &offer.nonce)
+}
+
 /// Where a holding exchange stands, for its user.
 pub(crate) fn progress(exchange: &Holding) -> Value {
     let machine = &exchange.work.machine;
     let job = &exchange.work.job;
-    let decide = job.offer.as_ref().filter(|_| job.holder_key.is_none()).map(|offer| {
-        let preview: Vec<String> =
-            offer.preview.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-        json!({
-            "kind": "offer",
-            "from": exchange.theirs,
-            "vct": offer.vct,
-            "comment": offer.comment,
-            "preview": preview,
-        })
-    });
+    let open = job.offer.as_ref().filter(|_| job.holder_key.is_none());
+    let decide = open.map(|offer| view(exchange, offer));
     let pending = !exchange.work.has_ended() && decide.is_none();
     json!({
         "thread": machine.pthid().unwrap_or(machine.thread()),

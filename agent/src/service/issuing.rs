@@ -55,11 +55,14 @@ pub(crate) struct IssueJob {
     /// The nonce the holder must sign.
     #[serde(default)]
     nonce: Option<String>,
+    /// A card was signed; whatever the holder says of it afterwards, the order is carried out.
+    #[serde(default)]
+    pub(crate) issued: bool,
 }
 
 impl IssueJob {
     pub(crate) fn new(order: IssueOrder) -> Self {
-        Self { order, presented: None, nonce: None }
+        Self { order, presented: None, nonce: None, issued: false }
     }
 }
 
@@ -179,6 +182,7 @@ impl IssuingService {
                 Action::WakeAt(at) => exchange.wake(at, fx)?,
                 Action::CheckRequest { proof_jwt } => {
                     let event = self.issue(shared, exchange, &proof_jwt, fx)?;
+                    exchange.work.job.issued |= matches!(event, Event::Issued { .. });
                     let next = exchange.work.machine.handle(event, fx.now())?;
                     self.carry_out(shared, exchange, next, fx)?;
                 }
@@ -207,6 +211,10 @@ impl IssuingService {
                 return Ok(Event::Refused { code: ProblemCode::CRYPTO });
             }
         };
+        if !self.still_holds(shared, job)? {
+            tracing::info!("the card that was proved first has ended or was revoked meanwhile");
+            return Ok(Event::Refused { code: ProblemCode::REQUEST });
+        }
         let filled = match self.filled(shared, job) {
             Ok(filled) => filled,
             Err(Failure::Peer { code, .. }) => return Ok(Event::Refused { code }),
@@ -230,6 +238,8 @@ impl IssuingService {
         let template = self.template(&job.order.template)?;
         let now = shared.now();
         let end = u64::try_from(filled.expires.unix_seconds()).unwrap_or(0).saturating_add(DAY);
+        // What rests on another card ends with it at the latest.
+        let end = job.presented.as_ref().and_then(ends_at).map_or(end, |other| other.min(end));
         let expires_at = job.order.valid_for.map_or(end, |seconds| now.plus(seconds).0.min(end));
         let status = if template.has_status_list() { Some(self.lists.allocate(shared)?) } else { None };
         let request = CredentialRequest {
@@ -306,12 +316,38 @@ impl IssuingService {
         })
     }
 
-    /// The person a presented card was issued to, found by its place in the status list.
+    /// Whether the card that was proved before the offer still counts. An offer may be taken days after the proof, and the proof
+    /// itself rests on a list that is an hour old: the records know better.
+    fn still_holds(&self, shared: &Shared, job: &IssueJob) -> Result<bool, Failure> {
+        let Some(presented) = &job.presented else { return Ok(true) };
+        if ends_at(presented).is_some_and(|end| end <= shared.now().0) {
+            return Ok(false);
+        }
+        if !presented.contains_key("status") {
+            // Nothing can revoke it.
+            return Ok(true);
+        }
+        Ok(self.card_behind(shared, presented)?.is_some_and(|card| card.revoked.is_none()))
+    }
+
+    /// The record of a presented card, found by its place in the status list.
+    fn card_behind(
+        &self,
+        shared: &Shared,
+        presented: &Map<String, Value>,
+    ) -> Result<Option<IssuedCard>, Failure> {
+        let place = || {
+            let list = presented.get("status")?.get("status_list")?;
+            Some(place_id(list.get("uri")?.as_str()?, list.get("idx")?.as_u64()?))
+        };
+        let Some(place) = place() else { return Ok(None) };
+        let Some(id) = shared.db.get::<String>(ISSUED_AT, place)? else { return Ok(None) };
+        Ok(shared.db.get::<IssuedCard>(ISSUED, id.value)?.map(|stored| stored.value))
+    }
+
+    /// The person a presented card was issued to.
     fn person_of(&self, shared: &Shared, job: &IssueJob) -> Option<String> {
-        let status = job.presented.as_ref()?.get("status")?.get("status_list")?;
-        let reference = (status.get("uri")?.as_str()?, status.get("idx")?.as_u64()?);
-        let id = shared.db.get::<String>(ISSUED_AT, place_id(reference.0, reference.1)).ok()??;
-        shared.db.get::<IssuedCard>(ISSUED, id.value).ok()??.value.person
+        self.card_behind(shared, job.presented.as_ref()?).ok()??.person
     }
 
     /// The pseudonym by which a library knows a person: the same for every card of the same person, and without the
@@ -411,6 +447,11 @@ fn path(elements: Vec<einmal_register::PathElement>) -> Vec<PathElement> {
             einmal_register::PathElement::Index(index) => PathElement::Index(index),
         })
         .collect()
+}
+
+/// When a presented card ends, in Unix seconds.
+fn ends_at(presented: &Map<String, Value>) -> Option<u64> {
+    presented.get("exp")?.as_u64()
 }
 
 fn place_id(uri: &str, idx: u64) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use einmal_credentials::{
     dcql::{DcqlQuery, Selection},
     sd_jwt::PathElement,
-    vc::KeyBindingRequest,
+    vc::{HeldCredential, KeyBindingRequest},
 };
 use einmal_didcomm::ProblemCode;
 use einmal_flows::{
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    exchange::{Exchange, Job, Work},
+    exchange::{Decision, Exchange, Job, Work, check_shown, named},
     holding::{self, Card},
 };
 use crate::node::{Effects, Failure, Handled, Shared};
@@ -78,7 +78,7 @@ pub(crate) fn carry_out(
             Action::ShowRequest(view) => {
                 exchange.work.job.request = Some(shown(view));
                 if exchange.work.job.auto {
-                    decide(shared, exchange, true, fx)?;
+                    decide(shared, exchange, Decision::AgreedBefore, fx)?;
                 }
             }
             _ => {}
@@ -92,24 +92,38 @@ fn shown(view: RequestView) -> ShownRequest {
 }
 
 /// Answers or declines the request that was shown.
-pub(crate) fn decide(shared: &Shared, exchange: &mut Proving, agree: bool, fx: &mut Effects<'_>) -> Handled {
+pub(crate) fn decide(
+    shared: &Shared,
+    exchange: &mut Proving,
+    decision: Decision<'_>,
+    fx: &mut Effects<'_>,
+) -> Handled {
     let Some(request) = exchange.work.job.request.clone() else {
         return Err(Failure::user("there is no request to decide about yet"));
     };
-    exchange.work.job.decided = true;
-    let event = if agree {
-        match present(shared, &request)? {
+    let declined = Event::Declined { code: ProblemCode::DECLINED };
+    let event = if let Decision::Decline = decision {
+        declined
+    } else {
+        // Selected once: what is answered is what is compared with what was shown.
+        let selected = select(shared, &request)?;
+        if let Decision::AgreeTo(shown) = decision {
+            check_shown(shown, &view(exchange, &request, selected.as_ref()))?;
+        }
+        match selected.map(|selected| present(shared, &request, &selected)).transpose()?.flatten() {
             Some(vp) => Event::Present { vp },
             // The verifier learns that there is no answer, not what is missing.
-            None => Event::Declined { code: ProblemCode::DECLINED },
+            None => declined,
         }
-    } else {
-        Event::Declined { code: ProblemCode::DECLINED }
     };
+    exchange.work.job.decided = true;
     handle(shared, exchange, event, fx)
 }
 
-fn select(shared: &Shared, request: &ShownRequest) -> Result<Option<(Vec<Card>, Selection)>, Failure> {
+/// The cards a request can be answered with, and what of them.
+type Selected = (Vec<Card>, Selection);
+
+fn select(shared: &Shared, request: &ShownRequest) -> Result<Option<Selected>, Failure> {
     let Ok(query) = DcqlQuery::from_value(request.dcql.clone()) else { return Ok(None) };
     let now = shared.now().0;
     let cards: Vec<Card> = holding::cards(shared)?
@@ -123,8 +137,11 @@ fn select(shared: &Shared, request: &ShownRequest) -> Result<Option<(Vec<Card>, 
     Ok(Some((cards, selection)))
 }
 
-fn present(shared: &Shared, request: &ShownRequest) -> Result<Option<DcqlPresentation>, Failure> {
-    let Some((cards, selection)) = select(shared, request)? else { return Ok(None) };
+fn present(
+    shared: &Shared,
+    request: &ShownRequest,
+    (cards, selection): &Selected,
+) -> Result<Option<DcqlPresentation>, Failure> {
     let mut presentation = DcqlPresentation(BTreeMap::new());
     for (id, chosen) in &selection.credentials {
         let Some(card) = cards.iter().find(|card| card.id == chosen.candidate) else { return Ok(None) };
@@ -149,12 +166,7 @@ pub(crate) fn progress(shared: &Shared, exchange: &Proving) -> Result<Value, Fai
     let machine = &exchange.work.machine;
     let job = &exchange.work.job;
     let decide = match job.request.as_ref().filter(|_| !job.decided && !exchange.work.has_ended()) {
-        Some(request) => Some(json!({
-            "kind": "request",
-            "from": exchange.theirs,
-            "comment": request.comment,
-            "would_disclose": would_disclose(shared, request)?,
-        })),
+        Some(request) => Some(view(exchange, request, select(shared, request)?.as_ref())),
         None => None,
     };
     let pending = !exchange.work.has_ended() && decide.is_none();
@@ -166,19 +178,79 @@ pub(crate) fn progress(shared: &Shared, exchange: &Proving) -> Result<Value, Fai
     }))
 }
 
-/// What an answer would show, in the words of the query; `null` if no card answers it.
-fn would_disclose(shared: &Shared, request: &ShownRequest) -> Result<Value, Failure> {
-    let Some((cards, selection)) = select(shared, request)? else { return Ok(Value::Null) };
+/// A request as its user sees it: from whom, what for, with which cards it would be answered and what they would show; the
+/// last two are `null` if no card answers it.
+fn view(exchange: &Proving, request: &ShownRequest, selected: Option<&Selected>) -> Value {
+    let cards: Option<Vec<&str>> = selected.map(|(_, selection)| {
+        selection.credentials.values().map(|chosen| chosen.candidate.as_str()).collect()
+    });
+    let view = json!({
+        "kind": "request",
+        "from": exchange.theirs,
+        "comment": request.comment,
+        "cards": cards,
+        "would_disclose": selected.map(would_disclose),
+    });
+    named(view, &exchange.key, &request.nonce)
+}
+
+/// What an answer would show: what was chosen because it was asked for, and what these cards show to everybody.
+fn would_disclose((cards, selection): &Selected) -> Vec<String> {
     let mut lines = Vec::new();
     for chosen in selection.credentials.values() {
-        let vct =
-            cards.iter().find(|card| card.id == chosen.candidate).map_or("?", |card| &card.credential.vct);
-        if chosen.paths.is_empty() {
-            lines.push(format!("{vct}: only what every card shows"));
-        }
+        let Some(card) = cards.iter().find(|card| card.id == chosen.candidate) else { continue };
+        let vct = &card.credential.vct;
         lines.extend(chosen.paths.iter().map(|path| format!("{vct}: {}", path_text(path))));
+        let open = always_shown(&card.credential);
+        lines.extend(open.iter().map(|path| format!("{vct}: {path} (this card shows it to everybody)")));
+        if chosen.paths.is_empty() && open.is_empty() {
+            lines.push(format!("{vct}: nothing but that there is this card"));
+        }
     }
-    Ok(json!(lines))
+    lines
+}
+
+/// Members that say how a card is to be checked, and nothing about a person.
+const TECHNICAL: [&str; 9] = ["iss", "iat", "nbf", "exp", "vct", "vct#integrity", "cnf", "status", "aud"];
+
+/// The claims of a card that cannot be withheld.
+fn always_shown(card: &HeldCredential) -> Vec<String> {
+    let hidden: Vec<&[PathElement]> = card.disclosable().collect();
+    let mut shown = Vec::new();
+    for (name, value) in card.claims().as_map() {
+        if !TECHNICAL.contains(&name.as_str()) {
+            gather_shown(&mut vec![PathElement::Name(name.clone())], value, &hidden, &mut shown);
+        }
+    }
+    shown
+}
+
+fn gather_shown(
+    path: &mut Vec<PathElement>,
+    value: &Value,
+    hidden: &[&[PathElement]],
+    shown: &mut Vec<String>,
+) {
+    if hidden.contains(&path.as_slice()) {
+        return;
+    }
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                path.push(PathElement::Name(name.clone()));
+                gather_shown(path, member, hidden, shown);
+                path.pop();
+            }
+        }
+        // An array whose every element can be withheld shows at most how many there are.
+        Value::Array(elements) => {
+            let below = |one: &&&[PathElement]| one.len() == path.len() + 1 && one.starts_with(path);
+            if hidden.iter().filter(below).count() < elements.len() {
+                shown.push(path_text(path));
+            }
+        }
+        _ => shown.push(path_text(path)),
+    }
 }
 
 fn path_text(path: &[PathElement]) -> String {

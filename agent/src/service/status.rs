@@ -13,12 +13,13 @@ use einmal_credentials::{
     vc::StatusReference,
 };
 use einmal_keys::{base64url_decode, base64url_encode};
-use einmal_storage::{StoreError, Table};
+use einmal_storage::{Batch, StoreError, Table};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::keys::DidIssuerKeys;
 use crate::{
+    db::{Db, encode},
     identity::{self, ASSERTION},
     node::{Effects, Failure, Shared},
 };
@@ -37,6 +38,8 @@ const FAILURE_TTL_MS: u64 = 2000;
 const MAX_FAILURES: usize = 1024;
 /// The list in use. A full list is followed by the next number.
 const FIRST_LIST: u32 = 1;
+/// Most lists looked through.
+const MAX_LISTS: usize = 100_000;
 
 /// A published list as stored.
 #[derive(Clone, Serialize, Deserialize)]
@@ -184,6 +187,17 @@ fn reserve(shared: &Shared, list: u32) -> Result<Block, Failure> {
         shared.db.store().commit(batch).wait()?;
         return Ok(Block { list: number, next, end });
     }
+}
+
+/// Gives no more places of the lists in `db` away. A backup does not know of the places that were given to cards after it was
+/// made: in a restored city two cards would share one, and be revoked together.
+pub(crate) fn close_lists(db: &Db) -> Result<(), StoreError> {
+    for (id, list) in db.all::<StoredList>(LISTS, MAX_LISTS)? {
+        let mut batch = Batch::new();
+        batch.put(db.key(LISTS, &id)?, encode(&StoredList { reserved: INDEX_SPACE, ..list }));
+        db.store().commit(batch).wait()?;
+    }
+    Ok(())
 }
 
 fn fresh(shared: &Shared) -> Result<StoredList, Failure> {

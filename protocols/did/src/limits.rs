@@ -9,6 +9,12 @@ pub const MAX_DID_URL_LEN: usize = MAX_DID_LEN + 1024;
 /// Deepest nesting of arrays and objects [`parse_strict_json`](crate::parse_strict_json) follows.
 pub const MAX_JSON_DEPTH: usize = 32;
 
+/// Most values of all kinds [`parse_strict_json`](crate::parse_strict_json) takes from one text.
+pub const MAX_JSON_VALUES: usize = 64 * 1024;
+
+/// Most objects among them: each takes some 600 bytes of memory and may take seven on the wire.
+pub const MAX_JSON_OBJECTS: usize = 4 * 1024;
+
 /// Longest DID document read, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 

@@ -5,7 +5,7 @@ use std::{cell::Cell, fmt};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value, map::Entry};
 
-use crate::limits::MAX_JSON_DEPTH;
+use crate::limits::{MAX_JSON_DEPTH, MAX_JSON_OBJECTS, MAX_JSON_VALUES};
 
 /// Bytes were refused as JSON. Never carries any of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +25,9 @@ pub enum StrictJsonError {
         /// The bound.
         max: usize,
     },
+    /// More values than anybody needs: an empty object takes two bytes on the wire and hundreds in memory once it has a member.
+    #[error("more than {MAX_JSON_OBJECTS} objects or {MAX_JSON_VALUES} values of JSON")]
+    TooMany,
     /// One object names a member twice, so that two readers may understand two things.
     #[error("an object names a member twice (line {line}, column {column})")]
     DuplicateMember {
@@ -56,12 +59,13 @@ pub fn parse_strict_json(bytes: &[u8], max_len: usize) -> Result<Value, StrictJs
     if bytes.len() > max_len {
         return Err(StrictJsonError::TooLong { len: bytes.len(), max: max_len });
     }
-    let refusal = Cell::new(None);
+    let state = State::default();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let parsed = Strict { depth_left: MAX_JSON_DEPTH, refusal: &refusal }.deserialize(&mut reader);
+    let parsed = Strict { depth_left: MAX_JSON_DEPTH, state: &state }.deserialize(&mut reader);
     parsed.and_then(|value| reader.end().map(|()| value)).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        match refusal.get() {
+        match state.refusal.get() {
+            Some(Refusal::Number) => StrictJsonError::TooMany,
             Some(Refusal::Duplicate) => StrictJsonError::DuplicateMember { line, column },
             Some(Refusal::Depth) => StrictJsonError::TooDeep { max: MAX_JSON_DEPTH },
             None => StrictJsonError::Syntax { line, column },
@@ -74,19 +78,34 @@ pub fn parse_strict_json(bytes: &[u8], max_len: usize) -> Result<Value, StrictJs
 enum Refusal {
     Duplicate,
     Depth,
+    Number,
 }
 
-/// Builds one value; refuses by leaving the reason in `refusal`.
+/// What all parts of one reading share.
+#[derive(Default)]
+struct State {
+    refusal: Cell<Option<Refusal>>,
+    values: Cell<usize>,
+    objects: Cell<usize>,
+}
+
+/// Builds one value; refuses by leaving the reason in the state.
 #[derive(Clone, Copy)]
 struct Strict<'r> {
     depth_left: usize,
-    refusal: &'r Cell<Option<Refusal>>,
+    state: &'r State,
 }
 
 impl Strict<'_> {
     fn refuse<E: Error>(self, reason: Refusal) -> E {
-        self.refusal.set(Some(reason));
+        self.state.refusal.set(Some(reason));
         E::custom("refused")
+    }
+
+    /// Counts one more; an error beyond `most`.
+    fn count<E: Error>(self, counter: &Cell<usize>, most: usize) -> Result<(), E> {
+        counter.set(counter.get() + 1);
+        if counter.get() > most { Err(self.refuse(Refusal::Number)) } else { Ok(()) }
     }
 
     fn deeper<E: Error>(self) -> Result<Self, E> {
@@ -101,6 +120,7 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.count(&self.state.values, MAX_JSON_VALUES)?;
         deserializer.deserialize_any(self)
     }
 }
@@ -151,6 +171,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let inner = self.deeper()?;
+        self.count(&self.state.objects, MAX_JSON_OBJECTS)?;
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             // Looked up before the value is read, so that the error points at the name.
@@ -201,6 +222,16 @@ mod tests {
         let too_deep = Err(StrictJsonError::TooDeep { max: MAX_JSON_DEPTH });
         assert_eq!(parse(&nested(MAX_JSON_DEPTH + 1)), too_deep);
         assert_eq!(parse(&r#"{"a":"#.repeat(400)), too_deep);
+    }
+
+    #[test]
+    fn values_and_objects_are_counted() {
+        let list = |item: &str, count: usize| format!("[{}]", vec![item; count].join(","));
+        let read = |text: &str| parse_strict_json(text.as_bytes(), 1 << 20);
+        assert!(read(&list("0", MAX_JSON_VALUES - 1)).is_ok());
+        assert_eq!(read(&list("0", MAX_JSON_VALUES)), Err(StrictJsonError::TooMany));
+        assert!(read(&list("{}", MAX_JSON_OBJECTS)).is_ok());
+        assert_eq!(read(&list(r#"{"":0}"#, MAX_JSON_OBJECTS + 1)), Err(StrictJsonError::TooMany));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Forward messages: wrapping for mediators on the way out, reading them at the mediator.
 
-use einmal_did::{Did, DidDocument, DidUrl, Endpoint, Relationship};
+use std::cell::Cell;
+
+use einmal_did::{Did, DidDocument, DidUrl, Endpoint, Relationship, ResolveError};
 use einmal_keys::Entropy;
 use serde_json::json;
 
 use crate::{
     error::{MessageError, PackError},
     ids::{MessageId, UnixSeconds},
-    limits::{MAX_DELIVERIES, MAX_ROUTING_KEYS},
+    limits::{MAX_DELIVERIES, MAX_ROUTING_KEYS, MAX_WRAPPED_KEYS},
     message::Message,
     pack::{PackOptions, Packed, Packer},
 };
@@ -128,9 +130,16 @@ pub fn deliveries(
     let document = packer.document(&packed.recipient)?;
     let mut found = Vec::new();
     let mut problem = PackError::NoEndpoint { did: packed.recipient.clone() };
+    let keys_left = Cell::new(MAX_WRAPPED_KEYS);
     for endpoint in document.didcomm_endpoints().take(MAX_DELIVERIES) {
-        match deliver_by(packer, packed, endpoint, expires_time) {
+        match deliver_by(packer, packed, endpoint, expires_time, &keys_left) {
             Ok(ways) => found.extend(ways),
+            // The way its recipient prefers is not left out because a document is not at hand yet.
+            Err(error @ PackError::Resolve { source: ResolveError::NotFetched { .. }, .. }) => {
+                return Err(error);
+            }
+            // What may be resolved later says more than what will never do.
+            Err(_) if matches!(problem, PackError::Resolve { .. }) => {}
             Err(error) => problem = error,
         }
     }
@@ -143,6 +152,7 @@ fn deliver_by(
     packed: &Packed,
     endpoint: &Endpoint,
     expires_time: Option<UnixSeconds>,
+    keys_left: &Cell<usize>,
 ) -> Result<Vec<Delivery>, PackError> {
     let mediator = mediator_did(&endpoint.uri, &packed.recipient)?;
     let mut hops: Vec<String> = mediator.iter().map(|did| did.as_str().to_owned()).collect();
@@ -150,7 +160,7 @@ fn deliver_by(
     if hops.len() > MAX_ROUTING_KEYS {
         return Err(PackError::TooMany { what: "routing keys", most: MAX_ROUTING_KEYS });
     }
-    let bytes = wrap(packer, packed, &hops, expires_time)?;
+    let bytes = wrap(packer, packed, &hops, expires_time, keys_left)?;
     let mediated = !hops.is_empty();
     let transmit = |endpoint: &Endpoint| Delivery {
         uri: endpoint.uri.clone(),
@@ -186,11 +196,16 @@ fn wrap(
     packed: &Packed,
     hops: &[String],
     expires_time: Option<UnixSeconds>,
+    keys_left: &Cell<usize>,
 ) -> Result<Vec<u8>, PackError> {
     let mut bytes = packed.bytes.clone();
     let mut next = packed.recipient.as_str().to_owned();
     for hop in hops.iter().rev() {
         let (did, document) = hop_keys(packer, hop)?;
+        // Whose document it is names the hops: each key of each of them costs an agreement, for every way anew.
+        let keys = document.methods(Relationship::KeyAgreement).count();
+        let left = keys_left.get().checked_sub(keys);
+        keys_left.set(left.ok_or(PackError::TooMany { what: "keys on the way", most: MAX_WRAPPED_KEYS })?);
         let id = fresh_id(packer.entropy)?;
         let forward = Forward::to_bytes(&id, &did, &next, &bytes, expires_time);
         bytes = packer.anoncrypt(&forward, &did, &document, &PackOptions::default())?;
@@ -221,7 +236,9 @@ fn hop_keys(packer: &Packer<'_>, hop: &str) -> Result<(Did, std::sync::Arc<DidDo
         .method_for(Relationship::KeyAgreement, &url)
         .or_else(|| document.methods(Relationship::KeyAgreement).next())
         .ok_or_else(unusable)?;
-    let fragment = key.id.fragment().ok_or_else(unusable)?;
+    // Named as the recipient's document names it, which the mediator knows it by, unless that is the name of another key.
+    let named = document.method_for(Relationship::KeyAgreement, &url).and(url.fragment());
+    let fragment = named.or(key.id.fragment()).ok_or_else(unusable)?;
     only.add_method(fragment, key.key.clone(), &[Relationship::KeyAgreement]).map_err(|_| unusable())?;
     Ok((url.did().clone(), std::sync::Arc::new(only)))
 }

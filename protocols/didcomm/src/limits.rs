@@ -41,3 +41,6 @@ pub const MAX_DELIVERIES: usize = 8;
 
 /// Longest protected header of a JWE or JWS, in base64url characters.
 pub const MAX_PROTECTED_LEN: usize = 128 * 1024;
+
+/// Most keys that the forwards around one message are encrypted to, all ways and hops together.
+pub const MAX_WRAPPED_KEYS: usize = 128;

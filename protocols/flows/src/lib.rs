@@ -37,3 +37,4 @@ pub use draft::Draft;
 pub use error::FlowError;
 pub use exchange::ExchangeKey;
 pub use received::{Received, SenderKey};
+pub use text::for_display;

@@ -1,7 +1,7 @@
 //! Text that peers wrote for people, made fit to be shown.
 
 /// At most `most` characters of `text`, without control characters and without those that turn the reading order.
-pub(crate) fn for_display(text: &str, most: usize) -> String {
+pub fn for_display(text: &str, most: usize) -> String {
     text.chars().filter(|c| *c == '\n' || !(c.is_control() || turns_order(*c))).take(most).collect()
 }
 

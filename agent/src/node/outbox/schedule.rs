@@ -148,15 +148,16 @@ impl Due {
         let mut after = begin;
         for _ in 0..MAX_PAGES {
             let mut page = page_behind(after.as_deref())?;
-            let is_full = page.len() >= PAGE;
-            after = page.last().map(|(id, _)| id.clone());
+            // A page may hold fewer than were asked for, if they are long: only an empty one is the end.
+            let Some((last, _)) = page.last() else { return Ok(look) };
+            after = Some(last.clone());
             let later = page.iter().position(|(id, _)| due_ms(id) > now);
             if let Some(later) = later {
                 look.next = page.get(later).map(|(id, _)| due_ms(id));
                 page.truncate(later);
             }
             look.left |= take_in(self, page);
-            if later.is_some() || !is_full {
+            if later.is_some() {
                 return Ok(look);
             }
             if self.fills_all_seats() {

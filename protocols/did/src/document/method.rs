@@ -103,6 +103,8 @@ fn read_known(known: &MethodType, method: &Map<String, Value>) -> Result<PublicK
     let mut forms = Form::ALL.into_iter().filter(|form| method.contains_key(form.member()));
     let form = match (forms.next(), forms.next()) {
         (Some(form), None) if known.forms.contains(&form) => form,
+        // Written in a form that is read of no type here, such as hex: no reason to refuse the keys beside it.
+        (None, _) => return Err(KeyError::UnsupportedKind.into()),
         _ => return Err(DidError::KeyForm { declared: known.name, expected: known.expected }),
     };
     let value = method.get(form.member()).unwrap_or(&Value::Null);

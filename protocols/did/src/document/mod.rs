@@ -167,8 +167,14 @@ impl DidDocument {
         self.opaque.iter().find(|(name, _)| name == id).map(|(_, value)| value)
     }
 
+    /// Forgets what services of other types than `DIDCommMessaging` contain; for documents of others, which are not
+    /// written again.
+    pub fn forget_opaque_services(&mut self) {
+        self.opaque.clear();
+    }
+
     /// Estimate of the memory the document takes, in bytes.
-    pub(crate) fn weight(&self) -> usize {
+    pub fn weight(&self) -> usize {
         /// A key with its list entries and the fixed parts of a method, service or endpoint.
         const EACH: usize = 512;
         let methods: usize = self.methods.iter().map(|method| method.id.as_str().len() + EACH).sum();
@@ -195,9 +201,12 @@ fn value_weight(value: &Value) -> usize {
     let inner = match value {
         Value::String(text) => text.len(),
         Value::Array(list) => list.iter().map(value_weight).sum(),
-        Value::Object(object) => {
-            object.iter().map(|(name, value)| name.len() + 64 + value_weight(value)).sum()
-        }
+        // A node of the tree has room for eleven members, whether or not they are there.
+        Value::Object(object) => object
+            .iter()
+            .map(|(name, value)| name.len() + value_weight(value))
+            .sum::<usize>()
+            .saturating_add(640 * object.len().div_ceil(6)),
         _ => 0,
     };
     size_of::<Value>() + inner

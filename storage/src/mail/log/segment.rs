@@ -136,13 +136,24 @@ fn write_contents(folder: &Path, number: u32, contents: &[u8]) -> Result<(), Sto
     sync(folder)
 }
 
-/// The next id that was free when a segment was begun, and what it holds. Afterwards its contents lie beside it.
-pub(super) fn load(folder: &Path, number: u32) -> Result<(u64, Vec<Listed>), StoreError> {
-    let Some(next_id) = free_id(folder, number)? else { return Ok((0, Vec::new())) };
-    match finished(folder, number) {
-        Some(listed) => Ok((next_id, listed)),
-        None => Ok((next_id, recover(folder, number, &path_of(folder, number, "mail"))?)),
+/// What a segment holds.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// The next id that was free when it was begun; 0 if nothing was put there.
+    pub(super) next_id: u64,
+    pub(super) listed: Vec<Listed>,
+    /// Entries that are not whole, between others that are.
+    pub(super) damaged: u64,
+}
+
+/// Reads what a segment holds. Afterwards its contents lie beside it.
+pub(super) fn load(folder: &Path, number: u32) -> Result<Loaded, StoreError> {
+    let Some(next_id) = free_id(folder, number)? else { return Ok(Loaded::default()) };
+    if let Some(listed) = finished(folder, number) {
+        return Ok(Loaded { next_id, listed, damaged: 0 });
     }
+    let (listed, damaged) = recover(folder, number, &path_of(folder, number, "mail"))?;
+    Ok(Loaded { next_id, listed, damaged })
 }
 
 /// What a segment holds, as [`load`] would find it. Nothing is written.
@@ -153,20 +164,32 @@ pub(super) fn look(folder: &Path, number: u32) -> Result<Vec<Listed>, StoreError
     if let Some(listed) = finished(folder, number) {
         return Ok(listed);
     }
-    let (contents, _) = whole_entries(number, &read(&path_of(folder, number, "mail"))?);
-    entries(&contents).ok_or_else(unreadable)
+    let whole = whole_entries(number, &read(&path_of(folder, number, "mail"))?);
+    entries(&whole.contents).ok_or_else(unreadable)
 }
 
 /// The next id that was free when a segment was begun; `None` if nothing was put there.
 fn free_id(folder: &Path, number: u32) -> Result<Option<u64>, StoreError> {
-    let file = File::open(path_of(folder, number, "mail")).map_err(|e| StoreError::io("open mail", &e))?;
+    let path = path_of(folder, number, "mail");
+    let failed = |e: io::Error| StoreError::io("open mail", &e);
+    let file = File::open(&path).map_err(failed)?;
     let mut head = [0; HEAD_LEN];
-    // Killed while it was begun: nothing was put there yet.
-    if file.read_exact_at(&mut head, 0).is_err() || head == [0; HEAD_LEN] {
+    let is_short = match file.read_exact_at(&mut head, 0) {
+        Ok(()) => false,
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => true,
+        Err(e) => return Err(failed(e)),
+    };
+    if let Some(next_id) = parse_head(&head, number).filter(|_| !is_short) {
+        return Ok(Some(next_id));
+    }
+    // Killed while it was begun: nothing was put there yet. What has contents, or is long and not all zeros, is no such file.
+    let has_contents = path_of(folder, number, "toc").exists();
+    let is_blank =
+        || Ok::<_, StoreError>(head == [0; HEAD_LEN] && read(&path)?.iter().all(|byte| *byte == 0));
+    if !has_contents && (is_short || is_blank()?) {
         return Ok(None);
     }
-    let damaged = || StoreError::Damaged { what: format!("the head of mail file {number:010}") };
-    parse_head(&head, number).map(Some).ok_or_else(damaged)
+    Err(StoreError::Damaged { what: format!("the head of mail file {number:010}") })
 }
 
 /// The contents of a segment that was finished.
@@ -182,14 +205,37 @@ fn unreadable() -> StoreError {
     StoreError::Damaged { what: "the contents of the mail".into() }
 }
 
-/// The contents of all entries up to the first that is not whole, and where that is.
-fn whole_entries(number: u32, bytes: &[u8]) -> (Vec<u8>, usize) {
-    let (mut at, mut contents) = (HEAD_LEN, Vec::new());
-    while let Some((header, body)) = bytes.get(at..).and_then(|rest| frame::read(number, rest)) {
-        note(&mut contents, &header, u32::try_from(at).unwrap_or(u32::MAX), body);
-        at += HEADER_LEN + body.len();
+/// The entries of a segment that are whole.
+struct Whole {
+    /// Their contents.
+    contents: Vec<u8>,
+    /// Where the last of them ends.
+    end: usize,
+    /// Entries between them that are not.
+    damaged: u64,
+}
+
+/// Reads all whole entries. One that is not is stepped over if another whole one stands where it ends: then it was
+/// damaged later. Otherwise it is the torn end.
+fn whole_entries(number: u32, bytes: &[u8]) -> Whole {
+    let mut whole = Whole { contents: Vec::new(), end: HEAD_LEN, damaged: 0 };
+    let (mut at, mut stepped_over) = (HEAD_LEN, 0);
+    while let Some(rest) = bytes.get(at..) {
+        if let Some((header, body)) = frame::read(number, rest) {
+            note(&mut whole.contents, &header, u32::try_from(at).unwrap_or(u32::MAX), body);
+            at += HEADER_LEN + body.len();
+            whole.end = at;
+            whole.damaged += std::mem::take(&mut stepped_over);
+            continue;
+        }
+        let length = Header::parse(rest).and_then(|header| usize::try_from(header.body_len).ok());
+        let Some(next) = length.and_then(|length| at.checked_add(HEADER_LEN)?.checked_add(length)) else {
+            break;
+        };
+        stepped_over += 1;
+        at = next;
     }
-    (contents, at)
+    whole
 }
 
 fn parse_head(head: &[u8; HEAD_LEN], number: u32) -> Option<u64> {
@@ -201,15 +247,15 @@ fn parse_head(head: &[u8; HEAD_LEN], number: u32) -> Option<u64> {
     fits.then(|| text.get(16..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))).flatten()
 }
 
-/// Reads a segment that was not finished, cuts off what is not whole, and finishes it.
-fn recover(folder: &Path, number: u32, path: &Path) -> Result<Vec<Listed>, StoreError> {
+/// Reads a segment that was not finished, cuts off its torn end, and finishes it; also how many entries are damaged.
+fn recover(folder: &Path, number: u32, path: &Path) -> Result<(Vec<Listed>, u64), StoreError> {
     let failed = |e: io::Error| StoreError::io("recover mail", &e);
-    let (contents, at) = whole_entries(number, &read(path)?);
+    let whole = whole_entries(number, &read(path)?);
     let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
-    file.set_len(at as u64).map_err(failed)?;
+    file.set_len(whole.end as u64).map_err(failed)?;
     file.sync_all().map_err(failed)?;
-    write_contents(folder, number, &contents)?;
-    entries(&contents).ok_or_else(unreadable)
+    write_contents(folder, number, &whole.contents)?;
+    Ok((entries(&whole.contents).ok_or_else(unreadable)?, whole.damaged))
 }
 
 fn parse(toc: &[u8]) -> Option<Vec<Listed>> {

@@ -128,6 +128,49 @@ fn a_changed_letter_is_damage_and_does_not_hide_the_others() {
 }
 
 #[test]
+fn damage_in_a_file_that_was_not_finished_is_counted_and_hides_nothing_behind_it() {
+    let entry = HEADER_LEN + SEAL_LEN + 3;
+    for (which, kept, damaged) in [(0, ["two", "six"], 1), (1, ["one", "six"], 1), (2, ["one", "two"], 0)] {
+        let folder = killed(&["one", "two", "six"]);
+        let path = files(&folder, "mail").remove(0);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[segment::HEAD_LEN + which * entry + HEADER_LEN + 30] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let mail = open(&folder);
+        assert_eq!(read(&mail), kept.map(|text| text.as_bytes().to_vec()), "{which}");
+        assert_eq!(mail.stats().damaged, damaged, "what is last may be the torn end of a write");
+        drop(mail);
+        assert_eq!(read(&open(&folder)).len(), 2, "and once more, by its contents");
+    }
+}
+
+#[test]
+fn a_file_whose_head_is_damaged_is_never_taken_for_an_empty_one() {
+    let finished = {
+        let folder = killed(&["one"]);
+        open(&folder).close().unwrap();
+        folder
+    };
+    for folder in [killed(&["one"]), finished] {
+        let path = files(&folder, "mail").remove(0);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[..segment::HEAD_LEN].fill(0);
+        std::fs::write(&path, &bytes).unwrap();
+        let refused = LogMail::open(folder.path(), &MailKey::new(Zeroizing::new([1; 32])));
+        assert!(matches!(refused, Err(StoreError::Damaged { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "nothing was thrown away");
+    }
+    // Killed while it was begun.
+    for bytes in [vec![], vec![0; 7], vec![0; 4096]] {
+        let folder = killed(&["one"]);
+        let begun = files(&folder, "mail").remove(0).with_file_name("0000000007.mail");
+        std::fs::write(&begun, bytes).unwrap();
+        assert_eq!(read(&open(&folder)), [b"one"]);
+        assert!(!begun.exists());
+    }
+}
+
+#[test]
 fn a_finished_file_cut_short_loses_only_what_was_cut_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let mail = open(&folder);

@@ -11,7 +11,7 @@ use super::{
     admission::Admission,
     frame::{self, Header, Kind},
     job::{Job, Sealed, Work},
-    segment::{self, Listed, SEGMENT_LEN, Segment},
+    segment::{self, Listed, Loaded, SEGMENT_LEN, Segment},
 };
 use crate::{
     Acknowledgement, Committed, StoreError, Version,
@@ -65,8 +65,9 @@ impl Writer {
             let mut index = shared.index_mut();
             for number in segment::numbers(&folder)? {
                 last = number;
-                let (free, listed) = segment::load(&folder, number)?;
+                let Loaded { next_id: free, listed, damaged } = segment::load(&folder, number)?;
                 next_id = next_id.max(free);
+                shared.damaged.fetch_add(damaged, Ordering::Relaxed);
                 if listed.is_empty() {
                     empty.push(number);
                     continue;
@@ -237,12 +238,17 @@ impl Writer {
             Ok(()) => {}
         }
         if cleaning.left.is_empty() {
-            self.finished.remove(&cleaning.number);
-            self.shared.close_file(cleaning.number);
-            if segment::delete(&self.shared.folder, cleaning.number).is_err() {
-                // It holds nothing that counts; the next start tries again.
+            let number = cleaning.number;
+            // What its contents did not tell of is not thrown away with it. And it counts as there until it is gone: were newer
+            // ones deleted before it, what they say about removals of its letters would be lost.
+            if self.shared.index().live(number).letters > 0
+                || segment::delete(&self.shared.folder, number).is_err()
+            {
                 self.hold = true;
+                return Ok(());
             }
+            self.finished.remove(&number);
+            self.shared.close_file(number);
             self.measure();
         } else {
             self.cleaning = Some(cleaning);
@@ -256,7 +262,7 @@ impl Writer {
             return Some(Cleaning { number, left: VecDeque::new() });
         }
         match segment::load(&self.shared.folder, number) {
-            Ok((_, listed)) => Some(Cleaning { number, left: listed.into() }),
+            Ok(Loaded { listed, .. }) => Some(Cleaning { number, left: listed.into() }),
             Err(_) => None,
         }
     }
