@@ -9,9 +9,9 @@ use einmal_did::{Did, DidDocument, Endpoint, Relationship, Resolver, Service, di
 use einmal_didcomm::{
     Attachment, Delivery, FORWARD_TYPE, Forward, Message, MessageError, MessageId, MessageType, Opened,
     PackError, PackOptions, Packed, SenderProtection, deliveries,
-    limits::{MAX_DELIVERIES, MAX_ROUTING_KEYS},
+    limits::{MAX_DELIVERIES, MAX_ROUTING_KEYS, MAX_WRAPPED_KEYS},
 };
-use einmal_keys::KeyKind;
+use einmal_keys::{KeyKind, SecretKey, SeededEntropy};
 use serde_json::json;
 
 const URI: &str = "https://mediator.example/didcomm";
@@ -243,6 +243,42 @@ fn unknown_mediator_must_be_fetched_first() {
     let stage = Stage::new(vec![at(web.as_str(), &[])]);
     let source = einmal_did::ResolveError::NotFetched { did: web.clone() };
     assert_eq!(stage.deliver().unwrap_err(), PackError::Resolve { did: web, source });
+}
+
+#[test]
+fn preferred_mediator_that_is_not_fetched_yet_is_not_left_out_for_the_next_endpoint() {
+    let web = did("did:web:mediator.example");
+    let stage = Stage::new(vec![at(web.as_str(), &[]), at(URI, &[])]);
+    let source = einmal_did::ResolveError::NotFetched { did: web.clone() };
+    assert_eq!(stage.deliver().unwrap_err(), PackError::Resolve { did: web, source });
+}
+
+#[test]
+fn what_may_be_resolved_later_is_told_rather_than_what_will_never_do() {
+    let gone = "did:example:gone";
+    let stage = Stage::new(vec![at(gone, &[]), at("https://a.example", &["no key".into()])]);
+    assert!(matches!(stage.deliver().unwrap_err(), PackError::Resolve { did, .. } if did.as_str() == gone));
+}
+
+#[test]
+fn keys_that_forwards_are_wrapped_for_are_bounded_in_all() {
+    let stage =
+        Stage::new(vec![at(URI, &vec!["did:example:many".to_owned(); 3]), at("https://b.example", &[])]);
+    let mut many = DidDocument::new(did("did:example:many"));
+    for number in 0..60 {
+        let key = SecretKey::generate(KeyKind::X25519, &SeededEntropy::new(number)).unwrap().public_key();
+        many.add_method(&format!("k{number}"), key, &[Relationship::KeyAgreement]).unwrap();
+    }
+    stage.world.resolver.remember(many);
+    let ways = stage.deliver().unwrap();
+    assert_eq!(ways.iter().map(|way| way.uri.as_str()).collect::<Vec<_>>(), ["https://b.example"]);
+    let two = Stage::new(vec![at(URI, &vec!["did:example:many".to_owned(); 2])]);
+    two.world.resolver.remember((*stage.world.resolver.resolve(&did("did:example:many")).unwrap()).clone());
+    assert_eq!(two.deliver().unwrap().len(), 1);
+    let alone = Stage::new(vec![at(URI, &vec!["did:example:many".to_owned(); 3])]);
+    alone.world.resolver.remember((*two.world.resolver.resolve(&did("did:example:many")).unwrap()).clone());
+    let error = PackError::TooMany { what: "keys on the way", most: MAX_WRAPPED_KEYS };
+    assert_eq!(alone.deliver().unwrap_err(), error);
 }
 
 #[test]
