@@ -990,6 +990,36 @@ fn the_largest_letter_that_is_kept_is_delivered_in_every_version_and_a_larger_on
 }
 
 #[test]
+fn large_answers_to_somebody_out_of_reach_hold_up_nobody() {
+    play(async {
+        let (world, mediator, did) = mediator(|_| {}).await;
+        let alice = Stranger::reached_at(1, "https://alice.example");
+        alice.learn(&mediator);
+        enrol(&alice, &mediator).await;
+        register(&alice, &mediator, alice.did()).await;
+        let mut letter = forward(&alice, &mediator, alice.did(), "");
+        letter.attachments = vec![einmal_didcomm::Attachment::json("0", json!(["A".repeat(500_000)]))];
+        assert_eq!(alice.hear(&mediator, &letter).await, None);
+        // Together more than one page, and more than one batch, of the outbox.
+        for _ in 0..40 {
+            let request = pickup(&alice, &mediator, "delivery-request", json!({"limit": 1}));
+            assert_eq!(alice.say(&mediator, &request).await.refused, None);
+        }
+        let bob = Stranger::reached_at(2, "https://bob.example");
+        let caught = world.wire().catch("https://bob.example");
+        bob.learn(&mediator);
+        bob.say(&mediator, &bob.message(PING, &did, json!({"response_requested": true}))).await;
+        mediator.outbox_pass().await.unwrap();
+        assert_eq!(caught.lock().unwrap().len(), 1);
+        assert_eq!(
+            world.ask("mediator", "status", json!({})).await["outbox"],
+            40,
+            "hers wait for their next turn"
+        );
+    });
+}
+
+#[test]
 fn a_forward_within_a_forward_to_the_mediator_reaches_its_recipient_and_one_too_deep_does_not() {
     play(async {
         let (_, mediator, stranger) = account(0).await;

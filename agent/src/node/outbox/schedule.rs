@@ -361,6 +361,23 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_holds_few_long_messages_is_not_taken_for_the_end() {
+        let (seats, none) = (Served::default(), HashSet::new());
+        let outbox: Vec<_> = items("long", 0..40, 0)
+            .into_iter()
+            .enumerate()
+            .map(|(at, (_, item))| ((at as u64).to_be_bytes().to_vec(), item))
+            .collect();
+        let page = |after: Option<&[u8]>| {
+            let start = outbox.partition_point(|(id, _)| after.is_some_and(|after| id.as_slice() <= after));
+            Ok(outbox.iter().skip(start).take(3).cloned().collect())
+        };
+        let mut due = Due::default();
+        let look = due.take_in_pages(None, u64::MAX, page, |due, page| due.take_in(page, &none, &seats));
+        assert_eq!((due.groups.len(), look.unwrap().turn), (40, None));
+    }
+
+    #[test]
     fn what_stands_behind_what_an_earlier_look_met_waits_for_the_next_round() {
         let (seats, busy) = (Served::default(), HashSet::from(["did:example:busy-0".to_owned()]));
         let most = Standing::Failed.most();
