@@ -24,7 +24,10 @@ pub const MAX_CACHED_BYTES: usize = 64 * 1024 * 1024;
 pub const DOCUMENT_TTL_MS: u64 = 5 * 60 * 1000;
 
 /// Milliseconds a failed fetch is not tried again.
-pub const FAILURE_TTL_MS: u64 = 2000;
+///
+/// Longer than several fetches that end by their time limit take one after the other: a message with more than one way gets to
+/// the last of them.
+pub const FAILURE_TTL_MS: u64 = 15_000;
 
 /// What is remembered about a DID that must be fetched.
 #[derive(Clone)]
@@ -132,6 +135,13 @@ impl NodeResolver {
             },
             _ => Err(ResolveError::NotFetched { did: did.clone() }),
         }
+    }
+
+    /// The long form of a did:peer:4 that is given in it, or whose long form was seen since the start; `None` for all other DIDs.
+    pub(crate) fn long_form_of(&self, did: &Did) -> Option<Did> {
+        let short = did.canonical();
+        let is_long = did.method() == "peer" && short.as_str() != did.as_str();
+        if is_long { Some(did.clone()) } else { self.local.long_form(&short) }
     }
 
     /// The long form we have stored for a short did:peer:4.

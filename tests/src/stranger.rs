@@ -50,6 +50,11 @@ impl Stranger {
         Self::made(seed, vec![Endpoint::didcomm(endpoint)])
     }
 
+    /// A stranger whose only agreement key is of `kind`, and who sends signed and anonymously encrypted.
+    pub fn with_agreement(seed: u64, kind: KeyKind) -> Self {
+        Self::of_kind(seed, Vec::new(), kind)
+    }
+
     /// A stranger with a did:web of its own, whether or not anybody publishes its document; also that document.
     pub fn of_the_web(seed: u64, did: &Did) -> (Self, DidDocument) {
         let mut stranger = Self::made(seed, Vec::new());
@@ -63,8 +68,12 @@ impl Stranger {
     }
 
     fn made(seed: u64, endpoints: Vec<Endpoint>) -> Self {
+        Self::of_kind(seed, endpoints, KeyKind::X25519)
+    }
+
+    fn of_kind(seed: u64, endpoints: Vec<Endpoint>, kind: KeyKind) -> Self {
         let (keyring, entropy) = (Keyring::new(), SeededEntropy::new(seed ^ 0x57a9_6e00));
-        let did = fresh_did(&keyring, &entropy, &endpoints);
+        let did = fresh_did(&keyring, &entropy, &endpoints, kind);
         let resolver = LocalResolver::new();
         einmal_did::Resolver::resolve(&resolver, &did).unwrap();
         Self { did, keyring, entropy, resolver, endpoints }
@@ -77,7 +86,7 @@ impl Stranger {
 
     /// Another DID with fresh keys, which the stranger holds as well.
     pub fn another_did(&self) -> Did {
-        let did = fresh_did(&self.keyring, &self.entropy, &self.endpoints);
+        let did = fresh_did(&self.keyring, &self.entropy, &self.endpoints, KeyKind::X25519);
         einmal_did::Resolver::resolve(&self.resolver, &did).unwrap();
         did
     }
@@ -205,8 +214,8 @@ impl Stranger {
     }
 }
 
-fn fresh_did(keyring: &Keyring, entropy: &SeededEntropy, endpoints: &[Endpoint]) -> Did {
-    let agreement = SecretKey::generate(KeyKind::X25519, entropy).unwrap();
+fn fresh_did(keyring: &Keyring, entropy: &SeededEntropy, endpoints: &[Endpoint], kind: KeyKind) -> Did {
+    let agreement = SecretKey::generate(kind, entropy).unwrap();
     let authentication = SecretKey::generate(KeyKind::Ed25519, entropy).unwrap();
     let mut input = peer::four::InputDocument::new()
         .add_method("key-1", agreement.public_key(), &[Relationship::KeyAgreement])

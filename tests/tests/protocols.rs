@@ -9,7 +9,7 @@ use einmal::{
 };
 use einmal_credentials::proof;
 use einmal_did::Did;
-use einmal_didcomm::{Message, SenderProtection, ThreadId, UnixSeconds};
+use einmal_didcomm::{Message, ReturnRoute, SenderProtection, ThreadId, UnixSeconds};
 use einmal_flows::{
     Draft,
     formats::{Content, DcqlPresentation, DcqlRequest, SdJwtOffer, SdJwtRequest},
@@ -18,7 +18,7 @@ use einmal_flows::{
     out_of_band::Invitation,
     present_proof::{self, Presentation, ProposePresentation, RequestPresentation},
 };
-use einmal_keys::{Custody, KeyId, base64url_encode};
+use einmal_keys::{Custody, KeyId, KeyKind, base64url_encode};
 use einmal_tests::{ADULT, START_MS, Stranger, World, play};
 use serde_json::{Value, json};
 
@@ -1016,6 +1016,26 @@ fn large_answers_to_somebody_out_of_reach_hold_up_nobody() {
             40,
             "hers wait for their next turn"
         );
+    });
+}
+
+#[test]
+fn a_wallet_with_nist_keys_only_is_answered_signed_and_sealed_for_its_curve() {
+    play(async {
+        let (_, mediator, did) = mediator(|_| {}).await;
+        for kind in [KeyKind::P384, KeyKind::P256, KeyKind::P521] {
+            let wallet = Stranger::with_agreement(1, kind);
+            wallet.learn(&mediator);
+            let request = "https://didcomm.org/coordinate-mediation/3.0/mediate-request";
+            let mut request = wallet.message(request, &did, json!({}));
+            request.return_route = Some(ReturnRoute::All);
+            let envelope = wallet.pack(&request, SenderProtection::SignedAnoncrypt);
+            let receipt = mediator.receive(&envelope, Arrival::Http { from: None }).await;
+            assert_eq!(receipt.refused, None, "{kind:?}");
+            let opened = wallet.open(receipt.replies.first().unwrap());
+            assert_eq!(name(&opened.message), "mediate-grant");
+            assert_eq!(opened.sender(), Some(&did.canonical()), "and it is the mediator who signed");
+        }
     });
 }
 

@@ -236,6 +236,30 @@ fn an_invitation_taken_again_goes_on_with_the_exchange_that_waits_for_a_decision
 }
 
 #[test]
+fn a_relationship_without_a_name_outlasts_a_restart_of_the_other_side() {
+    play(async {
+        for name in ["city", "library"] {
+            let mut world = World::with_everybody(8).await;
+            let invitation = world.ask(name, "invite", json!({})).await;
+            world.ask("anna", "accept", json!({"url": text(&invitation, "invitation"), "yes": true})).await;
+            world.pump().await;
+            let to = world.node(name).public_did().unwrap().to_string();
+            // Twice, so that by then she uses the short form of her DID.
+            for number in 0..2 {
+                world.ask("anna", "send", json!({"to": to, "text": format!("{number}")})).await;
+                world.pump().await;
+            }
+            world.kill(name);
+            world.start(name).await;
+            world.ask("anna", "send", json!({"to": to, "text": "after"})).await;
+            world.pump().await;
+            assert_eq!(length(&world.ask(name, "inbox", json!({})).await), 3, "{name}");
+            assert_eq!(world.given_up("anna").await, 0, "{name}");
+        }
+    });
+}
+
+#[test]
 fn an_invitation_of_another_does_not_take_the_name_of_the_one_that_waits() {
     play(async {
         let mut world = World::with_everybody(6).await;

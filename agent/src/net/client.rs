@@ -85,8 +85,7 @@ impl HttpClient {
 
     async fn get(&self, url: &str, accept: &str, most: usize) -> Result<Vec<u8>, FetchError> {
         let url = guard::check_url(url, &self.network).map_err(|reason| FetchError::Forbidden { reason })?;
-        let busy = |_| FetchError::Unreachable { reason: "too many fetches are under way".into() };
-        let _slot = self.fetches.try_acquire().map_err(busy)?;
+        let _slot = self.fetches.try_acquire().map_err(|_| FetchError::Busy)?;
         let request = self.client.get(url).header(header::ACCEPT, accept).timeout(FETCH_TIMEOUT);
         let response =
             request.send().await.map_err(|error| FetchError::Unreachable { reason: cause(&error) })?;

@@ -160,7 +160,7 @@ impl Socket {
     /// reader may hold it up, nor what others wait for.
     fn finish(&self, begun: Begun, turn: OwnedSemaphorePermit) -> JoinHandle<Receipt> {
         let node = Arc::clone(&self.server.node);
-        let live = begun.sender().is_some_and(|sender| self.pushing.is_for(sender));
+        let live = begun.senders().any(|sender| self.pushing.is_for(sender));
         let arrival = Arrival::Socket { from: self.server.origin(&self.place), live };
         tokio::spawn(async move {
             let receipt = node.finish(begun, arrival).await;

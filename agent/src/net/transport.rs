@@ -86,6 +86,9 @@ pub enum FetchError {
         /// Why, with the setting that would permit it.
         reason: String,
     },
+    /// As many fetches are under way as may be: nothing was tried.
+    #[error("too many fetches are under way")]
+    Busy,
     /// Nobody answered, or not in time, or with a failure.
     #[error("fetching failed: {reason}")]
     Unreachable {

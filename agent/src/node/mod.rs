@@ -56,7 +56,7 @@ use crate::{
     db::Db,
     identity,
     line::LineState,
-    net::{Fetcher, Transport, p2p, ws},
+    net::{FetchError, Fetcher, Transport, p2p, ws},
     role::{self, Notice, RoleService},
     service::{live::LiveChange, queue},
 };
@@ -64,7 +64,7 @@ use crate::{
 /// Most fetches one event may cause.
 const MAX_FETCHES: usize = 8;
 /// Most times an event is handled again because another one changed what it had read.
-const MAX_CONFLICTS: usize = 16;
+const MAX_CONFLICTS: usize = 64;
 
 /// What is left to do when an event is committed.
 #[derive(Default)]
@@ -318,6 +318,7 @@ impl Node {
         match need {
             Need::Document(did) => match self.fetcher.document(did).await {
                 Ok(document) => self.shared.resolver.remember(did, document),
+                Err(FetchError::Busy) => return false,
                 Err(error) => {
                     tracing::info!(method = did.method(), %error, "a DID document was not fetched");
                     self.shared.resolver.remember_failure(did);

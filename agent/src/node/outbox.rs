@@ -7,7 +7,7 @@ mod seats;
 use std::{borrow::Cow, hash::Hash, sync::Arc};
 
 use einmal_did::{Did, ResolveError, Resolver};
-use einmal_didcomm::{Message, PackError, PackOptions, SenderProtection, UnixSeconds, deliveries};
+use einmal_didcomm::{Message, PackError, PackOptions, Packed, SenderProtection, UnixSeconds, deliveries};
 use einmal_storage::StoreError;
 pub use origin::Origin;
 use origin::Queued;
@@ -18,6 +18,7 @@ use tracing::Instrument;
 
 use super::{Arrival, Effects, Failure, Need, Node, effects::Outgoing};
 use crate::{
+    config::Role,
     db::{DEAD, OUTBOX},
     identity, log,
     net::{SendError, p2p},
@@ -204,7 +205,7 @@ impl Node {
     fn try_ways(&self, message: &Message, to: &Did) -> Result<Vec<einmal_didcomm::Delivery>, Failure> {
         let message = self.in_known_form(message, to)?;
         let packer = self.shared.packer();
-        let packed = packer.pack(&message, to, &self.protection_towards(to))?;
+        let packed = self.packed(&message, to, &self.protection_towards(to))?;
         let mut ways = deliveries(&packer, &packed, message.expires_time)?;
         if self.shared.peer_endpoint().is_none() {
             ways.retain(|way| !p2p::is_one_way(&way.uri));
@@ -232,7 +233,19 @@ impl Node {
     /// Packs a message for the connection its request came by.
     pub(crate) fn pack(&self, message: &Message, to: &Did) -> Result<Vec<u8>, Failure> {
         let message = self.in_known_form(message, to)?;
-        Ok(self.shared.packer().pack(&message, to, &PackOptions::default())?.bytes)
+        Ok(self.packed(&message, to, &PackOptions::default())?.bytes)
+    }
+
+    /// Packs a message; where no curve is common, for a recipient with NIST keys only, it is signed and encrypted anonymously. Not
+    /// by a citizen, who would have to stand by every word.
+    fn packed(&self, message: &Message, to: &Did, options: &PackOptions) -> Result<Packed, PackError> {
+        let packer = self.shared.packer();
+        match packer.pack(message, to, options) {
+            Err(PackError::NoCommonCurve { .. }) if self.shared.config.role != Role::Citizen => {
+                packer.pack(message, to, &PackOptions::protecting(SenderProtection::SignedAnoncrypt))
+            }
+            packed => packed,
+        }
     }
 
     /// Shortens our did:peer:4 towards a peer that has used it before; others need the long form, and to be told
@@ -261,7 +274,6 @@ impl Node {
         held_up: Vec<(Vec<u8>, Item)>,
     ) -> Result<(), StoreError> {
         let mut fx = Effects::new(&self.shared);
-        fx.delete(OUTBOX, id)?;
         let mut reply = None;
         let gone = !matches!(&outcome, Outcome::Later);
         let from = item.from;
@@ -275,16 +287,16 @@ impl Node {
                 // Written by a clock that was ahead, it would be tried for years.
                 item.give_up_at = item.give_up_at.min(self.shared.kept_for(GIVE_UP_SECS));
                 let due = self.shared.present().steady_ms.saturating_add(self.pause_ms(item.attempts));
-                fx.put(OUTBOX, item_id(due, 0, self.shared.entropy()), &item)?;
-                for (index, (id, item)) in held_up.iter().enumerate() {
+                // The last first: all of them may be more than one batch takes, and a crash between two must not turn the order.
+                for (index, (id, item)) in held_up.iter().enumerate().rev() {
                     fx.delete(OUTBOX, id)?;
                     fx.put(OUTBOX, item_id(due, index + 1, self.shared.entropy()), item)?;
-                    // Each is moved whole; all of them together may be more than one batch takes.
                     if fx.batch().len() >= MOVED_AT_ONCE || fx.batch().bytes() >= MOVED_BYTES_AT_ONCE {
                         let full = std::mem::replace(&mut fx, Effects::new(&self.shared));
                         self.shared.db.store().commit(full.into_parts().0).await?;
                     }
                 }
+                fx.put(OUTBOX, item_id(due, 0, self.shared.entropy()), &item)?;
             }
             Outcome::Never(reason) => {
                 self.shared.stats.given_up.inc();
@@ -293,10 +305,9 @@ impl Node {
                 fx.put_expiring(DEAD, id, &serde_json::json!({"reason": reason, "item": item}), until)?;
             }
         }
+        fx.delete(OUTBOX, id)?;
         let (batch, _) = fx.into_parts();
-        if !batch.is_empty() {
-            self.shared.db.store().commit(batch).await?;
-        }
+        self.shared.db.store().commit(batch).await?;
         if gone {
             self.outbox_served.gone(from, 1);
         }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::Role,
-    db::{KNOWN_DIDS, PEERS, SEEN, did_id, digest_id, mailbox_id},
+    db::{INVITATIONS, KNOWN_DIDS, PEERS, SEEN, did_id, digest_id, mailbox_id},
     identity::{self, DidUse},
     role::{Forwarded, Notice},
     service::{
@@ -110,9 +110,11 @@ struct Opening {
 }
 
 impl Begun {
-    /// Who provably sent it.
-    pub(crate) fn sender(&self) -> Option<&Did> {
-        self.opened.as_ref().ok()?.opened.sender()
+    /// Who provably sent it, and as whom that one was known before.
+    pub(crate) fn senders(&self) -> impl Iterator<Item = &Did> {
+        let opened = self.opened.as_ref().ok().map(|opening| &opening.opened);
+        let prior = opened.and_then(|opened| opened.proof.rotation.as_ref()).map(|rotation| &rotation.prior);
+        opened.and_then(Opened::sender).into_iter().chain(prior)
     }
 
     /// Whether it only asks to keep letters: then others may be begun before it is finished.
@@ -376,6 +378,12 @@ impl Node {
             fx.batch().expect_absent(key);
             fx.put_expiring(SEEN, seen, &now, UnixSeconds(until.0.min(now.plus(2 * REMEMBER_SECS).0)))?;
         }
+        // An answer to an invitation of ours begins something, whichever role takes it.
+        if let Some(parent) = &rx.message.pthid
+            && fx.db().exists(INVITATIONS, parent.to_key())?
+        {
+            learn(&their_form(rx), fx)?;
+        }
         let pairwise = self.shared.own_did(rx.recipient)?.is_some_and(|own| own.usage == DidUse::Pairwise);
         if !pairwise {
             return Ok(());
@@ -413,6 +421,7 @@ impl Node {
         let old = crate::db::peer_id(rx.recipient, &rotation.prior);
         let peer =
             identity::Peer { theirs: their_form(rx), rotated_at: Some(rotation.issued_at), ..stored.value };
+        learn(&their_form(rx), fx)?;
         fx.delete(PEERS, old)?;
         fx.put(PEERS, crate::db::peer_id(rx.recipient, rx.sender), &peer)?;
         Ok(())
@@ -506,14 +515,13 @@ impl Node {
 
 /// Keeps the long form of a did:peer:4, without which its short form cannot be resolved after a restart. For peers there is
 /// something with: whoever merely writes is remembered in memory only, else strangers would fill the disk.
+///
+/// A short form stands for the long one that was seen since the start.
 pub(crate) fn learn(did: &Did, fx: &mut Effects<'_>) -> Handled {
-    let short = did.canonical();
-    if short.as_str() == did.as_str() || did.method() != "peer" {
-        return Ok(());
-    }
-    let id = did_id(did);
+    let Some(long) = fx.shared().resolver.long_form_of(did) else { return Ok(()) };
+    let id = did_id(&long);
     if !fx.db().exists(KNOWN_DIDS, &id)? {
-        fx.put(KNOWN_DIDS, id, did)?;
+        fx.put(KNOWN_DIDS, id, &long)?;
     }
     Ok(())
 }

@@ -32,6 +32,8 @@ const MAX_OFFERED_BYTES: usize = 512 * 1024;
 const MAX_FORMER: usize = 4;
 /// Most bytes of such letters in all sessions.
 const MAX_OFFERED_BYTES_IN_ALL: usize = 32 * 1024 * 1024;
+/// Most mailboxes of which a session knows how far they were pushed: several times as many as an account may have at once.
+const MAX_KNOWN_MAILBOXES: usize = 4_096;
 
 /// Whether a message is about what is pushed on the connection it comes by.
 pub(crate) fn is_change(kind: &MessageType) -> bool {
@@ -100,6 +102,10 @@ impl Progress {
 
 impl Session {
     fn progress<'a>(&self, state: &'a mut State, mailbox: MailboxId) -> &'a mut Progress {
+        if state.progress.len() >= MAX_KNOWN_MAILBOXES && !state.progress.contains_key(&mailbox) {
+            // Of mailboxes come and gone again. Letters that were pushed and wait still are pushed once more, under their ids.
+            state.progress.clear();
+        }
         let first = Progress { pushed: self.change.since, passed_over: state.heard_after };
         state.progress.entry(mailbox).or_insert(first)
     }

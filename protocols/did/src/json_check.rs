@@ -1,46 +1,70 @@
 //! Whether bytes are JSON that a strict reader takes, found out without building it: for what is carried, not read.
 
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::{borrow::Cow, cell::Cell, collections::HashSet, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::limits::MAX_JSON_DEPTH;
+use crate::limits::{MAX_JSON_DEPTH, MAX_JSON_OBJECTS, MAX_JSON_VALUES};
 
-/// Whether `bytes` are exactly one JSON object, in UTF-8, that [`parse_strict_json`](crate::parse_strict_json) still
-/// takes when it lies `levels` arrays and objects deep in another text: no member is named twice, none is too deep.
+/// How much a JSON text holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JsonCensus {
+    /// Values of all kinds.
+    pub values: usize,
+    /// Objects among them.
+    pub objects: usize,
+}
+
+/// What `bytes` hold, if they are exactly one JSON object, in UTF-8, that [`parse_strict_json`](crate::parse_strict_json) still
+/// takes when it lies `levels` arrays and objects deep in another text: no member is named twice, none is too deep, and there are
+/// no more values than may be, those around it not counted.
 ///
 /// # Specification
 ///
 /// RFC 8259; unique names as in RFC 7493, section 2.3.
-pub fn is_strict_json_object(bytes: &[u8], levels: usize) -> bool {
-    let Some(depth_left) = MAX_JSON_DEPTH.checked_sub(levels) else { return false };
+pub fn strict_json_object(bytes: &[u8], levels: usize) -> Option<JsonCensus> {
+    let depth_left = MAX_JSON_DEPTH.checked_sub(levels)?;
+    let census = Cell::default();
     let begins = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    begins == Some(&b'{') && Check { depth_left }.deserialize(&mut reader).is_ok() && reader.end().is_ok()
+    let holds = begins == Some(&b'{')
+        && Check { depth_left, census: &census }.deserialize(&mut reader).is_ok()
+        && reader.end().is_ok();
+    holds.then(|| census.get())
 }
 
 /// Reads one value and keeps nothing of it.
 #[derive(Clone, Copy)]
-struct Check {
+struct Check<'c> {
     depth_left: usize,
+    census: &'c Cell<JsonCensus>,
 }
 
-impl Check {
+impl Check<'_> {
     fn deeper<E: Error>(self) -> Result<Self, E> {
         let depth_left = self.depth_left.checked_sub(1).ok_or_else(|| E::custom("too deep"))?;
-        Ok(Self { depth_left })
+        Ok(Self { depth_left, ..self })
+    }
+
+    fn count<E: Error>(self, change: impl FnOnce(&mut JsonCensus)) -> Result<(), E> {
+        let mut census = self.census.get();
+        change(&mut census);
+        self.census.set(census);
+        let fits = census.values <= MAX_JSON_VALUES && census.objects <= MAX_JSON_OBJECTS;
+        if fits { Ok(()) } else { Err(E::custom("too many values")) }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Check {
+impl<'de> DeserializeSeed<'de> for Check<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.count(|census| census.values += 1)?;
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Check {
+impl<'de> Visitor<'de> for Check<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,6 +103,7 @@ impl<'de> Visitor<'de> for Check {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let inner = self.deeper()?;
+        self.count(|census| census.objects += 1)?;
         let mut names = HashSet::new();
         while let Some(name) = members.next_key_seed(Name)? {
             if !names.insert(name) {
@@ -123,6 +148,25 @@ mod tests {
 
     use super::*;
     use crate::parse_strict_json;
+
+    fn is_strict_json_object(bytes: &[u8], levels: usize) -> bool {
+        strict_json_object(bytes, levels).is_some()
+    }
+
+    #[test]
+    fn values_and_objects_are_counted_as_the_strict_reader_counts_them() {
+        let census = strict_json_object(br#"{"a":[1,{},{"b":null}],"c":"x"}"#, 0).unwrap();
+        assert_eq!(census, JsonCensus { values: 7, objects: 3 });
+        let list = |item: &str, count: usize| format!(r#"{{"a":[{}]}}"#, vec![item; count].join(","));
+        let exact = [list("0", MAX_JSON_VALUES - 2), list("{}", MAX_JSON_OBJECTS - 1)];
+        let over = [list("0", MAX_JSON_VALUES - 1), list("{}", MAX_JSON_OBJECTS)];
+        for (text, expected) in
+            exact.map(|text| (text, true)).into_iter().chain(over.map(|text| (text, false)))
+        {
+            assert_eq!(is_strict_json_object(text.as_bytes(), 0), expected);
+            assert_eq!(parse_strict_json(text.as_bytes(), usize::MAX).is_ok(), expected);
+        }
+    }
 
     /// `object` as it lies `levels` arrays deep.
     fn within(object: &[u8], levels: usize) -> Vec<u8> {

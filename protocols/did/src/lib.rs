@@ -27,7 +27,7 @@ pub mod web;
 pub use did::Did;
 pub use document::{DidDocument, DocumentSource, Relationship, VerificationMethod};
 pub use error::DidError;
-pub use json_check::is_strict_json_object;
+pub use json_check::{JsonCensus, strict_json_object};
 pub use key::{DerivedAgreement, did_key, document as key_document, public_key as key_of};
 pub use resolver::{LocalResolver, ResolveError, Resolver};
 pub use service::{DIDCOMM_MESSAGING, DIDCOMM_V2, Endpoint, Service};

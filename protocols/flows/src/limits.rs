@@ -77,6 +77,17 @@ pub const MAX_PICKUP_BATCH: usize = 50;
 /// it stays within bounds: base64url makes 960 KiB of it, and 64 KiB are left of 1 MiB for names and keys.
 pub const MAX_DELIVERY_BYTES: usize = 720 * 1024;
 
+/// Most JSON values, and objects among them, of all payloads that one delivery carries as JSON: half of what a reader of ours takes.
+pub const MAX_DELIVERY_VALUES: usize = einmal_did::limits::MAX_JSON_VALUES / 2;
+/// See [`MAX_DELIVERY_VALUES`].
+pub const MAX_DELIVERY_OBJECTS: usize = einmal_did::limits::MAX_JSON_OBJECTS / 2;
+
+/// Most JSON values, and objects among them, of one payload that is carried as JSON; with more it goes as base64url. An envelope for
+/// 64 keys has 129 objects.
+pub const MAX_CARRIED_VALUES: usize = 4_096;
+/// See [`MAX_CARRIED_VALUES`].
+pub const MAX_CARRIED_OBJECTS: usize = 256;
+
 /// Most ids in one `messages-received`.
 pub const MAX_CONFIRMED_IDS: usize = 1_000;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use einmal_did::{DidUrl, Relationship, Resolver, is_strict_json_object};
+use einmal_did::{DidUrl, JsonCensus, Relationship, Resolver, strict_json_object};
 use einmal_keys::{
     Custody, KeyId, SignatureAlgorithm, base64url_decode, base64url_decode_tolerant, base64url_encode,
 };
@@ -61,25 +61,32 @@ pub struct AttachmentData {
 
 /// A JSON object that is carried as it came, without ever being taken apart.
 #[derive(Clone)]
-pub struct CarriedJson(Box<RawValue>);
+pub struct CarriedJson {
+    text: Box<RawValue>,
+    census: JsonCensus,
+}
 
 /// Levels of arrays and objects an attachment's JSON lies below its message.
 const CARRIED_AT: usize = 4;
 
 impl CarriedJson {
-    /// Takes an object that a strict reader of the whole message will take too; `None` for all else.
+    /// Takes an object that a strict reader of the whole message will take too, as far as it alone decides that; `None` for all
+    /// else.
     pub fn new(bytes: &[u8]) -> Option<Self> {
-        if !is_strict_json_object(bytes, CARRIED_AT) {
-            return None;
-        }
+        let census = strict_json_object(bytes, CARRIED_AT)?;
         let text = str::from_utf8(bytes).ok()?.trim_ascii();
-        RawValue::from_string(text.to_owned()).ok().map(Self)
+        RawValue::from_string(text.to_owned()).ok().map(|text| Self { text, census })
+    }
+
+    /// How much it holds, of what a message may hold.
+    pub fn census(&self) -> JsonCensus {
+        self.census
     }
 }
 
 impl PartialEq for CarriedJson {
     fn eq(&self, other: &Self) -> bool {
-        self.0.get() == other.0.get()
+        self.text.get() == other.text.get()
     }
 }
 
@@ -315,7 +322,7 @@ impl AttachmentData {
 
     fn weight(&self) -> usize {
         let values: usize = self.json.iter().chain(&self.jws).map(super::weight).sum();
-        let carried = self.carried.as_ref().map_or(0, |carried| carried.0.get().len());
+        let carried = self.carried.as_ref().map_or(0, |carried| carried.text.get().len());
         let texts = self.base64.iter().chain(&self.hash).chain(&self.links);
         values + carried + texts.map(|text| text.len() + 20).sum::<usize>()
     }
@@ -346,7 +353,7 @@ impl Serialize for AttachmentData {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         entry(&mut map, "json", self.json.as_ref())?;
-        entry(&mut map, "json", self.carried.as_ref().map(|one| &one.0).filter(|_| self.json.is_none()))?;
+        entry(&mut map, "json", self.carried.as_ref().map(|one| &one.text).filter(|_| self.json.is_none()))?;
         entry(&mut map, "base64", self.base64.as_ref())?;
         entry(&mut map, "hash", self.hash.as_ref())?;
         entry(&mut map, "jws", self.jws.as_ref())?;

@@ -11,7 +11,10 @@ use super::{
 use crate::{
     Draft, FlowError, Received,
     coordinate_mediation::{Registrations, recipient_of},
-    limits::{MAX_CONFIRMED_IDS, MAX_DELIVERY_BATCH, MAX_DELIVERY_BYTES, MAX_QUEUE_ID_LEN},
+    limits::{
+        MAX_CARRIED_OBJECTS, MAX_CARRIED_VALUES, MAX_CONFIRMED_IDS, MAX_DELIVERY_BATCH, MAX_DELIVERY_BYTES,
+        MAX_DELIVERY_OBJECTS, MAX_DELIVERY_VALUES, MAX_QUEUE_ID_LEN,
+    },
 };
 
 /// A request about a queue.
@@ -221,17 +224,20 @@ fn delivery4(recipient_did: Option<String>, messages: &[(String, Vec<u8>)]) -> D
     draft
 }
 
-/// Attaches as many messages as one envelope carries, but at least one.
+/// Attaches as many messages as one envelope carries and its reader takes, but at least one.
 fn load(mut draft: Draft, messages: &[(String, Vec<u8>)], attach: fn(&[u8]) -> AttachmentData) -> Draft {
-    let mut room = MAX_DELIVERY_BYTES;
+    let (mut room, mut values, mut objects) = (MAX_DELIVERY_BYTES, MAX_DELIVERY_VALUES, MAX_DELIVERY_OBJECTS);
     for (id, payload) in messages {
         let data = attach(payload);
         let written = data.base64.as_ref().map_or(payload.len(), String::len);
-        let Some(left) = room.checked_sub(written).or_else(|| draft.attachments.is_empty().then_some(0))
-        else {
+        let census = data.carried.as_ref().map(CarriedJson::census).unwrap_or_default();
+        let fits = written <= room && census.values <= values && census.objects <= objects;
+        if !fits && !draft.attachments.is_empty() {
             break;
-        };
-        room = left;
+        }
+        room = room.saturating_sub(written);
+        values = values.saturating_sub(census.values);
+        objects = objects.saturating_sub(census.objects);
         let mut attachment = Attachment::default();
         attachment.id = Some(id.clone());
         attachment.data = data;
@@ -247,9 +253,13 @@ fn opaque(payload: &[u8]) -> AttachmentData {
     data
 }
 
-/// JSON where the payload is a JSON object: one deployed client of 3.0 reads nothing else.
+/// JSON where the payload is a JSON object: one deployed client of 3.0 reads nothing else. Not where it holds more than any
+/// envelope does: readers bound what they take apart.
 fn readable(payload: &[u8]) -> AttachmentData {
-    match CarriedJson::new(payload) {
+    let is_moderate = |json: &CarriedJson| {
+        json.census().values <= MAX_CARRIED_VALUES && json.census().objects <= MAX_CARRIED_OBJECTS
+    };
+    match CarriedJson::new(payload).filter(is_moderate) {
         Some(json) => {
             let mut data = AttachmentData::default();
             data.carried = Some(json);

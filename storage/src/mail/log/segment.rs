@@ -215,25 +215,16 @@ struct Whole {
     damaged: u64,
 }
 
-/// Reads all whole entries. One that is not is stepped over if another whole one stands where it ends: then it was
-/// damaged later. Otherwise it is the torn end.
+/// Reads all whole entries. Behind one that is not, the next that is whole is searched for: then it was damaged later. If
+/// there is none, it is the torn end. What letters hold is sealed, so nobody can make them look like entries.
 fn whole_entries(number: u32, bytes: &[u8]) -> Whole {
     let mut whole = Whole { contents: Vec::new(), end: HEAD_LEN, damaged: 0 };
-    let (mut at, mut stepped_over) = (HEAD_LEN, 0);
-    while let Some(rest) = bytes.get(at..) {
-        if let Some((header, body)) = frame::read(number, rest) {
-            note(&mut whole.contents, &header, u32::try_from(at).unwrap_or(u32::MAX), body);
-            at += HEADER_LEN + body.len();
-            whole.end = at;
-            whole.damaged += std::mem::take(&mut stepped_over);
-            continue;
-        }
-        let length = Header::parse(rest).and_then(|header| usize::try_from(header.body_len).ok());
-        let Some(next) = length.and_then(|length| at.checked_add(HEADER_LEN)?.checked_add(length)) else {
-            break;
-        };
-        stepped_over += 1;
-        at = next;
+    let entry_at = |at: usize| frame::read(number, bytes.get(at..)?);
+    while let Some(at) = (whole.end..bytes.len()).find(|at| entry_at(*at).is_some()) {
+        let Some((header, body)) = entry_at(at) else { break };
+        whole.damaged += u64::from(at > whole.end);
+        note(&mut whole.contents, &header, u32::try_from(at).unwrap_or(u32::MAX), body);
+        whole.end = at + HEADER_LEN + body.len();
     }
     whole
 }

@@ -130,11 +130,16 @@ fn a_changed_letter_is_damage_and_does_not_hide_the_others() {
 #[test]
 fn damage_in_a_file_that_was_not_finished_is_counted_and_hides_nothing_behind_it() {
     let entry = HEADER_LEN + SEAL_LEN + 3;
-    for (which, kept, damaged) in [(0, ["two", "six"], 1), (1, ["one", "six"], 1), (2, ["one", "two"], 0)] {
+    let cases = [(0, ["two", "six"], 1), (1, ["one", "six"], 1), (2, ["one", "two"], 0)];
+    // A byte of the body, of the length, and of the kind.
+    for (which, kept, damaged, place) in cases
+        .into_iter()
+        .flat_map(|(which, kept, damaged)| [HEADER_LEN + 30, 9, 4].map(|at| (which, kept, damaged, at)))
+    {
         let folder = killed(&["one", "two", "six"]);
         let path = files(&folder, "mail").remove(0);
         let mut bytes = std::fs::read(&path).unwrap();
-        bytes[segment::HEAD_LEN + which * entry + HEADER_LEN + 30] ^= 1;
+        bytes[segment::HEAD_LEN + which * entry + place] ^= 0x41;
         std::fs::write(&path, bytes).unwrap();
         let mail = open(&folder);
         assert_eq!(read(&mail), kept.map(|text| text.as_bytes().to_vec()), "{which}");

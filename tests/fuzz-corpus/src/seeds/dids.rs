@@ -80,7 +80,7 @@ pub(super) fn did_documents() -> Vec<(&'static str, Vec<u8>)> {
         ("valid-bob", bytes(&people.resolve(&world.bob_short).expect("known").to_json())),
         ("valid-least", br#"{"id":"did:example:a"}"#.to_vec()),
         ("bent-private", bytes(&one(key("publicKeyJwk", private)))),
-        ("bent-no-key", bytes(&one(key("x", json!(1))))),
+        ("valid-no-key", bytes(&one(key("x", json!(1))))),
         ("bent-missing", bytes(&json!({"id": "did:example:a", "authentication": ["#nobody"]}))),
         (
             "bent-twice",

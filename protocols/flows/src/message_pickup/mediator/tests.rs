@@ -234,6 +234,23 @@ fn what_is_delivered_as_base64_counts_as_long_as_it_is_written() {
 }
 
 #[test]
+fn what_a_delivery_carries_as_json_is_taken_by_a_strict_reader() {
+    let of = |objects: usize| {
+        (objects.to_string(), format!(r#"{{"a":[{}]}}"#, vec!["{}"; objects - 1].join(",")).into_bytes())
+    };
+    let post = request("delivery-request", json!({"limit": 100}));
+    let deliver = |queue: &[(String, Vec<u8>)]| delivery_reply(&post.received(), queue, &status(), NOW);
+    let lone = deliver(&[of(MAX_CARRIED_OBJECTS), of(MAX_CARRIED_OBJECTS + 1), of(5_000)]).attachments;
+    let as_json: Vec<bool> = lone.iter().map(|one| one.data.carried.is_some()).collect();
+    assert_eq!(as_json, [true, false, false]);
+    let many: Vec<_> = (0..100).map(|_| of(200)).collect();
+    let draft = deliver(&many);
+    assert_eq!(draft.attachments.len(), MAX_DELIVERY_OBJECTS / 200);
+    let text = serde_json::to_vec(&draft.attachments).unwrap();
+    assert!(einmal_did::parse_strict_json(&text, text.len()).is_ok());
+}
+
+#[test]
 fn the_largest_queued_payload_fits_into_a_delivery_however_it_is_written() {
     for payload in [
         vec![b'['; MAX_QUEUED_PAYLOAD_BYTES],
