@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use einmal_did::Did;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SetupError;
@@ -334,10 +335,36 @@ impl Config {
     /// A description with line and column.
     pub fn parse(text: &str) -> Result<Self, String> {
         let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
-        if let Some(url) = &config.public_url {
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what a type does not say.
+    ///
+    /// # Errors
+    ///
+    /// A description of what is wrong, with the remedy.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(url) = &self.public_url {
             check_public_url(url)?;
         }
-        Ok(config)
+        if self.mediator.as_ref().is_some_and(|mediator| mediator.keep_seconds == Some(0)) {
+            return Err(
+                "`keep_seconds = 0` would accept mail and keep none of it; leave it out for 30 days".into()
+            );
+        }
+        if self.citizen.as_ref().is_some_and(|citizen| citizen.poll_ms == Some(0)) {
+            return Err("`poll_ms = 0` would ask the mediator without pause; leave it out".into());
+        }
+        for trusted in self.merchant.iter().flat_map(|merchant| &merchant.trusted_issuers) {
+            Did::parse(trusted.did()).map_err(|error| {
+                format!(
+                    "`{}` among `trusted_issuers` is no DID ({error}); write it like did:web:city.example",
+                    trusted.did()
+                )
+            })?;
+        }
+        Ok(())
     }
 
     /// Writes the configuration into `dir`.
@@ -385,7 +412,8 @@ impl Config {
 pub fn check_public_url(text: &str) -> Result<(), String> {
     let remedy = "write it like https://city.example or https://city.example:8443";
     let url = url::Url::parse(text).map_err(|error| format!("`public_url` is no URL ({error}); {remedy}"))?;
-    let plain = matches!(url.scheme(), "http" | "https")
+    // As written: DIDs and the address of the socket are made of the text.
+    let plain = (text.starts_with("http://") || text.starts_with("https://"))
         && url.host().is_some()
         && url.path() == "/"
         && url.query().is_none()
@@ -409,6 +437,20 @@ mod tests {
             assert_eq!(again.role, role);
             assert_eq!(again.listen, Config::new(role).listen);
         }
+    }
+
+    #[test]
+    fn settings_that_would_lose_mail_or_refuse_everybody_are_refused_with_the_remedy() {
+        for (text, remedy) in [
+            ("role = \"mediator\"\n[mediator]\nkeep_seconds = 0", "leave it out for 30 days"),
+            ("role = \"citizen\"\n[citizen]\npoll_ms = 0", "leave it out"),
+            ("role = \"merchant\"\n[merchant]\ntrusted_issuers = [\"city.example\"]", "did:web:city.example"),
+            ("role = \"city\"\npublic_url = \"HTTPS://city.example\"", "https://city.example"),
+        ] {
+            let problem = Config::parse(text).unwrap_err();
+            assert!(problem.contains(remedy), "{problem}");
+        }
+        assert!(Config::parse("role = \"mediator\"\n[mediator]\nkeep_seconds = 1").is_ok());
     }
 
     proptest! {

@@ -162,7 +162,8 @@ async fn look(node: &Arc<Node>) -> Result<(), Failure> {
         let Some(url) = shared.config.citizen.as_ref().and_then(|citizen| citizen.mediator.clone()) else {
             return Ok(());
         };
-        node.command("accept", &json!({"url": url})).await?;
+        // Whatever goal it names, or none: the setting says what it is for.
+        node.command("accept", &json!({"url": url, "mediator": true})).await?;
     }
     let Some(mut account) = account(shared)? else { return Ok(()) };
     if account.routing.is_none() {

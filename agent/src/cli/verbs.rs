@@ -7,6 +7,7 @@ use std::{
 };
 
 use age::secrecy::ExposeSecret;
+use einmal_flows::out_of_band::Invitation;
 use einmal_storage::StoreError;
 use serde_json::{Value, json};
 
@@ -133,8 +134,13 @@ fn make(init: &Init, json: bool) -> Result<ExitCode, SetupError> {
     if init.clock_skew.is_some() {
         config.merchant.as_mut().ok_or_else(|| wrong("clock-skew"))?.clock_skew_seconds = init.clock_skew;
     }
-    if init.mediator.is_some() {
-        config.citizen.as_mut().ok_or_else(|| wrong("mediator"))?.mediator.clone_from(&init.mediator);
+    if let Some(url) = &init.mediator {
+        let citizen = config.citizen.as_mut().ok_or_else(|| wrong("mediator"))?;
+        Invitation::from_url(url).map_err(|error| SetupError::Usage {
+            problem: format!("--mediator is no invitation: {error}"),
+            remedy: "give what `einmal invite` prints at the mediator".into(),
+        })?;
+        citizen.mediator = Some(url.clone());
     }
     if init.poll_ms.is_some() {
         config.citizen.as_mut().ok_or_else(|| wrong("poll-ms"))?.poll_ms = init.poll_ms;
@@ -148,6 +154,9 @@ fn make(init: &Init, json: bool) -> Result<ExitCode, SetupError> {
             return Err(wrong("name"));
         }
     }
+    config
+        .check()
+        .map_err(|problem| SetupError::Usage { problem, remedy: "see: einmal init --help".into() })?;
     home::init(&init.dir.dir, &config)?;
     let next = format!("einmal run --dir {}", init.dir.dir.display());
     output::answer(&json!({"role": role, "dir": init.dir.dir, "next": next}), json);
@@ -169,7 +178,7 @@ fn accept(
                 vec![thread.to_owned()]
             } else {
                 output::answer(&begun, json);
-                return Ok(ExitCode::SUCCESS);
+                return Ok(if is_pending(&begun) { ExitCode::FAILURE } else { ExitCode::SUCCESS });
             }
         }
         Some(thread) => vec![thread],
@@ -181,12 +190,17 @@ fn accept(
     let mut status = ExitCode::SUCCESS;
     for thread in threads {
         let outcome = settle(dir, &thread, yes, wait)?;
-        if outcome.get("state").and_then(Value::as_str) == Some("abandoned") {
+        // What has not ended in the time given has not been taken either.
+        if is_pending(&outcome) || outcome.get("state").and_then(Value::as_str) == Some("abandoned") {
             status = ExitCode::FAILURE;
         }
         output::answer(&outcome, json);
     }
     Ok(status)
+}
+
+fn is_pending(answer: &Value) -> bool {
+    answer.get("pending").and_then(Value::as_bool).unwrap_or(false)
 }
 
 fn waiting(dir: &Path) -> Result<Vec<String>, SetupError> {

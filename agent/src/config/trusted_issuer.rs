@@ -23,6 +23,14 @@ pub struct TrustedFor {
 }
 
 impl TrustedIssuer {
+    /// The issuer.
+    pub fn did(&self) -> &str {
+        match self {
+            Self::Any(did) => did,
+            Self::For(trusted) => &trusted.did,
+        }
+    }
+
     /// Whether a credential with this `iss` and `vct` counts.
     pub fn covers(&self, iss: &str, vct: &str) -> bool {
         match self {

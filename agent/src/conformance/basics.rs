@@ -163,7 +163,7 @@ pub(super) async fn discover(run: &mut Run) {
     };
     run.opens("DF2", FEATURES, "DF2-disclose", problem);
     let protocols: BTreeSet<String> = disclosures(&answer)
-        .filter(|(feature_type, _)| *feature_type == "protocol")
+        .filter(|(feature_type, id)| *feature_type == "protocol" && is_spoken_as_mediator(&answer, id))
         .map(|(_, id)| id.trim_end_matches('/').to_owned())
         .collect();
     // An empty list means "not telling".
@@ -183,6 +183,22 @@ pub(super) async fn discover(run: &mut Run) {
         if known { Ok(()) } else { Err("it is not disclosed".to_owned()) }
     });
     run.report.settle("DF2-max-receive-bytes", limit);
+}
+
+/// Whether a protocol is disclosed for the role this suite looks for: of mediation and pickup that of the mediator, of all others
+/// any. One that names no roles may play all of them.
+fn is_spoken_as_mediator(answer: &Message, id: &str) -> bool {
+    let of_mediators = super::mediation::DIALECTS.iter().map(|dialect| dialect.protocol);
+    let mut of_mediators = of_mediators.chain(super::pickup::DIALECTS.iter().map(|dialect| dialect.protocol));
+    if !of_mediators.any(|protocol| protocol == id.trim_end_matches('/')) {
+        return true;
+    }
+    let list = answer.body.get("disclosures").and_then(Value::as_array).into_iter().flatten();
+    let mut same = list.filter(|one| one.get("id").and_then(Value::as_str) == Some(id));
+    same.any(|one| match one.get("roles").and_then(Value::as_array) {
+        Some(roles) => roles.is_empty() || roles.iter().any(|role| role == "mediator"),
+        None => true,
+    })
 }
 
 fn disclosures(answer: &Message) -> impl Iterator<Item = (&str, &str)> {

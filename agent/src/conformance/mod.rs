@@ -132,7 +132,7 @@ pub async fn run(options: &Options) -> Result<Report, SetupError> {
 /// All groups, in an order in which each has what it needs.
 async fn play(run: &mut Run) {
     if !basics::reach(run).await {
-        run.report.not_checked("", "the target does not answer");
+        run.report.unreached();
         return;
     }
     basics::discover(run).await;

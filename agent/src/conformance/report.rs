@@ -37,6 +37,8 @@ pub struct Report {
     target: String,
     requirements: Vec<Requirement>,
     findings: BTreeMap<String, Finding>,
+    /// The target did not answer at all.
+    unreached: bool,
 }
 
 impl Report {
@@ -44,7 +46,7 @@ impl Report {
     pub(super) fn new(target: &str, only: Option<&str>) -> Self {
         let wanted = |requirement: &Requirement| only.is_none_or(|only| requirement.id.starts_with(only));
         let requirements = catalogue::all().into_iter().filter(wanted).collect();
-        Self { target: target.to_owned(), requirements, findings: BTreeMap::new() }
+        Self { target: target.to_owned(), requirements, findings: BTreeMap::new(), unreached: false }
     }
 
     /// Whether any requirement is looked at whose id begins with `prefix`.
@@ -109,9 +111,15 @@ impl Report {
             .collect()
     }
 
-    /// Whether nothing required failed.
+    /// Whether nothing required failed. Of a target that did not answer nothing is known.
     pub fn conforms(&self) -> bool {
-        self.ids(Level::Must, Verdict::Failed).is_empty()
+        !self.unreached && self.ids(Level::Must, Verdict::Failed).is_empty()
+    }
+
+    /// Notes that the target does not answer: nothing can be looked at.
+    pub(super) fn unreached(&mut self) {
+        self.unreached = true;
+        self.not_checked("", "the target does not answer");
     }
 
     fn counts(&self, level: Level) -> Value {

@@ -41,7 +41,8 @@ impl Citizen {
             .map_err(|error| Failure::user(format!("this is no invitation that can be taken: {error}")))?;
         consider(&invitation, |_| false, shared.now()).map_err(|error| Failure::user(error.to_string()))?;
         check_reachable(shared, &invitation.from)?;
-        if invitation.goal_code.as_deref() == Some(GOAL_MEDIATE) {
+        let is_configured = input.get("mediator").and_then(Value::as_bool).unwrap_or(false);
+        if is_configured || invitation.goal_code.as_deref() == Some(GOAL_MEDIATE) {
             return mailbox::adopt(shared, &invitation, fx);
         }
         if goes_on(shared, &invitation)? {
