@@ -9,7 +9,7 @@ use einmal_storage::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{failure::Failure, receive::Arrival};
+use super::{arrival::Arrival, failure::Failure};
 use crate::{
     db::{Db, TIMERS, encode},
     node::Shared,

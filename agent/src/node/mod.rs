@@ -8,6 +8,7 @@
 //! ([`Need`]); the node fetches it and handles the event again. Nothing is acknowledged before the batch is durable,
 //! and nothing is sent that is not in it, except direct answers that are worthless later.
 
+mod arrival;
 mod dispatch;
 mod effects;
 mod failure;
@@ -35,20 +36,20 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use self::effects::MailWork;
+pub use self::{
+    arrival::{Arrival, Receipt},
+    failure::{Failure, Need},
+    outbox::Origin,
+    refusal::Refusal,
+    shared::Shared,
+    stats::Stats,
+};
 pub(crate) use self::{
     effects::{Effects, Handled},
     live::Pushes,
     receive::{Begun, learn},
     refusal::log_reason,
     stats::Reason,
-};
-pub use self::{
-    failure::{Failure, Need},
-    outbox::Origin,
-    receive::{Arrival, Receipt},
-    refusal::Refusal,
-    shared::Shared,
-    stats::Stats,
 };
 use crate::{
     clock::Clock,

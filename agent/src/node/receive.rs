@@ -11,12 +11,11 @@ use einmal_storage::{Commit, mail::MailboxId};
 use tracing::{Instrument, Span};
 
 use super::{
-    Done, Effects, Failure, Handled, Node, Shared, dispatch,
+    Arrival, Done, Effects, Failure, Handled, Node, Receipt, Shared, dispatch,
     effects::Outgoing,
     outbox::Origin,
     refusal::{
-        Refusal, log_reason, reason_for, reason_for_code, reason_for_failure, reason_of, refusal_for,
-        refusal_of,
+        log_reason, reason_for, reason_for_code, reason_for_failure, reason_of, refusal_for, refusal_of,
     },
     their_form,
 };
@@ -24,77 +23,12 @@ use crate::{
     config::Role,
     db::{INVITATIONS, KNOWN_DIDS, PEERS, SEEN, did_id, digest_id, mailbox_id},
     identity::{self, DidUse},
-    role::{Forwarded, Notice},
-    service::{
-        live::{self, LiveChange},
-        queue,
-    },
+    role::Forwarded,
+    service::{live, queue},
 };
 
 /// Seconds a message id is remembered beyond the message's own expiry.
 const REMEMBER_SECS: u64 = 14 * 24 * 3600;
-
-/// How an envelope arrived, which decides what can go back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Arrival {
-    /// By HTTP POST: one envelope can go back in the answer.
-    Http {
-        /// From where, if that is known.
-        from: Option<Origin>,
-    },
-    /// On a connection that stays open, such as a WebSocket: any number of envelopes can go back.
-    Socket {
-        /// From where.
-        from: Option<Origin>,
-        /// Whether letters of the sender are pushed on it.
-        live: bool,
-    },
-    /// By a libp2p stream, on which nothing goes back but whether it was taken.
-    Libp2p {
-        /// Whether streams can go back on the same connection, for who asks for that.
-        answerable: bool,
-        /// From which peer.
-        from: Option<Origin>,
-    },
-    /// From our mailbox, by our mediator's line, in an answer to what we sent, or unwrapped from another message: nothing can
-    /// go back.
-    Mailbox {
-        /// Who caused it, if that is known.
-        from: Option<Origin>,
-    },
-}
-
-impl Arrival {
-    /// From where, if that is known.
-    pub(super) fn origin(self) -> Option<Origin> {
-        match self {
-            Self::Http { from }
-            | Self::Socket { from, .. }
-            | Self::Libp2p { from, .. }
-            | Self::Mailbox { from } => from,
-        }
-    }
-}
-
-/// What became of an envelope.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Receipt {
-    /// Set if nothing was changed.
-    pub refused: Option<Refusal>,
-    /// Envelopes to give back on the same connection; at most one for HTTP.
-    pub replies: Vec<Vec<u8>>,
-    /// Live delivery on this connection is to change.
-    pub(crate) live: Option<LiveChange>,
-    /// It was a word of our own mediator.
-    pub(crate) notice: Option<Notice>,
-}
-
-impl Receipt {
-    fn refused(refusal: Refusal) -> Self {
-        Self { refused: Some(refusal), ..Self::default() }
-    }
-}
 
 /// An envelope that was opened, or not; what it asks for is not done yet.
 pub(crate) struct Begun {

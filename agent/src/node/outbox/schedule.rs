@@ -312,6 +312,22 @@ mod tests {
         numbers.map(item).collect()
     }
 
+    type Page = Vec<(Vec<u8>, Item)>;
+
+    /// An outbox of these messages, in their order.
+    fn outbox(items: impl IntoIterator<Item = (Vec<u8>, Item)>) -> Page {
+        let numbered = items.into_iter().enumerate();
+        numbered.map(|(at, (_, item))| ((at as u64).to_be_bytes().to_vec(), item)).collect()
+    }
+
+    /// How a store reads it: at most `most` messages behind an id.
+    fn pages(outbox: &Page, most: usize) -> impl Fn(Option<&[u8]>) -> Result<Page, StoreError> {
+        move |after| {
+            let start = outbox.partition_point(|(id, _)| after.is_some_and(|after| id.as_slice() <= after));
+            Ok(outbox.iter().skip(start).take(most).cloned().collect())
+        }
+    }
+
     #[test]
     fn neither_recipients_tried_before_nor_unknown_ones_end_the_look_for_those_who_answer() {
         let (mut due, seats, none) = (Due::default(), Served::default(), HashSet::new());
@@ -341,15 +357,12 @@ mod tests {
     fn nobody_stands_behind_a_pile_that_one_look_cannot_take_in() {
         let (seats, none) = (Served::default(), HashSet::new());
         let pile = items("dead", 0..2 * MAX_PAGES * PAGE, 1).into_iter().chain(items("new", 0..1, 0));
-        let outbox: Vec<_> =
-            pile.enumerate().map(|(at, (_, item))| ((at as u64).to_be_bytes().to_vec(), item)).collect();
-        let page = |after: Option<&[u8]>| {
-            let start = outbox.partition_point(|(id, _)| after.is_some_and(|after| id.as_slice() <= after));
-            Ok(outbox.iter().skip(start).take(PAGE).cloned().collect())
-        };
+        let outbox = outbox(pile);
         let look = |begin| {
             let mut due = Due::default();
-            let look = due.take_in_pages(begin, u64::MAX, page, |due, page| due.take_in(page, &none, &seats));
+            let look = due.take_in_pages(begin, u64::MAX, pages(&outbox, PAGE), |due, page| {
+                due.take_in(page, &none, &seats)
+            });
             (due.groups.contains_key("did:example:new-0"), look.unwrap())
         };
         let (found, first) = look(None);
@@ -363,17 +376,10 @@ mod tests {
     #[test]
     fn a_page_that_holds_few_long_messages_is_not_taken_for_the_end() {
         let (seats, none) = (Served::default(), HashSet::new());
-        let outbox: Vec<_> = items("long", 0..40, 0)
-            .into_iter()
-            .enumerate()
-            .map(|(at, (_, item))| ((at as u64).to_be_bytes().to_vec(), item))
-            .collect();
-        let page = |after: Option<&[u8]>| {
-            let start = outbox.partition_point(|(id, _)| after.is_some_and(|after| id.as_slice() <= after));
-            Ok(outbox.iter().skip(start).take(3).cloned().collect())
-        };
+        let outbox = outbox(items("long", 0..40, 0));
         let mut due = Due::default();
-        let look = due.take_in_pages(None, u64::MAX, page, |due, page| due.take_in(page, &none, &seats));
+        let look = due
+            .take_in_pages(None, u64::MAX, pages(&outbox, 3), |due, page| due.take_in(page, &none, &seats));
         assert_eq!((due.groups.len(), look.unwrap().turn), (40, None));
     }
 
@@ -384,18 +390,13 @@ mod tests {
         let front = items("dead", 0..most + 1, 1).into_iter().chain(items("busy", 0..1, 0));
         let pile = items("pile", 0..MAX_PAGES * PAGE, 1);
         let behind = items("dead", 0..most + 1, 0).into_iter().chain(items("busy", 0..2, 0));
-        let outbox = front.chain(pile).chain(behind).enumerate();
-        let outbox: Vec<_> =
-            outbox.map(|(at, (_, item))| ((at as u64).to_be_bytes().to_vec(), item)).collect();
-        let page = |after: Option<&[u8]>| {
-            let start = outbox.partition_point(|(id, _)| after.is_some_and(|after| id.as_slice() <= after));
-            Ok(outbox.iter().skip(start).take(PAGE).cloned().collect())
-        };
+        let outbox = outbox(front.chain(pile).chain(behind));
         let look = |round: Round, served: &HashSet<String>| {
             let mut due = Due { round, ..Due::default() };
             let begin = due.round.turn.take();
-            let look =
-                due.take_in_pages(begin, u64::MAX, page, |due, page| due.take_in(page, served, &seats));
+            let look = due.take_in_pages(begin, u64::MAX, pages(&outbox, PAGE), |due, page| {
+                due.take_in(page, served, &seats)
+            });
             let round = due.round_after(look.unwrap().turn.as_ref());
             let mut found: Vec<_> = due.groups.into_keys().filter(|name| !name.contains("pile")).collect();
             found.sort_unstable();

@@ -1,0 +1,66 @@
+//! How an envelope came, and what became of it: what a transport says, and what it is told.
+
+use super::{outbox::Origin, refusal::Refusal};
+use crate::{role::Notice, service::live::LiveChange};
+
+/// How an envelope arrived, which decides what can go back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Arrival {
+    /// By HTTP POST: one envelope can go back in the answer.
+    Http {
+        /// From where, if that is known.
+        from: Option<Origin>,
+    },
+    /// On a connection that stays open, such as a WebSocket: any number of envelopes can go back.
+    Socket {
+        /// From where.
+        from: Option<Origin>,
+        /// Whether letters of the sender are pushed on it.
+        live: bool,
+    },
+    /// By a libp2p stream, on which nothing goes back but whether it was taken.
+    Libp2p {
+        /// Whether streams can go back on the same connection, for who asks for that.
+        answerable: bool,
+        /// From which peer.
+        from: Option<Origin>,
+    },
+    /// From our mailbox, by our mediator's line, in an answer to what we sent, or unwrapped from another message: nothing can
+    /// go back.
+    Mailbox {
+        /// Who caused it, if that is known.
+        from: Option<Origin>,
+    },
+}
+
+impl Arrival {
+    /// From where, if that is known.
+    pub(super) fn origin(self) -> Option<Origin> {
+        match self {
+            Self::Http { from }
+            | Self::Socket { from, .. }
+            | Self::Libp2p { from, .. }
+            | Self::Mailbox { from } => from,
+        }
+    }
+}
+
+/// What became of an envelope.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Set if nothing was changed.
+    pub refused: Option<Refusal>,
+    /// Envelopes to give back on the same connection; at most one for HTTP.
+    pub replies: Vec<Vec<u8>>,
+    /// Live delivery on this connection is to change.
+    pub(crate) live: Option<LiveChange>,
+    /// It was a word of our own mediator.
+    pub(crate) notice: Option<Notice>,
+}
+
+impl Receipt {
+    pub(super) fn refused(refusal: Refusal) -> Self {
+        Self { refused: Some(refusal), ..Self::default() }
+    }
+}
