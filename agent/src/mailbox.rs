@@ -250,7 +250,18 @@ async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
     while let Some(action) = todo.pop_front() {
         match action {
             Action::Send(draft) => {
-                let answer = node.ask(draft, &account.ours, &account.mediator).await?;
+                let answer = match node.ask(draft, &account.ours, &account.mediator).await {
+                    Ok(answer) => answer,
+                    Err(problem @ (Failure::Open(_) | Failure::AnswerTooLarge { .. })) => {
+                        let actions = machine.handle(Event::Unreadable, shared.now())?;
+                        if actions.contains(&Action::Failed) {
+                            return Err(problem);
+                        }
+                        todo.extend(actions);
+                        continue;
+                    }
+                    Err(problem) => return Err(problem),
+                };
                 let rx = Received::of(&answer)
                     .ok_or_else(|| Failure::user("the mediator's answer proves no sender"))?;
                 todo.extend(machine.handle(Event::Message(&rx), shared.now())?);

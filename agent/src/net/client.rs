@@ -93,7 +93,7 @@ impl HttpClient {
             let reason = format!("status {}", response.status().as_u16());
             return Err(FetchError::Unreachable { reason });
         }
-        read_bounded(response, most).await.map_err(|reason| FetchError::Invalid { reason })
+        read_bounded(response, most).await.map_err(|error| FetchError::Invalid { reason: error.to_string() })
     }
 
     /// The status somebody answers a GET with; the body is not read.
@@ -118,9 +118,7 @@ impl HttpClient {
         let status = response.status().as_u16();
         let label = response.headers().get(header::CONTENT_TYPE).and_then(|label| label.to_str().ok());
         let label = label.map(str::to_owned);
-        let body = read_bounded(response, MAX_ENVELOPE_BYTES)
-            .await
-            .map_err(|reason| SendError::Unreachable { reason })?;
+        let body = read_bounded(response, MAX_ENVELOPE_BYTES).await?;
         Ok((status, label, body))
     }
 
@@ -133,9 +131,7 @@ impl HttpClient {
         if !response.status().is_success() {
             return Err(SendError::Refused { status: response.status().as_u16() });
         }
-        let body = read_bounded(response, MAX_ENVELOPE_BYTES)
-            .await
-            .map_err(|reason| SendError::Unreachable { reason })?;
+        let body = read_bounded(response, MAX_ENVELOPE_BYTES).await?;
         Ok((!body.is_empty()).then_some(body))
     }
 
@@ -161,15 +157,33 @@ fn cause(error: &reqwest::Error) -> String {
     source.to_string()
 }
 
-async fn read_bounded(mut response: Response, most: usize) -> Result<Vec<u8>, String> {
-    let too_large = || format!("more than {most} bytes");
+/// The body of an answer was not read to its end.
+#[derive(Debug, thiserror::Error)]
+enum BodyError {
+    #[error("more than {most} bytes")]
+    TooLarge { most: usize },
+    #[error("{reason}")]
+    Broken { reason: String },
+}
+
+impl From<BodyError> for SendError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge { most } => Self::AnswerTooLarge { most },
+            BodyError::Broken { reason } => Self::Unreachable { reason },
+        }
+    }
+}
+
+async fn read_bounded(mut response: Response, most: usize) -> Result<Vec<u8>, BodyError> {
     if response.content_length().is_some_and(|length| length > most as u64) {
-        return Err(too_large());
+        return Err(BodyError::TooLarge { most });
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| cause(&error))? {
+    let broken = |error: reqwest::Error| BodyError::Broken { reason: cause(&error) };
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
         if body.len() + chunk.len() > most {
-            return Err(too_large());
+            return Err(BodyError::TooLarge { most });
         }
         body.extend_from_slice(&chunk);
     }

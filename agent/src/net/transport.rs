@@ -31,13 +31,20 @@ pub enum SendError {
         /// HTTP status.
         status: u16,
     },
+    /// The envelope was taken, but what came back is more than an envelope may be.
+    #[error("the answer has more than {most} bytes")]
+    AnswerTooLarge {
+        /// The bound in bytes.
+        most: usize,
+    },
 }
 
 impl SendError {
     /// Whether a later attempt may succeed.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Forbidden { .. } => false,
+            // Sent again, the message would only bring the same answer.
+            Self::Forbidden { .. } | Self::AnswerTooLarge { .. } => false,
             Self::Unreachable { .. } => true,
             // Also what a proxy says while the node behind it is away or moved; redirects are not followed.
             Self::Refused { status } => matches!(*status, 300..=399 | 404 | 408 | 425 | 429 | 500..),

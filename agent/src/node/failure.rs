@@ -50,6 +50,12 @@ pub enum Failure {
     /// Opening failed.
     #[error(transparent)]
     Open(OpenError),
+    /// A peer's answer is larger than an envelope may be.
+    #[error("the peer's answer has more than {most} bytes")]
+    AnswerTooLarge {
+        /// The bound in bytes.
+        most: usize,
+    },
 }
 
 impl Failure {

@@ -57,7 +57,7 @@ use crate::{
     db::Db,
     identity,
     line::LineState,
-    net::{FetchError, Fetcher, Transport, p2p, ws},
+    net::{FetchError, Fetcher, SendError, Transport, p2p, ws},
     role::{self, Notice, RoleService},
     service::{live::LiveChange, queue},
 };
@@ -355,6 +355,8 @@ impl Node {
             match self.shared.transport.send(&way.uri, way.bytes).await {
                 Ok(Some(reply)) => return Ok(reply),
                 Ok(None) => last = unreachable("it gave no answer".into()),
+                // Another way would bring the same.
+                Err(SendError::AnswerTooLarge { most }) => return Err(Failure::AnswerTooLarge { most }),
                 Err(error) => last = unreachable(error.to_string()),
             }
         }

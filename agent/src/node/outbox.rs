@@ -166,6 +166,8 @@ impl Node {
         for way in ways {
             match self.shared.transport.send_to(&way.uri, &way.multi_addrs, way.bytes).await {
                 Ok(reply) => return Outcome::Sent(reply),
+                // The message itself was taken.
+                Err(SendError::AnswerTooLarge { .. }) => return Outcome::Sent(None),
                 Err(error) => {
                     self.shared.stats.send_failures.inc();
                     tracing::info!(%error, "a message was not handed over");

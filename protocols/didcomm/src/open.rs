@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use einmal_did::{Did, DidDocument, DidUrl, Relationship, Resolver, parse_strict_json};
+use einmal_did::{Did, DidDocument, DidUrl, Relationship, Resolver};
 use einmal_keys::{Custody, KeyId, PublicKey};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
 use crate::{
-    error::{EnvelopeError, MessageError, OpenError},
+    error::{EnvelopeError, OpenError},
     from_prior::{self, Rotation},
     ids::UnixSeconds,
     jwe::ParsedJwe,
     jws::ParsedJws,
     limits::{MAX_ENVELOPE_BYTES, MAX_LAYERS},
-    message::Message,
+    message::{Message, layer_json},
 };
 
 /// Which nestings of envelopes are opened.
@@ -198,7 +198,7 @@ pub fn open(bytes: &[u8], context: &OpenContext<'_>) -> Result<Opened, OpenError
         },
     };
     loop {
-        let value = parse_strict_json(&current, MAX_ENVELOPE_BYTES).map_err(|_| MessageError::NotJson)?;
+        let value = layer_json(&current)?;
         current = match Envelope::of_json(&value)? {
             Envelope::Encrypted => open_encrypted(ParsedJwe::parse(&current)?, &mut layers, context)?,
             Envelope::Signed => open_signed(&current, &mut layers, context)?,

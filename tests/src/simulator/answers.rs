@@ -352,7 +352,12 @@ impl Mediator {
             } else {
                 mail.id.clone()
             };
-            delivery.attachments.push(attachment(id, &mail.payload));
+            let mut carried = attachment(id, &mail.payload);
+            if self.breaks(Fault::DeliversJson) {
+                carried.data.base64 = None;
+                carried.data.json = serde_json::from_slice(&mail.payload).ok();
+            }
+            delivery.attachments.push(carried);
             if self.breaks(Fault::DeletesOnDelivery) {
                 state.mail.retain(|kept| kept.id != mail.id);
             }

@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-use einmal_did::{Did, DidUrl, parse_strict_json};
+use einmal_did::{Did, DidUrl};
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::{Attachment, MessageType, bare_media_type};
+use super::{Attachment, MessageType, bare_media_type, layer_json};
 use crate::{
     PLAIN_MEDIA_TYPE,
     error::MessageError,
     ids::{MessageId, ThreadId, UnixSeconds},
-    limits::{MAX_ACKS, MAX_ATTACHMENTS, MAX_ENVELOPE_BYTES, MAX_FROM_PRIOR_LEN, MAX_TO},
+    limits::{MAX_ACKS, MAX_ATTACHMENTS, MAX_FROM_PRIOR_LEN, MAX_TO},
 };
 
 /// A typed message body and the type URI that announces it on the wire.
@@ -139,8 +139,7 @@ impl Message {
     ///
     /// [`MessageError`] naming the header at fault.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
-        let value = parse_strict_json(bytes, MAX_ENVELOPE_BYTES).map_err(|_| MessageError::NotJson)?;
-        Self::from_value(value)
+        Self::from_value(layer_json(bytes)?)
     }
 
     /// Reads a message from parsed JSON; the caller has bounded size and depth.

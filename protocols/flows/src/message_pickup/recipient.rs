@@ -39,6 +39,8 @@ pub struct Recipient {
     last: Option<Draft>,
     attempts: u32,
     rounds: u32,
+    /// Messages asked for at once: halved whenever an answer was of no use, for one letter in it may be the reason.
+    batch: usize,
     deadline: Option<UnixSeconds>,
     sweep: Option<UnixSeconds>,
     live: bool,
@@ -84,6 +86,8 @@ pub enum Event<'a> {
         /// The ids [`Action::HandOver`] gave.
         ids: Vec<String>,
     },
+    /// What came back for a [`Action::Send`] could not be read, or was too large: fewer messages may fit.
+    Unreadable,
     /// A message of the mediator arrived.
     Message(&'a Received<'a>),
     /// A timer fired, or the node restarted.
@@ -137,6 +141,7 @@ impl Recipient {
             last: None,
             attempts: 0,
             rounds: 0,
+            batch: MAX_PICKUP_BATCH,
             deadline: None,
             sweep: None,
             live: false,
@@ -201,6 +206,7 @@ impl Recipient {
                 Ok(vec![Action::WakeAt(sweep)])
             }
             Event::Durable { ids } => Ok(self.durable(&ids, now)),
+            Event::Unreadable => Ok(self.ask_for_less(now)),
             Event::Message(received) => self.receive(received, now),
             Event::Tick => Ok(self.tick(now)),
         }
@@ -222,6 +228,7 @@ impl Recipient {
         }
         self.sweep = None;
         self.rounds = 0;
+        self.batch = MAX_PICKUP_BATCH;
         self.thid = Some(thid.clone());
         let mut actions = self.ask(State::StatusAsked, Draft::of(&StatusRequest::default()), now);
         if let Some(Action::Send(draft)) = actions.first_mut() {
@@ -247,8 +254,17 @@ impl Recipient {
             return self.end(Action::Failed);
         }
         self.rounds += 1;
-        let limit = MAX_PICKUP_BATCH as u64;
+        let limit = self.batch as u64;
         self.ask(State::DeliveryAsked, Draft::of(&DeliveryRequest { limit, recipient_did: None }), now)
+    }
+
+    /// Asks for half as many messages, until even one alone cannot be read.
+    fn ask_for_less(&mut self, now: UnixSeconds) -> Vec<Action> {
+        if self.state != State::DeliveryAsked || self.batch == 1 {
+            return self.end(Action::Failed);
+        }
+        self.batch /= 2;
+        self.ask_delivery(now)
     }
 
     fn end(&mut self, outcome: Action) -> Vec<Action> {
@@ -314,7 +330,10 @@ impl Recipient {
         if attachments.len() > 2 * MAX_PICKUP_BATCH {
             return Err(FlowError::TooMany { what: "delivered messages", most: 2 * MAX_PICKUP_BATCH });
         }
-        let messages = attachments.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+        let messages: Vec<_> = attachments.iter().filter_map(entry).collect();
+        if messages.is_empty() && !attachments.is_empty() {
+            return Err(FlowError::InvalidContent { what: "attachments.id" });
+        }
         if self.awaited.len() + self.durable.len() + messages.len() > MAX_CONFIRMED_IDS {
             return Err(FlowError::TooMany { what: "unconfirmed messages", most: MAX_CONFIRMED_IDS });
         }
@@ -410,9 +429,12 @@ impl Recipient {
     }
 }
 
-fn entry(attachment: &Attachment) -> Result<(String, Vec<u8>), FlowError> {
-    let id = attachment.id.clone().filter(|id| !id.is_empty() && id.len() <= MAX_QUEUE_ID_LEN);
-    Ok((id.ok_or(FlowError::InvalidContent { what: "attachments.id" })?, attachment.bytes()?))
+/// Id and content of one delivered message; one without content is of no use to anybody, and confirmed like others that are not.
+///
+/// None without an id, for nothing can be said about it to the mediator.
+fn entry(attachment: &Attachment) -> Option<(String, Vec<u8>)> {
+    let id = attachment.id.clone().filter(|id| !id.is_empty() && id.len() <= MAX_QUEUE_ID_LEN)?;
+    Some((id, attachment.bytes().unwrap_or_default()))
 }
 
 /// Shows how things stand, not whose.

@@ -113,6 +113,42 @@ fn repeated_delivery_is_handed_over_again_and_confirmed_once() {
 }
 
 #[test]
+fn fewer_messages_are_asked_for_until_an_answer_can_be_read() {
+    let mut machine = asked();
+    give(&mut machine, &status(3)).unwrap();
+    let unreadable = |machine: &mut Recipient| machine.handle(Event::Unreadable, NOW).unwrap();
+    for limit in [25, 12, 6, 3, 1] {
+        assert_eq!(sent(&unreadable(&mut machine)), (DeliveryRequest::TYPE, json!({"limit": limit})));
+    }
+    give(&mut machine, &delivery(&["1"])).unwrap();
+    durable(&mut machine, &["1"]);
+    assert_eq!(sent(&give(&mut machine, &status(2)).unwrap()).1, json!({"limit": 1}));
+    assert_eq!(unreadable(&mut machine), [Action::Failed], "not even one alone");
+    assert_eq!(machine.state(), State::Idle);
+    fetch(&mut machine);
+    assert_eq!(sent(&give(&mut machine, &status(3)).unwrap()).1, json!({"limit": MAX_PICKUP_BATCH}));
+}
+
+#[test]
+fn a_message_without_usable_content_is_handed_over_empty_and_one_without_id_is_passed_over() {
+    let mut machine = asked();
+    give(&mut machine, &status(3)).unwrap();
+    let attachments = json!([
+        {"id": "1", "data": {"links": ["https://a.example"], "hash": "z"}},
+        {"data": {"json": {}}},
+        {"id": "3", "data": {"json": {}}},
+    ]);
+    let message =
+        json!({"id": "reply", "type": Delivery::TYPE, "thid": "t-1", "body": {}, "attachments": attachments});
+    let mixed = Post::new(M, A, message);
+    let Some(Action::HandOver { messages }) = give(&mut machine, &mixed).unwrap().into_iter().next() else {
+        panic!("nothing was handed over")
+    };
+    assert_eq!(messages[0], ("1".to_owned(), vec![]));
+    assert_eq!(messages.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["1", "3"]);
+}
+
+#[test]
 fn wrapped_pushes_are_handed_over_and_confirmed() {
     let mut machine = machine();
     let pushed = post(Delivery::TYPE, Some("push-1"), json!({}), &["9"]);
