@@ -125,6 +125,24 @@ impl Index {
         self.digests.contains(&digest)
     }
 
+    /// Whether the same letter waits already, and for long enough that one which arrived at `arrived_ms` and would be kept until
+    /// `expires_at` may be dropped for it: for half of its time at least.
+    pub(super) fn stands_in(
+        &self,
+        mailbox: MailboxId,
+        digest: u64,
+        arrived_ms: u64,
+        expires_at: u64,
+    ) -> bool {
+        if !self.knows(digest) {
+            return false;
+        }
+        let left = |end: u64| end.saturating_sub(arrived_ms / 1000);
+        let held = self.mailboxes.get(&mailbox).into_iter().flat_map(|held| held.letters.iter().rev());
+        let mut twins = held.filter(|entry| entry.digest == digest);
+        twins.any(|twin| left(twin.expires_at) > 0 && left(twin.expires_at) >= left(expires_at) / 2)
+    }
+
     /// Adds a letter; one with the same id is only moved to its new place.
     pub(super) fn insert(&mut self, mailbox: MailboxId, entry: Entry) {
         self.last = self.last.max(entry.id);

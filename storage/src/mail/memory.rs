@@ -48,7 +48,9 @@ impl State {
         let mut fresh: Vec<(u64, NewLetter)> = Vec::new();
         for letter in letters {
             let digest = digest(&DIGEST_KEY, letter.mailbox, &letter.payload);
-            if self.index.knows(digest) || fresh.iter().any(|(other, _)| *other == digest) {
+            let NewLetter { mailbox, arrived_ms, expires_at, .. } = letter;
+            if self.index.stands_in(mailbox, digest, arrived_ms, expires_at)
+                || fresh.iter().any(|(other, _)| *other == digest) {
                 continue;
             }
             check_len(&letter.payload)?;

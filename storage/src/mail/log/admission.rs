@@ -50,8 +50,9 @@ impl Admission {
         let mut fresh: Vec<Sealed> = Vec::with_capacity(letters.len());
         let (mut own, mut own_bytes) = (HashMap::<MailboxId, (u64, u64)>::new(), 0u64);
         for mut letter in letters {
-            let digest = letter.header.digest;
-            if index.knows(digest) || fresh.iter().any(|other| other.header.digest == digest) {
+            let Header { mailbox, digest, arrived_ms, expires_at, .. } = letter.header;
+            if index.stands_in(mailbox, digest, arrived_ms, expires_at)
+                || fresh.iter().any(|other| other.header.digest == digest) {
                 continue;
             }
             if self.digests.contains(&digest) {
@@ -59,7 +60,7 @@ impl Admission {
                 fresh.push(letter);
                 continue;
             }
-            let (mailbox, len) = (letter.header.mailbox, u64::from(letter.header.payload_len()));
+            let len = u64::from(letter.header.payload_len());
             let before = self.ahead.get(&mailbox).copied().unwrap_or_default();
             let count = own.entry(mailbox).or_default();
             let ahead = Ahead {

@@ -225,6 +225,12 @@ fn bytes_of(file: &File, entry: &Entry) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Whether the disk could not read a place of a file (EIO), as against no file being there or none being allowed.
+fn is_bad_sector(error: &std::io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.raw_os_error() == Some(EIO)
+}
+
 /// The payload of a letter, if these are its bytes and they unseal.
 fn open_letter(sealer: &Sealer, entry: &Entry, bytes: &[u8]) -> Option<Vec<u8>> {
     let (header, body) = frame::read(entry.place.segment, bytes)?;
@@ -276,8 +282,8 @@ impl Mail for LogMail {
                 continue;
             }
             let bytes = match read {
-                // The file is shorter than it was: no letter lies there.
-                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Vec::new(),
+                // The file is shorter than it was, or the disk cannot read that place: this letter is lost, others are not.
+                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof || is_bad_sector(&e) => Vec::new(),
                 read => read.map_err(|e| StoreError::io("read mail", &e))?,
             };
             return match open_letter(&self.shared.sealer, &entry, &bytes) {

@@ -20,6 +20,8 @@ use crate::{StoreError, sled::sync};
 pub const SEGMENT_LEN: u64 = 16 * 1024 * 1024;
 /// Bytes a segment grows by.
 const GROWTH: u64 = 1024 * 1024;
+/// Bytes of what it grew that letters leave to removals: on a full disk, mail that was handed out can still be removed.
+pub(super) const LEFT_TO_REMOVALS: u64 = 64 * 1024;
 pub(super) const HEAD_LEN: usize = 32;
 const MAGIC: &[u8; 8] = b"EINMAIL1";
 
@@ -46,6 +48,8 @@ pub(super) struct Segment {
     /// Where the next entry goes.
     pub(super) end: u64,
     grown: u64,
+    /// Up to where a write that was refused may have left whole entries, which must not be taken for accepted ones.
+    refused: u64,
     contents: Vec<u8>,
 }
 
@@ -77,20 +81,26 @@ impl Segment {
         file.write_all_at(&head, 0).map_err(|e| failed(&e))?;
         file.sync_all().map_err(|e| failed(&e))?;
         sync(folder)?;
-        Ok(Self { number, file, end: HEAD_LEN as u64, grown: HEAD_LEN as u64, contents: Vec::new() })
+        Ok(Self { number, file, end: HEAD_LEN as u64, grown: HEAD_LEN as u64, refused: 0, contents: Vec::new() })
     }
 
-    /// Writes whole entries at the end. They count only after [`Segment::advance`].
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+    /// Writes whole entries at the end, and has room for `spare` bytes behind them. They count only after [`Segment::advance`].
+    pub(super) fn write(&mut self, bytes: &[u8], spare: u64) -> Result<(), StoreError> {
         let failed = |e: io::Error| StoreError::io("write mail", &e);
-        let needed = self.end + bytes.len() as u64;
+        let needed = self.end + bytes.len() as u64 + spare;
         if needed > self.grown {
             let grown = needed.div_ceil(GROWTH) * GROWTH;
             let zeros = vec![0; usize::try_from(grown - self.grown).unwrap_or(0)];
             self.file.write_all_at(&zeros, self.grown).map_err(failed)?;
             self.grown = grown;
         }
-        self.file.write_all_at(bytes, self.end).map_err(failed)
+        let end = self.end + bytes.len() as u64;
+        let leftover = usize::try_from(self.refused.saturating_sub(end)).unwrap_or(0);
+        self.refused = self.refused.max(end);
+        self.file.write_all_at(bytes, self.end).map_err(failed)?;
+        self.file.write_all_at(&vec![0; leftover], end).map_err(failed)?;
+        self.refused = 0;
+        Ok(())
     }
 
     pub(super) fn flush(&self) -> Result<(), StoreError> {

@@ -53,7 +53,9 @@ struct Group {
     /// Its letters, and their digests.
     fresh: HashSet<(MailboxId, LetterId)>,
     digests: HashSet<u64>,
-    answers: Vec<Acknowledgement>,
+    /// Of those who put letters, and of those who had some removed.
+    puts: Vec<Acknowledgement>,
+    removals: Vec<Acknowledgement>,
 }
 
 impl Writer {
@@ -118,24 +120,37 @@ impl Writer {
         {
             let index = self.shared.index();
             for Job { work, acknowledgement } in jobs {
+                let answers = if let Work::Put(_) = &work { &mut group.puts } else { &mut group.removals };
+                answers.push(acknowledgement);
                 group.take(work, &index);
-                group.answers.push(acknowledgement);
             }
         }
-        let (stored, answers) = (self.store(&group.entries), group.answers);
+        let stored = self.store(&group.entries);
+        let removed = if let Err(Outcome::Refused(_)) = &stored { self.remove_only(&group) } else { None };
         let mut admission = self.shared.admission();
         if stored.is_err() {
             group.entries.iter().for_each(|(header, _)| admission.retire(header));
         }
         let last = Committed { version: Version(admission.next_id().saturating_sub(1)) };
         drop(admission);
-        let fatal = matches!(&stored, Err(Outcome::Fatal(_)));
-        let answer = match stored {
+        let removed = removed.unwrap_or_else(|| stored.clone());
+        let fatal = [&stored, &removed].into_iter().any(|one| matches!(one, Err(Outcome::Fatal(_))));
+        let answer = |outcome: Result<(), Outcome>| match outcome {
             Ok(()) => Ok(last),
             Err(Outcome::Refused(error) | Outcome::Fatal(error)) => Err(error),
         };
-        answers.into_iter().for_each(|acknowledgement| acknowledgement.answer(answer.clone()));
+        let (put, removed) = (answer(stored), answer(removed));
+        group.puts.into_iter().for_each(|acknowledgement| acknowledgement.answer(put.clone()));
+        group.removals.into_iter().for_each(|acknowledgement| acknowledgement.answer(removed.clone()));
         if fatal { Err(StoreError::Failed) } else { Ok(()) }
+    }
+
+    /// What is left when the disk has no room for a group: its removals, which have some kept for them. So a mailbox can be emptied
+    /// although nothing more goes into it.
+    fn remove_only(&mut self, group: &Group) -> Option<Result<(), Outcome>> {
+        let removals = group.entries.iter().filter(|(header, _)| header.kind != Kind::Letter);
+        let removals: Vec<_> = removals.cloned().collect();
+        (!removals.is_empty()).then(|| self.append(&removals, 0))
     }
 
     /// Makes entries durable and then known, and notes whether the disk took them.
@@ -150,12 +165,16 @@ impl Writer {
 
     fn put_down(&mut self, entries: &[(Header, Vec<u8>)]) -> Result<(), Outcome> {
         self.make_room().map_err(Outcome::Refused)?;
+        self.append(entries, segment::LEFT_TO_REMOVALS)
+    }
+
+    /// Writes behind what the present segment holds, so that `spare` bytes of room are left.
+    fn append(&mut self, entries: &[(Header, Vec<u8>)], spare: u64) -> Result<(), Outcome> {
         let mut bytes = Vec::new();
         for (header, body) in entries {
             frame::append(&mut bytes, self.active.number, header, body);
         }
-        // What was written and not flushed lies behind the end and will be overwritten.
-        self.active.write(&bytes).map_err(Outcome::Refused)?;
+        self.active.write(&bytes, spare).map_err(Outcome::Refused)?;
         self.active.flush().map_err(Outcome::Fatal)?;
         self.shared.flushes.fetch_add(1, Ordering::Relaxed);
         // Both at once, so that no letter counts twice against a quota, nor not at all.
@@ -216,8 +235,16 @@ impl Writer {
             let (mailbox, id) = (listed.header.mailbox, listed.header.id);
             let entry = self.shared.index().entry(mailbox, id).filter(|entry| entry.place == place);
             let Some(entry) = entry.filter(|_| listed.header.kind == Kind::Letter) else { continue };
-            let read = self.shared.bytes_of(&entry).ok();
-            match read.as_deref().and_then(|bytes| frame::read(cleaning.number, bytes)) {
+            let read = match self.shared.bytes_of(&entry) {
+                Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
+                    // No file could be opened, or the disk could not be read: that says nothing about the letter.
+                    cleaning.left.push_front(listed);
+                    self.hold = true;
+                    break;
+                }
+                read => read.unwrap_or_default(),
+            };
+            match frame::read(cleaning.number, &read) {
                 Some((header, body)) => {
                     bytes += body.len();
                     moved.push((header, body.to_vec()));
@@ -237,7 +264,7 @@ impl Writer {
             }
             Ok(()) => {}
         }
-        if cleaning.left.is_empty() {
+        if cleaning.left.is_empty() && !self.hold {
             let number = cleaning.number;
             // What its contents did not tell of is not thrown away with it. And it counts as there until it is gone: were newer
             // ones deleted before it, what they say about removals of its letters would be lost.
@@ -280,6 +307,7 @@ impl Drop for FailOnPanic<'_> {
 }
 
 /// What became of a write that failed.
+#[derive(Clone)]
 enum Outcome {
     /// Nothing was written; the next one may succeed.
     Refused(StoreError),
