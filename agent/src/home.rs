@@ -46,7 +46,14 @@ pub fn init(dir: &Path, config: &Config) -> Result<(), SetupError> {
         .create(dir)
         .map_err(|error| SetupError::input(dir, error))?;
     if !config.passphrase {
-        create_key_file(&dir.join(KEY_FILE))?;
+        // One that was interrupted leaves a key that seals nothing yet, perhaps not even whole.
+        let key = dir.join(KEY_FILE);
+        if key.exists() && !dir.join(STORE_FOLDER).exists() {
+            std::fs::remove_file(&key).map_err(|error| SetupError::input(&key, error))?;
+        }
+        if !key.exists() {
+            create_key_file(&key)?;
+        }
     }
     // Opening once makes the sealed header, so that a wrong passphrase shows now and not at the first start.
     open_with(dir, &unlock(dir, config, passphrase::ask_new)?)?.store().close()?;

@@ -12,6 +12,7 @@
 
 mod city;
 mod courier;
+mod held_mail;
 mod peers;
 mod process;
 mod simulator;
@@ -21,7 +22,8 @@ mod world;
 
 pub use city::{ADULT, city_folder};
 pub use courier::{Answered, Courier};
-pub use peers::{Keeper, described, node_on, peer_host, published, web_server};
+pub use held_mail::HeldMail;
+pub use peers::{Keeper, described, node_on, node_with, peer_host, published, web_server};
 pub use process::{Einmal, Running, first_line};
 pub use simulator::{Fault, MediatorSimulator};
 pub use stranger::Stranger;

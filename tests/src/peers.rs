@@ -28,7 +28,7 @@ use einmal_keys::SeededEntropy;
 use einmal_p2p::{
     Bounds, BoxFuture, Host, HostConfig, Inbound, PeerEndpoint, PeerId, Permit, Status, is_served,
 };
-use einmal_storage::{MemoryStore, TenantId};
+use einmal_storage::{MemoryStore, TenantId, mail::Mail};
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
@@ -38,7 +38,19 @@ use crate::START_MS;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node on a disk that may have been another one's before.
-pub async fn node_on(disk: Arc<MemoryStore>, url: &str, mut config: Config, with_p2p: bool) -> Arc<Node> {
+pub async fn node_on(disk: Arc<MemoryStore>, url: &str, config: Config, with_p2p: bool) -> Arc<Node> {
+    let mail = Arc::new(einmal_storage::mail::MemoryMail::new());
+    node_with(disk, mail, url, config, with_p2p).await
+}
+
+/// A node on a disk that may have been another one's before, and with this mail.
+pub async fn node_with(
+    disk: Arc<MemoryStore>,
+    mail: Arc<dyn Mail>,
+    url: &str,
+    mut config: Config,
+    with_p2p: bool,
+) -> Arc<Node> {
     static SEED: AtomicU64 = AtomicU64::new(7);
     config.network = Network { allow_private: true, allow_http: true };
     config.p2p = with_p2p.then(|| P2pSettings {
@@ -55,7 +67,7 @@ pub async fn node_on(disk: Arc<MemoryStore>, url: &str, mut config: Config, with
     let parts = Parts {
         config,
         db,
-        mail: Arc::new(einmal_storage::mail::MemoryMail::new()),
+        mail,
         clock: Arc::new(ManualClock::at(START_MS)),
         entropy: Arc::new(SeededEntropy::new(SEED.fetch_add(1, Ordering::Relaxed))),
         transport,

@@ -10,7 +10,8 @@ use einmal::{
 };
 use einmal_did::Did;
 use einmal_didcomm::{Message, SenderProtection, UnixSeconds};
-use einmal_tests::{START_MS, Stranger, World, play};
+use einmal_storage::MemoryStore;
+use einmal_tests::{HeldMail, START_MS, Stranger, World, node_with, play};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -390,5 +391,61 @@ fn a_frame_beyond_the_bound_ends_its_connection_and_no_other() {
         let ended = tokio::time::timeout(PATIENCE, bad.next()).await.unwrap();
         assert!(!matches!(ended, Some(Ok(Frame::Text(_) | Frame::Binary(_)))), "{ended:?}");
         scene.switch(&alice, &mut good, PICKUP_3, true).await;
+    });
+}
+
+/// A letter in a forward, on a socket, and a ping behind it.
+async fn letter_and_ping(scene: &Scene) -> Socket {
+    let owner = scene.member(1).await;
+    let mut socket = scene.open().await;
+    let sender = Stranger::new(2);
+    let payload = json!({"ciphertext": "a", "protected": "x", "recipients": [], "iv": "x", "tag": "x"});
+    let forward = sender.forward(&scene.mediator, owner.did(), payload);
+    send(&mut socket, sender.pack(&forward, SenderProtection::Anoncrypt)).await;
+    socket.send(Frame::Ping(Default::default())).await.unwrap();
+    socket
+}
+
+async fn scene_with(mail: Arc<HeldMail>) -> Scene {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (disk, url) = (Arc::new(MemoryStore::new()), format!("http://{address}"));
+    let node = node_with(disk, mail, &url, Config::new(Role::Mediator), false).await;
+    tokio::spawn(server::serve(Arc::clone(&node), listener, std::future::pending()));
+    let mediator = node.public_did().unwrap().clone();
+    Scene { node, address, mediator }
+}
+
+/// Waits until a letter waits for its disk.
+async fn until_held(mail: &HeldMail) {
+    while mail.waiting() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn a_pong_says_that_the_letter_before_it_is_on_the_disk() {
+    play(async {
+        let mail = Arc::new(HeldMail::default());
+        let scene = scene_with(Arc::clone(&mail)).await;
+        let mut socket = letter_and_ping(&scene).await;
+        until_held(&mail).await;
+        assert!(tokio::time::timeout(QUIET, socket.next()).await.is_err(), "the disk has not taken it yet");
+        mail.release().await;
+        let heard = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+        assert!(matches!(heard, Frame::Pong(_)), "{heard:?}");
+    });
+}
+
+#[test]
+fn no_pong_comes_before_the_close_if_the_disk_did_not_take_the_letter() {
+    play(async {
+        let mail = Arc::new(HeldMail::default());
+        let scene = scene_with(Arc::clone(&mail)).await;
+        let mut socket = letter_and_ping(&scene).await;
+        until_held(&mail).await;
+        mail.fail();
+        let heard = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+        assert!(matches!(heard, Frame::Close(_)), "{heard:?}");
     });
 }

@@ -30,6 +30,9 @@ const GROUP: usize = 256;
 /// Bytes after which what was read is written.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
 
+/// Most work scrypt may be made to do by the head of a file, as the power of two of its cost: 20 takes 1 GiB of memory.
+const MAX_WORK_FACTOR: u8 = 20;
+
 /// What came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restored {
@@ -121,7 +124,8 @@ fn unusable(backup: &Path, error: &dyn std::fmt::Display) -> SetupError {
 fn opened(backup: &Path, passphrase: SecretString) -> Result<Reader<impl Read>, SetupError> {
     let file = File::open(backup).map_err(|e| SetupError::input(backup, e))?;
     let decryptor = Decryptor::new(BufReader::new(file)).map_err(|error| unusable(backup, &error))?;
-    let identity = scrypt::Identity::new(passphrase);
+    let mut identity = scrypt::Identity::new(passphrase);
+    identity.set_max_work_factor(MAX_WORK_FACTOR);
     let open =
         decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(|error| match error {
             DecryptError::DecryptionFailed | DecryptError::NoMatchingKeys => SetupError::Usage {

@@ -78,6 +78,11 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>) 
         let turn = tokio::select! {
             Some(receipt) = under_way.next() => socket.answer(receipt).await,
             frame = incoming.next(), if under_way.len() < MAX_UNDER_WAY => match frame {
+                // The pong goes out with the next look at the connection: who waits for it takes it to say that all before is safe.
+                Some(Ok(Frame::Ping(_))) => {
+                    heard = Instant::now();
+                    socket.settle(&mut under_way).await
+                }
                 Some(Ok(frame)) => {
                     heard = Instant::now();
                     match socket.begin(frame).await {
@@ -147,13 +152,19 @@ impl Socket {
             turn
         } else {
             drop(turn);
-            while let Some(receipt) = before.next().await {
-                self.answer(receipt).await?;
-            }
+            self.settle(before).await?;
             self.turn().await?
         };
         let receipt = self.finish(begun, turn).await;
         self.answer(receipt).await
+    }
+
+    /// Waits until everything that came is on the disk or refused, and answers it.
+    async fn settle(&mut self, before: &mut FuturesOrdered<JoinHandle<Receipt>>) -> Result<(), Ending> {
+        while let Some(receipt) = before.next().await {
+            self.answer(receipt).await?;
+        }
+        Ok(())
     }
 
     /// Does what was begun, in a task of its own: neither a socket that breaks nor one that waits for its turn or its

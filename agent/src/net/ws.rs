@@ -37,13 +37,15 @@ pub(crate) type Line = WebSocketStream<Box<dyn Stream>>;
 
 /// Whether a URI is a WebSocket's.
 pub(crate) fn is_socket(uri: &str) -> bool {
-    uri.split_once(':').is_some_and(|(scheme, _)| matches!(scheme, "ws" | "wss"))
+    uri.split_once(':')
+        .is_some_and(|(scheme, _)| ["ws", "wss"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours)))
 }
 
 /// Connects to `uri`, if `network` permits it.
 pub(crate) async fn connect(uri: &str, network: &Network) -> Result<Line, SendError> {
     // The rules are those of HTTP: `ws` is `http`, `wss` is `https`.
-    let same = uri.replacen("ws", "http", 1);
+    let (scheme, rest) = uri.split_once(':').unwrap_or_default();
+    let same = format!("{}:{rest}", scheme.to_ascii_lowercase().replacen("ws", "http", 1));
     let url = guard::check_url(&same, network).map_err(|reason| SendError::Forbidden { reason })?;
     let host = url.host_str().unwrap_or_default().to_owned();
     let port = url.port_or_known_default().unwrap_or(443);
@@ -81,7 +83,7 @@ async fn open(uri: &str, host: &str, port: u16, tls: bool, network: &Network) ->
 /// Sends one envelope and waits until the other side has read on behind it. What comes back meanwhile is the answer.
 ///
 /// A WebSocket says nothing about whether an envelope was taken; a pong that follows it says at least that it was
-/// read.
+/// read, and a node of this kind sends it only when the envelope is on the disk.
 pub(crate) async fn exchange(
     uri: &str,
     envelope: Vec<u8>,

@@ -64,6 +64,21 @@ impl Failure {
         Self::Peer { code, comment: comment.into() }
     }
 
+    /// The random source failed. Nobody is to blame, and nothing may be lost by it.
+    pub(crate) fn entropy<E>(_: E) -> Self {
+        Self::Later("the random source did not answer")
+    }
+
+    /// A key of ours could not be used.
+    pub(crate) fn key<E>(_: E) -> Self {
+        Self::Later("a key could not be used")
+    }
+
+    /// A record of ours does not parse.
+    pub(crate) fn damaged(what: &str) -> Self {
+        Self::Store(StoreError::Damaged { what: what.to_owned() })
+    }
+
     /// The user asked for something impossible; the text names the remedy.
     pub(crate) fn user(text: impl Into<String>) -> Self {
         Self::User(text.into())

@@ -327,6 +327,9 @@ impl Node {
             },
             Need::StatusList { uri } => {
                 let fetched = self.fetcher.status_list(uri).await;
+                if let Err(FetchError::Busy) = fetched {
+                    return false;
+                }
                 if let Err(error) = &fetched {
                     tracing::info!(%error, "a status list was not fetched");
                 }

@@ -307,15 +307,16 @@ impl Node {
                 fx.put_expiring(DEAD, id, &serde_json::json!({"reason": reason, "item": item}), until)?;
             }
         }
+        if let Some(envelope) = reply {
+            // First, for a crash in between brings it again: sent again, the message has the same answer. Boxed, because taking in an
+            // envelope may in turn send. What it causes was caused by whom we answered.
+            Box::pin(self.receive(&envelope, Arrival::Mailbox { from })).await;
+        }
         fx.delete(OUTBOX, id)?;
         let (batch, _) = fx.into_parts();
         self.shared.db.store().commit(batch).await?;
         if gone {
             self.outbox_served.gone(from, 1);
-        }
-        if let Some(envelope) = reply {
-            // Boxed, because taking in an envelope may in turn send. What it causes was caused by whom we answered.
-            Box::pin(self.receive(&envelope, Arrival::Mailbox { from })).await;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use einmal_did::Did;
+use einmal_did::{Did, Resolver};
 use einmal_didcomm::{
     FORWARD_TYPE, LayerPolicy, OpenContext, OpenError, Opened, ProblemCode, ReturnRoute, UnixSeconds, open,
 };
@@ -23,12 +23,13 @@ use crate::{
     config::Role,
     db::{INVITATIONS, KNOWN_DIDS, PEERS, SEEN, did_id, digest_id, mailbox_id},
     identity::{self, DidUse},
+    net::p2p,
     role::Forwarded,
     service::{live, queue},
 };
 
-/// Seconds a message id is remembered beyond the message's own expiry.
-const REMEMBER_SECS: u64 = 14 * 24 * 3600;
+/// Seconds a message id is remembered beyond the message's own expiry: longer than mediators keep mail, which may bring it again.
+const REMEMBER_SECS: u64 = 37 * 24 * 3600;
 
 /// An envelope that was opened, or not; what it asks for is not done yet.
 pub(crate) struct Begun {
@@ -397,7 +398,7 @@ impl Node {
     /// go back for the sender's own endpoint.
     async fn reply(&self, opened: &Opened, answers: Vec<Outgoing>, arrival: Arrival) -> Vec<Vec<u8>> {
         let (open_route, most) = match arrival {
-            Arrival::Http { .. } => (wants_return(opened), 1),
+            Arrival::Http { .. } => (wants_return(opened) || self.has_no_other_way(opened), 1),
             // A connection that stays open is its own return route, unless it was asked not to be.
             Arrival::Socket { .. } => {
                 (opened.message.return_route.is_none() || wants_return(opened), usize::MAX)
@@ -425,6 +426,16 @@ impl Node {
             }
         }
         replies
+    }
+
+    /// Whether an answer about mediation or mail would never arrive: deployed wallets that have no endpoint leave out the
+    /// `return_route` these protocols demand, and read what comes back.
+    fn has_no_other_way(&self, opened: &Opened) -> bool {
+        let about_mail = matches!(opened.message.kind.protocol(), "coordinatemediation" | "messagepickup");
+        let silent = about_mail && opened.message.return_route.is_none();
+        let Some(sender) = opened.sender().filter(|_| silent) else { return false };
+        let document = self.shared.resolver.resolve(sender);
+        document.is_ok_and(|document| !document.didcomm_endpoints().any(|endpoint| is_address(&endpoint.uri)))
     }
 
     async fn enqueue_now(&self, answer: Outgoing, arrival: Arrival) {
@@ -463,6 +474,12 @@ pub(crate) fn learn(did: &Did, fx: &mut Effects<'_>) -> Handled {
 /// The record id of a message: ids are unique for each sender.
 fn seen_id(rx: &Received<'_>) -> String {
     digest_id(&[rx.sender.as_str(), &rx.message.id.to_key()])
+}
+
+/// Whether something may be sent there, directly or by a mediator.
+fn is_address(uri: &str) -> bool {
+    let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
+    matches!(scheme.as_str(), "http" | "https" | "ws" | "wss" | "did") || p2p::is_one_way(uri)
 }
 
 fn wants_return(opened: &Opened) -> bool {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use einmal_did::{Did, Endpoint, Resolver};
-use einmal_didcomm::{Packer, UnixSeconds};
+use einmal_didcomm::{MessageId, Packer, UnixSeconds};
 use einmal_keys::{Custody, Entropy, Keyring};
 use einmal_storage::{
     StoreError,
@@ -127,6 +127,11 @@ impl Shared {
 
     pub(crate) fn entropy(&self) -> &dyn Entropy {
         self.entropy.as_ref()
+    }
+
+    /// A fresh id for a message, a thread or a record.
+    pub(crate) fn fresh_id(&self) -> Result<MessageId, Failure> {
+        MessageId::random(self.entropy()).map_err(Failure::entropy)
     }
 
     pub(crate) fn custody(&self) -> &dyn Custody {

@@ -49,10 +49,11 @@ impl Node {
         held_up
     }
 
-    /// Removes records and mail whose time is over; not while it cannot be known whether it is.
+    /// Removes records and mail whose time is over; not while it cannot be known whether it is: a clock that was wrong from the start
+    /// must not cost anything.
     pub async fn sweep(self: &Arc<Self>) {
         let present = self.shared.present();
-        if !present.doubted {
+        if present.stands {
             let (node, now) = (Arc::clone(self), present.shown_ms / 1000);
             let purge = tokio::task::spawn_blocking(move || {
                 node.shared.db.store().purge_expired(now, PURGED_AT_ONCE)
@@ -61,7 +62,6 @@ impl Node {
                 tracing::error!(%error, "expired records cannot be removed");
             }
         }
-        // Mail is other people's: also a clock that was wrong from the start must not cost them any.
         if present.stands {
             self.shared.mail.expire(present.shown_ms / 1000, MAIL_PASS);
         }

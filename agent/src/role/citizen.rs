@@ -1,7 +1,7 @@
 //! The citizen: takes invitations, holds cards, proves what it agrees to prove.
 
 use einmal_did::Did;
-use einmal_didcomm::{Body, MessageId, ProblemCode, ThreadId};
+use einmal_didcomm::{Body, ProblemCode, ThreadId};
 use einmal_flows::{
     Draft, Received,
     issue_credential::{OfferCredential, holder},
@@ -230,7 +230,7 @@ fn asked_below(shared: &Shared, holding: &Holding) -> Result<Option<Proving>, Fa
 }
 
 fn fresh_thread(shared: &Shared) -> Result<ThreadId, Failure> {
-    let id = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
+    let id = shared.fresh_id()?;
     Ok(id.to_thread())
 }
 

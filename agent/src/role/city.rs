@@ -1,6 +1,6 @@
 //! The city: reads its register and templates, offers cards, issues and revokes them, and asks for proofs itself.
 
-use einmal_didcomm::{Body, MessageId, ProblemCode, ThreadId};
+use einmal_didcomm::{Body, ProblemCode, ThreadId};
 use einmal_flows::{
     Received,
     issue_credential::{ProposeCredential, issuer},
@@ -203,7 +203,7 @@ impl City {
 }
 
 fn random_thread(shared: &Shared) -> Result<ThreadId, Failure> {
-    let id = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
+    let id = shared.fresh_id()?;
     Ok(id.to_thread())
 }
 

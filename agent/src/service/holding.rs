@@ -6,7 +6,7 @@ use einmal_credentials::{
     vc::{HeldCredential, IssuedExpectation, KeyLookupError, StatusReference, VerifyError, accept_issued},
 };
 use einmal_did::Did;
-use einmal_didcomm::{MessageId, ProblemCode, UnixSeconds};
+use einmal_didcomm::{ProblemCode, UnixSeconds};
 use einmal_flows::issue_credential::holder::{Action, Event, Holder, OfferView};
 use einmal_keys::{KeyId, KeyKind, SecretKey};
 use einmal_storage::Table;
@@ -153,14 +153,13 @@ pub(crate) fn decide(
         Decision::AgreedBefore => {}
     }
     // A key of its own for every card, so that cards cannot be linked by it.
-    let name = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
+    let name = shared.fresh_id()?;
     let kid = KeyId::new(format!("holder:{name}"));
-    let key = SecretKey::generate(KeyKind::P256, shared.entropy())
-        .map_err(|error| Failure::user(error.to_string()))?;
+    let key = SecretKey::generate(KeyKind::P256, shared.entropy()).map_err(Failure::entropy)?;
     identity::keep_key(fx, &shared.keyring, kid.clone(), key)?;
     exchange.work.job.holder_key = Some(kid.as_str().to_owned());
     let proof_jwt = proof::prove(shared.custody(), &kid, &offer.aud, &offer.nonce, shared.now().0)
-        .map_err(|error| Failure::user(error.to_string()))?;
+        .map_err(Failure::key)?;
     handle(shared, exchange, Event::Accepted { proof_jwt }, fx)
 }
 
@@ -196,8 +195,7 @@ fn keep(
                 return Ok(Event::Rejected { code: ProblemCode::CRYPTO });
             }
         }
-        let id =
-            MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?.to_key();
+        let id = shared.fresh_id()?.to_key();
         let card = StoredCard {
             text: text.clone(),
             holder_key: kid.as_str().to_owned(),
@@ -245,7 +243,7 @@ pub(crate) fn cards(shared: &Shared) -> Result<Vec<Card>, Failure> {
     let mut cards = Vec::new();
     for (id, stored) in shared.db.all::<StoredCard>(CARDS, MAX_CARDS)? {
         let credential = HeldCredential::from_store(&stored.text)
-            .map_err(|error| Failure::user(format!("a stored card does not parse: {error}")))?;
+            .map_err(|error| Failure::damaged(&format!("a stored card does not parse: {error}")))?;
         cards.push(Card {
             id: String::from_utf8_lossy(&id).into_owned(),
             credential,

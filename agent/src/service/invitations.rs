@@ -68,7 +68,7 @@ pub(crate) fn create(
     uses: Uses,
 ) -> Result<(MessageId, String), Failure> {
     let from = public_did(shared)?;
-    let id = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
+    let id = shared.fresh_id()?;
     let expires = shared.now().plus(VALID_SECS);
     let mut invitation = bare(id.clone(), from, goal);
     invitation.expires_time = Some(expires);
@@ -81,7 +81,7 @@ pub(crate) fn create(
 /// An invitation that nothing is remembered of: a mediator's, which anybody may use at any time.
 pub(crate) fn standing(shared: &Shared, goal: (&str, String)) -> Result<(MessageId, String), Failure> {
     let from = public_did(shared)?;
-    let id = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?;
+    let id = shared.fresh_id()?;
     let url = bare(id.clone(), from, goal).to_url(shared.invitation_base());
     Ok((id, url))
 }

@@ -8,7 +8,7 @@ use einmal_credentials::{
     vc::{self, CredentialRequest, StatusReference},
 };
 use einmal_did::Did;
-use einmal_didcomm::{MessageId, ProblemCode, ThreadId, UnixSeconds};
+use einmal_didcomm::{ProblemCode, ThreadId, UnixSeconds};
 use einmal_flows::{
     formats::{CryptographicBinding, SdJwtOffer},
     issue_credential::issuer::{Action, Event, Issuer},
@@ -359,8 +359,7 @@ impl IssuingService {
             None => fresh_nonce(shared)?,
         };
         let secret = nym_secret(shared)?;
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&secret)
-            .map_err(|error| Failure::user(error.to_string()))?;
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&secret).map_err(Failure::key)?;
         mac.update(b"patron_nym");
         mac.update(subject.as_bytes());
         let tag = mac.finalize().into_bytes();
@@ -460,7 +459,7 @@ fn place_id(uri: &str, idx: u64) -> String {
 
 /// Writes down an issued card, findable by id, by person and by its place in the status list.
 fn remember(shared: &Shared, card: IssuedCard, fx: &mut Effects<'_>) -> Handled {
-    let id = MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?.to_key();
+    let id = shared.fresh_id()?.to_key();
     if let Some(status) = &card.status {
         fx.put(ISSUED_AT, place_id(&status.uri, status.idx), &id)?;
     }
@@ -483,7 +482,7 @@ pub(crate) fn today(shared: &Shared) -> Result<Date, Failure> {
 /// 128 random bits as text.
 pub(crate) fn fresh_nonce(shared: &Shared) -> Result<String, Failure> {
     let mut bytes = [0u8; 16];
-    shared.entropy().fill(&mut bytes).map_err(|error| Failure::user(error.to_string()))?;
+    shared.entropy().fill(&mut bytes).map_err(Failure::entropy)?;
     Ok(base64url_encode(bytes))
 }
 
@@ -494,7 +493,7 @@ fn nym_secret(shared: &Shared) -> Result<Zeroizing<Vec<u8>>, Failure> {
         return Ok(Zeroizing::new(stored.value.as_bytes().to_vec()));
     }
     let mut bytes = Zeroizing::new([0u8; 32]);
-    shared.entropy().fill(&mut *bytes).map_err(|error| Failure::user(error.to_string()))?;
+    shared.entropy().fill(&mut *bytes).map_err(Failure::entropy)?;
     let text = Zeroizing::new(base64url_encode(*bytes));
     let mut fx = Effects::new(shared);
     fx.update(META, NAME, &text, None)?;

@@ -139,12 +139,17 @@ pub(crate) fn not_kept(error: StoreError) -> Failure {
     }
 }
 
-/// Letters of several mailboxes in order of arrival, at most `limit`.
-fn waiting(shared: &Shared, recipients: &[Did], limit: usize) -> Vec<(MailboxId, Letter)> {
+/// Letters of several mailboxes in order of arrival, those behind `after`, at most `limit`.
+fn waiting(
+    shared: &Shared,
+    recipients: &[Did],
+    after: Option<LetterId>,
+    limit: usize,
+) -> Vec<(MailboxId, Letter)> {
     let mut all: Vec<(MailboxId, Letter)> = Vec::new();
     for recipient in recipients {
         let mailbox = mailbox_id(recipient);
-        let listed = shared.mail.list(mailbox, None, limit, shared.now().0);
+        let listed = shared.mail.list(mailbox, after, limit, shared.now().0);
         all.extend(listed.into_iter().map(|letter| (mailbox, letter)));
         if recipients.len() > 1 {
             // Never more in memory than one answer can carry and one mailbox adds.
@@ -163,17 +168,25 @@ pub(crate) fn oldest(
     recipients: &[Did],
     limit: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-    let (mut found, mut bytes) = (Vec::new(), 0);
-    for (mailbox, letter) in waiting(shared, recipients, limit) {
-        if bytes > MAX_DELIVERY_BYTES {
-            break;
+    let (mut found, mut bytes, mut after) = (Vec::new(), 0, None);
+    loop {
+        let page = waiting(shared, recipients, after, limit - found.len());
+        let Some((_, last)) = page.last() else { return Ok(found) };
+        after = Some(last.id);
+        for (mailbox, letter) in page {
+            if bytes > MAX_DELIVERY_BYTES {
+                return Ok(found);
+            }
+            if let Some(payload) = read(shared, mailbox, letter.id)? {
+                bytes += payload.len();
+                found.push((ids.write(letter.id), payload));
+            }
         }
-        if let Some(payload) = read(shared, mailbox, letter.id)? {
-            bytes += payload.len();
-            found.push((ids.write(letter.id), payload));
+        // In the place of those that are damaged come the next.
+        if found.len() >= limit {
+            return Ok(found);
         }
     }
-    Ok(found)
 }
 
 /// Reads a letter; one that was damaged on the disk is counted, told to the operator, and passed over.

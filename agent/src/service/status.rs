@@ -204,7 +204,7 @@ fn fresh(shared: &Shared) -> Result<StoredList, Failure> {
     let size = usize::try_from(INDEX_SPACE).unwrap_or_default();
     let list = StatusList::new(1, size).map_err(|error| Failure::user(error.to_string()))?;
     let mut key = Zeroizing::new([0u8; 32]);
-    shared.entropy().fill(&mut *key).map_err(|error| Failure::user(error.to_string()))?;
+    shared.entropy().fill(&mut *key).map_err(Failure::entropy)?;
     Ok(StoredList {
         bits: 1,
         statuses: base64url_encode(list.as_bytes()),

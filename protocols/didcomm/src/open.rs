@@ -14,7 +14,7 @@ use crate::{
     jwe::ParsedJwe,
     jws::ParsedJws,
     limits::{MAX_ENVELOPE_BYTES, MAX_LAYERS},
-    message::{Message, layer_json},
+    message::{Layer, Message},
 };
 
 /// Which nestings of envelopes are opened.
@@ -198,11 +198,11 @@ pub fn open(bytes: &[u8], context: &OpenContext<'_>) -> Result<Opened, OpenError
         },
     };
     loop {
-        let value = layer_json(&current)?;
-        current = match Envelope::of_json(&value)? {
+        let layer = Layer::read(&current)?;
+        current = match Envelope::of_json(&layer.value)? {
             Envelope::Encrypted => open_encrypted(ParsedJwe::parse(&current)?, &mut layers, context)?,
             Envelope::Signed => open_signed(&current, &mut layers, context)?,
-            Envelope::Plain => return finish(Message::from_value(value)?, layers, context),
+            Envelope::Plain => return finish(Message::from_layer(layer)?, layers, context),
         };
     }
 }

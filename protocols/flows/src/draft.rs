@@ -87,13 +87,6 @@ impl Draft {
         self
     }
 
-    /// The same draft, asking that it be acknowledged.
-    #[must_use]
-    pub fn asking_ack(mut self) -> Self {
-        self.please_ack = vec![String::new()];
-        self
-    }
-
     /// The same draft, acknowledging message `id`.
     #[must_use]
     pub fn acknowledging(mut self, id: MessageId) -> Self {
@@ -236,12 +229,11 @@ mod tests {
 
     fn full() -> Draft {
         let thread = |text: &str| ThreadId::try_from(text).unwrap();
-        Draft::of(&Empty {})
+        Draft { please_ack: vec![String::new()], ..Draft::of(&Empty {}) }
             .with_id(MessageId::try_from("m-1").unwrap())
             .in_thread(thread("t-1"))
             .child_of(thread("p-1"))
             .attach(Attachment::json("a", json!({"name": "Erika"})).with_format("f"))
-            .asking_ack()
             .acknowledging(MessageId::try_from("m-0").unwrap())
             .expiring(UnixSeconds(20))
             .returning(ReturnRoute::All)

@@ -168,11 +168,6 @@ impl Exchange {
         Ok(())
     }
 
-    /// The last message received.
-    pub(crate) fn last_seen(&self) -> Option<&MessageId> {
-        self.seen.last()
-    }
-
     /// Puts a draft into the thread. The first message of a thread we open bears the thread's id; the others get an
     /// id that follows from the exchange, so that a repeated answer is the same message.
     pub(crate) fn send(&mut self, draft: Draft) -> Draft {
@@ -196,7 +191,7 @@ impl Exchange {
         let id = self.next_id();
         self.sent = self.sent.saturating_add(1);
         let report = ProblemReport::new(code.clone());
-        report.draft(self.thid.clone(), self.seen.last().cloned()).with_id(id)
+        report.draft(self.thid.clone()).with_id(id)
     }
 
     /// Forgets the answer once it must not or need not be repeated, and with it what it holds.

@@ -50,7 +50,8 @@ impl State {
             let digest = digest(&DIGEST_KEY, letter.mailbox, &letter.payload);
             let NewLetter { mailbox, arrived_ms, expires_at, .. } = letter;
             if self.index.stands_in(mailbox, digest, arrived_ms, expires_at)
-                || fresh.iter().any(|(other, _)| *other == digest) {
+                || fresh.iter().any(|(other, _)| *other == digest)
+            {
                 continue;
             }
             check_len(&letter.payload)?;

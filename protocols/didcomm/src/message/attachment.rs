@@ -47,7 +47,7 @@ pub struct Attachment {
 pub struct AttachmentData {
     /// Inline JSON.
     pub json: Option<Value>,
-    /// Inline JSON that is only carried: written as `json` if there is no other. Never set by reading.
+    /// Inline JSON that is only carried: written as `json` if there is no other. Reading sets it for the payloads of forwards.
     pub carried: Option<CarriedJson>,
     /// Inline bytes as the sender encoded them; read with [`Attachment::bytes`].
     pub base64: Option<String>,
@@ -198,8 +198,11 @@ impl Attachment {
         if let Some(text) = &self.data.base64 {
             return base64url_decode_tolerant(text).ok_or(AttachmentError::Encoding);
         }
-        let json = self.data.json.as_ref().ok_or(AttachmentError::NotInline)?;
-        Ok(json.to_string().into_bytes())
+        if let Some(json) = &self.data.json {
+            return Ok(json.to_string().into_bytes());
+        }
+        let carried = self.data.carried.as_ref().ok_or(AttachmentError::NotInline)?;
+        Ok(carried.text.get().as_bytes().to_vec())
     }
 
     /// The inline content as JSON, from `json` or from decoded `base64`.

@@ -6,7 +6,7 @@ use einmal_did::{Did, DidUrl};
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::{Attachment, MessageType, bare_media_type, layer_json};
+use super::{Attachment, Layer, MessageType, bare_media_type};
 use crate::{
     PLAIN_MEDIA_TYPE,
     error::MessageError,
@@ -139,7 +139,23 @@ impl Message {
     ///
     /// [`MessageError`] naming the header at fault.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
-        Self::from_value(layer_json(bytes)?)
+        Self::from_layer(Layer::read(bytes)?)
+    }
+
+    /// Reads a message from a layer.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`] naming the header at fault.
+    pub(crate) fn from_layer(layer: Layer) -> Result<Self, MessageError> {
+        let mut message = Self::from_value(layer.value)?;
+        for (number, json) in layer.carried {
+            if let Some(attachment) = message.attachments.get_mut(number) {
+                attachment.data.base64 = None;
+                attachment.data.carried = Some(json);
+            }
+        }
+        Ok(message)
     }
 
     /// Reads a message from parsed JSON; the caller has bounded size and depth.
@@ -157,7 +173,8 @@ impl Message {
         message.to = dids(&mut headers)?;
         message.thid = thread(&mut headers, "thid")?;
         message.pthid = thread(&mut headers, "pthid")?;
-        message.created_time = seconds(&mut headers, "created_time")?;
+        // It decides nothing here, and deployed clients write it as a date.
+        message.created_time = seconds(&mut headers, "created_time").unwrap_or_default();
         message.expires_time = seconds(&mut headers, "expires_time")?;
         message.body = body(&mut headers)?;
         message.attachments = attachments(&mut headers)?;
@@ -165,11 +182,9 @@ impl Message {
         if message.from_prior.as_ref().is_some_and(|jwt| jwt.len() > MAX_FROM_PRIOR_LEN) {
             return Err(MessageError::InvalidHeader { header: "from_prior" });
         }
-        message.please_ack = list(&mut headers, "please_ack", MAX_ACKS)?;
-        message.ack = list(&mut headers, "ack", MAX_ACKS)?
-            .into_iter()
-            .map(|id| id_of(id, "ack"))
-            .collect::<Result<_, _>>()?;
+        message.please_ack = acks(&mut headers, "please_ack")?;
+        message.ack =
+            acks(&mut headers, "ack")?.into_iter().map(|id| id_of(id, "ack")).collect::<Result<_, _>>()?;
         message.return_route = return_route(&mut headers)?;
         message.return_route_thread = thread(&mut headers, "return_route_thread")?;
         message.extra = headers;
@@ -367,6 +382,23 @@ fn list(
             })
             .collect(),
         Some(_) => Err(invalid),
+    }
+}
+
+/// Ids of messages. Deployed clients of the first version write one as text, or `true` for this message.
+fn acks(headers: &mut Map<String, Value>, header: &'static str) -> Result<Vec<String>, MessageError> {
+    match headers.get(header) {
+        Some(Value::String(id)) => {
+            let id = id.clone();
+            headers.remove(header);
+            Ok(vec![id])
+        }
+        Some(Value::Bool(asked)) => {
+            let asked = *asked;
+            headers.remove(header);
+            Ok(if asked { vec![String::new()] } else { Vec::new() })
+        }
+        _ => list(headers, header, MAX_ACKS),
     }
 }
 

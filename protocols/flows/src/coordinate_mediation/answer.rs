@@ -140,6 +140,8 @@ impl MediationReply {
                 Draft::of(&RecipientList { dids: entries(dids), pagination })
             }
             (Self::Listed(dids, pagination), MediationVersion::V2) => {
+                // Closed decoders of 2.0 know no `pagination`, not even one they asked for; that not all fitted must be said.
+                let pagination = pagination.filter(|page| page.remaining > 0 || page.offset > 0);
                 Draft::of(&Keylist { keys: entries(dids), pagination })
             }
         }

@@ -294,7 +294,6 @@ impl Holder {
             return Err(self.unexpected("Verified"));
         }
         let mut draft = Draft::of(&Ack { status: AckStatus::Ok });
-        draft.ack.extend(self.exchange.last_seen().cloned());
         // WACI's text wants `pthid`, its vectors carry both.
         draft.pthid = self.exchange.pthid().cloned();
         let draft = self.exchange.answer(draft);

@@ -297,7 +297,7 @@ impl Issuer {
             return Err(self.unexpected("Issued"));
         }
         let attachment = SdJwtIssue { credentials }.to_attachment("credential")?;
-        let draft = Draft::of(&IssueCredential::default()).attach(attachment).asking_ack();
+        let draft = Draft::of(&IssueCredential::default()).attach(attachment);
         let draft = self.exchange.answer(draft);
         let deadline = now.plus(ISSUE_ACK_TIMEOUT_SECS);
         self.state = State::CredentialIssued { deadline };

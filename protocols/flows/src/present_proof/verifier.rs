@@ -294,8 +294,7 @@ impl Verifier {
         }
         let mut actions = Vec::new();
         if self.will_confirm {
-            let mut draft = Draft::of(&Ack { status: AckStatus::Ok });
-            draft.ack.extend(self.exchange.last_seen().cloned());
+            let draft = Draft::of(&Ack { status: AckStatus::Ok });
             actions.push(Action::Send(self.exchange.answer(draft)));
         } else {
             self.exchange.forget_answer();

@@ -57,11 +57,12 @@ impl ProblemReport {
         self
     }
 
-    /// The report about thread `pthid`, caused by message `cause` if there is one.
-    pub fn draft(&self, pthid: ThreadId, cause: Option<MessageId>) -> Draft {
-        let mut draft = Draft::of(self).child_of(pthid);
-        draft.ack.extend(cause);
-        draft
+    /// The report about thread `pthid`.
+    ///
+    /// It names no message that caused it: deployed libraries take `ack` for one text instead of a list, and refuse the whole
+    /// message, so that their users would not learn what was wrong.
+    pub fn draft(&self, pthid: ThreadId) -> Draft {
+        Draft::of(self).child_of(pthid)
     }
 
     /// The comment with its arguments in place, for people.
@@ -190,13 +191,13 @@ mod tests {
     fn report_has_exactly_the_members_of_the_text() {
         let report =
             ProblemReport::new(ProblemCode::ENDPOINT).with_comment("unable to use {1}", &["https://x"]);
-        let draft = report.draft(thread("t-1"), Some(id("m-1")));
+        let draft = report.draft(thread("t-1"));
         assert_eq!((draft.kind, &draft.thid, &draft.pthid), (PROBLEM_REPORT, &None, &Some(thread("t-1"))));
-        assert_eq!(draft.ack, [id("m-1")]);
+        assert!(draft.ack.is_empty(), "deployed readers take no list");
         let expected = json!({"code": "e.p.xfer.cant-use-endpoint", "comment": "unable to use {1}",
             "args": ["https://x"]});
         assert_eq!(Value::Object(draft.body), expected);
-        let bare = ProblemReport::new(ProblemCode::TIME).draft(thread("t-1"), None);
+        let bare = ProblemReport::new(ProblemCode::TIME).draft(thread("t-1"));
         assert_eq!(Value::Object(bare.body), json!({"code": "e.p.req.time"}));
     }
 

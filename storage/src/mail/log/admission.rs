@@ -52,7 +52,8 @@ impl Admission {
         for mut letter in letters {
             let Header { mailbox, digest, arrived_ms, expires_at, .. } = letter.header;
             if index.stands_in(mailbox, digest, arrived_ms, expires_at)
-                || fresh.iter().any(|other| other.header.digest == digest) {
+                || fresh.iter().any(|other| other.header.digest == digest)
+            {
                 continue;
             }
             if self.digests.contains(&digest) {

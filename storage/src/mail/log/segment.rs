@@ -81,7 +81,14 @@ impl Segment {
         file.write_all_at(&head, 0).map_err(|e| failed(&e))?;
         file.sync_all().map_err(|e| failed(&e))?;
         sync(folder)?;
-        Ok(Self { number, file, end: HEAD_LEN as u64, grown: HEAD_LEN as u64, refused: 0, contents: Vec::new() })
+        Ok(Self {
+            number,
+            file,
+            end: HEAD_LEN as u64,
+            grown: HEAD_LEN as u64,
+            refused: 0,
+            contents: Vec::new(),
+        })
     }
 
     /// Writes whole entries at the end, and has room for `spare` bytes behind them. They count only after [`Segment::advance`].

@@ -1,12 +1,14 @@
 //! The citizen's mailbox: an account at a mediator, DIDs registered ahead, mail fetched and confirmed.
 
+mod parked;
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use einmal_did::Did;
-use einmal_didcomm::{MessageId, Opened, UnixSeconds};
+use einmal_didcomm::{Opened, UnixSeconds};
 use einmal_flows::{
     Draft, Received,
     coordinate_mediation::{
@@ -141,8 +143,7 @@ pub(crate) fn take_spare(shared: &Shared, fx: &mut Effects<'_>) -> Result<Option
     }
     let spares = shared.db.scan_raw(SPARES, b"", None, 1)?;
     let Some(record) = spares.into_iter().next() else { return Ok(None) };
-    let did: Did =
-        serde_json::from_slice(&record.value).map_err(|_| Failure::user("a stored DID does not parse"))?;
+    let did: Did = serde_json::from_slice(&record.value).map_err(|_| Failure::damaged("a spare DID"))?;
     // Two invitations taken at once must not share a DID: the loser is handled again with the next one.
     fx.batch().expect_version(record.key.clone(), record.version).delete(record.key);
     Ok(Some(did))
@@ -170,7 +171,8 @@ async fn look(node: &Arc<Node>) -> Result<(), Failure> {
         account = ask_for_account(node, account).await?;
     }
     keep_spares(node, &account).await?;
-    fetch(node, &account).await
+    fetch(node, &account).await?;
+    parked::try_again(node).await
 }
 
 async fn ask_for_account(node: &Arc<Node>, mut account: Account) -> Result<Account, Failure> {
@@ -214,9 +216,7 @@ async fn keep_spares(node: &Arc<Node>, account: &Account) -> Result<(), Failure>
     let mut draft = Draft::of(&RecipientUpdate { updates });
     for did in &fresh {
         let mut proof = ownership_statement(did, &account.ours.canonical(), &account.mediator, shared.now());
-        proof
-            .sign(shared.custody(), &identity::authentication_key(did))
-            .map_err(|error| Failure::user(error.to_string()))?;
+        proof.sign(shared.custody(), &identity::authentication_key(did)).map_err(Failure::key)?;
         draft = draft.attach(proof);
     }
     let answer = node.ask(draft, &account.ours, &account.mediator).await?;
@@ -244,8 +244,7 @@ async fn keep_spares(node: &Arc<Node>, account: &Account) -> Result<(), Failure>
 async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
     let shared = node.shared();
     let mut machine = Recipient::new(account.ours.canonical(), account.mediator.canonical());
-    let thid =
-        MessageId::random(shared.entropy()).map_err(|error| Failure::user(error.to_string()))?.to_thread();
+    let thid = shared.fresh_id()?.to_thread();
     let mut todo = std::collections::VecDeque::from(machine.handle(Event::Fetch { thid }, shared.now())?);
     while let Some(action) = todo.pop_front() {
         match action {
@@ -291,7 +290,8 @@ async fn take_in(node: &Arc<Node>, messages: Vec<(String, Vec<u8>)>) -> Vec<Stri
         let received =
             node.receive(&envelope, Arrival::Mailbox { from: None }).instrument(log::request("mailbox"));
         let receipt = received.await;
-        if receipt.refused != Some(Refusal::Unavailable) {
+        // A letter that must wait for somebody else's server must not keep all behind it waiting: it waits here.
+        if receipt.refused != Some(Refusal::Unavailable) || parked::park(node, &envelope).await.is_ok() {
             done.push(id);
         }
     }

@@ -1,0 +1,105 @@
+//! Mail whose disk takes its time: letters are there, and nobody is told that they are durable until the test says so.
+
+use std::sync::{Mutex, PoisonError};
+
+use einmal_storage::{
+    Acknowledgement, Commit, StoreError,
+    mail::{Letter, LetterId, Mail, MailStats, MailboxId, MailboxState, MemoryMail, NewLetter},
+};
+
+/// Holds back what is said about letters that were put.
+#[derive(Debug, Default)]
+pub struct HeldMail {
+    inner: MemoryMail,
+    held: Mutex<Vec<(Acknowledgement, Commit)>>,
+}
+
+impl HeldMail {
+    fn held(&self) -> Vec<(Acknowledgement, Commit)> {
+        std::mem::take(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many wait to be told.
+    pub fn waiting(&self) -> usize {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Tells all who wait that their letters are durable.
+    pub async fn release(&self) {
+        for (acknowledgement, commit) in self.held() {
+            acknowledgement.answer(commit.await);
+        }
+    }
+
+    /// Tells all who wait that the disk failed.
+    pub fn fail(&self) {
+        for (acknowledgement, _) in self.held() {
+            acknowledgement.answer(Err(StoreError::Full));
+        }
+    }
+}
+
+impl Mail for HeldMail {
+    fn put(&self, letters: Vec<NewLetter>) -> Commit {
+        let (acknowledgement, commit) = Commit::pending();
+        let put = self.inner.put(letters);
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push((acknowledgement, put));
+        commit
+    }
+
+    fn remove(&self, mailbox: MailboxId, letters: Vec<LetterId>) -> Commit {
+        self.inner.remove(mailbox, letters)
+    }
+
+    fn clear(&self, mailbox: MailboxId) -> Commit {
+        self.inner.clear(mailbox)
+    }
+
+    fn list(&self, mailbox: MailboxId, after: Option<LetterId>, limit: usize, now: u64) -> Vec<Letter> {
+        self.inner.list(mailbox, after, limit, now)
+    }
+
+    fn last(&self) -> LetterId {
+        self.inner.last()
+    }
+
+    fn held(&self, mailbox: MailboxId, letters: &[LetterId]) -> Vec<LetterId> {
+        self.inner.held(mailbox, letters)
+    }
+
+    fn read(&self, mailbox: MailboxId, letter: LetterId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.read(mailbox, letter)
+    }
+
+    fn state_without(&self, mailbox: MailboxId, gone: &[LetterId]) -> MailboxState {
+        self.inner.state_without(mailbox, gone)
+    }
+
+    fn expire(&self, now: u64, limit: usize) -> u64 {
+        self.inner.expire(now, limit)
+    }
+
+    fn mailboxes(&self, after: Option<MailboxId>) -> Vec<MailboxId> {
+        self.inner.mailboxes(after)
+    }
+
+    fn stats(&self) -> MailStats {
+        self.inner.stats()
+    }
+
+    fn is_open(&self) -> bool {
+        self.inner.is_open()
+    }
+
+    fn is_held_up(&self) -> bool {
+        self.inner.is_held_up()
+    }
+
+    fn try_again(&self) {
+        self.inner.try_again();
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.inner.close()
+    }
+}
