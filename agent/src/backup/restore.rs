@@ -198,7 +198,7 @@ fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restore
     if let Some(mail) = sink.mail {
         mail.close()?;
     }
-    close_lists(&db)?;
+    close_lists(&db, &SystemEntropy)?;
     db.store().close()?;
     Ok(Restored { role: config.role, records, letters })
 }

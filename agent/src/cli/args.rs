@@ -297,6 +297,22 @@ pub enum CityVerb {
         #[command(flatten)]
         dir: Dir,
     },
+    /// Take back an offer or invitation that was not carried out yet.
+    #[command(after_help = "Example: einmal city withdraw 385fd652-... --dir ./city")]
+    Withdraw {
+        /// The thread, as `einmal city offer` or `einmal invite` printed it.
+        thread: String,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// Read register and templates anew, and list credentials that count although the register says otherwise.
+    #[command(after_help = "Example: einmal city reload --dir ./city")]
+    Reload {
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
     /// List issued credentials.
     #[command(after_help = "Example: einmal city issued --person W-10423-77 --dir ./city")]
     Issued {

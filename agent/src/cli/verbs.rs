@@ -237,6 +237,8 @@ fn city(verb: CityVerb, json: bool) -> Result<(), SetupError> {
         CityVerb::Revoke { credential, reason, dir } => {
             (dir, "revoke", json!({"credential": credential, "reason": reason}))
         }
+        CityVerb::Withdraw { thread, dir } => (dir, "withdraw", json!({"thread": thread})),
+        CityVerb::Reload { dir } => (dir, "reload", json!({})),
         CityVerb::Issued { person, dir } => (dir, "issued", json!({"person": person})),
         CityVerb::Register { dir } => (dir, "register", json!({})),
     };

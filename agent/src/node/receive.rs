@@ -25,7 +25,7 @@ use crate::{
     identity::{self, DidUse},
     net::p2p,
     role::Forwarded,
-    service::{live, queue},
+    service::{exchange, live, queue},
 };
 
 /// Seconds a message id is remembered beyond the message's own expiry: longer than mediators keep mail, which may bring it again.
@@ -346,6 +346,9 @@ impl Node {
     /// Moves a relationship to the DID its peer has proved to rotate to.
     fn note_rotation(&self, opened: &Opened, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
         let Some(rotation) = &opened.proof.rotation else { return Ok(()) };
+        if self.shared.config.role != Role::Mediator {
+            exchange::note_rotation(rx, fx)?;
+        }
         let Some(stored) = identity::peer_of(fx.db(), rx.recipient, &rotation.prior)? else {
             // Not a peer of ours: there is nothing to rotate.
             return Ok(());

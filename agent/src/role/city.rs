@@ -24,7 +24,7 @@ use crate::{
         invitations::{self, IssueOrder, Purpose},
         issuing::{IssueJob, Issuing, IssuingService, today},
         messages,
-        status::{KnownLists, PublishedLists},
+        status::KnownLists,
         templates::CityFiles,
     },
 };
@@ -49,21 +49,50 @@ impl City {
                         .into(),
             });
         }
-        let day = today(shared).map_err(SetupError::internal)?;
-        let files = CityFiles::read(&settings.description, day)?;
-        let report = &files.register.report;
-        let (people, rows, skipped) = (files.register.people.len(), report.rows, report.bad_row_count);
-        tracing::info!(people, rows, skipped, "register read");
-        if skipped > 0 {
-            tracing::warn!("rows of the register were skipped; see them with: einmal city register");
-        }
+        let files = read_files(shared)?;
         let asking = AskingService {
             requests: files.requests.clone(),
             clock_skew: CLOCK_SKEW_SECS,
             language: files.config.language().to_owned(),
             lists: KnownLists::default(),
         };
-        Ok(Self { issuing: IssuingService { files, lists: PublishedLists::default() }, asking })
+        Ok(Self { issuing: IssuingService::new(files), asking })
+    }
+
+    /// Reads register and templates anew, and says which cards count although the register says otherwise.
+    fn reload(&self, shared: &Shared) -> Result<Value, Failure> {
+        let files = read_files(shared).map_err(|error| Failure::user(error.to_string()))?;
+        self.issuing.replace_files(files);
+        let mut answer = self.issuing.register_report();
+        if let Some(members) = answer.as_object_mut() {
+            members.insert("outdated".into(), self.issuing.outdated(shared)?.into());
+        }
+        Ok(answer)
+    }
+
+    /// Takes back an offer that was not carried out yet: the invitation, and the exchange that answers it.
+    fn withdraw(&self, shared: &Shared, thread: &str, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        let invited = invitations::withdraw(shared, thread, fx)?;
+        let answer = ThreadId::try_from(thread).ok().map(|thread| invitations::answered_by(&thread));
+        let names = [Some(thread.to_owned()), answer];
+        for name in names.iter().flatten() {
+            let Some(mut exchange) = Issuing::named(shared, name)? else { continue };
+            if exchange.work.job.issued {
+                let remedy = "its card was issued already; revoke that: einmal city issued";
+                return Err(Failure::user(remedy));
+            }
+            if exchange.work.machine.state_name() != "abandoned" {
+                let refused = issuer::Event::Refused { code: ProblemCode::ISSUANCE_ABANDONED };
+                self.issuing.handle(shared, &mut exchange, refused, fx)?;
+                exchange.save(fx)?;
+                return Ok(json!({"withdrawn": true}));
+            }
+        }
+        if invited {
+            Ok(json!({"withdrawn": true}))
+        } else {
+            Err(Failure::user(format!("no offer `{thread}` is open")))
+        }
     }
 
     /// An answer to an invitation: the offer follows, or first the request for a proof.
@@ -129,10 +158,12 @@ impl City {
         let own = shared.public_did().map(|did| TrustedIssuer::Any(did.to_string()));
         let trusted: Vec<TrustedIssuer> = own.into_iter().collect();
         let proved = self.asking.handle(shared, &mut exchange, event, &trusted, fx)?;
+        self.asking.ask_again(shared, &mut exchange, fx)?;
         exchange.save(fx)?;
-        let (Some(claims), Some(waiting)) = (proved, exchange.work.job.then.clone()) else { return Ok(()) };
+        let (Some(proved), Some(waiting)) = (proved, exchange.work.job.then.clone()) else { return Ok(()) };
         let Some(mut issuing) = Issuing::load(shared, &waiting)? else { return Ok(()) };
-        issuing.work.job.presented = Some(claims);
+        issuing.work.job.presented = Some(proved.claims);
+        issuing.work.job.basis = proved.basis;
         self.issuing.offer(shared, &mut issuing, fx)?;
         issuing.save(fx)
     }
@@ -148,11 +179,21 @@ impl City {
         if order.person.is_none() && order.after.is_none() {
             return Err(Failure::user("say for whom: --person ID, or --after REQUEST for whoever proves it"));
         }
+        if order.person.is_some() && order.after.is_some() {
+            return Err(Failure::user(
+                "say --person ID or --after REQUEST, not both: whoever proves it is the person",
+            ));
+        }
         self.issuing.check(shared, &order)?;
         if input.get("direct").and_then(Value::as_bool).unwrap_or(false) {
             return self.offer_directly(shared, order, fx);
         }
-        let label = self.issuing.template(&order.template)?.label().text(self.language()).to_owned();
+        let label = self
+            .issuing
+            .template(&order.template)?
+            .label()
+            .text(self.issuing.files().config.language())
+            .to_owned();
         // An offer for one person is taken once; a poster that asks for a proof serves everybody.
         let uses = if order.person.is_some() { Uses::Single } else { Uses::Multi };
         let goal = (invitations::GOAL_ISSUE, label);
@@ -190,16 +231,27 @@ impl City {
             self.issuing.known_person(person)?;
         }
         let uses = if person.is_some() { Uses::Single } else { Uses::Multi };
-        let name = self.issuing.files.config.name().text(self.language()).to_owned();
+        let files = self.issuing.files();
+        let name = files.config.name().text(files.config.language()).to_owned();
         let purpose = Purpose::Connect { person };
         let (thread, url) =
             invitations::create(shared, fx, purpose, (invitations::GOAL_CONNECT, name), uses)?;
         Ok(json!({"invitation": url, "thread": thread}))
     }
+}
 
-    fn language(&self) -> &str {
-        self.issuing.files.config.language()
+/// Reads the city's description, and what it names.
+fn read_files(shared: &Shared) -> Result<CityFiles, SetupError> {
+    let settings = shared.config.city.clone().unwrap_or_default();
+    let day = today(shared).map_err(SetupError::internal)?;
+    let files = CityFiles::read(&settings.description, day)?;
+    let report = &files.register.report;
+    let (people, rows, skipped) = (files.register.people.len(), report.rows, report.bad_row_count);
+    tracing::info!(people, rows, skipped, "register read");
+    if skipped > 0 {
+        tracing::warn!("rows of the register were skipped; see them with: einmal city register");
     }
+    Ok(files)
 }
 
 fn random_thread(shared: &Shared) -> Result<ThreadId, Failure> {
@@ -238,6 +290,12 @@ impl RoleService for City {
         }
         if let Some(mut exchange) = Issuing::of(shared, rx)? {
             self.issuing.handle(shared, &mut exchange, issuer::Event::Message(rx), fx)?;
+            // Whoever proposes once more is offered the same once more; not before what must be proved first.
+            let job = &exchange.work.job;
+            let proposes = exchange.work.machine.state_name() == "proposal-received";
+            if proposes && (job.order.after.is_none() || job.presented.is_some()) {
+                self.issuing.offer(shared, &mut exchange, fx)?;
+            }
             exchange.save(fx)?;
         } else if let Some(exchange) = Asking::of(shared, rx)? {
             self.presentation(shared, exchange, verifier::Event::Message(rx), fx)?;
@@ -271,9 +329,13 @@ impl RoleService for City {
             "invite" => self.invite(shared, input, fx),
             "offer" => self.offer(shared, input, fx),
             "revoke" => {
-                self.issuing.revoke(shared, text(input, "credential")?, text(input, "reason")?, fx)?;
-                Ok(json!({"revoked": true}))
+                let (id, reason) = (text(input, "credential")?, text(input, "reason")?);
+                // What was issued for the revoked card stays valid: whether it should is for people to say.
+                let rest = self.issuing.revoke(shared, id, reason, fx)?;
+                Ok(json!({"revoked": true, "issued_for_it": rest}))
             }
+            "reload" => self.reload(shared),
+            "withdraw" => self.withdraw(shared, text(input, "thread")?, fx),
             "issued" => self.issuing.issued(shared, input.get("person").and_then(Value::as_str)),
             "register" => Ok(self.issuing.register_report()),
             _ => Err(unknown_command(shared, name)),

@@ -64,6 +64,7 @@ impl Merchant {
         fx: &mut Effects<'_>,
     ) -> Handled {
         self.asking.handle(shared, &mut exchange, event, &self.trusted, fx)?;
+        self.asking.ask_again(shared, &mut exchange, fx)?;
         exchange.save(fx)
     }
 

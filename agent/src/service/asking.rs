@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     exchange::{Exchange, Job},
+    issued::Basis,
     issuing::fresh_nonce,
     status::KnownLists,
     verifying::{self, Question, Verdict},
@@ -57,6 +58,21 @@ impl AskJob {
 
 /// A verifying exchange.
 pub(crate) type Asking = Exchange<Job<Verifier, AskJob>>;
+
+/// What an accepted presentation proved. Holds personal data.
+pub(crate) struct Proved {
+    /// The claims of all cards.
+    pub(crate) claims: Map<String, Value>,
+    /// The cards themselves.
+    pub(crate) basis: Vec<Basis>,
+}
+
+impl Proved {
+    fn of<'a>(cards: impl Iterator<Item = &'a Map<String, Value>> + Clone) -> Self {
+        let basis = cards.clone().map(Basis::of).collect();
+        Self { claims: cards.flat_map(Clone::clone).collect(), basis }
+    }
+}
 
 /// What came of a request, as stored. Holds personal data; gone after the template's retention.
 #[derive(Serialize, Deserialize)]
@@ -108,7 +124,15 @@ impl AskingService {
         self.carry_out(shared, exchange, actions, &[], fx).map(|_| ())
     }
 
-    /// Feeds an event into the machine and carries out what follows; returns the claims if a proof was accepted.
+    /// Asks the same once more whoever proposes something else, or the same again.
+    pub(crate) fn ask_again(&self, shared: &Shared, exchange: &mut Asking, fx: &mut Effects<'_>) -> Handled {
+        if exchange.work.machine.state_name() != "proposal-received" {
+            return Ok(());
+        }
+        self.request(shared, exchange, fx)
+    }
+
+    /// Feeds an event into the machine and carries out what follows; returns what was proved if that was accepted.
     pub(crate) fn handle(
         &self,
         shared: &Shared,
@@ -116,7 +140,7 @@ impl AskingService {
         event: Event<'_>,
         trusted: &[TrustedIssuer],
         fx: &mut Effects<'_>,
-    ) -> Result<Option<Map<String, Value>>, Failure> {
+    ) -> Result<Option<Proved>, Failure> {
         let actions = exchange.work.machine.handle(event, fx.now())?;
         self.carry_out(shared, exchange, actions, trusted, fx)
     }
@@ -128,7 +152,7 @@ impl AskingService {
         actions: Vec<Action>,
         trusted: &[TrustedIssuer],
         fx: &mut Effects<'_>,
-    ) -> Result<Option<Map<String, Value>>, Failure> {
+    ) -> Result<Option<Proved>, Failure> {
         let mut proved = None;
         for action in actions {
             match action {
@@ -157,7 +181,7 @@ impl AskingService {
         vp: &DcqlPresentation,
         trusted: &[TrustedIssuer],
         fx: &mut Effects<'_>,
-    ) -> Result<(Event<'static>, Option<Map<String, Value>>), Failure> {
+    ) -> Result<(Event<'static>, Option<Proved>), Failure> {
         let job = &exchange.work.job;
         let template = self.template(&job.template)?;
         let query = DcqlQuery::from_value(template.dcql_query().clone())
@@ -172,11 +196,8 @@ impl AskingService {
         };
         match verifying::verify(shared, &self.lists, vp, &question)? {
             Verdict::Accepted(verified) => {
-                let claims = verified
-                    .values()
-                    .flatten()
-                    .flat_map(|credential| credential.claims.as_map().clone())
-                    .collect::<Map<_, _>>();
+                let proved =
+                    Proved::of(verified.values().flatten().map(|credential| credential.claims.as_map()));
                 let disclosed = verifying::disclosed(&verified);
                 self.write(
                     shared,
@@ -184,7 +205,7 @@ impl AskingService {
                     StoredResult { accepted: true, reason: None, detail: None, disclosed, at: shared.now() },
                     fx,
                 )?;
-                Ok((Event::Accepted, Some(claims)))
+                Ok((Event::Accepted, Some(proved)))
             }
             Verdict::Refused(reason, detail) => {
                 tracing::info!(reason, "a presentation was refused");

@@ -13,12 +13,17 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    db::{EXCHANGES, digest_id},
+    db::{EXCHANGES, digest_id, peer_id},
+    identity::peer_of,
     node::{Effects, Failure, Handled, Shared, learn, our_form, their_form},
 };
 
 /// Which exchange a thread, as users name it, belongs to.
 const THREADS: Table = Table::new("thread");
+/// The DID that a peer's took the place of, by our DID and the new one.
+const ROTATED: Table = Table::new("rotated");
+/// Most rotations of one side that an exchange is looked for behind.
+const MAX_ROTATIONS: usize = 4;
 /// Most threads looked through.
 const MAX_THREADS: usize = 10_000;
 /// Seconds an ended exchange is kept.
@@ -64,6 +69,9 @@ pub(crate) trait Work: Serialize + DeserializeOwned {
 
     /// Whether nothing more will happen.
     fn has_ended(&self) -> bool;
+
+    /// Goes on with the DIDs that took the place of both.
+    fn follow(&mut self, ours: &Did, theirs: &Did);
 }
 
 /// An exchange as stored.
@@ -109,14 +117,37 @@ impl<W: Work> Exchange<W> {
     }
 
     /// Reads the exchange a received message belongs to; a problem report belongs to its parent thread.
+    ///
+    /// Either side may have rotated since it was begun: it is looked for under the DIDs they had, and goes on with those they
+    /// have now.
     pub(crate) fn of(shared: &Shared, rx: &Received<'_>) -> Result<Option<Self>, Failure> {
-        let key = if report_problem::is_report(&rx.message.kind) {
-            let problem = report_problem::read(rx)?;
-            ExchangeKey::new(rx.recipient, rx.sender, &problem.thread)
+        let thread = if report_problem::is_report(&rx.message.kind) {
+            report_problem::read(rx)?.thread
         } else {
-            ExchangeKey::of(rx)
+            rx.message.thread()
         };
-        Self::load(shared, key.as_str())
+        for ours in &before(shared, rx)? {
+            let mut theirs = Some(rx.sender.clone());
+            for rotated in 0..=MAX_ROTATIONS {
+                let Some(peer) = &theirs else { break };
+                if let Some(mut found) = Self::load(shared, ExchangeKey::new(ours, peer, &thread).as_str())? {
+                    found.follow(rx);
+                    return Ok(Some(found));
+                }
+                let proved = rx.prior.filter(|_| rotated == 0).cloned();
+                theirs =
+                    proved.map_or_else(|| earlier(shared, rx.recipient, peer), |prior| Ok(Some(prior)))?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn follow(&mut self, rx: &Received<'_>) {
+        let moved = !self.ours.same_as(rx.recipient) || !self.theirs.same_as(rx.sender);
+        if moved {
+            self.work.follow(rx.recipient, rx.sender);
+            (self.ours, self.theirs) = (our_form(rx), their_form(rx));
+        }
     }
 
     /// Writes the exchange back; fails with a conflict if another event changed it meanwhile.
@@ -173,6 +204,31 @@ pub(crate) fn threads(shared: &Shared) -> Result<Vec<String>, Failure> {
     Ok(names.filter(|name| !name.starts_with("below:")).collect())
 }
 
+/// Notes which DID the sender's has taken the place of, so that what was begun under the earlier one can be found.
+pub(crate) fn note_rotation(rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
+    let Some(prior) = rx.prior else { return Ok(()) };
+    let until = fx.shared().now().plus(2 * KEEP_ENDED_SECS);
+    Ok(fx.put_expiring(ROTATED, peer_id(rx.recipient, rx.sender), prior, until)?)
+}
+
+/// The DID that a peer had before this one.
+fn earlier(shared: &Shared, ours: &Did, theirs: &Did) -> Result<Option<Did>, Failure> {
+    Ok(shared.db.get::<Did>(ROTATED, peer_id(ours, theirs))?.map(|stored| stored.value))
+}
+
+/// Our DIDs towards the sender: the one it wrote to, and those that this one took the place of.
+fn before(shared: &Shared, rx: &Received<'_>) -> Result<Vec<Did>, Failure> {
+    let mut all = vec![rx.recipient.clone()];
+    while all.len() <= MAX_ROTATIONS
+        && let Some(last) = all.last()
+        && let Some(peer) = peer_of(&shared.db, last, rx.sender)?
+        && let Some(prior) = peer.value.prior
+    {
+        all.push(prior.did.canonical());
+    }
+    Ok(all)
+}
+
 /// A machine beside its job.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Job<M, J> {
@@ -187,6 +243,10 @@ macro_rules! work {
 
             fn has_ended(&self) -> bool {
                 matches!(self.machine.state_name(), "done" | "abandoned")
+            }
+
+            fn follow(&mut self, ours: &Did, theirs: &Did) {
+                self.machine.follow(ours, theirs);
             }
         }
     };

@@ -51,8 +51,22 @@ struct ShownOffer {
     vct: String,
     nonce: String,
     aud: String,
+    /// Algorithms the holder's key may have.
+    #[serde(default)]
+    alg: Vec<String>,
     comment: Option<String>,
     preview: Vec<(String, String)>,
+}
+
+impl ShownOffer {
+    /// The kind of key the card can be bound to; `None` if the issuer takes none that there is here.
+    fn key_kind(&self) -> Option<KeyKind> {
+        let takes = |alg: &str| self.alg.iter().any(|one| one == alg);
+        if takes("ES256") || self.alg.is_empty() {
+            return Some(KeyKind::P256);
+        }
+        takes("EdDSA").then_some(KeyKind::Ed25519)
+    }
 }
 
 impl HoldJob {
@@ -111,7 +125,13 @@ pub(crate) fn carry_out(
                 handle(shared, exchange, Event::Declined, fx)?;
             }
             Action::ShowOffer(view) => {
-                exchange.work.job.offer = Some(shown(view));
+                let offer = shown(view);
+                if offer.key_kind().is_none() {
+                    tracing::warn!("an offer for keys of a kind that is not made here was declined");
+                    handle(shared, exchange, Event::Declined, fx)?;
+                    continue;
+                }
+                exchange.work.job.offer = Some(offer);
                 if exchange.work.job.auto {
                     decide(shared, exchange, Decision::AgreedBefore, fx)?;
                 }
@@ -132,6 +152,7 @@ fn shown(view: OfferView) -> ShownOffer {
         vct: view.vct,
         nonce: view.nonce,
         aud: view.aud,
+        alg: view.alg,
         comment: view.comment,
         preview: view.preview,
     }
@@ -155,7 +176,8 @@ pub(crate) fn decide(
     // A key of its own for every card, so that cards cannot be linked by it.
     let name = shared.fresh_id()?;
     let kid = KeyId::new(format!("holder:{name}"));
-    let key = SecretKey::generate(KeyKind::P256, shared.entropy()).map_err(Failure::entropy)?;
+    let key = SecretKey::generate(offer.key_kind().unwrap_or(KeyKind::P256), shared.entropy())
+        .map_err(Failure::entropy)?;
     identity::keep_key(fx, &shared.keyring, kid.clone(), key)?;
     exchange.work.job.holder_key = Some(kid.as_str().to_owned());
     let proof_jwt = proof::prove(shared.custody(), &kid, &offer.aud, &offer.nonce, shared.now().0)

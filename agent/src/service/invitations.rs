@@ -128,6 +128,20 @@ pub(crate) fn take(
     Ok(Some((record.purpose, admission == Ok(Admission::Again))))
 }
 
+/// Takes an invitation back. False if there is none that is open.
+pub(crate) fn withdraw(shared: &Shared, thread: &str, fx: &mut Effects<'_>) -> Result<bool, Failure> {
+    let id = thread.to_ascii_lowercase();
+    let Some(stored) = shared.db.get::<Record>(INVITATIONS, &id)? else { return Ok(false) };
+    let mut record = stored.value;
+    let before = record.record.state();
+    record.record.revoke();
+    let was_open = record.record.state() != before;
+    let key = fx.db().key(INVITATIONS, &id)?;
+    fx.batch().expect_version(key, stored.version);
+    fx.put_expiring(INVITATIONS, &id, &record, record.expires)?;
+    Ok(was_open)
+}
+
 /// The name of the exchange that answered a single-use invitation.
 pub(crate) fn answered_by(pthid: &ThreadId) -> String {
     format!("below:{}:answer", pthid.to_key())

@@ -1,47 +1,41 @@
 //! Issuing: from an order to a signed card with its place in the status list.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use einmal_credentials::{
     proof,
     sd_jwt::{Claims, PathElement},
-    vc::{self, CredentialRequest, StatusReference},
+    vc::{self, CredentialRequest},
 };
 use einmal_did::Did;
-use einmal_didcomm::{ProblemCode, ThreadId, UnixSeconds};
+use einmal_didcomm::ProblemCode;
 use einmal_flows::{
     formats::{CryptographicBinding, SdJwtOffer},
     issue_credential::issuer::{Action, Event, Issuer},
 };
 use einmal_keys::{PublicKey, base64url_encode};
-use einmal_register::{Date, Filled, Inputs, PersonId, Template, fill};
-use einmal_storage::Table;
-use hmac::{Hmac, KeyInit, Mac};
+use einmal_register::{Date, Filled, Inputs, Person, PersonId, Template, fill};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use sha2::Sha256;
-use zeroize::Zeroizing;
 
 use super::{
     exchange::{Exchange, Job},
     invitations::IssueOrder,
+    issued::{self, Basis, IssuedCard},
+    patron_nym::patron_nym,
     status::PublishedLists,
     templates::CityFiles,
 };
 use crate::{
-    db::{META, digest_id},
     identity::{self, ASSERTION},
     node::{Effects, Failure, Handled, Shared},
 };
 
-/// Issued cards, by their id.
-const ISSUED: Table = Table::new("issued");
-/// Ids of issued cards, by place in the status list.
-const ISSUED_AT: Table = Table::new("issued-at");
-/// Ids of issued cards, by person.
-const ISSUED_TO: Table = Table::new("issued-to");
-/// Most cards listed at once.
-const MAX_LISTED: usize = 100_000;
 /// Seconds in a day.
 const DAY: u64 = 24 * 3600;
 
@@ -52,6 +46,12 @@ pub(crate) struct IssueJob {
     /// Claims verified in a presentation that had to come first.
     #[serde(default)]
     pub(crate) presented: Option<Map<String, Value>>,
+    /// The cards those claims come from.
+    #[serde(default)]
+    pub(crate) basis: Vec<Basis>,
+    /// Whom a pseudonym is made for where nobody of the register is known; the same for the offer and the card.
+    #[serde(default)]
+    subject: Option<String>,
     /// The nonce the holder must sign.
     #[serde(default)]
     nonce: Option<String>,
@@ -62,49 +62,44 @@ pub(crate) struct IssueJob {
 
 impl IssueJob {
     pub(crate) fn new(order: IssueOrder) -> Self {
-        Self { order, presented: None, nonce: None, issued: false }
+        Self { order, presented: None, basis: Vec::new(), subject: None, nonce: None, issued: false }
     }
 }
 
 /// An issuing exchange.
 pub(crate) type Issuing = Exchange<Job<Issuer, IssueJob>>;
 
-/// An issued card as the issuer remembers it. No claims: they are in the register.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct IssuedCard {
-    template: String,
-    #[serde(default)]
-    person: Option<String>,
-    status: Option<StatusReference>,
-    issued_at: UnixSeconds,
-    expires_at: u64,
-    thread: ThreadId,
-    #[serde(default)]
-    revoked: Option<Revoked>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Revoked {
-    reason: String,
-    at: UnixSeconds,
-}
-
 /// Issues cards by the city's templates.
 pub(crate) struct IssuingService {
-    pub(crate) files: CityFiles,
+    files: RwLock<Arc<CityFiles>>,
     pub(crate) lists: PublishedLists,
 }
 
 impl fmt::Debug for IssuingService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IssuingService").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("IssuingService").field("files", &self.files()).finish_non_exhaustive()
     }
 }
 
 impl IssuingService {
-    pub(crate) fn template(&self, id: &str) -> Result<&Template, Failure> {
-        self.files.templates.get(id).ok_or_else(|| {
-            let known: Vec<&str> = self.files.templates.keys().map(String::as_str).collect();
+    pub(crate) fn new(files: CityFiles) -> Self {
+        Self { files: RwLock::new(Arc::new(files)), lists: PublishedLists::default() }
+    }
+
+    /// Description, register and templates as they were last read.
+    pub(crate) fn files(&self) -> Arc<CityFiles> {
+        Arc::clone(&self.files.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Goes on with what the files say now.
+    pub(crate) fn replace_files(&self, files: CityFiles) {
+        *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
+    }
+
+    pub(crate) fn template(&self, id: &str) -> Result<Template, Failure> {
+        let files = self.files();
+        files.templates.get(id).cloned().ok_or_else(|| {
+            let known: Vec<&str> = files.templates.keys().map(String::as_str).collect();
             Failure::user(format!("no credential template `{id}`; there are: {}", known.join(", ")))
         })
     }
@@ -119,10 +114,11 @@ impl IssuingService {
                 other => other,
             })?;
         }
+        let files = self.files();
         if let Some(after) = &order.after
-            && !self.files.requests.contains_key(after)
+            && !files.requests.contains_key(after)
         {
-            let known: Vec<&str> = self.files.requests.keys().map(String::as_str).collect();
+            let known: Vec<&str> = files.requests.keys().map(String::as_str).collect();
             return Err(Failure::user(format!(
                 "no request template `{after}`; there are: {}",
                 known.join(", ")
@@ -134,8 +130,11 @@ impl IssuingService {
     /// Makes the offer of an exchange whose conditions are met.
     pub(crate) fn offer(&self, shared: &Shared, exchange: &mut Issuing, fx: &mut Effects<'_>) -> Handled {
         let template = self.template(&exchange.work.job.order.template)?;
+        if exchange.work.job.subject.is_none() {
+            exchange.work.job.subject = Some(fresh_nonce(shared)?);
+        }
         let filled = self.filled(shared, &exchange.work.job)?;
-        let language = self.files.config.language().to_owned();
+        let language = self.files().config.language().to_owned();
         let preview = filled
             .display
             .iter()
@@ -187,7 +186,10 @@ impl IssuingService {
                     self.carry_out(shared, exchange, next, fx)?;
                 }
                 // The claims of a condition are needed no longer than the exchange.
-                Action::Ended(_) => exchange.work.job.presented = None,
+                Action::Ended(_) => {
+                    exchange.work.job.presented = None;
+                    exchange.work.job.basis.clear();
+                }
             }
         }
         Ok(())
@@ -217,30 +219,29 @@ impl IssuingService {
         }
         let filled = match self.filled(shared, job) {
             Ok(filled) => filled,
-            Err(Failure::Peer { code, .. }) => return Ok(Event::Refused { code }),
+            Err(Failure::Peer { code, comment }) => {
+                tracing::info!(reason = comment, "no card was issued");
+                return Ok(Event::Refused { code });
+            }
             Err(other) => return Err(other),
         };
-        let card = self.sign(shared, job, filled, holder, &issuer, exchange, fx)?;
+        let card = self.sign(shared, exchange, filled, holder, fx)?;
         Ok(Event::Issued { credentials: vec![card] })
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one step of issue(), split off for its length only")]
     fn sign(
         &self,
         shared: &Shared,
-        job: &IssueJob,
+        exchange: &Issuing,
         filled: Filled,
         holder: PublicKey,
-        issuer: &Did,
-        exchange: &Issuing,
         fx: &mut Effects<'_>,
     ) -> Result<String, Failure> {
+        let (issuer, job) = (issuer(shared)?, &exchange.work.job);
         let template = self.template(&job.order.template)?;
         let now = shared.now();
         let end = u64::try_from(filled.expires.unix_seconds()).unwrap_or(0).saturating_add(DAY);
-        // What rests on another card ends with it at the latest.
-        let end = job.presented.as_ref().and_then(ends_at).map_or(end, |other| other.min(end));
-        let expires_at = job.order.valid_for.map_or(end, |seconds| now.plus(seconds).0.min(end));
+        let expires_at = latest_end(shared, job).map_or(end, |latest| latest.min(end));
         let status = if template.has_status_list() { Some(self.lists.allocate(shared)?) } else { None };
         let request = CredentialRequest {
             issuer: issuer.as_str().to_owned(),
@@ -253,49 +254,57 @@ impl IssuingService {
             expires_at,
             status: status.clone(),
         };
-        let kid = identity::key_id(issuer, ASSERTION);
+        let kid = identity::key_id(&issuer, ASSERTION);
         let card = vc::issue(shared.custody(), &kid, &request, shared.entropy())
             .map_err(|error| Failure::user(format!("the card cannot be signed: {error}")))?;
         let record = IssuedCard {
             template: template.id().to_owned(),
-            person: job.order.person.clone().or_else(|| self.person_of(shared, job)),
+            person: person_of(shared, job)?,
             status,
             issued_at: now,
             expires_at,
             thread: exchange.work.machine.thread().clone(),
             revoked: None,
         };
-        remember(shared, record, fx)?;
+        issued::remember(shared, &record, &job.basis, fx)?;
         Ok(card)
     }
 
+    /// What the card will say. Whoever is known from the card that was proved is looked up like whoever was named: the register
+    /// knows better than a card of last year.
     fn filled(&self, shared: &Shared, job: &IssueJob) -> Result<Filled, Failure> {
         let template = self.template(&job.order.template)?;
-        let person = match &job.order.person {
-            Some(id) => Some(self.person(id)?),
+        let (files, known) = (self.files(), person_of(shared, job)?);
+        if let Some(known) = &known {
+            check_not_barred(shared, &template, known)?;
+        }
+        let person = match &known {
+            Some(id) if job.order.person.is_some() => Some(in_register(&files, id)?),
+            Some(id) => Some(in_register(&files, id).map_err(|_| {
+                Failure::peer(
+                    ProblemCode::REQUEST,
+                    "the register no longer holds whom that card was issued to",
+                )
+            })?),
             None => None,
         };
-        let generated = BTreeMap::from([("patron_nym".to_owned(), self.patron_nym(shared, job)?)]);
-        let inputs = Inputs { person, presented: job.presented.as_ref(), generated: &generated };
-        fill(template, &inputs, today(shared)?)
+        let subject = known.or_else(|| job.subject.clone()).map_or_else(|| fresh_nonce(shared), Ok)?;
+        let generated = BTreeMap::from([("patron_nym".to_owned(), patron_nym(shared, &subject)?)]);
+        let latest = latest_end(shared, job).and_then(|end| Date::from_unix_seconds(end.saturating_sub(1)));
+        let inputs = Inputs { person, presented: job.presented.as_ref(), generated: &generated, latest };
+        fill(&template, &inputs, today(shared)?)
             .map_err(|error| Failure::peer(ProblemCode::REQUEST, error.to_string()))
-    }
-
-    fn person(&self, id: &str) -> Result<&einmal_register::Person, Failure> {
-        let id = PersonId::parse(id).map_err(|error| Failure::user(error.to_string()))?;
-        self.files.register.people.get(&id).ok_or_else(|| {
-            Failure::user("no such person in the register; see the skipped rows with: einmal city register")
-        })
     }
 
     /// Checks that a person is in the register.
     pub(crate) fn known_person(&self, id: &str) -> Result<(), Failure> {
-        self.person(id).map(|_| ())
+        in_register(&self.files(), id).map(|_| ())
     }
 
     /// How the register was read: counts, and each skipped row with line, column and reason.
     pub(crate) fn register_report(&self) -> Value {
-        let report = &self.files.register.report;
+        let files = self.files();
+        let report = &files.register.report;
         let skipped: Vec<Value> = report
             .bad_rows
             .iter()
@@ -309,133 +318,122 @@ impl IssuingService {
             .collect();
         json!({
             "rows": report.rows,
-            "people": self.files.register.people.len(),
+            "people": files.register.people.len(),
             "skipped_rows": report.bad_row_count,
             "skipped": skipped,
             "ignored_columns": report.ignored_columns,
         })
     }
 
-    /// Whether the card that was proved before the offer still counts. An offer may be taken days after the proof, and the proof
+    /// Whether the cards that were proved before the offer still count. An offer may be taken days after the proof, and the proof
     /// itself rests on a list that is an hour old: the records know better.
     fn still_holds(&self, shared: &Shared, job: &IssueJob) -> Result<bool, Failure> {
-        let Some(presented) = &job.presented else { return Ok(true) };
-        if ends_at(presented).is_some_and(|end| end <= shared.now().0) {
-            return Ok(false);
+        for basis in basis_of(job).iter() {
+            if basis.ends_at.is_some_and(|end| end <= shared.now().0) {
+                return Ok(false);
+            }
+            // One without status can be revoked by nobody.
+            if let Some(place) = &basis.status
+                && issued::at(shared, place)?.is_none_or(|card| card.revoked.is_some())
+            {
+                return Ok(false);
+            }
         }
-        if !presented.contains_key("status") {
-            // Nothing can revoke it.
-            return Ok(true);
-        }
-        Ok(self.card_behind(shared, presented)?.is_some_and(|card| card.revoked.is_none()))
+        Ok(true)
     }
 
-    /// The record of a presented card, found by its place in the status list.
-    fn card_behind(
+    /// Revokes a card for good. Returns the ids of those that were issued for it and still count.
+    pub(crate) fn revoke(
         &self,
         shared: &Shared,
-        presented: &Map<String, Value>,
-    ) -> Result<Option<IssuedCard>, Failure> {
-        let place = || {
-            let list = presented.get("status")?.get("status_list")?;
-            Some(place_id(list.get("uri")?.as_str()?, list.get("idx")?.as_u64()?))
-        };
-        let Some(place) = place() else { return Ok(None) };
-        let Some(id) = shared.db.get::<String>(ISSUED_AT, place)? else { return Ok(None) };
-        Ok(shared.db.get::<IssuedCard>(ISSUED, id.value)?.map(|stored| stored.value))
-    }
-
-    /// The person a presented card was issued to.
-    fn person_of(&self, shared: &Shared, job: &IssueJob) -> Option<String> {
-        self.card_behind(shared, job.presented.as_ref()?).ok()??.person
-    }
-
-    /// The pseudonym by which a library knows a person: the same for every card of the same person, and without the
-    /// secret nobody can tell whose it is.
-    fn patron_nym(&self, shared: &Shared, job: &IssueJob) -> Result<String, Failure> {
-        let person = job.order.person.clone().or_else(|| self.person_of(shared, job));
-        let subject = match person {
-            Some(person) => person,
-            None => fresh_nonce(shared)?,
-        };
-        let secret = nym_secret(shared)?;
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&secret).map_err(Failure::key)?;
-        mac.update(b"patron_nym");
-        mac.update(subject.as_bytes());
-        let tag = mac.finalize().into_bytes();
-        // 50 bits in digits and letters without look-alikes: unique in a city, short enough to read out.
-        const ALPHABET: [char; 32] = [
-            'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'J', 'K', 'L', 'M', 'N', 'P', 'Q', 'R', 'S', 'T', 'U',
-            'V', 'W', 'X', 'Y', 'Z', '2', '3', '4', '5', '6', '7', '8', '9',
-        ];
-        Ok(tag.iter().take(10).filter_map(|byte| ALPHABET.get(usize::from(byte % 32))).collect())
-    }
-
-    /// Revokes a card for good.
-    pub(crate) fn revoke(&self, shared: &Shared, id: &str, reason: &str, fx: &mut Effects<'_>) -> Handled {
-        let stored = shared
-            .db
-            .get::<IssuedCard>(ISSUED, id)?
-            .ok_or_else(|| Failure::user(format!("no issued card `{id}`; see: einmal city issued")))?;
-        let mut card = stored.value;
-        let template = self.template(&card.template)?;
-        let reasons: Vec<&str> =
-            template.revocation_reasons().iter().map(|reason| reason.code.as_str()).collect();
-        if !reasons.contains(&reason) {
-            return Err(Failure::user(format!(
-                "`{reason}` is no reason here; use one of: {}",
-                reasons.join(", ")
-            )));
-        }
-        if card.revoked.is_some() {
-            return Err(Failure::user("this card is revoked already; nothing was changed"));
-        }
-        let status = card
-            .status
-            .clone()
-            .ok_or_else(|| Failure::user("cards of this template have no status; they end by expiring"))?;
-        self.lists.revoke(shared, &status, fx)?;
-        card.revoked = Some(Revoked { reason: reason.to_owned(), at: shared.now() });
-        fx.update(ISSUED, id, &card, Some(stored.version))?;
-        Ok(())
+        id: &str,
+        reason: &str,
+        fx: &mut Effects<'_>,
+    ) -> Result<Vec<String>, Failure> {
+        issued::revoke(shared, &self.lists, (id, reason), |template| self.template(template), fx)
     }
 
     /// Lists issued cards, of one person or all.
     pub(crate) fn issued(&self, shared: &Shared, person: Option<&str>) -> Result<Value, Failure> {
-        let all = match person {
-            Some(person) => {
-                let prefix = digest_id(&[person]);
-                let ids = shared.db.scan::<String>(ISSUED_TO, prefix.as_bytes(), None, 1000)?;
-                let mut cards = Vec::new();
-                for (_, id) in ids {
-                    if let Some(card) = shared.db.get::<IssuedCard>(ISSUED, &id)? {
-                        cards.push((id, card.value));
-                    }
-                }
-                cards
-            }
-            None => shared
-                .db
-                .all::<IssuedCard>(ISSUED, MAX_LISTED)?
-                .into_iter()
-                .map(|(id, card)| (String::from_utf8_lossy(&id).into_owned(), card))
-                .collect(),
-        };
-        Ok(all
-            .into_iter()
-            .map(|(id, card)| {
-                json!({
-                    "credential": id,
-                    "template": card.template,
-                    "person": card.person,
-                    "issued_at": card.issued_at,
-                    "expires_at": card.expires_at,
-                    "thread": card.thread,
-                    "revoked": card.revoked.map(|revoked| revoked.reason),
-                })
-            })
-            .collect())
+        let cards = person.map_or_else(|| issued::all(shared), |person| issued::of_person(shared, person))?;
+        Ok(cards.iter().map(|(id, card)| issued::summary(id, card)).collect())
     }
+
+    /// Cards that count although the register says that whom they were issued to may have none.
+    pub(crate) fn outdated(&self, shared: &Shared) -> Result<Vec<Value>, Failure> {
+        let (files, today) = (self.files(), today(shared)?);
+        let mut found = Vec::new();
+        for (id, card) in issued::all(shared)? {
+            let (Some(person), Some(template)) = (&card.person, files.templates.get(&card.template)) else {
+                continue;
+            };
+            if !card.is_valid(shared.now()) {
+                continue;
+            }
+            let reason = match in_register(&files, person) {
+                Err(_) => "the register no longer holds this person".to_owned(),
+                Ok(person) => match einmal_register::eligible(template, person, today) {
+                    Ok(()) => continue,
+                    Err(error) => error.to_string(),
+                },
+            };
+            found.push(
+                json!({"credential": id, "template": card.template, "person": card.person, "reason": reason}),
+            );
+        }
+        Ok(found)
+    }
+}
+
+/// The cards that the claims of a job come from; earlier versions wrote down the claims alone.
+fn basis_of(job: &IssueJob) -> Cow<'_, [Basis]> {
+    match &job.presented {
+        Some(claims) if job.basis.is_empty() => vec![Basis::of(claims)].into(),
+        _ => Cow::Borrowed(&job.basis),
+    }
+}
+
+/// The latest second a card may last to: what was ordered, and the end of what it rests on.
+fn latest_end(shared: &Shared, job: &IssueJob) -> Option<u64> {
+    let ordered = job.order.valid_for.map(|seconds| shared.now().plus(seconds).0);
+    basis_of(job).iter().filter_map(|basis| basis.ends_at).chain(ordered).min()
+}
+
+/// The person a card is for: whom the order names, and whom the cards were issued to that were proved. They must be one.
+fn person_of(shared: &Shared, job: &IssueJob) -> Result<Option<String>, Failure> {
+    let mut known = job.order.person.clone();
+    for place in basis_of(job).iter().filter_map(|basis| basis.status.as_ref()) {
+        let Some(person) = issued::at(shared, place)?.and_then(|card| card.person) else { continue };
+        if known.as_ref().is_some_and(|known| *known != person) {
+            let comment = "what was proved belongs to another person";
+            return Err(Failure::peer(ProblemCode::REQUEST, comment));
+        }
+        known = Some(person);
+    }
+    Ok(known)
+}
+
+fn in_register<'f>(files: &'f CityFiles, id: &str) -> Result<&'f Person, Failure> {
+    let id = PersonId::parse(id).map_err(|error| Failure::user(error.to_string()))?;
+    files.register.people.get(&id).ok_or_else(|| {
+        Failure::user("no such person in the register; see the skipped rows with: einmal city register")
+    })
+}
+
+/// Refuses a card to somebody whose earlier one was revoked for a reason that bars from another.
+fn check_not_barred(shared: &Shared, template: &Template, person: &str) -> Result<(), Failure> {
+    let bars =
+        |code: &str| template.revocation_reasons().iter().any(|reason| reason.bars && reason.code == code);
+    let barred = issued::of_person(shared, person)?.into_iter().any(|(_, card)| {
+        card.template == template.id() && card.revoked.is_some_and(|revoked| bars(&revoked.reason))
+    });
+    if barred {
+        return Err(Failure::peer(
+            ProblemCode::REQUEST,
+            "an earlier card was revoked for a reason that bars from another",
+        ));
+    }
+    Ok(())
 }
 
 fn path(elements: Vec<einmal_register::PathElement>) -> Vec<PathElement> {
@@ -446,27 +444,6 @@ fn path(elements: Vec<einmal_register::PathElement>) -> Vec<PathElement> {
             einmal_register::PathElement::Index(index) => PathElement::Index(index),
         })
         .collect()
-}
-
-/// When a presented card ends, in Unix seconds.
-fn ends_at(presented: &Map<String, Value>) -> Option<u64> {
-    presented.get("exp")?.as_u64()
-}
-
-fn place_id(uri: &str, idx: u64) -> String {
-    digest_id(&[uri, &idx.to_string()])
-}
-
-/// Writes down an issued card, findable by id, by person and by its place in the status list.
-fn remember(shared: &Shared, card: IssuedCard, fx: &mut Effects<'_>) -> Handled {
-    let id = shared.fresh_id()?.to_key();
-    if let Some(status) = &card.status {
-        fx.put(ISSUED_AT, place_id(&status.uri, status.idx), &id)?;
-    }
-    if let Some(person) = &card.person {
-        fx.put(ISSUED_TO, format!("{}{id}", digest_id(&[person])), &id)?;
-    }
-    Ok(fx.put(ISSUED, &id, &card)?)
 }
 
 fn issuer(shared: &Shared) -> Result<Did, Failure> {
@@ -484,24 +461,4 @@ pub(crate) fn fresh_nonce(shared: &Shared) -> Result<String, Failure> {
     let mut bytes = [0u8; 16];
     shared.entropy().fill(&mut bytes).map_err(Failure::entropy)?;
     Ok(base64url_encode(bytes))
-}
-
-/// The secret behind pseudonyms, made at first use and written down before it is used.
-fn nym_secret(shared: &Shared) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    const NAME: &str = "nym-secret";
-    if let Some(stored) = shared.db.get::<Zeroizing<String>>(META, NAME)? {
-        return Ok(Zeroizing::new(stored.value.as_bytes().to_vec()));
-    }
-    let mut bytes = Zeroizing::new([0u8; 32]);
-    shared.entropy().fill(&mut *bytes).map_err(Failure::entropy)?;
-    let text = Zeroizing::new(base64url_encode(*bytes));
-    let mut fx = Effects::new(shared);
-    fx.update(META, NAME, &text, None)?;
-    let (batch, _) = fx.into_parts();
-    match shared.db.store().commit(batch).wait() {
-        Ok(_) => Ok(Zeroizing::new(text.as_bytes().to_vec())),
-        // Somebody else made it meanwhile: that one counts.
-        Err(einmal_storage::StoreError::Conflict { .. }) => nym_secret(shared),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -12,14 +12,14 @@ use einmal_credentials::{
     },
     vc::StatusReference,
 };
-use einmal_keys::{base64url_decode, base64url_encode};
+use einmal_keys::{Entropy, base64url_decode, base64url_encode};
 use einmal_storage::{Batch, StoreError, Table};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::keys::DidIssuerKeys;
 use crate::{
-    db::{Db, encode},
+    db::{Db, META, encode},
     identity::{self, ASSERTION},
     node::{Effects, Failure, Shared},
 };
@@ -36,8 +36,10 @@ const CACHE_BYTES: usize = 64 * 1024 * 1024;
 const FAILURE_TTL_MS: u64 = 2000;
 /// Most failures remembered.
 const MAX_FAILURES: usize = 1024;
-/// The list in use. A full list is followed by the next number.
+/// The first list. A full list is followed by the next number.
 const FIRST_LIST: u32 = 1;
+/// Name of the record that says with which list a restored city begins.
+const BEGIN_WITH: &str = "first-status-list";
 /// Most lists looked through.
 const MAX_LISTS: usize = 100_000;
 
@@ -82,7 +84,7 @@ impl PublishedLists {
     pub(crate) fn allocate(&self, shared: &Shared) -> Result<StatusReference, Failure> {
         let mut block = lock(&self.block);
         if block.next >= block.end {
-            *block = reserve(shared, block.list.max(FIRST_LIST))?;
+            *block = reserve(shared, block.list.max(first_list(shared)?))?;
         }
         let stored = read(shared, block.list)?.ok_or_else(|| Failure::user("the status list is gone"))?.value;
         let index = permutation(&stored)?
@@ -189,9 +191,25 @@ fn reserve(shared: &Shared, list: u32) -> Result<Block, Failure> {
     }
 }
 
-/// Gives no more places of the lists in `db` away. A backup does not know of the places that were given to cards after it was
-/// made: in a restored city two cards would share one, and be revoked together.
-pub(crate) fn close_lists(db: &Db) -> Result<(), StoreError> {
+fn first_list(shared: &Shared) -> Result<u32, Failure> {
+    Ok(shared.db.get::<u32>(META, BEGIN_WITH)?.map_or(FIRST_LIST, |stored| stored.value))
+}
+
+/// Gives no more places of the lists in `db` away, and begins with one by chance, for the numbers that follow may be taken as well. A
+/// backup does not know of the places and lists that were given to cards after it was made: in a restored city two cards would share
+/// one, be revoked together, and be taken for each other.
+///
+/// # Errors
+///
+/// [`StoreError::Entropy`], or what writing fails with.
+pub(crate) fn close_lists(db: &Db, entropy: &dyn Entropy) -> Result<(), StoreError> {
+    let mut chance = [0u8; 4];
+    entropy.fill(&mut chance).map_err(|_| StoreError::Entropy)?;
+    // Far from the first ones, and with room behind it.
+    let begin = (u32::from_be_bytes(chance) >> 1) | (1 << 20);
+    let mut batch = Batch::new();
+    batch.put(db.key(META, BEGIN_WITH)?, encode(&begin));
+    db.store().commit(batch).wait()?;
     for (id, list) in db.all::<StoredList>(LISTS, MAX_LISTS)? {
         let mut batch = Batch::new();
         batch.put(db.key(LISTS, &id)?, encode(&StoredList { reserved: INDEX_SPACE, ..list }));
@@ -293,6 +311,12 @@ impl StatusSource for ListSource<'_> {
                 self.lists.fail(self.shared, uri);
             })?;
             lock(&self.lists.cache).insert(list, now);
+            // One that is past its time, or older than the one before, is as good as none: not asked for again at once.
+            if let Err(StatusError::NotFetched { .. }) = lock(&self.lists.cache).at(now).status(uri, idx, iss)
+            {
+                tracing::info!("a fetched status list is out of date");
+                self.lists.fail(self.shared, uri);
+            }
         }
         lock(&self.lists.cache).at(now).status(uri, idx, iss)
     }

@@ -47,17 +47,22 @@ pub(crate) fn verify(
     question: &Question<'_>,
 ) -> Result<Verdict, Failure> {
     let mut verified: BTreeMap<String, Vec<VerifiedCredential>> = BTreeMap::new();
+    let mut refused = None;
     for (id, texts) in &presentation.0 {
         for text in texts {
             match verify_one(shared, lists, text, question)? {
                 Ok(credential) => verified.entry(id.clone()).or_default().push(credential),
-                Err(error) => return Ok(Verdict::Refused(code(&error), error.to_string())),
+                Err(error) => {
+                    refused.get_or_insert(error);
+                }
             }
         }
     }
-    match satisfied_by(question.query, &verified) {
-        Ok(()) => Ok(Verdict::Accepted(verified)),
-        Err(error) => Ok(Verdict::Refused("not-as-requested", error.to_string())),
+    // What does not hold is as if it had not come: it matters only if it was needed.
+    match (satisfied_by(question.query, &verified), refused) {
+        (Ok(()), _) => Ok(Verdict::Accepted(verified)),
+        (Err(_), Some(error)) => Ok(Verdict::Refused(code(&error), error.to_string())),
+        (Err(error), None) => Ok(Verdict::Refused("not-as-requested", error.to_string())),
     }
 }
 

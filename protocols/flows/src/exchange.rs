@@ -104,6 +104,12 @@ impl Exchange {
         ExchangeKey::new(&self.own, &self.peer, &self.thid)
     }
 
+    /// Goes on with the DIDs that took the place of both.
+    pub(crate) fn follow(&mut self, own: &Did, peer: &Did) {
+        self.own = own.canonical();
+        self.peer = peer.canonical();
+    }
+
     pub(crate) fn own(&self) -> &Did {
         &self.own
     }
@@ -223,6 +229,13 @@ impl fmt::Debug for Exchange {
 macro_rules! exchange_accessors {
     ($machine:ident) => {
         impl $machine {
+            /// Goes on with the DIDs that took the place of both sides' earlier ones; that they did must be proved.
+            ///
+            /// The name the machine is stored under stays with the caller: [`Self::key`] changes.
+            pub fn follow(&mut self, own: &einmal_did::Did, peer: &einmal_did::Did) {
+                self.exchange.follow(own, peer);
+            }
+
             /// The name the exchange is stored under.
             pub fn key(&self) -> crate::ExchangeKey {
                 self.exchange.key()

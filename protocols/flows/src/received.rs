@@ -22,6 +22,8 @@ pub struct Received<'a> {
     pub sender_key: Option<SenderKey<'a>>,
     /// Our DID it was encrypted to.
     pub recipient: &'a Did,
+    /// The DID that the sender's takes the place of, if the message proves one (`from_prior`).
+    pub prior: Option<&'a Did>,
 }
 
 /// The key that proved who sent a message.
@@ -60,6 +62,7 @@ impl<'a> Received<'a> {
             sender: opened.sender()?,
             sender_key: SenderKey::of(opened),
             recipient: opened.recipient()?,
+            prior: opened.proof.rotation.as_ref().map(|rotation| &rotation.prior),
         })
     }
 
@@ -125,7 +128,8 @@ mod tests {
         let mut message = Message::new(MessageId::try_from("m-1").unwrap(), kind);
         message.expires_time = Some(UnixSeconds(10));
         let (a, b) = (did("did:example:a"), did("did:example:b"));
-        let received = Received { message: &message, sender: &a, sender_key: None, recipient: &b };
+        let received =
+            Received { message: &message, sender: &a, sender_key: None, recipient: &b, prior: None };
         assert_eq!(received.check_time(UnixSeconds(9)), Ok(()));
         assert_eq!(received.check_time(UnixSeconds(10)), Err(FlowError::Expired));
     }

@@ -53,6 +53,7 @@ impl Post {
             sender: &self.sender,
             sender_key: None,
             recipient: &self.recipient,
+            prior: None,
         }
     }
 

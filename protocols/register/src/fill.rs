@@ -22,6 +22,8 @@ pub struct Inputs<'a> {
     pub presented: Option<&'a Map<String, Value>>,
     /// Values the node made, by the names that templates use.
     pub generated: &'a BTreeMap<String, String>,
+    /// The last day the card may be valid on, if it is to end earlier than its template says.
+    pub latest: Option<Date>,
 }
 
 impl fmt::Debug for Inputs<'_> {
@@ -170,6 +172,7 @@ pub fn fill(template: &Template, inputs: &Inputs<'_>, today: Date) -> Result<Fil
     let subject = Subject { inputs, today };
     subject.check(template.eligibility())?;
     let expires = expiry(template, inputs.person, today)?;
+    let expires = inputs.latest.map_or(expires, |latest| latest.min(expires));
     let mut filled = Filled { claims: Map::new(), disclosable: Vec::new(), expires, display: Vec::new() };
     for claim in template.claims() {
         let value = match subject.value(&claim.source, expires) {
@@ -191,6 +194,16 @@ pub fn fill(template: &Template, inputs: &Inputs<'_>, today: Date) -> Result<Fil
         insert(&mut filled.claims, &claim.path, value);
     }
     Ok(filled)
+}
+
+/// Checks that `person` may have a card of `template` on `today`.
+///
+/// # Errors
+/// [`FillError::NotEligible`], or [`FillError::MissingValue`] if the register does not say.
+pub fn eligible(template: &Template, person: &Person, today: Date) -> Result<(), FillError> {
+    let generated = BTreeMap::new();
+    let inputs = Inputs { person: Some(person), presented: None, generated: &generated, latest: None };
+    Subject { inputs: &inputs, today }.check(template.eligibility())
 }
 
 fn expiry(template: &Template, person: Option<&Person>, today: Date) -> Result<Date, FillError> {

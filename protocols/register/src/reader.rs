@@ -87,8 +87,9 @@ pub struct Register {
 /// Reads a register export.
 ///
 /// `input` is UTF-8 with or without byte order mark, lines ended by LF or CRLF; the first line names the columns.
-/// `today` is the day by which births and deaths are judged. A row with a fault is skipped and reported; of two rows
-/// with one id the first counts, and if that one is bad, neither.
+/// `today` is the day by which births and deaths are judged. A row with a fault is skipped and reported. Of rows with one id none
+/// counts, for nobody knows which of them is right: one may hold a death. That goes for rows with a fault too, as far as their id can
+/// be read.
 ///
 /// # Errors
 /// Each [`ReadError`], for faults that leave the whole file in doubt.
@@ -116,7 +117,16 @@ pub fn read_register(input: impl Read, columns: &Columns, today: Date) -> Result
             Ok(person) => {
                 people.insert(person.id().clone(), person);
             }
-            Err(fault) => report.refuse(layout.place(fault, line.number)),
+            Err(fault) => {
+                if let Some((id, first_line)) = fault.used_before()
+                    && people.remove(id).is_some()
+                {
+                    let reason = Reason::IdUsedAgain { line: line.number };
+                    let first = Fault { column: Some(Column::PersonId), reason };
+                    report.refuse(layout.place(first.into(), first_line));
+                }
+                report.refuse(layout.place(fault, line.number));
+            }
         }
     }
     Ok(Register { people, report })
@@ -131,30 +141,46 @@ fn take_row(
 ) -> Result<Person, RowFault> {
     let text = line.text.ok_or_else(|| RowFault::row(Reason::RowTooLong))?;
     let record = splitter.split(text).map_err(RowFault::row)?;
-    if record.len() != layout.headers.len() {
-        return Err(RowFault::row(Reason::WrongColumnCount {
-            expected: layout.headers.len(),
-            found: record.len(),
-        }));
-    }
+    let (expected, found) = (layout.headers.len(), record.len());
     let row = Row { record, layout };
-    row.check_fields()?;
-    let id = person_id(&row)?;
-    if let Some(first_line) = first_lines.get(&id) {
-        let reason = Reason::DuplicateId { first_line: *first_line };
-        return Err(Fault { column: Some(Column::PersonId), reason }.into());
+    // Also of a row that is bad in other ways: another with its id must not count as if it were the only one.
+    let id = person_id(&row);
+    if let Ok(id) = &id {
+        if let Some(first_line) = first_lines.get(id) {
+            return Err(RowFault::Again { id: id.clone(), first_line: *first_line });
+        }
+        first_lines.insert(id.clone(), line.number);
     }
-    first_lines.insert(id.clone(), line.number);
-    Ok(person(id, &row, today)?)
+    if found != expected {
+        return Err(RowFault::row(Reason::WrongColumnCount { expected, found }));
+    }
+    row.check_fields()?;
+    Ok(person(id?, &row, today)?)
 }
 
 /// Why a row was skipped; the column by its meaning or, before meanings are looked at, by its index.
 enum RowFault {
     Row(Fault),
-    Field { index: usize, reason: Reason },
+    Field {
+        index: usize,
+        reason: Reason,
+    },
+    /// An earlier row has the same id.
+    Again {
+        id: PersonId,
+        first_line: u64,
+    },
 }
 
 impl RowFault {
+    /// The id of another row, and the line of the first with it.
+    fn used_before(&self) -> Option<(&PersonId, u64)> {
+        match self {
+            Self::Again { id, first_line } => Some((id, *first_line)),
+            _ => None,
+        }
+    }
+
     fn row(reason: Reason) -> Self {
         Self::Row(Fault { column: None, reason })
     }
@@ -208,6 +234,9 @@ impl Layout {
                 (self.positions.get(&column).copied(), reason)
             }
             RowFault::Field { index, reason } => (Some(index), reason),
+            RowFault::Again { first_line, .. } => {
+                (self.positions.get(&Column::PersonId).copied(), Reason::DuplicateId { first_line })
+            }
         };
         let column = index.and_then(|index| {
             Some(ColumnPlace { number: index + 1, name: self.headers.get(index)?.clone() })

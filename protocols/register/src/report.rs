@@ -39,11 +39,21 @@ pub enum Reason {
     /// Not a person id.
     #[error("is no id; use up to 64 ASCII letters, digits and -._:")]
     InvalidId,
-    /// An earlier row has the same id. That row counts, this one does not.
-    #[error("the id was used in line {first_line} already; give each person an id of their own")]
+    /// An earlier row has the same id. Neither counts.
+    #[error(
+        "the id was used in line {first_line} already, so neither row counts; give each person one row and an id of their own"
+    )]
     DuplicateId {
         /// Physical line of the first use.
         first_line: u64,
+    },
+    /// A later row has the same id. Neither counts.
+    #[error(
+        "the id is used again in line {line}, so neither row counts; give each person one row and an id of their own"
+    )]
+    IdUsedAgain {
+        /// Physical line of the first other use.
+        line: u64,
     },
     /// Not a date at all.
     #[error("is not a date; write dd.mm.yyyy, with 00 for what is unknown")]
@@ -100,6 +110,7 @@ impl Reason {
             Self::MissingValue => "missing-value",
             Self::InvalidId => "invalid-id",
             Self::DuplicateId { .. } => "duplicate-id",
+            Self::IdUsedAgain { .. } => "id-used-again",
             Self::NotADate => "not-a-date",
             Self::NoSuchDay => "no-such-day",
             Self::IncompleteDate => "incomplete-date",

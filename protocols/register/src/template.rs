@@ -81,6 +81,9 @@ pub struct RevocationReason {
     pub code: String,
     /// What people read.
     pub label: Label,
+    /// Whoever loses a card for this reason is issued no other of its kind.
+    #[serde(default)]
+    pub bars: bool,
 }
 
 /// A credential template that has been checked.

@@ -138,7 +138,8 @@ fn everybody_gets_each_card_or_a_rule_that_says_why_not() {
         let template = Template::parse(&path, &text).unwrap();
         let mut refused = BTreeMap::<String, usize>::new();
         for person in people.values() {
-            let inputs = Inputs { person: Some(person), presented: None, generated: &generated };
+            let inputs =
+                Inputs { person: Some(person), presented: None, generated: &generated, latest: None };
             match fill(&template, &inputs, today()) {
                 Ok(filled) => assert!(!person.is_dead() && filled.expires > today()),
                 Err(FillError::NotEligible { rule }) => *refused.entry(rule.to_string()).or_default() += 1,

@@ -41,7 +41,8 @@ pub(crate) fn check(message: &Message) {
 
 fn check_attachment(attachment: &Attachment) {
     let data = &attachment.data;
-    assert!(data.json.is_some() || data.base64.is_some() || !data.links.is_empty());
+    let inline = data.json.is_some() || data.carried.is_some() || data.base64.is_some();
+    assert!(inline || !data.links.is_empty());
     assert!(data.links.is_empty() || data.hash.is_some(), "links are pinned by a hash");
     assert!(data.links.len() <= MAX_LINKS);
     let bytes = attachment.bytes();

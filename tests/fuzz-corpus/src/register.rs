@@ -86,7 +86,7 @@ fn check_register(bytes: &[u8], register: &Register) {
 /// Fills `template` for `person`, or for nobody, and looks at what comes out.
 fn check_card(template: &Template, person: Option<&Person>) {
     let generated = BTreeMap::from([("patron_nym".to_owned(), "N-1".to_owned())]);
-    let inputs = Inputs { person, presented: None, generated: &generated };
+    let inputs = Inputs { person, presented: None, generated: &generated, latest: None };
     let Ok(filled) = fill(template, &inputs, today()) else { return };
     assert!(!(template.eligibility().alive && person.is_some_and(Person::is_dead)));
     let claims = Value::Object(filled.claims);

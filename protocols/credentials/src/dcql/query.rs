@@ -240,10 +240,21 @@ impl ClaimQuery {
     /// The claims the pointer leads to that have a value asked for.
     fn find<'a>(&self, view: View<'a>) -> Vec<Found<'a>> {
         let mut found = resolve(view, &self.path);
+        // Of an object or list that was asked for and came empty everything stayed hidden: it proves nothing.
+        found.retain(|claim| !is_hollow(claim.value));
         if let Some(values) = &self.values {
             found.retain(|claim| values.contains(claim.value));
         }
         found
+    }
+}
+
+/// An object or list without anything in it.
+fn is_hollow(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.is_empty(),
+        Value::Array(elements) => elements.is_empty(),
+        _ => false,
     }
 }
 

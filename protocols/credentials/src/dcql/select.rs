@@ -48,7 +48,7 @@ pub struct Chosen {
 /// Which cards answer a query. Nothing is sent before the person agrees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// What must be answered, by id of the credential query.
+    /// What must be answered, by id of the credential query; what can be answered where nothing must.
     pub credentials: BTreeMap<String, Chosen>,
     /// What could be answered beyond that, from sets that are not required; for the person to add.
     pub optional: BTreeMap<String, Chosen>,
@@ -96,7 +96,11 @@ impl DcqlQuery {
         let mut take = |id: &String| answers.remove(id.as_str()).map(|chosen| (id.clone(), chosen));
         selection.credentials = required.into_iter().filter_map(&mut take).collect();
         selection.optional = optional.into_iter().filter_map(&mut take).collect();
-        if selection.credentials.is_empty() && selection.optional.is_empty() {
+        if selection.credentials.is_empty() {
+            // Nothing is required: an answer consists of what is not, or there is none.
+            selection.credentials = std::mem::take(&mut selection.optional);
+        }
+        if selection.credentials.is_empty() {
             return Err(NoMatch);
         }
         Ok(selection)

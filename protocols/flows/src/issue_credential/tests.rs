@@ -151,11 +151,10 @@ fn messages_of_an_exchange_are_exactly_these() {
     assert_eq!(wire(&story.request), expected);
     let credential_id = story.credential.message.id.as_str();
     let expected = json!({"id": credential_id, "type": kind("issue-credential"), "thid": "t-1", "body": {},
-        "please_ack": [""],
         "attachments": attachment("credential", "einmal/dc+sd-jwt@v1.0", json!({"credentials": ["c.r.ed~"]}))});
     assert_eq!(wire(&story.credential), expected);
     let expected = json!({"id": story.ack.message.id.as_str(), "type": kind("ack"), "thid": "t-1",
-        "pthid": "oob-1", "ack": [credential_id], "body": {"status": "OK"}});
+        "pthid": "oob-1", "body": {"status": "OK"}});
     assert_eq!(wire(&story.ack), expected);
 }
 
@@ -426,7 +425,7 @@ fn declining_and_rejecting_end_the_exchange_with_a_report() {
     let actions = holder.handle(holder::Event::Rejected { code: code.clone() }, NOW).unwrap();
     let draft = draft_of_holder(&actions);
     assert_reported(&draft, "e.p.trust.crypto");
-    assert_eq!(draft.ack, [story.credential.message.id]);
+    assert!(draft.ack.is_empty(), "deployed readers take no list");
     assert_eq!(actions[1], holder::Action::Ended(Outcome::Refused { code: code.clone() }));
     for mut issuer in [story.got_proposal, story.offered, story.got_request] {
         let actions = issuer.handle(issuer::Event::Refused { code: code.clone() }, NOW).unwrap();

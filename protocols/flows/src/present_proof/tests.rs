@@ -155,7 +155,7 @@ fn messages_of_an_exchange_are_exactly_these() {
     assert_eq!(wire(&story.presentation), expected);
     let ack = story.ack.unwrap();
     let expected = json!({"id": ack.message.id.as_str(), "type": kind("ack"), "thid": "t-1",
-        "ack": [presentation_id], "body": {"status": "OK"}});
+        "body": {"status": "OK"}});
     assert_eq!(wire(&ack), expected);
 }
 

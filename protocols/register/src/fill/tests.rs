@@ -64,7 +64,11 @@ fn nym() -> BTreeMap<String, String> {
 
 fn from_register(text: &str, person: &Person) -> Result<Filled, FillError> {
     let generated = nym();
-    fill(&template(text), &Inputs { person: Some(person), presented: None, generated: &generated }, today())
+    fill(
+        &template(text),
+        &Inputs { person: Some(person), presented: None, generated: &generated, latest: None },
+        today(),
+    )
 }
 
 fn from_proof(claims: Value) -> Result<Filled, FillError> {
@@ -72,7 +76,7 @@ fn from_proof(claims: Value) -> Result<Filled, FillError> {
     let generated = nym();
     fill(
         &template(LIBRARY),
-        &Inputs { person: None, presented: Some(&claims), generated: &generated },
+        &Inputs { person: None, presented: Some(&claims), generated: &generated, latest: None },
         today(),
     )
 }
@@ -263,7 +267,8 @@ fn a_presented_value_is_copied_only_if_it_is_a_single_one() {
     let run = |claims: Value| {
         let Value::Object(claims) = claims else { panic!("an object") };
         let person = person();
-        let inputs = Inputs { person: Some(&person), presented: Some(&claims), generated: &generated };
+        let inputs =
+            Inputs { person: Some(&person), presented: Some(&claims), generated: &generated, latest: None };
         fill(&template(&text), &inputs, today())
     };
     assert_eq!(run(json!({"address": {"locality": "Aßlar"}})).unwrap().claims["patron_nym"], "Aßlar");
@@ -277,7 +282,7 @@ fn a_presented_value_is_copied_only_if_it_is_a_single_one() {
 fn a_pseudonym_that_was_not_made_is_missed() {
     let generated = BTreeMap::new();
     let person = person();
-    let inputs = Inputs { person: Some(&person), presented: None, generated: &generated };
+    let inputs = Inputs { person: Some(&person), presented: None, generated: &generated, latest: None };
     let error = fill(&template(LIBRARY), &inputs, today()).unwrap_err();
     assert_eq!(error, FillError::MissingValue { origin: "generated.patron_nym".into() });
 }
@@ -288,7 +293,7 @@ fn a_card_beyond_the_calendar_is_refused() {
     let person = with(|p| {
         p.birth_date = PartialDate::parse("01.01.9900").unwrap();
     });
-    let inputs = Inputs { person: Some(&person), presented: None, generated: &generated };
+    let inputs = Inputs { person: Some(&person), presented: None, generated: &generated, latest: None };
     let error = fill(&template(RESIDENT), &inputs, date("9999-12-31")).unwrap_err();
     assert_eq!(error, FillError::ExpiryOutOfRange);
 }

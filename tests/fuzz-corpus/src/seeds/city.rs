@@ -19,7 +19,7 @@ pub(super) fn registers() -> Vec<(&'static str, Vec<u8>)> {
         ("valid-crlf", format!("\u{feff}{}\r\n\r\n", rows(&lines[..4], "\r\n")).into_bytes()),
         ("valid-quoted", rows(&[header, &quoted, lines[2]], "\n").into_bytes()),
         ("valid-open-quote", rows(&[header, &open, lines[2]], "\n").into_bytes()),
-        ("valid-same-id", rows(&[header, lines[1], lines[1]], "\n").into_bytes()),
+        ("bent-same-id", rows(&[header, lines[1], lines[1]], "\n").into_bytes()),
         ("valid-other-column", format!("{header};Notiz\n{};x\n", lines[3]).into_bytes()),
         ("valid-bad-rows", rows(&bad, "\n").into_bytes()),
         ("bent-empty", Vec::new()),

@@ -1,0 +1,176 @@
+//! The cards a city has issued: written down without claims, found by id, person and place in the status list, revoked.
+
+use einmal_credentials::vc::StatusReference;
+use einmal_didcomm::{ThreadId, UnixSeconds};
+use einmal_register::Template;
+use einmal_storage::Table;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::status::PublishedLists;
+use crate::{
+    db::digest_id,
+    node::{Effects, Failure, Shared},
+};
+
+/// Issued cards, by their id.
+const ISSUED: Table = Table::new("issued");
+/// Ids of issued cards, by place in the status list.
+const ISSUED_AT: Table = Table::new("issued-at");
+/// Ids of issued cards, by person.
+const ISSUED_TO: Table = Table::new("issued-to");
+/// Ids of issued cards, by the card whose presentation they were issued for.
+const ISSUED_FOR: Table = Table::new("issued-for");
+/// Most cards listed at once.
+const MAX_LISTED: usize = 100_000;
+/// Most cards of one person, or for one card, looked at.
+const MAX_OF_ONE: usize = 1_000;
+
+/// An issued card as the issuer remembers it. No claims: they are in the register.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct IssuedCard {
+    pub(crate) template: String,
+    #[serde(default)]
+    pub(crate) person: Option<String>,
+    pub(crate) status: Option<StatusReference>,
+    pub(crate) issued_at: UnixSeconds,
+    pub(crate) expires_at: u64,
+    pub(crate) thread: ThreadId,
+    #[serde(default)]
+    pub(crate) revoked: Option<Revoked>,
+}
+
+impl IssuedCard {
+    /// Whether it counts now.
+    pub(crate) fn is_valid(&self, now: UnixSeconds) -> bool {
+        self.revoked.is_none() && now.0 < self.expires_at
+    }
+}
+
+/// That a card was revoked.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Revoked {
+    pub(crate) reason: String,
+    at: UnixSeconds,
+}
+
+/// A card that was presented before another was issued: when it ends, and where its status stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Basis {
+    /// Its `exp`, in Unix seconds.
+    pub(crate) ends_at: Option<u64>,
+    /// Its place in a status list, if it has one.
+    pub(crate) status: Option<StatusReference>,
+}
+
+impl Basis {
+    /// What the verified claims of a card say about that.
+    pub(crate) fn of(claims: &Map<String, Value>) -> Self {
+        let place = || {
+            let list = claims.get("status")?.get("status_list")?;
+            let uri = list.get("uri")?.as_str()?.to_owned();
+            Some(StatusReference { uri, idx: list.get("idx")?.as_u64()? })
+        };
+        Self { ends_at: claims.get("exp").and_then(Value::as_u64), status: place() }
+    }
+}
+
+fn place_id(place: &StatusReference) -> String {
+    digest_id(&[&place.uri, &place.idx.to_string()])
+}
+
+/// The record of the card with this place in a status list.
+pub(crate) fn at(shared: &Shared, place: &StatusReference) -> Result<Option<IssuedCard>, Failure> {
+    let Some(id) = shared.db.get::<String>(ISSUED_AT, place_id(place))? else { return Ok(None) };
+    Ok(shared.db.get::<IssuedCard>(ISSUED, id.value)?.map(|stored| stored.value))
+}
+
+/// The cards of one person, with their ids.
+pub(crate) fn of_person(shared: &Shared, person: &str) -> Result<Vec<(String, IssuedCard)>, Failure> {
+    found(shared, ISSUED_TO, &digest_id(&[person]))
+}
+
+fn found(shared: &Shared, table: Table, prefix: &str) -> Result<Vec<(String, IssuedCard)>, Failure> {
+    let mut cards = Vec::new();
+    for (_, id) in shared.db.scan::<String>(table, prefix.as_bytes(), None, MAX_OF_ONE)? {
+        if let Some(card) = shared.db.get::<IssuedCard>(ISSUED, &id)? {
+            cards.push((id, card.value));
+        }
+    }
+    Ok(cards)
+}
+
+/// All cards, with their ids.
+pub(crate) fn all(shared: &Shared) -> Result<Vec<(String, IssuedCard)>, Failure> {
+    let cards = shared.db.all::<IssuedCard>(ISSUED, MAX_LISTED)?.into_iter();
+    Ok(cards.map(|(id, card)| (String::from_utf8_lossy(&id).into_owned(), card)).collect())
+}
+
+/// Writes down an issued card, findable by id, by person, by its place, and by the cards it was issued for.
+pub(crate) fn remember(
+    shared: &Shared,
+    card: &IssuedCard,
+    basis: &[Basis],
+    fx: &mut Effects<'_>,
+) -> Result<(), Failure> {
+    let id = shared.fresh_id()?.to_key();
+    if let Some(status) = &card.status {
+        fx.put(ISSUED_AT, place_id(status), &id)?;
+    }
+    if let Some(person) = &card.person {
+        fx.put(ISSUED_TO, format!("{}{id}", digest_id(&[person])), &id)?;
+    }
+    for place in basis.iter().filter_map(|basis| basis.status.as_ref()) {
+        fx.put(ISSUED_FOR, format!("{}{id}", place_id(place)), &id)?;
+    }
+    Ok(fx.put(ISSUED, &id, card)?)
+}
+
+/// Revokes the card `id` for good. Returns the cards that were issued for it and still count.
+pub(crate) fn revoke(
+    shared: &Shared,
+    lists: &PublishedLists,
+    (id, reason): (&str, &str),
+    template: impl FnOnce(&str) -> Result<Template, Failure>,
+    fx: &mut Effects<'_>,
+) -> Result<Vec<String>, Failure> {
+    let stored = shared
+        .db
+        .get::<IssuedCard>(ISSUED, id)?
+        .ok_or_else(|| Failure::user(format!("no issued card `{id}`; see: einmal city issued")))?;
+    let mut card = stored.value;
+    let template = template(&card.template)?;
+    let reasons: Vec<&str> =
+        template.revocation_reasons().iter().map(|reason| reason.code.as_str()).collect();
+    if !reasons.contains(&reason) {
+        return Err(Failure::user(format!(
+            "`{reason}` is no reason here; use one of: {}",
+            reasons.join(", ")
+        )));
+    }
+    if card.revoked.is_some() {
+        return Err(Failure::user("this card is revoked already; nothing was changed"));
+    }
+    let status = card
+        .status
+        .clone()
+        .ok_or_else(|| Failure::user("cards of this template have no status; they end by expiring"))?;
+    lists.revoke(shared, &status, fx)?;
+    card.revoked = Some(Revoked { reason: reason.to_owned(), at: shared.now() });
+    fx.update(ISSUED, id, &card, Some(stored.version))?;
+    let rest = found(shared, ISSUED_FOR, &place_id(&status))?.into_iter();
+    Ok(rest.filter(|(_, card)| card.is_valid(shared.now())).map(|(id, _)| id).collect())
+}
+
+/// A card as the clerk sees it in a list.
+pub(crate) fn summary(id: &str, card: &IssuedCard) -> Value {
+    json!({
+        "credential": id,
+        "template": card.template,
+        "person": card.person,
+        "issued_at": card.issued_at,
+        "expires_at": card.expires_at,
+        "thread": card.thread,
+        "revoked": card.revoked.as_ref().map(|revoked| &revoked.reason),
+    })
+}
