@@ -16,27 +16,25 @@ static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
 
 /// The folder of the city's description, made once for each process.
 pub fn city_folder() -> &'static Path {
-    FOLDER
-        .get_or_init(|| {
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/wetzlar");
-            let target = tempfile::tempdir().unwrap();
-            for file in files(&source) {
-                let place = target.path().join(file.strip_prefix(&source).unwrap());
-                fs::create_dir_all(place.parent().unwrap()).unwrap();
-                if file.ends_with("einwohner.csv") {
-                    let text = fs::read_to_string(&file).unwrap();
-                    fs::write(
-                        &place,
-                        text.lines().take(ROWS).map(|row| format!("{row}\r\n")).collect::<String>(),
-                    )
-                    .unwrap();
-                } else {
-                    fs::copy(&file, &place).unwrap();
-                }
-            }
-            target
-        })
-        .path()
+    FOLDER.get_or_init(own_city_folder).path()
+}
+
+/// A folder of the city's description of its own, to be changed.
+pub fn own_city_folder() -> tempfile::TempDir {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/wetzlar");
+    let target = tempfile::tempdir().unwrap();
+    for file in files(&source) {
+        let place = target.path().join(file.strip_prefix(&source).unwrap());
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        if file.ends_with("einwohner.csv") {
+            let text = fs::read_to_string(&file).unwrap();
+            let kept: String = text.lines().take(ROWS).map(|row| format!("{row}\r\n")).collect();
+            fs::write(&place, kept).unwrap();
+        } else {
+            fs::copy(&file, &place).unwrap();
+        }
+    }
+    target
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

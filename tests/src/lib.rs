@@ -20,7 +20,7 @@ mod stranger;
 mod wire;
 mod world;
 
-pub use city::{ADULT, city_folder};
+pub use city::{ADULT, city_folder, own_city_folder};
 pub use courier::{Answered, Courier};
 pub use held_mail::HeldMail;
 pub use peers::{Keeper, described, node_on, node_with, peer_host, published, web_server};

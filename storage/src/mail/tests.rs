@@ -60,6 +60,22 @@ fn the_same_letter_is_kept_once_for_each_mailbox() {
 }
 
 #[test]
+fn a_letter_is_kept_although_the_same_one_waits_that_will_soon_be_gone() {
+    on_each(|mail| {
+        let until = |expires_at| NewLetter { arrived_ms: 1_000, expires_at, ..letter(ALICE, "one") };
+        mail.put(vec![until(61)]).wait().unwrap();
+        mail.put(vec![until(119)]).wait().unwrap();
+        assert_eq!(mail.list(ALICE, None, 9, 1).len(), 1, "more than half of its time is left");
+        mail.put(vec![until(10_000)]).wait().unwrap();
+        assert_eq!(mail.list(ALICE, None, 9, 1).len(), 2);
+        assert_eq!(texts(mail, ALICE).last().unwrap(), "one");
+        mail.put(vec![until(10_000)]).wait().unwrap();
+        assert_eq!(mail.list(ALICE, None, 9, 1).len(), 2, "now the same one stands");
+        assert_eq!(mail.list(ALICE, None, 9, 61).len(), 1, "and outlives the first");
+    });
+}
+
+#[test]
 fn what_is_removed_is_gone_and_nothing_else() {
     on_each(|mail| {
         mail.put(vec![letter(ALICE, "one"), letter(ALICE, "two"), letter(BOB, "three")]).wait().unwrap();

@@ -337,6 +337,8 @@ fn sets_take_the_first_option_that_can_be_answered() {
     assert_eq!(ids(&selection.credentials), ["addr", "age"]);
     assert_eq!(select(json!([{ "options": [["none"]] }, { "options": [["age"]] }])), Err(NoMatch));
     assert_eq!(select(json!([{ "options": [["none"]], "required": false }])), Err(NoMatch));
+    let selection = select(json!([{ "options": [["age"]], "required": false }])).unwrap();
+    assert_eq!(ids(&selection.credentials), ["age"], "where nothing is required, that is the answer");
     let without_sets = query(json!({ "credentials": [
         { "id": "q", "format": "dc+sd-jwt", "meta": {} },
         { "id": "r", "format": "dc+sd-jwt", "meta": { "vct_values": ["other"] } },
@@ -392,6 +394,21 @@ fn answer_that_is_not_what_was_asked_is_refused() {
     assert_eq!(satisfied_by(&ask(json!({ "multiple": true })), &two), Ok(()));
     let unbound = answer("q", vec![city.show(&card, &[], false)]);
     assert_eq!(satisfied_by(&any, &unbound), Err(DcqlError::NotBound { id: "q".into() }));
+}
+
+#[test]
+fn an_object_that_came_empty_proves_nothing_of_what_was_asked_for() {
+    let city = city();
+    let card = city.resident();
+    let address = ask(claims(&[json!(["address"])]));
+    let hollow = city.show(&card, &[path("address")], true);
+    let refused = satisfied_by(&address, &answer("q", vec![hollow]));
+    assert_eq!(refused, Err(DcqlError::NotAsRequested { id: "q".into() }));
+    let part = city.show(&card, &[path("address"), path("address.locality")], true);
+    assert_eq!(satisfied_by(&address, &answer("q", vec![part])), Ok(()));
+    let list = ask(claims(&[json!(["nationalities"])]));
+    let refused = satisfied_by(&list, &answer("q", vec![city.show(&card, &[], true)]));
+    assert_eq!(refused, Err(DcqlError::NotAsRequested { id: "q".into() }));
 }
 
 #[test]

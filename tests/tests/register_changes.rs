@@ -1,0 +1,170 @@
+//! What the register says counts more than a card of last year; offers can be taken back; who is barred gets nothing.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{fs, path::Path};
+
+use einmal::config::{Config, Role};
+use einmal_tests::{ADULT, World, own_city_folder, play};
+use serde_json::{Value, json};
+
+fn text<'v>(value: &'v Value, member: &str) -> &'v str {
+    value[member].as_str().unwrap_or_else(|| panic!("no `{member}` in {value}"))
+}
+
+/// Everybody at rest, and a city whose folder is `folder`.
+async fn world_with(seed: u64, folder: &Path) -> World {
+    let mut world = World::new(seed);
+    world.add("mediator", Config::new(Role::Mediator)).await;
+    let mut config = Config::new(Role::City);
+    config.city.as_mut().unwrap().description = folder.join("city.toml");
+    world.add("city", config).await;
+    world.add_library("library", &["city"]).await;
+    world.add_citizen("anna").await;
+    world.pump().await;
+    world
+}
+
+/// Enters a death into the register's row of [`ADULT`].
+fn enter_death(folder: &Path) {
+    let file = folder.join("einwohner.csv");
+    let rows = fs::read_to_string(&file).unwrap();
+    let changed = rows.lines().map(|row| {
+        let mut fields: Vec<&str> = row.split(';').collect();
+        if fields[0] == ADULT {
+            fields[20] = "01.03.2001";
+        }
+        fields.join(";") + "\r\n"
+    });
+    let changed: String = changed.collect();
+    assert_ne!(changed, rows);
+    fs::write(&file, changed).unwrap();
+}
+
+async fn accept(world: &World, offer: &Value) {
+    world.ask("anna", "accept", json!({"url": text(offer, "invitation"), "yes": true})).await;
+}
+
+/// Offers a card and takes it; returns the city's list of what it has issued.
+async fn issue(world: &mut World, order: Value) -> Value {
+    let offer = world.ask("city", "offer", order).await;
+    accept(world, &offer).await;
+    world.pump().await;
+    world.ask("city", "issued", json!({})).await
+}
+
+fn resident() -> Value {
+    json!({"template": "resident-card", "person": ADULT})
+}
+
+fn library() -> Value {
+    json!({"template": "library-card", "after": "library-signup"})
+}
+
+async fn cards(world: &World) -> usize {
+    world.ask("anna", "list", json!({})).await.as_array().unwrap().len()
+}
+
+#[test]
+fn a_death_entered_later_is_told_at_the_next_reading_and_keeps_further_cards_back() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(1, folder.path()).await;
+        issue(&mut world, resident()).await;
+        let reloaded = world.ask("city", "reload", json!({})).await;
+        assert_eq!(reloaded["outdated"], json!([]));
+        enter_death(folder.path());
+        let reloaded = world.ask("city", "reload", json!({})).await;
+        assert_eq!(text(&reloaded["outdated"][0], "person"), ADULT, "{reloaded}");
+        assert!(text(&reloaded["outdated"][0], "reason").contains("death"), "{reloaded}");
+        let refused = world.node("city").command("offer", &resident()).await.unwrap_err().to_string();
+        assert!(refused.contains("death"), "{refused}");
+        // The resident card was not revoked yet: what it proves was overtaken.
+        let issued = issue(&mut world, library()).await;
+        assert_eq!((issued.as_array().unwrap().len(), cards(&world).await), (1, 1), "{issued}");
+    });
+}
+
+#[test]
+fn files_that_cannot_be_read_leave_everything_as_it_was() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(2, folder.path()).await;
+        fs::write(folder.path().join("einwohner.csv"), "Kennung;Name\r\n").unwrap();
+        let refused = world.node("city").command("reload", &json!({})).await.unwrap_err().to_string();
+        assert!(refused.contains("einwohner.csv"), "{refused}");
+        let issued = issue(&mut world, resident()).await;
+        assert_eq!(issued.as_array().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn an_offer_that_was_withdrawn_is_not_carried_out_before_or_after_it_was_taken() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(3, folder.path()).await;
+        let offer = world.ask("city", "offer", resident()).await;
+        world.ask("city", "withdraw", json!({"thread": text(&offer, "thread")})).await;
+        accept(&world, &offer).await;
+        world.pump().await;
+        assert_eq!(cards(&world).await, 0);
+        let offer = world.ask("city", "offer", resident()).await;
+        world.ask("anna", "accept", json!({"url": text(&offer, "invitation")})).await;
+        world.pump().await;
+        world.ask("city", "withdraw", json!({"thread": text(&offer, "thread")})).await;
+        world.pump().await;
+        let progress = world.ask("anna", "progress", json!({"thread": text(&offer, "thread")})).await;
+        assert_eq!(text(&progress, "state"), "abandoned");
+        let again = json!({"thread": text(&offer, "thread")});
+        let refused = world.node("city").command("withdraw", &again).await.unwrap_err().to_string();
+        assert!(refused.contains("no offer"), "{refused}");
+    });
+}
+
+#[test]
+fn who_is_barred_gets_no_other_card_and_who_lost_a_phone_does() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(4, folder.path()).await;
+        issue(&mut world, resident()).await;
+        for (reason, cards) in [("lost", 2), ("barred", 3), ("", 3)] {
+            let issued = issue(&mut world, library()).await;
+            let issued = issued.as_array().unwrap();
+            assert_eq!(issued.len(), cards, "{reason}");
+            let open = |card: &&Value| card["template"] == "library-card" && card["revoked"].is_null();
+            if let Some(card) = issued.iter().find(open) {
+                let revoke = json!({"credential": card["credential"], "reason": reason});
+                world.ask("city", "revoke", revoke).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_card_ends_with_the_one_it_rests_on_says_so_and_is_named_when_that_is_revoked() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(5, folder.path()).await;
+        let mut short = resident();
+        short["valid_for"] = json!(10 * 24 * 3600);
+        let issued = issue(&mut world, short).await;
+        let resident = issued[0].clone();
+        let issued = issue(&mut world, library()).await;
+        let library =
+            issued.as_array().unwrap().iter().find(|card| card["template"] == "library-card").unwrap();
+        assert_eq!(library["expires_at"], resident["expires_at"]);
+        let held = world.ask("anna", "list", json!({})).await;
+        let held =
+            held.as_array().unwrap().iter().find(|card| text(card, "vct").contains("library")).unwrap();
+        let shown = world.ask("anna", "show", json!({"card": held["card"]})).await;
+        let last_day = day_of(library["expires_at"].as_u64().unwrap() - 1);
+        assert_eq!(shown["claims"]["valid_until"], json!(last_day), "{shown}");
+        let revoked = json!({"credential": resident["credential"], "reason": "moved"});
+        let answer = world.ask("city", "revoke", revoked).await;
+        assert_eq!(answer["issued_for_it"], json!([library["credential"]]));
+    });
+}
+
+/// A moment in Unix seconds as a day.
+fn day_of(seconds: u64) -> String {
+    einmal_register::Date::from_unix_seconds(seconds).unwrap().to_string()
+}
