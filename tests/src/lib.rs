@@ -12,6 +12,7 @@
 
 mod city;
 mod courier;
+mod dialogue;
 mod held_mail;
 mod peers;
 mod process;
@@ -22,6 +23,7 @@ mod world;
 
 pub use city::{ADULT, city_folder, own_city_folder};
 pub use courier::{Answered, Courier};
+pub use dialogue::{REPORT, code, did_of, invitation_in, letters, name, stranger_of};
 pub use held_mail::HeldMail;
 pub use peers::{Keeper, described, node_on, node_with, peer_host, published, web_server};
 pub use process::{Einmal, Running, first_line};
