@@ -102,9 +102,9 @@ pub(super) async fn library_card_issued(cast: &Cast) -> StepResult {
     let scanner = cast.input.scanner();
     scanner.clean("the card", cast.anna.ask("show", card.clone())?.to_string().as_bytes())?;
     scanner.clean("the card", text(&cast.anna.ask("export", card)?, "text")?.as_bytes())?;
-    let proved = claims_of(&signup.asked);
+    let shown = claims_of(&signup.asked);
     Ok(format!(
-        "issued after the resident card proved {proved}; without that proof there was none; no name in it"
+        "issued once the resident card had shown {shown}, and not before; neither name, birth date nor address in it"
     ))
 }
 
