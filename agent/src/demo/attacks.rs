@@ -129,7 +129,7 @@ impl Attacker<'_> {
         let key = new_key()?;
         let issuer = did_key(&key.public_key());
         let kid = KeyId::new(format!("{issuer}#{}", key.public_key().to_multikey()));
-        self.self_made(&issuer.to_string(), kid, key)
+        self.self_made(issuer.as_str(), kid, key)
     }
 
     /// A card in the name and under the key id of whoever issued `genuine`, signed by another key.
@@ -240,7 +240,7 @@ mod tests {
         let issuer = did_key(&key.public_key());
         let kid = KeyId::new(format!("{issuer}#{}", key.public_key().to_multikey()));
         let holder = new_key().unwrap().public_key();
-        self_made(&question(), &issuer.to_string(), kid, key, holder).unwrap()
+        self_made(&question(), issuer.as_str(), kid, key, holder).unwrap()
     }
 
     fn attacked(attack: impl Fn(&Attacker<'_>, &Asked) -> Result<DcqlPresentation, String>) -> String {

@@ -149,7 +149,7 @@ impl Chosen {
 pub(super) fn leaves(claims: &Value) -> Vec<Vec<String>> {
     fn walk(members: &Map<String, Value>, path: &[String], found: &mut Vec<Vec<String>>) {
         for (name, value) in members {
-            let path = [path, &[name.clone()]].concat();
+            let path = [path, std::slice::from_ref(name)].concat();
             match value {
                 Value::Object(inner) => walk(inner, &path, found),
                 _ => found.push(path),

@@ -130,7 +130,7 @@ pub(super) fn envelope(place: &str, bytes: &[u8]) -> Result<(), String> {
     if !header.is_some_and(|header| header.get("enc").is_some_and(Value::is_string)) {
         return refused("its header names no encryption");
     }
-    if !members.get("recipients").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
+    if members.get("recipients").and_then(Value::as_array).is_none_or(Vec::is_empty) {
         return refused("it is for nobody");
     }
     Ok(())
