@@ -68,6 +68,11 @@ impl NodeProcess {
         Ok(())
     }
 
+    /// The id of the node's process, while it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// A text the node said about itself.
     pub(crate) fn said(&self, member: &str) -> Result<String, String> {
         let text = self.about.get(member).and_then(Value::as_str);

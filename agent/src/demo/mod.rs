@@ -1,6 +1,9 @@
 //! The whole story on this machine: real nodes as separate processes, real input, and every attack refused.
 
 mod attacks;
+mod canary;
+mod city;
+mod person;
 mod scan;
 mod story;
 mod wallet;

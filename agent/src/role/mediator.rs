@@ -44,11 +44,6 @@ pub(super) const ACCOUNT_ROUTES: Table = Table::new("account-route");
 /// Most DIDs of one account looked through.
 const MAX_ROUTES: usize = 100_000;
 
-/// The tables above.
-pub(super) fn tables() -> [Table; 3] {
-    [ACCOUNTS, ROUTES, ACCOUNT_ROUTES]
-}
-
 /// An account as stored.
 #[derive(Clone, Serialize, Deserialize)]
 struct Account {

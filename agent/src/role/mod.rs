@@ -18,11 +18,6 @@ use crate::{
     node::{Effects, Failure, Handled, Shared},
 };
 
-/// Tables a mediator keeps, for whoever must look into all of them.
-pub(crate) fn mediator_tables() -> Vec<einmal_storage::Table> {
-    [mediator::tables().as_slice(), crate::service::queue::tables().as_slice()].concat()
-}
-
 /// Letters for one mailbox.
 pub(crate) struct Forwarded {
     /// Who picks them up.

@@ -32,11 +32,6 @@ pub(crate) const DEFAULT_KEEP_SECS: u64 = 30 * 24 * 3600;
 /// Length of the ids messages are acknowledged by, before they are written as text.
 const ID_LEN: usize = 16;
 
-/// Tables of earlier versions.
-pub(crate) fn tables() -> [Table; 1] {
-    [OLD_QUEUE]
-}
-
 /// Moves mail that version 0.1 kept among the records into the mail. Returns how many letters there were.
 pub(crate) async fn take_over(shared: &Shared) -> Result<u64, StoreError> {
     let mut moved = 0;
