@@ -334,9 +334,18 @@ impl Config {
     ///
     /// A description with line and column.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let config = Self::read(text)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Reads configuration text without looking at what its types do not say: that of a backup may be of a version that took more.
+    ///
+    /// # Errors
+    ///
+    /// A description with line and column.
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string())
     }
 
     /// Checks what a type does not say.

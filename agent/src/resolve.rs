@@ -60,6 +60,14 @@ impl Cache {
             self.weight = self.entries.values().map(|(_, what)| what.weight()).sum();
         }
         if self.is_full_with(weight) {
+            // DIDs that cannot be fetched cost nothing: they never take the room of documents.
+            self.entries.retain(|_, (_, what)| matches!(what, Fetched::Document(_)));
+            self.weight = self.entries.values().map(|(_, what)| what.weight()).sum();
+        }
+        if self.is_full_with(weight) {
+            if matches!(what, Fetched::Failed) {
+                return;
+            }
             // Still full of fresh ones: forget all rather than let a flood of DIDs grow or pin the cache.
             self.entries.clear();
             self.weight = 0;

@@ -155,7 +155,7 @@ fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restore
     let failed = |error: io::Error| unusable(backup, &error);
     let mut items = opened(backup, passphrase)?;
     let text = configuration(backup, &mut items)?;
-    let config = Config::parse(&text).map_err(|problem| unusable(backup, &problem))?;
+    let config = Config::read(&text).map_err(|problem| unusable(backup, &problem))?;
     home::init(draft, &config)?;
     std::fs::write(draft.join(CONFIG_FILE), &text).map_err(|e| SetupError::input(draft, e))?;
     let db = home::open_store(draft, &config)?;

@@ -214,7 +214,8 @@ mod tests {
 
     fn card(files: &CityFiles, id: &str, today: Date) -> Value {
         let person = &files.register.people[&PersonId::parse(id).unwrap()];
-        let inputs = Inputs { person: Some(person), presented: None, generated: &BTreeMap::new() };
+        let inputs =
+            Inputs { person: Some(person), presented: None, generated: &BTreeMap::new(), latest: None };
         Value::Object(fill(&files.templates["resident-card"], &inputs, today).unwrap().claims)
     }
 

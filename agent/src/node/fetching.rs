@@ -2,17 +2,25 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use einmal_did::Did;
 
 use super::Origin;
 
 /// Most fetches under way at once because of one origin: an eighth of those of all (`net/client.rs`).
 const MAX_FETCHES_OF_ONE: usize = 16;
 
-/// The fetches under way, by origin.
+/// The fetches under way, by origin, and of which documents.
 #[derive(Debug, Default)]
-pub(super) struct Fetching(Mutex<HashMap<Origin, usize>>);
+pub(super) struct Fetching {
+    counts: Mutex<HashMap<Origin, usize>>,
+    documents: Mutex<HashMap<Did, Arc<Gate>>>,
+}
+
+/// Where those wait who want the same document.
+type Gate = tokio::sync::Mutex<()>;
 
 /// Leave to fetch, until dropped.
 #[must_use]
@@ -23,7 +31,18 @@ pub(super) struct Slot<'a> {
 
 impl Fetching {
     fn counts(&self) -> MutexGuard<'_, HashMap<Origin, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody else fetches the document of `did`; whoever waited finds it fetched, most likely.
+    pub(super) async fn alone(&self, did: &Did) -> impl Drop {
+        let gate = {
+            let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those nobody waits for or has are not kept.
+            documents.retain(|_, gate| Arc::strong_count(gate) > 1);
+            Arc::clone(documents.entry(did.clone()).or_default())
+        };
+        gate.lock_owned().await
     }
 
     /// Leave to fetch something because of `from`; `None` if it causes as many fetches as it may. What the node fetches of

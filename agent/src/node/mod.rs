@@ -27,7 +27,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use einmal_did::{Did, DidDocument};
+use einmal_did::{Did, DidDocument, ResolveError, Resolver};
 use einmal_didcomm::{Message, Opened};
 use einmal_flows::Received;
 use einmal_keys::Entropy;
@@ -315,6 +315,16 @@ impl Node {
     /// Fetches what a handler asked for because of `from`; a failure is remembered, so that the repeated handler sees
     /// it. False if nothing was tried, because `from` causes too many fetches: others may be about to ask for the same.
     async fn fetch(&self, need: &Need, from: Option<Origin>) -> bool {
+        // Many messages of one sender need one document: it is fetched once.
+        let _alone = match need {
+            Need::Document(did) => Some(self.fetching.alone(did).await),
+            Need::StatusList { .. } => None,
+        };
+        if let Need::Document(did) = need
+            && !matches!(self.shared.resolver.resolve(did), Err(ResolveError::NotFetched { .. }))
+        {
+            return true;
+        }
         let Some(_slot) = self.fetching.begin(from) else { return false };
         match need {
             Need::Document(did) => match self.fetcher.document(did).await {

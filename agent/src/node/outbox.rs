@@ -47,6 +47,9 @@ struct Item {
     /// Where the message came from that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<Origin>,
+    /// Of use only as an answer, and only soon.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    transient: bool,
 }
 
 /// Whether an item left the outbox.
@@ -91,7 +94,9 @@ fn put_due(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>, from: Option<Origin>) 
         // An answer that is of use only now is not carried after whoever asked for days, nor to whom they named.
         let end = shared.kept_for(if out.transient { GIVE_UP_TRANSIENT_SECS } else { GIVE_UP_SECS });
         let give_up_at = out.message.expires_time.map_or(end, |expires| expires.min(end));
-        let item = Item { message: out.message.to_value(), to: out.to, attempts: 0, give_up_at, from };
+        let transient = out.transient;
+        let item =
+            Item { message: out.message.to_value(), to: out.to, attempts: 0, give_up_at, from, transient };
         let id = item_id(shared.present().steady_ms, index, shared.entropy());
         fx.put(OUTBOX, id, &item)?;
         count += 1;
@@ -303,8 +308,11 @@ impl Node {
             Outcome::Never(reason) => {
                 self.shared.stats.given_up.inc();
                 tracing::warn!(%reason, "a message was given up");
-                let until = self.shared.now().plus(GIVE_UP_SECS);
-                fx.put_expiring(DEAD, id, &serde_json::json!({"reason": reason, "item": item}), until)?;
+                // An answer that was of use only then is nothing to look at later, and strangers cause as many as they like.
+                if !item.transient {
+                    let until = self.shared.now().plus(GIVE_UP_SECS);
+                    fx.put_expiring(DEAD, id, &serde_json::json!({"reason": reason, "item": item}), until)?;
+                }
             }
         }
         if let Some(envelope) = reply {

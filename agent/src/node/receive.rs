@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::Role,
-    db::{INVITATIONS, KNOWN_DIDS, PEERS, SEEN, did_id, digest_id, mailbox_id},
+    db::{KNOWN_DIDS, PEERS, SEEN, did_id, digest_id, mailbox_id},
     identity::{self, DidUse},
     net::p2p,
     role::Forwarded,
@@ -312,12 +312,6 @@ impl Node {
             let key = fx.db().key(SEEN, seen)?;
             fx.batch().expect_absent(key);
             fx.put_expiring(SEEN, seen, &now, UnixSeconds(until.0.min(now.plus(2 * REMEMBER_SECS).0)))?;
-        }
-        // An answer to an invitation of ours begins something, whichever role takes it.
-        if let Some(parent) = &rx.message.pthid
-            && fx.db().exists(INVITATIONS, parent.to_key())?
-        {
-            learn(&their_form(rx), fx)?;
         }
         let pairwise = self.shared.own_did(rx.recipient)?.is_some_and(|own| own.usage == DidUse::Pairwise);
         if !pairwise {

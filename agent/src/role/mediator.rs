@@ -9,7 +9,6 @@ use einmal_flows::{
     coordinate_mediation::{
         self, MediationPolicy, MediationVersion, Registration, RegistrationChange, Registrations, Unavailable,
     },
-    limits::MAX_RECIPIENTS_PER_ACCOUNT,
     message_pickup::{self, PickupRequest, PickupVersion, PushForm, QueueStatus},
     routing::{self, Decision, NextHop, SelfForwards},
 };
@@ -24,7 +23,7 @@ use sha2::{Digest, Sha256};
 use super::{Forwarded, RoleService, operator, unknown_command};
 use crate::{
     config::MediatorSettings,
-    db::{Db, did_id, mailbox_id},
+    db::{Db, Stored, did_id, mailbox_id},
     error::SetupError,
     home::mail_key,
     node::{Arrival, Effects, Failure, Handled, Need, Shared, learn, our_form, their_form},
@@ -272,40 +271,33 @@ fn pair(account: &Did, recipient: &Did) -> String {
     format!("{}{}", did_id(account), did_id(recipient))
 }
 
-/// Writes the accounts that get more DIDs anew: of two requests of one account at once, each of which counted without the
-/// other, one decides again; and so does one whose account moves to another DID meanwhile.
-fn note_registering(changes: &[RegistrationChange], fx: &mut Effects<'_>) -> Handled {
-    let mut accounts: Vec<&Did> = Vec::new();
-    for change in changes {
-        if let RegistrationChange::Put { registration, .. } = change
-            && !accounts.contains(&&registration.account)
-        {
-            accounts.push(&registration.account);
-        }
-    }
-    for account in accounts {
-        if let Some(stored) = fx.db().get::<Account>(ACCOUNTS, did_id(account))? {
-            fx.update(ACCOUNTS, did_id(account), &stored.value, Some(stored.version))?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes registration changes, asked for in `version`, into the batch.
+/// Writes registration changes, asked for in `version` by `account`, into the batch. `before` is the account as it stood before it
+/// was decided about them.
+///
+/// Of two requests of one account at once, each of which counted without the other, one decides again; and so does one whose
+/// account moves to another DID meanwhile.
 fn apply(
     changes: Vec<RegistrationChange>,
     version: MediationVersion,
-    now: UnixSeconds,
+    (account, before): (&Did, Option<Stored<Account>>),
     fx: &mut Effects<'_>,
 ) -> Handled {
-    note_registering(&changes, fx)?;
+    if changes.iter().any(|change| matches!(change, RegistrationChange::Put { .. })) {
+        let Some(before) = &before else { return Err(Failure::Later("the account was made just now")) };
+        fx.update(ACCOUNTS, did_id(account), &before.value, Some(before.version))?;
+    }
     for change in changes {
         match change {
             RegistrationChange::Enroll { account } => {
-                let stored = fx.db().get::<Account>(ACCOUNTS, did_id(&account))?;
-                let since = stored.as_ref().map_or(now, |stored| stored.value.since);
-                if stored.is_none_or(|stored| stored.value.mediation != Some(version)) {
-                    fx.put(ACCOUNTS, did_id(&account), &Account { since, mediation: Some(version) })?;
+                let since = before.as_ref().map_or(fx.now(), |before| before.value.since);
+                if before.as_ref().is_none_or(|before| before.value.mediation != Some(version)) {
+                    let enrolled = Account { since, mediation: Some(version) };
+                    fx.update(
+                        ACCOUNTS,
+                        did_id(&account),
+                        &enrolled,
+                        before.as_ref().map(|before| before.version),
+                    )?;
                 }
             }
             RegistrationChange::Put { recipient, registration } => {
@@ -347,13 +339,16 @@ impl RoleService for Mediator {
         if let Some(version) = MediationVersion::of(kind) {
             let policy = self.policy(shared)?;
             let book = Book(&shared.db);
-            fetch_owners(shared, rx, fx)?;
+            let before = fx.db().get::<Account>(ACCOUNTS, did_id(rx.sender))?;
+            if before.is_some() {
+                fetch_owners(shared, rx, fx)?;
+            }
             let (changes, draft) =
                 coordinate_mediation::answer(rx, &book, &shared.resolver, &policy, shared.now())?;
             if !changes.is_empty() {
                 learn(&their_form(rx), fx)?;
             }
-            apply(changes, version, shared.now(), fx)?;
+            apply(changes, version, (rx.sender, before), fx)?;
             fx.answer(draft, &our_form(rx), &their_form(rx))?;
         } else if let Some(version) = PickupVersion::of(kind) {
             self.pickup(shared, rx, version, fx)?;
@@ -380,9 +375,11 @@ impl RoleService for Mediator {
             return Ok(());
         }
         let Some(account) = fx.db().get::<Account>(ACCOUNTS, did_id(prior))? else { return Ok(()) };
+        let version = fx.db().get::<Account>(ACCOUNTS, did_id(new))?.map(|stored| stored.version);
+        let most = self.policy(shared)?.max_recipients;
         let moved = book.list(prior, 0, MAX_ROUTES).map_err(|_| unreadable())?;
         let held = book.count(new).map_err(|_| unreadable())?;
-        if held > 0 && held + moved.len() > MAX_RECIPIENTS_PER_ACCOUNT {
+        if held > 0 && held + moved.len() > most {
             return Err(Failure::peer(
                 ProblemCode::STORAGE,
                 "both accounts together have more DIDs than one may; remove some first",
@@ -400,7 +397,6 @@ impl RoleService for Mediator {
         let key = fx.db().key(ACCOUNTS, did_id(prior))?;
         fx.batch().expect_version(key, account.version);
         fx.delete(ACCOUNTS, did_id(prior))?;
-        let version = fx.db().get::<Account>(ACCOUNTS, did_id(new))?.map(|stored| stored.version);
         learn(form, fx)?;
         fx.update(ACCOUNTS, did_id(new), &Account { since: shared.now(), ..account.value }, version)?;
         fx.follow(prior, form, mailboxes);

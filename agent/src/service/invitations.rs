@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     db::INVITATIONS,
     net::{guard, p2p},
-    node::{Effects, Failure, Shared},
+    node::{Effects, Failure, Shared, learn, their_form},
 };
 
 /// Seconds an invitation lasts unless it says otherwise.
@@ -115,6 +115,7 @@ pub(crate) fn take(
     let admission = record.record.admit(rx, shared.now());
     match &admission {
         Ok(Admission::New) => {
+            learn(&their_form(rx), fx)?;
             let key = fx.db().key(INVITATIONS, &id)?;
             fx.batch().expect_version(key, stored.version);
             fx.put_expiring(INVITATIONS, &id, &record, record.expires)?;

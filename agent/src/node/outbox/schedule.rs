@@ -307,7 +307,17 @@ mod tests {
     fn items(name: &str, numbers: std::ops::Range<usize>, attempts: u32) -> Vec<(Vec<u8>, Item)> {
         let item = |number| {
             let to = Did::parse(&format!("did:example:{name}-{number}")).unwrap();
-            (Vec::new(), Item { message: Value::Null, to, attempts, give_up_at: UnixSeconds(1), from: None })
+            (
+                Vec::new(),
+                Item {
+                    message: Value::Null,
+                    to,
+                    attempts,
+                    give_up_at: UnixSeconds(1),
+                    from: None,
+                    transient: false,
+                },
+            )
         };
         numbers.map(item).collect()
     }

@@ -35,15 +35,11 @@ pub fn ownership_statement(recipient: &Did, account: &Did, mediator: &Did, now: 
     Attachment::base64("ownership", &bytes).with_format(OWNERSHIP_FORMAT).with_media_type("application/json")
 }
 
-/// DIDs whose documents [`answer`](super::answer) looks at because of a statement, so that the node can fetch them first; none
-/// where no statement is attached.
+/// DIDs whose documents [`answer`](super::answer) looks at to see whether the sender controls them, so that the node can fetch them
+/// first.
 ///
-/// Fetching is the node's decision; a DID that does not resolve is merely not proved.
+/// Fetching is the node's decision, and not one for strangers; a DID that does not resolve is merely not proved.
 pub fn dids_to_resolve(received: &Received<'_>) -> Vec<Did> {
-    let is_statement = |attachment: &Attachment| attachment.format.as_deref() == Some(OWNERSHIP_FORMAT);
-    if !received.message.attachments.iter().any(is_statement) {
-        return Vec::new();
-    }
     let Ok(MediationRequest::Update(updates)) = MediationRequest::read(received) else { return Vec::new() };
     let added = updates.iter().filter(|update| update.action == UpdateAction::Add);
     added.filter_map(|update| recipient_of(&update.recipient_did)).collect()
