@@ -95,8 +95,13 @@ impl RoleService for Merchant {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         let kind = &rx.message.kind;
         let ours = kind.protocol() == "presentproof" && kind.major() == 3;
+        if kind.is(Ping::TYPE) {
+            // An answer to an invitation to connect: who answers is known from now on, also by the short form of its DID.
+            invitations::take(shared, fx, rx)?;
+            return Ok(true);
+        }
         if !ours && !report_problem::is_report(kind) {
-            return Ok(kind.is(Ping::TYPE));
+            return Ok(false);
         }
         if let Some(exchange) = Asking::of(shared, rx)? {
             self.handle(shared, exchange, verifier::Event::Message(rx), fx)?;
