@@ -139,6 +139,16 @@ pub(crate) fn keep_key(
     Ok(())
 }
 
+/// Throws a secret key away.
+pub(crate) fn forget_key(
+    fx: &mut Effects<'_>,
+    keyring: &Keyring,
+    kid: &KeyId,
+) -> Result<(), einmal_storage::StoreError> {
+    keyring.remove(kid);
+    fx.delete(KEYS, digest_id(&[kid.as_str()]))
+}
+
 /// Makes a fresh did:peer:4 for one relationship.
 ///
 /// `endpoints`, two at most, say how messages for us come; without any the DID hears only what comes back on its own

@@ -175,6 +175,25 @@ fn a_proof_waits_for_an_issuer_that_is_out_of_reach() {
 }
 
 #[test]
+fn a_card_thrown_away_answers_nothing_any_more() {
+    play(async {
+        let mut world = World::with_everybody(4).await;
+        take_offer(&world).await;
+        world.pump().await;
+        let cards = world.ask("anna", "list", json!({})).await;
+        world.ask("anna", "forget", json!({"card": cards[0]["card"]})).await;
+        assert_eq!(length(&world.ask("anna", "list", json!({})).await), 0);
+        world.kill("anna");
+        world.start("anna").await;
+        let asked = answer_request(&world, "cafe-over-16").await;
+        world.pump().await;
+        assert_eq!(result(&world, &asked).await["reason"], "declined");
+        let again = world.node("anna").command("forget", &json!({"card": cards[0]["card"]})).await;
+        assert!(again.unwrap_err().to_string().contains("no card"));
+    });
+}
+
+#[test]
 fn an_issuer_nobody_named_is_refused() {
     play(async {
         let mut world = World::new(5);

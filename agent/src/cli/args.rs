@@ -360,6 +360,15 @@ pub enum CitizenVerb {
         #[command(flatten)]
         dir: Dir,
     },
+    /// Throw a card away, and its key: nobody can bring it back.
+    #[command(after_help = "Example: einmal citizen forget 7b2e... --dir ./phone")]
+    Forget {
+        /// Id of the card.
+        card: String,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
     /// Take a new DID towards a peer; it is told, and mail goes on arriving.
     #[command(after_help = "Example: einmal citizen rotate did:web:city.example --dir ./phone")]
     Rotate {

@@ -251,6 +251,7 @@ fn city(verb: CityVerb, json: bool) -> Result<(), SetupError> {
 fn citizen(verb: CitizenVerb, json: bool) -> Result<(), SetupError> {
     let (dir, command, input) = match verb {
         CitizenVerb::List { dir } => (dir, "list", json!({})),
+        CitizenVerb::Forget { card, dir } => (dir, "forget", json!({"card": card})),
         CitizenVerb::Show { card, dir } => (dir, "show", json!({"card": card})),
         CitizenVerb::Export { card, dir } => (dir, "export", json!({"card": card})),
         CitizenVerb::Rotate { peer, dir } => (dir, "rotate", json!({"peer": peer})),

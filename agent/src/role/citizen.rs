@@ -321,6 +321,10 @@ impl RoleService for Citizen {
                 let card = holding::card(shared, text(input, "card")?)?;
                 Ok(json!({"card": card.id, "text": card.credential.as_str()}))
             }
+            "forget" => {
+                holding::forget(shared, text(input, "card")?, fx)?;
+                Ok(json!({"forgotten": true}))
+            }
             "mailbox" => Ok(json!(mailbox::standing(shared)?)),
             "rotate" => rotating::rotate(shared, input, fx),
             "invite" => Err(Failure::user(

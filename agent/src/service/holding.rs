@@ -285,6 +285,17 @@ pub(crate) fn card(shared: &Shared, id: &str) -> Result<Card, Failure> {
         .ok_or_else(|| Failure::user(format!("no card `{id}`; see: einmal citizen list")))
 }
 
+/// Throws a card away, and the key it is bound to.
+pub(crate) fn forget(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Handled {
+    let (card, held) = (card(shared, id)?, cards(shared)?);
+    fx.delete(CARDS, &card.id)?;
+    let others = held.iter().filter(|other| other.id != card.id);
+    if others.clone().all(|other| other.holder_key != card.holder_key) {
+        identity::forget_key(fx, &shared.keyring, &card.holder_key)?;
+    }
+    Ok(())
+}
+
 /// A card as its owner sees it in the list; its status is fetched if what is known is no longer fresh.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use einmal_credentials::{
     dcql::{DcqlQuery, Selection},
     sd_jwt::PathElement,
-    vc::{HeldCredential, KeyBindingRequest},
+    vc::KeyBindingRequest,
 };
 use einmal_didcomm::ProblemCode;
 use einmal_flows::{
@@ -129,6 +129,7 @@ fn select(shared: &Shared, request: &ShownRequest) -> Result<Option<Selected>, F
     let cards: Vec<Card> = holding::cards(shared)?
         .into_iter()
         .filter(|card| card.credential.expires_at.is_none_or(|end| now < end))
+        .filter(|card| card.credential.not_before.is_none_or(|begin| begin <= now))
         .rev()
         .collect();
     let candidates: Vec<_> = cards.iter().map(|card| card.credential.candidate(card.id.clone())).collect();
@@ -184,11 +185,19 @@ fn view(exchange: &Proving, request: &ShownRequest, selected: Option<&Selected>)
     let cards: Option<Vec<&str>> = selected.map(|(_, selection)| {
         selection.credentials.values().map(|chosen| chosen.candidate.as_str()).collect()
     });
+    // Who issued them: a card of somebody else under the same type is not what the verifier is after.
+    let issuer_of = |(held, _): &Selected, id: &str| {
+        held.iter().find(|card| card.id == id).map(|card| card.credential.issuer.clone())
+    };
+    let issuers: Option<Vec<Option<String>>> = selected
+        .zip(cards.as_ref())
+        .map(|(selected, ids)| ids.iter().map(|id| issuer_of(selected, id)).collect());
     let view = json!({
         "kind": "request",
         "from": exchange.theirs,
         "comment": request.comment,
         "cards": cards,
+        "issuers": issuers,
         "would_disclose": selected.map(would_disclose),
     });
     named(view, &exchange.key, &request.nonce)
@@ -201,56 +210,15 @@ fn would_disclose((cards, selection): &Selected) -> Vec<String> {
         let Some(card) = cards.iter().find(|card| card.id == chosen.candidate) else { continue };
         let vct = &card.credential.vct;
         lines.extend(chosen.paths.iter().map(|path| format!("{vct}: {}", path_text(path))));
-        let open = always_shown(&card.credential);
-        lines.extend(open.iter().map(|path| format!("{vct}: {path} (this card shows it to everybody)")));
+        let open = card.credential.always_shown();
+        let everybody =
+            |path: &Vec<_>| format!("{vct}: {} (this card shows it to everybody)", path_text(path));
+        lines.extend(open.iter().map(everybody));
         if chosen.paths.is_empty() && open.is_empty() {
             lines.push(format!("{vct}: nothing but that there is this card"));
         }
     }
     lines
-}
-
-/// Members that say how a card is to be checked, and nothing about a person.
-const TECHNICAL: [&str; 9] = ["iss", "iat", "nbf", "exp", "vct", "vct#integrity", "cnf", "status", "aud"];
-
-/// The claims of a card that cannot be withheld.
-fn always_shown(card: &HeldCredential) -> Vec<String> {
-    let hidden: Vec<&[PathElement]> = card.disclosable().collect();
-    let mut shown = Vec::new();
-    for (name, value) in card.claims().as_map() {
-        if !TECHNICAL.contains(&name.as_str()) {
-            gather_shown(&mut vec![PathElement::Name(name.clone())], value, &hidden, &mut shown);
-        }
-    }
-    shown
-}
-
-fn gather_shown(
-    path: &mut Vec<PathElement>,
-    value: &Value,
-    hidden: &[&[PathElement]],
-    shown: &mut Vec<String>,
-) {
-    if hidden.contains(&path.as_slice()) {
-        return;
-    }
-    match value {
-        Value::Object(members) => {
-            for (name, member) in members {
-                path.push(PathElement::Name(name.clone()));
-                gather_shown(path, member, hidden, shown);
-                path.pop();
-            }
-        }
-        // An array whose every element can be withheld shows at most how many there are.
-        Value::Array(elements) => {
-            let below = |one: &&&[PathElement]| one.len() == path.len() + 1 && one.starts_with(path);
-            if hidden.iter().filter(below).count() < elements.len() {
-                shown.push(path_text(path));
-            }
-        }
-        _ => shown.push(path_text(path)),
-    }
 }
 
 fn path_text(path: &[PathElement]) -> String {

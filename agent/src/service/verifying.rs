@@ -6,8 +6,8 @@ use einmal_credentials::{
     dcql::{DcqlQuery, satisfied_by},
     status_list::StatusError,
     vc::{
-        IssuerTrust, KeyBindingRequirement, KeyLookupError, VerificationContext, VerifiedCredential,
-        VerifyError, verify_presentation,
+        IssuerTrust, KeyBindingRequirement, KeyLookupError, TECHNICAL_CLAIMS, VerificationContext,
+        VerifiedCredential, VerifyError, verify_presentation,
     },
 };
 use einmal_flows::formats::DcqlPresentation;
@@ -112,7 +112,6 @@ fn code(error: &VerifyError) -> &'static str {
 
 /// What was disclosed, by query id: the claims without the members every credential carries.
 pub(crate) fn disclosed(verified: &BTreeMap<String, Vec<VerifiedCredential>>) -> Value {
-    const TECHNICAL: [&str; 7] = ["iss", "vct", "cnf", "iat", "nbf", "exp", "status"];
     let mut out = Map::new();
     for (id, credentials) in verified {
         let claims = credentials.iter().map(|credential| {
@@ -120,7 +119,7 @@ pub(crate) fn disclosed(verified: &BTreeMap<String, Vec<VerifiedCredential>>) ->
             // An object all of whose members stayed hidden discloses nothing.
             let hidden = |value: &Value| value.as_object().is_some_and(Map::is_empty);
             let members =
-                members.filter(|(name, value)| !TECHNICAL.contains(&name.as_str()) && !hidden(value));
+                members.filter(|(name, value)| !TECHNICAL_CLAIMS.contains(&name.as_str()) && !hidden(value));
             json!({
                 "issuer": credential.issuer,
                 "vct": credential.vct,

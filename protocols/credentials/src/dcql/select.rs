@@ -26,6 +26,8 @@ pub struct Candidate<'a> {
     pub positions: &'a ElementPositions,
     /// Ways to the claims that can be kept back.
     pub disclosable: BTreeSet<&'a [PathElement]>,
+    /// How many claims it shows to everybody, whatever is asked.
+    pub always_shown: usize,
 }
 
 /// Hides the claims.
@@ -55,7 +57,7 @@ pub struct Selection {
 }
 
 impl DcqlQuery {
-    /// Chooses, for each credential query, the card and the alternative that disclose fewest claims; among equals the
+    /// Chooses, for each credential query, the card and the alternative that show fewest claims; among equals the
     /// verifier's preferred alternative, then the earlier card. Of a credential set, the verifier's first option that can
     /// be answered.
     ///
@@ -108,12 +110,13 @@ impl DcqlQuery {
 }
 
 impl CredentialQuery {
-    /// The cheapest answer: fewest disclosures, then order of alternatives, then order of cards.
+    /// The cheapest answer: fewest claims shown, those included that a card shows to everybody, then order of alternatives, then order
+    /// of cards.
     fn choose(&self, candidates: &[Candidate<'_>]) -> Option<Chosen> {
         let answers = candidates.iter().filter(|card| self.admits(card)).flat_map(|card| {
             self.claim_sets.iter().enumerate().filter_map(move |(rank, set)| {
                 let paths = self.disclosures(set, card)?;
-                Some(((paths.len(), rank), card, paths))
+                Some(((paths.len() + card.always_shown, rank), card, paths))
             })
         });
         // `min_by_key` keeps the first among equals.

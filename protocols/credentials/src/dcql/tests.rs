@@ -346,6 +346,17 @@ fn sets_take_the_first_option_that_can_be_answered() {
     assert_eq!(without_sets.select(&[card.candidate("card")]), Err(NoMatch));
 }
 
+#[test]
+fn card_that_shows_more_to_everybody_loses_although_it_discloses_nothing() {
+    let city = city();
+    let modest = city.resident();
+    let claims = json!({"age_equal_or_over": {"18": true}, "name": "Erika", "birthdate": "1990-01-02"});
+    let open = city.card("resident", claims, Vec::new());
+    let adult = ask(json!({"claims": [{"path": ["age_equal_or_over", "18"], "values": [true]}]}));
+    let selection = adult.select(&[open.candidate("open"), modest.candidate("modest")]).unwrap();
+    assert_eq!(selection.credentials["q"].candidate, "modest");
+}
+
 // ---- the verifier's judgement ----
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use einmal_keys::{PublicKey, SignatureAlgorithm};
+use serde_json::Value;
 
 use super::{
     IssuerKeys, KeyBindingRequest, PresentError, SD_JWT_VC_TYP, StatusReference, VerifyError, read_date,
@@ -43,6 +44,38 @@ impl fmt::Debug for HeldCredential {
             .field("vct", &self.vct)
             .field("expires_at", &self.expires_at)
             .finish_non_exhaustive()
+    }
+}
+
+/// Members that say how a credential is to be checked, and nothing about a person.
+pub const TECHNICAL_CLAIMS: [&str; 9] =
+    ["iss", "iat", "nbf", "exp", "vct", "vct#integrity", "cnf", "status", "aud"];
+
+fn gather_shown(
+    path: &mut Vec<PathElement>,
+    value: &Value,
+    hidden: &[&[PathElement]],
+    shown: &mut Vec<Vec<PathElement>>,
+) {
+    if hidden.contains(&path.as_slice()) {
+        return;
+    }
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                path.push(PathElement::Name(name.clone()));
+                gather_shown(path, member, hidden, shown);
+                path.pop();
+            }
+        }
+        // An array whose every element can be withheld shows at most how many there are.
+        Value::Array(elements) => {
+            let below = |one: &&&[PathElement]| one.len() == path.len() + 1 && one.starts_with(path);
+            if hidden.iter().filter(below).count() < elements.len() {
+                shown.push(path.clone());
+            }
+        }
+        _ => shown.push(path.clone()),
     }
 }
 
@@ -94,6 +127,19 @@ impl HeldCredential {
         self.sd_jwt.disclosable()
     }
 
+    /// Ways to the claims that nobody can keep back: whoever sees the credential sees them. Members that say how it is to be checked
+    /// are left out ([`TECHNICAL_CLAIMS`]).
+    pub fn always_shown(&self) -> Vec<Vec<PathElement>> {
+        let hidden: Vec<&[PathElement]> = self.disclosable().collect();
+        let mut shown = Vec::new();
+        for (name, value) in self.claims().as_map() {
+            if !TECHNICAL_CLAIMS.contains(&name.as_str()) {
+                gather_shown(&mut vec![PathElement::Name(name.clone())], value, &hidden, &mut shown);
+            }
+        }
+        shown
+    }
+
     /// The credential as a possible answer to a query, under an id of the caller's.
     pub fn candidate(&self, id: impl Into<String>) -> Candidate<'_> {
         Candidate {
@@ -104,6 +150,7 @@ impl HeldCredential {
             claims: self.sd_jwt.claims(),
             positions: self.sd_jwt.positions(),
             disclosable: self.sd_jwt.disclosable().collect(),
+            always_shown: self.always_shown().len(),
         }
     }
 

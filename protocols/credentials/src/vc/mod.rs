@@ -19,7 +19,7 @@ mod issue;
 mod verify;
 
 pub use error::{KeyLookupError, VerifyError};
-pub use held::{HeldCredential, IssuedExpectation, accept_issued};
+pub use held::{HeldCredential, IssuedExpectation, TECHNICAL_CLAIMS, accept_issued};
 pub use issue::{CredentialRequest, issue};
 pub use verify::{
     IssuerTrust, KeyBindingRequirement, StatusPolicy, VerificationContext, VerifiedCredential,
