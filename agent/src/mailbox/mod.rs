@@ -3,6 +3,7 @@
 mod parked;
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -11,10 +12,7 @@ use einmal_did::Did;
 use einmal_didcomm::{Opened, UnixSeconds};
 use einmal_flows::{
     Draft, Received,
-    coordinate_mediation::{
-        MediateGrant, MediateRequest, RecipientUpdate, RecipientUpdateResponse, Update, UpdateAction,
-        UpdateResult, ownership_statement,
-    },
+    coordinate_mediation::{self, Action as MediationAction, Event as Mediation, ownership_statement},
     limits::DURABLE_TIMEOUT_SECS,
     message_pickup::{Action, Event, Recipient},
     out_of_band::Invitation,
@@ -52,6 +50,17 @@ struct Account {
     /// The DID mail for us is routed by, once granted.
     routing: Option<Did>,
     since: UnixSeconds,
+}
+
+impl Account {
+    /// The machine that speaks coordinate-mediation for it.
+    fn machine(&self) -> coordinate_mediation::Recipient {
+        let (ours, mediator) = (self.ours.canonical(), self.mediator.canonical());
+        match &self.routing {
+            Some(routing) => coordinate_mediation::Recipient::granted(ours, mediator, vec![routing.clone()]),
+            None => coordinate_mediation::Recipient::new(ours, mediator),
+        }
+    }
 }
 
 /// Chooses a mediator by its invitation.
@@ -176,11 +185,17 @@ async fn look(node: &Arc<Node>) -> Result<(), Failure> {
 }
 
 async fn ask_for_account(node: &Arc<Node>, mut account: Account) -> Result<Account, Failure> {
-    let answer = node.ask(Draft::of(&MediateRequest {}), &account.ours, &account.mediator).await?;
-    let grant: MediateGrant = answer.message.body_as()?;
-    let routing = grant.routing_did.first().and_then(|did| Did::parse(did).ok());
-    account.routing =
-        Some(routing.ok_or_else(|| Failure::user("the mediator granted an account without a routing DID"))?);
+    let mut machine = account.machine();
+    let thid = node.shared().fresh_id()?.to_thread();
+    let actions = machine.handle(Mediation::Ask { thid }, node.shared().now())?;
+    let outcomes = negotiate(node, &account, &mut machine, actions).await?;
+    let granted = outcomes.into_iter().find_map(|outcome| match outcome {
+        MediationAction::Granted { routing_dids } => routing_dids.into_iter().next(),
+        _ => None,
+    });
+    account.routing = Some(granted.ok_or_else(|| {
+        Failure::user("the mediator grants no account; choose another one: einmal init --mediator")
+    })?);
     let granted = account.clone();
     node.change(|fx| {
         if let Some(routing) = &granted.routing {
@@ -196,48 +211,54 @@ async fn ask_for_account(node: &Arc<Node>, mut account: Account) -> Result<Accou
 async fn keep_spares(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
     let shared = node.shared();
     let have = usize::try_from(shared.db.count(SPARES)?).unwrap_or(usize::MAX);
-    let missing = KEEP_SPARES.saturating_sub(have);
-    if missing == 0 {
-        return Ok(());
-    }
-    let mut fresh = Vec::new();
-    node.change(|fx| {
-        fresh.clear();
-        for _ in 0..missing {
-            fresh.push(shared.pairwise(fx, account.routing.as_ref())?);
-        }
-        Ok(())
-    })
-    .await?;
-    let updates = fresh
-        .iter()
-        .map(|did| Update { recipient_did: did.to_string(), action: UpdateAction::Add })
-        .collect();
-    let mut draft = Draft::of(&RecipientUpdate { updates });
-    for did in &fresh {
-        let mut proof = ownership_statement(did, &account.ours.canonical(), &account.mediator, shared.now());
-        proof.sign(shared.custody(), &identity::authentication_key(did)).map_err(Failure::key)?;
-        draft = draft.attach(proof);
-    }
-    let answer = node.ask(draft, &account.ours, &account.mediator).await?;
-    let response: RecipientUpdateResponse = answer.message.body_as()?;
-    let taken = |did: &Did| {
-        response.updated.iter().any(|updated| {
-            let same = Did::parse(&updated.recipient_did).is_ok_and(|named| named.same_as(did));
-            same && matches!(updated.result, UpdateResult::Success | UpdateResult::NoChange)
+    let mut machine = account.machine();
+    for _ in have..KEEP_SPARES {
+        let mut fresh = None;
+        node.change(|fx| {
+            fresh = Some(shared.pairwise(fx, account.routing.as_ref())?);
+            Ok(())
         })
-    };
-    let registered: Vec<Did> = fresh.into_iter().filter(taken).collect();
-    if registered.is_empty() {
-        return Err(Failure::user("the mediator takes no more DIDs for this account"));
-    }
-    node.change(|fx| {
-        for did in &registered {
-            fx.put(SPARES, did_id(did), did)?;
+        .await?;
+        let Some(did) = fresh else { break };
+        let mut proof = ownership_statement(&did, &account.ours.canonical(), &account.mediator, shared.now());
+        proof.sign(shared.custody(), &identity::authentication_key(&did)).map_err(Failure::key)?;
+        let thid = shared.fresh_id()?.to_thread();
+        let register = Mediation::Register { did: did.clone(), thid, proof: Some(Box::new(proof)) };
+        let actions = machine.handle(register, shared.now())?;
+        let outcomes = negotiate(node, account, &mut machine, actions).await?;
+        if !outcomes.iter().any(|outcome| matches!(outcome, MediationAction::Registered { .. })) {
+            return Err(Failure::user("the mediator takes no more DIDs for this account"));
         }
-        Ok(())
-    })
-    .await
+        node.change(|fx| Ok(fx.put(SPARES, did_id(&did), &did)?)).await?;
+    }
+    Ok(())
+}
+
+/// Carries out what the machine wants sent until it waits for nothing more; returns what came of it.
+async fn negotiate(
+    node: &Arc<Node>,
+    account: &Account,
+    machine: &mut coordinate_mediation::Recipient,
+    actions: Vec<MediationAction>,
+) -> Result<Vec<MediationAction>, Failure> {
+    let (mut todo, mut outcomes) = (VecDeque::from(actions), Vec::new());
+    while let Some(action) = todo.pop_front() {
+        match action {
+            MediationAction::Send(draft) => {
+                let answer = node.ask(draft, &account.ours, &account.mediator).await?;
+                let rx = Received::of(&answer).ok_or_else(unproved)?;
+                todo.extend(machine.handle(Mediation::Message(&rx), node.shared().now())?);
+            }
+            // Whoever is asked answers on the same connection, or not at all.
+            MediationAction::WakeAt(_) => {}
+            outcome => outcomes.push(outcome),
+        }
+    }
+    Ok(outcomes)
+}
+
+fn unproved() -> Failure {
+    Failure::user("the mediator's answer proves no sender")
 }
 
 /// Fetches what waits; what is handed over is confirmed only when it is durable here.
@@ -245,7 +266,7 @@ async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
     let shared = node.shared();
     let mut machine = Recipient::new(account.ours.canonical(), account.mediator.canonical());
     let thid = shared.fresh_id()?.to_thread();
-    let mut todo = std::collections::VecDeque::from(machine.handle(Event::Fetch { thid }, shared.now())?);
+    let mut todo = VecDeque::from(machine.handle(Event::Fetch { thid }, shared.now())?);
     while let Some(action) = todo.pop_front() {
         match action {
             Action::Send(draft) => {
@@ -261,8 +282,7 @@ async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
                     }
                     Err(problem) => return Err(problem),
                 };
-                let rx = Received::of(&answer)
-                    .ok_or_else(|| Failure::user("the mediator's answer proves no sender"))?;
+                let rx = Received::of(&answer).ok_or_else(unproved)?;
                 todo.extend(machine.handle(Event::Message(&rx), shared.now())?);
             }
             Action::HandOver { messages } => {

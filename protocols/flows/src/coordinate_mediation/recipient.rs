@@ -186,6 +186,11 @@ impl Recipient {
         Self { own, mediator, state: State::None, pending: None, dids: Vec::new() }
     }
 
+    /// An account that was granted before, with the DIDs the grant named.
+    pub fn granted(own: Did, mediator: Did, routing_dids: Vec<Did>) -> Self {
+        Self { state: State::Granted { routing_dids }, ..Self::new(own, mediator) }
+    }
+
     /// The name the machine is stored under.
     pub fn key(&self) -> ExchangeKey {
         ExchangeKey::of_relation(&self.own, &self.mediator, "coordinate-mediation")
