@@ -271,6 +271,14 @@ async fn agent_that_answers_to_endpoints_only_keeps_all_rules_of_an_agent() {
     assert_eq!(report.verdict("TP2-response-async"), Verdict::Passed);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn target_that_takes_everything_and_never_says_a_word_conforms_to_nothing() {
+    let report = within(Fault::AnswersNobody, Duration::from_secs(1)).await;
+    assert_eq!(report.verdict("DCv2.1-transport-answers"), Verdict::Passed, "{}", report.to_table());
+    assert_eq!(report.verdict("TP2-response"), Verdict::NotOffered);
+    assert!(!report.is_complete() && !report.conforms());
+}
+
 const BAD_ENVELOPES: [&str; 3] = [
     "DCv2.1-envelope-ciphertext-tampered",
     "DCv2.1-envelope-tag-tampered",
@@ -285,6 +293,7 @@ async fn silence_about_what_was_lost_or_put_off_is_neither_met_nor_broken() {
         for id in BAD_ENVELOPES {
             assert_eq!(report.verdict(id), Verdict::NotChecked, "{fault:?}: {id}");
         }
+        assert_eq!(report.verdict("RT2-removed"), Verdict::NotChecked, "{fault:?}: a forward that was lost");
     }
 }
 

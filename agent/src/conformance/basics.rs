@@ -102,7 +102,6 @@ pub(super) async fn ping(run: &mut Run) {
     // Agents that answer to endpoints alone are heard there.
     let called = answer.is_silent() && elsewhere(run).await;
     if called {
-        run.calls_back = true;
         run.worked.insert(TRUST_PING);
         run.report.passed("TP2-response", "at the endpoint of the sender");
         run.report.not_checked("TP2", "answers do not come on the connection");
@@ -122,18 +121,22 @@ pub(super) async fn ping(run: &mut Run) {
         silent = after.expect_kind(PONG).needed("afterwards a ping that wants an answer");
     }
     run.report.settle("TP2-response-not-requested", silent);
-    if let Some(Ok(invitation)) = run.invitation.clone() {
-        let taken = async {
-            let mut first = run.probe.request(PING, &me, &json!({"response_requested": true}))?;
-            first.pthid = Some(invitation.thread());
-            let taken = run.probe.say(&first).await;
-            if taken.accepted() { Ok(()) } else { Err(taken.problem()) }
-        };
-        let taken: Outcome = taken.await;
-        run.report.settle("OOB2-invitation-response", taken);
-    }
+    invited(run, &me).await;
     quiet_route(run).await;
     elsewhere(run).await;
+}
+
+/// A first message under the invitation, if one was given.
+async fn invited(run: &mut Run, me: &Did) {
+    let Some(Ok(invitation)) = &run.invitation else { return };
+    let taken = async {
+        let mut first = run.probe.request(PING, me, &json!({"response_requested": true}))?;
+        first.pthid = Some(invitation.thread());
+        let taken = run.probe.say(&first).await;
+        if taken.accepted() { Ok(()) } else { Err(taken.problem()) }
+    };
+    let taken: Outcome = taken.await;
+    run.report.settle("OOB2-invitation-response", taken);
 }
 
 fn names_thread(message: &Message, request: &Message, is_report: bool) -> Outcome {
@@ -194,6 +197,7 @@ pub(super) async fn elsewhere(run: &mut Run) -> bool {
     if late && once.is_ok() {
         once = Err(twice());
     }
+    run.calls_back |= !matches!(came, Err(Problem::Silent(_) | Problem::Unknown(_)));
     let called = run.report.settle("TP2-response-async", came);
     run.report.settle("TP2-response-once", once);
     called

@@ -100,6 +100,7 @@ pub enum Fault {
     RedirectsWithoutEnd,
     HasKeysOnP384Only,
     AnswersToEndpointsOnly,
+    AnswersNobody,
     LeavesTheThreadOutOfStatus,
     ListsPickupFourWithoutARole,
     SaysOkInPlainText,
@@ -270,7 +271,8 @@ impl Mediator {
         } else {
             Some(answers::report("e.p.crypto.message.dejavu"))
         };
-        let silent = socket.is_some() && self.breaks(Fault::KeepsSilentOnSockets);
+        let silent =
+            socket.is_some() && self.breaks(Fault::KeepsSilentOnSockets) || self.breaks(Fault::AnswersNobody);
         let back = opened.message.return_route == Some(einmal_didcomm::ReturnRoute::All)
             || self.breaks(Fault::AnswersWithoutReturnRoute);
         if !back && self.breaks(Fault::RefusesWhatOpensNoWayBack) {
