@@ -11,14 +11,14 @@ use std::{
 
 use einmal::conformance::{self, Level, Options, Report, Verdict};
 use einmal_tests::{Einmal, Fault, MediatorSimulator, Running};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 /// Simulators looked at side by side: most of the time is spent in waiting for what must not come.
 const AT_ONCE: usize = 16;
 
 /// Each rule a simulator breaks, and the requirements of level MUST that fail for it, and no others.
-const BITES: [(Fault, &[&str]); 41] = [
+const BITES: [(Fault, &[&str]); 44] = [
     (Fault::AnswersPingsThatWantNoAnswer, &["TP2-response-not-requested"]),
     (Fault::TakesAbsentResponseRequestedForFalse, &["TP2-response-default"]),
     (Fault::AnswersWithoutReturnRoute, &["DCv2.1-transport-return-route-none"]),
@@ -29,12 +29,10 @@ const BITES: [(Fault, &[&str]); 41] = [
     (Fault::AnswersAnonymously, &["DCv2.1-envelope-reply-proves-sender"]),
     (Fault::DisclosesMoreThanAskedFor, &["DF2-match"]),
     (Fault::FailsOnUnknownFeatureTypes, &["DF2-unknown-feature-type"]),
-    (Fault::ListsPickupFourAndDoesNotSpeakIt, &["DF2-works-what-is-listed", "MP4-status-count"]),
+    (Fault::ListsPickupFourAndDoesNotSpeakIt, &["MP4-status-count"]),
     (Fault::BelievesPlaintext, &["DCv2.1-envelope-plaintext"]),
     (Fault::BelievesAnonymousFrom, &["DCv2.1-envelope-anoncrypt-from"]),
-    (Fault::IgnoresWrongApv, &["DCv2.1-envelope-apu", "DCv2.1-envelope-apv"]),
     (Fault::IgnoresWrongFrom, &["DCv2.1-envelope-from-not-sender"]),
-    (Fault::IgnoresMissingTo, &["DCv2.1-envelope-to-not-recipient"]),
     (
         Fault::IgnoresBrokenCiphertext,
         &[
@@ -44,14 +42,12 @@ const BITES: [(Fault, &[&str]); 41] = [
         ],
     ),
     (Fault::ReportsWithoutParent, &["RP2-form"]),
-    (Fault::AnswersReportsWithReports, &["RP2-no-loop"]),
     (Fault::WritesRoutingDidAsTextInThree, &["CM3-grant-routing-did"]),
     (Fault::WritesRoutingDidAsListInTwo, &["CM2-grant-routing-did"]),
-    (Fault::SaysSuccessForUnknownRemovals, &["CM2-update-remove-unknown", "CM3-update-remove-unknown"]),
     (Fault::NeverRemoves, &["CM2-query", "CM3-query", "RT2-removed"]),
-    (Fault::IgnoresPagination, &["CM2-query-paginated", "CM3-query-paginated"]),
     (Fault::ListsEverybodysDids, &["CM2-query-own", "CM3-query-own"]),
     (Fault::QueuesForAnybody, &["RT2-removed", "RT2-unregistered"]),
+    (Fault::QueuesForAnybodyAndDeliversOneAtMost, &["RT2-removed", "RT2-unregistered"]),
     (Fault::ChangesPayloads, &["RT2-payload-unchanged"]),
     (Fault::MixesRecipients, &["RT2-recipients-apart"]),
     (Fault::MixesRecipientsAndDeliversTwoAtMost, &["RT2-recipients-apart"]),
@@ -60,7 +56,7 @@ const BITES: [(Fault, &[&str]); 41] = [
         Fault::GivesFreshIdsOnRedelivery,
         &["MP3-delivery-redelivery-same-id", "MP4-delivery-redelivery-same-id"],
     ),
-    (Fault::IgnoresLimits, &["MP3-delivery-limit", "MP4-delivery-limit"]),
+    (Fault::IgnoresLimits, &["MP4-delivery-limit"]),
     (Fault::DeletesAllWhenOneIsReceived, &["MP3-received-deletes", "MP4-received-deletes"]),
     (Fault::LetsAnybodyConfirm, &["MP3-received-foreign", "MP4-received-foreign"]),
     (Fault::HandsMailToAnyAccount, &["MP3-recipient-foreign", "MP4-recipient-foreign"]),
@@ -92,6 +88,39 @@ const BITES: [(Fault, &[&str]); 41] = [
             "MP4-socket-empty",
         ],
     ),
+    (Fault::GrantsInAnotherThread, &["CM2-grant", "CM3-grant"]),
+    (Fault::UpdatesInAnotherThread, &["CM2-update-several", "CM3-update-several"]),
+    (Fault::ListsInAnotherThread, &["CM2-query", "CM3-query"]),
+    (Fault::DisclosesInAnotherThread, &["DF2-disclose"]),
+    (Fault::ForgetsTheActionsOfSeveralUpdates, &["CM2-update-several", "CM3-update-several"]),
+    (Fault::AnswersSecondRequestsByAList, &["CM2-grant-repeated", "CM3-grant-repeated"]),
+    (Fault::RefusesWhatOpensNoWayBack, &["DCv2.1-transport-return-route-none"]),
+];
+
+/// Each recommendation a simulator does not follow: nothing required fails for it, and these of level SHOULD do.
+const WEAKENS: [(Fault, &[&str]); 9] = [
+    (Fault::ListsPickupFourAndDoesNotSpeakIt, &["DF2-works-what-is-listed"]),
+    (Fault::IgnoresWrongApv, &["DCv2.1-envelope-apu", "DCv2.1-envelope-apv"]),
+    (Fault::IgnoresMissingTo, &[]),
+    (Fault::AnswersReportsWithReports, &["RP2-no-loop"]),
+    (Fault::SaysSuccessForUnknownRemovals, &["CM2-update-remove-unknown", "CM3-update-remove-unknown"]),
+    (Fault::IgnoresPagination, &["CM2-query-paginated", "CM3-query-paginated"]),
+    (Fault::IgnoresLimits, &["MP3-delivery-limit"]),
+    (Fault::LeavesTheThreadOutOfStatus, &["MP3-status-thread", "MP4-status-thread"]),
+    (Fault::CallsBackInAnotherThread, &["TP2-response-async"]),
+];
+
+/// Other ways to be a mediator, none of which breaks anything: all that is required is seen to be met.
+const HABITS: [Fault; 9] = [
+    Fault::None,
+    Fault::RotatesInItsFirstAnswer,
+    Fault::WritesItsSchemesInCapitals,
+    Fault::HasKeysOnP384Only,
+    Fault::IsBusyAtEveryFirstAttempt,
+    Fault::RedirectsOnce,
+    Fault::LeavesTheThreadOutOfStatus,
+    Fault::SaysOkInPlainText,
+    Fault::CallsUnknownRemovalsAnError,
 ];
 
 fn options(target: &str) -> Options {
@@ -101,6 +130,8 @@ fn options(target: &str) -> Options {
         timeout: Duration::from_secs(4),
         allow_private: false,
         listen: None,
+        public_url: None,
+        total: conformance::TOTAL,
     }
 }
 
@@ -112,35 +143,215 @@ fn failed(report: &Report, level: Level) -> Vec<&str> {
 }
 
 async fn against(fault: Fault) -> Report {
+    within(fault, Duration::from_secs(4)).await
+}
+
+/// As [`against`]; an answer may take no longer than `timeout`.
+async fn within(fault: Fault, timeout: Duration) -> Report {
     let simulator = MediatorSimulator::start(fault).await;
-    conformance::run(&options(simulator.did.as_str())).await.unwrap()
+    let options = Options { timeout, ..options(simulator.did.as_str()) };
+    conformance::run(&options).await.unwrap()
+}
+
+/// Looks at many simulators side by side; what `judge` has to complain about.
+async fn complaints<T: Send + 'static>(
+    cases: impl IntoIterator<Item = (Fault, T)>,
+    judge: fn(Fault, &Report, T) -> Option<String>,
+) -> Vec<String> {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut runs = JoinSet::new();
+    for (fault, expected) in cases {
+        let places = Arc::clone(&places);
+        runs.spawn(async move {
+            let _place = places.acquire().await.unwrap();
+            judge(fault, &against(fault).await, expected)
+        });
+    }
+    runs.join_all().await.into_iter().flatten().collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn simulator_that_breaks_no_rule_passes_in_all_versions() {
-    let report = against(Fault::None).await;
-    assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{}", report.to_table());
-    assert!(report.ids(Level::Must, Verdict::NotOffered).is_empty(), "{}", report.to_table());
-    // A DID was given, so that nothing can be said about an invitation.
-    let unseen = report.ids(Level::Must, Verdict::NotChecked);
-    assert!(unseen.iter().all(|id| id.starts_with("OOB2")), "{unseen:?}");
+async fn mediator_that_breaks_no_rule_passes_whatever_its_habits() {
+    let wrong = complaints(HABITS.map(|habit| (habit, ())), |habit, report, ()| {
+        let failed = failed(report, Level::Must);
+        // A DID was given, so that nothing can be said about an invitation.
+        let mut unseen = report.ids(Level::Must, Verdict::NotChecked);
+        unseen.extend(report.ids(Level::Must, Verdict::NotOffered));
+        unseen.retain(|id| !id.starts_with("OOB2"));
+        (!failed.is_empty() || !unseen.is_empty() || !report.conforms())
+            .then(|| format!("{habit:?}: failed {failed:?}, unseen {unseen:?}"))
+    });
+    let wrong = wrong.await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_broken_rule_is_reported_as_that_requirement_and_no_other() {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    let mut runs = JoinSet::new();
-    for (fault, expected) in BITES {
-        let places = Arc::clone(&places);
-        runs.spawn(async move {
-            let _place = places.acquire().await.unwrap();
-            let report = against(fault).await;
-            let failed = failed(&report, Level::Must);
-            (failed != expected).then(|| format!("{fault:?}: expected {expected:?}, failed {failed:?}"))
+    let wrong = complaints(BITES, |fault, report, expected| {
+        let failed = failed(report, Level::Must);
+        (failed != expected).then(|| format!("{fault:?}: expected {expected:?}, failed {failed:?}"))
+    });
+    let wrong = wrong.await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recommendation_that_is_not_followed_is_weak_and_no_failure() {
+    let wrong = complaints(WEAKENS, |fault, report, expected| {
+        let (musts, weak) = (failed(report, Level::Must), failed(report, Level::Should));
+        // Some break a rule of one version that is a recommendation of another.
+        let known = BITES.iter().find(|(other, _)| *other == fault).map_or(&[][..], |(_, musts)| musts);
+        let clean = musts == known;
+        let all = expected.iter().all(|id| weak.contains(id));
+        (!clean || !all).then(|| format!("{fault:?}: expected {expected:?}, failed {musts:?}, weak {weak:?}"))
+    });
+    let wrong = wrong.await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rotation_in_the_first_answer_is_followed_if_it_is_proved_and_only_then() {
+    let report = against(Fault::RotatesInItsFirstAnswer).await;
+    assert_eq!(report.verdict("DCv2.1-rotation"), Verdict::Passed, "{}", report.to_table());
+    assert_eq!(report.verdict("DCv2.1-envelope-reply-proves-sender"), Verdict::Passed);
+    let report = against(Fault::RotatesWithoutProof).await;
+    assert_eq!(report.verdict("DCv2.1-envelope-reply-proves-sender"), Verdict::Failed);
+    assert_eq!(
+        report.verdict("DF2-disclose"),
+        Verdict::Failed,
+        "an answer of the protocol, by somebody else"
+    );
+    assert_eq!(report.verdict("DCv2.1-rotation"), Verdict::NotOffered);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agent_that_has_only_a_web_socket_is_looked_at_over_it() {
+    // Silence takes its time on a socket: the groups are looked at side by side.
+    let mut groups = JoinSet::new();
+    for only in ["TP2", "DCv2.1-transport", "CM3", "MP4"] {
+        groups.spawn(async move {
+            let simulator = MediatorSimulator::start(Fault::HasOnlyAWebSocket).await;
+            let options = Options { only: Some(only.to_owned()), ..options(simulator.did.as_str()) };
+            conformance::run(&options).await.unwrap()
         });
     }
-    let wrong: Vec<String> = runs.join_all().await.into_iter().flatten().collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for report in groups.join_all().await {
+        assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{}", report.to_table());
+        assert!(report.ids(Level::Must, Verdict::NotOffered).is_empty(), "{}", report.to_table());
+        assert!(report.ids(Level::Must, Verdict::NotChecked).is_empty(), "{}", report.to_table());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn target_behind_mediators_of_its_own_is_not_blamed_for_answers_that_cannot_come_back() {
+    for habit in [Fault::IsReachedByADid, Fault::HasRoutingKeys] {
+        let report = against(habit).await;
+        assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{habit:?}: {}", report.to_table());
+        assert_eq!(report.verdict("TP2-response-async"), Verdict::Passed, "{habit:?}: {}", report.to_table());
+        for id in ["DCv2.1-transport-return-route-all", "DCv2.1-transport-return-route-none"] {
+            assert_eq!(report.verdict(id), Verdict::NotChecked, "{habit:?}: {id}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn target_that_cannot_be_dialled_is_not_known_and_not_blamed() {
+    let report = against(Fault::CannotBeDialled).await;
+    assert_eq!(report.verdict("DCv2.1-did-service-endpoint"), Verdict::NotChecked);
+    assert!(failed(&report, Level::Must).is_empty());
+    assert!(!report.conforms(), "nothing is known about it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agent_that_answers_to_endpoints_only_keeps_all_rules_of_an_agent() {
+    let report = against(Fault::AnswersToEndpointsOnly).await;
+    assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{}", report.to_table());
+    assert_eq!(failed(&report, Level::Info), ["DCv2.1-transport-return-route-all"]);
+    assert_eq!(report.verdict("TP2-response"), Verdict::Passed);
+    assert_eq!(report.verdict("TP2-response-async"), Verdict::Passed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn target_that_takes_everything_and_never_says_a_word_conforms_to_nothing() {
+    let report = within(Fault::AnswersNobody, Duration::from_secs(1)).await;
+    assert_eq!(report.verdict("DCv2.1-transport-answers"), Verdict::Passed, "{}", report.to_table());
+    assert_eq!(report.verdict("TP2-response"), Verdict::NotOffered);
+    assert!(!report.is_complete() && !report.conforms());
+}
+
+const BAD_ENVELOPES: [&str; 3] = [
+    "DCv2.1-envelope-ciphertext-tampered",
+    "DCv2.1-envelope-tag-tampered",
+    "DCv2.1-envelope-from-not-sender",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_about_what_was_lost_or_put_off_is_neither_met_nor_broken() {
+    for fault in [Fault::LosesBadEnvelopes, Fault::HasNoTimeForBadEnvelopes] {
+        let report = within(fault, Duration::from_secs(1)).await;
+        assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{fault:?}: {}", report.to_table());
+        for id in BAD_ENVELOPES {
+            assert_eq!(report.verdict(id), Verdict::NotChecked, "{fault:?}: {id}");
+        }
+        assert_eq!(report.verdict("RT2-removed"), Verdict::NotChecked, "{fault:?}: a forward that was lost");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_of_a_target_that_banned_us_proves_nothing() {
+    let report = against(Fault::BansWhoSendsBadEnvelopes).await;
+    for id in BAD_ENVELOPES {
+        assert_eq!(report.verdict(id), Verdict::NotChecked, "{id}: {}", report.to_table());
+    }
+    assert!(!report.is_complete() && !report.conforms());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redirects_without_end_are_no_answer() {
+    let report = against(Fault::RedirectsWithoutEnd).await;
+    assert_eq!(failed(&report, Level::Must), ["DCv2.1-transport-answers"], "{}", report.to_table());
+    assert!(!report.conforms());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_time_is_up_the_rest_is_not_checked_and_the_report_says_so() {
+    let simulator = MediatorSimulator::start(Fault::BelievesPlaintext).await;
+    let options = Options { total: Duration::from_millis(700), ..options(simulator.did.as_str()) };
+    let report = conformance::run(&options).await.unwrap();
+    assert!(failed(&report, Level::Must).is_empty(), "{}", report.to_table());
+    assert_eq!(report.verdict("MP4-live-keeps"), Verdict::NotChecked);
+    assert!(!report.is_complete() && !report.conforms());
+    let lines = report.to_json();
+    assert_eq!(lines.last().unwrap()["summary"]["complete"], false);
+    let last = lines.iter().find(|line| line["id"] == "MP4-live-keeps").unwrap();
+    assert_eq!(last["detail"], "time is up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protocol_listed_without_a_role_is_no_promise_to_serve_it() {
+    let report = against(Fault::ListsPickupFourWithoutARole).await;
+    assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{}", report.to_table());
+    assert_eq!(report.verdict("MP4-status-count"), Verdict::NotOffered);
+    assert_eq!(report.verdict("DF2-works-what-is-listed"), Verdict::Passed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invitation_is_judged_by_its_form_and_accepts_what_it_does_not_exclude() {
+    let simulator = MediatorSimulator::start(Fault::None).await;
+    let kind = "https://didcomm.org/out-of-band/2.0/invitation";
+    let look = async |invitation: Value| {
+        let text = einmal_keys::base64url_encode(invitation.to_string());
+        let url = format!("http://127.0.0.1:1/?_oob={text}");
+        let only = Some("OOB2".to_owned());
+        conformance::run(&Options { only, ..options(&url) }).await.unwrap()
+    };
+    let silent = look(json!({"id": "1", "type": kind, "from": simulator.did, "body": {}})).await;
+    for id in ["OOB2-invitation-form", "OOB2-invitation-accept", "OOB2-invitation-response"] {
+        assert_eq!(silent.verdict(id), Verdict::Passed, "{}", silent.to_table());
+    }
+    let nameless = look(json!({"type": kind, "from": simulator.did, "body": {}})).await;
+    assert_eq!(nameless.verdict("OOB2-invitation-form"), Verdict::Failed, "{}", nameless.to_table());
+    assert!(!nameless.conforms());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,6 +432,8 @@ fn wrong_use_has_status_two_and_names_the_remedy() {
         (&["conformance", "did:example:1"], "did:peer, did:key or did:web"),
         (&["conformance", "did:web:localhost%3A1", "--only", "XX"], "docs/conformance.md"),
         (&["conformance", "did:web:localhost%3A1", "--timeout", "0"], "--timeout"),
+        (&["conformance", "did:web:localhost%3A1", "--listen", "0.0.0.0:0"], "--public-url"),
+        (&["conformance", "did:web:localhost%3A1", "--listen", "[::]:0"], "--public-url"),
         (&["conformance"], "TARGET"),
     ] {
         let (status, _, error) = told(&EINMAL.command(arguments).output().unwrap());

@@ -213,6 +213,9 @@ pub struct Conformance {
     /// Address the target can call, for answers that do not come back on the connection.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+    /// The URL by which the target reaches that address, if it is another, such as https://me.example/answers.
+    #[arg(long, value_name = "URL", requires = "listen")]
+    pub public_url: Option<String>,
 }
 
 /// Flags of `init`.

@@ -316,6 +316,8 @@ fn conformance(asked: Conformance, json: bool) -> Result<ExitCode, SetupError> {
         timeout: Duration::from_secs(asked.timeout),
         allow_private: asked.allow_private,
         listen: asked.listen,
+        public_url: asked.public_url,
+        total: conformance::TOTAL,
     };
     let report = runtime()?.block_on(conformance::run(&options))?;
     if json {

@@ -1,8 +1,12 @@
 //! What came back for a message, and how it is judged.
 
-use einmal_did::Did;
 use einmal_didcomm::{Message, Opened};
 use serde_json::Value;
+
+use super::{
+    outcome::{Outcome, Problem},
+    probe::Probe,
+};
 
 /// What came back.
 #[derive(Debug)]
@@ -22,16 +26,20 @@ pub(super) enum Heard {
     Message(Box<Opened>),
     /// Nothing.
     Nothing,
+    /// A body that is no DIDComm message of any kind, such as `OK` or a page of HTML: it answers nothing.
+    Noise,
     /// Something we cannot open, and why.
     Unreadable(String),
+    /// The target has no time: it said so with 429 or 503 until the last attempt.
+    Busy(String),
     /// There was no answer at all.
     Lost(String),
 }
 
 impl Answer {
     /// There was none.
-    pub(super) fn lost(problem: &str) -> Self {
-        Self { status: None, media_type: None, heard: Heard::Lost(problem.to_owned()) }
+    pub(super) fn lost(problem: impl ToString) -> Self {
+        Self { status: None, media_type: None, heard: Heard::Lost(problem.to_string()) }
     }
 
     /// The message that came.
@@ -42,11 +50,29 @@ impl Answer {
         }
     }
 
+    /// Whether no message came, though the connection stood.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self.heard, Heard::Nothing | Heard::Noise)
+    }
+
+    /// Whether the request or its answer was lost on the way.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self.heard, Heard::Lost(_))
+    }
+
+    /// That the request reached somebody who had time for it; otherwise nothing can be concluded from what came.
+    pub(super) fn arrived(&self) -> Outcome {
+        match &self.heard {
+            Heard::Lost(problem) | Heard::Busy(problem) => Err(Problem::Unknown(problem.clone())),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it was taken: by a status 2xx, or by saying anything over a socket.
     pub(super) fn accepted(&self) -> bool {
         match self.status {
             Some(status) => (200..300).contains(&status),
-            None => !matches!(self.heard, Heard::Lost(_)),
+            None => self.arrived().is_ok(),
         }
     }
 
@@ -58,53 +84,112 @@ impl Answer {
         is_report.then(|| message.body.get("code").and_then(Value::as_str).unwrap_or(""))
     }
 
-    /// That a message of type `kind` came; who wrote it, and in which thread, is judged elsewhere.
-    pub(super) fn expect_kind(&self, kind: &str) -> Result<(), String> {
-        let right = self.opened().is_some_and(|opened| opened.message.kind.is(kind));
-        if right { Ok(()) } else { Err(self.describe()) }
+    /// Why this is not the answer that was asked for.
+    pub(super) fn problem(&self) -> Problem {
+        let text = self.describe();
+        match &self.heard {
+            Heard::Lost(_) | Heard::Busy(_) => Problem::Unknown(text),
+            Heard::Message(_) => match self.report() {
+                Some(code) if code.contains("unsupported") => Problem::Silent(text),
+                Some(_) => Problem::Refused(text),
+                None => Problem::Broken(text),
+            },
+            Heard::Nothing | Heard::Noise if self.status.is_some_and(|status| status >= 500) => {
+                Problem::Refused(text)
+            }
+            Heard::Nothing | Heard::Noise => Problem::Silent(text),
+            Heard::Unreadable(_) => Problem::Broken(text),
+        }
     }
 
-    /// The message, if it is of one of `kinds` and proves to come from `sender`.
-    pub(super) fn expect(self, kinds: &[&str], sender: &Did) -> Result<Message, String> {
-        let Some(opened) = self.opened() else { return Err(self.describe()) };
+    /// That a message of type `kind` came; who wrote it, and in which thread, is judged elsewhere.
+    pub(super) fn expect_kind(&self, kind: &str) -> Outcome {
+        let right = self.opened().is_some_and(|opened| opened.message.kind.is(kind));
+        if right { Ok(()) } else { Err(self.problem()) }
+    }
+
+    /// The message, if it is of one of `kinds` and proves to come from the target, or who it became for us.
+    pub(super) fn expect(self, kinds: &[&str], probe: &Probe) -> Outcome<Message> {
+        let Some(opened) = self.opened() else { return Err(self.problem()) };
         if !kinds.iter().any(|kind| opened.message.kind.is(kind)) {
-            return Err(self.describe());
+            return Err(self.problem());
         }
-        if !opened.is_authenticated() || !opened.sender().is_some_and(|from| from.same_as(sender)) {
-            return Err("the answer does not prove to come from the target".to_owned());
+        if !probe.is_from_target(opened) {
+            return Err("the answer does not prove to come from the target".into());
         }
         match self.heard {
             Heard::Message(opened) => Ok(opened.message),
-            _ => Err("no message".to_owned()),
+            _ => Err("no message".into()),
         }
     }
 
-    /// That nothing was done: nothing came back but silence, a refusal or a problem report.
-    pub(super) fn expect_refusal(&self) -> Result<(), String> {
+    /// That nothing was done: nothing came back but silence, a refusal or a problem report. A request that was lost
+    /// proves nothing.
+    pub(super) fn expect_refusal(&self) -> Outcome {
+        self.arrived()?;
         match &self.heard {
             Heard::Message(_) if self.report().is_none() => {
-                Err(format!("it was acted upon: {}", self.describe()))
+                Err(format!("it was acted upon: {}", self.describe()).into())
             }
             _ => Ok(()),
         }
     }
 
     /// That a problem report came; its code.
-    pub(super) fn expect_report(&self) -> Result<String, String> {
-        self.report().map(str::to_owned).ok_or_else(|| format!("no problem report: {}", self.describe()))
+    pub(super) fn expect_report(&self) -> Outcome<String> {
+        self.arrived()?;
+        let missing = || Problem::Broken(format!("no problem report: {}", self.describe()));
+        self.report().map(str::to_owned).ok_or_else(missing)
+    }
+
+    /// That a problem report with this code came.
+    pub(super) fn expect_code(&self, code: &str) -> Outcome {
+        match self.expect_report() {
+            Ok(came) if came == code => Ok(()),
+            Ok(_) => Err(self.describe().into()),
+            Err(problem) => Err(problem),
+        }
     }
 
     /// The answer in words.
     pub(super) fn describe(&self) -> String {
-        let status = self.status.map(|status| format!("status {status}")).unwrap_or_default();
+        let status = self.status.map(|status| format!(", status {status}")).unwrap_or_default();
         match &self.heard {
             Heard::Message(opened) => match self.report() {
                 Some(code) => format!("problem report {code}"),
                 None => format!("answered with {}", opened.message.kind.as_str()),
             },
-            Heard::Nothing => format!("no answer, {status}"),
-            Heard::Unreadable(problem) => format!("an answer that cannot be used ({problem}), {status}"),
-            Heard::Lost(problem) => problem.clone(),
+            Heard::Nothing => format!("no answer{status}"),
+            Heard::Noise => format!("no answer, but a body that is no DIDComm message{status}"),
+            Heard::Unreadable(problem) => format!("an answer that cannot be used ({problem}){status}"),
+            Heard::Lost(problem) | Heard::Busy(problem) => problem.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: Option<u16>, heard: Heard) -> Answer {
+        Answer { status, media_type: None, heard }
+    }
+
+    #[test]
+    fn what_was_lost_or_put_off_is_no_refusal_and_no_failure() {
+        for heard in [Heard::Lost("reset".into()), Heard::Busy("status 503".into())] {
+            let answer = answer(None, heard);
+            assert!(answer.expect_refusal().is_err_and(|problem| problem.is_unknown()));
+            assert!(answer.expect_report().is_err_and(|problem| problem.is_unknown()));
+            assert!(answer.problem().is_unknown() && !answer.accepted());
+        }
+        assert_eq!(answer(Some(400), Heard::Nothing).expect_refusal(), Ok(()));
+    }
+
+    #[test]
+    fn silence_and_refusals_of_a_client_error_are_told_from_a_server_error() {
+        assert!(matches!(answer(Some(404), Heard::Noise).problem(), Problem::Silent(_)));
+        assert!(matches!(answer(Some(200), Heard::Nothing).problem(), Problem::Silent(_)));
+        assert!(matches!(answer(Some(500), Heard::Nothing).problem(), Problem::Refused(_)));
     }
 }

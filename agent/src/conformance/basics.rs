@@ -2,11 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use einmal_did::DIDCOMM_V2;
+use einmal_did::{DIDCOMM_V2, Did};
 use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, Message, SenderProtection, bare_media_type};
 use serde_json::{Value, json};
 
-use super::{Run, answer::Heard, callback::Callback, socket::Socket};
+use super::{
+    Run,
+    answer::{Answer, Heard},
+    callback::Callback,
+    outcome::{Needed, Outcome, Problem, holds},
+    probe::in_thread,
+    socket::Socket,
+};
 
 /// A ping.
 pub(super) const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
@@ -15,12 +22,17 @@ const TRUST_PING: &str = "https://didcomm.org/trust-ping/2.0";
 const FEATURES: &str = "https://didcomm.org/discover-features/2.0";
 /// Size of a message no target need take, in bytes.
 const OVERSIZE: usize = 8 * 1024 * 1024;
+/// Most envelopes looked at while the one that is waited for does not come to our endpoint.
+const MAX_CALLS: usize = 16;
+/// Roles of which one must be named for a mediation or pickup protocol to be promised to us.
+const SERVING_ROLES: [&str; 2] = ["mediator", "responder"];
 
-/// Looks up the target and sends a first message; whether it answers.
+/// Looks up the target and sends a first message; whether there is somebody to go on with.
 pub(super) async fn reach(run: &mut Run) -> bool {
-    let keys = run.probe.can_be_encrypted_to().await;
+    let curve = run.probe.choose_curve().await;
     let found = run.probe.find_endpoints().await;
-    let usable = run.report.settle("DCv2.1-did-agreement-key", keys);
+    let usable = curve.is_ok();
+    run.report.settle("DCv2.1-did-agreement-key", curve.and_then(|required| required));
     let reachable = run.report.settle("DCv2.1-did-service-endpoint", found);
     if !usable || !reachable {
         return false;
@@ -28,32 +40,49 @@ pub(super) async fn reach(run: &mut Run) -> bool {
     invitation(run);
     let Ok(me) = run.probe.stranger() else { return false };
     let answer = run.probe.ask(PING, &me, &json!({"response_requested": true})).await;
-    if matches!(answer.heard, Heard::Lost(_)) {
+    if answer.is_lost() {
         run.report.settle("DCv2.1-transport-answers", Err(answer.describe()));
         return false;
     }
-    let accepted = if answer.accepted() { Ok(()) } else { Err(answer.describe()) };
+    let accepted = if answer.accepted() { Ok(()) } else { Err(answer.problem()) };
     run.report.settle("DCv2.1-transport-answers", accepted);
-    let back = answer.opened().map(|_| ()).ok_or_else(|| answer.describe());
-    if !run.report.settle("DCv2.1-transport-return-route-all", back) {
+    if (!answer.accepted() && answer.opened().is_none()) || run.probe.behind_hops {
         return answer.accepted();
+    }
+    let back = answer.opened().map(|_| ()).ok_or_else(|| answer.problem());
+    run.talks = run.report.settle("DCv2.1-transport-return-route-all", back);
+    if !run.talks {
+        return true;
+    }
+    if answer.status.is_none() {
+        run.report.not_checked("DCv2.1-transport-media-type", "frames of a WebSocket have no label");
+        return true;
     }
     let label = answer.media_type.as_deref().map(bare_media_type);
     let right = label.as_deref() == Some(bare_media_type(ENCRYPTED_MEDIA_TYPE).as_str());
-    let labelled = if right { Ok(()) } else { Err(format!("labelled {label:?}")) };
-    run.report.settle("DCv2.1-transport-media-type", labelled);
+    run.report.settle("DCv2.1-transport-media-type", holds(right, || format!("labelled {label:?}")));
     true
 }
 
 /// The form of the invitation, if one was given.
 fn invitation(run: &mut Run) {
-    let Some(invitation) = &run.invitation else {
-        run.report.not_checked("OOB2", "a DID was given, no invitation");
-        return;
+    let invitation = match &run.invitation {
+        None => {
+            run.report.not_checked("OOB2", "a DID was given, no invitation");
+            return;
+        }
+        Some(Err(problem)) => {
+            run.report.settle("OOB2-invitation-form", Err(problem.clone()));
+            run.report.not_checked("OOB2", "the invitation cannot be read");
+            return;
+        }
+        Some(Ok(invitation)) => invitation,
     };
-    let accepts = invitation.accept.iter().any(|profile| profile == DIDCOMM_V2);
-    let accept = if accepts { Ok(()) } else { Err(format!("accept is {:?}", invitation.accept)) };
-    run.report.settle("OOB2-invitation-form", Ok(()));
+    // Whoever does not say what he accepts accepts what comes.
+    let any = invitation.accept.is_empty();
+    let accepts = any || invitation.accept.iter().any(|profile| profile == DIDCOMM_V2);
+    let accept = holds(accepts, || format!("accept is {:?}", invitation.accept));
+    run.report.passed("OOB2-invitation-form", "");
     run.report.settle("OOB2-invitation-accept", accept);
 }
 
@@ -63,13 +92,20 @@ pub(super) async fn ping(run: &mut Run) {
     let Ok(request) = run.probe.request(PING, &me, &json!({"response_requested": true})) else { return };
     let answer = run.probe.say(&request).await;
     if let Some(opened) = answer.opened() {
-        let ours = opened.is_authenticated()
-            && opened.sender().is_some_and(|sender| sender.same_as(&run.probe.target))
+        let ours = run.probe.is_from_target(opened)
             && opened.recipient().is_some_and(|recipient| recipient.same_as(&me));
-        let proved = if ours { Ok(()) } else { Err("the answer proves no sender".to_owned()) };
+        let proved = holds(ours, || "the answer proves no sender".to_owned());
         run.report.settle("DCv2.1-envelope-reply-proves-sender", proved);
-        let in_thread = in_thread(&opened.message, &request, answer.report().is_some());
+        let in_thread = names_thread(&opened.message, &request, answer.report().is_some());
         run.report.settle("DCv2.1-envelope-reply-thread", in_thread);
+    }
+    // Agents that answer to endpoints alone are heard there.
+    let called = answer.is_silent() && elsewhere(run).await;
+    if called {
+        run.worked.insert(TRUST_PING);
+        run.report.passed("TP2-response", "at the endpoint of the sender");
+        run.report.not_checked("TP2", "answers do not come on the connection");
+        return;
     }
     let pong = answer.expect_kind(PONG);
     if !run.opens("TP2", TRUST_PING, "TP2-response", pong) {
@@ -78,27 +114,36 @@ pub(super) async fn ping(run: &mut Run) {
     let default = run.probe.ask(PING, &me, &json!({})).await;
     run.report.settle("TP2-response-default", default.expect_kind(PONG));
     let unasked = run.probe.ask(PING, &me, &json!({"response_requested": false})).await;
-    run.report.settle("TP2-response-not-requested", unasked.expect_refusal());
-    if let Some(invitation) = run.invitation.clone() {
-        let mut first = request.clone();
-        let fresh = run.probe.request(PING, &me, &json!({"response_requested": true}));
-        if let Ok(fresh) = fresh {
-            first.id = fresh.id;
-        }
-        first.pthid = Some(invitation.thread());
-        let taken = run.probe.say(&first).await;
-        let taken = if taken.accepted() { Ok(()) } else { Err(taken.describe()) };
-        run.report.settle("OOB2-invitation-response", taken);
+    let mut silent = unasked.expect_refusal();
+    if silent.is_ok() {
+        // Silence of somebody who has fallen silent altogether proves nothing.
+        let after = run.probe.ask(PING, &me, &json!({"response_requested": true})).await;
+        silent = after.expect_kind(PONG).needed("afterwards a ping that wants an answer");
     }
+    run.report.settle("TP2-response-not-requested", silent);
+    invited(run, &me).await;
     quiet_route(run).await;
     elsewhere(run).await;
 }
 
-fn in_thread(message: &Message, request: &Message, is_report: bool) -> Result<(), String> {
-    let thread = request.thread();
-    let named =
-        if is_report { message.pthid.as_ref().or(message.thid.as_ref()) } else { message.thid.as_ref() };
-    if named == Some(&thread) { Ok(()) } else { Err("thid is not the id of the request".to_owned()) }
+/// A first message under the invitation, if one was given.
+async fn invited(run: &mut Run, me: &Did) {
+    let Some(Ok(invitation)) = &run.invitation else { return };
+    let taken = async {
+        let mut first = run.probe.request(PING, me, &json!({"response_requested": true}))?;
+        first.pthid = Some(invitation.thread());
+        let taken = run.probe.say(&first).await;
+        if taken.accepted() { Ok(()) } else { Err(taken.problem()) }
+    };
+    let taken: Outcome = taken.await;
+    run.report.settle("OOB2-invitation-response", taken);
+}
+
+fn names_thread(message: &Message, request: &Message, is_report: bool) -> Outcome {
+    if is_report && message.pthid.as_ref() == Some(&request.thread()) {
+        return Ok(());
+    }
+    in_thread(message, request)
 }
 
 /// A ping that does not open the way back.
@@ -107,44 +152,86 @@ async fn quiet_route(run: &mut Run) {
     let body = json!({"response_requested": true});
     let Ok(ping) = run.probe.message(PING, &me, &run.probe.target, &body) else { return };
     let answer = run.probe.say(&ping).await;
-    let silent = match answer.heard {
-        Heard::Nothing => Ok(()),
-        Heard::Lost(problem) => Err(problem),
-        _ => Err(format!("something came back: {}", answer.describe())),
+    let silent = match &answer.heard {
+        // A refusal is silent, too, but says nothing about what would have come back.
+        Heard::Nothing | Heard::Noise if answer.accepted() => Ok(()),
+        Heard::Message(_) | Heard::Unreadable(_) => {
+            Err(Problem::Broken(format!("something came back: {}", answer.describe())))
+        }
+        _ => Err(answer.problem()),
     };
     run.report.settle("DCv2.1-transport-return-route-none", silent);
 }
 
-/// Answers to the sender's own endpoint.
-async fn elsewhere(run: &mut Run) {
+/// Answers to the sender's own endpoint; whether they come there.
+pub(super) async fn elsewhere(run: &mut Run) -> bool {
     let Some(address) = run.listen else {
         run.report
             .not_checked("TP2-response-", "needs an address the target can call: --listen ADDRESS:PORT");
-        return;
+        return false;
     };
-    let listening = Callback::listen(address).await;
+    let listening = Callback::listen(address, run.public_url.as_deref()).await;
     let Ok(mut callback) = listening else {
         run.report.not_checked("TP2-response-", "our own endpoint could not be opened");
-        return;
+        return false;
     };
     let body = json!({"response_requested": true});
-    let Ok(me) = run.probe.stranger_at(&callback.uri) else { return };
-    let _ = run.probe.ask(PING, &me, &body).await;
-    let again = match callback.next(run.probe.quiet()).await {
-        None => Ok(()),
-        Some(_) => Err("the answer came on the connection and at the endpoint".to_owned()),
+    // Each ping has a sender of its own, so that a late answer to one is not taken for that to another.
+    let (Ok(first), Ok(second)) =
+        (run.probe.stranger_at(&callback.uri), run.probe.stranger_at(&callback.uri))
+    else {
+        return false;
     };
-    let Ok(ping) = run.probe.message(PING, &me, &run.probe.target, &body) else { return };
-    let _ = run.probe.say(&ping).await;
-    let came = match callback.next(run.probe.patience()).await {
-        None => Err("nothing came to the endpoint; perhaps the target must not call this address".to_owned()),
-        Some(bytes) => match run.probe.hear(&bytes).await {
-            Heard::Message(opened) if opened.message.kind.is(PONG) => Ok(()),
-            other => Err(format!("something else came to the endpoint: {other:?}")),
+    let answer = run.probe.ask(PING, &first, &body).await;
+    let twice = || Problem::Broken("the answer came on the connection and at the endpoint".to_owned());
+    let mut once = match answer.opened() {
+        None => Err(Problem::Unknown(format!("on the connection: {}", answer.describe()))),
+        Some(_) => match callback.next(run.probe.quiet()).await {
+            None => Ok(()),
+            Some(_) => Err(twice()),
         },
     };
-    run.report.settle("TP2-response-async", came);
-    run.report.settle("TP2-response-once", again);
+    let Ok(ping) = run.probe.message(PING, &second, &run.probe.target, &body) else { return false };
+    let sent = run.probe.say(&ping).await;
+    let (came, late) = called_back(run, &mut callback, &ping, &second, &sent).await;
+    if late && once.is_ok() {
+        once = Err(twice());
+    }
+    run.calls_back |= !matches!(came, Err(Problem::Silent(_) | Problem::Unknown(_)));
+    let called = run.report.settle("TP2-response-async", came);
+    run.report.settle("TP2-response-once", once);
+    called
+}
+
+/// Waits for the answer to `ping` at our endpoint; also whether something came for another sender meanwhile.
+async fn called_back(
+    run: &Run,
+    callback: &mut Callback,
+    ping: &Message,
+    me: &Did,
+    sent: &Answer,
+) -> (Outcome, bool) {
+    if let Err(problem) = sent.arrived() {
+        return (Err(problem), false);
+    }
+    let end = tokio::time::Instant::now() + run.probe.patience();
+    let mut late = false;
+    for _ in 0..MAX_CALLS {
+        let left = end.saturating_duration_since(tokio::time::Instant::now());
+        let Some(bytes) = callback.next(left).await else { break };
+        match run.probe.hear(&bytes).await {
+            Heard::Message(opened) if !opened.recipient().is_some_and(|to| to.same_as(me)) => late = true,
+            Heard::Message(opened) if opened.message.kind.is(PONG) => {
+                let proved = holds(run.probe.is_from_target(&opened), || {
+                    "the answer does not prove to come from the target".to_owned()
+                });
+                return (proved.and_then(|()| in_thread(&opened.message, ping)), late);
+            }
+            other => return (Err(format!("something else came to the endpoint: {other:?}").into()), late),
+        }
+    }
+    let nothing = "nothing came to the endpoint; perhaps the target must not call this address";
+    (Err(Problem::Silent(nothing.to_owned())), late)
 }
 
 /// What the target says it offers.
@@ -153,25 +240,25 @@ pub(super) async fn discover(run: &mut Run) {
     let disclose = format!("{FEATURES}/disclose");
     let Ok(me) = run.probe.stranger() else { return };
     let query = |feature_type: &str, pattern: &str| json!({"queries": [{"feature-type": feature_type, "match": pattern}]});
-    let answer = run.probe.get(&kind, &me, &query("protocol", "*"), &[&disclose]).await;
-    let (answer, problem) = match answer {
+    let answer = run.probe.get_in_thread(&kind, &me, &query("protocol", "*"), &[&disclose]).await;
+    let (answer, opened) = match answer {
         Ok(message) => (message, Ok(())),
         Err(problem) => {
             run.opens("DF2", FEATURES, "DF2-disclose", Err(problem));
             return;
         }
     };
-    run.opens("DF2", FEATURES, "DF2-disclose", problem);
-    let protocols: BTreeSet<String> = disclosures(&answer)
-        .filter(|(feature_type, id)| *feature_type == "protocol" && is_spoken_as_mediator(&answer, id))
-        .map(|(_, id)| id.trim_end_matches('/').to_owned())
-        .collect();
+    run.opens("DF2", FEATURES, "DF2-disclose", opened);
+    let named = || disclosures(&answer).filter(|(feature_type, _)| *feature_type == "protocol");
+    let plain = |id: &str| id.trim_end_matches('/').to_owned();
+    let listed: BTreeSet<String> = named().map(|(_, id)| plain(id)).collect();
+    run.disclosed = named().filter(|(_, id)| is_promised(&answer, id)).map(|(_, id)| plain(id)).collect();
     // An empty list means "not telling".
-    run.disclosed = (!protocols.is_empty()).then_some(protocols);
+    run.listed = (!listed.is_empty()).then_some(listed);
     let exact = run.probe.get(&kind, &me, &query("protocol", TRUST_PING), &[&disclose]).await;
     let exact = exact.and_then(|answer| {
         let foreign = disclosures(&answer).any(|(_, id)| id.trim_end_matches('/') != TRUST_PING);
-        if foreign { Err("other protocols were disclosed too".to_owned()) } else { Ok(()) }
+        holds(!foreign, || "other protocols were disclosed too".to_owned())
     });
     run.report.settle("DF2-match", exact);
     let unknown = query("x-of-no-known-type", "*");
@@ -180,14 +267,14 @@ pub(super) async fn discover(run: &mut Run) {
     let limit = run.probe.get(&kind, &me, &query("constraint", "max_receive_bytes"), &[&disclose]).await;
     let limit = limit.and_then(|answer| {
         let known = disclosures(&answer).any(|(_, id)| id == "max_receive_bytes");
-        if known { Ok(()) } else { Err("it is not disclosed".to_owned()) }
+        holds(known, || "it is not disclosed".to_owned())
     });
     run.report.settle("DF2-max-receive-bytes", limit);
 }
 
-/// Whether a protocol is disclosed for the role this suite looks for: of mediation and pickup that of the mediator, of all others
-/// any. One that names no roles may play all of them.
-fn is_spoken_as_mediator(answer: &Message, id: &str) -> bool {
+/// Whether a protocol is disclosed for the role this suite looks for: of mediation and pickup that of who serves, of all
+/// others any. Who names no roles does not say which side of mediation it plays.
+fn is_promised(answer: &Message, id: &str) -> bool {
     let of_mediators = super::mediation::DIALECTS.iter().map(|dialect| dialect.protocol);
     let mut of_mediators = of_mediators.chain(super::pickup::DIALECTS.iter().map(|dialect| dialect.protocol));
     if !of_mediators.any(|protocol| protocol == id.trim_end_matches('/')) {
@@ -195,9 +282,9 @@ fn is_spoken_as_mediator(answer: &Message, id: &str) -> bool {
     }
     let list = answer.body.get("disclosures").and_then(Value::as_array).into_iter().flatten();
     let mut same = list.filter(|one| one.get("id").and_then(Value::as_str) == Some(id));
-    same.any(|one| match one.get("roles").and_then(Value::as_array) {
-        Some(roles) => roles.is_empty() || roles.iter().any(|role| role == "mediator"),
-        None => true,
+    same.any(|one| {
+        let roles = one.get("roles").and_then(Value::as_array).into_iter().flatten();
+        roles.filter_map(Value::as_str).any(|role| SERVING_ROLES.contains(&role))
     })
 }
 
@@ -211,35 +298,39 @@ fn disclosures(answer: &Message) -> impl Iterator<Item = (&str, &str)> {
 
 /// Whether what is disclosed and what works are the same; only protocols this suite speaks count.
 pub(super) fn compare_disclosed(run: &mut Run) {
-    let Some(disclosed) = run.disclosed.clone() else {
+    let Some(listed) = run.listed.clone() else {
         run.report.not_checked("DF2-lists", "the target does not tell its protocols");
         run.report.not_checked("DF2-works", "the target does not tell its protocols");
         return;
     };
-    let silent: Vec<&str> = run.worked.iter().copied().filter(|known| !disclosed.contains(*known)).collect();
-    let listed = if silent.is_empty() { Ok(()) } else { Err(format!("not listed: {}", silent.join(", "))) };
-    run.report.settle("DF2-lists-what-works", listed);
+    let silent: Vec<&str> = run.worked.iter().copied().filter(|known| !listed.contains(*known)).collect();
+    let silent = holds(silent.is_empty(), || format!("not listed: {}", silent.join(", ")));
+    run.report.settle("DF2-lists-what-works", silent);
     let tried = super::mediation::DIALECTS.iter().map(|dialect| dialect.protocol);
     let tried = tried.chain(super::pickup::DIALECTS.iter().map(|dialect| dialect.protocol));
     let idle: Vec<&str> = tried
         .chain([TRUST_PING, FEATURES])
-        .filter(|protocol| disclosed.contains(*protocol) && !run.worked.contains(protocol))
+        .filter(|protocol| run.discloses(protocol) && !run.worked.contains(protocol))
         .filter(|protocol| !protocol.contains("pickup") || !run.mediation.is_empty())
         .collect();
-    let works =
-        if idle.is_empty() { Ok(()) } else { Err(format!("listed, but does not work: {}", idle.join(", "))) };
+    let works = holds(idle.is_empty(), || format!("listed, but does not work: {}", idle.join(", ")));
     run.report.settle("DF2-works-what-is-listed", works);
 }
 
 /// That the target still answers. It may have closed the connection meanwhile, so one that is lost is tried anew.
-pub(super) async fn alive(run: &Run) -> Result<(), String> {
+pub(super) async fn alive(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
     let body = json!({"response_requested": true});
     let mut answer = run.probe.ask(PING, &me, &body).await;
-    if matches!(answer.heard, Heard::Lost(_)) {
+    if answer.is_lost() {
         answer = run.probe.ask(PING, &me, &body).await;
     }
-    if answer.opened().is_some() || answer.accepted() { Ok(()) } else { Err(answer.describe()) }
+    match answer.heard {
+        // Elsewhere a lost answer proves nothing; here it is what was looked for.
+        Heard::Lost(problem) => Err(Problem::Broken(problem)),
+        _ if answer.opened().is_some() || answer.accepted() => Ok(()),
+        _ => Err(answer.problem()),
+    }
 }
 
 /// What is no message, what is too large, and sockets.
@@ -251,10 +342,11 @@ pub(super) async fn abuse(run: &mut Run) {
     run.report.settle("DCv2.1-transport-garbage-survived", survived);
     let large = run.probe.post(vec![b'a'; OVERSIZE], ENCRYPTED_MEDIA_TYPE).await;
     // A connection that is cut off is a refusal too.
-    let refused = if large.status.is_some() && large.accepted() {
-        Err(format!("it was accepted: {}", large.describe()))
-    } else {
-        Ok(())
+    let refused = match &large.heard {
+        Heard::Busy(problem) => Err(Problem::Unknown(problem.clone())),
+        _ => holds(large.status.is_none() || !large.accepted(), || {
+            format!("it was accepted: {}", large.describe())
+        }),
     };
     run.report.settle("DCv2.1-transport-oversize-refused", refused);
     let survived = alive(run).await;
@@ -263,8 +355,16 @@ pub(super) async fn abuse(run: &mut Run) {
         run.report.not_offered("DCv2.1-transport-socket", "no WebSocket endpoint is advertised");
         return;
     }
-    let answered = over_socket(run).await;
+    let mut answered = over_socket(run).await;
+    if !run.talks {
+        // Whoever answers to endpoints only need not answer here either.
+        answered = answered.needed("answers do not come on connections");
+        run.report.not_checked("DCv2.1-transport-socket-survives", "answers do not come on connections");
+    }
     run.report.settle("DCv2.1-transport-socket", answered);
+    if !run.talks {
+        return;
+    }
     let survived = async {
         let mut bad = Socket::open(&run.probe).await?;
         let _ = bad.send(&run.probe, b"no message".to_vec()).await;
@@ -274,23 +374,19 @@ pub(super) async fn abuse(run: &mut Run) {
     run.report.settle("DCv2.1-transport-socket-survives", survived);
 }
 
-async fn over_socket(run: &Run) -> Result<(), String> {
+async fn over_socket(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
     let mut socket = Socket::open(&run.probe).await?;
     let request = run.probe.request(PING, &me, &json!({"response_requested": true}))?;
     let answer = socket.ask(&run.probe, &request).await;
-    answer.opened().map(|_| ()).ok_or_else(|| answer.describe())
+    answer.opened().map(|_| ()).ok_or_else(|| answer.problem())
 }
 
 /// Whether a ping protected so is answered.
-pub(super) async fn answers_ping(
-    run: &Run,
-    message: &Message,
-    protection: SenderProtection,
-) -> Result<(), String> {
+pub(super) async fn answers_ping(run: &Run, message: &Message, protection: SenderProtection) -> Outcome {
     let answer = run.probe.say_as(message, protection).await;
     match answer.opened() {
         Some(_) if answer.report().is_none() => Ok(()),
-        _ => Err(answer.describe()),
+        _ => Err(answer.problem()),
     }
 }

@@ -18,8 +18,8 @@ pub(super) struct Callback {
 }
 
 impl Callback {
-    /// Listens on `address`.
-    pub(super) async fn listen(address: SocketAddr) -> Result<Self, String> {
+    /// Listens on `address`, which others reach by `public`, if that is another.
+    pub(super) async fn listen(address: SocketAddr, public: Option<&str>) -> Result<Self, String> {
         let listener = TcpListener::bind(address).await.map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let (sender, came) = mpsc::channel(MAX_WAITING);
@@ -31,7 +31,8 @@ impl Callback {
         let task = tokio::spawn(async move {
             let _ = axum::serve(listener, routes).await;
         });
-        Ok(Self { uri: format!("http://{address}/"), came, task })
+        let uri = public.map_or_else(|| format!("http://{address}/"), str::to_owned);
+        Ok(Self { uri, came, task })
     }
 
     /// The next envelope, if one comes within `wait`.

@@ -36,9 +36,18 @@ const BASICS: &[(&str, &str, &[Row])] = &[
         "DCv2.1-did",
         "DIDComm Messaging v2.1, DIDComm Message Service Endpoint and keys",
         &[
-            (Must, "agreement-key", "the target's DID resolves and has an X25519 key agreement key"),
+            (
+                Must,
+                "agreement-key",
+                "the target's DID resolves and has a key agreement key on X25519 or P-384",
+            ),
             (Must, "service-endpoint", "its document names a DIDCommMessaging endpoint that can be reached"),
         ],
+    ),
+    (
+        "DCv2.1",
+        "DIDComm Messaging v2.1, DID Rotation",
+        &[(Info, "rotation", "the target moves to a DID of its own for each peer, proved by from_prior")],
     ),
     (
         "OOB2",
@@ -55,9 +64,13 @@ const BASICS: &[(&str, &str, &[Row])] = &[
         &[
             (Must, "answers", "an encrypted message is accepted at the endpoint with a status 2xx"),
             (Must, "return-route-all", "with return_route `all` the answer comes back on the connection"),
-            (Must, "return-route-none", "without return_route nothing comes back on the connection"),
+            (
+                Must,
+                "return-route-none",
+                "without return_route a message is taken and nothing comes back on the connection",
+            ),
             (Should, "media-type", "an answer is labelled application/didcomm-encrypted+json"),
-            (Should, "oversize-refused", "a message of 8 MiB is refused"),
+            (Info, "oversize-refused", "a message of 8 MiB is refused"),
             (Must, "oversize-survived", "the target answers others after an oversized message"),
             (Must, "garbage-survived", "the target answers others after bytes that are no message"),
             (Must, "socket", "over an advertised WebSocket, answers to return_route `all` come back on it"),
@@ -73,10 +86,10 @@ const BASICS: &[(&str, &str, &[Row])] = &[
             (Must, "ciphertext-tampered", "a message whose ciphertext was changed is not acted upon"),
             (Must, "tag-tampered", "a message whose authentication tag was changed is not acted upon"),
             (Must, "protected-tampered", "a message whose protected header was changed is not acted upon"),
-            (Must, "apv", "an apv that is not the digest of the recipients' key ids is refused"),
-            (Must, "apu", "an apu that is not the sender's key id is refused"),
+            (Should, "apv", "an apv that is not the digest of the recipients' key ids is refused"),
+            (Should, "apu", "an apu that is not the sender's key id is refused"),
             (Must, "from-not-sender", "a message whose from is not the proved sender is not acted upon"),
-            (Must, "to-not-recipient", "a message whose to leaves the target out is not acted upon"),
+            (Info, "to-not-recipient", "a message whose to leaves the target out is not acted upon"),
             (Must, "anoncrypt-from", "a from that no key proves is not believed"),
             (Must, "plaintext", "an account is not given on the word of an unencrypted message"),
             (Should, "plaintext-silent", "an unencrypted ping is not answered"),
@@ -107,8 +120,8 @@ const BASICS: &[(&str, &str, &[Row])] = &[
             (Must, "disclose", "queries are answered with disclose in their thread"),
             (Must, "match", "only what was asked for is disclosed"),
             (Must, "unknown-feature-type", "a feature type it does not know is ignored, not an error"),
-            (Should, "lists-what-works", "every protocol that works here is disclosed"),
-            (Must, "works-what-is-listed", "every protocol of this suite that is disclosed works"),
+            (Info, "lists-what-works", "every protocol that works here is disclosed"),
+            (Should, "works-what-is-listed", "every protocol of this suite that is disclosed for us works"),
             (Info, "max-receive-bytes", "the largest message accepted is disclosed as a constraint"),
         ],
     ),
@@ -119,7 +132,8 @@ const BASICS: &[(&str, &str, &[Row])] = &[
             (Should, "unknown-protocol", "an unknown protocol is answered with a problem report"),
             (Should, "unknown-version", "an unknown major version is answered with a problem report"),
             (Info, "unsupported-code", "both reports have the code e.p.msg.unsupported"),
-            (Must, "form", "problem reports have pthid and a code in the form sorter.scope.descriptors"),
+            (Must, "form", "problem reports have pthid and a code"),
+            (Should, "code-form", "codes of problem reports have the form sorter.scope.descriptors"),
             (Should, "malformed-body", "a body without required members is answered with a problem report"),
             (Must, "malformed-survived", "the target answers on after a malformed body"),
             (Should, "replay", "a repeated message is not acted upon a second time"),
@@ -129,7 +143,7 @@ const BASICS: &[(&str, &str, &[Row])] = &[
                 "unknown-type-form",
                 "a type that is no message type URI is answered with a problem report",
             ),
-            (Must, "no-loop", "a problem report is not answered with a problem report"),
+            (Should, "no-loop", "a problem report is not answered with a problem report"),
         ],
     ),
     (
@@ -142,7 +156,7 @@ const BASICS: &[(&str, &str, &[Row])] = &[
             (Should, "forward-base64", "a forward that carries its payload as base64 is accepted"),
             (Should, "forward-authcrypt", "a forward whose sender is proved is accepted"),
             (Info, "forward-several", "each of several attachments is queued"),
-            (Should, "forward-expired", "a forward past its expires_time is not queued"),
+            (Info, "forward-expired", "a forward past its expires_time is not queued"),
             (
                 Must,
                 "unregistered",
@@ -164,14 +178,22 @@ const BASICS: &[(&str, &str, &[Row])] = &[
 const MEDIATION: &[Row] = &[
     (Must, "grant", "mediate-request is answered with mediate-grant or mediate-deny in its thread"),
     (Must, "grant-routing-did", "a grant names routing_did in the form of this version"),
-    (Must, "grant-repeated", "a second mediate-request is answered again and breaks nothing"),
+    (Must, "grant-repeated", "a second mediate-request is answered, and the account works on"),
     (Must, "update-add", "adding a DID is answered with `success`, naming DID and action as given"),
     (Should, "update-add-again", "adding it again is answered with `no_change` or `success`"),
     (Must, "update-remove", "removing it is answered with `success`"),
-    (Must, "update-remove-unknown", "removing a DID that was never added is answered with `no_change`"),
-    (Must, "update-several", "several updates in one message are answered each, in one response"),
+    (
+        Should,
+        "update-remove-unknown",
+        "removing a DID that was never added is answered with `no_change` or `client_error`",
+    ),
+    (
+        Must,
+        "update-several",
+        "several updates in one message are answered each, in one response in its thread",
+    ),
     (Must, "query", "the list holds what was added and not what was removed"),
-    (Must, "query-paginated", "no more than `limit` DIDs come in a page, and two pages together hold all"),
+    (Should, "query-paginated", "no more than `limit` DIDs come in a page, and two pages together hold all"),
     (Should, "query-pagination", "a page tells count, offset and remaining"),
     (Must, "query-own", "the list of one account holds nothing of another"),
     (Should, "not-granted", "updates without an account are refused with a problem report"),
@@ -237,6 +259,9 @@ pub fn all() -> Vec<Requirement> {
     add("MP3", "Message Pickup Protocol 3.0", PICKUP);
     add("MP4", "Message Pickup Protocol 4.0", PICKUP);
     add("MP4", "Message Pickup Protocol 4.0", PICKUP_4);
+    // Of 3.0 the text lets `limit` bound what is wished for; 4.0 makes a maximum of it.
+    let limit = all.iter_mut().filter(|requirement| requirement.id == "MP3-delivery-limit");
+    limit.for_each(|requirement| requirement.level = Should);
     all
 }
 

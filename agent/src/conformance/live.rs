@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{
     Run,
     mail::{self, Delivered, Letter, Mailbox},
+    outcome::{Needed, Outcome, Problem},
     pickup::Dialect,
     socket::Socket,
 };
@@ -38,25 +39,18 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
 }
 
 /// Turns live delivery on or off; whether status answers.
-async fn change(
-    run: &Run,
-    dialect: &Dialect,
-    mailbox: &Mailbox,
-    socket: &mut Socket,
-    on: bool,
-) -> Result<(), String> {
+async fn change(run: &Run, dialect: &Dialect, mailbox: &Mailbox, socket: &mut Socket, on: bool) -> Outcome {
     let kind = dialect.kind("live-delivery-change");
     let request = run.probe.request(&kind, &mailbox.account.me, &json!({"live_delivery": on}))?;
     let answer = socket.ask(&run.probe, &request).await;
-    answer.expect(&[&dialect.kind("status")], &run.probe.target).map(|_| ())
+    answer.expect(&[&dialect.kind("status")], &run.probe).map(|_| ())
 }
 
 /// The letter in what is pushed next; other letters are passed over.
-async fn pushed(run: &Run, socket: &mut Socket, letter: &Letter) -> Result<Pushed, String> {
+async fn pushed(run: &Run, socket: &mut Socket, letter: &Letter) -> Outcome<Pushed> {
     let end = tokio::time::Instant::now() + run.probe.patience();
     loop {
-        let left = end.saturating_duration_since(tokio::time::Instant::now());
-        let bytes = socket.next(left).await?.ok_or("nothing was pushed in time")?;
+        let bytes = socket.next(end).await?.ok_or("nothing was pushed in time")?;
         if let Some(found) = contains(run, &bytes, letter).await {
             return Ok(found);
         }
@@ -69,8 +63,7 @@ async fn contains(run: &Run, bytes: &[u8], letter: &Letter) -> Option<Pushed> {
     if opened.message.id == letter.id {
         return Some(Pushed { id: None });
     }
-    let from_target = opened.sender().is_some_and(|sender| sender.same_as(&run.probe.target));
-    if !from_target || opened.message.kind.message() != "delivery" {
+    if !run.probe.is_from_target(&opened) || opened.message.kind.message() != "delivery" {
         return None;
     }
     let (id, _) = Delivered::of(opened.message).find(run, letter).await?;
@@ -78,40 +71,39 @@ async fn contains(run: &Run, bytes: &[u8], letter: &Letter) -> Option<Pushed> {
 }
 
 /// That the letter is not pushed for a while.
-async fn silent(run: &Run, socket: &mut Socket, letter: &Letter) -> Result<(), String> {
+async fn silent(run: &Run, socket: &mut Socket, letter: &Letter) -> Outcome {
     let end = tokio::time::Instant::now() + run.probe.quiet();
     loop {
-        let left = end.saturating_duration_since(tokio::time::Instant::now());
-        match socket.next(left).await? {
+        match socket.next(end).await? {
             None => return Ok(()),
             Some(bytes) if contains(run, &bytes, letter).await.is_some() => {
-                return Err("it was pushed".to_owned());
+                return Err("it was pushed".into());
             }
             Some(_) => {}
         }
     }
 }
 
-async fn on_request(run: &Run, dialect: &Dialect) -> Result<(), String> {
+async fn on_request(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
-    let letter = mailbox.send(run).await?;
+    let letter = mailbox.send(run).await.needed("a letter")?;
     mailbox.settle(run, dialect, &mailbox.recipient, 1).await?;
     let mut socket = Socket::open(&run.probe).await?;
     let body = dialect.delivery_request(&mailbox.recipient, 5);
     let request = run.probe.request(&dialect.kind("delivery-request"), &mailbox.account.me, &body)?;
     let answer = socket.ask(&run.probe, &request).await;
-    let message: Message = answer.expect(&[&dialect.kind("delivery")], &run.probe.target)?;
+    let message: Message = answer.expect(&[&dialect.kind("delivery")], &run.probe)?;
     let (id, _) = Delivered::of(message).find(run, &letter).await.ok_or("the message is not delivered")?;
     let body = json!({"message_id_list": [id]});
     let request = run.probe.request(&dialect.kind("messages-received"), &mailbox.account.me, &body)?;
     socket.ask(&run.probe, &request).await;
     match mailbox.settle(run, dialect, &mailbox.recipient, 0).await? {
         0 => Ok(()),
-        other => Err(format!("{other} messages wait after messages-received over the socket")),
+        other => Err(format!("{other} messages wait after messages-received over the socket").into()),
     }
 }
 
-async fn empty(run: &Run, dialect: &Dialect) -> Result<(), String> {
+async fn empty(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let mut socket = Socket::open(&run.probe).await?;
     let body = dialect.delivery_request(&mailbox.recipient, 5);
@@ -119,7 +111,7 @@ async fn empty(run: &Run, dialect: &Dialect) -> Result<(), String> {
     let answer = socket.ask(&run.probe, &request).await;
     let kinds = [dialect.kind("delivery"), dialect.kind("status")];
     let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
-    dialect.is_empty_answer(&answer.expect(&kinds, &run.probe.target)?)
+    dialect.is_empty_answer(&answer.expect(&kinds, &run.probe)?)
 }
 
 /// On, pushed, off.
@@ -129,7 +121,7 @@ async fn live(run: &mut Run, dialect: &Dialect) {
         let mailbox = mail::mailbox(run).await?;
         let mut socket = Socket::open(&run.probe).await?;
         change(run, dialect, &mailbox, &mut socket, true).await?;
-        Ok::<_, String>((mailbox, socket))
+        Ok::<_, Problem>((mailbox, socket))
     };
     let (mailbox, mut socket) = match opened.await {
         Ok(opened) => opened,
@@ -138,7 +130,7 @@ async fn live(run: &mut Run, dialect: &Dialect) {
             return run.report.not_checked(&id(""), "live delivery could not be turned on");
         }
     };
-    run.report.settle(id("status"), Ok(()));
+    run.report.passed(id("status"), "");
     let came = match mailbox.send(run).await {
         Ok(letter) => pushed(run, &mut socket, &letter).await,
         Err(problem) => Err(problem),
@@ -146,7 +138,7 @@ async fn live(run: &mut Run, dialect: &Dialect) {
     if dialect.is_four {
         let wrapped = match &came {
             Ok(Pushed { id: Some(_) }) => Ok(()),
-            Ok(Pushed { id: None }) => Err("it came bare".to_owned()),
+            Ok(Pushed { id: None }) => Err("it came bare".into()),
             Err(problem) => Err(problem.clone()),
         };
         run.report.settle(id("wrapped"), wrapped);
@@ -162,38 +154,38 @@ async fn live(run: &mut Run, dialect: &Dialect) {
     }
     let off = async {
         change(run, dialect, &mailbox, &mut socket, false).await?;
-        let letter = mailbox.send(run).await?;
+        let letter = mailbox.send(run).await.needed("a letter")?;
         silent(run, &mut socket, &letter).await
     };
     let off = off.await;
     run.report.settle(id("off"), off);
 }
 
-async fn off_by_default(run: &Run, dialect: &Dialect) -> Result<(), String> {
+async fn off_by_default(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let mut socket = Socket::open(&run.probe).await?;
     let body = json!({"recipient_did": mailbox.recipient});
     // The target knows now whose socket it is, and that answers may come on it.
     let request = run.probe.request(&dialect.kind("status-request"), &mailbox.account.me, &body)?;
-    socket.ask(&run.probe, &request).await.expect(&[&dialect.kind("status")], &run.probe.target)?;
-    let letter = mailbox.send(run).await?;
+    socket.ask(&run.probe, &request).await.expect(&[&dialect.kind("status")], &run.probe)?;
+    let letter = mailbox.send(run).await.needed("a letter")?;
     silent(run, &mut socket, &letter).await
 }
 
 /// A push that nobody confirms, and a socket that goes away.
-async fn kept(run: &Run, dialect: &Dialect) -> Result<(), String> {
+async fn kept(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let mut socket = Socket::open(&run.probe).await?;
     change(run, dialect, &mailbox, &mut socket, true).await?;
-    let letter = mailbox.send(run).await?;
+    let letter = mailbox.send(run).await.needed("a letter")?;
     pushed(run, &mut socket, &letter).await?;
     drop(socket);
     mailbox.find(run, dialect, &mailbox.recipient, &letter).await.map(|_| ())
 }
 
-async fn no_flush(run: &Run, dialect: &Dialect) -> Result<(), String> {
+async fn no_flush(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
-    let letter = mailbox.send(run).await?;
+    let letter = mailbox.send(run).await.needed("a letter")?;
     mailbox.settle(run, dialect, &mailbox.recipient, 1).await?;
     let mut socket = Socket::open(&run.probe).await?;
     change(run, dialect, &mailbox, &mut socket, true).await?;

@@ -10,6 +10,7 @@ use super::{
     Run,
     answer::Answer,
     mediation::{self, Account},
+    outcome::{Needed, Outcome},
     pickup::Dialect,
 };
 
@@ -37,20 +38,29 @@ pub(super) struct Letter {
 /// What a delivery holds.
 pub(super) struct Delivered {
     pub(super) message: Message,
-    /// Attachment id and content.
+    /// Attachment ids and contents.
     pub(super) items: Vec<(String, Vec<u8>)>,
 }
 
-/// A fresh mailbox.
-pub(super) async fn mailbox(run: &Run) -> Result<Mailbox, String> {
-    let dialect = run.mediation.first().copied().ok_or("the target gives no accounts")?;
-    let account = mediation::enrol(run, dialect, run.probe.stranger()?).await?;
-    let recipient = add_recipient(run, &account).await?;
+/// A letter that was found.
+pub(super) struct Found {
+    /// Its attachment id.
+    pub(super) id: String,
+    pub(super) bytes: Vec<u8>,
+    /// What else was delivered until it was found.
+    others: Delivered,
+}
+
+/// A fresh mailbox. Whether accounts and registrations are as they should be is judged elsewhere.
+pub(super) async fn mailbox(run: &Run) -> Outcome<Mailbox> {
+    let dialect = run.mediation.first().copied().ok_or("the target gives no accounts").needed("a mailbox")?;
+    let account = mediation::enrol(run, dialect, run.probe.stranger()?).await.needed("an account")?;
+    let recipient = add_recipient(run, &account).await.needed("a registration")?;
     Ok(Mailbox { account, recipient })
 }
 
 /// A fresh DID registered for an account; its own one where fresh ones need proof.
-pub(super) async fn add_recipient(run: &Run, account: &Account) -> Result<Did, String> {
+pub(super) async fn add_recipient(run: &Run, account: &Account) -> Outcome<Did> {
     let routing = account.routing.first().map_or(super::probe::QUEUE, Did::as_str);
     let fresh = run.probe.stranger_at(routing)?;
     if account.register(run, &fresh).await.is_ok() {
@@ -61,7 +71,7 @@ pub(super) async fn add_recipient(run: &Run, account: &Account) -> Result<Did, S
 }
 
 /// A message from a stranger.
-pub(super) async fn letter(run: &Run, recipient: &Did) -> Result<Letter, String> {
+pub(super) async fn letter(run: &Run, recipient: &Did) -> Outcome<Letter> {
     let sender = run.probe.stranger()?;
     let message = run.probe.message(BASIC_MESSAGE, &sender, recipient, &json!({"content": "conformance"}))?;
     let envelope = run.probe.pack(&message, SenderProtection::Authcrypt).await?;
@@ -70,7 +80,7 @@ pub(super) async fn letter(run: &Run, recipient: &Did) -> Result<Letter, String>
 
 impl Letter {
     /// The envelope as JSON attachment.
-    pub(super) fn as_json(&self) -> Result<Attachment, String> {
+    pub(super) fn as_json(&self) -> Outcome<Attachment> {
         let json = serde_json::from_slice(&self.envelope).map_err(|error| error.to_string())?;
         Ok(Attachment::json("0", json).with_media_type(einmal_didcomm::ENCRYPTED_MEDIA_TYPE))
     }
@@ -102,7 +112,7 @@ pub(super) async fn forward(
     };
     match made.await {
         Ok(bytes) => run.probe.send_to(routing, bytes).await,
-        Err(problem) => Answer::lost(&problem),
+        Err(problem) => Answer::lost(problem),
     }
 }
 
@@ -113,12 +123,12 @@ impl Mailbox {
     }
 
     /// Sends a letter to the mailbox.
-    pub(super) async fn send(&self, run: &Run) -> Result<Letter, String> {
+    pub(super) async fn send(&self, run: &Run) -> Outcome<Letter> {
         self.send_to(run, &self.recipient).await
     }
 
     /// Sends a letter to another recipient of the account.
-    pub(super) async fn send_to(&self, run: &Run, recipient: &Did) -> Result<Letter, String> {
+    pub(super) async fn send_to(&self, run: &Run, recipient: &Did) -> Outcome<Letter> {
         let letter = letter(run, recipient).await?;
         let attachments = vec![letter.as_json()?];
         let routing = self.routing(run);
@@ -127,27 +137,22 @@ impl Mailbox {
         if answer.accepted() && answer.report().is_none() {
             Ok(letter)
         } else {
-            Err(format!("the forward is not accepted: {}", answer.describe()))
+            Err(answer.problem().reworded(|text| format!("the forward is not accepted: {text}")))
         }
     }
 
     /// How much waits for `recipient`.
-    pub(super) async fn status(
-        &self,
-        run: &Run,
-        dialect: &Dialect,
-        recipient: &Did,
-    ) -> Result<Message, String> {
+    pub(super) async fn status(&self, run: &Run, dialect: &Dialect, recipient: &Did) -> Outcome<Message> {
         let kind = dialect.kind("status");
         let body = json!({"recipient_did": recipient});
         run.probe.get(&dialect.kind("status-request"), &self.account.me, &body, &[&kind]).await
     }
 
     /// Number of messages that wait for `recipient`.
-    pub(super) async fn count(&self, run: &Run, dialect: &Dialect, recipient: &Did) -> Result<u64, String> {
+    pub(super) async fn count(&self, run: &Run, dialect: &Dialect, recipient: &Did) -> Outcome<u64> {
         let status = self.status(run, dialect, recipient).await?;
         let count = status.body.get("message_count").and_then(Value::as_u64);
-        count.ok_or_else(|| "status has no message_count".to_owned())
+        count.ok_or_else(|| "status has no message_count".into())
     }
 
     /// Waits until `wanted` messages wait for `recipient`; the last count.
@@ -157,7 +162,7 @@ impl Mailbox {
         dialect: &Dialect,
         recipient: &Did,
         wanted: u64,
-    ) -> Result<u64, String> {
+    ) -> Outcome<u64> {
         let end = tokio::time::Instant::now() + SORTING;
         loop {
             let count = self.count(run, dialect, recipient).await?;
@@ -175,7 +180,7 @@ impl Mailbox {
         dialect: &Dialect,
         recipient: &Did,
         limit: u64,
-    ) -> Result<Delivered, String> {
+    ) -> Outcome<Delivered> {
         let kinds = [dialect.kind("delivery"), dialect.kind("status")];
         let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
         let request = dialect.kind("delivery-request");
@@ -183,7 +188,7 @@ impl Mailbox {
         Ok(Delivered::of(run.probe.get(&request, &self.account.me, &body, &kinds).await?))
     }
 
-    /// Fetches until `letter` is there; its attachment id and content.
+    /// Fetches until `letter` is there.
     ///
     /// A mediator may deliver less than it was asked for, and may know one queue for all DIDs of an account: what it
     /// delivers is then confirmed, for there is no other way to what comes behind it.
@@ -193,21 +198,27 @@ impl Mailbox {
         dialect: &Dialect,
         recipient: &Did,
         letter: &Letter,
-    ) -> Result<(String, Vec<u8>), String> {
+    ) -> Outcome<Found> {
+        let mut others = Vec::new();
         let end = tokio::time::Instant::now() + SORTING;
         loop {
             let delivered = self.deliver(run, dialect, recipient, BATCH).await?;
-            if let Some(found) = delivered.find(run, letter).await {
-                return Ok(found);
+            if let Some((id, bytes)) = delivered.find(run, letter).await {
+                others.extend(delivered.items);
+                let others = Delivered { message: delivered.message, items: others };
+                return Ok(Found { id, bytes, others });
             }
             if tokio::time::Instant::now() >= end {
-                return Err(format!("the message is not among the {} delivered", delivered.items.len()));
+                let number = delivered.items.len();
+                return Err(format!("the message is not among the {number} delivered").into());
             }
             let got = delivered.items.len() as u64;
             // Whoever cannot tell how much waits is judged for that elsewhere.
             if got > 0 && self.count(run, dialect, recipient).await.is_ok_and(|count| count > got) {
-                let ids: Vec<String> = delivered.items.into_iter().map(|(id, _)| id).collect();
+                let ids: Vec<String> = delivered.items.iter().map(|(id, _)| id.clone()).collect();
                 self.confirm(run, dialect, &ids).await;
+                // They are gone now, but whoever looks for what must not be there has to look at them.
+                others.extend(delivered.items);
             } else {
                 tokio::time::sleep(PAUSE).await;
             }
@@ -218,6 +229,13 @@ impl Mailbox {
     pub(super) async fn confirm(&self, run: &Run, dialect: &Dialect, ids: &[String]) -> Answer {
         let body = json!({"message_id_list": ids});
         run.probe.ask(&dialect.kind("messages-received"), &self.account.me, &body).await
+    }
+}
+
+impl Found {
+    /// Whether `letter` came, too, until this one was found.
+    pub(super) async fn passed_over(&self, run: &Run, letter: &Letter) -> bool {
+        self.others.find(run, letter).await.is_some()
     }
 }
 

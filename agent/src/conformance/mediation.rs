@@ -5,7 +5,11 @@ use einmal_didcomm::Message;
 use einmal_keys::KeyKind;
 use serde_json::{Value, json};
 
-use super::Run;
+use super::{
+    Run,
+    outcome::{Needed, Outcome, Problem, holds},
+    probe::in_thread,
+};
 
 /// How one version spells what both say.
 #[derive(Debug)]
@@ -55,7 +59,7 @@ pub(super) struct Account {
     pub(super) routing: Vec<Did>,
     dialect: &'static Dialect,
     /// Whether the grant wrote them as its version has it.
-    form: Result<(), String>,
+    form: Outcome,
 }
 
 impl Dialect {
@@ -74,13 +78,11 @@ pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
         let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
         let request = run.probe.request(&dialect.kind("mediate-request"), &me, &json!({}))?;
         let answer = run.probe.say(&request).await;
-        let message = answer.expect(&kinds, &run.probe.target)?;
-        if message.thid.as_ref() != Some(&request.thread()) {
-            return Err("the answer's thid is not the id of the request".to_owned());
-        }
+        let message = answer.expect(&kinds, &run.probe)?;
+        in_thread(&message, &request)?;
         Ok(message)
     };
-    let first = first.await;
+    let first: Outcome<Message> = first.await;
     let denied = first.as_ref().is_ok_and(|message| message.kind.is(&dialect.kind("mediate-deny")));
     if !run.opens(dialect.tag, dialect.protocol, &grant, first.map(|_| ())) {
         return false;
@@ -92,7 +94,7 @@ pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
 }
 
 /// Asks for an account.
-pub(super) async fn enrol(run: &Run, dialect: &'static Dialect, me: Did) -> Result<Account, String> {
+pub(super) async fn enrol(run: &Run, dialect: &'static Dialect, me: Did) -> Outcome<Account> {
     let message = grant(run, dialect, &me).await?;
     let named = match message.body.get("routing_did") {
         Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
@@ -101,76 +103,95 @@ pub(super) async fn enrol(run: &Run, dialect: &'static Dialect, me: Did) -> Resu
     };
     let routing: Vec<Did> = named.into_iter().filter_map(|text| Did::parse(text).ok()).collect();
     if routing.is_empty() {
-        return Err("the grant names no routing_did".to_owned());
+        return Err("the grant names no routing_did".into());
     }
     let form = match message.body.get("routing_did") {
         Some(Value::Array(_)) if dialect.routing_is_list => Ok(()),
         Some(Value::String(_)) if !dialect.routing_is_list => Ok(()),
-        other => Err(format!("routing_did is {}", other.map_or("absent".into(), Value::to_string))),
+        other => {
+            let text = other.map_or("absent".to_owned(), Value::to_string);
+            Err(Problem::Broken(format!("routing_did is {text}")))
+        }
     };
     Ok(Account { me, routing, dialect, form })
 }
 
-async fn grant(run: &Run, dialect: &Dialect, me: &Did) -> Result<Message, String> {
+async fn grant(run: &Run, dialect: &Dialect, me: &Did) -> Outcome<Message> {
     let kind = dialect.kind("mediate-grant");
     run.probe.get(&dialect.kind("mediate-request"), me, &json!({}), &[&kind]).await
 }
 
 impl Account {
-    /// Sends updates; the entries of the response.
-    async fn update(&self, run: &Run, updates: &[(&str, &str)]) -> Result<Vec<Value>, String> {
+    /// Sends updates; the entries of the response, and whether it names the request as its thread.
+    async fn update(&self, run: &Run, updates: &[(&str, &str)]) -> Outcome<(Vec<Value>, Outcome)> {
         let updates: Vec<Value> =
             updates.iter().map(|(did, action)| json!({"recipient_did": did, "action": action})).collect();
         let kind = self.dialect.kind(self.dialect.updated);
         let body = json!({"updates": updates});
-        let answer =
-            run.probe.get(&self.dialect.kind(self.dialect.update), &self.me, &body, &[&kind]).await?;
+        let request = run.probe.request(&self.dialect.kind(self.dialect.update), &self.me, &body)?;
+        let answer = run.probe.say(&request).await.expect(&[&kind], &run.probe)?;
         let updated = answer.body.get("updated").and_then(Value::as_array).cloned();
-        updated.ok_or_else(|| "the response has no `updated`".to_owned())
+        let updated = updated.ok_or("the response has no `updated`")?;
+        Ok((updated, in_thread(&answer, &request)))
     }
 
     /// Sends one update; its result.
-    async fn change(&self, run: &Run, did: &str, action: &str) -> Result<String, String> {
-        let updated = self.update(run, &[(did, action)]).await?;
+    async fn change(&self, run: &Run, did: &str, action: &str) -> Outcome<String> {
+        let (updated, _) = self.update(run, &[(did, action)]).await?;
         let [one] = updated.as_slice() else {
-            return Err(format!("{} results for one update", updated.len()));
+            return Err(format!("{} results for one update", updated.len()).into());
         };
-        let text = |member: &str| one.get(member).and_then(Value::as_str).unwrap_or_default();
-        if text("recipient_did") != did || text("action") != action {
-            return Err("the result does not name DID and action as they were given".to_owned());
-        }
-        Ok(text("result").to_owned())
+        Ok(echoed(one, did, action)?.to_owned())
     }
 
     /// Registers a DID.
-    pub(super) async fn register(&self, run: &Run, did: &Did) -> Result<(), String> {
+    pub(super) async fn register(&self, run: &Run, did: &Did) -> Outcome {
         match self.change(run, did.as_str(), "add").await?.as_str() {
             "success" | "no_change" => Ok(()),
-            other => Err(format!("adding it has the result `{other}`")),
+            other => Err(format!("adding it has the result `{other}`").into()),
         }
     }
 
     /// Removes a DID.
-    pub(super) async fn remove(&self, run: &Run, did: &Did) -> Result<(), String> {
+    pub(super) async fn remove(&self, run: &Run, did: &Did) -> Outcome {
         one_of(self.change(run, did.as_str(), "remove").await, &["success"])
     }
 
-    /// One page of the list, or all of it; the DIDs and the body.
-    async fn list(&self, run: &Run, page: Option<(u64, u64)>) -> Result<(Vec<String>, Message), String> {
+    /// One page of the list, or all of it.
+    async fn list(&self, run: &Run, page: Option<(u64, u64)>) -> Outcome<Listed> {
         let body =
             page.map_or(json!({}), |(limit, offset)| json!({"paginate": {"limit": limit, "offset": offset}}));
         let kind = self.dialect.kind(self.dialect.list);
-        let answer = run.probe.get(&self.dialect.kind(self.dialect.query), &self.me, &body, &[&kind]).await?;
+        let request = run.probe.request(&self.dialect.kind(self.dialect.query), &self.me, &body)?;
+        let answer = run.probe.say(&request).await.expect(&[&kind], &run.probe)?;
         let entries = answer.body.get(self.dialect.entries).and_then(Value::as_array);
         let entries = entries.ok_or_else(|| format!("the list has no `{}`", self.dialect.entries))?;
         let dids = entries.iter().filter_map(|one| one.get("recipient_did")?.as_str().map(str::to_owned));
-        Ok((dids.collect(), answer))
+        let (dids, threaded) = (dids.collect(), in_thread(&answer, &request));
+        Ok(Listed { dids, pagination: answer.body.get("pagination").cloned(), threaded })
     }
 }
 
-fn one_of(result: Result<String, String>, allowed: &[&str]) -> Result<(), String> {
+/// A page of a list.
+struct Listed {
+    dids: Vec<String>,
+    pagination: Option<Value>,
+    /// Whether it names the query as its thread.
+    threaded: Outcome,
+}
+
+/// The result of an update, which must name DID and action as they were given.
+fn echoed<'a>(updated: &'a Value, did: &str, action: &str) -> Outcome<&'a str> {
+    let text = |member: &str| updated.get(member).and_then(Value::as_str).unwrap_or_default();
+    holds(text("recipient_did") == did && text("action") == action, || {
+        "the result does not name DID and action as they were given".to_owned()
+    })?;
+    Ok(text("result"))
+}
+
+fn one_of(result: Outcome<String>, allowed: &[&str]) -> Outcome {
     let result = result?;
-    if allowed.contains(&result.as_str()) { Ok(()) } else { Err(format!("the result is `{result}`")) }
+    holds(allowed.contains(&result.as_str()), || format!("the result is `{result}`"))
 }
 
 /// All requirements of one version.
@@ -188,11 +209,7 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
             return;
         }
     };
-    let repeated = run.probe.ask(&dialect.kind("mediate-request"), &account.me, &json!({})).await;
-    let repeated = match repeated.opened() {
-        Some(_) => Ok(()),
-        None => Err(repeated.describe()),
-    };
+    let repeated = repeated(run, &account, dialect).await;
     run.report.settle(id("grant-repeated"), repeated);
     // Of the first grant: whoever has an account may be refused another.
     run.report.settle(id("grant-routing-did"), account.form.clone());
@@ -200,6 +217,18 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
     listing(run, &account, dialect).await;
     forms(run, dialect).await;
     strangers(run, &account, dialect).await;
+}
+
+/// A second request is granted, denied or reported, and the account of the first works on.
+async fn repeated(run: &Run, account: &Account, dialect: &Dialect) -> Outcome {
+    let answer = run.probe.ask(&dialect.kind("mediate-request"), &account.me, &json!({})).await;
+    if answer.report().is_none() {
+        let kinds = [dialect.kind("mediate-grant"), dialect.kind("mediate-deny")];
+        let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+        answer.expect(&kinds, &run.probe)?;
+    }
+    let works = account.list(run, None).await.map(|_| ());
+    works.map_err(|problem| problem.reworded(|text| format!("afterwards the list cannot be had: {text}")))
 }
 
 async fn updates(run: &mut Run, account: &Account, dialect: &Dialect) {
@@ -221,33 +250,46 @@ async fn updates(run: &mut Run, account: &Account, dialect: &Dialect) {
     run.report.settle(id("update-add-again"), again);
     let removed = one_of(account.change(run, did.as_str(), "remove").await, &["success"]);
     run.report.settle(id("update-remove"), removed);
-    let unknown = one_of(account.change(run, never.as_str(), "remove").await, &["no_change"]);
+    let unknown = account.change(run, never.as_str(), "remove").await;
+    let unknown = one_of(unknown, &["no_change", "client_error"]);
     run.report.settle(id("update-remove-unknown"), unknown);
-    let several = account.update(run, &[(did.as_str(), "add"), (second.as_str(), "remove")]).await;
-    let several = several.and_then(|updated| {
-        let dids: Vec<&str> =
-            updated.iter().filter_map(|one| one.get("recipient_did").and_then(Value::as_str)).collect();
-        let both = dids.len() == 2 && dids.contains(&did.as_str()) && dids.contains(&second.as_str());
-        if both { Ok(()) } else { Err(format!("{} results for two updates", updated.len())) }
-    });
+    let several = several(run, account, did.as_str(), second.as_str()).await;
     run.report.settle(id("update-several"), several);
-    let listed = account.list(run, None).await.and_then(|(dids, _)| {
+    let listed = account.list(run, None).await.and_then(|Listed { dids, threaded, .. }| {
         let same = |text: &String, did: &Did| Did::parse(text).is_ok_and(|named| named.same_as(did));
         if !dids.iter().any(|text| same(text, &did)) {
-            return Err("the list lacks a DID that was added".to_owned());
+            return Err("the list lacks a DID that was added".into());
         }
         if dids.iter().any(|text| same(text, &second) || same(text, &never)) {
-            return Err("the list holds a DID that was never added".to_owned());
+            return Err("the list holds a DID that was never added".into());
         }
-        Ok(())
+        threaded
     });
     run.report.settle(id("query"), listed);
     let _ = account.change(run, did.as_str(), "remove").await;
-    let gone = account.list(run, None).await.and_then(|(dids, _)| {
-        let still = dids.iter().any(|text| text == did.as_str());
-        if still { Err("the list holds a DID that was removed".to_owned()) } else { Ok(()) }
+    let gone = account.list(run, None).await.and_then(|page| {
+        let still = page.dids.iter().any(|text| text == did.as_str());
+        holds(!still, || "the list holds a DID that was removed".to_owned())
     });
     run.report.settle(id("query"), gone);
+}
+
+/// Adds one DID and removes another, which is not there, in one message.
+async fn several(run: &Run, account: &Account, added: &str, never: &str) -> Outcome {
+    let updates = [(added, "add"), (never, "remove")];
+    let (updated, threaded) = account.update(run, &updates).await?;
+    holds(updated.len() == 2, || format!("{} results for two updates", updated.len()))?;
+    for (did, action) in updates {
+        let mut named = updated.iter().filter_map(|one| echoed(one, did, action).ok());
+        let result = named.next().ok_or("a result does not name DID and action as they were given")?;
+        // Whether it is the right one is judged where one update is sent alone.
+        let allowed = match action {
+            "add" => &["success", "no_change"][..],
+            _ => &["success", "no_change", "client_error"],
+        };
+        holds(allowed.contains(&result), || format!("the result of `{action}` is `{result}`"))?;
+    }
+    threaded
 }
 
 async fn listing(run: &mut Run, account: &Account, dialect: &'static Dialect) {
@@ -265,34 +307,36 @@ async fn listing(run: &mut Run, account: &Account, dialect: &'static Dialect) {
         return;
     }
     let pages = async {
-        let (first, body) = account.list(run, Some((2, 0))).await?;
-        let (second, _) = account.list(run, Some((2, 2))).await?;
+        let page = account.list(run, Some((2, 0))).await?;
+        let (first, second) = (page.dids, account.list(run, Some((2, 2))).await?.dids);
         if first.len() > 2 || second.len() > 2 {
-            return Err(format!("pages of {} and {} for a limit of 2", first.len(), second.len()));
+            return Err(format!("pages of {} and {} for a limit of 2", first.len(), second.len()).into());
         }
         let all: Vec<&String> = first.iter().chain(&second).collect();
         if mine.iter().any(|did| !all.contains(&did)) {
-            return Err("two pages of two do not hold all three".to_owned());
+            return Err("two pages of two do not hold all three".into());
         }
-        Ok(body)
+        Ok(page.pagination)
     };
-    let pages = pages.await;
-    let told = pages.as_ref().map_err(String::clone).and_then(|message| {
-        let pagination = message.body.get("pagination");
-        let number = |member: &str| pagination?.get(member)?.as_u64();
+    let pages: Outcome<Option<Value>> = pages.await;
+    let told = pages.as_ref().map_err(Problem::clone).and_then(|pagination| {
+        let number = |member: &str| pagination.as_ref()?.get(member)?.as_u64();
         match (number("count"), number("offset"), number("remaining")) {
             (Some(_), Some(0), Some(remaining)) if remaining >= 1 => Ok(()),
-            _ => Err(format!("pagination is {}", pagination.map_or("absent".into(), Value::to_string))),
+            _ => {
+                let text = pagination.as_ref().map_or("absent".to_owned(), Value::to_string);
+                Err(Problem::Broken(format!("pagination is {text}")))
+            }
         }
     });
     run.report.settle(id("query-paginated"), pages.map(|_| ()));
     run.report.settle(id("query-pagination"), told);
     let apart = async {
-        let other = enrol(run, dialect, run.probe.stranger()?).await?;
-        let (theirs, _) = other.list(run, None).await?;
-        if mine.iter().any(|did| theirs.contains(did)) { Err("it does".to_owned()) } else { Ok(()) }
+        let other = enrol(run, dialect, run.probe.stranger()?).await.needed("another account")?;
+        let theirs = other.list(run, None).await?.dids;
+        holds(!mine.iter().any(|did| theirs.contains(did)), || "it does".to_owned())
     };
-    let apart = apart.await;
+    let apart: Outcome = apart.await;
     run.report.settle(id("query-own"), apart);
 }
 
@@ -324,19 +368,19 @@ async fn strangers(run: &mut Run, account: &Account, dialect: &'static Dialect) 
     let Ok(stranger) = run.probe.stranger() else { return };
     let body = json!({"updates": [{"recipient_did": stranger, "action": "add"}]});
     let answer = run.probe.ask(&dialect.kind(dialect.update), &stranger, &body).await;
-    let report = answer.expect_report();
-    let code = match report.as_deref() {
-        Ok("e.p.req.not_enroll") => Ok(()),
-        _ => Err(answer.describe()),
-    };
-    run.report.settle(id("not-granted"), report.map(|_| ()));
-    run.report.settle(id("not-granted-code"), code);
+    run.report.settle(id("not-granted"), answer.expect_report().map(|_| ()));
+    run.report.settle(id("not-granted-code"), answer.expect_code("e.p.req.not_enroll"));
     let taken = async {
-        let other = enrol(run, dialect, run.probe.stranger()?).await?;
-        account.register(run, &account.me).await?;
-        let result = other.change(run, account.me.as_str(), "add").await?;
-        if result == "success" { Err("it was taken over".to_owned()) } else { Ok(()) }
+        let other = enrol(run, dialect, run.probe.stranger()?).await.needed("another account")?;
+        account.register(run, &account.me).await.needed("a registration")?;
+        let answer = other.change(run, account.me.as_str(), "add").await;
+        match answer {
+            Ok(result) => holds(result != "success", || "it was taken over".to_owned()),
+            // Whatever else came instead of a result, nothing was taken over.
+            Err(problem) if problem.is_unknown() => Err(problem),
+            Err(_) => Ok(()),
+        }
     };
-    let taken = taken.await;
+    let taken: Outcome = taken.await;
     run.report.settle(id("update-foreign"), taken);
 }

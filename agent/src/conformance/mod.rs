@@ -6,12 +6,14 @@
 mod answer;
 mod basics;
 mod callback;
+mod carrying;
 mod catalogue;
 mod envelopes;
 mod live;
 mod mail;
 mod mediation;
 mod negatives;
+mod outcome;
 mod pickup;
 mod probe;
 mod problems;
@@ -22,17 +24,22 @@ mod socket;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use einmal_did::{Did, web};
-use einmal_flows::out_of_band::Invitation;
+use einmal_flows::out_of_band::{Invitation, url_content};
+use serde_json::Value;
 
 pub use self::{
     catalogue::{Level, Requirement, all as requirements},
     report::{Report, Verdict},
 };
-use self::{mediation::Dialect, probe::Probe};
+use self::{
+    mediation::Dialect,
+    outcome::{Outcome, Problem},
+    probe::Probe,
+};
 use crate::{config::Network, error::SetupError};
 
 /// What to look at, and how.
@@ -49,18 +56,35 @@ pub struct Options {
     /// Address for answers that do not come back on the connection; by default a free one, if the target is on this
     /// machine, and none otherwise.
     pub listen: Option<SocketAddr>,
+    /// The URL by which the target reaches `listen`, if that is not the address itself.
+    pub public_url: Option<String>,
+    /// Longest all of it may take; [`TOTAL`] unless told otherwise.
+    pub total: Duration,
 }
+
+/// Longest a whole run takes.
+pub const TOTAL: Duration = Duration::from_secs(900);
+
+/// An invitation as it was given, or what is wrong with its form.
+type Invited = Result<Invitation, String>;
 
 /// What is known about the target so far.
 struct Run {
     probe: Probe,
     report: Report,
-    invitation: Option<Invitation>,
+    invitation: Option<Invited>,
     listen: Option<SocketAddr>,
-    /// Protocols the target says it speaks; `None` if it does not say.
-    disclosed: Option<BTreeSet<String>>,
+    public_url: Option<String>,
+    /// Protocols the target names in whatever role; `None` if it does not say.
+    listed: Option<BTreeSet<String>>,
+    /// Those of them it says to speak in the role this suite looks for.
+    disclosed: BTreeSet<String>,
     /// Protocols that were seen to work.
     worked: BTreeSet<&'static str>,
+    /// Whether the target answers on the connection it was asked on.
+    talks: bool,
+    /// Whether it answers at the sender's endpoint instead.
+    calls_back: bool,
     /// Versions of coordinate-mediation that work.
     mediation: Vec<&'static Dialect>,
     /// Versions of pickup that work.
@@ -70,29 +94,32 @@ struct Run {
 impl Run {
     /// Whether the target says that it speaks a protocol.
     fn discloses(&self, protocol: &str) -> bool {
-        self.disclosed.as_ref().is_some_and(|known| known.contains(protocol))
+        self.disclosed.contains(protocol)
     }
 
     /// Notes a protocol whose first message was answered as it should, or why it was not.
     ///
-    /// Returns whether to go on. A protocol that the target does not name and does not answer is not offered.
-    fn opens(&mut self, tag: &str, protocol: &'static str, first: &str, result: Result<(), String>) -> bool {
-        match result {
+    /// Returns whether to go on. A protocol that the target does not name, and whose first message meets silence or the
+    /// report that it is unsupported, is not offered; an answer of that protocol that is wrong has failed.
+    fn opens(&mut self, tag: &str, protocol: &'static str, first: &str, result: Outcome) -> bool {
+        let problem = match result {
             Ok(()) => {
                 self.worked.insert(protocol);
-                self.report.settle(first, Ok(()));
-                true
+                self.report.passed(first, "");
+                return true;
             }
-            Err(problem) if self.discloses(protocol) => {
-                self.report.settle(first, Err(problem));
-                self.report.not_checked(tag, "the protocol's first message was not answered");
-                false
-            }
-            Err(problem) => {
-                self.report.not_offered(tag, &problem);
-                false
+            Err(problem) => problem,
+        };
+        match problem {
+            Problem::Unknown(why) => self.report.not_checked(tag, &why),
+            Problem::Silent(why) if !self.discloses(protocol) => self.report.not_offered(tag, &why),
+            Problem::Refused(why) if !self.discloses(protocol) => self.report.not_checked(tag, &why),
+            failed => {
+                self.report.settle(first, Err(failed));
+                self.report.not_checked(tag, "the protocol's first message was not answered as it should be");
             }
         }
+        false
     }
 }
 
@@ -100,10 +127,13 @@ impl Run {
 ///
 /// # Errors
 ///
-/// [`SetupError::Usage`] if the target is neither an invitation nor a DID, or no requirement begins with `only`.
+/// [`SetupError::Usage`] if the target is neither an invitation nor a DID, no requirement begins with `only`, or the
+/// address to listen on is none that others can call.
 pub async fn run(options: &Options) -> Result<Report, SetupError> {
     let (target, invitation) = read_target(&options.target)?;
-    let report = Report::new(target.as_str(), options.only.as_deref());
+    check_callback(options)?;
+    let end = Instant::now() + options.total;
+    let report = Report::new(target.as_str(), options.only.as_deref(), Some(end));
     if !report.wants("") {
         return Err(usage(
             "no requirement begins with what --only says".into(),
@@ -113,15 +143,19 @@ pub async fn run(options: &Options) -> Result<Report, SetupError> {
     let local = is_local(&target, &options.target);
     let open = local || options.allow_private;
     let network = Network { allow_private: open, allow_http: open };
-    let probe = Probe::new(target, network, options.timeout).map_err(SetupError::Internal)?;
+    let probe = Probe::new(target, network, options.timeout, end).map_err(SetupError::Internal)?;
     let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let mut run = Run {
         probe,
         report,
         invitation,
         listen: options.listen.or(local.then_some(loopback)),
-        disclosed: None,
+        public_url: options.public_url.clone(),
+        listed: None,
+        disclosed: BTreeSet::new(),
         worked: BTreeSet::new(),
+        talks: false,
+        calls_back: false,
         mediation: Vec::new(),
         pickup: Vec::new(),
     };
@@ -129,10 +163,30 @@ pub async fn run(options: &Options) -> Result<Report, SetupError> {
     Ok(run.report)
 }
 
+/// Nobody can call "any address": whoever listens there must say how he is reached.
+fn check_callback(options: &Options) -> Result<(), SetupError> {
+    let Some(listen) = options.listen.filter(|listen| listen.ip().is_unspecified()) else { return Ok(()) };
+    match options.public_url {
+        Some(_) => Ok(()),
+        None => Err(usage(
+            format!("nobody can call {listen}: it stands for every address of this machine"),
+            "name the URL by which the target reaches it with --public-url, or a single address with --listen",
+        )),
+    }
+}
+
 /// All groups, in an order in which each has what it needs.
 async fn play(run: &mut Run) {
     if !basics::reach(run).await {
-        run.report.unreached();
+        run.report.stop("the target does not answer");
+        return;
+    }
+    if run.probe.behind_hops {
+        basics::elsewhere(run).await;
+        run.report.not_checked(
+            "",
+            "the target is reached through mediators of its own only, so that no answer comes back on the connection",
+        );
         return;
     }
     basics::discover(run).await;
@@ -153,11 +207,11 @@ async fn play(run: &mut Run) {
             mediation::run(run, dialect).await;
         }
     }
-    if run.report.wants("DCv2.1-envelope") {
+    if run.talks && run.report.wants("DCv2.1-envelope") {
         envelopes::run(run).await;
         negatives::run(run).await;
     }
-    if run.report.wants("RP2") {
+    if run.talks && run.report.wants("RP2") {
         problems::run(run).await;
     }
     if run.report.wants("RT2") {
@@ -173,6 +227,29 @@ async fn play(run: &mut Run) {
     if run.report.wants("DCv2.1-transport") {
         basics::abuse(run).await;
     }
+    close(run).await;
+}
+
+/// What can be said at the end only.
+async fn close(run: &mut Run) {
+    if run.probe.rotated() {
+        run.report.passed("DCv2.1-rotation", "it did so here");
+    } else {
+        run.report.not_offered("DCv2.1-rotation", "the target keeps its DID");
+    }
+    // Both mediation protocols ask for answers on the connection; other agents may call back instead.
+    let serves = mediation::DIALECTS.iter().map(|dialect| dialect.protocol);
+    let mut serves = serves.chain(pickup::DIALECTS.iter().map(|dialect| dialect.protocol));
+    if !serves.any(|protocol| run.worked.contains(protocol)) {
+        run.report.relax("DCv2.1-transport-return-route-all");
+    }
+    if basics::alive(run).await.is_err() {
+        run.report.stop("the target no longer answers");
+    } else if !run.talks && !run.calls_back {
+        run.report.stop("nothing the target says was heard; perhaps it answers to endpoints only: --listen");
+    } else if !run.talks {
+        run.report.not_checked("", "answers do not come on the connection");
+    }
     run.report.not_checked("", "it could not be looked at");
 }
 
@@ -180,7 +257,7 @@ fn usage(problem: String, remedy: &str) -> SetupError {
     SetupError::Usage { problem, remedy: remedy.to_owned() }
 }
 
-fn read_target(text: &str) -> Result<(Did, Option<Invitation>), SetupError> {
+fn read_target(text: &str) -> Result<(Did, Option<Invited>), SetupError> {
     let remedy = "give an out-of-band URL (https://host/path?_oob=...) or a did:peer, did:key or did:web";
     if text.starts_with("did:") {
         let did = Did::parse(text)
@@ -190,9 +267,19 @@ fn read_target(text: &str) -> Result<(Did, Option<Invitation>), SetupError> {
         }
         return Ok((did, None));
     }
-    let invitation = Invitation::from_url(text)
-        .map_err(|error| usage(format!("`{}` is no invitation ({error})", shortened(text)), remedy))?;
-    Ok((invitation.from.clone(), Some(invitation)))
+    let wrong =
+        |problem: String| usage(format!("`{}` is no invitation ({problem})", shortened(text)), remedy);
+    let content = url_content(text).map_err(|error| wrong(error.to_string()))?;
+    match Invitation::from_json(&content) {
+        Ok(invitation) => Ok((invitation.from.clone(), Some(Ok(invitation)))),
+        // Whom it is from is all that is needed to go on; what is wrong with the rest is a finding.
+        Err(error) => {
+            let value: Value = serde_json::from_slice(&content).unwrap_or_default();
+            let from = value.get("from").and_then(Value::as_str).and_then(|from| Did::parse(from).ok());
+            let from = from.ok_or_else(|| wrong(error.to_string()))?;
+            Ok((from, Some(Err(error.to_string()))))
+        }
+    }
 }
 
 fn shortened(text: &str) -> String {
@@ -218,7 +305,15 @@ fn is_local(target: &Did, text: &str) -> bool {
     let resolver = einmal_did::LocalResolver::new();
     einmal_did::Resolver::resolve(&resolver, target).is_ok_and(|document| {
         let mut uris = document.didcomm_endpoints().map(|endpoint| endpoint.uri.as_str()).peekable();
-        uris.peek().is_some() && uris.all(on_loopback)
+        // A DID as endpoint names a mediator, whose own endpoint is no further DID.
+        let near = |uri: &str| match Did::parse(uri) {
+            Ok(mediator) if uri.starts_with("did:") => einmal_did::Resolver::resolve(&resolver, &mediator)
+                .is_ok_and(|document| {
+                    document.didcomm_endpoints().all(|endpoint| on_loopback(&endpoint.uri))
+                }),
+            _ => on_loopback(uri),
+        };
+        uris.peek().is_some() && uris.all(near)
     })
 }
 

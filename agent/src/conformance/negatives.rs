@@ -9,34 +9,48 @@ use serde_json::{Value, json};
 
 use super::{
     Run,
-    answer::Heard,
+    answer::Answer,
     basics::{PING, answers_ping},
+    mediation::Dialect,
+    outcome::{Outcome, Problem},
 };
 
-/// All of them. Each is preceded by its sound twin: silence says something only where a sound message is answered.
+/// All of them. Each stands between sound twins: silence says something only where a sound message is answered before
+/// and after. A target that bans who sends bad messages is silent about everything.
 pub(super) async fn run(run: &mut Run) {
     if let Err(problem) = twin(run).await {
-        let why = format!("a sound ping is not answered, so silence says nothing: {problem}");
+        let why = format!("a sound ping is not answered, so that silence says nothing: {problem}");
         run.report.not_checked("DCv2.1-envelope", &why);
         return;
     }
     for (point, bend) in TAMPERED {
         let ignored = tampered(run, bend).await;
-        run.report.settle(format!("DCv2.1-envelope-{point}"), ignored);
+        settle(run, point, ignored).await;
     }
     for (point, rule) in [("apv", Irregularity::Apv), ("apu", Irregularity::Apu)] {
         let ignored = irregular(run, rule).await;
-        run.report.settle(format!("DCv2.1-envelope-{point}"), ignored);
+        settle(run, point, ignored).await;
     }
     let from = from_not_sender(run).await;
-    run.report.settle("DCv2.1-envelope-from-not-sender", from);
+    settle(run, "from-not-sender", from).await;
     let to = to_not_recipient(run).await;
-    run.report.settle("DCv2.1-envelope-to-not-recipient", to);
+    settle(run, "to-not-recipient", to).await;
     let expired = expired(run).await;
-    run.report.settle("DCv2.1-envelope-expired", expired);
+    settle(run, "expired", expired).await;
     let plain = plain_ping(run).await;
-    run.report.settle("DCv2.1-envelope-plaintext-silent", plain);
+    settle(run, "plaintext-silent", plain).await;
     unproved_accounts(run).await;
+}
+
+/// Notes what came of a bad message, if a good one is still answered.
+async fn settle(run: &mut Run, point: &str, ignored: Outcome) {
+    let ignored = match ignored {
+        Ok(()) => twin(run).await.map_err(|problem| {
+            Problem::Unknown(format!("afterwards a sound ping was not answered either: {problem}"))
+        }),
+        known => known,
+    };
+    run.report.settle(format!("DCv2.1-envelope-{point}"), ignored);
 }
 
 /// One envelope member and how it is changed.
@@ -62,24 +76,27 @@ fn flip(envelope: &mut Value, member: &str) -> Option<()> {
     Some(())
 }
 
-fn ping(run: &Run, me: &Did) -> Result<Message, String> {
+fn ping(run: &Run, me: &Did) -> Outcome<Message> {
     run.probe.request(PING, me, &json!({"response_requested": true}))
 }
 
-async fn twin(run: &Run) -> Result<(), String> {
+async fn twin(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
-    answers_ping(run, &ping(run, &me)?, SenderProtection::Authcrypt).await
-}
-
-async fn ignored(run: &Run, bytes: Vec<u8>) -> Result<(), String> {
-    let answer = run.probe.post(bytes, ENCRYPTED_MEDIA_TYPE).await;
-    match &answer.heard {
-        Heard::Lost(problem) => Err(format!("nothing was heard at all: {problem}")),
-        _ => answer.expect_refusal(),
+    let first = answers_ping(run, &ping(run, &me)?, SenderProtection::Authcrypt).await;
+    match first {
+        // The connection may have been closed for what came before on it.
+        Err(problem) if problem.is_unknown() => {
+            answers_ping(run, &ping(run, &me)?, SenderProtection::Authcrypt).await
+        }
+        known => known,
     }
 }
 
-async fn tampered(run: &Run, bend: Bend) -> Result<(), String> {
+async fn ignored(run: &Run, bytes: Vec<u8>) -> Outcome {
+    run.probe.post(bytes, ENCRYPTED_MEDIA_TYPE).await.expect_refusal()
+}
+
+async fn tampered(run: &Run, bend: Bend) -> Outcome {
     let me = run.probe.stranger()?;
     let sound = run.probe.pack(&ping(run, &me)?, SenderProtection::Authcrypt).await?;
     let mut envelope: Value = serde_json::from_slice(&sound).map_err(|error| error.to_string())?;
@@ -87,20 +104,20 @@ async fn tampered(run: &Run, bend: Bend) -> Result<(), String> {
     ignored(run, envelope.to_string().into_bytes()).await
 }
 
-async fn irregular(run: &Run, rule: Irregularity) -> Result<(), String> {
+async fn irregular(run: &Run, rule: Irregularity) -> Outcome {
     let me = run.probe.stranger()?;
     let bytes = run.probe.pack_raw(&ping(run, &me)?.to_bytes(), &me, rule).await?;
     ignored(run, bytes).await
 }
 
 /// The proved sender speaks in the name of somebody else, whom the answer would go to.
-async fn from_not_sender(run: &Run) -> Result<(), String> {
+async fn from_not_sender(run: &Run) -> Outcome {
     let (me, victim) = (run.probe.stranger()?, run.probe.stranger()?);
     let bytes = run.probe.pack_raw(&ping(run, &victim)?.to_bytes(), &me, Irregularity::None).await?;
     ignored(run, bytes).await
 }
 
-async fn to_not_recipient(run: &Run) -> Result<(), String> {
+async fn to_not_recipient(run: &Run) -> Outcome {
     let (me, other) = (run.probe.stranger()?, run.probe.stranger()?);
     let mut message = ping(run, &me)?;
     message.to = vec![other];
@@ -108,7 +125,7 @@ async fn to_not_recipient(run: &Run) -> Result<(), String> {
     ignored(run, bytes).await
 }
 
-async fn expired(run: &Run) -> Result<(), String> {
+async fn expired(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
     let mut message = ping(run, &me)?;
     let UnixSeconds(now) = run.probe.now();
@@ -117,7 +134,7 @@ async fn expired(run: &Run) -> Result<(), String> {
     run.probe.say(&message).await.expect_refusal()
 }
 
-async fn plain_ping(run: &Run) -> Result<(), String> {
+async fn plain_ping(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
     run.probe.post(ping(run, &me)?.to_bytes(), PLAIN_MEDIA_TYPE).await.expect_refusal()
 }
@@ -130,20 +147,20 @@ async fn unproved_accounts(run: &mut Run) {
         }
         return;
     };
-    let request = dialect.kind("mediate-request");
-    let plain = async {
-        let victim = run.probe.stranger()?;
-        let message = run.probe.request(&request, &victim, &json!({}))?;
-        let answer = run.probe.post(message.to_bytes(), PLAIN_MEDIA_TYPE).await;
-        answer.expect_refusal()
-    };
-    let plain = plain.await;
-    run.report.settle("DCv2.1-envelope-plaintext", plain);
-    let hidden = async {
-        let victim = run.probe.stranger()?;
-        let message = run.probe.request(&request, &victim, &json!({}))?;
-        run.probe.say_as(&message, SenderProtection::Anoncrypt).await.expect_refusal()
-    };
-    let hidden = hidden.await;
-    run.report.settle("DCv2.1-envelope-anoncrypt-from", hidden);
+    let plain = plain_account(run, dialect).await;
+    settle(run, "plaintext", plain.and_then(|answer| answer.expect_refusal())).await;
+    let hidden = hidden_account(run, dialect).await;
+    settle(run, "anoncrypt-from", hidden.and_then(|answer| answer.expect_refusal())).await;
+}
+
+async fn plain_account(run: &Run, dialect: &Dialect) -> Outcome<Answer> {
+    let victim = run.probe.stranger()?;
+    let message = run.probe.request(&dialect.kind("mediate-request"), &victim, &json!({}))?;
+    Ok(run.probe.post(message.to_bytes(), PLAIN_MEDIA_TYPE).await)
+}
+
+async fn hidden_account(run: &Run, dialect: &Dialect) -> Outcome<Answer> {
+    let victim = run.probe.stranger()?;
+    let message = run.probe.request(&dialect.kind("mediate-request"), &victim, &json!({}))?;
+    Ok(run.probe.say_as(&message, SenderProtection::Anoncrypt).await)
 }

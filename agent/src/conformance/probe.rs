@@ -1,18 +1,26 @@
 //! The client of the suite: throw-away identities in memory, envelopes, and exchanges that end in time.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use einmal_did::{
-    Did, DidUrl, Endpoint, LocalResolver, Relationship, ResolveError, Resolver, Service, did_key, peer,
+    Did, DidDocument, DidUrl, Endpoint, LocalResolver, Relationship, ResolveError, Resolver, Service,
+    did_key, peer,
 };
 use einmal_didcomm::{
-    ENCRYPTED_MEDIA_TYPE, Irregularity, LayerPolicy, Message, MessageId, MessageType, OpenContext, OpenError,
-    Opened, PackError, PackOptions, Packer, ReturnRoute, SenderProtection, UnixSeconds, open,
+    Envelope, Irregularity, LayerPolicy, Message, MessageId, MessageType, OpenContext, OpenError, Opened,
+    PackError, PackOptions, Packer, ReturnRoute, SenderProtection, UnixSeconds, open,
 };
 use einmal_keys::{KeyId, KeyKind, Keyring, PublicKey, SecretKey, SystemEntropy};
 use serde_json::Value;
 
-use super::answer::{Answer, Heard};
+use super::{
+    answer::{Answer, Heard},
+    outcome::{Outcome, Problem, holds},
+};
 use crate::{
     clock::{Clock, SystemClock},
     config::Network,
@@ -23,36 +31,59 @@ use crate::{
 pub(super) const QUEUE: &str = "didcomm:transport/queue";
 /// Longest silence that is taken for an answer: what must not come has had this long to come.
 const QUIET: Duration = Duration::from_millis(1500);
-/// Longest a whole run takes.
-const TOTAL: Duration = Duration::from_secs(900);
 /// Most documents fetched to pack or open one message.
 const MAX_FETCHES: usize = 4;
+/// Curves one of which every DIDComm v2.1 agent must have a key agreement key on.
+const REQUIRED_CURVES: [KeyKind; 2] = [KeyKind::X25519, KeyKind::P384];
+/// Curves we can agree on keys on, the one everybody has first.
+const USABLE_CURVES: [KeyKind; 4] = [KeyKind::X25519, KeyKind::P384, KeyKind::P256, KeyKind::P521];
 
 /// The target, and everything needed to talk to it as many different strangers.
 pub(super) struct Probe {
     /// The target's DID.
     pub(super) target: Did,
-    /// Its HTTP endpoint, if it has one.
+    /// Its HTTP endpoint, if it has one that leads to it directly.
     pub(super) http: Option<String>,
-    /// Its WebSocket endpoint, if it has one.
+    /// Its WebSocket endpoint, if it has one that leads to it directly.
     pub(super) socket: Option<String>,
+    /// Whether it is reached through mediators of its own only: answers cannot come back on the connection then.
+    pub(super) behind_hops: bool,
     /// What it may connect to.
     pub(super) network: Network,
     /// Longest an answer takes.
     pub(super) timeout: Duration,
+    /// The curve our identities agree on keys on.
+    pub(super) curve: KeyKind,
+    pub(super) client: HttpClient,
     keyring: Keyring,
     resolver: LocalResolver,
-    client: HttpClient,
+    /// Who the target became for an identity of ours: it may rotate its DID for each.
+    peers: Mutex<BTreeMap<Did, Did>>,
     end: Instant,
 }
 
 impl Probe {
-    /// A client for `target`, which is not contacted yet.
-    pub(super) fn new(target: Did, network: Network, timeout: Duration) -> Result<Self, String> {
-        let client = HttpClient::new(&network)?;
-        let end = Instant::now() + TOTAL;
-        let (keyring, resolver) = (Keyring::new(), LocalResolver::new());
-        Ok(Self { target, http: None, socket: None, network, timeout, keyring, resolver, client, end })
+    /// A client for `target`, which is not contacted yet; nothing is waited for after `end`.
+    pub(super) fn new(
+        target: Did,
+        network: Network,
+        timeout: Duration,
+        end: Instant,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            target,
+            http: None,
+            socket: None,
+            behind_hops: false,
+            client: HttpClient::new(&network)?,
+            network,
+            timeout,
+            curve: KeyKind::X25519,
+            keyring: Keyring::new(),
+            resolver: LocalResolver::new(),
+            peers: Mutex::default(),
+            end,
+        })
     }
 
     /// The present.
@@ -70,21 +101,41 @@ impl Probe {
         self.patience().min(QUIET)
     }
 
-    /// Reads the target's document and keeps its endpoints.
-    pub(super) async fn find_endpoints(&mut self) -> Result<(), String> {
-        let endpoints = self.endpoints_of(&self.target.clone()).await?;
-        let with = |schemes: [&str; 2]| {
-            endpoints.iter().find(|uri| schemes.iter().any(|scheme| uri.starts_with(scheme))).cloned()
-        };
-        self.http = with(["http://", "https://"]);
-        self.socket = with(["ws://", "wss://"]);
-        if self.http.is_none() {
-            return Err("its document names no endpoint over HTTP".to_owned());
-        }
-        Ok(())
+    /// The time left for the whole run.
+    pub(super) fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
     }
 
-    async fn endpoints_of(&self, did: &Did) -> Result<Vec<String>, String> {
+    /// Who the target is for `me`: itself, or the DID it proved to have rotated to.
+    pub(super) fn peer_of(&self, me: &Did) -> Did {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.get(&me.canonical()).unwrap_or(&self.target).clone()
+    }
+
+    /// Whether the target rotated its DID for any of us.
+    pub(super) fn rotated(&self) -> bool {
+        !self.peers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Whether a message proves to come from the target, or from who it became for the recipient.
+    pub(super) fn is_from_target(&self, opened: &Opened) -> bool {
+        let (Some(sender), Some(me)) = (opened.sender(), opened.recipient()) else { return false };
+        opened.is_authenticated() && (sender.same_as(&self.target) || sender.same_as(&self.peer_of(me)))
+    }
+
+    /// Keeps who the target became, if it is the target that moved.
+    fn follow(&self, opened: &Opened) {
+        let (Some(rotation), Some(me)) = (&opened.proof.rotation, opened.recipient()) else { return };
+        let known = rotation.prior.same_as(&self.target) || rotation.prior.same_as(&self.peer_of(me));
+        let Some(new) = rotation.new.as_ref().filter(|_| known) else { return };
+        if opened.sender().is_some_and(|sender| sender.same_as(new)) {
+            let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+            peers.insert(me.canonical(), new.clone());
+        }
+    }
+
+    /// The document of a DID, fetched if it must be.
+    pub(super) async fn document(&self, did: &Did) -> Outcome<Arc<DidDocument>> {
         let document = match self.resolver.resolve(did) {
             Err(ResolveError::NotFetched { .. }) => {
                 self.fetch(did).await?;
@@ -92,54 +143,66 @@ impl Probe {
             }
             known => known,
         };
-        let document = document.map_err(|error| error.to_string())?;
-        let endpoints = document.didcomm_endpoints().filter(|endpoint| endpoint.routing_keys.is_empty());
-        Ok(endpoints.map(|endpoint| endpoint.uri.clone()).collect())
+        document.map_err(|error| error.to_string().into())
     }
 
-    /// Whether the target's document has a key messages can be encrypted to.
-    pub(super) async fn can_be_encrypted_to(&self) -> Result<(), String> {
-        let _ = self.endpoints_of(&self.target).await?;
-        let document = self.resolver.resolve(&self.target).map_err(|error| error.to_string())?;
-        let mut kinds = document.methods(Relationship::KeyAgreement).map(|method| method.key.kind());
-        if kinds.any(|kind| kind == KeyKind::X25519) {
-            return Ok(());
-        }
-        Err("the document has no key agreement key on X25519, the curve everybody has".to_owned())
+    /// Chooses the curve of our identities by the target's keys; whether there is one, and whether the target has a key
+    /// on a curve everybody must have.
+    pub(super) async fn choose_curve(&mut self) -> Outcome<Outcome> {
+        let document = self.document(&self.target).await?;
+        let kinds: Vec<KeyKind> =
+            document.methods(Relationship::KeyAgreement).map(|method| method.key.kind()).collect();
+        let first = kinds.iter().find(|kind| USABLE_CURVES.contains(kind));
+        let everybodys = kinds.iter().find(|kind| **kind == KeyKind::X25519);
+        let chosen =
+            everybodys.or(first).ok_or("the document has no key agreement key on a curve of DIDComm")?;
+        self.curve = *chosen;
+        let required = kinds.iter().any(|kind| REQUIRED_CURVES.contains(kind));
+        Ok(holds(required, || "the document has no key agreement key on X25519 or P-384".to_owned()))
     }
 
-    async fn fetch(&self, did: &Did) -> Result<(), String> {
+    async fn fetch(&self, did: &Did) -> Outcome {
         let fetched = tokio::time::timeout(self.patience(), self.client.document(did)).await;
-        let document = fetched.map_err(|_| "the DID document does not come in time".to_owned())?;
+        let document = fetched.map_err(|_| "the DID document does not come in time")?;
         self.resolver.remember(document.map_err(|error| error.to_string())?);
         Ok(())
     }
 
-    fn key(&self, kind: KeyKind) -> Result<(SecretKey, PublicKey), String> {
-        let key = SecretKey::generate(kind, &SystemEntropy).map_err(|error| error.to_string())?;
+    fn key(&self, kind: KeyKind) -> Outcome<(SecretKey, PublicKey)> {
+        let key = SecretKey::generate(kind, &SystemEntropy).map_err(own)?;
         let public = key.public_key();
         Ok((key, public))
     }
 
-    /// A fresh did:peer:2 reached at `endpoint`, with keys for agreement of `kind`, and an Ed25519 key.
-    pub(super) fn stranger_at(&self, endpoint: &str) -> Result<Did, String> {
-        let (agreement, public) = self.key(KeyKind::X25519)?;
-        let (authentication, shown) = self.key(KeyKind::Ed25519)?;
-        let keys = [(Relationship::KeyAgreement, public), (Relationship::Authentication, shown)];
+    /// A fresh did:peer:2 reached at `endpoint`, with an Ed25519 key and one for agreement on X25519, and another on the
+    /// target's curve if it has none on X25519.
+    pub(super) fn stranger_at(&self, endpoint: &str) -> Outcome<Did> {
+        let mut kinds = vec![KeyKind::X25519];
+        kinds.extend(Some(self.curve).filter(|curve| *curve != KeyKind::X25519));
+        kinds.push(KeyKind::Ed25519);
+        let (mut secrets, mut shown) = (Vec::new(), Vec::new());
+        for kind in kinds {
+            let (secret, public) = self.key(kind)?;
+            let agrees = kind != KeyKind::Ed25519;
+            let purpose = if agrees { Relationship::KeyAgreement } else { Relationship::Authentication };
+            secrets.push(secret);
+            shown.push((purpose, public));
+        }
         let service = Service::didcomm("#service", vec![Endpoint::didcomm(endpoint)]);
-        let did = peer::two::create(&keys, &[service]).map_err(|error| error.to_string())?;
-        self.keyring.insert(KeyId::new(format!("{did}#key-1")), agreement);
-        self.keyring.insert(KeyId::new(format!("{did}#key-2")), authentication);
+        let did = peer::two::create(&shown, &[service]).map_err(own)?;
+        for (number, secret) in (1..).zip(secrets) {
+            self.keyring.insert(KeyId::new(format!("{did}#key-{number}")), secret);
+        }
         Ok(did)
     }
 
     /// A fresh did:peer:2 that cannot be called.
-    pub(super) fn stranger(&self) -> Result<Did, String> {
+    pub(super) fn stranger(&self) -> Outcome<Did> {
         self.stranger_at(QUEUE)
     }
 
     /// A fresh did:peer:4, in its long form, whose key for agreement is of `kind`.
-    pub(super) fn stranger_peer_4(&self, kind: KeyKind) -> Result<Did, String> {
+    pub(super) fn stranger_peer_4(&self, kind: KeyKind) -> Outcome<Did> {
         let (agreement, public) = self.key(kind)?;
         let (authentication, shown) = self.key(KeyKind::Ed25519)?;
         let made = peer::four::InputDocument::new()
@@ -147,27 +210,27 @@ impl Probe {
             .add_method("key-2", shown, &[Relationship::Authentication])
             .add_service(Service::didcomm("#service", vec![Endpoint::didcomm(QUEUE)]))
             .create()
-            .map_err(|error| error.to_string())?;
-        self.resolver.learn(&made.long).map_err(|error| error.to_string())?;
+            .map_err(own)?;
+        self.resolver.learn(&made.long).map_err(own)?;
         self.keyring.insert(KeyId::new(format!("{}#key-1", made.short)), agreement);
         self.keyring.insert(KeyId::new(format!("{}#key-2", made.short)), authentication);
         Ok(made.long)
     }
 
-    /// A fresh did:key on X25519.
-    pub(super) fn stranger_key(&self) -> Result<Did, String> {
-        let (agreement, public) = self.key(KeyKind::X25519)?;
+    /// A fresh did:key on the curve that suits the target.
+    pub(super) fn stranger_key(&self) -> Outcome<Did> {
+        let (agreement, public) = self.key(self.curve)?;
         let did = did_key(&public);
         let fragment = did.method_specific_id().to_owned();
-        let kid = DidUrl::new(&did, &fragment).map_err(|error| error.to_string())?;
+        let kid = DidUrl::new(&did, &fragment).map_err(own)?;
         self.keyring.insert(kid.to_key_id(), agreement);
         Ok(did)
     }
 
     /// A message from `from` to `to` with a fresh id.
-    pub(super) fn message(&self, kind: &str, from: &Did, to: &Did, body: &Value) -> Result<Message, String> {
-        let id = MessageId::random(&SystemEntropy).map_err(|error| error.to_string())?;
-        let kind = MessageType::parse(kind).map_err(|error| error.to_string())?;
+    pub(super) fn message(&self, kind: &str, from: &Did, to: &Did, body: &Value) -> Outcome<Message> {
+        let id = MessageId::random(&SystemEntropy).map_err(own)?;
+        let kind = MessageType::parse(kind).map_err(own)?;
         let mut message = Message::new(id, kind);
         message.from = Some(from.clone());
         message.to = vec![to.clone()];
@@ -177,18 +240,14 @@ impl Probe {
     }
 
     /// A request to the target whose answer may come back on the connection.
-    pub(super) fn request(&self, kind: &str, from: &Did, body: &Value) -> Result<Message, String> {
-        let mut message = self.message(kind, from, &self.target, body)?;
+    pub(super) fn request(&self, kind: &str, from: &Did, body: &Value) -> Outcome<Message> {
+        let mut message = self.message(kind, from, &self.peer_of(from), body)?;
         message.return_route = Some(ReturnRoute::All);
         Ok(message)
     }
 
     /// Packs a message for its first recipient.
-    pub(super) async fn pack(
-        &self,
-        message: &Message,
-        protection: SenderProtection,
-    ) -> Result<Vec<u8>, String> {
+    pub(super) async fn pack(&self, message: &Message, protection: SenderProtection) -> Outcome<Vec<u8>> {
         let to = message.to.first().cloned().unwrap_or_else(|| self.target.clone());
         let options = PackOptions::protecting(protection);
         self.packing(|packer| packer.pack(message, &to, &options).map(|packed| packed.bytes)).await
@@ -200,29 +259,30 @@ impl Probe {
         plaintext: &[u8],
         sender: &Did,
         rule: Irregularity,
-    ) -> Result<Vec<u8>, String> {
-        self.packing(|packer| packer.authcrypt_unchecked(plaintext, sender, &self.target, rule)).await
+    ) -> Outcome<Vec<u8>> {
+        let peer = self.peer_of(sender);
+        self.packing(|packer| packer.authcrypt_unchecked(plaintext, sender, &peer, rule)).await
     }
 
-    async fn packing(
-        &self,
-        pack: impl Fn(&Packer<'_>) -> Result<Vec<u8>, PackError>,
-    ) -> Result<Vec<u8>, String> {
+    /// Packs, fetching the documents that are needed. What we cannot pack says nothing about the target.
+    pub(super) async fn packing<T>(&self, pack: impl Fn(&Packer<'_>) -> Result<T, PackError>) -> Outcome<T> {
         for _ in 0..MAX_FETCHES {
             let packer = Packer { custody: &self.keyring, resolver: &self.resolver, entropy: &SystemEntropy };
             match pack(&packer) {
-                Ok(bytes) => return Ok(bytes),
+                Ok(packed) => return Ok(packed),
                 Err(PackError::Resolve { source: ResolveError::NotFetched { did }, .. }) => {
                     self.fetch(&did).await?;
                 }
-                Err(error) => return Err(format!("our side cannot pack the message: {error}")),
+                Err(error) => {
+                    return Err(Problem::Unknown(format!("our side cannot pack the message: {error}")));
+                }
             }
         }
-        Err("too many documents must be fetched".to_owned())
+        Err(Problem::Unknown("too many documents must be fetched".to_owned()))
     }
 
     /// Opens an envelope for any of our identities.
-    pub(super) async fn open(&self, bytes: &[u8]) -> Result<Opened, String> {
+    pub(super) async fn open(&self, bytes: &[u8]) -> Outcome<Opened> {
         for _ in 0..MAX_FETCHES {
             let context = OpenContext {
                 custody: &self.keyring,
@@ -232,31 +292,17 @@ impl Probe {
                 layers: LayerPolicy::Tolerant,
             };
             match open(bytes, &context) {
-                Ok(opened) => return Ok(opened),
+                Ok(opened) => {
+                    self.follow(&opened);
+                    return Ok(opened);
+                }
                 Err(OpenError::Resolve { source: ResolveError::NotFetched { did }, .. }) => {
                     self.fetch(&did).await?;
                 }
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(error.to_string().into()),
             }
         }
-        Err("too many documents must be fetched".to_owned())
-    }
-
-    /// Posts bytes to the target's endpoint and opens what comes back.
-    pub(super) async fn post(&self, bytes: Vec<u8>, media_type: &str) -> Answer {
-        let Some(uri) = &self.http else { return Answer::lost("there is no HTTP endpoint") };
-        self.post_to(uri, bytes, media_type).await
-    }
-
-    async fn post_to(&self, uri: &str, bytes: Vec<u8>, media_type: &str) -> Answer {
-        let exchange = self.client.exchange(uri, media_type, bytes);
-        match tokio::time::timeout(self.patience(), exchange).await {
-            Err(_) => Answer::lost("no answer in time"),
-            Ok(Err(error)) => Answer::lost(&error.to_string()),
-            Ok(Ok((status, media_type, body))) => {
-                Answer { status: Some(status), media_type, heard: self.hear(&body).await }
-            }
-        }
+        Err("too many documents must be fetched".into())
     }
 
     /// What bytes that came say.
@@ -266,32 +312,8 @@ impl Probe {
         }
         match self.open(body).await {
             Ok(opened) => Heard::Message(Box::new(opened)),
-            Err(problem) => Heard::Unreadable(problem),
-        }
-    }
-
-    /// Sends a message, sender proved.
-    pub(super) async fn say(&self, message: &Message) -> Answer {
-        self.say_as(message, SenderProtection::Authcrypt).await
-    }
-
-    /// Sends a message, protected as told.
-    pub(super) async fn say_as(&self, message: &Message, protection: SenderProtection) -> Answer {
-        match self.pack(message, protection).await {
-            Ok(bytes) => self.post(bytes, ENCRYPTED_MEDIA_TYPE).await,
-            Err(problem) => Answer::lost(&problem),
-        }
-    }
-
-    /// Sends an envelope to where `did`, a mediator, is reached.
-    pub(super) async fn send_to(&self, did: &Did, bytes: Vec<u8>) -> Answer {
-        if did.same_as(&self.target) {
-            return self.post(bytes, ENCRYPTED_MEDIA_TYPE).await;
-        }
-        let endpoints = self.endpoints_of(did).await.unwrap_or_default();
-        match endpoints.iter().find(|uri| uri.starts_with("http")) {
-            Some(uri) => self.post_to(uri, bytes, ENCRYPTED_MEDIA_TYPE).await,
-            None => self.post(bytes, ENCRYPTED_MEDIA_TYPE).await,
+            Err(_) if Envelope::classify(body).is_err() => Heard::Noise,
+            Err(problem) => Heard::Unreadable(problem.to_string()),
         }
     }
 
@@ -299,18 +321,36 @@ impl Probe {
     pub(super) async fn ask(&self, kind: &str, from: &Did, body: &Value) -> Answer {
         match self.request(kind, from, body) {
             Ok(message) => self.say(&message).await,
-            Err(problem) => Answer::lost(&problem),
+            Err(problem) => Answer::lost(problem),
         }
     }
 
     /// As [`Probe::ask`]; the answer must be of one of `kinds`, and prove to come from the target.
-    pub(super) async fn get(
+    pub(super) async fn get(&self, kind: &str, from: &Did, body: &Value, kinds: &[&str]) -> Outcome<Message> {
+        self.ask(kind, from, body).await.expect(kinds, self)
+    }
+
+    /// As [`Probe::get`]; the answer must name the request as its thread, too.
+    pub(super) async fn get_in_thread(
         &self,
         kind: &str,
         from: &Did,
         body: &Value,
         kinds: &[&str],
-    ) -> Result<Message, String> {
-        self.ask(kind, from, body).await.expect(kinds, &self.target)
+    ) -> Outcome<Message> {
+        let request = self.request(kind, from, body)?;
+        let message = self.say(&request).await.expect(kinds, self)?;
+        in_thread(&message, &request)?;
+        Ok(message)
     }
+}
+
+/// That a message names `request` as its thread.
+pub(super) fn in_thread(message: &Message, request: &Message) -> Outcome {
+    holds(message.thid.as_ref() == Some(&request.thread()), || "thid is not the id of the request".to_owned())
+}
+
+/// What fails on our own side says nothing about the target.
+fn own(error: impl std::fmt::Display) -> Problem {
+    Problem::Unknown(format!("our own side fails: {error}"))
 }

@@ -7,6 +7,7 @@ use super::{
     Run,
     answer::{Answer, Heard},
     basics::{self, PING},
+    outcome::{Outcome, Problem, holds},
 };
 
 const UNSUPPORTED: &str = "e.p.msg.unsupported";
@@ -19,26 +20,25 @@ pub(super) async fn run(run: &mut Run) {
     let Ok(me) = run.probe.stranger() else { return };
     let protocol = run.probe.ask("https://didcomm.org/x-no-such-protocol/1.0/hello", &me, &json!({})).await;
     let version = run.probe.ask("https://didcomm.org/trust-ping/99.0/ping", &me, &json!({})).await;
-    let mut codes = Vec::new();
+    let mut exact = Ok(());
     for (id, answer) in [("RP2-unknown-protocol", &protocol), ("RP2-unknown-version", &version)] {
         form(run, answer);
-        let code = answer.expect_report();
-        codes.push(code.clone());
-        run.report.settle(id, code.map(|_| ()));
+        run.report.settle(id, answer.expect_report().map(|_| ()));
+        exact = exact.and(answer.expect_code(UNSUPPORTED));
     }
-    let other = codes.iter().find(|code| code.as_deref() != Ok(UNSUPPORTED));
-    let exact = other.map_or(Ok(()), |other| Err(format!("the code is {other:?}")));
     run.report.settle("RP2-unsupported-code", exact);
     let odd = odd_type(run).await;
     run.report.settle("RP2-unknown-type-form", odd);
     malformed(run).await;
     replayed(run).await;
     endless(run).await;
-    run.report.not_checked("RP2-form", "the target sent no problem report");
+    for id in ["RP2-form", "RP2-code-form"] {
+        run.report.not_checked(id, "the target sent no problem report");
+    }
 }
 
 /// A type as a published suite sends it for an unknown protocol: without version and message name.
-async fn odd_type(run: &Run) -> Result<(), String> {
+async fn odd_type(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
     let request = run.probe.request(PING, &me, &json!({"response_requested": true}))?;
     let mut message = request.to_value();
@@ -53,14 +53,17 @@ async fn odd_type(run: &Run) -> Result<(), String> {
 /// The form of a problem report, whatever it was caused by.
 fn form(run: &mut Run, answer: &Answer) {
     let (Some(code), Some(opened)) = (answer.report(), answer.opened()) else { return };
-    let right = if !is_code(code) {
-        Err(format!("the code `{code}` is not of the form sorter.scope.descriptors"))
+    let right = if code.is_empty() {
+        Err("the report has no code")
     } else if opened.message.pthid.is_none() {
-        Err("the report has no pthid".to_owned())
+        Err("the report has no pthid")
     } else {
         Ok(())
     };
     run.report.settle("RP2-form", right);
+    let well_formed =
+        holds(is_code(code), || format!("the code `{code}` is not of the form sorter.scope.descriptors"));
+    run.report.settle("RP2-code-form", well_formed);
 }
 
 /// Sorter, scope, and at least one descriptor, of lower-case letters, digits, `-` and `_`.
@@ -87,12 +90,12 @@ async fn malformed(run: &mut Run) {
             [json!({}), json!({"queries": "x"}), json!({"queries": [5]})],
         ),
     };
-    let mut reported = Ok(());
+    let mut reported: Outcome = Ok(());
     for body in bodies {
         let answer = run.probe.ask(&kind, &me, &body).await;
         form(run, &answer);
         if let (Ok(()), Err(problem)) = (&reported, answer.expect_report()) {
-            reported = Err(format!("{body}: {problem}"));
+            reported = Err(problem.reworded(|text| format!("{body}: {text}")));
         }
     }
     run.report.settle("RP2-malformed-body", reported);
@@ -119,11 +122,7 @@ async fn replayed(run: &mut Run) {
     };
     let once = if same { Ok(()) } else { second.expect_refusal() };
     run.report.settle("RP2-replay", once);
-    let code = match second.report() {
-        Some(REPLAYED) => Ok(()),
-        _ => Err(second.describe()),
-    };
-    run.report.settle("RP2-replay-code", code);
+    run.report.settle("RP2-replay-code", second.expect_code(REPLAYED));
 }
 
 /// A problem report about nothing the target knows.
@@ -136,8 +135,8 @@ async fn endless(run: &mut Run) {
     report.pthid = Some(report.id.to_thread());
     let answer = run.probe.say(&report).await;
     let quiet = match answer.report() {
-        Some(code) => Err(format!("it was answered with problem report {code}")),
-        None => Ok(()),
+        Some(code) => Err(Problem::Broken(format!("it was answered with problem report {code}"))),
+        None => answer.arrived(),
     };
     run.report.settle("RP2-no-loop", quiet);
 }

@@ -1,12 +1,17 @@
 //! What was found out: one verdict for each requirement, as a table for people or lines of JSON for machines.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, time::Instant};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::catalogue::{self, Level, Requirement};
+use super::{
+    catalogue::{self, Level, Requirement},
+    outcome::Problem,
+};
 
+/// What is said of everything that was not looked at before the time was over.
+const TIME_IS_UP: &str = "time is up";
 /// Longest detail kept, in characters: it may quote what the target says.
 const MAX_DETAIL_CHARS: usize = 240;
 
@@ -37,16 +42,18 @@ pub struct Report {
     target: String,
     requirements: Vec<Requirement>,
     findings: BTreeMap<String, Finding>,
-    /// The target did not answer at all.
-    unreached: bool,
+    /// Why not everything was looked at that could have been.
+    incomplete: Option<String>,
+    /// When the time for all of it is over: nothing that is noted later counts.
+    end: Option<Instant>,
 }
 
 impl Report {
     /// An empty report about the requirements whose id begins with `only`.
-    pub(super) fn new(target: &str, only: Option<&str>) -> Self {
+    pub(super) fn new(target: &str, only: Option<&str>, end: Option<Instant>) -> Self {
         let wanted = |requirement: &Requirement| only.is_none_or(|only| requirement.id.starts_with(only));
         let requirements = catalogue::all().into_iter().filter(wanted).collect();
-        Self { target: target.to_owned(), requirements, findings: BTreeMap::new(), unreached: false }
+        Self { target: target.to_owned(), requirements, findings: BTreeMap::new(), incomplete: None, end }
     }
 
     /// Whether any requirement is looked at whose id begins with `prefix`.
@@ -54,20 +61,33 @@ impl Report {
         self.requirements.iter().any(|requirement| requirement.id.starts_with(prefix))
     }
 
-    /// Notes how a requirement came out; a failure stays one. Returns whether it is met.
-    pub(super) fn settle(&mut self, id: impl Into<String>, result: Result<(), String>) -> bool {
+    /// Notes how a requirement came out; a failure stays one, and what is unknown once is not met for being seen
+    /// elsewhere. Returns whether it is met.
+    pub(super) fn settle<P: Into<Problem>>(&mut self, id: impl Into<String>, result: Result<(), P>) -> bool {
         let id = id.into();
-        let passed = result.is_ok();
-        let verdict = if passed { Verdict::Passed } else { Verdict::Failed };
-        if self.findings.get(&id).is_none_or(|known| known.verdict != Verdict::Failed) {
-            self.note(id, verdict, result.err().unwrap_or_default());
+        let (verdict, detail) = match result.map_err(Into::into) {
+            Ok(()) => (Verdict::Passed, String::new()),
+            Err(problem) if problem.is_unknown() => (Verdict::NotChecked, problem.to_string()),
+            Err(problem) => (Verdict::Failed, problem.to_string()),
+        };
+        let known = self.findings.get(&id).map(|known| known.verdict);
+        let stays = known == Some(Verdict::Failed)
+            || (known == Some(Verdict::NotChecked) && verdict == Verdict::Passed);
+        if !stays {
+            self.note(id, verdict, detail);
         }
-        passed
+        verdict == Verdict::Passed
     }
 
     /// As [`Report::settle`], with something to say about success.
     pub(super) fn passed(&mut self, id: impl Into<String>, detail: impl Into<String>) {
         self.note(id.into(), Verdict::Passed, detail.into());
+    }
+
+    /// What binds others does not bind this target: the requirement is good to know, and no more.
+    pub(super) fn relax(&mut self, id: &str) {
+        let named = self.requirements.iter_mut().filter(|requirement| requirement.id == id);
+        named.for_each(|requirement| requirement.level = Level::Info);
     }
 
     /// Everything below `prefix` that has no verdict is not offered.
@@ -93,6 +113,14 @@ impl Report {
     }
 
     fn note(&mut self, id: String, verdict: Verdict, detail: String) {
+        // What is found after the end was looked at in no time at all: silence then is no silence of the target.
+        let (verdict, detail) = match self.end {
+            Some(end) if Instant::now() >= end => {
+                self.incomplete = Some(TIME_IS_UP.to_owned());
+                (Verdict::NotChecked, TIME_IS_UP.to_owned())
+            }
+            _ => (verdict, detail),
+        };
         let detail = detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL_CHARS).collect();
         self.findings.insert(id, Finding { verdict, detail });
     }
@@ -111,15 +139,22 @@ impl Report {
             .collect()
     }
 
-    /// Whether nothing required failed. Of a target that did not answer nothing is known.
+    /// Whether nothing required failed, and all was looked at: of a target that stops answering little is known.
     pub fn conforms(&self) -> bool {
-        !self.unreached && self.ids(Level::Must, Verdict::Failed).is_empty()
+        self.is_complete() && self.ids(Level::Must, Verdict::Failed).is_empty()
     }
 
-    /// Notes that the target does not answer: nothing can be looked at.
-    pub(super) fn unreached(&mut self) {
-        self.unreached = true;
-        self.not_checked("", "the target does not answer");
+    /// Whether all was looked at that the target offers: it answered to the end, and the time was enough.
+    pub fn is_complete(&self) -> bool {
+        self.incomplete.is_none()
+    }
+
+    /// Notes that nothing more can be looked at, and why.
+    pub(super) fn stop(&mut self, why: &str) {
+        let over = self.end.is_some_and(|end| Instant::now() >= end);
+        let why = if over { TIME_IS_UP } else { why };
+        self.incomplete.get_or_insert_with(|| why.to_owned());
+        self.not_checked("", why);
     }
 
     fn counts(&self, level: Level) -> Value {
@@ -152,6 +187,7 @@ impl Report {
         lines.push(json!({"summary": {
             "target": self.target,
             "conforms": self.conforms(),
+            "complete": self.is_complete(),
             "must": self.counts(Level::Must),
             "should": self.counts(Level::Should),
             "info": self.counts(Level::Info),
@@ -226,7 +262,13 @@ impl Report {
         };
         let lines =
             [line("MUST", Level::Must), line("SHOULD", Level::Should), line("INFO", Level::Info)].concat();
-        let end = if self.conforms() { "nothing required failed" } else { "something required failed" };
+        let failed = !self.ids(Level::Must, Verdict::Failed).is_empty();
+        let end = match (&self.incomplete, failed) {
+            (Some(why), false) => format!("not everything could be looked at ({why})"),
+            (Some(why), true) => format!("something required failed, and not all could be looked at ({why})"),
+            (None, true) => "something required failed".to_owned(),
+            (None, false) => "nothing required failed".to_owned(),
+        };
         format!("{lines}{end}: {}", self.target)
     }
 }
@@ -235,28 +277,58 @@ impl Report {
 mod tests {
     use super::*;
 
+    fn report(only: Option<&str>) -> Report {
+        Report::new("did:example:1", only, None)
+    }
+
     #[test]
     fn failed_must_is_the_only_thing_that_spoils_the_verdict() {
-        let mut report = Report::new("did:example:1", None);
-        report.settle("TP2-response-async", Err("late".into()));
+        let mut report = report(None);
+        report.settle("TP2-response-async", Err("late"));
+        report.settle("TP2-response-default", Err(Problem::Unknown("lost".into())));
         report.not_offered("MP4-", "not spoken");
         assert!(report.conforms());
-        report.settle("TP2-response", Err("silence".into()));
+        report.settle("TP2-response", Err("silence"));
         assert!(!report.conforms());
         assert_eq!(report.ids(Level::Must, Verdict::Failed), ["TP2-response"]);
+        assert_eq!(report.verdict("TP2-response-default"), Verdict::NotChecked);
     }
 
     #[test]
     fn failure_stays_a_failure_whatever_comes_later() {
-        let mut report = Report::new("did:example:1", None);
-        report.settle("TP2-response", Err("silence".into()));
-        report.settle("TP2-response", Ok(()));
+        let mut report = report(None);
+        report.settle("TP2-response", Err("silence"));
+        report.settle("TP2-response", Err(Problem::Unknown("lost".into())));
+        report.settle("TP2-response", Ok::<_, Problem>(()));
         assert_eq!(report.verdict("TP2-response"), Verdict::Failed);
     }
 
     #[test]
+    fn what_is_unknown_in_part_is_not_met_but_may_be_seen_to_fail() {
+        let mut report = report(None);
+        report.settle("CM3-query", Err(Problem::Unknown("lost".into())));
+        report.settle("CM3-query", Ok::<_, Problem>(()));
+        assert_eq!(report.verdict("CM3-query"), Verdict::NotChecked);
+        report.settle("CM3-query", Err("lacking"));
+        assert_eq!(report.verdict("CM3-query"), Verdict::Failed);
+    }
+
+    #[test]
+    fn nothing_counts_that_is_found_after_the_end() {
+        let mut report = Report::new("did:example:1", Some("TP2"), Some(Instant::now()));
+        report.settle("TP2-response-not-requested", Ok::<_, Problem>(()));
+        report.settle("TP2-response", Err("silence"));
+        report.not_offered("TP2", "silence");
+        for requirement in catalogue::all().iter().filter(|one| one.id.starts_with("TP2")) {
+            assert_eq!(report.verdict(&requirement.id), Verdict::NotChecked, "{}", requirement.id);
+        }
+        assert!(!report.is_complete() && !report.conforms());
+        assert!(report.to_table().contains(TIME_IS_UP));
+    }
+
+    #[test]
     fn what_the_target_says_cannot_break_the_table() {
-        let mut report = Report::new("did:example:1", Some("TP2"));
+        let mut report = report(Some("TP2"));
         report.settle("TP2-response", Err(format!("\u{1b}[2J{}", "x".repeat(10_000))));
         let table = report.to_table();
         assert!(!table.contains('\u{1b}') && table.len() < 4_000);

@@ -5,8 +5,11 @@ use einmal_didcomm::{SenderProtection, UnixSeconds};
 use serde_json::Value;
 
 use super::{
-    Run, basics,
+    Run,
+    answer::Answer,
+    basics,
     mail::{self, Letter, Mailbox},
+    outcome::{Needed, Outcome, Problem, holds},
     pickup::Dialect,
 };
 
@@ -24,7 +27,7 @@ pub(super) async fn run(run: &mut Run) {
     };
     let mailbox = match mail::mailbox(run).await {
         Ok(mailbox) => mailbox,
-        Err(problem) => return run.report.not_checked("RT2", &problem),
+        Err(problem) => return run.report.not_checked("RT2", problem.text()),
     };
     let sent = mailbox.send(run).await;
     let found = match &sent {
@@ -32,11 +35,15 @@ pub(super) async fn run(run: &mut Run) {
         Err(problem) => Err(problem.clone()),
     };
     let unchanged = match (&sent, &found) {
-        (Ok(letter), Ok((_, bytes))) => same_json(&letter.envelope, bytes),
+        (Ok(letter), Ok(found)) => same_json(&letter.envelope, &found.bytes),
         (Err(problem), _) | (_, Err(problem)) => Err(problem.clone()),
     };
-    if !run.opens("RT2", PROTOCOL, "RT2-forward", found.map(|_| ())) {
-        run.report.settle("RT2-forward", Err("an account is granted, but forwards do not arrive".to_owned()));
+    // Whoever grants accounts takes forwards for them: silence is a failure here.
+    let found = found.map(|_| ()).map_err(|problem| match problem {
+        Problem::Silent(text) | Problem::Refused(text) => Problem::Broken(text),
+        known => known,
+    });
+    if !run.opens("RT2", PROTOCOL, "RT2-forward", found) {
         return;
     }
     run.report.settle("RT2-payload-unchanged", unchanged);
@@ -53,13 +60,9 @@ pub(super) async fn run(run: &mut Run) {
 }
 
 /// Whether both say the same: a mediator may write the JSON anew, for no member of it is signed as text.
-fn same_json(sent: &[u8], got: &[u8]) -> Result<(), String> {
+fn same_json(sent: &[u8], got: &[u8]) -> Outcome {
     let parse = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).map_err(|error| error.to_string());
-    if parse(sent)? == parse(got)? {
-        Ok(())
-    } else {
-        Err("what is delivered differs from what was sent".into())
-    }
+    holds(parse(sent)? == parse(got)?, || "what is delivered differs from what was sent".to_owned())
 }
 
 /// Forwards in other forms than the usual one.
@@ -69,12 +72,9 @@ async fn forms(run: &mut Run, mailbox: &Mailbox, dialect: &Dialect) {
         let letter = mail::letter(run, &next).await?;
         let anonymous = SenderProtection::Anoncrypt;
         let answer = mail::forward(run, &routing, &next, vec![letter.as_json()?], anonymous, |_| {}).await;
-        match answer.heard {
-            super::answer::Heard::Nothing if answer.accepted() => Ok(()),
-            _ => Err(answer.describe()),
-        }
+        if answer.is_silent() && answer.accepted() { Ok(()) } else { Err(answer.problem()) }
     };
-    let silent = silent.await;
+    let silent: Outcome = silent.await;
     run.report.settle("RT2-forward-silent", silent);
     let forms = [
         ("RT2-forward-base64", SenderProtection::Anoncrypt, true),
@@ -86,9 +86,11 @@ async fn forms(run: &mut Run, mailbox: &Mailbox, dialect: &Dialect) {
             let attachment = if base64 { letter.as_base64() } else { letter.as_json()? };
             let answer = mail::forward(run, &routing, &next, vec![attachment], protection, |_| {}).await;
             let found = mailbox.find(run, dialect, &next, &letter).await;
-            found.map(|_| ()).map_err(|problem| format!("{}; {problem}", answer.describe()))
+            answer.arrived()?;
+            let also = |text| format!("{}; {text}", answer.describe());
+            found.map(|_| ()).map_err(|problem| problem.reworded(also))
         };
-        let arrives = arrives.await;
+        let arrives: Outcome = arrives.await;
         run.report.settle(id, arrives);
     }
     let several = async {
@@ -97,42 +99,44 @@ async fn forms(run: &mut Run, mailbox: &Mailbox, dialect: &Dialect) {
         second.id = Some("1".to_owned());
         let attachments = vec![one.as_json()?, second];
         let anonymous = SenderProtection::Anoncrypt;
-        mail::forward(run, &routing, &next, attachments, anonymous, |_| {}).await;
-        mailbox.find(run, dialect, &next, &one).await?;
+        mail::forward(run, &routing, &next, attachments, anonymous, |_| {}).await.arrived()?;
+        let found = mailbox.find(run, dialect, &next, &one).await?;
+        if found.passed_over(run, &two).await {
+            return Ok(());
+        }
         mailbox.find(run, dialect, &next, &two).await.map(|_| ())
     };
-    let several = several.await;
+    let several: Outcome = several.await;
     run.report.settle("RT2-forward-several", several);
 }
 
-async fn expired(run: &Run, mailbox: &Mailbox, dialect: &Dialect) -> Result<(), String> {
+async fn expired(run: &Run, mailbox: &Mailbox, dialect: &Dialect) -> Outcome {
     let letter = mail::letter(run, &mailbox.recipient).await?;
     let past = UnixSeconds(run.probe.now().0.saturating_sub(3_600));
     let (routing, next) = (mailbox.routing(run), &mailbox.recipient);
     let anonymous = SenderProtection::Anoncrypt;
-    mail::forward(run, &routing, next, vec![letter.as_json()?], anonymous, |message| {
+    let answer = mail::forward(run, &routing, next, vec![letter.as_json()?], anonymous, |message| {
         message.expires_time = Some(past);
         message.created_time = Some(UnixSeconds(past.0.saturating_sub(3_600)));
-    })
-    .await;
+    });
+    // What never arrived cannot be queued, and says nothing.
+    answer.await.arrived()?;
     absent(run, mailbox, dialect, next, &letter).await
 }
 
-/// That a letter does not come: a later one does, without it.
+/// That a letter does not come: a later one does, without it before, beside or behind it.
 async fn absent(
     run: &Run,
     mailbox: &Mailbox,
     dialect: &Dialect,
     recipient: &Did,
     letter: &Letter,
-) -> Result<(), String> {
-    let later = mailbox.send_to(run, recipient).await?;
-    mailbox.find(run, dialect, recipient, &later).await?;
-    let delivered = mailbox.deliver(run, dialect, recipient, 50).await?;
-    match delivered.find(run, letter).await {
-        Some(_) => Err("it was queued".to_owned()),
-        None => Ok(()),
-    }
+) -> Outcome {
+    let later = mailbox.send_to(run, recipient).await.needed("a later letter")?;
+    let found = mailbox.find(run, dialect, recipient, &later).await.needed("a later letter")?;
+    let delivered = mailbox.deliver(run, dialect, recipient, 50).await.needed("a later delivery")?;
+    let queued = found.passed_over(run, letter).await || delivered.find(run, letter).await.is_some();
+    holds(!queued, || "it was queued".to_owned())
 }
 
 /// A forward for somebody who registers only afterwards.
@@ -144,67 +148,63 @@ async fn unregistered(run: &mut Run, dialect: &Dialect) {
         let anonymous = SenderProtection::Anoncrypt;
         let routing = mailbox.routing(run);
         let answer = mail::forward(run, &routing, &nobody, vec![letter.as_json()?], anonymous, |_| {}).await;
-        let told = answer.report().is_some() || !answer.accepted();
-        let told = if told { Ok(()) } else { Err(answer.describe()) };
-        let code = match answer.report() {
-            Some("e.p.req.not_enroll") => Ok(()),
-            _ => Err(answer.describe()),
+        mailbox.account.register(run, &nobody).await.needed("a registration")?;
+        let arrived = answer.arrived();
+        let absent = match arrived {
+            Ok(()) => absent(run, &mailbox, dialect, &nobody, &letter).await,
+            lost => lost,
         };
-        mailbox.account.register(run, &nobody).await?;
-        Ok((told, code, absent(run, &mailbox, dialect, &nobody, &letter).await))
+        Ok::<(Answer, Outcome), Problem>((answer, absent))
     };
     match tried.await {
-        Ok((told, code, absent)) => {
-            run.report.settle("RT2-unregistered-code", code);
+        Ok((answer, absent)) => {
+            let told = answer.report().is_some() || !answer.accepted();
+            let told = answer.arrived().and(holds(told, || answer.describe()));
+            run.report.settle("RT2-unregistered-code", answer.expect_code("e.p.req.not_enroll"));
             run.report.settle("RT2-unregistered-told", told);
             run.report.settle("RT2-unregistered", absent);
         }
-        Err(problem) => {
-            let problem: String = problem;
-            run.report.not_checked("RT2-unregistered", &problem);
-        }
+        Err(problem) => run.report.not_checked("RT2-unregistered", problem.text()),
     }
 }
 
 /// Two recipients of one account, and one of another: each gets its own.
 ///
 /// The account is a fresh one: a mediator may deliver little at once, and what other forwards left would hide the rest.
-async fn apart(run: &Run, dialect: &Dialect) -> Result<(), String> {
+async fn apart(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let second = mail::add_recipient(run, &mailbox.account).await?;
     let other = mail::mailbox(run).await?;
     let mine = mailbox.send(run).await?;
     let theirs = other.send(run).await?;
-    let (id, _) = mailbox.find(run, dialect, &mailbox.recipient, &mine).await?;
+    let mine = mailbox.find(run, dialect, &mailbox.recipient, &mine).await?;
     other.find(run, dialect, &other.recipient, &theirs).await?;
     if !second.same_as(&mailbox.recipient) {
         let its = mailbox.send_to(run, &second).await?;
         let first = mailbox.deliver(run, dialect, &mailbox.recipient, 50).await?;
         if first.find(run, &its).await.is_some() {
-            return Err("a message for the second recipient is delivered for the first".to_owned());
+            return Err("a message for the second recipient is delivered for the first".into());
         }
-        mailbox.confirm(run, dialect, &[id]).await;
+        mailbox.confirm(run, dialect, std::slice::from_ref(&mine.id)).await;
         mailbox.find(run, dialect, &second, &its).await?;
     }
     let wrong = mailbox.deliver(run, dialect, &mailbox.recipient, 50).await?;
-    match wrong.find(run, &theirs).await {
-        Some(_) => Err("a message for another account is delivered".to_owned()),
-        None => Ok(()),
-    }
+    let crossed = mine.passed_over(run, &theirs).await || wrong.find(run, &theirs).await.is_some();
+    holds(!crossed, || "a message for another account is delivered".to_owned())
 }
 
-async fn removed(run: &Run, dialect: &Dialect) -> Result<(), String> {
+async fn removed(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
-    mailbox.account.remove(run, &mailbox.recipient).await?;
+    mailbox.account.remove(run, &mailbox.recipient).await.needed("a removal")?;
     let letter = mail::letter(run, &mailbox.recipient).await?;
     let (routing, next) = (mailbox.routing(run), &mailbox.recipient);
     let anonymous = SenderProtection::Anoncrypt;
-    mail::forward(run, &routing, next, vec![letter.as_json()?], anonymous, |_| {}).await;
-    mailbox.account.register(run, next).await?;
+    mail::forward(run, &routing, next, vec![letter.as_json()?], anonymous, |_| {}).await.arrived()?;
+    mailbox.account.register(run, next).await.needed("a registration")?;
     absent(run, &mailbox, dialect, next, &letter).await
 }
 
-async fn malformed(run: &Run, mailbox: &Mailbox, dialect: &Dialect) -> Result<(), String> {
+async fn malformed(run: &Run, mailbox: &Mailbox, dialect: &Dialect) -> Outcome {
     let (routing, next) = (mailbox.routing(run), &mailbox.recipient);
     let anonymous = SenderProtection::Anoncrypt;
     mail::forward(run, &routing, next, Vec::new(), anonymous, |_| {}).await;
@@ -213,7 +213,7 @@ async fn malformed(run: &Run, mailbox: &Mailbox, dialect: &Dialect) -> Result<()
         message.body.remove("next");
     })
     .await;
-    let later = mailbox.send(run).await?;
+    let later = mailbox.send(run).await.needed("a later letter")?;
     mailbox.find(run, dialect, next, &later).await?;
     basics::alive(run).await
 }

@@ -1,88 +1,166 @@
-//! WebSockets out: one envelope a frame, every wait bounded.
+//! WebSockets out: one envelope a frame, every wait bounded, and a `Close` at the end.
 
 use std::{collections::VecDeque, time::Duration};
 
 use einmal_didcomm::{Message, SenderProtection};
 use futures_util::{SinkExt, StreamExt};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
-use super::{answer::Answer, probe::Probe};
+use super::{
+    answer::{Answer, Heard},
+    outcome::Outcome,
+    probe::Probe,
+};
 use crate::net::ws::{self, Line};
 
 /// Most frames kept that nobody has asked for yet.
 const MAX_KEPT: usize = 64;
+/// Most frames of any kind read from one socket: whoever sends more is not waiting for us.
+const MAX_FRAMES: usize = 4_096;
+/// How long an answer may come after the target has shown, by a pong, that it read what was sent.
+const AFTER_PONG: Duration = Duration::from_secs(3);
+/// Longest we wait for our own `Close` to leave.
+const CLOSING: Duration = Duration::from_secs(2);
 
-/// One socket to the target.
+/// One socket to the target; it says `Close` when this is dropped.
 pub(super) struct Socket {
-    line: Line,
+    line: Option<Line>,
     /// Frames that came while another was waited for.
     kept: VecDeque<Vec<u8>>,
+    /// Frames read so far.
+    read: usize,
+}
+
+/// What came next on a socket.
+enum Next {
+    Envelope(Vec<u8>),
+    Pong,
+    /// Nothing in time.
+    Nothing,
 }
 
 impl Socket {
     /// Connects to the target's WebSocket endpoint.
-    pub(super) async fn open(probe: &Probe) -> Result<Self, String> {
+    pub(super) async fn open(probe: &Probe) -> Outcome<Self> {
         let uri = probe.socket.as_deref().ok_or("no WebSocket endpoint is advertised")?;
+        Self::open_at(probe, uri).await
+    }
+
+    async fn open_at(probe: &Probe, uri: &str) -> Outcome<Self> {
         let line = tokio::time::timeout(probe.patience(), ws::connect(uri, &probe.network)).await;
-        let line = line.map_err(|_| "the WebSocket does not open in time".to_owned())?;
+        let line = line.map_err(|_| "the WebSocket does not open in time")?;
         let line = line.map_err(|error| format!("the WebSocket does not open: {error}"))?;
-        Ok(Self { line, kept: VecDeque::new() })
+        Ok(Self { line: Some(line), kept: VecDeque::new(), read: 0 })
     }
 
-    /// Sends text as one frame.
-    pub(super) async fn send(&mut self, probe: &Probe, bytes: Vec<u8>) -> Result<(), String> {
-        let sent = tokio::time::timeout(probe.patience(), self.line.send(ws::frame(bytes))).await;
-        sent.map_err(|_| "the socket takes nothing".to_owned())?.map_err(|error| error.to_string())
-    }
-
-    /// The next envelope, if one comes within `wait`.
-    pub(super) async fn next(&mut self, wait: Duration) -> Result<Option<Vec<u8>>, String> {
-        if let Some(kept) = self.kept.pop_front() {
-            return Ok(Some(kept));
+    /// Sends one envelope over a socket of its own; what comes back is the answer.
+    ///
+    /// A socket has no status: silence is believed some time after a pong, for the envelope was read before it.
+    pub(super) async fn exchange(probe: &Probe, uri: &str, bytes: Vec<u8>) -> Answer {
+        let mut socket = match Self::open_at(probe, uri).await {
+            Ok(socket) => socket,
+            Err(problem) => return Answer::lost(problem),
+        };
+        let sent = async {
+            socket.send(probe, bytes).await?;
+            socket.send_frame(probe, Frame::Ping(Default::default())).await
+        };
+        if let Err(problem) = sent.await {
+            return Answer::lost(problem);
         }
-        self.receive(wait).await
-    }
-
-    async fn receive(&mut self, wait: Duration) -> Result<Option<Vec<u8>>, String> {
-        let end = tokio::time::Instant::now() + wait;
+        let mut end = Instant::now() + probe.patience();
+        let mut read = false;
         loop {
-            match tokio::time::timeout_at(end, self.line.next()).await {
-                Err(_) => return Ok(None),
-                Ok(None | Some(Ok(Frame::Close(_)))) => return Err("the target closed the socket".to_owned()),
-                Ok(Some(Err(error))) => return Err(error.to_string()),
-                Ok(Some(Ok(frame @ (Frame::Text(_) | Frame::Binary(_))))) => {
-                    return Ok(Some(frame.into_data().to_vec()));
+            match socket.receive(end).await {
+                Ok(Next::Envelope(bytes)) => {
+                    let heard = probe.hear(&bytes).await;
+                    return Answer { status: None, media_type: None, heard };
                 }
-                Ok(Some(Ok(_))) => {}
+                Ok(Next::Pong) if !read => (read, end) = (true, end.min(Instant::now() + AFTER_PONG)),
+                Ok(Next::Pong) => {}
+                Ok(Next::Nothing) if read => {
+                    return Answer { status: None, media_type: None, heard: Heard::Nothing };
+                }
+                Ok(Next::Nothing) => return Answer::lost("no answer on the socket in time"),
+                Err(problem) => return Answer::lost(problem),
             }
         }
     }
 
+    /// Sends text as one frame.
+    pub(super) async fn send(&mut self, probe: &Probe, bytes: Vec<u8>) -> Outcome {
+        self.send_frame(probe, ws::frame(bytes)).await
+    }
+
+    async fn send_frame(&mut self, probe: &Probe, frame: Frame) -> Outcome {
+        let line = self.line.as_mut().ok_or("the socket is closed")?;
+        let sent = tokio::time::timeout(probe.patience(), line.send(frame)).await;
+        Ok(sent.map_err(|_| "the socket takes nothing")?.map_err(|error| error.to_string())?)
+    }
+
+    /// The next envelope, if one comes until `end`.
+    pub(super) async fn next(&mut self, end: Instant) -> Outcome<Option<Vec<u8>>> {
+        if let Some(kept) = self.kept.pop_front() {
+            return Ok(Some(kept));
+        }
+        loop {
+            match self.receive(end).await? {
+                Next::Envelope(bytes) => return Ok(Some(bytes)),
+                Next::Pong => {}
+                Next::Nothing => return Ok(None),
+            }
+        }
+    }
+
+    async fn receive(&mut self, end: Instant) -> Outcome<Next> {
+        let line = self.line.as_mut().ok_or("the socket is closed")?;
+        // Frames that are there already are read whatever the time: without this look a stream of them has no end.
+        while Instant::now() < end {
+            self.read += 1;
+            if self.read > MAX_FRAMES {
+                return Err(format!("the target sent more than {MAX_FRAMES} frames").into());
+            }
+            match tokio::time::timeout_at(end, line.next()).await {
+                Err(_) => return Ok(Next::Nothing),
+                Ok(None | Some(Ok(Frame::Close(_)))) => return Err("the target closed the socket".into()),
+                Ok(Some(Err(error))) => return Err(error.to_string().into()),
+                Ok(Some(Ok(frame @ (Frame::Text(_) | Frame::Binary(_))))) => {
+                    return Ok(Next::Envelope(frame.into_data().to_vec()));
+                }
+                Ok(Some(Ok(Frame::Pong(_)))) => return Ok(Next::Pong),
+                Ok(Some(Ok(_))) => {}
+            }
+        }
+        Ok(Next::Nothing)
+    }
+
     /// Sends a request and waits for the answer in its thread; what else comes is kept.
+    ///
+    /// Silence of a socket that stands is an answer: the target had its time.
     pub(super) async fn ask(&mut self, probe: &Probe, request: &Message) -> Answer {
         let sent = match probe.pack(request, SenderProtection::Authcrypt).await {
             Ok(bytes) => self.send(probe, bytes).await,
             Err(problem) => Err(problem),
         };
         if let Err(problem) = sent {
-            return Answer::lost(&problem);
+            return Answer::lost(problem);
         }
-        let end = tokio::time::Instant::now() + probe.patience();
+        if probe.patience().is_zero() {
+            return Answer::lost("time is up");
+        }
+        let silence = || Answer { status: None, media_type: None, heard: Heard::Nothing };
+        let end = Instant::now() + probe.patience();
         loop {
-            let left = end.saturating_duration_since(tokio::time::Instant::now());
-            let bytes = match self.receive(left).await {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => return Answer::lost("no answer on the socket in time"),
-                Err(problem) => return Answer::lost(&problem),
+            let bytes = match self.receive(end).await {
+                Ok(Next::Envelope(bytes)) => bytes,
+                Ok(Next::Pong) => continue,
+                Ok(Next::Nothing) => return silence(),
+                Err(problem) => return Answer::lost(problem),
             };
             let heard = probe.hear(&bytes).await;
             let answer = Answer { status: None, media_type: None, heard };
-            let thread = request.thread();
-            let ours = answer.opened().is_some_and(|opened| {
-                opened.message.thid.as_ref() == Some(&thread)
-                    || opened.message.pthid.as_ref() == Some(&thread)
-            });
-            if ours {
+            if is_for(probe, request, &answer) {
                 return answer;
             }
             if self.kept.len() < MAX_KEPT {
@@ -92,27 +170,84 @@ impl Socket {
     }
 }
 
+/// Whether an answer is for `request`, the only one that is open.
+fn is_for(probe: &Probe, request: &Message, answer: &Answer) -> bool {
+    let Some(opened) = answer.opened() else { return false };
+    let (message, thread) = (&opened.message, request.thread());
+    if message.thid.as_ref() == Some(&thread) || message.pthid.as_ref() == Some(&thread) {
+        return true;
+    }
+    // Pickup 3.0 gives status no thread, and pickup 4.0 does not ask for one everywhere.
+    message.thid.is_none() && message.kind.message() == "status" && probe.is_from_target(opened)
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let Some(mut line) = self.line.take() else { return };
+        // A target that hears nothing keeps the socket for as long as its own patience lasts.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let _ = tokio::time::timeout(CLOSING, line.close(None)).await;
+            });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use einmal_did::Did;
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::accept_async;
 
     use super::*;
     use crate::config::Network;
 
+    fn probe(socket: String) -> Probe {
+        let network = Network { allow_private: true, allow_http: true };
+        let target = Did::parse("did:web:localhost").unwrap();
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        let mut probe = Probe::new(target, network, Duration::from_secs(5), end).unwrap();
+        probe.socket = Some(socket);
+        probe
+    }
+
     #[tokio::test]
     async fn peer_that_speaks_no_tls_is_an_error_in_words() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 drop(stream)
             }
         });
-        let network = Network { allow_private: true, allow_http: true };
-        let target = Did::parse("did:web:localhost").unwrap();
-        let mut probe = Probe::new(target, network, Duration::from_secs(5)).unwrap();
-        probe.socket = Some(format!("wss://{address}/"));
-        let problem = Socket::open(&probe).await.err().unwrap();
-        assert!(problem.contains("does not open"), "{problem}");
+        let problem = Socket::open(&probe(format!("wss://{address}/"))).await.err().unwrap();
+        assert!(problem.text().contains("does not open"), "{problem}");
+    }
+
+    #[tokio::test]
+    async fn frames_without_end_do_not_prolong_a_wait() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut line = accept_async(listener.accept().await.unwrap().0).await.unwrap();
+            while line.send(Frame::Ping(Default::default())).await.is_ok() {}
+        });
+        let mut socket = Socket::open(&probe(format!("ws://{address}/"))).await.unwrap();
+        let begun = Instant::now();
+        // Whichever comes first, the end of the time or that of the count: there is an end.
+        let _ = socket.next(begun + Duration::from_millis(300)).await;
+        assert!(begun.elapsed() < Duration::from_secs(3));
+    }
+
+    #[tokio::test]
+    async fn socket_that_is_no_longer_needed_says_so() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let closed = tokio::spawn(async move {
+            let mut line = accept_async(listener.accept().await.unwrap().0).await.unwrap();
+            matches!(line.next().await, Some(Ok(Frame::Close(_))))
+        });
+        drop(Socket::open(&probe(format!("ws://{address}/"))).await.unwrap());
+        assert!(closed.await.unwrap());
     }
 }

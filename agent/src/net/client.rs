@@ -41,6 +41,21 @@ pub struct HttpClient {
     fetches: Arc<Semaphore>,
 }
 
+/// What came back for a POST.
+#[derive(Debug)]
+pub(crate) struct Exchanged {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// `Content-Type`.
+    pub(crate) media_type: Option<String>,
+    /// `Location`, as it was written.
+    pub(crate) location: Option<String>,
+    /// `Retry-After`, as it was written.
+    pub(crate) retry_after: Option<String>,
+    /// The body, within the bounds of an envelope.
+    pub(crate) body: Vec<u8>,
+}
+
 #[derive(Debug)]
 struct GuardedDns(Network);
 
@@ -104,22 +119,23 @@ impl HttpClient {
         Ok(answer.status().as_u16())
     }
 
-    /// Posts bytes under a media type and returns status, media type and body, whatever the status is.
+    /// Posts bytes under a media type and returns what comes back, whatever the status is.
     pub(crate) async fn exchange(
         &self,
         uri: &str,
         media_type: &str,
         body: Vec<u8>,
-    ) -> Result<(u16, Option<String>, Vec<u8>), SendError> {
+    ) -> Result<Exchanged, SendError> {
         let url = guard::check_url(uri, &self.network).map_err(|reason| SendError::Forbidden { reason })?;
         let request = self.client.post(url).header(header::CONTENT_TYPE, media_type).body(body);
         let response =
             request.send().await.map_err(|error| SendError::Unreachable { reason: cause(&error) })?;
         let status = response.status().as_u16();
-        let label = response.headers().get(header::CONTENT_TYPE).and_then(|label| label.to_str().ok());
-        let label = label.map(str::to_owned);
+        let text = |name| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+        let (media_type, location) = (text(header::CONTENT_TYPE), text(header::LOCATION));
+        let retry_after = text(header::RETRY_AFTER);
         let body = read_bounded(response, MAX_ENVELOPE_BYTES).await?;
-        Ok((status, label, body))
+        Ok(Exchanged { status, media_type, location, retry_after, body })
     }
 
     async fn post(&self, uri: &str, envelope: Vec<u8>) -> Result<Option<Vec<u8>>, SendError> {

@@ -61,7 +61,9 @@ impl Mediator {
         if let Some(socket) = socket {
             self.state().sockets.insert(from.canonical(), socket.clone());
         }
-        let four = self.breaks(Fault::ListsPickupFourAndDoesNotSpeakIt) && protocol.ends_with("pickup/4.0");
+        let four = (self.breaks(Fault::ListsPickupFourAndDoesNotSpeakIt)
+            || self.breaks(Fault::ListsPickupFourWithoutARole))
+            && protocol.ends_with("pickup/4.0");
         if !self.spoken().any(|spoken| spoken == protocol) || four {
             return Some(report("e.p.msg.unsupported"));
         }
@@ -106,11 +108,16 @@ impl Mediator {
                 Some(prefix) => id.starts_with(prefix),
                 None => *id == wanted || all,
             };
-            found.extend(
-                self.spoken().filter(matches).map(|id| json!({"feature-type": "protocol", "id": id})),
-            );
+            found.extend(self.spoken().filter(matches).map(|id| self.disclosure(id)));
         }
         reply("https://didcomm.org/discover-features/2.0/disclose", json!({"disclosures": found}))
+    }
+
+    fn disclosure(&self, id: &str) -> Value {
+        let serves = id.contains("mediation") || id.contains("pickup");
+        let told = !matches!(self.fault, Fault::ListsPickupFourWithoutARole | Fault::GrantsInAnotherThread);
+        let roles = if serves && told { json!(["mediator"]) } else { json!([]) };
+        json!({"feature-type": "protocol", "id": id, "roles": roles})
     }
 
     fn mediation(&self, message: &Message, from: &Did, protocol: &str, name: &str) -> Reply {
@@ -121,6 +128,10 @@ impl Mediator {
             return reply(&format!("{protocol}/mediate-deny"), json!({}));
         }
         if name == "mediate-request" {
+            let again = !state.asked.insert(account.clone());
+            if again && self.breaks(Fault::AnswersSecondRequestsByAList) {
+                return self.list(&state, message, &account, protocol, three);
+            }
             state.accounts.insert(account);
             let list = (three && !self.breaks(Fault::WritesRoutingDidAsTextInThree))
                 || (!three && self.breaks(Fault::WritesRoutingDidAsListInTwo));
@@ -139,6 +150,12 @@ impl Mediator {
             let updated: Option<Vec<Value>> =
                 updates.iter().map(|one| self.update(&mut state, &account, one)).collect();
             return match updated {
+                Some(mut updated)
+                    if updated.len() > 1 && self.breaks(Fault::ForgetsTheActionsOfSeveralUpdates) =>
+                {
+                    updated.iter_mut().for_each(|one| one["action"] = json!("add"));
+                    reply(&format!("{protocol}/{update}-response"), json!({"updated": updated}))
+                }
                 Some(updated) => reply(&format!("{protocol}/{update}-response"), json!({"updated": updated})),
                 None => report(MALFORMED),
             };
@@ -167,6 +184,7 @@ impl Mediator {
                 "success"
             }
             ("remove", _) if self.breaks(Fault::SaysSuccessForUnknownRemovals) => "success",
+            ("remove", _) if self.breaks(Fault::CallsUnknownRemovalsAnError) => "client_error",
             ("remove", _) => "no_change",
             _ => return None,
         };
@@ -201,7 +219,9 @@ impl Mediator {
         let Ok(forward) = Forward::from_message(&opened.message) else { return false };
         let mut state = self.state();
         let owner = state.owner(&forward.next).cloned();
-        if owner.is_none() && !self.breaks(Fault::QueuesForAnybody) {
+        let anybody =
+            self.breaks(Fault::QueuesForAnybody) || self.breaks(Fault::QueuesForAnybodyAndDeliversOneAtMost);
+        if owner.is_none() && !anybody {
             return false;
         }
         for payload in &forward.payloads {
@@ -332,6 +352,8 @@ impl Mediator {
         let limit = if self.breaks(Fault::IgnoresLimits) { u64::MAX } else { limit };
         let two = self.breaks(Fault::MixesRecipientsAndDeliversTwoAtMost);
         let limit = if two { limit.min(2) } else { limit };
+        let one = self.breaks(Fault::QueuesForAnybodyAndDeliversOneAtMost);
+        let limit = if one { limit.min(1) } else { limit };
         let by_status = if four {
             self.breaks(Fault::AnswersEmptyQueueOfFourByStatus)
         } else {

@@ -4,15 +4,19 @@
 //! node, so that a mistake shared by node and suite would show.
 
 mod answers;
+mod habits;
 mod state;
 mod wire;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use einmal_did::{Did, Endpoint, LocalResolver, Relationship, Service, peer};
 use einmal_didcomm::{
     Attachment, LayerPolicy, Message, MessageId, MessageType, OpenContext, Opened, PackOptions, Packer,
-    UnixSeconds, open,
+    UnixSeconds, from_prior_jwt, open,
 };
 use einmal_keys::{KeyId, KeyKind, Keyring, SecretKey, SystemEntropy};
 use serde_json::Value;
@@ -20,7 +24,8 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
 use self::state::State;
 
-/// The rule a simulator breaks; the last three are no faults, but other ways to be a mediator.
+/// The rule a simulator breaks; those behind `DeniesAccounts` are no faults of a mediator, but other ways to be one, or
+/// faults of the network before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Fault {
@@ -48,6 +53,8 @@ pub enum Fault {
     IgnoresPagination,
     ListsEverybodysDids,
     QueuesForAnybody,
+    /// As before; it also never delivers more than one message at once, which is permitted.
+    QueuesForAnybodyAndDeliversOneAtMost,
     ChangesPayloads,
     MixesRecipients,
     /// As before; it also never delivers more than two messages at once, which is permitted.
@@ -67,9 +74,37 @@ pub enum Fault {
     ForgetsWhatItPushed,
     PushesBareInFour,
     KeepsSilentOnSockets,
+    RotatesWithoutProof,
+    GrantsInAnotherThread,
+    UpdatesInAnotherThread,
+    ListsInAnotherThread,
+    DisclosesInAnotherThread,
+    CallsBackInAnotherThread,
+    ForgetsTheActionsOfSeveralUpdates,
+    AnswersSecondRequestsByAList,
+    RefusesWhatOpensNoWayBack,
     DeniesAccounts,
     SpeaksOldVersionsOnly,
     DeliversJson,
+    RotatesInItsFirstAnswer,
+    HasOnlyAWebSocket,
+    WritesItsSchemesInCapitals,
+    IsReachedByADid,
+    HasRoutingKeys,
+    CannotBeDialled,
+    LosesBadEnvelopes,
+    HasNoTimeForBadEnvelopes,
+    BansWhoSendsBadEnvelopes,
+    IsBusyAtEveryFirstAttempt,
+    RedirectsOnce,
+    RedirectsWithoutEnd,
+    HasKeysOnP384Only,
+    AnswersToEndpointsOnly,
+    AnswersNobody,
+    LeavesTheThreadOutOfStatus,
+    ListsPickupFourWithoutARole,
+    SaysOkInPlainText,
+    CallsUnknownRemovalsAnError,
 }
 
 /// A running simulator; it ends when this is dropped.
@@ -116,9 +151,45 @@ impl Drop for MediatorSimulator {
     }
 }
 
+/// A fresh did:peer:2 whose keys are kept in `keyring`.
+fn identity(keyring: &Keyring, endpoints: Vec<Endpoint>) -> Did {
+    let key = |kind| SecretKey::generate(kind, &SystemEntropy).unwrap();
+    let (agreement, authentication) = (key(KeyKind::X25519), key(KeyKind::Ed25519));
+    let keys = [
+        (Relationship::KeyAgreement, agreement.public_key()),
+        (Relationship::Authentication, authentication.public_key()),
+    ];
+    let did = peer::two::create(&keys, &[Service::didcomm("#service", endpoints)]).unwrap();
+    keyring.insert(KeyId::new(format!("{did}#key-1")), agreement);
+    keyring.insert(KeyId::new(format!("{did}#key-2")), authentication);
+    did
+}
+
+/// A fresh did:peer:4 that has no key on X25519.
+fn identity_on_p384(keyring: &Keyring, resolver: &LocalResolver, endpoints: Vec<Endpoint>) -> Did {
+    let key = |kind| SecretKey::generate(kind, &SystemEntropy).unwrap();
+    let (agreement, authentication) = (key(KeyKind::P384), key(KeyKind::Ed25519));
+    let made = peer::four::InputDocument::new()
+        .add_method("key-1", agreement.public_key(), &[Relationship::KeyAgreement])
+        .add_method("key-2", authentication.public_key(), &[Relationship::Authentication])
+        .add_service(Service::didcomm("#service", endpoints))
+        .create()
+        .unwrap();
+    resolver.learn(&made.long).unwrap();
+    keyring.insert(KeyId::new(format!("{}#key-1", made.short)), agreement);
+    keyring.insert(KeyId::new(format!("{}#key-2", made.short)), authentication);
+    made.long
+}
+
 /// The mediator behind the wire.
 struct Mediator {
     did: Did,
+    /// Who it becomes for its peers, if it rotates.
+    rotated: Did,
+    /// Another mediator on the way to it, played by itself.
+    hop: Did,
+    /// Peers that were told of the rotation.
+    told: Mutex<BTreeSet<Did>>,
     fault: Fault,
     keyring: Keyring,
     resolver: LocalResolver,
@@ -143,21 +214,18 @@ type Receipt = (u16, Option<Vec<u8>>);
 
 impl Mediator {
     fn at(address: &str, fault: Fault) -> Self {
-        let key = |kind| SecretKey::generate(kind, &SystemEntropy).unwrap();
-        let (agreement, authentication) = (key(KeyKind::X25519), key(KeyKind::Ed25519));
-        let keys = [
-            (Relationship::KeyAgreement, agreement.public_key()),
-            (Relationship::Authentication, authentication.public_key()),
-        ];
-        let endpoints = vec![
-            Endpoint::didcomm(format!("http://{address}/")),
-            Endpoint::didcomm(format!("ws://{address}/ws")),
-        ];
-        let did = peer::two::create(&keys, &[Service::didcomm("#service", endpoints)]).unwrap();
         let keyring = Keyring::new();
-        keyring.insert(KeyId::new(format!("{did}#key-1")), agreement);
-        keyring.insert(KeyId::new(format!("{did}#key-2")), authentication);
-        Self { did, fault, keyring, resolver: LocalResolver::new(), state: Mutex::default() }
+        let http = || vec![Endpoint::didcomm(format!("http://{address}/"))];
+        let hop = identity(&keyring, http());
+        let rotated = identity(&keyring, http());
+        let endpoints = habits::endpoints(address, fault, &hop);
+        let resolver = LocalResolver::new();
+        let did = match fault {
+            Fault::HasKeysOnP384Only => identity_on_p384(&keyring, &resolver, endpoints),
+            _ => identity(&keyring, endpoints),
+        };
+        let (state, told) = (Mutex::default(), Mutex::default());
+        Self { did, rotated, hop, told, fault, keyring, resolver, state }
     }
 
     fn breaks(&self, fault: Fault) -> bool {
@@ -191,6 +259,9 @@ impl Mediator {
             || self.breaks(Fault::BelievesAnonymousFrom);
         let from = opened.message.from.clone().or_else(|| opened.claimed_from.clone().filter(|_| believes));
         if opened.message.kind.is(einmal_didcomm::FORWARD_TYPE) {
+            if opened.recipient().is_some_and(|to| to.same_as(&self.hop)) {
+                return self.pass_on(&opened);
+            }
             return (if self.forward(&opened) { 200 } else { 400 }, None);
         }
         let Some(from) = from else { return (400, None) };
@@ -200,11 +271,30 @@ impl Mediator {
         } else {
             Some(answers::report("e.p.crypto.message.dejavu"))
         };
-        let silent = socket.is_some() && self.breaks(Fault::KeepsSilentOnSockets);
+        let silent =
+            socket.is_some() && self.breaks(Fault::KeepsSilentOnSockets) || self.breaks(Fault::AnswersNobody);
         let back = opened.message.return_route == Some(einmal_didcomm::ReturnRoute::All)
             || self.breaks(Fault::AnswersWithoutReturnRoute);
-        let reply = reply.filter(|_| back && !silent).map(|reply| self.pack(reply, &opened, &from));
+        if !back && self.breaks(Fault::RefusesWhatOpensNoWayBack) {
+            return (400, None);
+        }
+        let reply = reply.filter(|_| (back || self.calls_back()) && !silent);
+        let reply = reply.map(|reply| self.pack(reply, &opened, &from));
+        if self.calls_back() {
+            reply.into_iter().for_each(|bytes| self.call(&from, bytes));
+            return (202, None);
+        }
         (200, reply)
+    }
+
+    /// As the mediator before itself: what is for it is handed on, and nothing comes back.
+    fn pass_on(&self, opened: &Opened) -> Receipt {
+        let Ok(forward) = einmal_didcomm::Forward::from_message(&opened.message) else { return (400, None) };
+        if !forward.next.same_as(&self.did) {
+            return (404, None);
+        }
+        forward.payloads.iter().for_each(|payload| drop(self.take(payload, None)));
+        (202, None)
     }
 
     /// An envelope that breaks a rule is refused, unless that is the rule this simulator breaks.
@@ -232,7 +322,15 @@ impl Mediator {
     fn message(&self, reply: &Reply, to: &Did) -> Message {
         let id = MessageId::random(&SystemEntropy).unwrap();
         let mut message = Message::new(id, MessageType::parse(&reply.kind).unwrap());
-        message.from = Some(self.did.clone());
+        let rotates = self.breaks(Fault::RotatesInItsFirstAnswer) || self.breaks(Fault::RotatesWithoutProof);
+        message.from = Some(if rotates { &self.rotated } else { &self.did }.clone());
+        if self.breaks(Fault::RotatesInItsFirstAnswer)
+            && self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(to.canonical())
+        {
+            let (custody, resolver) = (&self.keyring, &self.resolver);
+            message.from_prior =
+                from_prior_jwt(&self.did, Some(&self.rotated), self.now(), custody, resolver).ok();
+        }
         message.to = vec![to.clone()];
         message.body = reply.body.as_object().cloned().unwrap_or_default();
         message.attachments.clone_from(&reply.attachments);
@@ -245,8 +343,20 @@ impl Mediator {
         let is_report = reply.kind == answers::PROBLEM;
         message.pthid = (is_report && !self.breaks(Fault::ReportsWithoutParent)).then(|| thread.clone());
         message.thid = Some(thread).filter(|_| !is_report);
-        if self.breaks(Fault::AnswersInAnotherThread) && message.kind.message() == "pingresponse" {
+        let elsewhere = match self.fault {
+            Fault::AnswersInAnotherThread | Fault::CallsBackInAnotherThread => "pingresponse",
+            Fault::GrantsInAnotherThread => "mediategrant",
+            Fault::DisclosesInAnotherThread => "disclose",
+            _ => "",
+        };
+        let name = message.kind.message();
+        let updated = name.ends_with("updateresponse") && self.breaks(Fault::UpdatesInAnotherThread);
+        let listed = matches!(name, "keylist" | "recipient") && self.breaks(Fault::ListsInAnotherThread);
+        if name == elsewhere || updated || listed {
             message.thid = Some(message.id.to_thread());
+        }
+        if name == "status" && self.breaks(Fault::LeavesTheThreadOutOfStatus) {
+            message.thid = None;
         }
         self.seal(&message, to)
     }

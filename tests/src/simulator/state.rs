@@ -18,6 +18,12 @@ pub(super) struct State {
     pub(super) sockets: BTreeMap<Did, mpsc::Sender<Vec<u8>>>,
     pub(super) deliveries: u64,
     pub(super) taken: u64,
+    /// Requests by POST so far.
+    pub(super) posts: u64,
+    /// Whether a bad envelope came from the one address all come from.
+    pub(super) banned: bool,
+    /// Accounts that asked for mediation before.
+    pub(super) asked: BTreeSet<Did>,
 }
 
 /// One message that waits.

@@ -9,7 +9,7 @@ use axum::{
         DefaultBodyLimit, State,
         ws::{Message as Frame, WebSocket, WebSocketUpgrade},
     },
-    http::{StatusCode, header},
+    http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{any, post},
 };
@@ -19,7 +19,7 @@ use einmal_keys::base64url_decode;
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::mpsc};
 
-use super::Mediator;
+use super::{Fault, Mediator};
 
 /// Most frames that wait to be pushed on one socket.
 const MAX_WAITING: usize = 64;
@@ -34,11 +34,20 @@ pub(super) async fn serve(mediator: Arc<Mediator>, listener: TcpListener) {
     let _ = axum::serve(listener, routes).await;
 }
 
-async fn take(State(mediator): State<Arc<Mediator>>, body: Bytes) -> Response {
+async fn take(State(mediator): State<Arc<Mediator>>, uri: Uri, body: Bytes) -> Response {
+    if let Some(detour) = mediator.detour(uri.path()) {
+        return detour;
+    }
     let (status, reply) = mediator.take(&body, None);
+    if status == 400
+        && let Some(instead) = mediator.refused().await
+    {
+        return instead;
+    }
     let status = StatusCode::from_u16(status).unwrap();
     match reply {
         Some(reply) => (status, [(header::CONTENT_TYPE, ENCRYPTED_MEDIA_TYPE)], reply).into_response(),
+        None if mediator.breaks(Fault::SaysOkInPlainText) => (status, "OK").into_response(),
         None => status.into_response(),
     }
 }

@@ -1,0 +1,208 @@
+//! Ways to the target: which of its endpoints are used, through which hops, and how an exchange over HTTP ends.
+
+use std::time::Duration;
+
+use einmal_did::Did;
+use einmal_didcomm::{Delivery, ENCRYPTED_MEDIA_TYPE, Message, Packed, SenderProtection, deliveries};
+
+use super::{
+    answer::{Answer, Heard},
+    outcome::{Outcome, Problem},
+    probe::Probe,
+    socket::Socket,
+};
+use crate::net::{SendError, client::Exchanged};
+
+/// Most attempts after one that was answered with 429 or 503.
+const MAX_RETRIES: u32 = 3;
+/// Longest pause before another attempt, whatever `Retry-After` says.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Most redirects followed; of them DIDComm knows 307 alone.
+const MAX_REDIRECTS: usize = 3;
+
+/// What a URI is reached by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transport {
+    Http,
+    Socket,
+}
+
+/// Schemes are compared without regard to case, as URIs have it.
+fn transport(uri: &str) -> Option<Transport> {
+    match uri.split_once("://")?.0.to_ascii_lowercase().as_str() {
+        "http" | "https" => Some(Transport::Http),
+        "ws" | "wss" => Some(Transport::Socket),
+        _ => None,
+    }
+}
+
+/// The URI with its scheme in small letters, as our own parts expect it.
+fn plain_scheme(uri: &str) -> String {
+    match uri.split_once("://") {
+        Some((scheme, rest)) => format!("{}://{rest}", scheme.to_ascii_lowercase()),
+        None => uri.to_owned(),
+    }
+}
+
+/// The way to take: without mediators rather than with them, over HTTP rather than over a WebSocket.
+fn best(ways: Vec<Delivery>) -> Option<Delivery> {
+    let dialable = ways.into_iter().filter(|way| transport(&way.uri).is_some());
+    dialable.min_by_key(|way| (way.mediated, transport(&way.uri) == Some(Transport::Socket)))
+}
+
+impl Probe {
+    /// Reads the target's document and keeps its endpoints.
+    ///
+    /// An endpoint may be a DID, which is looked up, and may have routing keys; both stand for mediators on the way.
+    pub(super) async fn find_endpoints(&mut self) -> Outcome {
+        let document = self.document(&self.target.clone()).await?;
+        let named: Vec<String> = document.didcomm_endpoints().map(|endpoint| endpoint.uri.clone()).collect();
+        if named.is_empty() {
+            return Err("its document names no DIDCommMessaging endpoint".into());
+        }
+        let ways = self.ways(&self.target.clone(), b"{}".to_vec()).await;
+        let ways = ways.map_err(|problem| Problem::Unknown(problem.text().to_owned()))?;
+        let direct = |wanted| {
+            let mut direct = ways.iter().filter(|way| !way.mediated);
+            direct.find(|way| transport(&way.uri) == Some(wanted)).map(|way| plain_scheme(&way.uri))
+        };
+        (self.http, self.socket) = (direct(Transport::Http), direct(Transport::Socket));
+        self.behind_hops = self.http.is_none() && self.socket.is_none() && best(ways).is_some();
+        if self.http.is_none() && self.socket.is_none() && !self.behind_hops {
+            let named = named.join(", ");
+            return Err(Problem::Unknown(format!("none of its endpoints can be dialled from here: {named}")));
+        }
+        Ok(())
+    }
+
+    /// All ways for an envelope to `did`, wrapped for the hops of each.
+    async fn ways(&self, did: &Did, bytes: Vec<u8>) -> Outcome<Vec<Delivery>> {
+        let packed = Packed { bytes, recipient: did.clone() };
+        self.packing(|packer| deliveries(packer, &packed, None)).await
+    }
+
+    /// Sends bytes to the target's endpoint and opens what comes back.
+    pub(super) async fn post(&self, bytes: Vec<u8>, media_type: &str) -> Answer {
+        match (&self.http, &self.socket) {
+            (Some(uri), _) => self.post_to(uri, bytes, media_type).await,
+            (None, Some(uri)) => Socket::exchange(self, uri, bytes).await,
+            (None, None) => self.send_by_way(&self.target, bytes).await,
+        }
+    }
+
+    /// Sends an envelope to where `did`, a mediator, is reached.
+    pub(super) async fn send_to(&self, did: &Did, bytes: Vec<u8>) -> Answer {
+        if did.same_as(&self.target) {
+            return self.post(bytes, ENCRYPTED_MEDIA_TYPE).await;
+        }
+        self.send_by_way(did, bytes).await
+    }
+
+    async fn send_by_way(&self, did: &Did, bytes: Vec<u8>) -> Answer {
+        let ways = self.ways(did, bytes.clone()).await.unwrap_or_default();
+        match (best(ways), &self.http, &self.socket) {
+            (Some(way), _, _) if transport(&way.uri) == Some(Transport::Socket) => {
+                Socket::exchange(self, &plain_scheme(&way.uri), way.bytes).await
+            }
+            (Some(way), _, _) => self.post_to(&way.uri, way.bytes, ENCRYPTED_MEDIA_TYPE).await,
+            // Whoever names no endpoint of its own is reached where the target is.
+            (None, Some(uri), _) => self.post_to(uri, bytes, ENCRYPTED_MEDIA_TYPE).await,
+            (None, None, Some(uri)) => Socket::exchange(self, uri, bytes).await,
+            (None, None, None) => Answer::lost("no endpoint can be dialled"),
+        }
+    }
+
+    /// Sends a message, sender proved.
+    pub(super) async fn say(&self, message: &Message) -> Answer {
+        self.say_as(message, SenderProtection::Authcrypt).await
+    }
+
+    /// Sends a message, protected as told.
+    pub(super) async fn say_as(&self, message: &Message, protection: SenderProtection) -> Answer {
+        let bytes = match self.pack(message, protection).await {
+            Ok(bytes) => bytes,
+            Err(problem) => return Answer::lost(problem),
+        };
+        match message.to.first().filter(|to| !to.same_as(&self.target)) {
+            // The DID the target rotated to has endpoints of its own.
+            Some(peer) => self.send_by_way(peer, bytes).await,
+            None => self.post(bytes, ENCRYPTED_MEDIA_TYPE).await,
+        }
+    }
+
+    /// Posts until somebody has time, following redirects; both within bounds.
+    async fn post_to(&self, uri: &str, bytes: Vec<u8>, media_type: &str) -> Answer {
+        let (mut uri, mut redirects, mut retries) = (uri.to_owned(), 0, 0);
+        loop {
+            let exchange = self.client.exchange(&uri, media_type, bytes.clone());
+            let came = match tokio::time::timeout(self.patience(), exchange).await {
+                Err(_) => return Answer::lost("no answer in time"),
+                Ok(Err(error @ SendError::AnswerTooLarge { .. })) => {
+                    let heard = Heard::Unreadable(error.to_string());
+                    return Answer { status: None, media_type: None, heard };
+                }
+                Ok(Err(error)) => return Answer::lost(error),
+                Ok(Ok(came)) => came,
+            };
+            if matches!(came.status, 429 | 503) {
+                match self.pause(&came, retries) {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => {
+                        let heard = Heard::Busy(format!("the target has no time: status {}", came.status));
+                        return Answer { status: Some(came.status), media_type: None, heard };
+                    }
+                }
+                retries += 1;
+                continue;
+            }
+            if let Some(next) = redirect(&uri, &came).filter(|_| redirects < MAX_REDIRECTS) {
+                (uri, redirects) = (next, redirects + 1);
+                continue;
+            }
+            let heard = self.hear(&came.body).await;
+            return Answer { status: Some(came.status), media_type: came.media_type, heard };
+        }
+    }
+
+    /// How long to wait before another attempt; `None` if there is none.
+    fn pause(&self, came: &Exchanged, retries: u32) -> Option<Duration> {
+        let told = came.retry_after.as_deref().and_then(|text| text.trim().parse().ok());
+        let pause = told.map_or(Duration::from_secs(1 << retries.min(MAX_RETRIES)), Duration::from_secs);
+        (retries < MAX_RETRIES && pause <= MAX_PAUSE && pause < self.left()).then_some(pause)
+    }
+}
+
+/// Where a 307 leads; whether we may go there is looked at as for every other address.
+fn redirect(from: &str, came: &Exchanged) -> Option<String> {
+    let location = came.location.as_deref().filter(|_| came.status == 307)?;
+    Some(url::Url::parse(from).ok()?.join(location).ok()?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemes_are_read_in_any_case_and_written_small() {
+        assert_eq!(transport("HTTPS://a.example/"), Some(Transport::Http));
+        assert_eq!(transport("Wss://a.example/"), Some(Transport::Socket));
+        assert_eq!(transport("didcomm:transport/queue"), None);
+        assert_eq!(plain_scheme("WSS://a.example/Path"), "wss://a.example/Path");
+    }
+
+    #[test]
+    fn only_the_redirect_that_keeps_the_body_is_followed() {
+        let came = |status| Exchanged {
+            status,
+            media_type: None,
+            location: Some("/other".into()),
+            retry_after: None,
+            body: Vec::new(),
+        };
+        let from = "https://a.example/didcomm";
+        assert_eq!(redirect(from, &came(307)).as_deref(), Some("https://a.example/other"));
+        for status in [200, 301, 302, 303, 308] {
+            assert_eq!(redirect(from, &came(status)), None, "{status}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Other ways to be reached and to answer, and the faults of a network: what the suite must not take for a broken rule.
+
+use std::time::Duration;
+
+use axum::{
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use einmal_did::{Did, Endpoint, Resolver};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{Fault, Mediator};
+
+/// Longer than any patience of a test.
+const FOR_EVER: Duration = Duration::from_secs(120);
+
+/// The endpoints a simulator names; `hop` is the DID of a mediator before it.
+pub(super) fn endpoints(address: &str, fault: Fault, hop: &Did) -> Vec<Endpoint> {
+    let (http, socket) = (format!("http://{address}/"), format!("ws://{address}/ws"));
+    match fault {
+        Fault::HasOnlyAWebSocket => vec![Endpoint::didcomm(socket)],
+        Fault::WritesItsSchemesInCapitals => vec![
+            Endpoint::didcomm(format!("HTTP://{address}/")),
+            Endpoint::didcomm(format!("WS://{address}/ws")),
+        ],
+        Fault::IsReachedByADid => vec![Endpoint::didcomm(hop.to_string())],
+        Fault::HasRoutingKeys => {
+            let mut endpoint = Endpoint::didcomm(http);
+            endpoint.routing_keys = vec![hop.to_string()];
+            vec![endpoint]
+        }
+        Fault::CannotBeDialled => vec![Endpoint::didcomm("didcomm:transport/queue")],
+        _ => vec![Endpoint::didcomm(http), Endpoint::didcomm(socket)],
+    }
+}
+
+impl Mediator {
+    /// Whether answers go to the sender's endpoint instead of the connection.
+    pub(super) fn calls_back(&self) -> bool {
+        matches!(
+            self.fault,
+            Fault::AnswersToEndpointsOnly
+                | Fault::CallsBackInAnotherThread
+                | Fault::IsReachedByADid
+                | Fault::HasRoutingKeys
+        )
+    }
+
+    /// Sends an answer to the endpoint of whom it is for, if that can be called.
+    pub(super) fn call(&self, to: &Did, bytes: Vec<u8>) {
+        let Ok(document) = self.resolver.resolve(to) else { return };
+        let uri = document.didcomm_endpoints().find_map(|endpoint| endpoint.uri.strip_prefix("http://"));
+        let Some(host) = uri.map(|rest| rest.trim_end_matches('/').to_owned()) else { return };
+        tokio::spawn(async move {
+            let Ok(mut stream) = TcpStream::connect(&host).await else { return };
+            let length = bytes.len();
+            let head = format!(
+                "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/didcomm-encrypted+json\r\n\
+                 Content-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
+            let _ = stream.write_all(head.as_bytes()).await;
+            let _ = stream.write_all(&bytes).await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+    }
+
+    /// What is said before anybody looks at the body.
+    pub(super) fn detour(&self, path: &str) -> Option<Response> {
+        let posts = {
+            let mut state = self.state();
+            state.posts += 1;
+            state.posts
+        };
+        let banned = self.state().banned;
+        match self.fault {
+            Fault::IsBusyAtEveryFirstAttempt if posts % 2 == 1 => Some(busy(StatusCode::SERVICE_UNAVAILABLE)),
+            Fault::RedirectsOnce if path == "/" => Some(redirect("/there")),
+            Fault::RedirectsWithoutEnd => Some(redirect("/there")),
+            Fault::BansWhoSendsBadEnvelopes if banned => Some(StatusCode::FORBIDDEN.into_response()),
+            Fault::HasOnlyAWebSocket => Some(StatusCode::NOT_FOUND.into_response()),
+            _ => None,
+        }
+    }
+
+    /// What becomes of an envelope that is refused.
+    pub(super) async fn refused(&self) -> Option<Response> {
+        match self.fault {
+            Fault::LosesBadEnvelopes => {
+                tokio::time::sleep(FOR_EVER).await;
+                None
+            }
+            Fault::HasNoTimeForBadEnvelopes => Some(busy(StatusCode::TOO_MANY_REQUESTS)),
+            Fault::BansWhoSendsBadEnvelopes => {
+                self.state().banned = true;
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+fn busy(status: StatusCode) -> Response {
+    (status, [(header::RETRY_AFTER, "0")]).into_response()
+}
+
+fn redirect(to: &'static str) -> Response {
+    (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, to)]).into_response()
+}
