@@ -16,7 +16,7 @@ use libp2p::{
     },
 };
 
-use crate::address::first_ip;
+use crate::address::reached_ip;
 
 /// Where somebody comes from: an IPv4 address, or the 64 bits of an IPv6 address that one customer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,7 +64,7 @@ impl PerSource {
     }
 
     fn has_room(&self, remote: &Multiaddr) -> bool {
-        let source = first_ip(remote).map(Source::of);
+        let source = reached_ip(remote).map(Source::of);
         source.is_none_or(|source| self.open.get(&source).is_none_or(|open| *open < self.most))
     }
 
@@ -125,7 +125,7 @@ impl NetworkBehaviour for PerSource {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(established) if established.endpoint.is_listener() => {
-                let source = first_ip(established.endpoint.get_remote_address()).map(Source::of);
+                let source = reached_ip(established.endpoint.get_remote_address()).map(Source::of);
                 if let Some(source) = source {
                     self.count(established.connection_id, source);
                 }

@@ -167,6 +167,21 @@ async fn a_private_address_is_not_dialled_unless_permitted() {
 }
 
 #[tokio::test]
+async fn an_address_that_hides_another_one_is_not_dialled() {
+    let keeper = Keeper::new(Status::Accepted);
+    let receiver = Host::start(config(70), Arc::clone(&keeper) as _).await.unwrap();
+    let careful = host(HostConfig { permit: Permit::new(|ip| !ip.is_loopback()), ..config(71) }).await;
+    let mut endpoint = named(&receiver);
+    endpoint.addresses.retain(|address| address.to_string().contains("tcp"));
+    for front in ["/ip4/8.8.8.8", "/ip4/8.8.8.8/tcp/1"] {
+        let text = format!("{front}{}", endpoint.addresses[0]);
+        let hidden = PeerEndpoint::parse(&endpoint.uri(), &[text]).unwrap();
+        assert_eq!(careful.send(&hidden, b"packed".to_vec()).await, Err(SendError::Forbidden), "{front}");
+    }
+    assert!(keeper.kept().is_empty());
+}
+
+#[tokio::test]
 async fn nobody_sends_to_itself() {
     let alone = host(config(15)).await;
     assert_eq!(alone.send(&named(&alone), b"packed".to_vec()).await, Err(SendError::Forbidden));
@@ -262,6 +277,67 @@ async fn a_host_that_listens_nowhere_is_reached_through_its_relay() {
     let largest = vec![9; LARGEST];
     sender.send(&endpoint, largest.clone()).await.unwrap();
     assert_eq!(keeper.kept(), [largest]);
+}
+
+#[tokio::test]
+async fn a_relay_known_by_two_addresses_gives_one_reservation_that_stays() {
+    let relay = host(relay_config(72, RelayLimits::default())).await;
+    let relays = relay.listen_addresses();
+    assert_eq!(relays.len(), 2);
+    let log = Arc::new(Log::default());
+    let _listening = tracing::subscriber::set_default(Arc::clone(&log));
+    let config = HostConfig { listen: Vec::new(), relays, ..config(73) };
+    let receiver = Host::start(config, Keeper::new(Status::Accepted)).await.unwrap();
+    let reserved = receiver.addresses_until(|addresses| addresses.iter().any(is_relayed));
+    tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
+    let lost = receiver.addresses_until(|addresses| !addresses.iter().any(is_relayed));
+    assert!(tokio::time::timeout(Duration::from_secs(10), lost).await.is_err());
+    let lines = log.0.lock().unwrap();
+    assert!(lines.iter().any(|line| line.contains("a peer is connected")), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("a relay was lost")), "{lines:?}");
+}
+
+/// What hosts of one thread write into the log.
+#[derive(Default)]
+struct Log(Mutex<Vec<String>>);
+
+impl tracing::field::Visit for &Log {
+    fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        self.0.lock().unwrap().push(format!("{value:?}"));
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, about: &tracing::Metadata<'_>) -> bool {
+        about.is_event() && about.target().starts_with("einmal")
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut &*self);
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_relay_whose_first_address_is_dead_is_reached_at_the_second() {
+    let relay = host(relay_config(74, RelayLimits::default())).await;
+    let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = mute.local_addr().unwrap().port();
+    let dead = format!("/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{}", relay.peer_id()).parse().unwrap();
+    let relays = vec![dead, relay.listen_addresses()[0].clone()];
+    let config = HostConfig { listen: Vec::new(), relays, ..config(75) };
+    let receiver = Host::start(config, Keeper::new(Status::Accepted)).await.unwrap();
+    let reserved = receiver.addresses_until(|addresses| addresses.iter().any(is_relayed));
+    let time = Duration::from_secs(4);
+    tokio::time::timeout(time, reserved).await.expect("it waited for the address that does not answer");
 }
 
 #[tokio::test]

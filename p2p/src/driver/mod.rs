@@ -2,15 +2,13 @@
 
 mod out;
 mod own;
+mod relays;
 
 use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, autonat,
-    core::{ConnectedPoint, transport::ListenerId},
-    multiaddr::Protocol,
-    ping, relay,
+    Multiaddr, PeerId, Swarm, autonat, ping, relay,
     request_response::{self, Message, OutboundFailure, OutboundRequestId, ResponseChannel},
     swarm::{ConnectionId, SwarmEvent},
 };
@@ -20,8 +18,8 @@ use tokio::{
     time::Instant,
 };
 
+use self::relays::Relay;
 use crate::{
-    address::is_relayed,
     behaviour::{Protocols, ProtocolsEvent},
     codec::{Request, Status},
     guard::Permit,
@@ -32,10 +30,6 @@ use crate::{
 const MAX_NEARBY: usize = 256;
 /// How often what is due is looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// Pause before a relay is asked again, doubled up to [`LONGEST_RELAY_PAUSE`].
-const FIRST_RELAY_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause before a relay is asked again.
-const LONGEST_RELAY_PAUSE: Duration = Duration::from_secs(60);
 /// What direct addresses have before a relayed one is tried beside them.
 const HEAD_START: Duration = Duration::from_secs(2);
 /// What is under way on a relayed connection may end after a direct one was made.
@@ -76,15 +70,6 @@ struct Connection {
     relayed: bool,
 }
 
-/// A relay this host wants to be reached through.
-struct Relay {
-    peer_id: PeerId,
-    address: Multiaddr,
-    listener: Option<ListenerId>,
-    due: Instant,
-    pause: Duration,
-}
-
 /// Owner of the swarm.
 pub(crate) struct Driver {
     swarm: Swarm<Protocols>,
@@ -103,7 +88,7 @@ pub(crate) struct Driver {
     closing: Vec<(Instant, ConnectionId)>,
     nearby: HashMap<PeerId, Vec<Multiaddr>>,
     relays: Vec<Relay>,
-    resolving: JoinSet<(usize, Option<Multiaddr>)>,
+    resolving: JoinSet<(usize, Vec<Multiaddr>)>,
 }
 
 impl Driver {
@@ -113,17 +98,6 @@ impl Driver {
         commands: mpsc::Receiver<Command>,
         config: &HostConfig,
     ) -> Result<Self, P2pError> {
-        let relay = |address: &Multiaddr| match address.iter().last() {
-            Some(Protocol::P2p(peer_id)) if !is_relayed(address) => Ok(Relay {
-                peer_id,
-                address: address.clone(),
-                listener: None,
-                due: Instant::now(),
-                pause: FIRST_RELAY_PAUSE,
-            }),
-            _ => Err(P2pError::Relay { address: address.clone() }),
-        };
-        let relays = config.relays.iter().map(relay).collect::<Result<_, _>>()?;
         let mut driver = Self {
             swarm,
             inbound,
@@ -140,7 +114,7 @@ impl Driver {
             connections: HashMap::new(),
             closing: Vec::new(),
             nearby: HashMap::new(),
-            relays,
+            relays: Relay::all(&config.relays)?,
             resolving: JoinSet::new(),
         };
         for address in &config.announce {
@@ -200,9 +174,20 @@ impl Driver {
                     // The sender may have stopped waiting.
                     let _ = self.swarm.behaviour_mut().messages.send_response(channel, status);
                 },
-                (index, address) = next_resolved(&mut self.resolving) => self.reserve(index, address),
+                (index, addresses) = next_of(&mut self.resolving) => self.reserve(index, addresses),
                 _ = tick.tick() => self.on_tick(),
             }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let now = Instant::now();
+        self.look_after_dialing(now);
+        self.look_after_relays(now);
+        let due: Vec<ConnectionId> =
+            self.closing.extract_if(.., |(end, _)| *end <= now).map(|(_, connection)| connection).collect();
+        for connection in due {
+            self.swarm.close_connection(connection);
         }
     }
 
@@ -241,13 +226,14 @@ impl Driver {
         match event {
             SwarmEvent::Behaviour(event) => self.on_protocol(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                let relayed = is_over_relay(&endpoint);
+                let relayed = endpoint.is_relayed();
                 self.connections.insert(connection_id, Connection { peer_id, relayed });
                 if !relayed {
                     self.prefer_direct(peer_id);
                 }
                 let how = if relayed { "through a relay" } else { "directly" };
                 tracing::debug!("a peer is connected {how}");
+                self.on_relay_connected(peer_id, &endpoint);
                 for task in self.dialing.remove(&peer_id).into_iter().flat_map(|dialing| dialing.waiting) {
                     self.request(task);
                 }
@@ -290,10 +276,7 @@ impl Driver {
             ProtocolsEvent::RelayClient(relay::client::Event::ReservationReqAccepted {
                 relay_peer_id,
                 ..
-            }) => {
-                let is_it = |relay: &&mut Relay| relay.peer_id == relay_peer_id;
-                self.relays.iter_mut().filter(is_it).for_each(|relay| relay.pause = FIRST_RELAY_PAUSE);
-            }
+            }) => self.on_reservation(relay_peer_id),
             ProtocolsEvent::Dcutr(event) => match event.result {
                 Ok(_) => tracing::info!("a hole was punched: a relayed peer is now reached directly"),
                 Err(error) => tracing::info!(%error, "no hole was punched; the relay stays in use"),
@@ -339,13 +322,10 @@ impl Driver {
     }
 }
 
-fn is_over_relay(endpoint: &ConnectedPoint) -> bool {
-    endpoint.is_relayed()
-}
-
-async fn next_resolved(resolving: &mut JoinSet<(usize, Option<Multiaddr>)>) -> (usize, Option<Multiaddr>) {
+/// What the next of `tasks` to end has brought; waits as long as there is none.
+async fn next_of<T: 'static>(tasks: &mut JoinSet<T>) -> T {
     loop {
-        match resolving.join_next().await {
+        match tasks.join_next().await {
             Some(Ok(found)) => return found,
             Some(Err(_)) => {}
             None => return pending().await,
