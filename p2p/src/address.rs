@@ -129,6 +129,19 @@ pub(crate) fn reached_ip(address: &Multiaddr) -> Option<IpAddr> {
     way_ip(way).filter(|_| names_relay && ends)
 }
 
+/// The relay an address leads through, if it names it.
+pub(crate) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
+    let mut last = None;
+    for part in address {
+        match part {
+            Protocol::P2p(peer_id) => last = Some(peer_id),
+            Protocol::P2pCircuit => return last,
+            _ => {}
+        }
+    }
+    None
+}
+
 /// The literal address of a host that is reached without a relay; see [`reached_ip`].
 pub(crate) fn direct_ip(address: &Multiaddr) -> Option<IpAddr> {
     reached_ip(address).filter(|_| !is_relayed(address))

@@ -4,7 +4,6 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use libp2p::{
     PeerId, StreamProtocol, Swarm, Transport, autonat,
-    connection_limits::{self, ConnectionLimits},
     core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
     dcutr, identify, identity, mdns, noise, ping, quic, relay,
     request_response::{self, ProtocolSupport},
@@ -18,7 +17,7 @@ use crate::{
     guard::Guarded,
     hold::{self, Holds},
     host::{Bounds, HostConfig, P2pError, RelayLimits},
-    source::PerSource,
+    limits::Limits,
 };
 
 /// What is said to peers that ask who we are: the protocol family, and nothing about version or machine.
@@ -33,8 +32,7 @@ const CIRCUITS_PER_PACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
 /// The protocols of the host.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Protocols {
-    limits: connection_limits::Behaviour,
-    per_source: PerSource,
+    limits: Limits,
     held: hold::Behaviour,
     pub(crate) messages: request_response::Behaviour<EnvelopeCodec>,
     identify: identify::Behaviour,
@@ -119,8 +117,7 @@ fn protocols(
         .with_hide_listen_addrs(true)
         .with_cache_size(0);
     Ok(Protocols {
-        limits: connection_limits::Behaviour::new(limits(bounds)),
-        per_source: PerSource::new(bounds.connections_per_source),
+        limits: Limits::new(bounds),
         held: hold::Behaviour::new(holds),
         messages: request_response::Behaviour::with_codec(
             codec,
@@ -140,16 +137,6 @@ fn protocols(
         dcutr: dcutr::Behaviour::new(id),
         mdns: discovery.into(),
     })
-}
-
-fn limits(bounds: &Bounds) -> ConnectionLimits {
-    ConnectionLimits::default()
-        .with_max_pending_incoming(Some(bounds.pending_connections))
-        .with_max_pending_outgoing(Some(bounds.pending_connections))
-        .with_max_established(Some(bounds.connections))
-        // A part stays free for connections of our own, however many come in.
-        .with_max_established_incoming(Some(bounds.connections - bounds.connections / 4))
-        .with_max_established_per_peer(Some(bounds.connections_per_peer))
 }
 
 fn relay_server(id: PeerId, limits: &RelayLimits) -> relay::Behaviour {

@@ -30,14 +30,18 @@ pub trait Inbound: Send + Sync + 'static {
 /// Limits of a host. The defaults suit a node of a person or a shop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Most connections at once.
-    pub connections: u32,
+    /// Most connections at once, at most three quarters of them in one direction.
+    pub connections: usize,
     /// Most connections with one peer.
-    pub connections_per_peer: u32,
-    /// Most connections that come in from one [`Source`](crate::Source) at once.
+    pub connections_per_peer: usize,
+    /// Most connections that come in from one [`Source`](crate::Source) at once, and most that are made to one.
     pub connections_per_source: usize,
-    /// Most connections being established, each way.
-    pub pending_connections: u32,
+    /// Most connections that come in and have not shaken hands yet.
+    pub pending_connections: usize,
+    /// Most of them from one source.
+    pub pending_per_source: usize,
+    /// Most connections being made.
+    pub pending_outgoing: usize,
     /// Most streams of one connection at once.
     pub streams_per_connection: usize,
     /// Most messages being read into memory at once, each of at most the largest size.
@@ -62,7 +66,9 @@ impl Default for Bounds {
             connections: 512,
             connections_per_peer: 8,
             connections_per_source: 64,
-            pending_connections: 64,
+            pending_connections: 1024,
+            pending_per_source: 32,
+            pending_outgoing: 256,
             streams_per_connection: 32,
             reading: 64,
             handling: 64,

@@ -13,6 +13,7 @@ mod driver;
 mod guard;
 mod hold;
 mod host;
+mod limits;
 mod source;
 
 pub use libp2p::{Multiaddr, PeerId};

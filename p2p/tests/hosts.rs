@@ -12,7 +12,10 @@ use einmal_p2p::{
     Permit, RelayLimits, Route, SendError, Status, is_relayed,
 };
 use socket2::{Domain, Socket, Type};
-use tokio::sync::Notify;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+};
 use zeroize::Zeroizing;
 
 /// Largest message in these tests, in bytes.
@@ -251,6 +254,37 @@ async fn more_connections_from_one_address_than_allowed_are_turned_away_whatever
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(second);
+}
+
+#[tokio::test]
+async fn sockets_that_say_nothing_keep_their_own_source_out_and_for_a_while_only() {
+    let bounds = Bounds { pending_per_source: 4, connect: Duration::from_secs(2), ..config(77).bounds };
+    let receiver = host(HostConfig { bounds, ..config(77) }).await;
+    let mut endpoint = named(&receiver);
+    endpoint.addresses.retain(|address| address.to_string().contains("tcp"));
+    let port = endpoint.addresses[0].to_string().split('/').nth(4).unwrap().parse::<u16>().unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        idle.push(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let sender = host(config(78)).await;
+    let told = sender.send(&endpoint, b"packed".to_vec()).await;
+    assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
+    // The same machine by another address is another source, and is answered.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    if socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).is_ok() {
+        let mut other = socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await.unwrap();
+        other.write_all(b"\x13/multistream/1.0.0\n").await.unwrap();
+        let mut hello = [0; 20];
+        tokio::time::timeout(PATIENCE, other.read_exact(&mut hello)).await.unwrap().unwrap();
+        assert_eq!(&hello, b"\x13/multistream/1.0.0\n");
+    }
+    let begun = Instant::now();
+    while sender.send(&endpoint, b"packed".to_vec()).await.is_err() {
+        assert!(begun.elapsed() < PATIENCE, "who does not shake hands in time loses its place");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 fn relay_config(seed: u8, limits: RelayLimits) -> HostConfig {
