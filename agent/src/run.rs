@@ -99,7 +99,7 @@ async fn run_once(options: &RunOptions, signals: &mut Option<Signals>) -> Result
     } else {
         Arc::new(MemoryMail::new())
     };
-    let entrance = Arc::new(p2p::Entrance::default());
+    let entrance = Arc::new(p2p::Entrance::new(&config.limits));
     let peers = p2p::start(&config, &db, &entrance, Arc::clone(&client)).await?;
     let parts = Parts {
         config,

@@ -10,14 +10,14 @@ use libp2p::{
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
     tcp, yamux,
 };
-use tokio::sync::Semaphore;
 
 use crate::{
-    codec::{EnvelopeCodec, PROTOCOL},
+    codec::{Entering, EnvelopeCodec, PROTOCOL},
     guard::Guarded,
     hold::{self, Holds},
     host::{Bounds, HostConfig, P2pError, RelayLimits},
     limits::Limits,
+    places::Places,
 };
 
 /// What is said to peers that ask who we are: the protocol family, and nothing about version or machine.
@@ -32,6 +32,7 @@ const CIRCUITS_PER_PACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
 /// The protocols of the host.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Protocols {
+    /// Before `messages`, which learns from it whose connection it is given.
     limits: Limits,
     held: hold::Behaviour,
     pub(crate) messages: request_response::Behaviour<EnvelopeCodec>,
@@ -99,10 +100,13 @@ fn protocols(
     config: &HostConfig,
 ) -> Result<Protocols, P2pError> {
     let (bounds, id) = (&config.bounds, key.public().to_peer_id());
+    let entering = Entering::default();
     let codec = EnvelopeCodec {
         largest: config.largest_envelope as u64,
-        places: Arc::new(Semaphore::new(bounds.reading)),
+        places: Places::new(bounds.reading),
         patience: bounds.request,
+        entering: entering.clone(),
+        source: None,
     };
     let requests = request_response::Config::default()
         .with_request_timeout(bounds.request)
@@ -117,7 +121,7 @@ fn protocols(
         .with_hide_listen_addrs(true)
         .with_cache_size(0);
     Ok(Protocols {
-        limits: Limits::new(bounds),
+        limits: Limits::new(bounds, entering),
         held: hold::Behaviour::new(holds),
         messages: request_response::Behaviour::with_codec(
             codec,

@@ -13,6 +13,7 @@ use crate::{
     driver::{Command, Driver, SendTask},
     guard::Permit,
     hold::{Held, HoldError, Holds},
+    source::Source,
 };
 
 /// A boxed future.
@@ -23,8 +24,9 @@ pub trait Inbound: Send + Sync + 'static {
     /// Takes one packed message in; resolves when it is safe, with what its sender is told.
     ///
     /// `from` is the peer at the other end of the connection. That says where bytes can go back to, and nothing of whom
-    /// the message is from. A sender that waits no longer does not stop it.
-    fn receive(&self, from: PeerId, envelope: Vec<u8>) -> BoxFuture<Status>;
+    /// the message is from. `source` is where the connection leads: whoever counts what somebody causes counts by that,
+    /// for peer ids cost nothing. A sender that waits no longer does not stop it.
+    fn receive(&self, from: PeerId, source: Source, envelope: Vec<u8>) -> BoxFuture<Status>;
 }
 
 /// Limits of a host. The defaults suit a node of a person or a shop.
@@ -44,9 +46,9 @@ pub struct Bounds {
     pub pending_outgoing: usize,
     /// Most streams of one connection at once.
     pub streams_per_connection: usize,
-    /// Most messages being read into memory at once, each of at most the largest size.
+    /// Most messages being read into memory at once, each of at most the largest size; an eighth of them from one source.
     pub reading: usize,
-    /// Most messages being taken in at once; further ones are told to come again.
+    /// Most messages being taken in at once, an eighth of them from one source; further ones are told to come again.
     pub handling: usize,
     /// Most messages being sent at once; further ones wait for a turn.
     pub sending: usize,
@@ -70,8 +72,8 @@ impl Default for Bounds {
             pending_per_source: 32,
             pending_outgoing: 256,
             streams_per_connection: 32,
-            reading: 64,
-            handling: 64,
+            reading: 128,
+            handling: 128,
             sending: 64,
             holds: 256,
             connect: Duration::from_secs(10),

@@ -14,6 +14,7 @@ mod guard;
 mod hold;
 mod host;
 mod limits;
+mod places;
 mod source;
 
 pub use libp2p::{Multiaddr, PeerId};

@@ -18,7 +18,7 @@ use libp2p::{
     },
 };
 
-use crate::{host::Bounds, source::Source};
+use crate::{codec::Entering, host::Bounds, source::Source};
 
 /// There are as many connections as there may be.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -77,6 +77,8 @@ struct Counted {
 /// It takes the place of the library's limits, which keep an entry for each peer id they ever saw.
 pub(crate) struct Limits {
     bounds: Bounds,
+    /// Where others learn the source of a connection.
+    entering: Entering,
     totals: Tally<Stage>,
     /// Those of one source at one stage: also of those we make, for peers say where, and may all name one place.
     sources: Tally<(Stage, Source)>,
@@ -86,9 +88,10 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn new(bounds: &Bounds) -> Self {
+    pub(crate) fn new(bounds: &Bounds, entering: Entering) -> Self {
         Self {
             bounds: bounds.clone(),
+            entering,
             totals: Tally::default(),
             sources: Tally::default(),
             peers: Tally::default(),
@@ -171,6 +174,7 @@ impl NetworkBehaviour for Limits {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let source = Source::of_ends(Some(local), remote);
+        self.entering.set(source);
         permitted(self.may_be(Stage::In, source, peer), dummy::ConnectionHandler)
     }
 
@@ -195,6 +199,7 @@ impl NetworkBehaviour for Limits {
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let source = Source::of_ends(None, address);
+        self.entering.set(source);
         permitted(self.may_be(Stage::Out, source, peer), dummy::ConnectionHandler)
     }
 
@@ -236,6 +241,10 @@ mod tests {
         Source::of(IpAddr::from([192, 0, 2, last]))
     }
 
+    fn limits(bounds: &Bounds) -> Limits {
+        Limits::new(bounds, Entering::default())
+    }
+
     fn id(number: usize) -> ConnectionId {
         ConnectionId::new_unchecked(number)
     }
@@ -262,7 +271,7 @@ mod tests {
 
     #[test]
     fn one_source_has_its_places_and_gets_them_back() {
-        let mut limits = Limits::new(&bounds());
+        let mut limits = limits(&bounds());
         for number in 0..3 {
             assert!(limits.may_arrive(source(1)) && limits.may_be(Stage::In, source(1), PeerId::random()));
             limits.note(id(number), counted(Stage::In, source(1)));
@@ -285,7 +294,7 @@ mod tests {
 
     #[test]
     fn connections_that_never_shake_hands_take_the_places_of_their_own_source_only() {
-        let mut limits = Limits::new(&bounds());
+        let mut limits = limits(&bounds());
         limits.note(id(1), counted(Stage::Arriving, source(1)));
         limits.note(id(2), counted(Stage::Arriving, source(1)));
         assert!(!limits.may_arrive(source(1)) && limits.may_arrive(source(2)));
@@ -300,7 +309,7 @@ mod tests {
 
     #[test]
     fn connections_with_one_peer_are_bounded() {
-        let mut limits = Limits::new(&bounds());
+        let mut limits = limits(&bounds());
         let peer = PeerId::random();
         for (number, stage) in [(1, Stage::In), (2, Stage::Out)] {
             assert!(limits.may_be(Stage::In, source(3), peer));
@@ -315,7 +324,7 @@ mod tests {
     #[test]
     fn each_direction_leaves_room_for_the_other() {
         for (full, other) in [(Stage::In, Stage::Out), (Stage::Out, Stage::In)] {
-            let mut limits = Limits::new(&Bounds { connections: 8, ..Bounds::default() });
+            let mut limits = limits(&Bounds { connections: 8, ..Bounds::default() });
             for number in 0..6 {
                 assert!(limits.may_be(full, source(1), PeerId::random()));
                 limits.note(id(number), counted(full, source(1)));
@@ -333,7 +342,7 @@ mod tests {
     #[test]
     fn all_that_are_being_made_are_bounded_each_way() {
         let bounds = Bounds { pending_connections: 2, pending_outgoing: 1, ..Bounds::default() };
-        let mut limits = Limits::new(&bounds);
+        let mut limits = limits(&bounds);
         limits.note(id(1), counted(Stage::Arriving, source(1)));
         limits.note(id(2), counted(Stage::Arriving, source(2)));
         assert!(!limits.may_arrive(source(3)) && limits.may_leave());

@@ -9,7 +9,7 @@ use std::{
 
 use einmal_p2p::{
     Bounds, BoxFuture, Held, HoldError, Host, HostConfig, Inbound, Multiaddr, P2pError, PeerEndpoint, PeerId,
-    Permit, RelayLimits, Route, SendError, Status, is_relayed,
+    Permit, RelayLimits, Route, SendError, Source, Status, is_relayed,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::{
@@ -27,12 +27,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Keeper {
     kept: Mutex<Vec<Vec<u8>>>,
     from: Mutex<Vec<PeerId>>,
+    sources: Mutex<Vec<Source>>,
     answer: Status,
 }
 
 impl Keeper {
     fn new(answer: Status) -> Arc<Self> {
-        Arc::new(Self { kept: Mutex::default(), from: Mutex::default(), answer })
+        Arc::new(Self { kept: Mutex::default(), from: Mutex::default(), sources: Mutex::default(), answer })
     }
 
     fn kept(&self) -> Vec<Vec<u8>> {
@@ -41,8 +42,9 @@ impl Keeper {
 }
 
 impl Inbound for Keeper {
-    fn receive(&self, from: PeerId, envelope: Vec<u8>) -> BoxFuture<Status> {
+    fn receive(&self, from: PeerId, source: Source, envelope: Vec<u8>) -> BoxFuture<Status> {
         self.from.lock().unwrap().push(from);
+        self.sources.lock().unwrap().push(source);
         self.kept.lock().unwrap().push(envelope);
         let answer = self.answer;
         Box::pin(async move { answer })
@@ -57,7 +59,7 @@ struct Slow {
 }
 
 impl Inbound for Slow {
-    fn receive(&self, _: PeerId, _: Vec<u8>) -> BoxFuture<Status> {
+    fn receive(&self, _: PeerId, _: Source, _: Vec<u8>) -> BoxFuture<Status> {
         self.begun.notify_one();
         let go = Arc::clone(&self.go);
         Box::pin(async move {
@@ -109,6 +111,8 @@ async fn a_message_arrives_over_tcp_and_over_quic() {
         sender.send(&endpoint, largest.clone()).await.unwrap();
         assert_eq!(keeper.kept(), [b"packed".to_vec(), largest]);
         assert_eq!(sender.route_to(receiver.peer_id()).await, Some(Route::Direct));
+        let here = Source::of(Ipv4Addr::LOCALHOST.into());
+        assert_eq!(*keeper.sources.lock().unwrap(), [here, here]);
     }
 }
 
@@ -311,6 +315,8 @@ async fn a_host_that_listens_nowhere_is_reached_through_its_relay() {
     let largest = vec![9; LARGEST];
     sender.send(&endpoint, largest.clone()).await.unwrap();
     assert_eq!(keeper.kept(), [largest]);
+    // Whoever comes through a relay comes from there, as far as anybody can tell.
+    assert_eq!(*keeper.sources.lock().unwrap(), [Source::behind(relay.peer_id())]);
 }
 
 #[tokio::test]

@@ -305,7 +305,7 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use einmal_p2p::{Bounds, BoxFuture, HostConfig, Inbound, Permit, Status};
+    use einmal_p2p::{Bounds, BoxFuture, HostConfig, Inbound, Permit, Source, Status};
     use zeroize::Zeroizing;
 
     use super::*;
@@ -313,7 +313,7 @@ mod tests {
     struct Nobody;
 
     impl Inbound for Nobody {
-        fn receive(&self, _: PeerId, _: Vec<u8>) -> BoxFuture<Status> {
+        fn receive(&self, _: PeerId, _: Source, _: Vec<u8>) -> BoxFuture<Status> {
             Box::pin(async { Status::Refused })
         }
     }

@@ -13,7 +13,7 @@ use libp2p::{
     swarm::{ConnectionId, SwarmEvent},
 };
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::Instant,
 };
@@ -24,6 +24,7 @@ use crate::{
     codec::{Request, Status},
     guard::Permit,
     host::{HostConfig, Inbound, P2pError, Route, SendError},
+    places::{Place, Places},
 };
 
 /// Most peers remembered from the local network.
@@ -80,7 +81,7 @@ pub(crate) struct Driver {
     serves_relay: bool,
     discovers: bool,
     permit: Permit,
-    handling: Arc<Semaphore>,
+    handling: Arc<Places>,
     handled: JoinSet<(ResponseChannel<Status>, Status)>,
     dialing: HashMap<PeerId, Dialing>,
     sent: HashMap<OutboundRequestId, oneshot::Sender<Result<Status, SendError>>>,
@@ -107,7 +108,7 @@ impl Driver {
             serves_relay: config.relay_server.is_some(),
             discovers: config.mdns,
             permit: config.permit.clone(),
-            handling: Arc::new(Semaphore::new(config.bounds.handling)),
+            handling: Places::new(config.bounds.handling),
             handled: JoinSet::new(),
             dialing: HashMap::new(),
             sent: HashMap::new(),
@@ -208,11 +209,13 @@ impl Driver {
                 let _ = messages.send_response(channel, Status::Busy);
             }
             Request::Envelope { bytes, place } => {
-                let Ok(slot) = Arc::clone(&self.handling).try_acquire_owned() else {
+                let source = place.as_ref().map(Place::source);
+                let taken = source.and_then(|source| Some((source, self.handling.take(source)?)));
+                let Some((source, slot)) = taken else {
                     let _ = messages.send_response(channel, Status::Busy);
                     return;
                 };
-                let taken = self.inbound.receive(from, bytes);
+                let taken = self.inbound.receive(from, source, bytes);
                 self.handled.spawn(async move {
                     let status = taken.await;
                     drop((slot, place));
