@@ -163,27 +163,6 @@ fn way_ip(parts: &[Protocol<'_>]) -> Option<IpAddr> {
     }
 }
 
-/// Replaces a leading host name by the addresses it has now, so that what is vetted is what is dialled.
-pub(crate) async fn resolved(address: &Multiaddr) -> Vec<Multiaddr> {
-    let Some(first) = address.iter().next() else { return Vec::new() };
-    let (name, v4, v6) = match &first {
-        Protocol::Dns(name) => (name, true, true),
-        Protocol::Dns4(name) => (name, true, false),
-        Protocol::Dns6(name) => (name, false, true),
-        _ => return vec![address.clone()],
-    };
-    let Ok(found) = tokio::net::lookup_host((name.as_ref(), 0)).await else { return Vec::new() };
-    let wanted = found.map(|socket| socket.ip()).filter(|ip| if ip.is_ipv4() { v4 } else { v6 });
-    let with = |ip: IpAddr| {
-        let head = match ip {
-            IpAddr::V4(ip) => Protocol::Ip4(ip),
-            IpAddr::V6(ip) => Protocol::Ip6(ip),
-        };
-        std::iter::once(head).chain(address.iter().skip(1)).collect()
-    };
-    wanted.take(MAX_ADDRESSES).map(with).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,14 +283,5 @@ mod tests {
         }
         assert_eq!(direct_ip(&format!("/ip4/192.0.2.1/tcp/1/{relay}").parse().unwrap()), None);
         assert_eq!(direct_ip(&"/ip4/192.0.2.1/tcp/1".parse().unwrap()), there);
-    }
-
-    #[tokio::test]
-    async fn a_name_is_replaced_by_its_addresses() {
-        let named: Multiaddr = "/dns4/localhost/tcp/4001".parse().unwrap();
-        let literal: Multiaddr = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
-        for address in [named, literal.clone()] {
-            assert_eq!(resolved(&address).await, std::slice::from_ref(&literal));
-        }
     }
 }

@@ -110,7 +110,7 @@ fn protocols(
     };
     let requests = request_response::Config::default()
         .with_request_timeout(bounds.request)
-        .with_max_concurrent_streams(bounds.streams_per_connection);
+        .with_max_concurrent_streams(bounds.requests_per_connection);
     let discovery = match config.mdns {
         true => Some(mdns::tokio::Behaviour::new(mdns::Config::default(), id).map_err(P2pError::setup)?),
         false => None,

@@ -14,6 +14,7 @@ mod guard;
 mod hold;
 mod host;
 mod limits;
+mod names;
 mod places;
 mod source;
 

@@ -3,7 +3,10 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -64,6 +67,26 @@ impl Inbound for Slow {
         let go = Arc::clone(&self.go);
         Box::pin(async move {
             go.notified().await;
+            Status::Accepted
+        })
+    }
+}
+
+/// Answers all but the first so many messages.
+struct Picky {
+    unanswered: AtomicUsize,
+    seen: AtomicUsize,
+}
+
+impl Inbound for Picky {
+    fn receive(&self, _: PeerId, _: Source, _: Vec<u8>) -> BoxFuture<Status> {
+        self.seen.fetch_add(1, Ordering::SeqCst);
+        let left =
+            self.unanswered.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        Box::pin(async move {
+            if left.is_ok() {
+                std::future::pending::<()>().await;
+            }
             Status::Accepted
         })
     }
@@ -210,6 +233,68 @@ async fn more_messages_than_are_taken_in_at_once_are_told_to_come_again() {
     assert_eq!(second, Err(SendError::Refused { status: Status::Busy }));
     slow.go.notify_one();
     assert_eq!(first.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn many_messages_to_one_peer_go_some_at_a_time_and_all_arrive() {
+    for (seed, transport) in [(80, "tcp"), (82, "udp")] {
+        let slow = Arc::new(Slow::default());
+        let receiver = Host::start(config(seed), Arc::clone(&slow) as _).await.unwrap();
+        let sender = host(config(seed + 1)).await;
+        let mut endpoint = named(&receiver);
+        endpoint.addresses.retain(|address| address.to_string().contains(transport));
+        let mut sent = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let (sender, endpoint) = (sender.clone(), endpoint.clone());
+            sent.spawn(async move { sender.send(&endpoint, b"packed".to_vec()).await });
+        }
+        // The receiver has places for as many from one source: none is told to come again.
+        while sent.len() > 0 {
+            tokio::select! {
+                Some(done) = sent.join_next() => assert_eq!(done.unwrap(), Ok(())),
+                () = tokio::time::sleep(Duration::from_millis(20)) => slow.go.notify_waiters(),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_gets_no_turn_is_told_so_soon() {
+    let bounds = Bounds { sending: 1, ..config(84).bounds };
+    let slow = Arc::new(Slow::default());
+    let receiver = Host::start(config(85), Arc::clone(&slow) as _).await.unwrap();
+    let sender = host(HostConfig { bounds, ..config(84) }).await;
+    let endpoint = named(&receiver);
+    let first = tokio::spawn({
+        let (sender, endpoint) = (sender.clone(), endpoint.clone());
+        async move { sender.send(&endpoint, b"one".to_vec()).await }
+    });
+    tokio::time::timeout(PATIENCE, slow.begun.notified()).await.unwrap();
+    let begun = Instant::now();
+    let second = sender.send(&endpoint, b"two".to_vec()).await;
+    assert_eq!(second, Err(SendError::Unreachable { reason: "too much is being sent" }));
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    slow.go.notify_one();
+    assert_eq!(first.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn an_address_by_name_is_used_and_one_that_names_nobody_holds_up_no_other() {
+    let receiver = host(config(86)).await;
+    let named_as = |name: &str| {
+        let own = named(&receiver);
+        let text = own.addresses[0].to_string().replace("/ip4/127.0.0.1", &format!("/dns4/{name}"));
+        PeerEndpoint::parse(&own.uri(), &[text]).unwrap()
+    };
+    let sender = host(config(87)).await;
+    let told = sender.send(&named_as("nowhere.invalid"), b"packed".to_vec()).await;
+    assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
+    let careful = host(HostConfig { permit: Permit::new(|ip| !ip.is_loopback()), ..config(88) }).await;
+    assert_eq!(careful.send(&named_as("localhost"), b"packed".to_vec()).await, Err(SendError::Forbidden));
+    sender.send(&named_as("localhost"), b"packed".to_vec()).await.unwrap();
+    let mut both = named(&receiver);
+    both.addresses.extend(named_as("nowhere.invalid").addresses);
+    host(config(89)).await.send(&both, b"packed".to_vec()).await.unwrap();
 }
 
 #[tokio::test]
@@ -394,6 +479,29 @@ async fn a_direct_address_is_tried_before_the_relay() {
     sender.send(&endpoint, b"packed".to_vec()).await.unwrap();
     assert_eq!(sender.route_to(receiver.peer_id()).await, Some(Route::Direct));
     assert_eq!(sender.route_to(relay.peer_id()).await, None);
+}
+
+#[tokio::test]
+async fn what_is_under_way_through_a_relay_goes_once_more_when_a_direct_connection_takes_its_place() {
+    let relay = host(relay_config(90, RelayLimits::default())).await;
+    let picky = Arc::new(Picky { unanswered: AtomicUsize::new(1), seen: AtomicUsize::new(0) });
+    let patient = Bounds { request: Duration::from_secs(25), ..Bounds::default() };
+    let relays = vec![relay.listen_addresses()[0].clone()];
+    let config_of = |seed| HostConfig { bounds: patient.clone(), ..config(seed) };
+    let receiver = HostConfig { relays, ..config_of(91) };
+    let receiver = Host::start(receiver, Arc::clone(&picky) as _).await.unwrap();
+    let reserved = receiver.addresses_until(|addresses| addresses.iter().any(is_relayed));
+    tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
+    let sender = host(config_of(92)).await;
+    // Both hear from the relay where they are seen, which is what a hole is punched with.
+    sender.send(&named(&relay), b"hello".to_vec()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut endpoint = named(&receiver);
+    endpoint.addresses.retain(is_relayed);
+    sender.send(&endpoint, b"packed".to_vec()).await.unwrap();
+    // The first was answered after all: the other connection took its place.
+    assert_eq!(picky.seen.load(Ordering::SeqCst), 2);
+    assert_eq!(sender.route_to(receiver.peer_id()).await, Some(Route::Direct));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The loop that owns the swarm: commands in, events out, reservations kept.
 
+mod lanes;
 mod out;
 mod own;
 mod relays;
@@ -9,21 +10,26 @@ use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm, autonat, ping, relay,
-    request_response::{self, Message, OutboundFailure, OutboundRequestId, ResponseChannel},
+    request_response::{self, Message, OutboundRequestId, ResponseChannel},
     swarm::{ConnectionId, SwarmEvent},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::JoinSet,
+    task::{self, JoinSet},
     time::Instant,
 };
 
-use self::relays::Relay;
+use self::{
+    lanes::{Lane, Sent},
+    out::Dialing,
+    relays::Relay,
+};
 use crate::{
     behaviour::{Protocols, ProtocolsEvent},
     codec::{Request, Status},
     guard::Permit,
     host::{HostConfig, Inbound, P2pError, Route, SendError},
+    names::Names,
     places::{Place, Places},
 };
 
@@ -39,31 +45,18 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What the host's owner asks for.
 pub(crate) enum Command {
     Send(SendTask),
-    /// As `Send`, but over a connection there is or not at all.
-    Push(SendTask),
-    Route {
-        peer_id: PeerId,
-        done: oneshot::Sender<Option<Route>>,
-    },
+    Route { peer_id: PeerId, done: oneshot::Sender<Option<Route>> },
 }
 
-/// One message to be handed over. Its addresses begin with literal ones.
+/// One message to be handed over.
 pub(crate) struct SendTask {
     pub(crate) peer_id: PeerId,
+    /// As the peer's endpoint says.
     pub(crate) addresses: Vec<Multiaddr>,
     pub(crate) envelope: Vec<u8>,
+    /// Else it goes over a connection there is or not at all.
+    pub(crate) dials: bool,
     pub(crate) done: oneshot::Sender<Result<Status, SendError>>,
-}
-
-/// A peer that is being connected to, and what waits for it.
-struct Dialing {
-    attempts: Vec<ConnectionId>,
-    /// Direct addresses dialled so far.
-    tried: Vec<Multiaddr>,
-    /// Tried when the direct addresses failed, or have not answered at `then`.
-    relayed: Vec<Multiaddr>,
-    then: Instant,
-    waiting: Vec<SendTask>,
 }
 
 struct Connection {
@@ -84,7 +77,10 @@ pub(crate) struct Driver {
     handling: Arc<Places>,
     handled: JoinSet<(ResponseChannel<Status>, Status)>,
     dialing: HashMap<PeerId, Dialing>,
-    sent: HashMap<OutboundRequestId, oneshot::Sender<Result<Status, SendError>>>,
+    naming: JoinSet<(PeerId, Vec<Multiaddr>)>,
+    names: Names,
+    lanes: HashMap<PeerId, Lane>,
+    sent: HashMap<OutboundRequestId, Sent>,
     connections: HashMap<ConnectionId, Connection>,
     closing: Vec<(Instant, ConnectionId)>,
     nearby: HashMap<PeerId, Vec<Multiaddr>>,
@@ -111,6 +107,9 @@ impl Driver {
             handling: Places::new(config.bounds.handling),
             handled: JoinSet::new(),
             dialing: HashMap::new(),
+            naming: JoinSet::new(),
+            names: Names::default(),
+            lanes: HashMap::new(),
             sent: HashMap::new(),
             connections: HashMap::new(),
             closing: Vec::new(),
@@ -165,7 +164,6 @@ impl Driver {
                 event = self.swarm.select_next_some() => self.on_event(event),
                 command = self.commands.recv() => match command {
                     Some(Command::Send(task)) => self.on_send(task),
-                    Some(Command::Push(task)) => self.on_push(task),
                     Some(Command::Route { peer_id, done }) => {
                         let _ = done.send(self.route_to(peer_id));
                     }
@@ -175,7 +173,8 @@ impl Driver {
                     // The sender may have stopped waiting.
                     let _ = self.swarm.behaviour_mut().messages.send_response(channel, status);
                 },
-                (index, addresses) = next_of(&mut self.resolving) => self.reserve(index, addresses),
+                (_, (index, addresses)) = next_of(&mut self.resolving) => self.reserve(index, addresses),
+                (lookup, (peer_id, found)) = next_of(&mut self.naming) => self.on_named(lookup, peer_id, found),
                 _ = tick.tick() => self.on_tick(),
             }
         }
@@ -295,25 +294,12 @@ impl Driver {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
                 Message::Request { request, channel, .. } => self.on_request(peer, request, channel),
-                Message::Response { request_id, response } => self.settle(request_id, Ok(response)),
+                Message::Response { request_id, response } => self.on_answer(request_id, response),
             },
             request_response::Event::OutboundFailure { request_id, error, .. } => {
-                let error = match error {
-                    OutboundFailure::UnsupportedProtocols => SendError::Refused { status: Status::Refused },
-                    OutboundFailure::Timeout => {
-                        SendError::Unreachable { reason: "it did not answer in time" }
-                    }
-                    _ => SendError::Unreachable { reason: "the connection failed" },
-                };
-                self.settle(request_id, Err(error));
+                self.on_request_failure(request_id, &error);
             }
             _ => {}
-        }
-    }
-
-    fn settle(&mut self, id: OutboundRequestId, outcome: Result<Status, SendError>) {
-        if let Some(done) = self.sent.remove(&id) {
-            let _ = done.send(outcome);
         }
     }
 
@@ -325,10 +311,10 @@ impl Driver {
     }
 }
 
-/// What the next of `tasks` to end has brought; waits as long as there is none.
-async fn next_of<T: 'static>(tasks: &mut JoinSet<T>) -> T {
+/// Which of `tasks` ended next, and what it has brought; waits as long as there is none.
+async fn next_of<T: 'static>(tasks: &mut JoinSet<T>) -> (task::Id, T) {
     loop {
-        match tasks.join_next().await {
+        match tasks.join_next_with_id().await {
             Some(Ok(found)) => return found,
             Some(Err(_)) => {}
             None => return pending().await,

@@ -11,10 +11,7 @@ use libp2p::{
 use tokio::time::Instant;
 
 use super::Driver;
-use crate::{
-    address::{is_relayed, resolved},
-    host::P2pError,
-};
+use crate::{address::is_relayed, host::P2pError};
 
 /// Pause before a relay is asked again, doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -67,11 +64,8 @@ impl Driver {
         for (index, relay) in self.relays.iter_mut().enumerate().filter(due) {
             relay.due = now + relay.pause;
             relay.pause = (relay.pause * 2).min(LONGEST_PAUSE);
-            let addresses = relay.addresses.clone();
-            self.resolving.spawn(async move {
-                let found = futures::future::join_all(addresses.iter().map(resolved)).await;
-                (index, found.into_iter().flatten().collect())
-            });
+            let (names, addresses) = (self.names.clone(), relay.addresses.clone());
+            self.resolving.spawn(async move { (index, names.resolve(addresses).await) });
         }
     }
 
