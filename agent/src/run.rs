@@ -259,6 +259,9 @@ async fn work(
         tasks.spawn(Arc::clone(node).run_mailbox());
         tasks.spawn(Arc::clone(node).run_line());
     }
+    if let Some(lines) = node.shared().lines() {
+        tasks.spawn(lines.host_ended());
+    }
     let served = listener.map(|listener| {
         let mut stopped = stopped.clone();
         let stop = async move {

@@ -14,6 +14,7 @@ use libp2p::{
 use crate::{
     codec::{Entering, EnvelopeCodec, PROTOCOL},
     guard::Guarded,
+    hint::Hint,
     hold::{self, Holds},
     host::{Bounds, HostConfig, P2pError, RelayLimits},
     limits::Limits,
@@ -22,12 +23,18 @@ use crate::{
 
 /// What is said to peers that ask who we are: the protocol family, and nothing about version or machine.
 const IDENTIFY: &str = "/einmal";
-/// Seconds between two reservations of one peer or address that a relay grants without limit.
-const RESERVATION_PACE: Duration = Duration::from_secs(60);
-/// Reservations one peer may ask for within [`RESERVATION_PACE`].
-const RESERVATIONS_PER_PACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
-/// Circuits one address may open within [`RESERVATION_PACE`].
-const CIRCUITS_PER_PACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
+/// Reservations one peer may ask for at once.
+const RESERVATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
+/// After this time it may ask for one more.
+const RESERVATION_PACE: Duration = Duration::from_secs(2);
+/// Circuits one address may open at once.
+const CIRCUITS: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
+/// After this time it may open one more.
+const CIRCUIT_PACE: Duration = Duration::from_millis(500);
+/// Most bytes of one stream that wait to be read, by QUIC: about one message. Yamux begins with a quarter of that.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+/// The same for all streams of one connection.
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
 /// The protocols of the host.
 #[derive(NetworkBehaviour)]
@@ -38,7 +45,7 @@ pub(crate) struct Protocols {
     pub(crate) messages: request_response::Behaviour<EnvelopeCodec>,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
-    autonat_client: autonat::v2::client::Behaviour,
+    autonat_client: Hint,
     autonat_server: Toggle<autonat::v2::server::Behaviour>,
     relay_client: relay::client::Behaviour,
     relay_server: Toggle<relay::Behaviour>,
@@ -77,6 +84,8 @@ fn direct(key: &identity::Keypair, bounds: &Bounds) -> Result<Boxed<(PeerId, Str
     let mut quic = quic::Config::new(key);
     quic.handshake_timeout = bounds.connect;
     quic.max_concurrent_stream_limit = u32::try_from(bounds.streams_per_connection).unwrap_or(u32::MAX);
+    quic.max_stream_data = STREAM_WINDOW;
+    quic.max_connection_data = CONNECTION_WINDOW;
     let quic = quic::tokio::Transport::new(quic).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
@@ -130,7 +139,7 @@ fn protocols(
         ),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::default(),
-        autonat_client: autonat::v2::client::Behaviour::default(),
+        autonat_client: Hint::default(),
         autonat_server: config
             .relay_server
             .as_ref()
@@ -144,6 +153,13 @@ fn protocols(
 }
 
 fn relay_server(id: PeerId, limits: &RelayLimits) -> relay::Behaviour {
+    let mut server = relay::Behaviour::new(id, relay_config(limits));
+    // It was configured as one: whether it looks public to itself does not matter.
+    server.set_status(Some(relay::Status::Enable));
+    server
+}
+
+fn relay_config(limits: &RelayLimits) -> relay::Config {
     let config = relay::Config {
         max_reservations: limits.reservations,
         max_reservations_per_peer: limits.reservations_per_peer,
@@ -156,11 +172,30 @@ fn relay_server(id: PeerId, limits: &RelayLimits) -> relay::Behaviour {
         circuit_src_rate_limiters: Vec::new(),
         ..relay::Config::default()
     };
-    let config = config
-        .reservation_rate_per_peer(RESERVATIONS_PER_PACE, RESERVATION_PACE)
-        .circuit_src_per_ip(CIRCUITS_PER_PACE, RESERVATION_PACE);
-    let mut server = relay::Behaviour::new(id, config);
-    // It was configured as one: whether it looks public to itself does not matter.
-    server.set_status(Some(relay::Status::Enable));
-    server
+    config
+        .reservation_rate_per_peer(RESERVATIONS, RESERVATION_PACE)
+        .circuit_src_per_ip(CIRCUITS, CIRCUIT_PACE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn who_has_used_up_its_circuits_gets_the_next_after_a_moment() {
+        let mut config = relay_config(&RelayLimits::default());
+        let (peer, address) = (PeerId::random(), "/ip4/192.0.2.1/tcp/1".parse().unwrap());
+        for (limiters, burst, a_minute_later) in [
+            (&mut config.circuit_src_rate_limiters, 120, 120),
+            (&mut config.reservation_rate_limiters, 30, 30),
+        ] {
+            let mut granted = |now| (0..500).filter(|_| limiters[0].try_next(peer, &address, now)).count();
+            let now = Instant::now();
+            assert_eq!(granted(now), burst);
+            assert_eq!(granted(now + Duration::from_secs(60)), a_minute_later);
+            assert!((1..=5).contains(&granted(now + Duration::from_secs(62))));
+        }
+    }
 }

@@ -81,10 +81,7 @@ impl NetworkBehaviour for Hint {
         self.client.on_connection_handler_event(peer, connection, event);
     }
 
-    fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         loop {
             match self.client.poll(context) {
                 Poll::Ready(ToSwarm::ExternalAddrConfirmed(_)) => {}

@@ -232,6 +232,8 @@ pub struct Host {
     peer_id: PeerId,
     commands: mpsc::Sender<Command>,
     addresses: watch::Receiver<Vec<Multiaddr>>,
+    /// Whose sender goes with the driver.
+    alive: watch::Receiver<()>,
     turns: Arc<Semaphore>,
     pushes: Arc<Semaphore>,
     holds: Arc<Holds>,
@@ -268,7 +270,9 @@ impl Host {
         let (commands, orders) = mpsc::channel(MAX_ORDERS);
         let mut driver = Driver::new(swarm, inbound, orders, &config)?;
         driver.listen(&config.listen).await?;
+        let (lives, alive) = watch::channel(());
         let host = Self {
+            alive,
             peer_id: key.public().to_peer_id(),
             commands,
             addresses: driver.addresses(),
@@ -280,8 +284,19 @@ impl Host {
             longest: names::PATIENCE + config.bounds.connect * 3 + config.bounds.request,
             request: config.bounds.request,
         };
-        tokio::spawn(driver.run());
+        tokio::spawn(async move {
+            let _lives = lives;
+            driver.run().await;
+        });
         Ok(host)
+    }
+
+    /// Resolves when the host works no more although it was not dropped: one of its protocols has failed beyond repair.
+    /// Nothing is sent or taken in from then on; a new one has to be started.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut alive = self.alive.clone();
+        // Nothing is ever sent: what is waited for is the end of the sender.
+        async move { while alive.changed().await.is_ok() {} }
     }
 
     /// The host's own peer id.

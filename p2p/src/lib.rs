@@ -11,6 +11,7 @@ mod behaviour;
 mod codec;
 mod driver;
 mod guard;
+mod hint;
 mod hold;
 mod host;
 mod limits;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
+    cell::RefCell,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
         Arc, Mutex,
@@ -89,6 +90,15 @@ impl Inbound for Picky {
             }
             Status::Accepted
         })
+    }
+}
+
+/// Fails beyond repair.
+struct Broken;
+
+impl Inbound for Broken {
+    fn receive(&self, _: PeerId, _: Source, _: Vec<u8>) -> BoxFuture<Status> {
+        panic!("as a protocol of the library might");
     }
 }
 
@@ -212,6 +222,25 @@ async fn an_address_that_hides_another_one_is_not_dialled() {
 }
 
 #[tokio::test]
+async fn what_others_say_of_a_hosts_addresses_is_told_to_nobody() {
+    // It sees where the host comes from, says so, and confirms it when it is asked.
+    let server = host(relay_config(96, RelayLimits::default())).await;
+    let announce: Vec<Multiaddr> = vec!["/ip4/192.0.2.1/tcp/4001".parse().unwrap()];
+    Log::keep();
+    let announcing = host(HostConfig { announce, ..config(97) }).await;
+    let mut endpoint = named(&server);
+    endpoint.addresses.retain(|address| address.to_string().contains("tcp"));
+    let begun = Instant::now();
+    while !Log::has("a peer says that it reaches an address of ours") {
+        assert!(begun.elapsed() < PATIENCE);
+        announcing.send(&endpoint, b"packed".to_vec()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let told = announcing.listen_addresses();
+    assert_eq!(told, [format!("/ip4/192.0.2.1/tcp/4001/p2p/{}", announcing.peer_id()).parse().unwrap()]);
+}
+
+#[tokio::test]
 async fn nobody_sends_to_itself() {
     let alone = host(config(15)).await;
     assert_eq!(alone.send(&named(&alone), b"packed".to_vec()).await, Err(SendError::Forbidden));
@@ -295,6 +324,18 @@ async fn an_address_by_name_is_used_and_one_that_names_nobody_holds_up_no_other(
     let mut both = named(&receiver);
     both.addresses.extend(named_as("nowhere.invalid").addresses);
     host(config(89)).await.send(&both, b"packed".to_vec()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_of_a_host_by_itself_is_noticed() {
+    let broken = Host::start(config(94), Arc::new(Broken)).await.unwrap();
+    let ended = broken.ended();
+    assert!(tokio::time::timeout(Duration::from_secs(1), broken.ended()).await.is_err());
+    let told = host(config(95)).await.send(&named(&broken), b"packed".to_vec()).await;
+    assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    let told = broken.push(PeerId::random(), b"packed".to_vec()).await;
+    assert_eq!(told, Err(SendError::Unreachable { reason: "this host is ending" }));
 }
 
 #[tokio::test]
@@ -409,26 +450,37 @@ async fn a_relay_known_by_two_addresses_gives_one_reservation_that_stays() {
     let relay = host(relay_config(72, RelayLimits::default())).await;
     let relays = relay.listen_addresses();
     assert_eq!(relays.len(), 2);
-    let log = Arc::new(Log::default());
-    let _listening = tracing::subscriber::set_default(Arc::clone(&log));
+    Log::keep();
     let config = HostConfig { listen: Vec::new(), relays, ..config(73) };
     let receiver = Host::start(config, Keeper::new(Status::Accepted)).await.unwrap();
     let reserved = receiver.addresses_until(|addresses| addresses.iter().any(is_relayed));
     tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
     let lost = receiver.addresses_until(|addresses| !addresses.iter().any(is_relayed));
     assert!(tokio::time::timeout(Duration::from_secs(10), lost).await.is_err());
-    let lines = log.0.lock().unwrap();
-    assert!(lines.iter().any(|line| line.contains("a peer is connected")), "{lines:?}");
-    assert!(!lines.iter().any(|line| line.contains("a relay was lost")), "{lines:?}");
+    assert!(Log::has("a peer is connected") && !Log::has("a relay was lost"));
 }
 
-/// What hosts of one thread write into the log.
-#[derive(Default)]
-struct Log(Mutex<Vec<String>>);
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
 
-impl tracing::field::Visit for &Log {
+/// Keeps what is logged: each test and its hosts have a thread of their own.
+struct Log;
+
+impl Log {
+    /// For all threads and for good: a subscriber of one thread misses lines that others have logged before.
+    fn keep() {
+        let _ = tracing::subscriber::set_global_default(Self);
+    }
+
+    fn has(text: &str) -> bool {
+        LINES.with_borrow(|lines| lines.iter().any(|line| line.contains(text)))
+    }
+}
+
+impl tracing::field::Visit for Log {
     fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-        self.0.lock().unwrap().push(format!("{value:?}"));
+        LINES.with_borrow_mut(|lines| lines.push(format!("{value:?}")));
     }
 }
 
@@ -438,7 +490,7 @@ impl tracing::Subscriber for Log {
     }
 
     fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut &*self);
+        event.record(&mut Self);
     }
 
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
@@ -769,6 +821,22 @@ async fn hanging_up_after_the_end_leaves_a_new_connection_alone() {
     let _there = dialer.hold(listener.peer_id()).unwrap();
     old.hang_up();
     assert!(tokio::time::timeout(IDLE, new.ended()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_hold_goes_on_with_a_new_connection_also_where_all_holds_are_taken() {
+    let (listener, dialer) = connected(76, &Keeper::new(Status::Accepted)).await;
+    let mut held = listener.hold(dialer.peer_id()).unwrap();
+    let other = listener.hold(dialer.peer_id()).unwrap();
+    dialer.hold(listener.peer_id()).unwrap().hang_up();
+    ends(&mut held).await;
+    assert_eq!(held.renew(), Err(HoldError::NotConnected));
+    dialer.send(&named(&listener), b"again".to_vec()).await.unwrap();
+    assert_eq!(listener.hold(dialer.peer_id()).unwrap_err(), HoldError::TooMany);
+    held.renew().unwrap();
+    let _there = dialer.hold(listener.peer_id()).unwrap();
+    assert!(tokio::time::timeout(2 * IDLE, held.ended()).await.is_err());
+    drop(other);
 }
 
 #[tokio::test]

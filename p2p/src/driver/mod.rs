@@ -25,6 +25,7 @@ use self::{
     relays::Relay,
 };
 use crate::{
+    address::is_relayed,
     behaviour::{Protocols, ProtocolsEvent},
     codec::{Request, Status},
     guard::Permit,
@@ -248,7 +249,11 @@ impl Driver {
                 self.on_dial_failure(peer_id, connection_id);
             }
             SwarmEvent::NewListenAddr { address, .. } => {
-                if self.serves_relay && self.announce.is_empty() && self.may_be_told(&address) {
+                if self.serves_relay
+                    && self.announce.is_empty()
+                    && !is_relayed(&address)
+                    && self.may_be_told(&address)
+                {
                     // A relay tells those who reserve how they are reached; it was configured to be reachable.
                     self.swarm.add_external_address(address);
                 }
@@ -283,9 +288,12 @@ impl Driver {
                 Ok(_) => tracing::info!("a hole was punched: a relayed peer is now reached directly"),
                 Err(error) => tracing::info!(%error, "no hole was punched; the relay stays in use"),
             },
-            ProtocolsEvent::AutonatClient(autonat::v2::client::Event { result: Err(error), .. }) => {
-                tracing::debug!(%error, "an own address was not reachable from outside");
-            }
+            ProtocolsEvent::AutonatClient(autonat::v2::client::Event { result, .. }) => match result {
+                Ok(()) => tracing::debug!("a peer says that it reaches an address of ours"),
+                Err(error) => {
+                    tracing::debug!(%error, "a peer says that it does not reach an address of ours")
+                }
+            },
             _ => {}
         }
     }

@@ -1,6 +1,9 @@
 //! Where this host and its neighbours are: discovery, own addresses.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use libp2p::{Multiaddr, PeerId, mdns, multiaddr::Protocol};
 
@@ -30,9 +33,8 @@ impl Driver {
 
     /// Remembers a neighbour. Beyond what may be dialled anyway, its word counts for local addresses only.
     fn note_nearby(&mut self, peer_id: PeerId, address: Multiaddr) {
-        let full = self.nearby.len() >= MAX_NEARBY && !self.nearby.contains_key(&peer_id);
         let bearable = direct_ip(&address).is_some_and(|ip| is_local_network(ip) || self.permit.allows(ip));
-        if full || !bearable {
+        if !bearable || !self.has_room_nearby(peer_id) {
             return;
         }
         let known = self.nearby.entry(peer_id).or_default();
@@ -41,18 +43,33 @@ impl Driver {
         }
     }
 
+    /// Whether one more neighbour can be remembered; another may be forgotten for it.
+    fn has_room_nearby(&mut self, peer_id: PeerId) -> bool {
+        if self.nearby.len() < MAX_NEARBY || self.nearby.contains_key(&peer_id) {
+            return true;
+        }
+        let victim = most_crowded(&self.nearby, |peer| self.swarm.is_connected(peer));
+        victim.is_some_and(|victim| self.nearby.remove(&victim).is_some())
+    }
+
     pub(super) fn may_be_told(&self, address: &Multiaddr) -> bool {
         reached_ip(address).is_some_and(|ip| !ip.is_unspecified() && self.permit.allows(ip))
     }
 
-    /// Works out where others reach this host.
+    /// Works out where others reach this host: what the owner announces, else what it listens on, and its reservations
+    /// at the relays it has chosen. What anybody else says of it is left out, for documents are made of this.
     pub(super) fn tell_addresses(&mut self) {
         let own = *self.swarm.local_peer_id();
-        let listened =
-            self.swarm.listeners().filter(|address| is_relayed(address) || self.announce.is_empty());
+        let is_ours = |address: &Multiaddr| match is_relayed(address) {
+            true => self.is_at_relay(address),
+            false => self.announce.is_empty(),
+        };
+        let listened = self.swarm.listeners().filter(|address| is_ours(address));
+        let reserved = self.swarm.external_addresses().filter(|address| self.is_reserved(address));
         let all: HashSet<Multiaddr> = listened
-            .chain(self.swarm.external_addresses())
-            .filter(|address| self.announce.contains(address) || self.may_be_told(address))
+            .chain(reserved)
+            .filter(|address| self.may_be_told(address))
+            .chain(&self.announce)
             .map(|address| match address.iter().last() {
                 Some(Protocol::P2p(last)) if last == own => address.clone(),
                 _ => address.clone().with(Protocol::P2p(own)),
@@ -69,10 +86,46 @@ impl Driver {
     }
 }
 
+/// A neighbour at the address at which most neighbours are said to be, of those that need not be kept: somebody who makes
+/// neighbours up displaces its own first.
+fn most_crowded(
+    nearby: &HashMap<PeerId, Vec<Multiaddr>>,
+    is_kept: impl Fn(&PeerId) -> bool,
+) -> Option<PeerId> {
+    let place = |known: &[Multiaddr]| known.first().and_then(direct_ip);
+    let mut crowds: HashMap<Option<IpAddr>, usize> = HashMap::new();
+    nearby.values().for_each(|known| *crowds.entry(place(known)).or_default() += 1);
+    let crowd = |known: &[Multiaddr]| crowds.get(&place(known)).copied();
+    let others = nearby.iter().filter(|(peer, _)| !is_kept(peer));
+    others.max_by_key(|(_, known)| crowd(known)).map(|(peer, _)| *peer)
+}
+
 /// Whether an address is one a local network gives.
 fn is_local_network(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_made_up_at_one_address_displace_each_other() {
+        let at = |text: &str| vec![text.parse::<Multiaddr>().unwrap()];
+        let honest = PeerId::random();
+        let mut nearby = HashMap::from([(honest, at("/ip4/10.0.0.2/tcp/1"))]);
+        nearby.extend((0..3).map(|port| (PeerId::random(), at(&format!("/ip4/10.0.0.9/tcp/{port}")))));
+        let kept = PeerId::random();
+        nearby.insert(kept, at("/ip4/10.0.0.9/tcp/9"));
+        for _ in 0..3 {
+            let victim = most_crowded(&nearby, |peer| *peer == kept).unwrap();
+            assert!(victim != honest && victim != kept);
+            nearby.remove(&victim);
+        }
+        assert_eq!(most_crowded(&nearby, |peer| *peer == kept), Some(honest));
+        assert_eq!(most_crowded(&nearby, |_| true), None);
     }
 }

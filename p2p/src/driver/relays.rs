@@ -11,7 +11,10 @@ use libp2p::{
 use tokio::time::Instant;
 
 use super::Driver;
-use crate::{address::is_relayed, host::P2pError};
+use crate::{
+    address::{is_relayed, relay_of},
+    host::P2pError,
+};
 
 /// Pause before a relay is asked again, doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -27,6 +30,8 @@ pub(super) struct Relay {
     /// As configured; names are resolved whenever it is asked.
     addresses: Vec<Multiaddr>,
     listener: Option<ListenerId>,
+    /// Where it was asked last: the address of this host that stands for the reservation.
+    asked: Option<Multiaddr>,
     /// Where it is being connected to for a reservation.
     wanted: Vec<Multiaddr>,
     due: Instant,
@@ -47,6 +52,7 @@ impl Relay {
                     peer_id,
                     addresses: vec![address.clone()],
                     listener: None,
+                    asked: None,
                     wanted: Vec::new(),
                     due: Instant::now(),
                     pause: FIRST_PAUSE,
@@ -111,10 +117,22 @@ impl Driver {
             Some(Protocol::P2p(_)) => address,
             _ => address.with(Protocol::P2p(relay.peer_id)),
         };
-        match self.swarm.listen_on(address.with(Protocol::P2pCircuit)) {
+        let address = address.with(Protocol::P2pCircuit);
+        relay.asked = Some(address.clone().with(Protocol::P2p(*self.swarm.local_peer_id())));
+        match self.swarm.listen_on(address) {
             Ok(listener) => relay.listener = Some(listener),
             Err(error) => tracing::warn!(%error, "a relay cannot be used"),
         }
+    }
+
+    /// Whether an address leads through a relay this host has chosen.
+    pub(super) fn is_at_relay(&self, address: &Multiaddr) -> bool {
+        relay_of(address).is_some_and(|relay| self.relays.iter().any(|known| known.peer_id == relay))
+    }
+
+    /// Whether an address is the very one a relay was asked for.
+    pub(super) fn is_reserved(&self, address: &Multiaddr) -> bool {
+        self.relays.iter().any(|relay| relay.asked.as_ref() == Some(address))
     }
 
     /// A relay has agreed: the next time it is lost, it is asked at once.
