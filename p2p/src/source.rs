@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, multiaddr::Protocol};
 
 use crate::address::{is_relayed, reached_ip, relay_of};
 
-/// Where somebody comes from: an IPv4 address, the 64 bits of an IPv6 address that one customer has, or, for all who come
+/// Where somebody comes from: an IPv4 address, the 64 bits of an IPv6 address that one customer has, or, for all who come in
 /// through a relay, that relay, which is the only one to know their addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source(Place);
@@ -33,7 +33,7 @@ impl Source {
         Self(Place::Address(one))
     }
 
-    /// The source of all who come through `relay`.
+    /// The source of all who come in through `relay`.
     pub fn behind(relay: PeerId) -> Self {
         Self(Place::Relay(relay))
     }
@@ -44,9 +44,11 @@ impl Source {
     }
 
     /// The source at the other end of a connection with `remote`, which came in at `local` if it came in.
+    ///
+    /// Only relays we have chosen let anybody in. Those we go out through are chosen by others, whose word for a relay's
+    /// name is worth nothing: there the relay's address counts.
     pub(crate) fn of_ends(local: Option<&Multiaddr>, remote: &Multiaddr) -> Self {
-        let relayed = local.into_iter().chain([remote]).find(|address| is_relayed(address));
-        let Some(relayed) = relayed else {
+        let Some(relayed) = local.filter(|local| is_relayed(local)) else {
             return reached_ip(remote).map_or(Self(Place::Elsewhere), Self::of);
         };
         // A relay that came to us is known by its address.
@@ -98,7 +100,7 @@ mod tests {
         let remote = from(&format!("/p2p/{peer}"));
         assert_eq!(Source::of_ends(Some(&local), &remote), Source::behind(relay));
         let dialled = from(&format!("/ip4/192.0.2.9/tcp/1/p2p/{relay}/p2p-circuit/p2p/{peer}"));
-        assert_eq!(Source::of_ends(None, &dialled), Source::behind(relay));
+        assert_eq!(Source::of_ends(None, &dialled), Source::of(at("192.0.2.9")), "where we were sent");
         let listening = from("/ip4/192.0.2.9/tcp/1");
         let direct = Source::of_ends(Some(&listening), &from("/ip4/192.0.2.1/tcp/5"));
         assert_eq!(direct, Source::of(at("192.0.2.1")));

@@ -88,7 +88,7 @@ impl Driver {
             return self.listen_through(index, first);
         }
         let options = DialOpts::peer_id(peer_id).addresses(relay.wanted.clone());
-        let options = options.condition(PeerCondition::DisconnectedAndNotDialing).build();
+        let options = options.condition(PeerCondition::NotDialing).build();
         // It may be being connected to for another reason.
         if let Err(error) = self.swarm.dial(options) {
             tracing::debug!(%error, "a relay is not dialled");
