@@ -313,7 +313,7 @@ mod tests {
         let peer = PeerId::random();
         for (number, stage) in [(1, Stage::In), (2, Stage::Out)] {
             assert!(limits.may_be(Stage::In, source(3), peer));
-            let source = Some(source(number as u8));
+            let source = Some(source(u8::try_from(number).unwrap()));
             limits.note(id(number), Counted { stage, source, peer: Some(peer) });
         }
         assert!(!limits.may_be(Stage::In, source(3), peer));

@@ -92,7 +92,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn look_ups_that_hang_do_not_hold_anything_up_for_long() {
         let names = Names::default();
-        let _hanging = Arc::clone(&names.places).acquire_many_owned(MAX_LOOKUPS as u32).await.unwrap();
+        let _hanging =
+            Arc::clone(&names.places).acquire_many_owned(MAX_LOOKUPS.try_into().unwrap()).await.unwrap();
         let begun = tokio::time::Instant::now();
         let named: Vec<Multiaddr> = vec!["/dns4/localhost/tcp/1".parse().unwrap(); MAX_ADDRESSES];
         assert!(names.resolve(named).await.is_empty());

@@ -45,7 +45,7 @@ async fn many_messages_to_one_peer_go_some_at_a_time_and_all_arrive() {
             sent.spawn(async move { sender.send(&endpoint, b"packed".to_vec()).await });
         }
         // The receiver has places for as many from one source: none is told to come again.
-        while sent.len() > 0 {
+        while !sent.is_empty() {
             tokio::select! {
                 Some(done) = sent.join_next() => assert_eq!(done.unwrap(), Ok(())),
                 () = tokio::time::sleep(Duration::from_millis(20)) => slow.go.notify_waiters(),
