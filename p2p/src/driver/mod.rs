@@ -154,6 +154,7 @@ impl Driver {
             }
             self.on_event(event);
         }
+        self.tell_addresses();
         Ok(())
     }
 
