@@ -9,6 +9,7 @@ use std::{
 };
 
 use einmal_did::Did;
+use einmal_p2p::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SetupError;
@@ -188,6 +189,11 @@ impl Limits {
     /// How long a connection may take until its first request is there.
     pub fn pending_time(&self) -> Duration {
         Duration::from_secs(self.pending_seconds.unwrap_or(15))
+    }
+
+    /// Whether `source` counts: this machine's own address is a proxy's or a test's, which bound themselves.
+    pub(crate) fn counts(&self, source: Source) -> bool {
+        !source.is_this_machine() || self.loopback
     }
 
     /// Requests per second from one address.

@@ -99,7 +99,7 @@ async fn run_once(options: &RunOptions, signals: &mut Option<Signals>) -> Result
     } else {
         Arc::new(MemoryMail::new())
     };
-    let entrance = Arc::new(p2p::Entrance::default());
+    let entrance = Arc::new(p2p::Entrance::new(&config.limits));
     let peers = p2p::start(&config, &db, &entrance, Arc::clone(&client)).await?;
     let parts = Parts {
         config,
@@ -258,6 +258,9 @@ async fn work(
     if node.shared().config.role == Role::Citizen {
         tasks.spawn(Arc::clone(node).run_mailbox());
         tasks.spawn(Arc::clone(node).run_line());
+    }
+    if let Some(lines) = node.shared().lines() {
+        tasks.spawn(lines.host_ended());
     }
     let served = listener.map(|listener| {
         let mut stopped = stopped.clone();

@@ -114,34 +114,53 @@ fn parse_peer_id(text: &str) -> Result<PeerId, EndpointError> {
     PeerId::from_bytes(multihash).map_err(|_| EndpointError::PeerId)
 }
 
-/// The address at which a multiaddress begins, if it is a literal one.
-pub(crate) fn first_ip(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(v4) => Some(v4.into()),
-        Protocol::Ip6(v6) => Some(v6.into()),
-        _ => None,
-    }
+/// The literal address a connection to `address` begins at: the host's own, or its relay's.
+///
+/// `None` for every address that is not exactly one of TCP or QUIC: transports differ in which part of a longer one they
+/// dial, so that what was vetted would not be what is dialled.
+pub(crate) fn reached_ip(address: &Multiaddr) -> Option<IpAddr> {
+    let parts: Vec<Protocol<'_>> = address.iter().collect();
+    let Some(circuit) = parts.iter().position(|part| *part == Protocol::P2pCircuit) else {
+        return way_ip(&parts);
+    };
+    let (way, behind) = (parts.get(..circuit)?, parts.get(circuit + 1..)?);
+    let names_relay = matches!(way.last(), Some(Protocol::P2p(_)));
+    let ends = matches!(behind, [] | [Protocol::P2p(_)]);
+    way_ip(way).filter(|_| names_relay && ends)
 }
 
-/// Replaces a leading host name by the addresses it has now, so that what is vetted is what is dialled.
-pub(crate) async fn resolved(address: &Multiaddr) -> Vec<Multiaddr> {
-    let Some(first) = address.iter().next() else { return Vec::new() };
-    let (name, v4, v6) = match &first {
-        Protocol::Dns(name) => (name, true, true),
-        Protocol::Dns4(name) => (name, true, false),
-        Protocol::Dns6(name) => (name, false, true),
-        _ => return vec![address.clone()],
-    };
-    let Ok(found) = tokio::net::lookup_host((name.as_ref(), 0)).await else { return Vec::new() };
-    let wanted = found.map(|socket| socket.ip()).filter(|ip| if ip.is_ipv4() { v4 } else { v6 });
-    let with = |ip: IpAddr| {
-        let head = match ip {
-            IpAddr::V4(ip) => Protocol::Ip4(ip),
-            IpAddr::V6(ip) => Protocol::Ip6(ip),
-        };
-        std::iter::once(head).chain(address.iter().skip(1)).collect()
-    };
-    wanted.take(MAX_ADDRESSES).map(with).collect()
+/// The relay an address leads through, if it names it.
+pub(crate) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
+    let mut last = None;
+    for part in address {
+        match part {
+            Protocol::P2p(peer_id) => last = Some(peer_id),
+            Protocol::P2pCircuit => return last,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The literal address of a host that is reached without a relay; see [`reached_ip`].
+pub(crate) fn direct_ip(address: &Multiaddr) -> Option<IpAddr> {
+    reached_ip(address).filter(|_| !is_relayed(address))
+}
+
+fn way_ip(parts: &[Protocol<'_>]) -> Option<IpAddr> {
+    let (host, way) = parts.split_first()?;
+    let served = matches!(
+        way,
+        [Protocol::Tcp(_)]
+            | [Protocol::Tcp(_), Protocol::P2p(_)]
+            | [Protocol::Udp(_), Protocol::QuicV1]
+            | [Protocol::Udp(_), Protocol::QuicV1, Protocol::P2p(_)]
+    );
+    match host {
+        Protocol::Ip4(v4) if served => Some((*v4).into()),
+        Protocol::Ip6(v6) if served => Some((*v6).into()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -216,7 +235,7 @@ mod tests {
             let own = peer(5);
             let read = PeerEndpoint::parse(&format!("{SCHEME}{own}"), &[format!("{address}/p2p/{own}")]);
             if let Ok(read) = read {
-                let _ = (first_ip(&read.addresses[0]), is_relayed(&read.addresses[0]));
+                let _ = (reached_ip(&read.addresses[0]), is_relayed(&read.addresses[0]));
             }
         }
 
@@ -226,12 +245,43 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_name_is_replaced_by_its_addresses() {
-        let named: Multiaddr = "/dns4/localhost/tcp/4001".parse().unwrap();
-        let literal: Multiaddr = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
-        for address in [named, literal.clone()] {
-            assert_eq!(resolved(&address).await, std::slice::from_ref(&literal));
+    #[test]
+    fn only_whole_addresses_of_tcp_and_quic_lead_anywhere() {
+        let id = peer(6);
+        let ip = |text: String| reached_ip(&text.parse().unwrap());
+        let (there, relay) = (Some(IpAddr::from([192, 0, 2, 1])), format!("p2p/{id}/p2p-circuit"));
+        for way in ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/udp/1/quic-v1"] {
+            for end in
+                [String::new(), format!("/p2p/{id}"), format!("/{relay}"), format!("/{relay}/p2p/{id}")]
+            {
+                assert_eq!(ip(format!("{way}{end}")), there, "{way}{end}");
+            }
+            // A relay without its name, two names, two relays, something behind the peer.
+            for end in [
+                "p2p-circuit".to_owned(),
+                format!("p2p/{id}/p2p/{id}"),
+                format!("{relay}/{relay}"),
+                format!("{relay}/ip4/192.0.2.1"),
+                format!("{relay}/p2p/{id}/tcp/1"),
+                "ws".to_owned(),
+            ] {
+                assert_eq!(ip(format!("{way}/{end}")), None, "{way}/{end}");
+            }
         }
+        for other in [
+            format!("/ip4/192.0.2.1/ip4/127.0.0.1/tcp/1/p2p/{id}"),
+            format!("/ip4/192.0.2.1/tcp/1/ip4/127.0.0.1/tcp/1/p2p/{id}"),
+            format!("/ip4/192.0.2.1/p2p/{id}/ip4/127.0.0.1/tcp/1"),
+            format!("/ip4/192.0.2.1/ip4/127.0.0.1/tcp/1/{relay}/p2p/{id}"),
+            "/ip4/192.0.2.1".to_owned(),
+            "/ip4/192.0.2.1/udp/1".to_owned(),
+            "/ip4/192.0.2.1/udp/1/quic".to_owned(),
+            "/dns4/localhost/tcp/1".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(ip(other.clone()), None, "{other}");
+        }
+        assert_eq!(direct_ip(&format!("/ip4/192.0.2.1/tcp/1/{relay}").parse().unwrap()), None);
+        assert_eq!(direct_ip(&"/ip4/192.0.2.1/tcp/1".parse().unwrap()), there);
     }
 }

@@ -4,42 +4,48 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use libp2p::{
     PeerId, StreamProtocol, Swarm, Transport, autonat,
-    connection_limits::{self, ConnectionLimits},
     core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
     dcutr, identify, identity, mdns, noise, ping, quic, relay,
     request_response::{self, ProtocolSupport},
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
     tcp, yamux,
 };
-use tokio::sync::Semaphore;
 
 use crate::{
-    codec::{EnvelopeCodec, PROTOCOL},
+    codec::{Entering, EnvelopeCodec, PROTOCOL},
     guard::Guarded,
+    hint::Hint,
     hold::{self, Holds},
     host::{Bounds, HostConfig, P2pError, RelayLimits},
-    source::PerSource,
+    limits::Limits,
+    places::Places,
 };
 
 /// What is said to peers that ask who we are: the protocol family, and nothing about version or machine.
 const IDENTIFY: &str = "/einmal";
-/// Seconds between two reservations of one peer or address that a relay grants without limit.
-const RESERVATION_PACE: Duration = Duration::from_secs(60);
-/// Reservations one peer may ask for within [`RESERVATION_PACE`].
-const RESERVATIONS_PER_PACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
-/// Circuits one address may open within [`RESERVATION_PACE`].
-const CIRCUITS_PER_PACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
+/// Reservations one peer may ask for at once.
+const RESERVATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
+/// After this time it may ask for one more.
+const RESERVATION_PACE: Duration = Duration::from_secs(2);
+/// Circuits one address may open at once.
+const CIRCUITS: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
+/// After this time it may open one more.
+const CIRCUIT_PACE: Duration = Duration::from_millis(500);
+/// Most bytes of one stream that wait to be read, by QUIC: about one message. Yamux begins with a quarter of that.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+/// The same for all streams of one connection.
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
 /// The protocols of the host.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Protocols {
-    limits: connection_limits::Behaviour,
-    per_source: PerSource,
+    /// Before `messages`, which learns from it whose connection it is given.
+    limits: Limits,
     held: hold::Behaviour,
     pub(crate) messages: request_response::Behaviour<EnvelopeCodec>,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
-    autonat_client: autonat::v2::client::Behaviour,
+    autonat_client: Hint,
     autonat_server: Toggle<autonat::v2::server::Behaviour>,
     relay_client: relay::client::Behaviour,
     relay_server: Toggle<relay::Behaviour>,
@@ -78,6 +84,8 @@ fn direct(key: &identity::Keypair, bounds: &Bounds) -> Result<Boxed<(PeerId, Str
     let mut quic = quic::Config::new(key);
     quic.handshake_timeout = bounds.connect;
     quic.max_concurrent_stream_limit = u32::try_from(bounds.streams_per_connection).unwrap_or(u32::MAX);
+    quic.max_stream_data = STREAM_WINDOW;
+    quic.max_connection_data = CONNECTION_WINDOW;
     let quic = quic::tokio::Transport::new(quic).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
@@ -101,14 +109,17 @@ fn protocols(
     config: &HostConfig,
 ) -> Result<Protocols, P2pError> {
     let (bounds, id) = (&config.bounds, key.public().to_peer_id());
+    let entering = Entering::default();
     let codec = EnvelopeCodec {
         largest: config.largest_envelope as u64,
-        places: Arc::new(Semaphore::new(bounds.reading)),
+        places: Places::new(bounds.reading),
         patience: bounds.request,
+        entering: entering.clone(),
+        source: None,
     };
     let requests = request_response::Config::default()
         .with_request_timeout(bounds.request)
-        .with_max_concurrent_streams(bounds.streams_per_connection);
+        .with_max_concurrent_streams(bounds.requests_per_connection);
     let discovery = match config.mdns {
         true => Some(mdns::tokio::Behaviour::new(mdns::Config::default(), id).map_err(P2pError::setup)?),
         false => None,
@@ -119,8 +130,7 @@ fn protocols(
         .with_hide_listen_addrs(true)
         .with_cache_size(0);
     Ok(Protocols {
-        limits: connection_limits::Behaviour::new(limits(bounds)),
-        per_source: PerSource::new(bounds.connections_per_source),
+        limits: Limits::new(bounds, entering),
         held: hold::Behaviour::new(holds),
         messages: request_response::Behaviour::with_codec(
             codec,
@@ -129,7 +139,7 @@ fn protocols(
         ),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::default(),
-        autonat_client: autonat::v2::client::Behaviour::default(),
+        autonat_client: Hint::default(),
         autonat_server: config
             .relay_server
             .as_ref()
@@ -142,17 +152,14 @@ fn protocols(
     })
 }
 
-fn limits(bounds: &Bounds) -> ConnectionLimits {
-    ConnectionLimits::default()
-        .with_max_pending_incoming(Some(bounds.pending_connections))
-        .with_max_pending_outgoing(Some(bounds.pending_connections))
-        .with_max_established(Some(bounds.connections))
-        // A part stays free for connections of our own, however many come in.
-        .with_max_established_incoming(Some(bounds.connections - bounds.connections / 4))
-        .with_max_established_per_peer(Some(bounds.connections_per_peer))
+fn relay_server(id: PeerId, limits: &RelayLimits) -> relay::Behaviour {
+    let mut server = relay::Behaviour::new(id, relay_config(limits));
+    // It was configured as one: whether it looks public to itself does not matter.
+    server.set_status(Some(relay::Status::Enable));
+    server
 }
 
-fn relay_server(id: PeerId, limits: &RelayLimits) -> relay::Behaviour {
+fn relay_config(limits: &RelayLimits) -> relay::Config {
     let config = relay::Config {
         max_reservations: limits.reservations,
         max_reservations_per_peer: limits.reservations_per_peer,
@@ -165,11 +172,30 @@ fn relay_server(id: PeerId, limits: &RelayLimits) -> relay::Behaviour {
         circuit_src_rate_limiters: Vec::new(),
         ..relay::Config::default()
     };
-    let config = config
-        .reservation_rate_per_peer(RESERVATIONS_PER_PACE, RESERVATION_PACE)
-        .circuit_src_per_ip(CIRCUITS_PER_PACE, RESERVATION_PACE);
-    let mut server = relay::Behaviour::new(id, config);
-    // It was configured as one: whether it looks public to itself does not matter.
-    server.set_status(Some(relay::Status::Enable));
-    server
+    config
+        .reservation_rate_per_peer(RESERVATIONS, RESERVATION_PACE)
+        .circuit_src_per_ip(CIRCUITS, CIRCUIT_PACE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn who_has_used_up_its_circuits_gets_the_next_after_a_moment() {
+        let mut config = relay_config(&RelayLimits::default());
+        let (peer, address) = (PeerId::random(), "/ip4/192.0.2.1/tcp/1".parse().unwrap());
+        for (limiters, burst, a_minute_later) in [
+            (&mut config.circuit_src_rate_limiters, 120, 120),
+            (&mut config.reservation_rate_limiters, 30, 30),
+        ] {
+            let mut granted = |now| (0..500).filter(|_| limiters[0].try_next(peer, &address, now)).count();
+            let now = Instant::now();
+            assert_eq!(granted(now), burst);
+            assert_eq!(granted(now + Duration::from_secs(60)), a_minute_later);
+            assert!((1..=5).contains(&granted(now + Duration::from_secs(62))));
+        }
+    }
 }

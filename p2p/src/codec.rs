@@ -1,11 +1,19 @@
 //! Frames of `/didcomm/v2`: one packed message there, one status back.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response::Codec};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use unsigned_varint::{aio, encode, io::ReadError};
+
+use crate::{
+    places::{Place, Places},
+    source::Source,
+};
 
 /// Name of the stream protocol.
 ///
@@ -51,23 +59,55 @@ impl Status {
 /// What came in a request, or goes out in one.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// A whole packed message, and the place it takes among those held in memory.
-    Envelope { bytes: Vec<u8>, place: Option<OwnedSemaphorePermit> },
+    /// A whole packed message, and the place it takes among those held in memory; one that goes out takes none.
+    Envelope { bytes: Vec<u8>, place: Option<Place> },
     /// Announced as larger than allowed; nothing of it was kept.
     TooLarge,
     /// There was no place for it; nothing of it was kept.
     Busy,
 }
 
+/// The source of the connection that is being set up.
+///
+/// The library gives each connection a copy of one codec and does not say to which; it makes it right after
+/// [`Limits`](crate::limits::Limits) has judged the connection, in the same turn.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Entering(Arc<Mutex<Option<Source>>>);
+
+impl Entering {
+    pub(crate) fn set(&self, source: Source) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
+    fn source(&self) -> Option<Source> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Reads and writes frames.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct EnvelopeCodec {
     /// Largest message taken in, in bytes.
     pub(crate) largest: u64,
     /// Places for messages held in memory at once.
-    pub(crate) places: Arc<Semaphore>,
+    pub(crate) places: Arc<Places>,
     /// Time in which a message must have arrived.
     pub(crate) patience: Duration,
+    pub(crate) entering: Entering,
+    /// Who is at the other end; nobody, for the codec that those of connections are made from.
+    pub(crate) source: Option<Source>,
+}
+
+impl Clone for EnvelopeCodec {
+    fn clone(&self) -> Self {
+        Self {
+            largest: self.largest,
+            places: Arc::clone(&self.places),
+            patience: self.patience,
+            entering: self.entering.clone(),
+            source: self.source.or_else(|| self.entering.source()),
+        }
+    }
 }
 
 impl EnvelopeCodec {
@@ -77,7 +117,7 @@ impl EnvelopeCodec {
             drain(io, length).await?;
             return Ok(Request::TooLarge);
         }
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let Some(place) = self.source.and_then(|source| self.places.take(source)) else {
             drain(io, length).await?;
             return Ok(Request::Busy);
         };
@@ -165,9 +205,15 @@ mod tests {
     fn codec(places: usize) -> EnvelopeCodec {
         EnvelopeCodec {
             largest: 1000,
-            places: Arc::new(Semaphore::new(places)),
+            places: Places::new(places),
             patience: Duration::from_secs(5),
+            entering: Entering::default(),
+            source: Some(source(1)),
         }
+    }
+
+    fn source(last: u8) -> Source {
+        Source::of([192, 0, 2, last].into())
     }
 
     async fn read(codec: &mut EnvelopeCodec, bytes: &[u8]) -> io::Result<Request> {
@@ -220,6 +266,25 @@ mod tests {
         assert!(matches!(read(&mut codec, &bytes).await, Ok(Request::Envelope { .. })));
     }
 
+    #[tokio::test]
+    async fn who_takes_all_places_of_its_source_leaves_those_of_others() {
+        let mut one = codec(16);
+        let bytes = frame(b"one".to_vec()).await;
+        let _held = [read(&mut one, &bytes).await.unwrap(), read(&mut one, &bytes).await.unwrap()];
+        assert!(matches!(read(&mut one, &bytes).await, Ok(Request::Busy)));
+        let mut other = EnvelopeCodec { source: Some(source(2)), ..one.clone() };
+        assert!(matches!(read(&mut other, &bytes).await, Ok(Request::Envelope { .. })));
+    }
+
+    #[test]
+    fn the_codec_of_a_connection_keeps_the_source_it_was_made_for() {
+        let first = EnvelopeCodec { source: None, ..codec(1) };
+        first.entering.set(source(1));
+        let one = first.clone();
+        first.entering.set(source(2));
+        assert_eq!([one.clone().source, first.clone().source], [Some(source(1)), Some(source(2))]);
+    }
+
     proptest::proptest! {
         #[test]
         fn whatever_comes_is_read_or_refused(bytes in proptest::collection::vec(0u8.., 0..2000)) {
@@ -248,7 +313,7 @@ mod tests {
         let mut slow = Cursor::new(vec![10u8, b'x']).chain(Silent);
         let error = codec.read_request(&StreamProtocol::new(PROTOCOL), &mut slow).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(codec.places.available_permits(), 1);
+        assert!(codec.places.take(source(2)).is_some());
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use libp2p::{
     },
 };
 
-use crate::address::first_ip;
+use crate::address::{is_relayed, reached_ip};
 
 /// Says which addresses may be dialled on the word of others.
 #[derive(Clone)]
@@ -43,9 +43,9 @@ impl Permit {
         (self.rule)(ip) || self.nearby.read().unwrap_or_else(PoisonError::into_inner).contains(&ip)
     }
 
-    /// Whether the address begins with a literal address that may be dialled.
+    /// Whether the address is one of TCP or QUIC, perhaps of a relay, at a literal address that may be dialled.
     pub(crate) fn allows_address(&self, address: &Multiaddr) -> bool {
-        first_ip(address).is_some_and(|ip| self.allows(ip))
+        reached_ip(address).is_some_and(|ip| self.allows(ip))
     }
 
     /// Addresses that answered on the local network, where discovery is switched on.
@@ -87,7 +87,8 @@ impl Transport for Guarded {
         address: Multiaddr,
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<io::Error>> {
-        if !self.permit.allows_address(&address) {
+        // Circuits are the relay transport's; here they would be dialled at whatever address comes last.
+        if is_relayed(&address) || !self.permit.allows_address(&address) {
             return Err(TransportError::Other(io::ErrorKind::PermissionDenied.into()));
         }
         self.inner.dial(address, options)
@@ -130,6 +131,11 @@ mod tests {
         let refused = |error: TransportError<io::Error>| matches!(error, TransportError::Other(e) if e.kind() == io::ErrorKind::PermissionDenied);
         assert!(refused(dial("/ip4/10.0.0.1/tcp/1")));
         assert!(refused(dial("/dns4/localhost/tcp/1")));
+        // Below, TCP is dialled at the last address, whatever stands before it.
+        assert!(refused(dial("/ip4/192.0.2.1/ip4/127.0.0.1/tcp/1")));
+        assert!(refused(dial("/ip4/192.0.2.1/tcp/1/ip4/127.0.0.1/tcp/1")));
+        let relay = PeerId::random();
+        assert!(refused(dial(&format!("/ip4/192.0.2.1/tcp/1/p2p/{relay}/p2p-circuit/p2p/{relay}"))));
         // What is permitted gets through to the transport below, which dials nothing here.
         assert!(matches!(dial("/ip4/192.0.2.1/tcp/1"), TransportError::MultiaddrNotSupported(_)));
     }

@@ -59,6 +59,18 @@ impl Held {
         self.over.has_changed().is_err()
     }
 
+    /// Holds the connections the peer has now, if it is back after those that were held have ended. It keeps its place:
+    /// where as many are held as may be, a new hold would find none.
+    ///
+    /// # Errors
+    ///
+    /// [`HoldError::NotConnected`].
+    pub fn renew(&mut self) -> Result<(), HoldError> {
+        let over = self.release.holds.subscribe(self.release.peer_id)?;
+        self.over = over;
+        Ok(())
+    }
+
     /// Closes all connections with the peer, whoever else uses them; not those it has made since this hold has ended.
     pub fn hang_up(self) {
         if self.is_over() {
@@ -115,9 +127,13 @@ impl Holds {
 
     pub(crate) fn hold(self: &Arc<Self>, peer_id: PeerId) -> Result<Held, HoldError> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| HoldError::TooMany)?;
-        let over = self.state().peers.get(&peer_id).map(|peer| peer.over.subscribe());
-        let over = over.ok_or(HoldError::NotConnected)?;
+        let over = self.subscribe(peer_id)?;
         Ok(Held { over, _place: place, release: Release { holds: Arc::clone(self), peer_id } })
+    }
+
+    fn subscribe(&self, peer_id: PeerId) -> Result<watch::Receiver<()>, HoldError> {
+        let over = self.state().peers.get(&peer_id).map(|peer| peer.over.subscribe());
+        over.ok_or(HoldError::NotConnected)
     }
 
     fn is_held(&self, peer_id: &PeerId) -> bool {

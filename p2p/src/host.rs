@@ -3,16 +3,18 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use crate::{
-    address::{PeerEndpoint, resolved},
+    address::PeerEndpoint,
     behaviour,
     codec::Status,
     driver::{Command, Driver, SendTask},
     guard::Permit,
     hold::{Held, HoldError, Holds},
+    names,
+    source::Source,
 };
 
 /// A boxed future.
@@ -23,28 +25,36 @@ pub trait Inbound: Send + Sync + 'static {
     /// Takes one packed message in; resolves when it is safe, with what its sender is told.
     ///
     /// `from` is the peer at the other end of the connection. That says where bytes can go back to, and nothing of whom
-    /// the message is from. A sender that waits no longer does not stop it.
-    fn receive(&self, from: PeerId, envelope: Vec<u8>) -> BoxFuture<Status>;
+    /// the message is from. `source` is where the connection leads: whoever counts what somebody causes counts by that,
+    /// for peer ids cost nothing. A sender that waits no longer does not stop it.
+    fn receive(&self, from: PeerId, source: Source, envelope: Vec<u8>) -> BoxFuture<Status>;
 }
 
 /// Limits of a host. The defaults suit a node of a person or a shop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Most connections at once.
-    pub connections: u32,
+    /// Most connections at once, at most three quarters of them in one direction.
+    pub connections: usize,
     /// Most connections with one peer.
-    pub connections_per_peer: u32,
-    /// Most connections that come in from one [`Source`](crate::Source) at once.
+    pub connections_per_peer: usize,
+    /// Most connections that come in from one [`Source`](crate::Source) at once, and most that are made to one.
     pub connections_per_source: usize,
-    /// Most connections being established, each way.
-    pub pending_connections: u32,
-    /// Most streams of one connection at once.
+    /// Most connections that come in and have not shaken hands yet.
+    pub pending_connections: usize,
+    /// Most of them from one source.
+    pub pending_per_source: usize,
+    /// Most connections being made.
+    pub pending_outgoing: usize,
+    /// Most streams of one connection at once, both ways together. By TCP one more ends the connection, so this must be
+    /// well above what all protocols use at once.
     pub streams_per_connection: usize,
-    /// Most messages being read into memory at once, each of at most the largest size.
+    /// Most messages on one connection at once, both ways together.
+    pub requests_per_connection: usize,
+    /// Most messages being read into memory at once, each of at most the largest size; an eighth of them from one source.
     pub reading: usize,
-    /// Most messages being taken in at once; further ones are told to come again.
+    /// Most messages being taken in at once, an eighth of them from one source; further ones are told to come again.
     pub handling: usize,
-    /// Most messages being sent at once; further ones wait for a turn.
+    /// Most messages being sent at once; further ones wait two seconds for a turn. More than the owner's queue hands out.
     pub sending: usize,
     /// Most connections held open at once, and messages being pushed.
     pub holds: usize,
@@ -62,11 +72,14 @@ impl Default for Bounds {
             connections: 512,
             connections_per_peer: 8,
             connections_per_source: 64,
-            pending_connections: 64,
-            streams_per_connection: 32,
-            reading: 64,
-            handling: 64,
-            sending: 64,
+            pending_connections: 1024,
+            pending_per_source: 32,
+            pending_outgoing: 256,
+            streams_per_connection: 256,
+            requests_per_connection: 64,
+            reading: 128,
+            handling: 128,
+            sending: 512,
             holds: 256,
             connect: Duration::from_secs(10),
             request: Duration::from_secs(15),
@@ -205,6 +218,11 @@ pub enum Route {
     Relayed,
 }
 
+/// Longest a message waits for its turn.
+const TURN_PATIENCE: Duration = Duration::from_secs(2);
+/// Most orders that wait for the driver, which does nothing else for long.
+const MAX_ORDERS: usize = 64;
+
 const SLOW: SendError = SendError::Unreachable { reason: "it did not answer in time" };
 const ENDED: SendError = SendError::Unreachable { reason: "this host is ending" };
 
@@ -214,6 +232,8 @@ pub struct Host {
     peer_id: PeerId,
     commands: mpsc::Sender<Command>,
     addresses: watch::Receiver<Vec<Multiaddr>>,
+    /// Whose sender goes with the driver.
+    alive: watch::Receiver<()>,
     turns: Arc<Semaphore>,
     pushes: Arc<Semaphore>,
     holds: Arc<Holds>,
@@ -226,6 +246,12 @@ impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Host").field("peer_id", &self.peer_id).finish_non_exhaustive()
     }
+}
+
+/// A turn, which does not count in the time a message has; without one in a moment it may come again.
+async fn in_turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, SendError> {
+    let turn = tokio::time::timeout(TURN_PATIENCE, turns.acquire());
+    turn.await.map_err(|_| SendError::Unreachable { reason: "too much is being sent" })?.map_err(|_| ENDED)
 }
 
 impl Host {
@@ -241,10 +267,12 @@ impl Host {
         let key = Keypair::ed25519_from_bytes(secret.as_mut_slice()).map_err(|_| P2pError::Key)?;
         let holds = Holds::new(config.bounds.holds);
         let swarm = behaviour::swarm(&key, Arc::clone(&holds), &config)?;
-        let (commands, orders) = mpsc::channel(config.bounds.sending.max(1));
+        let (commands, orders) = mpsc::channel(MAX_ORDERS);
         let mut driver = Driver::new(swarm, inbound, orders, &config)?;
         driver.listen(&config.listen).await?;
+        let (lives, alive) = watch::channel(());
         let host = Self {
+            alive,
             peer_id: key.public().to_peer_id(),
             commands,
             addresses: driver.addresses(),
@@ -252,12 +280,23 @@ impl Host {
             pushes: Arc::new(Semaphore::new(config.bounds.holds)),
             holds,
             largest: config.largest_envelope,
-            // Direct addresses, then relayed ones (a connection to the relay and one through it), then the request.
-            longest: config.bounds.connect * 3 + config.bounds.request,
+            // Names, direct addresses, relayed ones (a connection to the relay and one through it), then the request.
+            longest: names::PATIENCE + config.bounds.connect * 3 + config.bounds.request,
             request: config.bounds.request,
         };
-        tokio::spawn(driver.run());
+        tokio::spawn(async move {
+            let _lives = lives;
+            driver.run().await;
+        });
         Ok(host)
+    }
+
+    /// Resolves when the host works no more although it was not dropped: one of its protocols has failed beyond repair.
+    /// Nothing is sent or taken in from then on; a new one has to be started.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut alive = self.alive.clone();
+        // Nothing is ever sent: what is waited for is the end of the sender.
+        async move { while alive.changed().await.is_ok() {} }
     }
 
     /// The host's own peer id.
@@ -293,21 +332,14 @@ impl Host {
         if endpoint.peer_id == self.peer_id {
             return Err(SendError::Forbidden);
         }
-        tokio::time::timeout(self.longest, self.send_in_turn(endpoint, envelope)).await.unwrap_or(Err(SLOW))
-    }
-
-    async fn send_in_turn(&self, endpoint: &PeerEndpoint, envelope: Vec<u8>) -> Result<(), SendError> {
-        let _turn = self.turns.acquire().await.map_err(|_| ENDED)?;
-        let mut addresses = Vec::new();
-        for address in &endpoint.addresses {
-            addresses.extend(resolved(address).await);
-        }
-        self.hand_over(Command::Send, endpoint.peer_id, addresses, envelope).await
+        let _turn = in_turn(&self.turns).await?;
+        let sent = self.hand_over(true, endpoint.peer_id, endpoint.addresses.clone(), envelope);
+        tokio::time::timeout(self.longest, sent).await.unwrap_or(Err(SLOW))
     }
 
     /// Hands one packed message to a peer over a connection there is; nobody is dialled.
     ///
-    /// It takes no longer than [`Bounds::request`].
+    /// Once it has a turn, it takes no longer than [`Bounds::request`].
     ///
     /// # Errors
     ///
@@ -316,24 +348,22 @@ impl Host {
         if envelope.len() > self.largest {
             return Err(SendError::TooLarge);
         }
-        let push = async {
-            // Turns of their own: who does not read what is pushed must not hold up what is sent.
-            let _turn = self.pushes.acquire().await.map_err(|_| ENDED)?;
-            self.hand_over(Command::Push, peer_id, Vec::new(), envelope).await
-        };
-        tokio::time::timeout(self.request, push).await.unwrap_or(Err(SLOW))
+        // Turns of their own: who does not read what is pushed must not hold up what is sent.
+        let _turn = in_turn(&self.pushes).await?;
+        let pushed = self.hand_over(false, peer_id, Vec::new(), envelope);
+        tokio::time::timeout(self.request, pushed).await.unwrap_or(Err(SLOW))
     }
 
     async fn hand_over(
         &self,
-        command: fn(SendTask) -> Command,
+        dials: bool,
         peer_id: PeerId,
         addresses: Vec<Multiaddr>,
         envelope: Vec<u8>,
     ) -> Result<(), SendError> {
         let (done, answer) = oneshot::channel();
-        let task = SendTask { peer_id, addresses, envelope, done };
-        self.commands.send(command(task)).await.map_err(|_| ENDED)?;
+        let task = SendTask { peer_id, addresses, envelope, dials, done };
+        self.commands.send(Command::Send(task)).await.map_err(|_| ENDED)?;
         match answer.await.map_err(|_| ENDED)?? {
             Status::Accepted => Ok(()),
             status => Err(SendError::Refused { status }),

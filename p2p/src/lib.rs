@@ -11,8 +11,12 @@ mod behaviour;
 mod codec;
 mod driver;
 mod guard;
+mod hint;
 mod hold;
 mod host;
+mod limits;
+mod names;
+mod places;
 mod source;
 
 pub use libp2p::{Multiaddr, PeerId};

@@ -1,95 +1,28 @@
-//! Hosts that talk over real sockets of the loopback interface: delivery, refusals, bounds, relays, discovery, holds.
+//! Hosts that talk over real sockets: delivery, refusals, which addresses are dialled, discovery.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod common;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use common::{Keeper, LARGEST, PATIENCE, config, host, named};
 use einmal_p2p::{
-    Bounds, BoxFuture, Held, HoldError, Host, HostConfig, Inbound, Multiaddr, P2pError, PeerEndpoint, PeerId,
-    Permit, RelayLimits, Route, SendError, Status, is_relayed,
+    BoxFuture, Host, HostConfig, Inbound, Multiaddr, PeerEndpoint, PeerId, Permit, Route, SendError, Source,
+    Status,
 };
 use socket2::{Domain, Socket, Type};
-use tokio::sync::Notify;
-use zeroize::Zeroizing;
 
-/// Largest message in these tests, in bytes.
-const LARGEST: usize = 64 * 1024;
-/// Longest a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Fails beyond repair.
+struct Broken;
 
-/// Keeps what arrives and answers with one status.
-struct Keeper {
-    kept: Mutex<Vec<Vec<u8>>>,
-    from: Mutex<Vec<PeerId>>,
-    answer: Status,
-}
-
-impl Keeper {
-    fn new(answer: Status) -> Arc<Self> {
-        Arc::new(Self { kept: Mutex::default(), from: Mutex::default(), answer })
+impl Inbound for Broken {
+    fn receive(&self, _: PeerId, _: Source, _: Vec<u8>) -> BoxFuture<Status> {
+        panic!("as a protocol of the library might");
     }
-
-    fn kept(&self) -> Vec<Vec<u8>> {
-        self.kept.lock().unwrap().clone()
-    }
-}
-
-impl Inbound for Keeper {
-    fn receive(&self, from: PeerId, envelope: Vec<u8>) -> BoxFuture<Status> {
-        self.from.lock().unwrap().push(from);
-        self.kept.lock().unwrap().push(envelope);
-        let answer = self.answer;
-        Box::pin(async move { answer })
-    }
-}
-
-/// Answers when it is told to.
-#[derive(Default)]
-struct Slow {
-    begun: Notify,
-    go: Arc<Notify>,
-}
-
-impl Inbound for Slow {
-    fn receive(&self, _: PeerId, _: Vec<u8>) -> BoxFuture<Status> {
-        self.begun.notify_one();
-        let go = Arc::clone(&self.go);
-        Box::pin(async move {
-            go.notified().await;
-            Status::Accepted
-        })
-    }
-}
-
-fn config(seed: u8) -> HostConfig {
-    HostConfig {
-        keypair_secret: Zeroizing::new([seed; 32]),
-        listen: vec![
-            "/ip4/127.0.0.1/tcp/0".parse().unwrap(),
-            "/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap(),
-        ],
-        announce: Vec::new(),
-        mdns: false,
-        relay_server: None,
-        relays: Vec::new(),
-        permit: Permit::new(|_| true),
-        largest_envelope: LARGEST,
-        bounds: Bounds { request: Duration::from_secs(5), ..Bounds::default() },
-    }
-}
-
-async fn host(config: HostConfig) -> Host {
-    Host::start(config, Keeper::new(Status::Accepted)).await.unwrap()
-}
-
-/// The endpoint as a DID document would carry it: through text.
-fn named(host: &Host) -> PeerEndpoint {
-    let endpoint = host.endpoint();
-    let texts: Vec<String> = endpoint.addresses.iter().map(ToString::to_string).collect();
-    PeerEndpoint::parse(&endpoint.uri(), &texts).unwrap()
 }
 
 #[tokio::test]
@@ -106,6 +39,8 @@ async fn a_message_arrives_over_tcp_and_over_quic() {
         sender.send(&endpoint, largest.clone()).await.unwrap();
         assert_eq!(keeper.kept(), [b"packed".to_vec(), largest]);
         assert_eq!(sender.route_to(receiver.peer_id()).await, Some(Route::Direct));
+        let here = Source::of(Ipv4Addr::LOCALHOST.into());
+        assert_eq!(*keeper.sources.lock().unwrap(), [here, here]);
     }
 }
 
@@ -167,146 +102,55 @@ async fn a_private_address_is_not_dialled_unless_permitted() {
 }
 
 #[tokio::test]
+async fn an_address_that_hides_another_one_is_not_dialled() {
+    let keeper = Keeper::new(Status::Accepted);
+    let receiver = Host::start(config(70), Arc::clone(&keeper) as _).await.unwrap();
+    let careful = host(HostConfig { permit: Permit::new(|ip| !ip.is_loopback()), ..config(71) }).await;
+    let mut endpoint = named(&receiver);
+    endpoint.addresses.retain(|address| address.to_string().contains("tcp"));
+    for front in ["/ip4/8.8.8.8", "/ip4/8.8.8.8/tcp/1"] {
+        let text = format!("{front}{}", endpoint.addresses[0]);
+        let hidden = PeerEndpoint::parse(&endpoint.uri(), &[text]).unwrap();
+        assert_eq!(careful.send(&hidden, b"packed".to_vec()).await, Err(SendError::Forbidden), "{front}");
+    }
+    assert!(keeper.kept().is_empty());
+}
+
+#[tokio::test]
 async fn nobody_sends_to_itself() {
     let alone = host(config(15)).await;
     assert_eq!(alone.send(&named(&alone), b"packed".to_vec()).await, Err(SendError::Forbidden));
 }
 
 #[tokio::test]
-async fn more_messages_than_are_taken_in_at_once_are_told_to_come_again() {
-    let slow = Arc::new(Slow::default());
-    let bounds = Bounds { handling: 1, ..config(16).bounds };
-    let receiver = Host::start(HostConfig { bounds, ..config(16) }, Arc::clone(&slow) as _).await.unwrap();
-    let sender = host(config(17)).await;
-    let endpoint = named(&receiver);
-    let first = tokio::spawn({
-        let (sender, endpoint) = (sender.clone(), endpoint.clone());
-        async move { sender.send(&endpoint, b"one".to_vec()).await }
-    });
-    tokio::time::timeout(PATIENCE, slow.begun.notified()).await.unwrap();
-    let second = sender.send(&endpoint, b"two".to_vec()).await;
-    assert_eq!(second, Err(SendError::Refused { status: Status::Busy }));
-    slow.go.notify_one();
-    assert_eq!(first.await.unwrap(), Ok(()));
-}
-
-#[tokio::test]
-async fn a_receiver_that_does_not_answer_is_given_up_in_time() {
-    let bounds = Bounds { request: Duration::from_secs(1), ..Bounds::default() };
-    let receiver = Host::start(config(18), Arc::new(Slow::default())).await.unwrap();
-    let sender = host(HostConfig { bounds, ..config(19) }).await;
-    let begun = Instant::now();
-    let told = sender.send(&named(&receiver), b"packed".to_vec()).await;
+async fn an_address_by_name_is_used_and_one_that_names_nobody_holds_up_no_other() {
+    let receiver = host(config(86)).await;
+    let named_as = |name: &str| {
+        let own = named(&receiver);
+        let text = own.addresses[0].to_string().replace("/ip4/127.0.0.1", &format!("/dns4/{name}"));
+        PeerEndpoint::parse(&own.uri(), &[text]).unwrap()
+    };
+    let sender = host(config(87)).await;
+    let told = sender.send(&named_as("nowhere.invalid"), b"packed".to_vec()).await;
     assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    let careful = host(HostConfig { permit: Permit::new(|ip| !ip.is_loopback()), ..config(88) }).await;
+    assert_eq!(careful.send(&named_as("localhost"), b"packed".to_vec()).await, Err(SendError::Forbidden));
+    sender.send(&named_as("localhost"), b"packed".to_vec()).await.unwrap();
+    let mut both = named(&receiver);
+    both.addresses.extend(named_as("nowhere.invalid").addresses);
+    host(config(89)).await.send(&both, b"packed".to_vec()).await.unwrap();
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_are_turned_away() {
-    let bounds = Bounds { connections: 4, ..config(20).bounds };
-    let receiver = host(HostConfig { bounds, ..config(20) }).await;
-    let endpoint = named(&receiver);
-    let mut senders = Vec::new();
-    for seed in 0..3 {
-        let sender = host(config(200 + seed)).await;
-        sender.send(&endpoint, b"packed".to_vec()).await.unwrap();
-        senders.push(sender);
-    }
-    let told = host(config(210)).await.send(&endpoint, b"packed".to_vec()).await;
+async fn the_end_of_a_host_by_itself_is_noticed() {
+    let broken = Host::start(config(94), Arc::new(Broken)).await.unwrap();
+    let ended = broken.ended();
+    assert!(tokio::time::timeout(Duration::from_secs(1), broken.ended()).await.is_err());
+    let told = host(config(95)).await.send(&named(&broken), b"packed".to_vec()).await;
     assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
-    drop(senders);
-}
-
-#[tokio::test]
-async fn more_connections_from_one_address_than_allowed_are_turned_away_whatever_their_peer_ids() {
-    let bounds = Bounds { connections_per_source: 2, ..config(23).bounds };
-    let receiver = host(HostConfig { bounds, ..config(23) }).await;
-    let endpoint = named(&receiver);
-    let (first, second) = (host(config(211)).await, host(config(212)).await);
-    first.send(&endpoint, b"packed".to_vec()).await.unwrap();
-    second.send(&endpoint, b"packed".to_vec()).await.unwrap();
-    let third = host(config(213)).await;
-    let told = third.send(&endpoint, b"packed".to_vec()).await;
-    assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
-    drop(first);
-    // The receiver learns of the end a moment later.
-    let begun = Instant::now();
-    while third.send(&endpoint, b"packed".to_vec()).await.is_err() {
-        assert!(begun.elapsed() < PATIENCE, "a connection that ended gives its place back");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    drop(second);
-}
-
-fn relay_config(seed: u8, limits: RelayLimits) -> HostConfig {
-    HostConfig { relay_server: Some(limits), ..config(seed) }
-}
-
-/// A host that listens nowhere but through `relay`.
-async fn hidden(seed: u8, relay: &Host, keeper: &Arc<Keeper>) -> Host {
-    let relays = vec![relay.listen_addresses()[0].clone()];
-    let config = HostConfig { listen: Vec::new(), relays, ..config(seed) };
-    Host::start(config, Arc::clone(keeper) as _).await.unwrap()
-}
-
-#[tokio::test]
-async fn a_host_that_listens_nowhere_is_reached_through_its_relay() {
-    let relay = host(relay_config(21, RelayLimits::default())).await;
-    let keeper = Keeper::new(Status::Accepted);
-    let receiver = hidden(22, &relay, &keeper).await;
-    let reserved = receiver.addresses_until(|addresses| addresses.iter().any(is_relayed));
-    tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
-    let endpoint = named(&receiver);
-    assert!(endpoint.addresses.iter().all(is_relayed));
-    let sender = host(HostConfig { listen: Vec::new(), ..config(23) }).await;
-    let largest = vec![9; LARGEST];
-    sender.send(&endpoint, largest.clone()).await.unwrap();
-    assert_eq!(keeper.kept(), [largest]);
-}
-
-#[tokio::test]
-async fn a_direct_address_is_tried_before_the_relay() {
-    let relay = host(relay_config(24, RelayLimits::default())).await;
-    let keeper = Keeper::new(Status::Accepted);
-    let relays = vec![relay.listen_addresses()[0].clone()];
-    let receiver = Host::start(HostConfig { relays, ..config(25) }, Arc::clone(&keeper) as _).await.unwrap();
-    let reserved = receiver.addresses_until(|addresses| addresses.iter().any(is_relayed));
-    tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
-    let mut endpoint = named(&receiver);
-    endpoint.addresses.reverse();
-    let sender = host(config(26)).await;
-    sender.send(&endpoint, b"packed".to_vec()).await.unwrap();
-    assert_eq!(sender.route_to(receiver.peer_id()).await, Some(Route::Direct));
-    assert_eq!(sender.route_to(relay.peer_id()).await, None);
-}
-
-#[tokio::test]
-async fn a_host_that_is_no_relay_gives_no_reservation() {
-    let plain = host(config(27)).await;
-    let receiver = hidden(28, &plain, &Keeper::new(Status::Accepted)).await;
-    let reserved = receiver.addresses_until(|addresses| !addresses.is_empty());
-    assert!(tokio::time::timeout(Duration::from_secs(3), reserved).await.is_err());
-}
-
-#[tokio::test]
-async fn a_relay_gives_no_more_reservations_than_it_was_told() {
-    let relay = host(relay_config(29, RelayLimits { reservations: 1, ..RelayLimits::default() })).await;
-    let first = hidden(30, &relay, &Keeper::new(Status::Accepted)).await;
-    let reserved = first.addresses_until(|addresses| !addresses.is_empty());
-    tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
-    let second = hidden(31, &relay, &Keeper::new(Status::Accepted)).await;
-    let reserved = second.addresses_until(|addresses| !addresses.is_empty());
-    assert!(tokio::time::timeout(Duration::from_secs(3), reserved).await.is_err());
-}
-
-#[tokio::test]
-async fn a_relay_without_its_name_and_a_bad_listening_address_are_refused_at_the_start() {
-    let relays: Vec<Multiaddr> = vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()];
-    let refused = Host::start(HostConfig { relays, ..config(32) }, Keeper::new(Status::Accepted)).await;
-    assert!(matches!(refused, Err(P2pError::Relay { .. })));
-    let listen: Vec<Multiaddr> = vec!["/dns4/nowhere.invalid/tcp/1".parse().unwrap()];
-    let refused = Host::start(HostConfig { listen, ..config(33) }, Keeper::new(Status::Accepted)).await;
-    assert!(matches!(refused, Err(P2pError::Listen { .. })));
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    let told = broken.push(PeerId::random(), b"packed".to_vec()).await;
+    assert_eq!(told, Err(SendError::Unreachable { reason: "this host is ending" }));
 }
 
 /// The address this machine has towards others, if it has one.
@@ -398,26 +242,6 @@ async fn neighbours_find_each_other_unless_discovery_is_switched_off() {
 }
 
 #[tokio::test]
-async fn addresses_that_only_swallow_packets_do_not_hold_up_the_relay() {
-    let relay = host(relay_config(40, RelayLimits::default())).await;
-    let keeper = Keeper::new(Status::Accepted);
-    let receiver = hidden(41, &relay, &keeper).await;
-    let reserved = receiver.addresses_until(|addresses| !addresses.is_empty());
-    tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
-    let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let mut endpoint = named(&receiver);
-    let port = mute.local_addr().unwrap().port();
-    endpoint
-        .addresses
-        .push(format!("/ip4/127.0.0.1/udp/{port}/quic-v1/p2p/{}", receiver.peer_id()).parse().unwrap());
-    let begun = Instant::now();
-    host(config(42)).await.send(&endpoint, b"packed".to_vec()).await.unwrap();
-    assert_eq!(keeper.kept().len(), 1);
-    // Less than the time one connection may take to be established.
-    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
-}
-
-#[tokio::test]
 async fn wrong_addresses_from_one_document_do_not_hold_up_the_right_ones_of_another() {
     let keeper = Keeper::new(Status::Accepted);
     let receiver = Host::start(config(43), Arc::clone(&keeper) as _).await.unwrap();
@@ -436,124 +260,4 @@ async fn wrong_addresses_from_one_document_do_not_hold_up_the_right_ones_of_anot
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     misled.await.unwrap().unwrap();
     assert_eq!(keeper.kept().len(), 2);
-}
-
-/// Time after which a connection nobody uses is closed in the tests below.
-const IDLE: Duration = Duration::from_secs(1);
-
-/// Two hosts with a connection that the second has made; nobody uses it any more.
-async fn connected(seed: u8, keeper: &Arc<Keeper>) -> (Host, Host) {
-    let bounds = Bounds { idle: IDLE, holds: 2, ..config(seed).bounds };
-    let listener = host(HostConfig { bounds: bounds.clone(), ..config(seed) }).await;
-    let dialer = HostConfig { bounds, listen: Vec::new(), ..config(seed + 1) };
-    let dialer = Host::start(dialer, Arc::clone(keeper) as _).await.unwrap();
-    dialer.send(&named(&listener), b"hello".to_vec()).await.unwrap();
-    (listener, dialer)
-}
-
-async fn ends(held: &mut Held) {
-    tokio::time::timeout(PATIENCE, held.ended()).await.expect("the connection did not end");
-}
-
-#[tokio::test]
-async fn a_held_connection_outlives_the_idle_time_and_a_released_one_is_closed() {
-    let (listener, dialer) = connected(50, &Keeper::new(Status::Accepted)).await;
-    let here = listener.hold(dialer.peer_id()).unwrap();
-    let mut there = dialer.hold(listener.peer_id()).unwrap();
-    assert!(tokio::time::timeout(4 * IDLE, there.ended()).await.is_err(), "closed although it was held");
-    let released = Instant::now();
-    drop(here);
-    ends(&mut there).await;
-    // Not only when a ping passes by.
-    assert!(released.elapsed() < 5 * IDLE, "{:?}", released.elapsed());
-    assert_eq!(dialer.route_to(listener.peer_id()).await, None);
-}
-
-#[tokio::test]
-async fn a_connection_that_only_one_side_holds_is_closed_by_the_other() {
-    let (listener, dialer) = connected(52, &Keeper::new(Status::Accepted)).await;
-    ends(&mut listener.hold(dialer.peer_id()).unwrap()).await;
-}
-
-#[tokio::test]
-async fn what_is_pushed_goes_back_on_the_connection_and_says_from_whom() {
-    let keeper = Keeper::new(Status::Accepted);
-    let (listener, dialer) = connected(54, &keeper).await;
-    listener.push(dialer.peer_id(), b"back".to_vec()).await.unwrap();
-    assert_eq!(keeper.kept(), [b"back".to_vec()]);
-    assert_eq!(*keeper.from.lock().unwrap(), [listener.peer_id()]);
-    assert_eq!(listener.push(dialer.peer_id(), vec![0; LARGEST + 1]).await, Err(SendError::TooLarge));
-    let unwilling = Keeper::new(Status::Refused);
-    let (listener, dialer) = connected(56, &unwilling).await;
-    let told = listener.push(dialer.peer_id(), b"back".to_vec()).await;
-    assert_eq!(told, Err(SendError::Refused { status: Status::Refused }));
-}
-
-#[tokio::test]
-async fn nobody_is_dialled_for_what_is_pushed() {
-    let keeper = Keeper::new(Status::Accepted);
-    let receiver = Host::start(config(58), Arc::clone(&keeper) as _).await.unwrap();
-    let sender = host(config(59)).await;
-    // It knows where the receiver is, but the connection is gone.
-    sender.send(&named(&receiver), b"hello".to_vec()).await.unwrap();
-    let mut held = receiver.hold(sender.peer_id()).unwrap();
-    sender.hold(receiver.peer_id()).unwrap().hang_up();
-    ends(&mut held).await;
-    let refused = Err(SendError::Unreachable { reason: "it is not connected" });
-    assert_eq!(sender.push(receiver.peer_id(), b"packed".to_vec()).await, refused);
-    assert_eq!(sender.push(PeerId::random(), b"packed".to_vec()).await, refused);
-    assert_eq!(sender.route_to(receiver.peer_id()).await, None);
-    assert_eq!(keeper.kept(), [b"hello".to_vec()]);
-}
-
-#[tokio::test]
-async fn a_peer_that_does_not_answer_what_is_pushed_is_given_up_in_time() {
-    let bounds = Bounds { request: Duration::from_secs(1), ..Bounds::default() };
-    let listener = host(HostConfig { bounds, ..config(60) }).await;
-    let dialer = Host::start(config(61), Arc::new(Slow::default())).await.unwrap();
-    dialer.send(&named(&listener), b"hello".to_vec()).await.unwrap();
-    let begun = Instant::now();
-    let told = listener.push(dialer.peer_id(), b"packed".to_vec()).await;
-    assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
-}
-
-#[tokio::test]
-async fn a_hold_ends_with_either_host_and_when_one_hangs_up() {
-    let (listener, dialer) = connected(62, &Keeper::new(Status::Accepted)).await;
-    let (mut here, mut there) =
-        (listener.hold(dialer.peer_id()).unwrap(), dialer.hold(listener.peer_id()).unwrap());
-    assert!(!here.is_over() && !there.is_over());
-    drop(dialer);
-    ends(&mut here).await;
-    ends(&mut there).await;
-    assert!(here.is_over() && there.is_over());
-    let (listener, dialer) = connected(64, &Keeper::new(Status::Accepted)).await;
-    let mut there = dialer.hold(listener.peer_id()).unwrap();
-    listener.hold(dialer.peer_id()).unwrap().hang_up();
-    ends(&mut there).await;
-}
-
-#[tokio::test]
-async fn hanging_up_after_the_end_leaves_a_new_connection_alone() {
-    let (listener, dialer) = connected(68, &Keeper::new(Status::Accepted)).await;
-    let mut old = listener.hold(dialer.peer_id()).unwrap();
-    dialer.hold(listener.peer_id()).unwrap().hang_up();
-    ends(&mut old).await;
-    dialer.send(&named(&listener), b"again".to_vec()).await.unwrap();
-    let mut new = listener.hold(dialer.peer_id()).unwrap();
-    let _there = dialer.hold(listener.peer_id()).unwrap();
-    old.hang_up();
-    assert!(tokio::time::timeout(IDLE, new.ended()).await.is_err());
-}
-
-#[tokio::test]
-async fn only_connected_peers_are_held_and_no_more_than_allowed() {
-    let (listener, dialer) = connected(66, &Keeper::new(Status::Accepted)).await;
-    assert_eq!(listener.hold(PeerId::random()).unwrap_err(), HoldError::NotConnected);
-    let first = listener.hold(dialer.peer_id()).unwrap();
-    let _second = listener.hold(dialer.peer_id()).unwrap();
-    assert_eq!(listener.hold(dialer.peer_id()).unwrap_err(), HoldError::TooMany);
-    drop(first);
-    assert!(listener.hold(dialer.peer_id()).is_ok());
 }

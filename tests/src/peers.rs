@@ -26,7 +26,7 @@ use einmal::{
 use einmal_did::Endpoint;
 use einmal_keys::SeededEntropy;
 use einmal_p2p::{
-    Bounds, BoxFuture, Host, HostConfig, Inbound, PeerEndpoint, PeerId, Permit, Status, is_served,
+    Bounds, BoxFuture, Host, HostConfig, Inbound, PeerEndpoint, PeerId, Permit, Source, Status, is_served,
 };
 use einmal_storage::{MemoryStore, TenantId, mail::Mail};
 use tokio::sync::Notify;
@@ -123,7 +123,7 @@ impl Keeper {
 }
 
 impl Inbound for Keeper {
-    fn receive(&self, from: PeerId, envelope: Vec<u8>) -> BoxFuture<Status> {
+    fn receive(&self, from: PeerId, _: Source, envelope: Vec<u8>) -> BoxFuture<Status> {
         self.kept.lock().unwrap().push_back((from, envelope));
         self.came.notify_one();
         let answer = *self.answer.lock().unwrap();

@@ -148,9 +148,9 @@ impl Admission {
         })
     }
 
-    /// Whether `source` counts: this machine's own address is a proxy's or a test's, which bound themselves.
+    /// See [`Limits::counts`].
     pub(super) fn is_bounded(&self, source: Source) -> bool {
-        !source.is_this_machine() || self.limits.loopback
+        self.limits.counts(source)
     }
 
     fn by_source(&self) -> MutexGuard<'_, HashMap<Source, Counts>> {

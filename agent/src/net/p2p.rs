@@ -8,7 +8,7 @@ use einmal_flows::out_of_band::Invitation;
 use einmal_keys::{Entropy, SystemEntropy, base64url_decode, base64url_encode};
 use einmal_p2p::{
     Bounds, Host, HostConfig, Inbound, Multiaddr, P2pError, PeerEndpoint, PeerId, Permit, RelayLimits,
-    Status, is_relayed, is_served,
+    Source, Status, is_relayed, is_served,
 };
 use einmal_storage::Batch;
 use tracing::Instrument;
@@ -16,11 +16,12 @@ use zeroize::Zeroizing;
 
 use super::{BoxFuture, PeerLines, SendError, Transport, client::HttpClient, guard, peer_lines::Back};
 use crate::{
-    config::{CONFIG_FILE, Config, P2pSettings, Role},
+    config::{CONFIG_FILE, Config, Limits, P2pSettings, Role},
     db::{Db, META, encode},
     error::SetupError,
     log,
     node::{Arrival, Node, Receipt, Refusal},
+    service::rates::Rates,
 };
 
 /// Name of the record of the host's key.
@@ -49,25 +50,46 @@ pub fn rank(uri: &str, multi_addrs: &[String]) -> u8 {
 }
 
 /// Where streams of peers come in; shut until the node is there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Entrance {
     node: OnceLock<Weak<Node>>,
+    limits: Limits,
+    rates: Rates<Source>,
+}
+
+impl Default for Entrance {
+    fn default() -> Self {
+        Self::new(&Limits::default())
+    }
 }
 
 impl Entrance {
+    /// Takes as many messages per second from one source as HTTP takes requests from one address.
+    pub fn new(limits: &Limits) -> Self {
+        let rates = Rates::new(limits.requests_per_second());
+        Self { node: OnceLock::new(), limits: limits.clone(), rates }
+    }
+
     /// Lets messages in to `node`.
     pub fn open(&self, node: &Arc<Node>) {
         let _ = self.node.set(Arc::downgrade(node));
     }
+
+    /// Whether a message comes within the rate of its source, if that is bounded.
+    fn admits(&self, source: Source) -> bool {
+        !self.limits.counts(source) || self.rates.admit(&source)
+    }
 }
 
 impl Inbound for Entrance {
-    fn receive(&self, from: PeerId, envelope: Vec<u8>) -> einmal_p2p::BoxFuture<Status> {
+    fn receive(&self, from: PeerId, source: Source, envelope: Vec<u8>) -> einmal_p2p::BoxFuture<Status> {
         let node = self.node.get().and_then(Weak::upgrade);
+        // Our mediator brings what many others wrote.
+        let admitted = node.filter(|node| node.line.is_with(from) || self.admits(source));
         Box::pin(async move {
-            let Some(node) = node else { return Status::Busy };
-            let received = node.receive(&envelope, arrival(&node, from)).instrument(log::request("libp2p"));
-            let receipt = received.await;
+            let Some(node) = admitted else { return Status::Busy };
+            let arrival = arrival(&node, from, source);
+            let receipt = node.receive(&envelope, arrival).instrument(log::request("libp2p")).await;
             node.line.heard(from, receipt.notice);
             let Receipt { refused, replies, live, .. } = receipt;
             if let Some(lines) = node.shared().lines()
@@ -86,13 +108,13 @@ impl Inbound for Entrance {
 }
 
 /// What can go back on the stream's connection. Our mediator brings what others wrote: answers to them are none of its
-/// business.
-fn arrival(node: &Node, from: PeerId) -> Arrival {
+/// business. What a message causes counts for where its connection leads: a peer could have as many names as it likes.
+fn arrival(node: &Node, from: PeerId, source: Source) -> Arrival {
     if node.line.is_with(from) {
         return Arrival::Mailbox { from: None };
     }
     let answerable = node.shared().lines().is_some_and(|lines| lines.has_room(from));
-    Arrival::Libp2p { answerable, from: Some(node.origin(from)) }
+    Arrival::Libp2p { answerable, from: Some(node.origin(source)) }
 }
 
 /// Carries envelopes by libp2p where an endpoint is one of libp2p, by HTTP everywhere else.
@@ -347,6 +369,17 @@ mod tests {
         let foreign = address.replace(id, "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N");
         assert!(relays(invitation(vec![peer(vec![foreign])])).is_empty());
         assert!(relays("no invitation".into()).is_empty());
+    }
+
+    #[test]
+    fn one_source_has_a_rate_whatever_its_peers_and_this_machine_has_none() {
+        let entrance = Entrance::new(&Limits { max_requests_per_second: Some(2), ..Limits::default() });
+        let admitted = |source| (0..100).filter(|_| entrance.admits(source)).count();
+        let address = |text: &str| Source::of(text.parse().unwrap());
+        assert!(admitted(address("192.0.2.1")) < 10);
+        assert!(admitted(Source::behind(PeerId::random())) < 10);
+        assert!(entrance.admits(address("192.0.2.2")));
+        assert_eq!(admitted(address("127.0.0.1")), 100);
     }
 
     #[test]

@@ -76,6 +76,15 @@ impl PeerLines {
         self.host.send(to, envelope).await
     }
 
+    /// Resolves when the host has ended by itself; see [`Host::ended`].
+    pub(crate) fn host_ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let ended = self.host.ended();
+        async move {
+            ended.await;
+            tracing::error!("libp2p has stopped");
+        }
+    }
+
     /// Keeps the connection with a peer open.
     pub(crate) fn hold(&self, peer: PeerId) -> Result<Held, HoldError> {
         self.host.hold(peer)
@@ -236,9 +245,8 @@ impl Line {
     fn begin_anew(&mut self) -> Result<(), Ending> {
         let Some(node) = self.listed.node.upgrade() else { return Err(Ending::Quiet) };
         self.pushing.close(&node);
-        let held = node.shared().lines().and_then(|lines| lines.hold(self.peer).ok());
-        self.held = held.ok_or(Ending::Quiet)?;
-        Ok(())
+        // The same hold: where all are taken, another would not be had.
+        self.held.renew().map_err(|_| Ending::Quiet)
     }
 
     /// Gives answers back; who does not take them gets no live mail either.
@@ -305,7 +313,7 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use einmal_p2p::{Bounds, BoxFuture, HostConfig, Inbound, Permit, Status};
+    use einmal_p2p::{Bounds, BoxFuture, HostConfig, Inbound, Permit, Source, Status};
     use zeroize::Zeroizing;
 
     use super::*;
@@ -313,7 +321,7 @@ mod tests {
     struct Nobody;
 
     impl Inbound for Nobody {
-        fn receive(&self, _: PeerId, _: Vec<u8>) -> BoxFuture<Status> {
+        fn receive(&self, _: PeerId, _: Source, _: Vec<u8>) -> BoxFuture<Status> {
             Box::pin(async { Status::Refused })
         }
     }

@@ -1,41 +1,43 @@
 //! The loop that owns the swarm: commands in, events out, reservations kept.
 
+mod lanes;
 mod out;
 mod own;
+mod relays;
 
 use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, autonat,
-    core::{ConnectedPoint, transport::ListenerId},
-    multiaddr::Protocol,
-    ping, relay,
-    request_response::{self, Message, OutboundFailure, OutboundRequestId, ResponseChannel},
+    Multiaddr, PeerId, Swarm, autonat, ping, relay,
+    request_response::{self, Message, OutboundRequestId, ResponseChannel},
     swarm::{ConnectionId, SwarmEvent},
 };
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
-    task::JoinSet,
+    sync::{mpsc, oneshot, watch},
+    task::{self, JoinSet},
     time::Instant,
 };
 
+use self::{
+    lanes::{Lane, Sent},
+    out::Dialing,
+    relays::Relay,
+};
 use crate::{
     address::is_relayed,
     behaviour::{Protocols, ProtocolsEvent},
     codec::{Request, Status},
     guard::Permit,
     host::{HostConfig, Inbound, P2pError, Route, SendError},
+    names::Names,
+    places::{Place, Places},
 };
 
 /// Most peers remembered from the local network.
 const MAX_NEARBY: usize = 256;
 /// How often what is due is looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// Pause before a relay is asked again, doubled up to [`LONGEST_RELAY_PAUSE`].
-const FIRST_RELAY_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause before a relay is asked again.
-const LONGEST_RELAY_PAUSE: Duration = Duration::from_secs(60);
 /// What direct addresses have before a relayed one is tried beside them.
 const HEAD_START: Duration = Duration::from_secs(2);
 /// What is under way on a relayed connection may end after a direct one was made.
@@ -44,45 +46,23 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What the host's owner asks for.
 pub(crate) enum Command {
     Send(SendTask),
-    /// As `Send`, but over a connection there is or not at all.
-    Push(SendTask),
-    Route {
-        peer_id: PeerId,
-        done: oneshot::Sender<Option<Route>>,
-    },
+    Route { peer_id: PeerId, done: oneshot::Sender<Option<Route>> },
 }
 
-/// One message to be handed over. Its addresses begin with literal ones.
+/// One message to be handed over.
 pub(crate) struct SendTask {
     pub(crate) peer_id: PeerId,
+    /// As the peer's endpoint says.
     pub(crate) addresses: Vec<Multiaddr>,
     pub(crate) envelope: Vec<u8>,
+    /// Else it goes over a connection there is or not at all.
+    pub(crate) dials: bool,
     pub(crate) done: oneshot::Sender<Result<Status, SendError>>,
-}
-
-/// A peer that is being connected to, and what waits for it.
-struct Dialing {
-    attempts: Vec<ConnectionId>,
-    /// Direct addresses dialled so far.
-    tried: Vec<Multiaddr>,
-    /// Tried when the direct addresses failed, or have not answered at `then`.
-    relayed: Vec<Multiaddr>,
-    then: Instant,
-    waiting: Vec<SendTask>,
 }
 
 struct Connection {
     peer_id: PeerId,
     relayed: bool,
-}
-
-/// A relay this host wants to be reached through.
-struct Relay {
-    peer_id: PeerId,
-    address: Multiaddr,
-    listener: Option<ListenerId>,
-    due: Instant,
-    pause: Duration,
 }
 
 /// Owner of the swarm.
@@ -95,15 +75,18 @@ pub(crate) struct Driver {
     serves_relay: bool,
     discovers: bool,
     permit: Permit,
-    handling: Arc<Semaphore>,
+    handling: Arc<Places>,
     handled: JoinSet<(ResponseChannel<Status>, Status)>,
     dialing: HashMap<PeerId, Dialing>,
-    sent: HashMap<OutboundRequestId, oneshot::Sender<Result<Status, SendError>>>,
+    naming: JoinSet<(PeerId, Vec<Multiaddr>)>,
+    names: Names,
+    lanes: HashMap<PeerId, Lane>,
+    sent: HashMap<OutboundRequestId, Sent>,
     connections: HashMap<ConnectionId, Connection>,
     closing: Vec<(Instant, ConnectionId)>,
     nearby: HashMap<PeerId, Vec<Multiaddr>>,
     relays: Vec<Relay>,
-    resolving: JoinSet<(usize, Option<Multiaddr>)>,
+    resolving: JoinSet<(usize, Vec<Multiaddr>)>,
 }
 
 impl Driver {
@@ -113,17 +96,6 @@ impl Driver {
         commands: mpsc::Receiver<Command>,
         config: &HostConfig,
     ) -> Result<Self, P2pError> {
-        let relay = |address: &Multiaddr| match address.iter().last() {
-            Some(Protocol::P2p(peer_id)) if !is_relayed(address) => Ok(Relay {
-                peer_id,
-                address: address.clone(),
-                listener: None,
-                due: Instant::now(),
-                pause: FIRST_RELAY_PAUSE,
-            }),
-            _ => Err(P2pError::Relay { address: address.clone() }),
-        };
-        let relays = config.relays.iter().map(relay).collect::<Result<_, _>>()?;
         let mut driver = Self {
             swarm,
             inbound,
@@ -133,14 +105,17 @@ impl Driver {
             serves_relay: config.relay_server.is_some(),
             discovers: config.mdns,
             permit: config.permit.clone(),
-            handling: Arc::new(Semaphore::new(config.bounds.handling)),
+            handling: Places::new(config.bounds.handling),
             handled: JoinSet::new(),
             dialing: HashMap::new(),
+            naming: JoinSet::new(),
+            names: Names::default(),
+            lanes: HashMap::new(),
             sent: HashMap::new(),
             connections: HashMap::new(),
             closing: Vec::new(),
             nearby: HashMap::new(),
-            relays,
+            relays: Relay::all(&config.relays)?,
             resolving: JoinSet::new(),
         };
         for address in &config.announce {
@@ -179,6 +154,7 @@ impl Driver {
             }
             self.on_event(event);
         }
+        self.tell_addresses();
         Ok(())
     }
 
@@ -190,7 +166,6 @@ impl Driver {
                 event = self.swarm.select_next_some() => self.on_event(event),
                 command = self.commands.recv() => match command {
                     Some(Command::Send(task)) => self.on_send(task),
-                    Some(Command::Push(task)) => self.on_push(task),
                     Some(Command::Route { peer_id, done }) => {
                         let _ = done.send(self.route_to(peer_id));
                     }
@@ -200,9 +175,21 @@ impl Driver {
                     // The sender may have stopped waiting.
                     let _ = self.swarm.behaviour_mut().messages.send_response(channel, status);
                 },
-                (index, address) = next_resolved(&mut self.resolving) => self.reserve(index, address),
+                (_, (index, addresses)) = next_of(&mut self.resolving) => self.reserve(index, addresses),
+                (lookup, (peer_id, found)) = next_of(&mut self.naming) => self.on_named(lookup, peer_id, found),
                 _ = tick.tick() => self.on_tick(),
             }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let now = Instant::now();
+        self.look_after_dialing(now);
+        self.look_after_relays(now);
+        let due: Vec<ConnectionId> =
+            self.closing.extract_if(.., |(end, _)| *end <= now).map(|(_, connection)| connection).collect();
+        for connection in due {
+            self.swarm.close_connection(connection);
         }
     }
 
@@ -223,11 +210,13 @@ impl Driver {
                 let _ = messages.send_response(channel, Status::Busy);
             }
             Request::Envelope { bytes, place } => {
-                let Ok(slot) = Arc::clone(&self.handling).try_acquire_owned() else {
+                let source = place.as_ref().map(Place::source);
+                let taken = source.and_then(|source| Some((source, self.handling.take(source)?)));
+                let Some((source, slot)) = taken else {
                     let _ = messages.send_response(channel, Status::Busy);
                     return;
                 };
-                let taken = self.inbound.receive(from, bytes);
+                let taken = self.inbound.receive(from, source, bytes);
                 self.handled.spawn(async move {
                     let status = taken.await;
                     drop((slot, place));
@@ -241,13 +230,14 @@ impl Driver {
         match event {
             SwarmEvent::Behaviour(event) => self.on_protocol(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                let relayed = is_over_relay(&endpoint);
+                let relayed = endpoint.is_relayed();
                 self.connections.insert(connection_id, Connection { peer_id, relayed });
                 if !relayed {
                     self.prefer_direct(peer_id);
                 }
                 let how = if relayed { "through a relay" } else { "directly" };
                 tracing::debug!("a peer is connected {how}");
+                self.on_relay_connected(peer_id, &endpoint);
                 for task in self.dialing.remove(&peer_id).into_iter().flat_map(|dialing| dialing.waiting) {
                     self.request(task);
                 }
@@ -260,7 +250,11 @@ impl Driver {
                 self.on_dial_failure(peer_id, connection_id);
             }
             SwarmEvent::NewListenAddr { address, .. } => {
-                if self.serves_relay && self.announce.is_empty() && self.may_be_told(&address) {
+                if self.serves_relay
+                    && self.announce.is_empty()
+                    && !is_relayed(&address)
+                    && self.may_be_told(&address)
+                {
                     // A relay tells those who reserve how they are reached; it was configured to be reachable.
                     self.swarm.add_external_address(address);
                 }
@@ -290,17 +284,17 @@ impl Driver {
             ProtocolsEvent::RelayClient(relay::client::Event::ReservationReqAccepted {
                 relay_peer_id,
                 ..
-            }) => {
-                let is_it = |relay: &&mut Relay| relay.peer_id == relay_peer_id;
-                self.relays.iter_mut().filter(is_it).for_each(|relay| relay.pause = FIRST_RELAY_PAUSE);
-            }
+            }) => self.on_reservation(relay_peer_id),
             ProtocolsEvent::Dcutr(event) => match event.result {
                 Ok(_) => tracing::info!("a hole was punched: a relayed peer is now reached directly"),
                 Err(error) => tracing::info!(%error, "no hole was punched; the relay stays in use"),
             },
-            ProtocolsEvent::AutonatClient(autonat::v2::client::Event { result: Err(error), .. }) => {
-                tracing::debug!(%error, "an own address was not reachable from outside");
-            }
+            ProtocolsEvent::AutonatClient(autonat::v2::client::Event { result, .. }) => match result {
+                Ok(()) => tracing::debug!("a peer says that it reaches an address of ours"),
+                Err(error) => {
+                    tracing::debug!(%error, "a peer says that it does not reach an address of ours")
+                }
+            },
             _ => {}
         }
     }
@@ -309,25 +303,12 @@ impl Driver {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
                 Message::Request { request, channel, .. } => self.on_request(peer, request, channel),
-                Message::Response { request_id, response } => self.settle(request_id, Ok(response)),
+                Message::Response { request_id, response } => self.on_answer(request_id, response),
             },
             request_response::Event::OutboundFailure { request_id, error, .. } => {
-                let error = match error {
-                    OutboundFailure::UnsupportedProtocols => SendError::Refused { status: Status::Refused },
-                    OutboundFailure::Timeout => {
-                        SendError::Unreachable { reason: "it did not answer in time" }
-                    }
-                    _ => SendError::Unreachable { reason: "the connection failed" },
-                };
-                self.settle(request_id, Err(error));
+                self.on_request_failure(request_id, &error);
             }
             _ => {}
-        }
-    }
-
-    fn settle(&mut self, id: OutboundRequestId, outcome: Result<Status, SendError>) {
-        if let Some(done) = self.sent.remove(&id) {
-            let _ = done.send(outcome);
         }
     }
 
@@ -339,13 +320,10 @@ impl Driver {
     }
 }
 
-fn is_over_relay(endpoint: &ConnectedPoint) -> bool {
-    endpoint.is_relayed()
-}
-
-async fn next_resolved(resolving: &mut JoinSet<(usize, Option<Multiaddr>)>) -> (usize, Option<Multiaddr>) {
+/// Which of `tasks` ended next, and what it has brought; waits as long as there is none.
+async fn next_of<T: 'static>(tasks: &mut JoinSet<T>) -> (task::Id, T) {
     loop {
-        match resolving.join_next().await {
+        match tasks.join_next_with_id().await {
             Some(Ok(found)) => return found,
             Some(Err(_)) => {}
             None => return pending().await,

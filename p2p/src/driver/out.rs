@@ -7,40 +7,98 @@ use libp2p::{
         dial_opts::{DialOpts, PeerCondition},
     },
 };
-use tokio::time::Instant;
+use tokio::{task, time::Instant};
 
-use super::{Dialing, Driver, HEAD_START, SendTask};
+use super::{Driver, HEAD_START, SendTask};
 use crate::{
     address::{MAX_ADDRESSES, is_relayed},
-    codec::Request,
     host::SendError,
+    names::is_named,
 };
 
 /// Most direct addresses dialled for one peer before it is given up.
 const MAX_TRIED: usize = 2 * MAX_ADDRESSES;
 
-impl Driver {
-    /// Takes a message to its peer, or lets it wait for the connection that is being made.
-    pub(super) fn on_send(&mut self, task: SendTask) {
-        let peer_id = task.peer_id;
-        if self.swarm.is_connected(&peer_id) {
-            return self.request(task);
-        }
-        let (direct, relayed) = match self.addresses_of(&task) {
-            Ok(addresses) => addresses,
-            Err(error) => {
-                let _ = task.done.send(Err(error));
-                return;
-            }
-        };
-        let dialing = self.dialing.entry(peer_id).or_insert_with(|| Dialing {
+/// A peer that is being connected to, and what waits for it.
+pub(super) struct Dialing {
+    attempts: Vec<ConnectionId>,
+    /// Look-ups of names that may bring more addresses.
+    naming: Vec<task::Id>,
+    /// Direct addresses dialled so far.
+    tried: Vec<Multiaddr>,
+    /// Tried when the direct addresses failed, or have not answered at `then`.
+    relayed: Vec<Multiaddr>,
+    then: Instant,
+    pub(super) waiting: Vec<SendTask>,
+    /// Some address may be dialled.
+    is_known: bool,
+    /// Some address must not be dialled.
+    is_forbidden: bool,
+}
+
+impl Dialing {
+    fn new() -> Self {
+        Self {
             attempts: Vec::new(),
+            naming: Vec::new(),
             tried: Vec::new(),
             relayed: Vec::new(),
             then: Instant::now() + HEAD_START,
             waiting: Vec::new(),
-        });
+            is_known: false,
+            is_forbidden: false,
+        }
+    }
+
+    /// Why the peer was not reached. A neighbour that is not found yet may be found in a moment, if somebody `discovers`.
+    fn failure(&self, discovers: bool) -> SendError {
+        match self {
+            Self { is_known: true, .. } => SendError::Unreachable { reason: "none of its addresses answers" },
+            Self { is_forbidden: true, .. } if !discovers => SendError::Forbidden,
+            _ => SendError::Unreachable { reason: "no address of it is known that may be used" },
+        }
+    }
+}
+
+impl Driver {
+    /// Takes a message to its peer, or lets it wait for the connection that is being made.
+    pub(super) fn on_send(&mut self, mut task: SendTask) {
+        let peer_id = task.peer_id;
+        if self.is_connected(peer_id) {
+            return self.request(task);
+        }
+        if !task.dials {
+            let _ = task.done.send(Err(SendError::Unreachable { reason: "it is not connected" }));
+            return;
+        }
+        let told = std::mem::take(&mut task.addresses);
+        let found = self.nearby.get(&peer_id).into_iter().flatten().cloned();
+        let (named, literal): (Vec<_>, Vec<_>) = found.chain(told).partition(is_named);
+        let dialing = self.dialing.entry(peer_id).or_insert_with(Dialing::new);
         dialing.waiting.push(task);
+        if !named.is_empty() {
+            let names = self.names.clone();
+            let lookup = self.naming.spawn(async move { (peer_id, names.resolve(named).await) });
+            dialing.naming.push(lookup.id());
+        }
+        self.dial_all(peer_id, literal);
+    }
+
+    /// Names were looked up; what they stand for is tried beside the rest.
+    pub(super) fn on_named(&mut self, lookup: task::Id, peer_id: PeerId, found: Vec<Multiaddr>) {
+        let Some(dialing) = self.dialing.get_mut(&peer_id) else { return };
+        dialing.naming.retain(|one| *one != lookup);
+        self.dial_all(peer_id, found);
+    }
+
+    /// Dials what may be dialled and was not yet; relayed addresses have their time later.
+    fn dial_all(&mut self, peer_id: PeerId, addresses: Vec<Multiaddr>) {
+        let Some(dialing) = self.dialing.get_mut(&peer_id) else { return };
+        let (allowed, forbidden): (Vec<_>, Vec<_>) =
+            addresses.into_iter().partition(|address| self.permit.allows_address(address));
+        dialing.is_known |= !allowed.is_empty();
+        dialing.is_forbidden |= !forbidden.is_empty();
+        let (relayed, direct): (Vec<_>, Vec<_>) = allowed.into_iter().partition(is_relayed);
         let room = MAX_ADDRESSES.saturating_sub(dialing.relayed.len());
         dialing.relayed.extend(relayed.into_iter().take(room));
         // Addresses another message brought may have been wrong ones: those of this one are tried as well.
@@ -57,43 +115,11 @@ impl Driver {
         self.go_on(peer_id);
     }
 
-    /// Takes a message to a peer that is connected; nobody is dialled for it.
-    pub(super) fn on_push(&mut self, task: SendTask) {
-        // Asked of the very part that would dial.
-        if self.swarm.behaviour().messages.is_connected(&task.peer_id) {
-            return self.request(task);
-        }
-        let _ = task.done.send(Err(SendError::Unreachable { reason: "it is not connected" }));
-    }
-
-    /// What may be dialled to reach a peer: direct addresses, then relayed ones; not both are empty.
-    fn addresses_of(&self, task: &SendTask) -> Result<(Vec<Multiaddr>, Vec<Multiaddr>), SendError> {
-        let found = self.nearby.get(&task.peer_id).into_iter().flatten();
-        let all: Vec<Multiaddr> = found.chain(&task.addresses).cloned().collect();
-        let forbidden = !all.is_empty();
-        let allowed = all.into_iter().filter(|address| self.permit.allows_address(address));
-        let (relayed, direct): (Vec<_>, Vec<_>) = allowed.partition(is_relayed);
-        if !relayed.is_empty() || !direct.is_empty() {
-            return Ok((direct, relayed));
-        }
-        // A neighbour that is not found yet may be found in a moment.
-        if forbidden && !self.discovers {
-            return Err(SendError::Forbidden);
-        }
-        Err(SendError::Unreachable { reason: "no address of it is known that may be used" })
-    }
-
     fn dial(&mut self, peer_id: PeerId, addresses: Vec<Multiaddr>) -> Option<ConnectionId> {
         let options =
             DialOpts::peer_id(peer_id).addresses(addresses).condition(PeerCondition::Always).build();
         let connection = options.connection_id();
         self.swarm.dial(options).ok().map(|()| connection)
-    }
-
-    pub(super) fn request(&mut self, task: SendTask) {
-        let request = Request::Envelope { bytes: task.envelope, place: None };
-        let id = self.swarm.behaviour_mut().messages.send_request(&task.peer_id, request);
-        self.sent.insert(id, task.done);
     }
 
     /// One attempt to connect to a peer failed.
@@ -106,12 +132,17 @@ impl Driver {
 
     /// If nothing is under way to a peer any more: its relayed addresses, else the end.
     fn go_on(&mut self, peer_id: PeerId) {
-        let under_way = self.dialing.get(&peer_id).is_none_or(|dialing| !dialing.attempts.is_empty());
+        let under_way = self
+            .dialing
+            .get(&peer_id)
+            .is_none_or(|dialing| !dialing.attempts.is_empty() || !dialing.naming.is_empty());
         if under_way || self.dial_relayed(peer_id) {
             return;
         }
-        for task in self.dialing.remove(&peer_id).into_iter().flat_map(|dialing| dialing.waiting) {
-            let _ = task.done.send(Err(SendError::Unreachable { reason: "none of its addresses answers" }));
+        let Some(dialing) = self.dialing.remove(&peer_id) else { return };
+        let failure = dialing.failure(self.discovers);
+        for task in dialing.waiting {
+            let _ = task.done.send(Err(failure.clone()));
         }
     }
 

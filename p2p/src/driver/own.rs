@@ -1,14 +1,14 @@
-//! Where this host and its neighbours are: discovery, own addresses, reservations at relays.
+//! Where this host and its neighbours are: discovery, own addresses.
 
-use std::{collections::HashSet, net::IpAddr};
-
-use libp2p::{
-    Multiaddr, PeerId, core::transport::ListenerId, mdns, multiaddr::Protocol, swarm::ConnectionId,
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
 };
-use tokio::time::Instant;
 
-use super::{Driver, LONGEST_RELAY_PAUSE, MAX_NEARBY};
-use crate::address::{MAX_ADDRESSES, first_ip, is_relayed, resolved};
+use libp2p::{Multiaddr, PeerId, mdns, multiaddr::Protocol};
+
+use super::{Driver, MAX_NEARBY};
+use crate::address::{MAX_ADDRESSES, direct_ip, is_relayed, reached_ip};
 
 impl Driver {
     pub(super) fn on_discovery(&mut self, event: mdns::Event) {
@@ -27,15 +27,14 @@ impl Driver {
                 self.nearby.retain(|_, known| !known.is_empty());
             }
         }
-        let ips = self.nearby.values().flatten().filter_map(first_ip).collect::<HashSet<_>>();
+        let ips = self.nearby.values().flatten().filter_map(direct_ip).collect::<HashSet<_>>();
         self.permit.set_nearby(ips);
     }
 
     /// Remembers a neighbour. Beyond what may be dialled anyway, its word counts for local addresses only.
     fn note_nearby(&mut self, peer_id: PeerId, address: Multiaddr) {
-        let full = self.nearby.len() >= MAX_NEARBY && !self.nearby.contains_key(&peer_id);
-        let bearable = first_ip(&address).is_some_and(|ip| is_local_network(ip) || self.permit.allows(ip));
-        if full || is_relayed(&address) || !bearable {
+        let bearable = direct_ip(&address).is_some_and(|ip| is_local_network(ip) || self.permit.allows(ip));
+        if !bearable || !self.has_room_nearby(peer_id) {
             return;
         }
         let known = self.nearby.entry(peer_id).or_default();
@@ -44,18 +43,33 @@ impl Driver {
         }
     }
 
-    pub(super) fn may_be_told(&self, address: &Multiaddr) -> bool {
-        first_ip(address).is_some_and(|ip| !ip.is_unspecified() && self.permit.allows(ip))
+    /// Whether one more neighbour can be remembered; another may be forgotten for it.
+    fn has_room_nearby(&mut self, peer_id: PeerId) -> bool {
+        if self.nearby.len() < MAX_NEARBY || self.nearby.contains_key(&peer_id) {
+            return true;
+        }
+        let victim = most_crowded(&self.nearby, |peer| self.swarm.is_connected(peer));
+        victim.is_some_and(|victim| self.nearby.remove(&victim).is_some())
     }
 
-    /// Works out where others reach this host.
+    pub(super) fn may_be_told(&self, address: &Multiaddr) -> bool {
+        reached_ip(address).is_some_and(|ip| !ip.is_unspecified() && self.permit.allows(ip))
+    }
+
+    /// Works out where others reach this host: what the owner announces, else what it listens on, and its reservations
+    /// at the relays it has chosen. What anybody else says of it is left out, for documents are made of this.
     pub(super) fn tell_addresses(&mut self) {
         let own = *self.swarm.local_peer_id();
-        let listened =
-            self.swarm.listeners().filter(|address| is_relayed(address) || self.announce.is_empty());
+        let is_ours = |address: &Multiaddr| match is_relayed(address) {
+            true => self.is_at_relay(address),
+            false => self.announce.is_empty(),
+        };
+        let listened = self.swarm.listeners().filter(|address| is_ours(address));
+        let reserved = self.swarm.external_addresses().filter(|address| self.is_reserved(address));
         let all: HashSet<Multiaddr> = listened
-            .chain(self.swarm.external_addresses())
-            .filter(|address| self.announce.contains(address) || self.may_be_told(address))
+            .chain(reserved)
+            .filter(|address| self.may_be_told(address))
+            .chain(&self.announce)
             .map(|address| match address.iter().last() {
                 Some(Protocol::P2p(last)) if last == own => address.clone(),
                 _ => address.clone().with(Protocol::P2p(own)),
@@ -70,56 +84,20 @@ impl Driver {
             changed
         });
     }
+}
 
-    pub(super) fn on_tick(&mut self) {
-        let now = Instant::now();
-        self.look_after_dialing(now);
-        // One connection serves all reservations at one relay: the second address waits until the first has one.
-        let mut asked: HashSet<PeerId> = self
-            .relays
-            .iter()
-            .filter(|relay| relay.listener.is_some() && !self.swarm.is_connected(&relay.peer_id))
-            .map(|relay| relay.peer_id)
-            .collect();
-        for (index, relay) in self.relays.iter_mut().enumerate() {
-            if relay.listener.is_none()
-                && relay.due <= now
-                && (self.swarm.is_connected(&relay.peer_id) || asked.insert(relay.peer_id))
-            {
-                relay.due = now + relay.pause;
-                relay.pause = (relay.pause * 2).min(LONGEST_RELAY_PAUSE);
-                let address = relay.address.clone();
-                self.resolving.spawn(async move { (index, resolved(&address).await.into_iter().next()) });
-            }
-        }
-        let due: Vec<ConnectionId> =
-            self.closing.extract_if(.., |(end, _)| *end <= now).map(|(_, connection)| connection).collect();
-        for connection in due {
-            self.swarm.close_connection(connection);
-        }
-    }
-
-    pub(super) fn reserve(&mut self, index: usize, address: Option<Multiaddr>) {
-        let Some(relay) = self.relays.get_mut(index).filter(|relay| relay.listener.is_none()) else { return };
-        let Some(address) = address.filter(|address| self.permit.allows_address(address)) else {
-            tracing::warn!("a configured relay has no address that may be connected to");
-            return;
-        };
-        match self.swarm.listen_on(address.with(Protocol::P2pCircuit)) {
-            Ok(listener) => relay.listener = Some(listener),
-            Err(error) => tracing::warn!(%error, "a relay cannot be used"),
-        }
-    }
-
-    pub(super) fn on_listener_closed(&mut self, listener: ListenerId) {
-        for relay in &mut self.relays {
-            if relay.listener == Some(listener) {
-                tracing::info!("a relay was lost; it is asked again");
-                relay.listener = None;
-                relay.due = Instant::now() + relay.pause;
-            }
-        }
-    }
+/// A neighbour at the address at which most neighbours are said to be, of those that need not be kept: somebody who makes
+/// neighbours up displaces its own first.
+fn most_crowded(
+    nearby: &HashMap<PeerId, Vec<Multiaddr>>,
+    is_kept: impl Fn(&PeerId) -> bool,
+) -> Option<PeerId> {
+    let place = |known: &[Multiaddr]| known.first().and_then(direct_ip);
+    let mut crowds: HashMap<Option<IpAddr>, usize> = HashMap::new();
+    nearby.values().for_each(|known| *crowds.entry(place(known)).or_default() += 1);
+    let crowd = |known: &[Multiaddr]| crowds.get(&place(known)).copied();
+    let others = nearby.iter().filter(|(peer, _)| !is_kept(peer));
+    others.max_by_key(|(_, known)| crowd(known)).map(|(peer, _)| *peer)
 }
 
 /// Whether an address is one a local network gives.
@@ -127,5 +105,27 @@ fn is_local_network(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_made_up_at_one_address_displace_each_other() {
+        let at = |text: &str| vec![text.parse::<Multiaddr>().unwrap()];
+        let honest = PeerId::random();
+        let mut nearby = HashMap::from([(honest, at("/ip4/10.0.0.2/tcp/1"))]);
+        nearby.extend((0..3).map(|port| (PeerId::random(), at(&format!("/ip4/10.0.0.9/tcp/{port}")))));
+        let kept = PeerId::random();
+        nearby.insert(kept, at("/ip4/10.0.0.9/tcp/9"));
+        for _ in 0..3 {
+            let victim = most_crowded(&nearby, |peer| *peer == kept).unwrap();
+            assert!(victim != honest && victim != kept);
+            nearby.remove(&victim);
+        }
+        assert_eq!(most_crowded(&nearby, |peer| *peer == kept), Some(honest));
+        assert_eq!(most_crowded(&nearby, |_| true), None);
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Most messages that wait because of one origin, of those since this node was started.
 pub(super) const MAX_WAITING_OF_ONE: usize = 1000;
 
-/// Where a message came from: a digest of an address or a libp2p peer under a key that ends with the process. It tells
+/// Where a message came from: a digest of an address, or of the libp2p relay in front of it, under a key that ends with the process. It tells
 /// origins apart and nothing about them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Origin(u64);

@@ -1,0 +1,353 @@
+//! How many connections there may be: in all, each way, with one source, and with one peer.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    hash::Hash,
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse},
+    swarm::{
+        ConnectionDenied, ConnectionId, DialFailure, FromSwarm, ListenFailure, NetworkBehaviour, THandler,
+        THandlerInEvent, THandlerOutEvent, ToSwarm,
+        derive_prelude::{ConnectionClosed, ConnectionEstablished},
+        dummy,
+    },
+};
+
+use crate::{codec::Entering, host::Bounds, source::Source};
+
+/// There are as many connections as there may be.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("there are too many connections, in all or with this address or peer")]
+struct TooMany;
+
+/// How many there are of each. What there is none of is forgotten.
+#[derive(Debug)]
+struct Tally<K>(HashMap<K, usize>);
+
+impl<K> Default for Tally<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Copy + Eq + Hash> Tally<K> {
+    fn of(&self, key: K) -> usize {
+        self.0.get(&key).copied().unwrap_or_default()
+    }
+
+    fn change(&mut self, key: K, up: bool) {
+        let count = self.0.entry(key).or_default();
+        *count = if up { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            self.0.remove(&key);
+        }
+    }
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    /// It comes in and shakes hands.
+    Arriving,
+    /// We make it.
+    Leaving,
+    /// It came in.
+    In,
+    /// We made it.
+    Out,
+}
+
+/// A connection that is counted.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    stage: Stage,
+    /// Not known where it is still to be made.
+    source: Option<Source>,
+    /// Known from the handshake on.
+    peer: Option<PeerId>,
+}
+
+/// Bounds the connections. Peer ids cost nothing, so that a bound for each of them alone is none.
+///
+/// It takes the place of the library's limits, which keep an entry for each peer id they ever saw.
+pub(crate) struct Limits {
+    bounds: Bounds,
+    /// Where others learn the source of a connection.
+    entering: Entering,
+    totals: Tally<Stage>,
+    /// Those of one source at one stage: also of those we make, for peers say where, and may all name one place.
+    sources: Tally<(Stage, Source)>,
+    peers: Tally<PeerId>,
+    /// Those counted, for a connection may be denied by others afterwards.
+    counted: HashMap<ConnectionId, Counted>,
+}
+
+impl Limits {
+    pub(crate) fn new(bounds: &Bounds, entering: Entering) -> Self {
+        Self {
+            bounds: bounds.clone(),
+            entering,
+            totals: Tally::default(),
+            sources: Tally::default(),
+            peers: Tally::default(),
+            counted: HashMap::new(),
+        }
+    }
+
+    /// Whether one more may come in from `source` and shake hands.
+    fn may_arrive(&self, source: Source) -> bool {
+        let arriving = self.sources.of((Stage::Arriving, source));
+        self.totals.of(Stage::Arriving) < self.bounds.pending_connections
+            && arriving < self.bounds.pending_per_source
+            && arriving + self.sources.of((Stage::In, source)) < self.bounds.connections_per_source
+    }
+
+    fn may_leave(&self) -> bool {
+        self.totals.of(Stage::Leaving) < self.bounds.pending_outgoing
+    }
+
+    /// Whether one more may be established with `peer`. A part stays free for those that come in, and for those we make,
+    /// however many there are of the others. Those from `source` that came in were counted when they arrived.
+    fn may_be(&self, stage: Stage, source: Source, peer: PeerId) -> bool {
+        let all = self.bounds.connections;
+        let of_source = self.sources.of((stage, source));
+        self.totals.of(Stage::In) + self.totals.of(Stage::Out) < all
+            && self.totals.of(stage) < all - all / 4
+            && of_source < self.bounds.connections_per_source
+            && self.peers.of(peer) < self.bounds.connections_per_peer
+    }
+
+    fn note(&mut self, connection: ConnectionId, counted: Counted) {
+        self.forget(connection);
+        self.change(counted, true);
+        self.counted.insert(connection, counted);
+    }
+
+    fn forget(&mut self, connection: ConnectionId) {
+        if let Some(counted) = self.counted.remove(&connection) {
+            self.change(counted, false);
+        }
+    }
+
+    fn change(&mut self, Counted { stage, source, peer }: Counted, up: bool) {
+        self.totals.change(stage, up);
+        if let Some(source) = source {
+            self.sources.change((stage, source), up);
+        }
+        if let Some(peer) = peer {
+            self.peers.change(peer, up);
+        }
+    }
+}
+
+fn permitted<T>(is_room: bool, handler: T) -> Result<T, ConnectionDenied> {
+    if is_room { Ok(handler) } else { Err(ConnectionDenied::new(TooMany)) }
+}
+
+impl NetworkBehaviour for Limits {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    /// Before the handshake: from here on it has a place, so that those who never shake hands take only their own.
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        let source = Source::of_ends(Some(local), remote);
+        permitted(self.may_arrive(source), ())?;
+        self.note(connection, Counted { stage: Stage::Arriving, source: Some(source), peer: None });
+        Ok(())
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let source = Source::of_ends(Some(local), remote);
+        self.entering.set(source);
+        permitted(self.may_be(Stage::In, source, peer), dummy::ConnectionHandler)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        permitted(self.may_leave(), ())?;
+        self.note(connection, Counted { stage: Stage::Leaving, source: None, peer: None });
+        Ok(Vec::new())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let source = Source::of_ends(None, address);
+        self.entering.set(source);
+        permitted(self.may_be(Stage::Out, source, peer), dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            }) => {
+                let stage = if endpoint.is_listener() { Stage::In } else { Stage::Out };
+                let source = Some(Source::of_connection(endpoint));
+                self.note(connection_id, Counted { stage, source, peer: Some(peer_id) });
+            }
+            FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. })
+            | FromSwarm::ListenFailure(ListenFailure { connection_id, .. })
+            | FromSwarm::DialFailure(DialFailure { connection_id, .. }) => self.forget(connection_id),
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn source(last: u8) -> Source {
+        Source::of(IpAddr::from([192, 0, 2, last]))
+    }
+
+    fn limits(bounds: &Bounds) -> Limits {
+        Limits::new(bounds, Entering::default())
+    }
+
+    fn id(number: usize) -> ConnectionId {
+        ConnectionId::new_unchecked(number)
+    }
+
+    fn bounds() -> Bounds {
+        Bounds {
+            connections_per_source: 3,
+            pending_per_source: 2,
+            connections_per_peer: 2,
+            ..Bounds::default()
+        }
+    }
+
+    fn counted(stage: Stage, source: Source) -> Counted {
+        let peer = (!matches!(stage, Stage::Arriving | Stage::Leaving)).then(PeerId::random);
+        Counted { stage, source: Some(source), peer }
+    }
+
+    fn forget_all(limits: &mut Limits) {
+        (0..100).for_each(|number| limits.forget(id(number)));
+        assert!(limits.counted.is_empty() && limits.totals.0.is_empty());
+        assert!(limits.sources.0.is_empty() && limits.peers.0.is_empty(), "nobody is remembered");
+    }
+
+    #[test]
+    fn one_source_has_its_places_and_gets_them_back() {
+        let mut limits = limits(&bounds());
+        for number in 0..3 {
+            assert!(limits.may_arrive(source(1)) && limits.may_be(Stage::In, source(1), PeerId::random()));
+            limits.note(id(number), counted(Stage::In, source(1)));
+        }
+        assert!(!limits.may_arrive(source(1)) && limits.may_arrive(source(2)));
+        // Those we make are counted for themselves, and all may lead to one place.
+        for number in 3..6 {
+            assert!(limits.may_be(Stage::Out, source(1), PeerId::random()));
+            limits.note(id(number), counted(Stage::Out, source(1)));
+        }
+        assert!(!limits.may_be(Stage::Out, source(1), PeerId::random()));
+        assert!(limits.may_be(Stage::Out, source(2), PeerId::random()));
+        limits.forget(id(0));
+        limits.forget(id(0));
+        assert!(limits.may_arrive(source(1)));
+        limits.note(id(6), counted(Stage::Arriving, source(1)));
+        assert!(!limits.may_arrive(source(1)), "one that shakes hands has its place already");
+        forget_all(&mut limits);
+    }
+
+    #[test]
+    fn connections_that_never_shake_hands_take_the_places_of_their_own_source_only() {
+        let mut limits = limits(&bounds());
+        limits.note(id(1), counted(Stage::Arriving, source(1)));
+        limits.note(id(2), counted(Stage::Arriving, source(1)));
+        assert!(!limits.may_arrive(source(1)) && limits.may_arrive(source(2)));
+        // One that has shaken hands is none of them, one that failed is gone.
+        limits.note(id(1), counted(Stage::In, source(1)));
+        assert!(limits.may_arrive(source(1)));
+        limits.forget(id(2));
+        limits.note(id(3), counted(Stage::Arriving, source(1)));
+        assert!(limits.may_arrive(source(1)));
+        forget_all(&mut limits);
+    }
+
+    #[test]
+    fn connections_with_one_peer_are_bounded() {
+        let mut limits = limits(&bounds());
+        let peer = PeerId::random();
+        for (number, stage) in [(1, Stage::In), (2, Stage::Out)] {
+            assert!(limits.may_be(Stage::In, source(3), peer));
+            let source = Some(source(u8::try_from(number).unwrap()));
+            limits.note(id(number), Counted { stage, source, peer: Some(peer) });
+        }
+        assert!(!limits.may_be(Stage::In, source(3), peer));
+        assert!(limits.may_be(Stage::In, source(3), PeerId::random()));
+        forget_all(&mut limits);
+    }
+
+    #[test]
+    fn each_direction_leaves_room_for_the_other() {
+        for (full, other) in [(Stage::In, Stage::Out), (Stage::Out, Stage::In)] {
+            let mut limits = limits(&Bounds { connections: 8, ..Bounds::default() });
+            for number in 0..6 {
+                assert!(limits.may_be(full, source(1), PeerId::random()));
+                limits.note(id(number), counted(full, source(1)));
+            }
+            assert!(!limits.may_be(full, source(1), PeerId::random()));
+            for number in 6..8 {
+                assert!(limits.may_be(other, source(1), PeerId::random()));
+                limits.note(id(number), counted(other, source(1)));
+            }
+            assert!(!limits.may_be(other, source(1), PeerId::random()));
+            forget_all(&mut limits);
+        }
+    }
+
+    #[test]
+    fn all_that_are_being_made_are_bounded_each_way() {
+        let bounds = Bounds { pending_connections: 2, pending_outgoing: 1, ..Bounds::default() };
+        let mut limits = limits(&bounds);
+        limits.note(id(1), counted(Stage::Arriving, source(1)));
+        limits.note(id(2), counted(Stage::Arriving, source(2)));
+        assert!(!limits.may_arrive(source(3)) && limits.may_leave());
+        limits.note(id(3), Counted { stage: Stage::Leaving, source: None, peer: None });
+        assert!(!limits.may_leave());
+        forget_all(&mut limits);
+    }
+}
