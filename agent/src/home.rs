@@ -189,6 +189,20 @@ mod tests {
     }
 
     #[test]
+    fn an_init_that_was_interrupted_can_be_done_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(Role::Mediator);
+        std::fs::write(dir.path().join(KEY_FILE), b"short").unwrap();
+        init(dir.path(), &config).unwrap();
+        // Later it has sealed the store, and only the configuration is missing: the key stays.
+        let key = std::fs::read(dir.path().join(KEY_FILE)).unwrap();
+        std::fs::remove_file(dir.path().join(CONFIG_FILE)).unwrap();
+        init(dir.path(), &config).unwrap();
+        assert_eq!(std::fs::read(dir.path().join(KEY_FILE)).unwrap(), key);
+        open_store(dir.path(), &config).unwrap();
+    }
+
+    #[test]
     fn second_init_is_refused_and_keeps_the_first() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("node");

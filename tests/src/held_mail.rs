@@ -12,6 +12,7 @@ use einmal_storage::{
 pub struct HeldMail {
     inner: MemoryMail,
     held: Mutex<Vec<(Acknowledgement, Commit)>>,
+    damaged: Mutex<Vec<LetterId>>,
 }
 
 impl HeldMail {
@@ -29,6 +30,11 @@ impl HeldMail {
         for (acknowledgement, commit) in self.held() {
             acknowledgement.answer(commit.await);
         }
+    }
+
+    /// Has these letters be unreadable from now on.
+    pub fn damage(&self, letters: impl IntoIterator<Item = LetterId>) {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).extend(letters);
     }
 
     /// Tells all who wait that the disk failed.
@@ -68,6 +74,9 @@ impl Mail for HeldMail {
     }
 
     fn read(&self, mailbox: MailboxId, letter: LetterId) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.damaged.lock().unwrap_or_else(PoisonError::into_inner).contains(&letter) {
+            return Err(StoreError::Damaged { what: "a letter of a test".into() });
+        }
         self.inner.read(mailbox, letter)
     }
 

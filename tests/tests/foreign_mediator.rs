@@ -79,6 +79,21 @@ async fn letters_no_strict_reader_takes_do_not_keep_the_others_from_their_owner(
 }
 
 #[tokio::test]
+async fn letters_of_a_sender_that_cannot_be_resolved_stand_before_nobody() {
+    let mediator = MediatorSimulator::start(Fault::None).await;
+    let wallet = wallet_at(&mediator).await;
+    let (peer, theirs) = peer_of(&wallet).await;
+    // Nobody serves this document: it may be there later.
+    let (gone, _) = Stranger::of_the_web(3, &Did::parse("did:web:127.0.0.1%3A1").unwrap());
+    for _ in 0..60 {
+        mediator.queue(&theirs, &letter(&gone, &theirs, 0));
+    }
+    mediator.queue(&theirs, &letter(&peer, &theirs, 0));
+    wallet.visit_mailbox().await.unwrap();
+    assert_eq!((&wallet.stats().to_json()["accepted"], mediator.waiting()), (&json!(1), 0));
+}
+
+#[tokio::test]
 async fn deliveries_too_large_for_an_envelope_are_asked_for_in_smaller_parts() {
     let mediator = MediatorSimulator::start(Fault::None).await;
     let wallet = wallet_at(&mediator).await;

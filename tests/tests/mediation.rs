@@ -11,7 +11,8 @@ use einmal_did::Did;
 use einmal_didcomm::{Message, ReturnRoute, SenderProtection};
 use einmal_flows::{limits::MAX_QUEUED_PAYLOAD_BYTES, out_of_band::Invitation};
 use einmal_keys::KeyKind;
-use einmal_tests::{Stranger, World, code, did_of, name, play, stranger_of};
+use einmal_storage::{MemoryStore, mail::Mail};
+use einmal_tests::{HeldMail, Stranger, World, code, did_of, name, node_with, play, stranger_of};
 use serde_json::{Value, json};
 
 const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
@@ -535,4 +536,31 @@ fn a_keylist_of_two_names_its_page_only_where_something_is_left() {
         let list = stranger.ask(&mediator, &stranger.message(kind, &did, body)).await;
         assert!(list.body["pagination"]["remaining"].as_u64().unwrap() > 0);
     });
+}
+
+#[tokio::test]
+async fn behind_a_damaged_letter_the_next_are_delivered_however_few_are_asked_for() {
+    let mail = Arc::new(HeldMail::default());
+    let disk = Arc::new(MemoryStore::new());
+    let url = "https://mediator.example";
+    let node = node_with(disk, Arc::clone(&mail) as _, url, Config::new(Role::Mediator), false).await;
+    let stranger = stranger_of(1, &node);
+    enrol(&stranger, &node).await;
+    register(&stranger, &node, stranger.did()).await;
+    let sender = stranger_of(2, &node);
+    for number in 0..4 {
+        let forward = forward(&sender, &node, stranger.did(), &format!("letter {number}"));
+        let kept = async {
+            while mail.waiting() == 0 {
+                tokio::task::yield_now().await;
+            }
+            mail.release().await;
+        };
+        tokio::join!(drop_off(&sender, &node, forward), kept);
+    }
+    let mailbox = mail.mailboxes(None)[0];
+    let letters: Vec<_> = mail.list(mailbox, None, 9, 0).iter().map(|letter| letter.id).collect();
+    mail.damage([letters[0], letters[1]]);
+    assert_eq!(delivered(&stranger, &node, 1).await.len(), 1);
+    assert_eq!(delivered(&stranger, &node, 10).await.len(), 2);
 }
