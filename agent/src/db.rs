@@ -37,6 +37,8 @@ pub struct Stored<T> {
     pub value: T,
     /// The version, for [`einmal_storage::Batch::expect_version`].
     pub version: Version,
+    /// When it no longer counts, in seconds since 1970; it may be there for some time after.
+    pub expires_at: Option<u64>,
 }
 
 /// The store as one tenant's node sees it.
@@ -83,7 +85,8 @@ impl Db {
         id: impl AsRef<[u8]>,
     ) -> Result<Option<Stored<T>>, StoreError> {
         let Some(record) = self.store.read(&self.key(table, id)?)? else { return Ok(None) };
-        Ok(Some(Stored { value: decode(table, &record.value)?, version: record.version }))
+        let (version, expires_at) = (record.version, record.expires_at);
+        Ok(Some(Stored { value: decode(table, &record.value)?, version, expires_at }))
     }
 
     /// Reads records in the order of their ids, strictly after `after`.

@@ -139,13 +139,8 @@ pub(crate) fn keep_key(
     Ok(())
 }
 
-/// Throws a secret key away.
-pub(crate) fn forget_key(
-    fx: &mut Effects<'_>,
-    keyring: &Keyring,
-    kid: &KeyId,
-) -> Result<(), einmal_storage::StoreError> {
-    keyring.remove(kid);
+/// Throws a secret key away. It is in memory until the node stops: should this event not be committed, it is needed.
+pub(crate) fn forget_key(fx: &mut Effects<'_>, kid: &KeyId) -> Result<(), einmal_storage::StoreError> {
     fx.delete(KEYS, digest_id(&[kid.as_str()]))
 }
 

@@ -29,53 +29,43 @@ pub const DOCUMENT_TTL_MS: u64 = 5 * 60 * 1000;
 /// the last of them.
 pub const FAILURE_TTL_MS: u64 = 15_000;
 
-/// What is remembered about a DID that must be fetched.
-#[derive(Clone)]
-enum Fetched {
-    Document(Arc<DidDocument>),
-    Failed,
-}
-
-impl Fetched {
-    fn weight(&self) -> usize {
-        match self {
-            Self::Document(document) => document.weight(),
-            Self::Failed => 512,
-        }
-    }
-}
-
 /// Fetched documents, each with the time it counts for.
 #[derive(Default)]
 struct Cache {
-    entries: HashMap<Did, (Range<u64>, Fetched)>,
+    entries: HashMap<Did, (Range<u64>, Arc<DidDocument>)>,
     weight: usize,
+    /// Those that could not be fetched, and how long that counts. Apart, for they cost nothing to whoever names them.
+    failures: HashMap<Did, Range<u64>>,
 }
 
 impl Cache {
-    fn keep(&mut self, did: Did, now: u64, ttl_ms: u64, what: Fetched) {
-        let weight = what.weight();
+    fn keep(&mut self, did: Did, now: u64, document: Arc<DidDocument>) {
+        let weight = document.weight();
         if self.is_full_with(weight) {
             self.entries.retain(|_, (fresh, _)| fresh.contains(&now));
-            self.weight = self.entries.values().map(|(_, what)| what.weight()).sum();
+            self.weight = self.entries.values().map(|(_, document)| document.weight()).sum();
         }
         if self.is_full_with(weight) {
-            // DIDs that cannot be fetched cost nothing: they never take the room of documents.
-            self.entries.retain(|_, (_, what)| matches!(what, Fetched::Document(_)));
-            self.weight = self.entries.values().map(|(_, what)| what.weight()).sum();
-        }
-        if self.is_full_with(weight) {
-            if matches!(what, Fetched::Failed) {
-                return;
-            }
             // Still full of fresh ones: forget all rather than let a flood of DIDs grow or pin the cache.
             self.entries.clear();
             self.weight = 0;
         }
         self.weight += weight;
+        self.failures.remove(&did);
         // Also not before it was fetched: else the clock, set back, would keep it fresh for as long.
-        if let Some((_, old)) = self.entries.insert(did, (now..now.saturating_add(ttl_ms), what)) {
+        let fresh = now..now.saturating_add(DOCUMENT_TTL_MS);
+        if let Some((_, old)) = self.entries.insert(did, (fresh, document)) {
             self.weight = self.weight.saturating_sub(old.weight());
+        }
+    }
+
+    fn keep_failure(&mut self, did: Did, now: u64) {
+        if self.failures.len() >= MAX_CACHED_DOCUMENTS {
+            self.failures.clear();
+        }
+        // A document that was fetched meanwhile is none.
+        if self.entries.get(&did).is_none_or(|(fresh, _)| !fresh.contains(&now)) {
+            self.failures.insert(did, now..now.saturating_add(FAILURE_TTL_MS));
         }
     }
 
@@ -120,29 +110,26 @@ impl NodeResolver {
     /// Remembers a fetched document.
     pub fn remember(&self, did: &Did, mut document: DidDocument) {
         document.forget_opaque_services();
-        self.keep(did, DOCUMENT_TTL_MS, Fetched::Document(Arc::new(document)));
+        let mut web = self.web.write().unwrap_or_else(PoisonError::into_inner);
+        web.keep(did.canonical(), self.clock.now_ms(), Arc::new(document));
     }
 
     /// Remembers that a fetch failed, so that an event waiting for it fails too instead of asking again.
     pub fn remember_failure(&self, did: &Did) {
-        self.keep(did, FAILURE_TTL_MS, Fetched::Failed);
-    }
-
-    fn keep(&self, did: &Did, ttl_ms: u64, what: Fetched) {
-        let now = self.clock.now_ms();
         let mut web = self.web.write().unwrap_or_else(PoisonError::into_inner);
-        web.keep(did.canonical(), now, ttl_ms, what);
+        web.keep_failure(did.canonical(), self.clock.now_ms());
     }
 
     fn fetched(&self, did: &Did) -> Result<Arc<DidDocument>, ResolveError> {
-        let web = self.web.read().unwrap_or_else(PoisonError::into_inner);
-        match web.entries.get(&did.canonical()) {
-            Some((fresh, found)) if fresh.contains(&self.clock.now_ms()) => match found {
-                Fetched::Document(document) => Ok(Arc::clone(document)),
-                Fetched::Failed => Err(ResolveError::NotFound { did: did.clone() }),
-            },
-            _ => Err(ResolveError::NotFetched { did: did.clone() }),
+        let (web, key, now) =
+            (self.web.read().unwrap_or_else(PoisonError::into_inner), did.canonical(), self.clock.now_ms());
+        if let Some((_, document)) = web.entries.get(&key).filter(|(fresh, _)| fresh.contains(&now)) {
+            return Ok(Arc::clone(document));
         }
+        if web.failures.get(&key).is_some_and(|fresh| fresh.contains(&now)) {
+            return Err(ResolveError::NotFound { did: did.clone() });
+        }
+        Err(ResolveError::NotFetched { did: did.clone() })
     }
 
     /// The long form of a did:peer:4 that is given in it, or whose long form was seen since the start; `None` for all other DIDs.
@@ -208,18 +195,24 @@ mod tests {
                 let key = SecretKey::generate(KeyKind::Ed25519, &SeededEntropy::new(1)).unwrap().public_key();
                 document.add_method(&fragment, key, &[Relationship::Authentication]).unwrap();
             }
-            Fetched::Document(Arc::new(document))
+            Arc::new(document)
         };
         let mut most = 0;
         for number in 0..300 {
-            cache.keep(did(number), START, 1_000, heavy(number));
-            cache.keep(did(number), START, 1_000, heavy(number));
-            let weight: usize = cache.entries.values().map(|(_, what)| what.weight()).sum();
+            cache.keep(did(number), START, heavy(number));
+            cache.keep(did(number), START, heavy(number));
+            let weight: usize = cache.entries.values().map(|(_, document)| document.weight()).sum();
             assert_eq!(cache.weight, weight);
             most = most.max(weight);
         }
         assert!(most <= MAX_CACHED_BYTES && most > MAX_CACHED_BYTES / 2, "{most}");
         assert!(cache.entries.contains_key(&did(299)));
+        let documents = cache.entries.len();
+        for number in 1_000..1_000 + 2 * MAX_CACHED_DOCUMENTS {
+            cache.keep_failure(did(number), START);
+        }
+        assert_eq!(cache.entries.len(), documents, "what cannot be fetched takes nobody's room");
+        assert!(cache.failures.len() <= MAX_CACHED_DOCUMENTS);
     }
 
     #[test]

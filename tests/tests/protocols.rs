@@ -20,7 +20,8 @@ use einmal_flows::{
 };
 use einmal_keys::{Custody, KeyId, base64url_decode, base64url_encode};
 use einmal_tests::{
-    ADULT, REPORT, START_MS, Stranger, World, code, did_of, invitation_in, letters, name, play, stranger_of,
+    ADULT, REPORT, START_MS, Stranger, World, code, did_of, invitation_in, letters, name, own_city_folder,
+    play, stranger_of,
 };
 use serde_json::json;
 
@@ -243,6 +244,62 @@ fn an_exchange_goes_on_with_a_holder_that_rotates_in_the_middle_of_it() {
         late.thid = Some(offered.thread());
         let told = stranger.ask(&city, &late).await;
         assert!(told.body["comment"].as_str().unwrap().contains("state"), "known, and over: {:?}", told.body);
+    });
+}
+
+#[test]
+fn a_did_that_was_rotated_away_takes_no_exchange_back() {
+    play(async {
+        let (world, city, did) = city().await;
+        let mut stranger = stranger_of(1, &city);
+        let offered = stranger.ask(&city, &proposal(&stranger, &offer(&world).await)).await;
+        let (new, third) = (stranger.another_did(), stranger.another_did());
+        let old = stranger.become_did(new.clone());
+        let mut again = stranger.drafted(Draft::of(&ProposeCredential::default()), &did);
+        again.thid = Some(offered.thread());
+        again.from_prior = Some(stranger.rotation(&old, &new, NOW));
+        let second = stranger.ask(&city, &again).await;
+        assert_eq!(name(&second), "offer-credential");
+        // The old key, on its own and in favour of a third DID.
+        stranger.become_did(old.clone());
+        let stolen = request(&stranger, &second, Some(offered.thread()));
+        assert_eq!(code(&stranger.ask(&city, &stolen).await), "e.p.req");
+        stranger.become_did(third.clone());
+        let mut stolen = request(&stranger, &second, Some(offered.thread()));
+        stolen.from_prior = Some(stranger.rotation(&old, &third, NOW.plus(1)));
+        assert_eq!(code(&stranger.ask(&city, &stolen).await), "e.p.req");
+        stranger.become_did(new);
+        let good = request(&stranger, &second, Some(offered.thread()));
+        assert_eq!(name(&stranger.ask(&city, &good).await), "issue-credential");
+    });
+}
+
+#[test]
+fn a_request_that_demands_nothing_is_not_met_by_something_that_does_not_hold() {
+    play(async {
+        let folder = own_city_folder();
+        let template = std::fs::read_to_string(folder.path().join("requests/cafe-over-16.toml")).unwrap();
+        let sets = "\n[[dcql_query.credential_sets]]\noptions = [[\"resident\"]]\nrequired = false\n";
+        let template = template.replace("id = \"cafe-over-16\"", "id = \"if-you-like\"") + sets;
+        std::fs::write(folder.path().join("requests/if-you-like.toml"), template).unwrap();
+        let mut world = World::new(1);
+        let mut config = Config::new(Role::Merchant);
+        config.merchant.as_mut().unwrap().requests = folder.path().join("requests");
+        world.add("library", config).await;
+        let library = world.node("library");
+        let stranger = stranger_of(1, &library);
+        let asked = world.ask("library", "request", json!({"template": "if-you-like"})).await;
+        let invitation = invitation_in(&asked);
+        let draft = Draft::of(&ProposePresentation::default()).child_of(invitation.thread());
+        let requested = stranger.ask(&library, &stranger.drafted(draft, &invitation.from)).await;
+        let vp = DcqlPresentation([("resident".to_owned(), vec!["no.credential~".to_owned()])].into());
+        let attachment = vp.to_attachment("presentation").unwrap();
+        let draft = Draft::of(&Presentation::default()).attach(attachment);
+        let mut answer = stranger.drafted(draft, &invitation.from);
+        answer.thid = Some(requested.thread());
+        assert!(stranger.ask(&library, &answer).await.kind.is(REPORT));
+        let result = world.ask("library", "result", json!({"thread": asked["thread"]})).await;
+        assert_eq!((&result["accepted"], &result["reason"]), (&json!(false), &json!("malformed")));
     });
 }
 

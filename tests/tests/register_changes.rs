@@ -117,6 +117,48 @@ fn an_offer_that_was_withdrawn_is_not_carried_out_before_or_after_it_was_taken()
         let again = json!({"thread": text(&offer, "thread")});
         let refused = world.node("city").command("withdraw", &again).await.unwrap_err().to_string();
         assert!(refused.contains("no offer"), "{refused}");
+        // Whoever has taken it cannot begin anew either.
+        accept(&world, &offer).await;
+        world.pump().await;
+        assert_eq!(world.ask("city", "issued", json!({})).await, json!([]));
+    });
+}
+
+#[test]
+fn a_poster_that_was_withdrawn_issues_to_nobody_any_more_whoever_was_last() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(6, folder.path()).await;
+        issue(&mut world, resident()).await;
+        let poster = world.ask("city", "offer", library()).await;
+        accept(&world, &poster).await;
+        world.pump().await;
+        assert_eq!(cards(&world).await, 2);
+        world.ask("anna", "accept", json!({"url": text(&poster, "invitation")})).await;
+        world.ask("city", "withdraw", json!({"thread": text(&poster, "thread")})).await;
+        accept(&world, &poster).await;
+        world.pump().await;
+        assert_eq!(cards(&world).await, 2);
+    });
+}
+
+#[test]
+fn somebody_who_left_the_register_meanwhile_is_told_that_there_is_no_card() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(7, folder.path()).await;
+        let offer = world.ask("city", "offer", resident()).await;
+        let file = folder.path().join("einwohner.csv");
+        let rows = fs::read_to_string(&file).unwrap();
+        let left: String =
+            rows.lines().filter(|row| !row.starts_with(ADULT)).map(|row| format!("{row}\r\n")).collect();
+        fs::write(&file, left).unwrap();
+        world.ask("city", "reload", json!({})).await;
+        accept(&world, &offer).await;
+        world.pump().await;
+        let progress = world.ask("anna", "progress", json!({"thread": text(&offer, "thread")})).await;
+        assert_eq!(text(&progress, "state"), "abandoned");
+        assert_eq!(world.ask("city", "issued", json!({})).await, json!([]));
     });
 }
 

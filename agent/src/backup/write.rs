@@ -10,7 +10,7 @@ use std::{
 use age::{Encryptor, scrypt, secrecy::SecretString};
 use einmal_keys::SystemEntropy;
 use einmal_storage::{
-    FORMAT, Store, StoreError,
+    Batch, FORMAT, Store, StoreError,
     mail::{MAX_LISTED, Mail, NewLetter, Quota},
 };
 
@@ -28,6 +28,8 @@ use crate::{
 /// a fast one, for which a node in a container is killed.
 const WORK_FACTOR: u8 = 18;
 
+/// Most passes over the records of a node that goes on writing.
+const MAX_PASSES: usize = 8;
 /// Records read at a time.
 const PAGE: usize = 256;
 
@@ -127,17 +129,7 @@ fn write(
     let mut items = Writer::begin(sealed).map_err(failed)?;
     items.write(&Item::Format(FORMAT)).map_err(failed)?;
     items.write(&Item::Config(config.to_owned())).map_err(failed)?;
-    let mut written = Written::default();
-    let mut last = None;
-    loop {
-        let page = store.dump(last.as_ref(), PAGE)?;
-        let Some(record) = page.last() else { break };
-        last = Some(record.key.clone());
-        for record in page {
-            items.write(&Item::Record(record)).map_err(failed)?;
-            written.records += 1;
-        }
-    }
+    let mut written = Written { records: records(store, &mut items, draft)?, ..Written::default() };
     if let Some(mail) = mail {
         written.letters = letters(mail, &mut items, draft)?;
     }
@@ -147,6 +139,30 @@ fn write(
     let file: File = buffered.into_inner().map_err(|error| failed(error.into_error()))?;
     file.sync_all().map_err(failed)?;
     Ok(written)
+}
+
+/// Every record, and what changes meanwhile once more, until a pass finds nothing that did: of what belongs together no half is
+/// missing because it was written behind the place that was being read. What was removed meanwhile may be there.
+fn records<W: Write>(store: &dyn Store, items: &mut Writer<W>, draft: &Path) -> Result<u64, SetupError> {
+    let (mut count, mut since) = (0, None);
+    for _ in 0..MAX_PASSES {
+        let (begun, mut found, mut last) = (store.commit(Batch::new()).wait()?.version, 0, None);
+        loop {
+            let page = store.dump(last.as_ref(), PAGE)?;
+            let Some(record) = page.last() else { break };
+            last = Some(record.key.clone());
+            for record in page.into_iter().filter(|record| since.is_none_or(|since| record.version > since)) {
+                items.write(&Item::Record(record)).map_err(|e| SetupError::input(draft, e))?;
+                found += 1;
+            }
+        }
+        count += found;
+        if since.is_some() && found == 0 {
+            break;
+        }
+        since = Some(begun);
+    }
+    Ok(count)
 }
 
 /// Every letter of every mailbox; what is removed meanwhile is passed over.

@@ -32,7 +32,8 @@ pub(super) fn consent(view: &Value) -> Result<bool, SetupError> {
     if let Some(card) = text("vct") {
         println!("Offers      {card}");
     }
-    for (heading, member) in [("Contains", "preview"), ("Would show", "would_disclose")] {
+    let lists = [("Contains", "preview"), ("Would show", "would_disclose"), ("Issued by", "issuers")];
+    for (heading, member) in lists {
         for line in view.get(member).and_then(Value::as_array).into_iter().flatten() {
             println!(
                 "{heading:<12}{}",

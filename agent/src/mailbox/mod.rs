@@ -30,6 +30,8 @@ use crate::{
 
 /// Fresh DIDs the mediator already takes mail for.
 const SPARES: Table = Table::new("spare-did");
+/// Fresh DIDs the mediator was not told of yet, or has not taken.
+const UNREGISTERED: Table = Table::new("unregistered-did");
 /// Name of the record of our account.
 const ACCOUNT: &str = "mediation";
 /// DIDs kept ready, so that taking an invitation needs no round trip.
@@ -179,9 +181,11 @@ async fn look(node: &Arc<Node>) -> Result<(), Failure> {
     if account.routing.is_none() {
         account = ask_for_account(node, account).await?;
     }
-    keep_spares(node, &account).await?;
-    fetch(node, &account).await?;
-    parked::try_again(node).await
+    // One that fails must not keep the others from being done.
+    let spares = keep_spares(node, &account).await;
+    let fetched = fetch(node, &account).await;
+    let tried = parked::try_again(node).await;
+    fetched.and(spares).and(tried)
 }
 
 async fn ask_for_account(node: &Arc<Node>, mut account: Account) -> Result<Account, Failure> {
@@ -213,13 +217,7 @@ async fn keep_spares(node: &Arc<Node>, account: &Account) -> Result<(), Failure>
     let have = usize::try_from(shared.db.count(SPARES)?).unwrap_or(usize::MAX);
     let mut machine = account.machine();
     for _ in have..KEEP_SPARES {
-        let mut fresh = None;
-        node.change(|fx| {
-            fresh = Some(shared.pairwise(fx, account.routing.as_ref())?);
-            Ok(())
-        })
-        .await?;
-        let Some(did) = fresh else { break };
+        let Some(did) = fresh_did(node, account).await? else { break };
         let mut proof = ownership_statement(&did, &account.ours.canonical(), &account.mediator, shared.now());
         proof.sign(shared.custody(), &identity::authentication_key(&did)).map_err(Failure::key)?;
         let thid = shared.fresh_id()?.to_thread();
@@ -229,9 +227,30 @@ async fn keep_spares(node: &Arc<Node>, account: &Account) -> Result<(), Failure>
         if !outcomes.iter().any(|outcome| matches!(outcome, MediationAction::Registered { .. })) {
             return Err(Failure::user("the mediator takes no more DIDs for this account"));
         }
-        node.change(|fx| Ok(fx.put(SPARES, did_id(&did), &did)?)).await?;
+        node.change(|fx| {
+            fx.delete(UNREGISTERED, did_id(&did))?;
+            Ok(fx.put(SPARES, did_id(&did), &did)?)
+        })
+        .await?;
     }
     Ok(())
+}
+
+/// A DID to be registered: one that was made before and is not yet, or a new one.
+async fn fresh_did(node: &Arc<Node>, account: &Account) -> Result<Option<Did>, Failure> {
+    let mut fresh = None;
+    node.change(|fx| {
+        if let Some((_, did)) = fx.db().scan::<Did>(UNREGISTERED, b"", None, 1)?.into_iter().next() {
+            fresh = Some(did);
+            return Ok(());
+        }
+        let did = node.shared().pairwise(fx, account.routing.as_ref())?;
+        fx.put(UNREGISTERED, did_id(&did), &did)?;
+        fresh = Some(did);
+        Ok(())
+    })
+    .await?;
+    Ok(fresh)
 }
 
 /// Carries out what the machine wants sent until it waits for nothing more; returns what came of it.

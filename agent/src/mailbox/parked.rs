@@ -1,11 +1,12 @@
 //! Letters that cannot be handled yet, kept here instead of at the mediator, so that they do not stand before all others.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use einmal_didcomm::UnixSeconds;
 use einmal_keys::{base64url_decode, base64url_encode};
 use einmal_storage::{StoreError, Table};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tracing::Instrument;
 
@@ -15,23 +16,33 @@ use crate::{
     node::{Arrival, Failure, Node, Refusal},
 };
 
-/// Letters kept for later, by a digest of their bytes.
+/// What is known of letters kept for later, by a digest of their bytes.
 const PARKED: Table = Table::new("parked-letter");
-/// Most of them; with one more, that goes which was tried most often.
-const MAX_PARKED: usize = 128;
+/// The letters themselves, still sealed for their recipient.
+const ENVELOPES: Table = Table::new("parked-envelope");
+/// Most of them.
+const MAX_PARKED: usize = 512;
+/// Most of them that wait for one host: whoever runs it takes no more room than that.
+const MAX_OF_ONE_HOST: usize = 16;
+/// Most bytes of them.
+const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Most of them tried again at one visit: each may cost a fetch that takes its time.
 const TRIED_AT_ONCE: usize = 4;
 /// Seconds before the first further attempt; each one after it waits twice as long.
 const FIRST_PAUSE_SECS: u64 = 30;
 /// Longest pause between two attempts, in seconds.
 const LONGEST_PAUSE_SECS: u64 = 6 * 3600;
+/// Attempts before a letter gives its room to another: about an hour.
+const TRIED_IN_VAIN: u32 = 7;
 /// Seconds after which a letter is given up.
 const GIVE_UP_SECS: u64 = 7 * 24 * 3600;
 
-/// A letter as it is kept: still sealed for its recipient.
+/// A letter that waits.
 #[derive(Clone, Serialize, Deserialize)]
 struct Parked {
-    envelope: String,
+    /// A digest of what must be reached to know its sender.
+    host: String,
+    bytes: usize,
     attempts: u32,
     due: UnixSeconds,
     give_up_at: UnixSeconds,
@@ -41,39 +52,69 @@ impl Parked {
     fn pause(&self) -> u64 {
         FIRST_PAUSE_SECS.saturating_mul(1 << self.attempts.min(16)).min(LONGEST_PAUSE_SECS)
     }
+
+    /// Whether it is time to try again. Also if a clock that was ahead has put that off for years.
+    fn is_due(&self, now: UnixSeconds) -> bool {
+        self.due <= now || self.due > now.plus(LONGEST_PAUSE_SECS)
+    }
 }
 
 /// Keeps a letter whose sender cannot be resolved at present, durably: the mediator may forget it.
+///
+/// # Errors
+///
+/// [`Failure::Later`] if there is no room: the letter stays where it is.
 pub(super) async fn park(node: &Arc<Node>, envelope: &[u8]) -> Result<(), Failure> {
     let now = node.shared().now();
     let id = base64url_encode(Sha256::digest(envelope));
     let give_up_at = node.shared().kept_for(GIVE_UP_SECS);
-    let parked = Parked { envelope: base64url_encode(envelope), attempts: 0, due: now, give_up_at };
+    let parked = Parked { host: host_of(envelope), bytes: envelope.len(), attempts: 0, due: now, give_up_at };
     let parked = Parked { due: now.plus(parked.pause()), ..parked };
     node.change(|fx| {
         if fx.db().exists(PARKED, &id)? {
             return Ok(());
         }
         let kept = all(node)?;
-        if let Some((worst, _)) = kept.iter().max_by_key(|(_, parked)| parked.attempts)
-            && kept.len() >= MAX_PARKED
-        {
-            tracing::warn!(
-                "too many letters cannot be handled yet: the one that was tried most often is given up"
-            );
-            fx.delete(PARKED, worst)?;
+        if is_full(&kept, &parked) {
+            // In the place of one that was tried in vain for long, the longest first; those that are new wait on.
+            let worst = kept.iter().filter(|(_, one)| one.attempts >= TRIED_IN_VAIN);
+            let Some((worst, _)) = worst.max_by_key(|(_, one)| (one.host == parked.host, one.attempts))
+            else {
+                return Err(Failure::Later("too many letters wait for senders that cannot be resolved"));
+            };
+            give_up(worst, fx)?;
         }
+        fx.put(ENVELOPES, &id, &base64url_encode(envelope))?;
         Ok(fx.put(PARKED, &id, &parked)?)
     })
     .await
 }
 
+fn is_full(kept: &[(Vec<u8>, Parked)], more: &Parked) -> bool {
+    let of_host = kept.iter().filter(|(_, one)| one.host == more.host).count();
+    let bytes: usize = kept.iter().map(|(_, one)| one.bytes).sum();
+    kept.len() >= MAX_PARKED || of_host >= MAX_OF_ONE_HOST || bytes.saturating_add(more.bytes) > MAX_BYTES
+}
+
+/// What the sender of an envelope must be asked for, as far as the envelope says: the host of its DID.
+fn host_of(envelope: &[u8]) -> String {
+    let skid = || {
+        let jwe: HashMap<String, Value> = serde_json::from_slice(envelope).ok()?;
+        let header = base64url_decode(jwe.get("protected")?.as_str()?)?;
+        let header: Value = serde_json::from_slice(&header).ok()?;
+        let skid = header.get("skid")?.as_str()?.to_owned();
+        Some(skid.split(['#', '?']).next()?.splitn(4, ':').take(3).collect::<Vec<_>>().join(":"))
+    };
+    base64url_encode(Sha256::digest(skid().unwrap_or_default()))
+}
+
 /// Handles some of those again that are due, and gives up those that were tried for too long.
 pub(super) async fn try_again(node: &Arc<Node>) -> Result<(), Failure> {
     let now = node.shared().now();
-    let due = all(node)?.into_iter().filter(|(_, parked)| parked.due <= now);
+    let due = all(node)?.into_iter().filter(|(_, parked)| parked.is_due(now));
     for (id, mut parked) in due.take(TRIED_AT_ONCE) {
-        let envelope = base64url_decode(&parked.envelope).unwrap_or_default();
+        let envelope = node.shared().db.get::<String>(ENVELOPES, &id)?;
+        let envelope = envelope.and_then(|text| base64url_decode(&text.value)).unwrap_or_default();
         let handled = node.receive(&envelope, Arrival::Mailbox { from: None });
         let handled = handled.instrument(log::request("parked")).await;
         parked.attempts = parked.attempts.saturating_add(1);
@@ -82,13 +123,12 @@ pub(super) async fn try_again(node: &Arc<Node>) -> Result<(), Failure> {
         let given_up = waits && now >= parked.give_up_at && node.shared().present().stands;
         node.change(|fx| {
             if given_up {
-                let reason = "its sender could not be resolved";
-                let until = now.plus(GIVE_UP_SECS);
-                fx.put_expiring(DEAD, &id, &serde_json::json!({"reason": reason}), until)?;
+                return give_up(&id, fx);
             }
-            if waits && !given_up {
+            if waits {
                 return Ok(fx.put(PARKED, &id, &parked)?);
             }
+            fx.delete(ENVELOPES, &id)?;
             Ok(fx.delete(PARKED, &id)?)
         })
         .await?;
@@ -96,6 +136,57 @@ pub(super) async fn try_again(node: &Arc<Node>) -> Result<(), Failure> {
     Ok(())
 }
 
+fn give_up(id: &[u8], fx: &mut crate::node::Effects<'_>) -> Result<(), Failure> {
+    tracing::warn!("a letter was given up: its sender could not be resolved");
+    fx.shared().stats.given_up.inc();
+    let reason = "its sender could not be resolved";
+    let until = fx.now().plus(GIVE_UP_SECS);
+    fx.put_expiring(DEAD, id, &serde_json::json!({ "reason": reason }), until)?;
+    fx.delete(ENVELOPES, id)?;
+    Ok(fx.delete(PARKED, id)?)
+}
+
 fn all(node: &Node) -> Result<Vec<(Vec<u8>, Parked)>, StoreError> {
     node.shared().db.all(PARKED, 2 * MAX_PARKED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(skid: &str) -> Vec<u8> {
+        let header = base64url_encode(serde_json::json!({ "skid": skid }).to_string());
+        serde_json::json!({"protected": header, "ciphertext": "x"}).to_string().into_bytes()
+    }
+
+    fn parked(host: &str, bytes: usize) -> Parked {
+        Parked { host: host.into(), bytes, attempts: 0, due: UnixSeconds(0), give_up_at: UnixSeconds(9) }
+    }
+
+    #[test]
+    fn letters_count_for_the_host_of_their_sender_whatever_its_path_and_key() {
+        let one = host_of(&envelope("did:web:a.example:users:1#key-1"));
+        assert_eq!(one, host_of(&envelope("did:web:a.example:users:2#key-2")));
+        assert_ne!(one, host_of(&envelope("did:web:b.example#key-1")));
+        assert_eq!(host_of(b"no envelope"), host_of(b"{}"));
+    }
+
+    #[test]
+    fn one_host_takes_its_part_of_the_room_and_all_together_take_what_there_is() {
+        let many = |count: usize, host: fn(usize) -> String| -> Vec<_> {
+            (0..count).map(|number| (Vec::new(), parked(&host(number), 1))).collect()
+        };
+        let same = many(MAX_OF_ONE_HOST, |_| "a".into());
+        assert!(is_full(&same, &parked("a", 1)) && !is_full(&same, &parked("b", 1)));
+        assert!(is_full(&many(MAX_PARKED, |number| number.to_string()), &parked("b", 1)));
+        assert!(is_full(&same, &parked("b", MAX_BYTES)));
+    }
+
+    #[test]
+    fn a_letter_put_off_by_a_clock_that_was_ahead_is_due() {
+        let now = UnixSeconds(1_000_000);
+        let late = |due: u64| Parked { due: UnixSeconds(due), ..parked("a", 1) };
+        assert!(late(1_000_000).is_due(now) && !late(1_000_001).is_due(now));
+        assert!(late(900_000_000).is_due(now));
+    }
 }

@@ -159,9 +159,13 @@ impl Socket {
         self.answer(receipt).await
     }
 
-    /// Waits until everything that came is on the disk or refused, and answers it.
+    /// Waits until everything that came is on the disk or refused, and answers it then: with the first answer a pong goes out too.
     async fn settle(&mut self, before: &mut FuturesOrdered<JoinHandle<Receipt>>) -> Result<(), Ending> {
+        let mut receipts = Vec::with_capacity(before.len());
         while let Some(receipt) = before.next().await {
+            receipts.push(receipt);
+        }
+        for receipt in receipts {
             self.answer(receipt).await?;
         }
         Ok(())

@@ -110,6 +110,9 @@ pub(crate) async fn exchange(
     match tokio::time::timeout(EXCHANGE_TIMEOUT, talk).await {
         Ok(Ok(Some(answer))) => Ok(answer),
         Ok(Ok(None)) => Err(SendError::Unreachable { reason: "the connection was closed".into() }),
+        Ok(Err(tokio_tungstenite::tungstenite::Error::Capacity(_))) => {
+            Err(SendError::AnswerTooLarge { most: MAX_ENVELOPE_BYTES })
+        }
         Ok(Err(error)) => Err(SendError::Unreachable { reason: error.to_string() }),
         Err(_) => Err(SendError::Unreachable { reason: "no answer within the time".into() }),
     }

@@ -12,26 +12,50 @@ use super::Origin;
 /// Most fetches under way at once because of one origin: an eighth of those of all (`net/client.rs`).
 const MAX_FETCHES_OF_ONE: usize = 16;
 
+/// Most that wait or fetch because of one origin: each of them has a turn meanwhile, of which there are 256.
+const MAX_WAITING_OF_ONE: usize = 48;
+
 /// The fetches under way, by origin, and of which documents.
 #[derive(Debug, Default)]
 pub(super) struct Fetching {
-    counts: Mutex<HashMap<Origin, usize>>,
+    counts: Counts,
+    /// Those that wait for another's fetch are in here too.
+    waiting: Counts,
     documents: Mutex<HashMap<Did, Arc<Gate>>>,
 }
+
+type Counts = Mutex<HashMap<Origin, usize>>;
 
 /// Where those wait who want the same document.
 type Gate = tokio::sync::Mutex<()>;
 
-/// Leave to fetch, until dropped.
+/// Leave to wait or to fetch, until dropped.
 #[must_use]
 pub(super) struct Slot<'a> {
-    fetching: &'a Fetching,
+    counts: &'a Counts,
     from: Option<Origin>,
 }
 
+fn locked(counts: &Counts) -> MutexGuard<'_, HashMap<Origin, usize>> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn enter(counts: &Counts, from: Option<Origin>, most: usize) -> Option<Slot<'_>> {
+    if let Some(from) = from {
+        let mut counts = locked(counts);
+        let count = counts.entry(from).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+    }
+    Some(Slot { counts, from })
+}
+
 impl Fetching {
-    fn counts(&self) -> MutexGuard<'_, HashMap<Origin, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Leave to wait for something because of `from`; `None` if as many do as may. What the node fetches of itself is not counted.
+    pub(super) fn wait(&self, from: Option<Origin>) -> Option<Slot<'_>> {
+        enter(&self.waiting, from, MAX_WAITING_OF_ONE)
     }
 
     /// Waits until nobody else fetches the document of `did`; whoever waited finds it fetched, most likely.
@@ -45,25 +69,16 @@ impl Fetching {
         gate.lock_owned().await
     }
 
-    /// Leave to fetch something because of `from`; `None` if it causes as many fetches as it may. What the node fetches of
-    /// itself is not counted.
+    /// Leave to fetch something because of `from`; `None` if it causes as many fetches as it may.
     pub(super) fn begin(&self, from: Option<Origin>) -> Option<Slot<'_>> {
-        if let Some(from) = from {
-            let mut counts = self.counts();
-            let count = counts.entry(from).or_default();
-            if *count >= MAX_FETCHES_OF_ONE {
-                return None;
-            }
-            *count += 1;
-        }
-        Some(Slot { fetching: self, from })
+        enter(&self.counts, from, MAX_FETCHES_OF_ONE)
     }
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
         let Some(from) = self.from else { return };
-        let mut counts = self.fetching.counts();
+        let mut counts = locked(self.counts);
         if let Some(count) = counts.get_mut(&from) {
             *count -= 1;
             if *count == 0 {
@@ -87,6 +102,10 @@ mod tests {
         slots.pop();
         assert!(fetching.begin(one).is_some());
         slots.clear();
-        assert!(fetching.counts().is_empty());
+        assert!(locked(&fetching.counts).is_empty());
+        let waiting: Vec<_> = (0..MAX_WAITING_OF_ONE).map(|_| fetching.wait(one).unwrap()).collect();
+        assert!(fetching.wait(one).is_none() && fetching.wait(other).is_some());
+        drop(waiting);
+        assert!(locked(&fetching.waiting).is_empty());
     }
 }

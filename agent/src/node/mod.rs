@@ -315,6 +315,7 @@ impl Node {
     /// Fetches what a handler asked for because of `from`; a failure is remembered, so that the repeated handler sees
     /// it. False if nothing was tried, because `from` causes too many fetches: others may be about to ask for the same.
     async fn fetch(&self, need: &Need, from: Option<Origin>) -> bool {
+        let Some(_waiting) = self.fetching.wait(from) else { return false };
         // Many messages of one sender need one document: it is fetched once.
         let _alone = match need {
             Need::Document(did) => Some(self.fetching.alone(did).await),

@@ -386,6 +386,10 @@ impl Node {
                 return Ok(());
             }
             self.remember(opened, rx, Some(seen), fx)?;
+            if self.shared.config.role != Role::Mediator {
+                // What it said was wrong; who said it goes on under the new DID, and need not prove that again.
+                exchange::note_rotation(rx, fx)?;
+            }
             dispatch::report(rx, code.clone(), comment, fx)
         })
         .await

@@ -6,11 +6,11 @@ use std::{
 };
 
 use einmal_didcomm::UnixSeconds;
-use einmal_storage::StoreError;
+use einmal_storage::{Batch, StoreError};
 use tracing::Instrument;
 
 use super::{Failure, Node, effects::Timer, log_reason};
-use crate::{db::TIMERS, log, steady::LARGEST_STEP};
+use crate::{db::TIMERS, log, service::asking::RESULTS, steady::LARGEST_STEP};
 
 /// Most timers run in one pass.
 const PASS: usize = 200;
@@ -53,6 +53,12 @@ impl Node {
     /// must not cost anything.
     pub async fn sweep(self: &Arc<Self>) {
         let present = self.shared.present();
+        if !present.doubted
+            && !present.stands
+            && let Err(error) = self.forget_results(present.earliest()).await
+        {
+            tracing::error!(%error, "results whose time is over cannot be removed");
+        }
         if present.stands {
             let (node, now) = (Arc::clone(self), present.shown_ms / 1000);
             let purge = tokio::task::spawn_blocking(move || {
@@ -64,6 +70,24 @@ impl Node {
         }
         if present.stands {
             self.shared.mail.expire(present.shown_ms / 1000, MAIL_PASS);
+        }
+    }
+
+    /// Removes what was disclosed to this node as soon as its time is over: that it may be kept for an hour after each start is for
+    /// nobody to decide but who asked.
+    async fn forget_results(&self, now: u64) -> Result<(), StoreError> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.shared.db.scan_raw(RESULTS, b"", after.as_deref(), PASS)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.key.id().to_vec());
+            let mut batch = Batch::new();
+            for record in page.into_iter().filter(|record| record.expires_at.is_some_and(|end| end <= now)) {
+                batch.delete(record.key);
+            }
+            if !batch.is_empty() {
+                self.shared.db.store().commit(batch).await?;
+            }
         }
     }
 

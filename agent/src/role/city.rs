@@ -19,7 +19,7 @@ use crate::{
     identity::Peer,
     node::{Effects, Failure, Handled, Shared, learn, our_form, their_form},
     service::{
-        asking::{AskJob, Asking, AskingService},
+        asking::{self, AskJob, Asking, AskingService},
         exchange::Job,
         invitations::{self, IssueOrder, Purpose},
         issuing::{IssueJob, Issuing, IssuingService, today},
@@ -51,7 +51,7 @@ impl City {
         }
         let files = read_files(shared)?;
         let asking = AskingService {
-            requests: files.requests.clone(),
+            requests: asking::Requests::new(files.requests.clone()),
             clock_skew: CLOCK_SKEW_SECS,
             language: files.config.language().to_owned(),
             lists: KnownLists::default(),
@@ -62,6 +62,7 @@ impl City {
     /// Reads register and templates anew, and says which cards count although the register says otherwise.
     fn reload(&self, shared: &Shared) -> Result<Value, Failure> {
         let files = read_files(shared).map_err(|error| Failure::user(error.to_string()))?;
+        self.asking.replace_requests(files.requests.clone());
         self.issuing.replace_files(files);
         let mut answer = self.issuing.register_report();
         if let Some(members) = answer.as_object_mut() {
@@ -70,29 +71,36 @@ impl City {
         Ok(answer)
     }
 
-    /// Takes back an offer that was not carried out yet: the invitation, and the exchange that answers it.
+    /// Takes an offer back that was not carried out yet: the invitation, whoever has taken it, and the exchange that answers it.
+    ///
+    /// Of a poster all exchanges end that have no card yet, the next time anything happens in them.
     fn withdraw(&self, shared: &Shared, thread: &str, fx: &mut Effects<'_>) -> Result<Value, Failure> {
-        let invited = invitations::withdraw(shared, thread, fx)?;
-        let answer = ThreadId::try_from(thread).ok().map(|thread| invitations::answered_by(&thread));
-        let names = [Some(thread.to_owned()), answer];
-        for name in names.iter().flatten() {
-            let Some(mut exchange) = Issuing::named(shared, name)? else { continue };
-            if exchange.work.job.issued {
-                let remedy = "its card was issued already; revoke that: einmal city issued";
-                return Err(Failure::user(remedy));
-            }
-            if exchange.work.machine.state_name() != "abandoned" {
-                let refused = issuer::Event::Refused { code: ProblemCode::ISSUANCE_ABANDONED };
-                self.issuing.handle(shared, &mut exchange, refused, fx)?;
-                exchange.save(fx)?;
-                return Ok(json!({"withdrawn": true}));
-            }
+        let thread = thread.to_ascii_lowercase();
+        let answer = ThreadId::try_from(thread.as_str()).ok().map(|thread| invitations::answered_by(&thread));
+        let mut exchange = Issuing::named(shared, &thread)?;
+        if exchange.is_none()
+            && let Some(answer) = &answer
+        {
+            exchange = Issuing::named(shared, answer)?;
         }
-        if invited {
-            Ok(json!({"withdrawn": true}))
-        } else {
-            Err(Failure::user(format!("no offer `{thread}` is open")))
+        let ended = |exchange: &Issuing| {
+            exchange.work.job.issued || exchange.work.machine.state_name() == "abandoned"
+        };
+        let for_one = exchange.as_ref().is_some_and(|exchange| exchange.work.job.order.after.is_none());
+        if for_one && exchange.as_ref().is_some_and(|exchange| exchange.work.job.issued) {
+            return Err(Failure::user("its card was issued already; revoke that: einmal city issued"));
         }
+        let open = invitations::withdraw(shared, &thread, fx)?;
+        let running = exchange.filter(|exchange| !ended(exchange));
+        if !open && running.is_none() {
+            return Err(Failure::user(format!("no offer `{thread}` is open")));
+        }
+        if let Some(mut exchange) = running {
+            let refused = issuer::Event::Refused { code: ProblemCode::ISSUANCE_ABANDONED };
+            self.issuing.handle(shared, &mut exchange, refused, fx)?;
+            exchange.save(fx)?;
+        }
+        Ok(json!({"withdrawn": true}))
     }
 
     /// An answer to an invitation: the offer follows, or first the request for a proof.
@@ -162,6 +170,7 @@ impl City {
         exchange.save(fx)?;
         let (Some(proved), Some(waiting)) = (proved, exchange.work.job.then.clone()) else { return Ok(()) };
         let Some(mut issuing) = Issuing::load(shared, &waiting)? else { return Ok(()) };
+        issuing.follow_as(&exchange);
         issuing.work.job.presented = Some(proved.claims);
         issuing.work.job.basis = proved.basis;
         self.issuing.offer(shared, &mut issuing, fx)?;
@@ -279,7 +288,10 @@ impl RoleService for City {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         let kind = &rx.message.kind;
         if kind.is(Ping::TYPE) {
-            if let Some((Purpose::Connect { person: Some(person) }, _)) = invitations::take(shared, fx, rx)? {
+            // Once: a phone that was lost must not become the newest of its owner by saying hello again.
+            if let Some((Purpose::Connect { person: Some(person) }, false)) =
+                invitations::take(shared, fx, rx)?
+            {
                 bind(shared, rx, &person, fx)?;
             }
             return Ok(true);
@@ -330,9 +342,12 @@ impl RoleService for City {
             "offer" => self.offer(shared, input, fx),
             "revoke" => {
                 let (id, reason) = (text(input, "credential")?, text(input, "reason")?);
-                // What was issued for the revoked card stays valid: whether it should is for people to say.
-                let rest = self.issuing.revoke(shared, id, reason, fx)?;
-                Ok(json!({"revoked": true, "issued_for_it": rest}))
+                // What was issued for the revoked card stays valid, and so do the person's others of its kind: whether they should is for
+                // people to say.
+                let left = self.issuing.revoke(shared, id, reason, fx)?;
+                Ok(
+                    json!({"revoked": true, "issued_for_it": left.issued_for_it, "of_the_same_person": left.of_person}),
+                )
             }
             "reload" => self.reload(shared),
             "withdraw" => self.withdraw(shared, text(input, "thread")?, fx),

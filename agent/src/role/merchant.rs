@@ -16,7 +16,7 @@ use crate::{
     error::SetupError,
     node::{Effects, Failure, Handled, Shared},
     service::{
-        asking::{AskJob, Asking, AskingService},
+        asking::{self, AskJob, Asking, AskingService},
         exchange::Job,
         invitations::{self, Purpose},
         status::KnownLists,
@@ -48,7 +48,7 @@ impl Merchant {
             );
         }
         let asking = AskingService {
-            requests: read_requests(&settings.requests)?,
+            requests: asking::Requests::new(read_requests(&settings.requests)?),
             clock_skew: settings.clock_skew_seconds.unwrap_or(CLOCK_SKEW_SECS),
             language: "de".into(),
             lists: KnownLists::default(),

@@ -1,6 +1,10 @@
 //! Asking for presentations: by a signed template, with a fresh nonce, and the result written down.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use einmal_credentials::dcql::DcqlQuery;
 use einmal_didcomm::{ProblemCode, ThreadId, UnixSeconds};
@@ -29,8 +33,8 @@ use crate::{
     node::{Effects, Failure, Handled, Shared},
 };
 
-/// What came of requests, by the thread the user knows.
-const RESULTS: Table = Table::new("result");
+/// What came of requests, by the thread the user knows. Personal data with an end of its own.
+pub(crate) const RESULTS: Table = Table::new("result");
 /// Seconds a result is kept at least, so that a till can read it: "nothing is kept" means no longer than this.
 const KEEP_RESULT_SECS: u64 = 600;
 /// Seconds in a day.
@@ -84,9 +88,22 @@ struct StoredResult {
     at: UnixSeconds,
 }
 
+/// The request templates, as they were last read.
+pub(crate) struct Requests(RwLock<Arc<BTreeMap<String, RequestTemplate>>>);
+
+impl Requests {
+    pub(crate) fn new(templates: BTreeMap<String, RequestTemplate>) -> Self {
+        Self(RwLock::new(Arc::new(templates)))
+    }
+
+    fn get(&self) -> Arc<BTreeMap<String, RequestTemplate>> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Asks for presentations and judges them.
 pub(crate) struct AskingService {
-    pub(crate) requests: BTreeMap<String, RequestTemplate>,
+    pub(crate) requests: Requests,
     pub(crate) clock_skew: u64,
     pub(crate) language: String,
     pub(crate) lists: KnownLists,
@@ -94,14 +111,20 @@ pub(crate) struct AskingService {
 
 impl fmt::Debug for AskingService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AskingService").field("requests", &self.requests.len()).finish_non_exhaustive()
+        f.debug_struct("AskingService").field("requests", &self.requests.get().len()).finish_non_exhaustive()
     }
 }
 
 impl AskingService {
-    pub(crate) fn template(&self, id: &str) -> Result<&RequestTemplate, Failure> {
-        self.requests.get(id).ok_or_else(|| {
-            let known: Vec<&str> = self.requests.keys().map(String::as_str).collect();
+    /// Goes on with these request templates.
+    pub(crate) fn replace_requests(&self, templates: BTreeMap<String, RequestTemplate>) {
+        *self.requests.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(templates);
+    }
+
+    pub(crate) fn template(&self, id: &str) -> Result<RequestTemplate, Failure> {
+        let requests = self.requests.get();
+        requests.get(id).cloned().ok_or_else(|| {
+            let known: Vec<&str> = requests.keys().map(String::as_str).collect();
             Failure::user(format!("no request template `{id}`; there are: {}", known.join(", ")))
         })
     }
@@ -251,7 +274,9 @@ impl AskingService {
     /// What came of the request in `thread`; `pending` as long as nothing did.
     pub(crate) fn result(&self, shared: &Shared, thread: &str) -> Result<Value, Failure> {
         let id = thread.to_ascii_lowercase();
-        let Some(stored) = shared.db.get::<StoredResult>(RESULTS, &id)? else {
+        let stored = shared.db.get::<StoredResult>(RESULTS, &id)?;
+        let over = |end: u64| shared.present().earliest() >= end;
+        let Some(stored) = stored.filter(|stored| !stored.expires_at.is_some_and(over)) else {
             if !shared.db.exists(INVITATIONS, &id)? {
                 return Err(Failure::user(format!(
                     "no request `{thread}`; make one with: einmal merchant request"

@@ -126,17 +126,16 @@ impl<W: Work> Exchange<W> {
         } else {
             rx.message.thread()
         };
+        let chain = sender_chain(shared, rx)?;
         for ours in &before(shared, rx)? {
-            let mut theirs = Some(rx.sender.clone());
-            for rotated in 0..=MAX_ROTATIONS {
-                let Some(peer) = &theirs else { break };
-                if let Some(mut found) = Self::load(shared, ExchangeKey::new(ours, peer, &thread).as_str())? {
+            for theirs in &chain {
+                let key = ExchangeKey::new(ours, theirs, &thread);
+                let Some(mut found) = Self::load(shared, key.as_str())? else { continue };
+                // Whoever has rotated away has nothing to say any more, though it was begun under that DID.
+                if chain.iter().any(|did| did.same_as(&found.theirs)) {
                     found.follow(rx);
                     return Ok(Some(found));
                 }
-                let proved = rx.prior.filter(|_| rotated == 0).cloned();
-                theirs =
-                    proved.map_or_else(|| earlier(shared, rx.recipient, peer), |prior| Ok(Some(prior)))?;
             }
         }
         Ok(None)
@@ -148,6 +147,12 @@ impl<W: Work> Exchange<W> {
             self.work.follow(rx.recipient, rx.sender);
             (self.ours, self.theirs) = (our_form(rx), their_form(rx));
         }
+    }
+
+    /// Goes on with the DIDs that another exchange of the same two has now.
+    pub(crate) fn follow_as<V>(&mut self, other: &Exchange<V>) {
+        self.work.follow(&other.ours.canonical(), &other.theirs.canonical());
+        (self.ours, self.theirs) = (other.ours.clone(), other.theirs.clone());
     }
 
     /// Writes the exchange back; fails with a conflict if another event changed it meanwhile.
@@ -204,10 +209,18 @@ pub(crate) fn threads(shared: &Shared) -> Result<Vec<String>, Failure> {
     Ok(names.filter(|name| !name.starts_with("below:")).collect())
 }
 
-/// Notes which DID the sender's has taken the place of, so that what was begun under the earlier one can be found.
+/// Notes which DID the sender's has taken the place of, so that what was begun under the earlier one can be found. Only if there is
+/// something with that one: strangers would fill the disk.
 pub(crate) fn note_rotation(rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
-    let Some(prior) = rx.prior else { return Ok(()) };
-    let until = fx.shared().now().plus(2 * KEEP_ENDED_SECS);
+    let (Some(prior), shared) = (rx.prior, fx.shared()) else { return Ok(()) };
+    let key = |did: &Did| ExchangeKey::new(rx.recipient, did, &rx.message.thread()).as_str().to_owned();
+    let known = peer_of(&shared.db, rx.recipient, prior)?.is_some()
+        || shared.db.exists(EXCHANGES, key(prior))?
+        || earlier(shared, rx.recipient, prior)?.is_some();
+    if !known {
+        return Ok(());
+    }
+    let until = shared.now().plus(2 * KEEP_ENDED_SECS);
     Ok(fx.put_expiring(ROTATED, peer_id(rx.recipient, rx.sender), prior, until)?)
 }
 
@@ -216,14 +229,38 @@ fn earlier(shared: &Shared, ours: &Did, theirs: &Did) -> Result<Option<Did>, Fai
     Ok(shared.db.get::<Did>(ROTATED, peer_id(ours, theirs))?.map(|stored| stored.value))
 }
 
+/// The DIDs of the sender: the one it wrote by, and those that this one took the place of.
+fn sender_chain(shared: &Shared, rx: &Received<'_>) -> Result<Vec<Did>, Failure> {
+    let ours = before(shared, rx)?;
+    let mut all = vec![rx.sender.clone()];
+    all.extend(rx.prior.cloned());
+    while all.len() <= MAX_ROTATIONS
+        && let Some(last) = all.last().cloned()
+    {
+        let mut found = None;
+        for ours in &ours {
+            found = found.or(earlier(shared, ours, &last)?);
+        }
+        match found {
+            Some(did) if !all.contains(&did) => all.push(did),
+            _ => break,
+        }
+    }
+    Ok(all)
+}
+
 /// Our DIDs towards the sender: the one it wrote to, and those that this one took the place of.
 fn before(shared: &Shared, rx: &Received<'_>) -> Result<Vec<Did>, Failure> {
     let mut all = vec![rx.recipient.clone()];
     while all.len() <= MAX_ROTATIONS
         && let Some(last) = all.last()
-        && let Some(peer) = peer_of(&shared.db, last, rx.sender)?
-        && let Some(prior) = peer.value.prior
     {
+        // If it rotates with this very message, the relationship still has its earlier DID.
+        let mut peer = peer_of(&shared.db, last, rx.sender)?;
+        if let (None, Some(prior)) = (&peer, rx.prior) {
+            peer = peer_of(&shared.db, last, prior)?;
+        }
+        let Some(prior) = peer.and_then(|peer| peer.value.prior) else { break };
         all.push(prior.did.canonical());
     }
     Ok(all)

@@ -291,7 +291,7 @@ pub(crate) fn forget(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Handled
     fx.delete(CARDS, &card.id)?;
     let others = held.iter().filter(|other| other.id != card.id);
     if others.clone().all(|other| other.holder_key != card.holder_key) {
-        identity::forget_key(fx, &shared.keyring, &card.holder_key)?;
+        identity::forget_key(fx, &card.holder_key)?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use einmal_flows::{
     Received,
     out_of_band::{Admission, Invitation, InvitationRecord, Uses},
 };
+use einmal_storage::Table;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,6 +17,11 @@ use crate::{
 
 /// Seconds an invitation lasts unless it says otherwise.
 pub(crate) const VALID_SECS: u64 = 24 * 3600;
+
+/// Invitations that were taken back, by their id.
+const WITHDRAWN: Table = Table::new("withdrawn");
+/// Seconds that is remembered: longer than any exchange lasts.
+const KEEP_WITHDRAWN_SECS: u64 = 60 * 24 * 3600;
 
 /// Goal code of an invitation to connect.
 pub(crate) const GOAL_CONNECT: &str = "einmal.connect";
@@ -129,18 +135,20 @@ pub(crate) fn take(
     Ok(Some((record.purpose, admission == Ok(Admission::Again))))
 }
 
-/// Takes an invitation back. False if there is none that is open.
+/// Takes an invitation back, also from whoever has answered it. False if it is not known, or over.
 pub(crate) fn withdraw(shared: &Shared, thread: &str, fx: &mut Effects<'_>) -> Result<bool, Failure> {
-    let id = thread.to_ascii_lowercase();
-    let Some(stored) = shared.db.get::<Record>(INVITATIONS, &id)? else { return Ok(false) };
-    let mut record = stored.value;
-    let before = record.record.state();
-    record.record.revoke();
-    let was_open = record.record.state() != before;
-    let key = fx.db().key(INVITATIONS, &id)?;
+    let Some(stored) = shared.db.get::<Record>(INVITATIONS, thread)? else { return Ok(false) };
+    let key = fx.db().key(INVITATIONS, thread)?;
     fx.batch().expect_version(key, stored.version);
-    fx.put_expiring(INVITATIONS, &id, &record, record.expires)?;
-    Ok(was_open)
+    fx.delete(INVITATIONS, thread)?;
+    let until = shared.now().plus(KEEP_WITHDRAWN_SECS);
+    fx.put_expiring(WITHDRAWN, thread, &stored.value.expires, until)?;
+    Ok(true)
+}
+
+/// Whether the invitation an exchange began with was taken back.
+pub(crate) fn is_withdrawn(shared: &Shared, pthid: Option<&ThreadId>) -> Result<bool, Failure> {
+    pthid.map_or(Ok(false), |pthid| Ok(shared.db.exists(WITHDRAWN, pthid.to_key())?))
 }
 
 /// The name of the exchange that answered a single-use invitation.

@@ -23,8 +23,8 @@ const ISSUED_TO: Table = Table::new("issued-to");
 const ISSUED_FOR: Table = Table::new("issued-for");
 /// Most cards listed at once.
 const MAX_LISTED: usize = 100_000;
-/// Most cards of one person, or for one card, looked at.
-const MAX_OF_ONE: usize = 1_000;
+/// Cards of one person, or for one card, looked at in one go.
+const PAGE: usize = 256;
 
 /// An issued card as the issuer remembers it. No claims: they are in the register.
 #[derive(Clone, Serialize, Deserialize)]
@@ -91,13 +91,17 @@ pub(crate) fn of_person(shared: &Shared, person: &str) -> Result<Vec<(String, Is
 }
 
 fn found(shared: &Shared, table: Table, prefix: &str) -> Result<Vec<(String, IssuedCard)>, Failure> {
-    let mut cards = Vec::new();
-    for (_, id) in shared.db.scan::<String>(table, prefix.as_bytes(), None, MAX_OF_ONE)? {
-        if let Some(card) = shared.db.get::<IssuedCard>(ISSUED, &id)? {
-            cards.push((id, card.value));
+    let (mut cards, mut after): (_, Option<Vec<u8>>) = (Vec::new(), None);
+    loop {
+        let page = shared.db.scan::<String>(table, prefix.as_bytes(), after.as_deref(), PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(cards) };
+        after = Some(last.clone());
+        for (_, id) in page {
+            if let Some(card) = shared.db.get::<IssuedCard>(ISSUED, &id)? {
+                cards.push((id, card.value));
+            }
         }
     }
-    Ok(cards)
 }
 
 /// All cards, with their ids.
@@ -121,19 +125,38 @@ pub(crate) fn remember(
         fx.put(ISSUED_TO, format!("{}{id}", digest_id(&[person])), &id)?;
     }
     for place in basis.iter().filter_map(|basis| basis.status.as_ref()) {
+        pin(place, fx)?;
         fx.put(ISSUED_FOR, format!("{}{id}", place_id(place)), &id)?;
     }
     Ok(fx.put(ISSUED, &id, card)?)
 }
 
-/// Revokes the card `id` for good. Returns the cards that were issued for it and still count.
+/// Has this event be decided anew if the card with this place is revoked before it is committed.
+fn pin(place: &StatusReference, fx: &mut Effects<'_>) -> Result<(), Failure> {
+    let Some(id) = fx.db().get::<String>(ISSUED_AT, place_id(place))? else { return Ok(()) };
+    if let Some(card) = fx.db().get::<IssuedCard>(ISSUED, &id.value)? {
+        let key = fx.db().key(ISSUED, &id.value)?;
+        fx.batch().expect_version(key, card.version);
+    }
+    Ok(())
+}
+
+/// Cards that count although one was revoked, by their ids.
+pub(crate) struct Left {
+    /// Those that were issued for whoever proved the revoked one.
+    pub(crate) issued_for_it: Vec<String>,
+    /// Others of the same kind of the same person.
+    pub(crate) of_person: Vec<String>,
+}
+
+/// Revokes the card `id` for good. Returns those that may have to go with it.
 pub(crate) fn revoke(
     shared: &Shared,
     lists: &PublishedLists,
     (id, reason): (&str, &str),
     template: impl FnOnce(&str) -> Result<Template, Failure>,
     fx: &mut Effects<'_>,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Left, Failure> {
     let stored = shared
         .db
         .get::<IssuedCard>(ISSUED, id)?
@@ -158,8 +181,16 @@ pub(crate) fn revoke(
     lists.revoke(shared, &status, fx)?;
     card.revoked = Some(Revoked { reason: reason.to_owned(), at: shared.now() });
     fx.update(ISSUED, id, &card, Some(stored.version))?;
-    let rest = found(shared, ISSUED_FOR, &place_id(&status))?.into_iter();
-    Ok(rest.filter(|(_, card)| card.is_valid(shared.now())).map(|(id, _)| id).collect())
+    let valid = |cards: Vec<(String, IssuedCard)>| -> Vec<String> {
+        cards.into_iter().filter(|(_, card)| card.is_valid(shared.now())).map(|(id, _)| id).collect()
+    };
+    let mut others = match &card.person {
+        Some(person) => of_person(shared, person)?,
+        None => Vec::new(),
+    };
+    others.retain(|(other, theirs)| other != id && theirs.template == card.template);
+    let issued_for_it = valid(found(shared, ISSUED_FOR, &place_id(&status))?);
+    Ok(Left { issued_for_it, of_person: valid(others) })
 }
 
 /// A card as the clerk sees it in a list.

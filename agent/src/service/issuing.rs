@@ -25,8 +25,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     exchange::{Exchange, Job},
-    invitations::IssueOrder,
-    issued::{self, Basis, IssuedCard},
+    invitations::{self, IssueOrder},
+    issued::{self, Basis, IssuedCard, Left},
     patron_nym::patron_nym,
     status::PublishedLists,
     templates::CityFiles,
@@ -108,6 +108,7 @@ impl IssuingService {
     pub(crate) fn check(&self, shared: &Shared, order: &IssueOrder) -> Result<(), Failure> {
         self.template(&order.template)?;
         if let Some(person) = &order.person {
+            self.known_person(person)?;
             let job = IssueJob::new(order.clone());
             self.filled(shared, &job).map_err(|error| match error {
                 Failure::Peer { comment, .. } => Failure::user(format!("{person}: {comment}")),
@@ -129,7 +130,10 @@ impl IssuingService {
 
     /// Makes the offer of an exchange whose conditions are met.
     pub(crate) fn offer(&self, shared: &Shared, exchange: &mut Issuing, fx: &mut Effects<'_>) -> Handled {
-        let template = self.template(&exchange.work.job.order.template)?;
+        let template = self.present_template(&exchange.work.job)?;
+        if !self.may_go_on(shared, exchange)? {
+            return self.handle(shared, exchange, Event::Refused { code: ProblemCode::REQUEST }, fx);
+        }
         if exchange.work.job.subject.is_none() {
             exchange.work.job.subject = Some(fresh_nonce(shared)?);
         }
@@ -213,8 +217,7 @@ impl IssuingService {
                 return Ok(Event::Refused { code: ProblemCode::CRYPTO });
             }
         };
-        if !self.still_holds(shared, job)? {
-            tracing::info!("the card that was proved first has ended or was revoked meanwhile");
+        if !self.may_go_on(shared, exchange)? {
             return Ok(Event::Refused { code: ProblemCode::REQUEST });
         }
         let filled = match self.filled(shared, job) {
@@ -238,7 +241,7 @@ impl IssuingService {
         fx: &mut Effects<'_>,
     ) -> Result<String, Failure> {
         let (issuer, job) = (issuer(shared)?, &exchange.work.job);
-        let template = self.template(&job.order.template)?;
+        let template = self.present_template(job)?;
         let now = shared.now();
         let end = u64::try_from(filled.expires.unix_seconds()).unwrap_or(0).saturating_add(DAY);
         let expires_at = latest_end(shared, job).map_or(end, |latest| latest.min(end));
@@ -266,28 +269,21 @@ impl IssuingService {
             thread: exchange.work.machine.thread().clone(),
             revoked: None,
         };
-        issued::remember(shared, &record, &job.basis, fx)?;
+        issued::remember(shared, &record, &basis_of(job), fx)?;
         Ok(card)
     }
 
     /// What the card will say. Whoever is known from the card that was proved is looked up like whoever was named: the register
     /// knows better than a card of last year.
     fn filled(&self, shared: &Shared, job: &IssueJob) -> Result<Filled, Failure> {
-        let template = self.template(&job.order.template)?;
+        let template = self.present_template(job)?;
         let (files, known) = (self.files(), person_of(shared, job)?);
         if let Some(known) = &known {
             check_not_barred(shared, &template, known)?;
         }
-        let person = match &known {
-            Some(id) if job.order.person.is_some() => Some(in_register(&files, id)?),
-            Some(id) => Some(in_register(&files, id).map_err(|_| {
-                Failure::peer(
-                    ProblemCode::REQUEST,
-                    "the register no longer holds whom that card was issued to",
-                )
-            })?),
-            None => None,
-        };
+        let gone =
+            |_| Failure::peer(ProblemCode::REQUEST, "the register does not hold whom this card would be for");
+        let person = known.as_deref().map(|id| in_register(&files, id).map_err(gone)).transpose()?;
         let subject = known.or_else(|| job.subject.clone()).map_or_else(|| fresh_nonce(shared), Ok)?;
         let generated = BTreeMap::from([("patron_nym".to_owned(), patron_nym(shared, &subject)?)]);
         let latest = latest_end(shared, job).and_then(|end| Date::from_unix_seconds(end.saturating_sub(1)));
@@ -325,6 +321,25 @@ impl IssuingService {
         })
     }
 
+    /// The template of an exchange that may be older than the present files.
+    fn present_template(&self, job: &IssueJob) -> Result<Template, Failure> {
+        let gone = |_| Failure::peer(ProblemCode::REQUEST, "cards of this kind are no longer issued");
+        self.template(&job.order.template).map_err(gone)
+    }
+
+    /// Whether what an exchange began with still stands: the invitation, and the cards that were proved.
+    fn may_go_on(&self, shared: &Shared, exchange: &Issuing) -> Result<bool, Failure> {
+        if invitations::is_withdrawn(shared, exchange.work.machine.pthid())? {
+            tracing::info!("the offer was withdrawn meanwhile");
+            return Ok(false);
+        }
+        if !self.still_holds(shared, &exchange.work.job)? {
+            tracing::info!("the card that was proved first has ended or was revoked meanwhile");
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
     /// Whether the cards that were proved before the offer still count. An offer may be taken days after the proof, and the proof
     /// itself rests on a list that is an hour old: the records know better.
     fn still_holds(&self, shared: &Shared, job: &IssueJob) -> Result<bool, Failure> {
@@ -342,14 +357,14 @@ impl IssuingService {
         Ok(true)
     }
 
-    /// Revokes a card for good. Returns the ids of those that were issued for it and still count.
+    /// Revokes a card for good. Returns the ids of those that may have to go with it.
     pub(crate) fn revoke(
         &self,
         shared: &Shared,
         id: &str,
         reason: &str,
         fx: &mut Effects<'_>,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<Left, Failure> {
         issued::revoke(shared, &self.lists, (id, reason), |template| self.template(template), fx)
     }
 

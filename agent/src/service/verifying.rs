@@ -60,9 +60,10 @@ pub(crate) fn verify(
     }
     // What does not hold is as if it had not come: it matters only if it was needed.
     match (satisfied_by(question.query, &verified), refused) {
-        (Ok(()), _) => Ok(Verdict::Accepted(verified)),
-        (Err(_), Some(error)) => Ok(Verdict::Refused(code(&error), error.to_string())),
+        (Ok(()), _) if !verified.is_empty() => Ok(Verdict::Accepted(verified)),
+        (_, Some(error)) => Ok(Verdict::Refused(code(&error), error.to_string())),
         (Err(error), None) => Ok(Verdict::Refused("not-as-requested", error.to_string())),
+        (Ok(()), None) => Ok(Verdict::Refused("not-as-requested", "nothing was presented".into())),
     }
 }
 

@@ -249,11 +249,11 @@ impl ClaimQuery {
     }
 }
 
-/// An object or list without anything in it.
+/// An object or list without anything in it but such.
 fn is_hollow(value: &Value) -> bool {
     match value {
-        Value::Object(members) => members.is_empty(),
-        Value::Array(elements) => elements.is_empty(),
+        Value::Object(members) => members.values().all(is_hollow),
+        Value::Array(elements) => elements.iter().all(is_hollow),
         _ => false,
     }
 }

@@ -333,7 +333,9 @@ impl Recipient {
 
     fn check_account_thread(&self, received: &Received<'_>) -> Result<(), FlowError> {
         let thread = received.message.thread();
-        if self.pending.as_ref().is_some_and(|pending| pending.thid == thread) {
+        // Deployed mediators leave `thid` out: then it answers what waits.
+        let loose = received.message.thid.is_none() && self.state == State::Requested;
+        if loose || self.pending.as_ref().is_some_and(|pending| pending.thid == thread) {
             return Ok(());
         }
         Err(FlowError::WrongThread)
@@ -352,8 +354,10 @@ impl Recipient {
             return Err(FlowError::TooMany { what: "routing DIDs", most: MAX_ROUTING_DIDS });
         }
         let invalid = FlowError::InvalidContent { what: "routing_did" };
-        let dids: Option<Vec<Did>> = routing_did.iter().map(|text| Did::parse(text).ok()).collect();
-        let routing_dids = dids.filter(|dids| !dids.is_empty()).ok_or(invalid)?;
+        let routing_dids: Vec<Did> = routing_did.iter().filter_map(|text| Did::parse(text).ok()).collect();
+        if routing_dids.is_empty() {
+            return Err(invalid);
+        }
         self.state = State::Granted { routing_dids: routing_dids.clone() };
         Ok(vec![Action::Granted { routing_dids }])
     }
@@ -373,8 +377,14 @@ impl Recipient {
 
     fn take_response(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
         let thread = received.message.thread();
-        let at =
-            self.dids.iter().position(|entry| entry.pending.thid == thread).ok_or(FlowError::WrongThread)?;
+        let mut waiting = self.dids.iter().enumerate().filter(|(_, entry)| entry.is_waiting());
+        // As for an account; but of several that wait nobody knows which is meant.
+        let loose = match (received.message.thid.is_none(), waiting.next(), waiting.next()) {
+            (true, Some((at, _)), None) => Some(at),
+            _ => None,
+        };
+        let named = self.dids.iter().position(|entry| entry.pending.thid == thread);
+        let at = named.or(loose).ok_or(FlowError::WrongThread)?;
         let RecipientUpdateResponse { updated } = received.body(&[])?;
         let Some(entry) = self.dids.get(at) else { return Err(FlowError::WrongThread) };
         let wanted = match entry.state {

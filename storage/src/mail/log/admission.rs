@@ -51,9 +51,15 @@ impl Admission {
         let (mut own, mut own_bytes) = (HashMap::<MailboxId, (u64, u64)>::new(), 0u64);
         for mut letter in letters {
             let Header { mailbox, digest, arrived_ms, expires_at, .. } = letter.header;
-            if index.stands_in(mailbox, digest, arrived_ms, expires_at)
-                || fresh.iter().any(|other| other.header.digest == digest)
-            {
+            if index.stands_in(mailbox, digest, arrived_ms, expires_at) {
+                continue;
+            }
+            if let Some(twin) = fresh.iter_mut().find(|other| other.header.digest == digest) {
+                // Of two in one go the one that lasts longer.
+                if twin.header.expires_at < expires_at {
+                    letter.again = twin.again;
+                    *twin = letter;
+                }
                 continue;
             }
             if self.digests.contains(&digest) {

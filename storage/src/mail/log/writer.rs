@@ -10,6 +10,7 @@ use super::{
     Shared,
     admission::Admission,
     frame::{self, Header, Kind},
+    is_bad_sector,
     job::{Job, Sealed, Work},
     segment::{self, Listed, Loaded, SEGMENT_LEN, Segment},
 };
@@ -23,6 +24,10 @@ use crate::{
 
 /// The log may take this many halves of what its letters take, before its oldest file is cleaned.
 const HALVES_KEPT: u64 = 3;
+/// Removals written at once on a full disk: the last of its room may take some of them.
+const REMOVED_AT_ONCE: usize = 64;
+/// Turns of cleaning after which a letter that the disk cannot read counts as damaged.
+const READ_IN_VAIN: u32 = 3;
 /// Bytes moved in one turn of cleaning, so that no writer waits long for it.
 const MOVED_AT_ONCE: usize = 512 * 1024;
 /// Ids left out at every start. Those of letters that somebody was told of, and that a crash kept from the disk, are
@@ -38,6 +43,8 @@ pub(super) struct Writer {
     cleaning: Option<Cleaning>,
     /// Cleaning failed; it is tried again after the next group, and not before.
     hold: bool,
+    /// How often the disk could not read the letter that cleaning stands at.
+    in_vain: u32,
 }
 
 /// The oldest segment on its way out: what it holds and has not been looked at.
@@ -89,7 +96,7 @@ impl Writer {
         for number in empty {
             segment::delete(&folder, number)?;
         }
-        let writer = Self { shared, active, finished, cleaning: None, hold: false };
+        let writer = Self { shared, active, finished, cleaning: None, hold: false, in_vain: 0 };
         writer.measure();
         Ok(writer)
     }
@@ -148,9 +155,12 @@ impl Writer {
     /// What is left when the disk has no room for a group: its removals, which have some kept for them. So a mailbox can be emptied
     /// although nothing more goes into it.
     fn remove_only(&mut self, group: &Group) -> Option<Result<(), Outcome>> {
-        let removals = group.entries.iter().filter(|(header, _)| header.kind != Kind::Letter);
-        let removals: Vec<_> = removals.cloned().collect();
-        (!removals.is_empty()).then(|| self.append(&removals, 0))
+        // What asks whether the disk takes something again must not eat what is left.
+        let counts = |header: &Header| header.kind != Kind::Letter && header.mailbox != super::NOBODY;
+        let removals: Vec<_> = group.entries.iter().filter(|(header, _)| counts(header)).cloned().collect();
+        let mut parts = removals.chunks(REMOVED_AT_ONCE).peekable();
+        parts.peek()?;
+        Some(parts.try_for_each(|part| self.append(part, 0)))
     }
 
     /// Makes entries durable and then known, and notes whether the disk took them.
@@ -237,13 +247,18 @@ impl Writer {
             let Some(entry) = entry.filter(|_| listed.header.kind == Kind::Letter) else { continue };
             let read = match self.shared.bytes_of(&entry) {
                 Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
-                    // No file could be opened, or the disk could not be read: that says nothing about the letter.
-                    cleaning.left.push_front(listed);
-                    self.hold = true;
-                    break;
+                    // No file could be opened: that says nothing about the letter. Nor does a disk that fails once.
+                    self.in_vain += u32::from(is_bad_sector(&e));
+                    if self.in_vain < READ_IN_VAIN {
+                        cleaning.left.push_front(listed);
+                        self.hold = true;
+                        break;
+                    }
+                    Vec::new()
                 }
                 read => read.unwrap_or_default(),
             };
+            self.in_vain = 0;
             match frame::read(cleaning.number, &read) {
                 Some((header, body)) => {
                     bytes += body.len();
@@ -321,8 +336,9 @@ impl Group {
         match work {
             Work::Put(letters) => {
                 for Sealed { header, body, again, .. } in letters {
-                    let known =
-                        again && (index.knows(header.digest) || self.digests.contains(&header.digest));
+                    let Header { mailbox, digest, arrived_ms, expires_at, .. } = header;
+                    let stands = || index.stands_in(mailbox, digest, arrived_ms, expires_at);
+                    let known = again && (stands() || self.digests.contains(&digest));
                     if !known {
                         self.fresh.insert((header.mailbox, LetterId(header.id)));
                         self.digests.insert(header.digest);
