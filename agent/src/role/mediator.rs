@@ -206,8 +206,8 @@ fn forward_within(shared: &Shared, outer: &Forward) -> Result<Forward, Failure> 
 }
 
 /// Has documents fetched that a `recipient-update` rests on, as far as fetches are left; what cannot be had is not proved.
-fn fetch_owners(shared: &Shared, rx: &Received<'_>, fx: &Effects<'_>) -> Handled {
-    for did in coordinate_mediation::dids_to_resolve(rx) {
+fn fetch_owners(shared: &Shared, rx: &Received<'_>, policy: &MediationPolicy, fx: &Effects<'_>) -> Handled {
+    for did in coordinate_mediation::dids_to_resolve(rx, policy) {
         if fx.fetches_left > 0
             && let Err(ResolveError::NotFetched { did }) = shared.resolver.resolve(&did)
         {
@@ -341,7 +341,7 @@ impl RoleService for Mediator {
             let book = Book(&shared.db);
             let before = fx.db().get::<Account>(ACCOUNTS, did_id(rx.sender))?;
             if before.is_some() {
-                fetch_owners(shared, rx, fx)?;
+                fetch_owners(shared, rx, &policy, fx)?;
             }
             let (changes, draft) =
                 coordinate_mediation::answer(rx, &book, &shared.resolver, &policy, shared.now())?;

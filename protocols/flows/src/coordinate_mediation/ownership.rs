@@ -4,7 +4,7 @@ use einmal_did::{Did, DidUrl, Resolver, parse_strict_json};
 use einmal_didcomm::{Attachment, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
-use super::{MediationRequest, UpdateAction};
+use super::{MediationPolicy, MediationRequest, UpdateAction};
 use crate::{
     Received, SenderKey,
     limits::{MAX_CLOCK_SKEW_SECS, MAX_IDENTIFIER_LEN, MAX_OWNERSHIP_PROOF_AGE_SECS},
@@ -38,8 +38,13 @@ pub fn ownership_statement(recipient: &Did, account: &Did, mediator: &Did, now: 
 /// DIDs whose documents [`answer`](super::answer) looks at to see whether the sender controls them, so that the node can fetch them
 /// first.
 ///
-/// Fetching is the node's decision, and not one for strangers; a DID that does not resolve is merely not proved.
-pub fn dids_to_resolve(received: &Received<'_>) -> Vec<Did> {
+/// None where nothing rests on that: no statement is attached, and `policy` demands none. Fetching is the node's decision, and not
+/// one for strangers; a DID that does not resolve is merely not proved.
+pub fn dids_to_resolve(received: &Received<'_>, policy: &MediationPolicy) -> Vec<Did> {
+    let is_statement = |attachment: &Attachment| attachment.format.as_deref() == Some(OWNERSHIP_FORMAT);
+    if !policy.require_proof && !received.message.attachments.iter().any(is_statement) {
+        return Vec::new();
+    }
     let Ok(MediationRequest::Update(updates)) = MediationRequest::read(received) else { return Vec::new() };
     let added = updates.iter().filter(|update| update.action == UpdateAction::Add);
     added.filter_map(|update| recipient_of(&update.recipient_did)).collect()

@@ -390,10 +390,12 @@ fn documents_to_fetch_first_are_named() {
     let updates =
         [update("did:web:a.example#k", "add"), update("did:web:b.example", "remove"), update("x", "add")];
     let mut post = request(A, "recipient-update", json!({ "updates": updates }));
-    assert!(dids_to_resolve(&post.received()).is_empty(), "nothing rests on them");
+    let strict = MediationPolicy { require_proof: true, ..policy() };
+    assert!(dids_to_resolve(&post.received(), &policy()).is_empty(), "nothing rests on them");
+    assert_eq!(dids_to_resolve(&post.received(), &strict), [did("did:web:a.example")]);
     post.message.attachments = vec![ownership_statement(&did("did:web:a.example"), &did(A), &did(M), NOW)];
-    assert_eq!(dids_to_resolve(&post.received()), [did("did:web:a.example")]);
-    assert!(dids_to_resolve(&request(A, "mediate-request", json!({})).received()).is_empty());
+    assert_eq!(dids_to_resolve(&post.received(), &policy()), [did("did:web:a.example")]);
+    assert!(dids_to_resolve(&request(A, "mediate-request", json!({})).received(), &strict).is_empty());
 }
 
 #[test]
