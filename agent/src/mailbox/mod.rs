@@ -185,7 +185,10 @@ async fn look(node: &Arc<Node>) -> Result<(), Failure> {
     let spares = keep_spares(node, &account).await;
     let fetched = fetch(node, &account).await;
     let tried = parked::try_again(node).await;
-    fetched.and(spares).and(tried)
+    if let Err(problem) = &spares {
+        tracing::warn!(reason = %log_reason(problem), "no fresh DID was registered; mail is fetched all the same");
+    }
+    fetched.and(tried)
 }
 
 async fn ask_for_account(node: &Arc<Node>, mut account: Account) -> Result<Account, Failure> {

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use einmal_did::{DidUrl, web};
 use einmal_didcomm::UnixSeconds;
 use einmal_keys::{base64url_decode, base64url_encode};
 use einmal_storage::{StoreError, Table};
@@ -32,16 +33,16 @@ const TRIED_AT_ONCE: usize = 4;
 const FIRST_PAUSE_SECS: u64 = 30;
 /// Longest pause between two attempts, in seconds.
 const LONGEST_PAUSE_SECS: u64 = 6 * 3600;
-/// Attempts before a letter gives its room to another: about an hour.
-const TRIED_IN_VAIN: u32 = 7;
 /// Seconds after which a letter is given up.
 const GIVE_UP_SECS: u64 = 7 * 24 * 3600;
 
 /// A letter that waits.
 #[derive(Clone, Serialize, Deserialize)]
 struct Parked {
-    /// A digest of what must be reached to know its sender.
+    /// A digest of what must be reached to know its sender; empty if it does not say.
+    #[serde(default)]
     host: String,
+    #[serde(default)]
     bytes: usize,
     attempts: u32,
     due: UnixSeconds,
@@ -61,9 +62,7 @@ impl Parked {
 
 /// Keeps a letter whose sender cannot be resolved at present, durably: the mediator may forget it.
 ///
-/// # Errors
-///
-/// [`Failure::Later`] if there is no room: the letter stays where it is.
+/// Where there is no room, one is given up for it: of the same host if that has its part already, else of the host that has most.
 pub(super) async fn park(node: &Arc<Node>, envelope: &[u8]) -> Result<(), Failure> {
     let now = node.shared().now();
     let id = base64url_encode(Sha256::digest(envelope));
@@ -74,15 +73,8 @@ pub(super) async fn park(node: &Arc<Node>, envelope: &[u8]) -> Result<(), Failur
         if fx.db().exists(PARKED, &id)? {
             return Ok(());
         }
-        let kept = all(node)?;
-        if is_full(&kept, &parked) {
-            // In the place of one that was tried in vain for long, the longest first; those that are new wait on.
-            let worst = kept.iter().filter(|(_, one)| one.attempts >= TRIED_IN_VAIN);
-            let Some((worst, _)) = worst.max_by_key(|(_, one)| (one.host == parked.host, one.attempts))
-            else {
-                return Err(Failure::Later("too many letters wait for senders that cannot be resolved"));
-            };
-            give_up(worst, fx)?;
+        for worst in displaced(all(node)?, &parked) {
+            give_up(&worst, fx)?;
         }
         fx.put(ENVELOPES, &id, &base64url_encode(envelope))?;
         Ok(fx.put(PARKED, &id, &parked)?)
@@ -90,22 +82,44 @@ pub(super) async fn park(node: &Arc<Node>, envelope: &[u8]) -> Result<(), Failur
     .await
 }
 
-fn is_full(kept: &[(Vec<u8>, Parked)], more: &Parked) -> bool {
-    let of_host = kept.iter().filter(|(_, one)| one.host == more.host).count();
-    let bytes: usize = kept.iter().map(|(_, one)| one.bytes).sum();
-    kept.len() >= MAX_PARKED || of_host >= MAX_OF_ONE_HOST || bytes.saturating_add(more.bytes) > MAX_BYTES
+/// Those of `kept` that must go for one more.
+fn displaced(mut kept: Vec<(Vec<u8>, Parked)>, more: &Parked) -> Vec<Vec<u8>> {
+    let mut gone = Vec::new();
+    loop {
+        let of = |host: &str| kept.iter().filter(|(_, one)| one.host == host).count();
+        let bytes: usize = kept.iter().map(|(_, one)| one.bytes).sum();
+        let fits = kept.len() < MAX_PARKED && bytes.saturating_add(more.bytes) <= MAX_BYTES;
+        let host = if of(&more.host) >= most_of(&more.host) {
+            more.host.clone()
+        } else if fits {
+            return gone;
+        } else {
+            let largest = kept.iter().map(|(_, one)| &one.host).max_by_key(|host| of(host));
+            let Some(host) = largest else { return gone };
+            host.clone()
+        };
+        let of_host = kept.iter().enumerate().filter(|(_, (_, one))| one.host == host);
+        let Some((at, _)) = of_host.max_by_key(|(_, (_, one))| one.attempts) else { return gone };
+        gone.push(kept.swap_remove(at).0);
+    }
+}
+
+/// Most letters that wait for one host; those that do not say for which share more.
+fn most_of(host: &str) -> usize {
+    if host.is_empty() { 4 * MAX_OF_ONE_HOST } else { MAX_OF_ONE_HOST }
 }
 
 /// What the sender of an envelope must be asked for, as far as the envelope says: the host of its DID.
 fn host_of(envelope: &[u8]) -> String {
-    let skid = || {
+    let host = || {
         let jwe: HashMap<String, Value> = serde_json::from_slice(envelope).ok()?;
         let header = base64url_decode(jwe.get("protected")?.as_str()?)?;
         let header: Value = serde_json::from_slice(&header).ok()?;
-        let skid = header.get("skid")?.as_str()?.to_owned();
-        Some(skid.split(['#', '?']).next()?.splitn(4, ':').take(3).collect::<Vec<_>>().join(":"))
+        let skid = DidUrl::parse(header.get("skid")?.as_str()?).ok()?;
+        let host = web::location(skid.did()).ok()?.host;
+        Some(base64url_encode(Sha256::digest(host.to_ascii_lowercase())))
     };
-    base64url_encode(Sha256::digest(skid().unwrap_or_default()))
+    host().unwrap_or_default()
 }
 
 /// Handles some of those again that are due, and gives up those that were tried for too long.
@@ -166,20 +180,27 @@ mod tests {
     #[test]
     fn letters_count_for_the_host_of_their_sender_whatever_its_path_and_key() {
         let one = host_of(&envelope("did:web:a.example:users:1#key-1"));
-        assert_eq!(one, host_of(&envelope("did:web:a.example:users:2#key-2")));
+        for same in ["did:web:a.example:users:2#key-2", "did:web:A.Example#k", "did:web:a.example%3A8443#k"] {
+            assert_eq!(host_of(&envelope(same)), one, "{same}");
+        }
         assert_ne!(one, host_of(&envelope("did:web:b.example#key-1")));
-        assert_eq!(host_of(b"no envelope"), host_of(b"{}"));
+        assert_eq!((host_of(b"no envelope"), host_of(b"{}")), (String::new(), String::new()));
     }
 
     #[test]
-    fn one_host_takes_its_part_of_the_room_and_all_together_take_what_there_is() {
-        let many = |count: usize, host: fn(usize) -> String| -> Vec<_> {
-            (0..count).map(|number| (Vec::new(), parked(&host(number), 1))).collect()
+    fn one_host_displaces_its_own_and_whoever_has_most_makes_room_for_others() {
+        let kept = |count: usize, host: &str| -> Vec<_> {
+            let one = |number: usize| (format!("{host}{number}").into_bytes(), parked(host, 1));
+            (0..count).map(one).collect()
         };
-        let same = many(MAX_OF_ONE_HOST, |_| "a".into());
-        assert!(is_full(&same, &parked("a", 1)) && !is_full(&same, &parked("b", 1)));
-        assert!(is_full(&many(MAX_PARKED, |number| number.to_string()), &parked("b", 1)));
-        assert!(is_full(&same, &parked("b", MAX_BYTES)));
+        let mut all = kept(MAX_OF_ONE_HOST, "a");
+        all[3].1.attempts = 5;
+        assert_eq!(displaced(all.clone(), &parked("a", 1)), [b"a3"]);
+        assert!(displaced(all.clone(), &parked("b", 1)).is_empty());
+        all.push((b"honest".to_vec(), Parked { attempts: 9, ..parked("b", 1) }));
+        let gone = displaced(all, &parked("c", MAX_BYTES - 10));
+        assert_eq!(gone.len(), 7);
+        assert!(!gone.contains(&b"honest".to_vec()), "not of who has one");
     }
 
     #[test]

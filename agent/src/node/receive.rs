@@ -340,16 +340,18 @@ impl Node {
     /// Moves a relationship to the DID its peer has proved to rotate to.
     fn note_rotation(&self, opened: &Opened, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
         let Some(rotation) = &opened.proof.rotation else { return Ok(()) };
+        let is_old = |last: UnixSeconds| rotation.issued_at < last;
+        let known = identity::peer_of(fx.db(), rx.recipient, &rotation.prior)?;
+        if known.as_ref().and_then(|stored| stored.value.rotated_at).is_some_and(is_old) {
+            return Err(Failure::peer(ProblemCode::REPLAYED, "an older rotation than the one in force"));
+        }
         if self.shared.config.role != Role::Mediator {
             exchange::note_rotation(rx, fx)?;
         }
-        let Some(stored) = identity::peer_of(fx.db(), rx.recipient, &rotation.prior)? else {
+        let Some(stored) = known else {
             // Not a peer of ours: there is nothing to rotate.
             return Ok(());
         };
-        if stored.value.rotated_at.is_some_and(|last| rotation.issued_at < last) {
-            return Err(Failure::peer(ProblemCode::REPLAYED, "an older rotation than the one in force"));
-        }
         let old = crate::db::peer_id(rx.recipient, &rotation.prior);
         let peer =
             identity::Peer { theirs: their_form(rx), rotated_at: Some(rotation.issued_at), ..stored.value };
@@ -386,9 +388,10 @@ impl Node {
                 return Ok(());
             }
             self.remember(opened, rx, Some(seen), fx)?;
-            if self.shared.config.role != Role::Mediator {
-                // What it said was wrong; who said it goes on under the new DID, and need not prove that again.
-                exchange::note_rotation(rx, fx)?;
+            // What it said was wrong; who said it goes on under the new DID, and need not prove that again.
+            match self.note_rotation(opened, rx, fx) {
+                Ok(()) | Err(Failure::Peer { .. }) => {}
+                Err(failure) => return Err(failure),
             }
             dispatch::report(rx, code.clone(), comment, fx)
         })

@@ -20,7 +20,7 @@ use crate::{
     node::{Effects, Failure, Handled, Shared, learn, our_form, their_form},
     service::{
         asking::{self, AskJob, Asking, AskingService},
-        exchange::Job,
+        exchange::{self, Job},
         invitations::{self, IssueOrder, Purpose},
         issuing::{IssueJob, Issuing, IssuingService, today},
         messages,
@@ -90,7 +90,8 @@ impl City {
         if for_one && exchange.as_ref().is_some_and(|exchange| exchange.work.job.issued) {
             return Err(Failure::user("its card was issued already; revoke that: einmal city issued"));
         }
-        let open = invitations::withdraw(shared, &thread, fx)?;
+        // Also if the invitation itself is over: some of those who took it may be on their way to a card.
+        let open = invitations::withdraw(shared, &thread, exchange.is_some(), fx)?;
         let running = exchange.filter(|exchange| !ended(exchange));
         if !open && running.is_none() {
             return Err(Failure::user(format!("no offer `{thread}` is open")));
@@ -109,6 +110,9 @@ impl City {
             let comment = "this proposal answers no invitation that is open to you";
             return Err(Failure::peer(ProblemCode::REQUEST, comment));
         };
+        if exchange::is_taken(shared, rx)? {
+            return Err(invitations::answered_already());
+        }
         let answer = rx.message.pthid.as_ref().map(invitations::answered_by).unwrap_or_default();
         // One that was abandoned may be begun anew, but not once there is a card: a holder who refuses what it was given would
         // get another one each time.

@@ -17,7 +17,7 @@ use crate::{
     node::{Effects, Failure, Handled, Shared},
     service::{
         asking::{self, AskJob, Asking, AskingService},
-        exchange::Job,
+        exchange::{self, Job},
         invitations::{self, Purpose},
         status::KnownLists,
         templates::read_requests,
@@ -76,6 +76,9 @@ impl Merchant {
             let comment = "this proposal answers no invitation that is open to you";
             return Err(Failure::peer(ProblemCode::REQUEST, comment));
         };
+        if exchange::is_taken(shared, rx)? {
+            return Err(invitations::answered_already());
+        }
         let answer = invitations::answered_by(&pthid);
         let running = |exchange: Asking| exchange.work.machine.state_name() != "abandoned";
         if again && Asking::named(shared, &answer)?.is_some_and(running) {

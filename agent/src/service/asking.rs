@@ -52,11 +52,14 @@ pub(crate) struct AskJob {
     pub(crate) then: Option<String>,
     #[serde(default)]
     nonce: Option<String>,
+    /// What was asked; the template may say something else by the time it is answered.
+    #[serde(default)]
+    dcql: Option<Value>,
 }
 
 impl AskJob {
     pub(crate) fn new(template: &str, thread: ThreadId) -> Self {
-        Self { template: template.to_owned(), thread, then: None, nonce: None }
+        Self { template: template.to_owned(), thread, then: None, nonce: None, dcql: None }
     }
 }
 
@@ -131,9 +134,11 @@ impl AskingService {
 
     /// Sends the request of an exchange.
     pub(crate) fn request(&self, shared: &Shared, exchange: &mut Asking, fx: &mut Effects<'_>) -> Handled {
-        let template = self.template(&exchange.work.job.template)?;
+        let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
+        let template = self.template(&exchange.work.job.template).map_err(gone)?;
         let nonce = fresh_nonce(shared)?;
         exchange.work.job.nonce = Some(nonce.clone());
+        exchange.work.job.dcql = Some(template.dcql_query().clone());
         let event = Event::Request {
             dcql: template.dcql_query().clone(),
             client_id: client_id(shared)?,
@@ -206,9 +211,13 @@ impl AskingService {
         fx: &mut Effects<'_>,
     ) -> Result<(Event<'static>, Option<Proved>), Failure> {
         let job = &exchange.work.job;
-        let template = self.template(&job.template)?;
-        let query = DcqlQuery::from_value(template.dcql_query().clone())
-            .map_err(|error| Failure::user(format!("request template {}: {error}", template.id())))?;
+        let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
+        let asked = match &job.dcql {
+            Some(asked) => asked.clone(),
+            None => self.template(&job.template).map_err(gone)?.dcql_query().clone(),
+        };
+        let query = DcqlQuery::from_value(asked)
+            .map_err(|error| Failure::user(format!("request template {}: {error}", job.template)))?;
         let trust = |iss: &str, vct: &str| trusted.iter().any(|trusted| trusted.covers(iss, vct));
         let question = Question {
             query: &query,
@@ -266,7 +275,8 @@ impl AskingService {
     }
 
     fn write(&self, shared: &Shared, job: &AskJob, result: StoredResult, fx: &mut Effects<'_>) -> Handled {
-        let days = u64::from(self.template(&job.template)?.retention().days);
+        // What nobody says any more how long to keep is kept as short as can be.
+        let days = self.template(&job.template).map_or(0, |template| u64::from(template.retention().days));
         let until = shared.now().plus(days.saturating_mul(DAY).max(KEEP_RESULT_SECS));
         Ok(fx.put_expiring(RESULTS, job.thread.to_key(), &result, until)?)
     }

@@ -22,6 +22,8 @@ use crate::{
 const THREADS: Table = Table::new("thread");
 /// The DID that a peer's took the place of, by our DID and the new one.
 const ROTATED: Table = Table::new("rotated");
+/// Longest DID of a stranger that is noted, in bytes.
+const MAX_STRANGERS_DID: usize = 1_024;
 /// Most rotations of one side that an exchange is looked for behind.
 const MAX_ROTATIONS: usize = 4;
 /// Most threads looked through.
@@ -202,6 +204,11 @@ impl<W: Work> Exchange<W> {
     }
 }
 
+/// Whether the thread of a message that would open an exchange has one already, which the sender has no part in any more.
+pub(crate) fn is_taken(shared: &Shared, rx: &Received<'_>) -> Result<bool, Failure> {
+    Ok(shared.db.exists(EXCHANGES, ExchangeKey::of(rx).as_str())?)
+}
+
 /// All threads users can name, oldest names first.
 pub(crate) fn threads(shared: &Shared) -> Result<Vec<String>, Failure> {
     let names = shared.db.all::<String>(THREADS, MAX_THREADS)?.into_iter();
@@ -209,12 +216,14 @@ pub(crate) fn threads(shared: &Shared) -> Result<Vec<String>, Failure> {
     Ok(names.filter(|name| !name.starts_with("below:")).collect())
 }
 
-/// Notes which DID the sender's has taken the place of, so that what was begun under the earlier one can be found. Only if there is
-/// something with that one: strangers would fill the disk.
+/// Notes which DID the sender's has taken the place of, so that what was begun under the earlier one can be found, in whatever
+/// thread. A long one only if there is something with it: strangers would fill the disk.
 pub(crate) fn note_rotation(rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
     let (Some(prior), shared) = (rx.prior, fx.shared()) else { return Ok(()) };
     let key = |did: &Did| ExchangeKey::new(rx.recipient, did, &rx.message.thread()).as_str().to_owned();
-    let known = peer_of(&shared.db, rx.recipient, prior)?.is_some()
+    // A short one costs no more than the note that its message was seen.
+    let known = prior.as_str().len() <= MAX_STRANGERS_DID
+        || peer_of(&shared.db, rx.recipient, prior)?.is_some()
         || shared.db.exists(EXCHANGES, key(prior))?
         || earlier(shared, rx.recipient, prior)?.is_some();
     if !known {

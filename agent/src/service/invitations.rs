@@ -135,15 +135,25 @@ pub(crate) fn take(
     Ok(Some((record.purpose, admission == Ok(Admission::Again))))
 }
 
-/// Takes an invitation back, also from whoever has answered it. False if it is not known, or over.
-pub(crate) fn withdraw(shared: &Shared, thread: &str, fx: &mut Effects<'_>) -> Result<bool, Failure> {
-    let Some(stored) = shared.db.get::<Record>(INVITATIONS, thread)? else { return Ok(false) };
-    let key = fx.db().key(INVITATIONS, thread)?;
-    fx.batch().expect_version(key, stored.version);
-    fx.delete(INVITATIONS, thread)?;
-    let until = shared.now().plus(KEEP_WITHDRAWN_SECS);
-    fx.put_expiring(WITHDRAWN, thread, &stored.value.expires, until)?;
-    Ok(true)
+/// Takes an invitation back, also from whoever has answered it; `was_answered` says that somebody has. False if there is none that is
+/// open.
+pub(crate) fn withdraw(
+    shared: &Shared,
+    thread: &str,
+    was_answered: bool,
+    fx: &mut Effects<'_>,
+) -> Result<bool, Failure> {
+    let stored = shared.db.get::<Record>(INVITATIONS, thread)?;
+    if stored.is_none() && !was_answered {
+        return Ok(false);
+    }
+    if let Some(stored) = &stored {
+        let key = fx.db().key(INVITATIONS, thread)?;
+        fx.batch().expect_version(key, stored.version);
+        fx.delete(INVITATIONS, thread)?;
+    }
+    fx.put_expiring(WITHDRAWN, thread, &shared.now(), shared.now().plus(KEEP_WITHDRAWN_SECS))?;
+    Ok(stored.is_some())
 }
 
 /// Whether the invitation an exchange began with was taken back.

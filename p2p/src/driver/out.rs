@@ -60,9 +60,12 @@ impl Dialing {
     }
 }
 
+/// Most addresses of one endpoint that are looked up by name: a name server that does not answer holds a place for each.
+const MAX_NAMED: usize = 4;
+
 impl Driver {
     /// Takes a message to its peer, or lets it wait for the connection that is being made.
-    pub(super) fn on_send(&mut self, mut task: SendTask) {
+    pub(super) fn on_send(&mut self, task: SendTask) {
         let peer_id = task.peer_id;
         if self.is_connected(peer_id) {
             return self.request(task);
@@ -71,9 +74,11 @@ impl Driver {
             let _ = task.done.send(Err(SendError::Unreachable { reason: "it is not connected" }));
             return;
         }
-        let told = std::mem::take(&mut task.addresses);
+        // They stay with it: the connection may be lost before it has its turn.
+        let told = task.addresses.clone();
         let found = self.nearby.get(&peer_id).into_iter().flatten().cloned();
-        let (named, literal): (Vec<_>, Vec<_>) = found.chain(told).partition(is_named);
+        let (mut named, literal): (Vec<_>, Vec<_>) = found.chain(told).partition(is_named);
+        named.truncate(MAX_NAMED);
         let dialing = self.dialing.entry(peer_id).or_insert_with(Dialing::new);
         dialing.waiting.push(task);
         if !named.is_empty() {

@@ -86,6 +86,9 @@ impl Driver {
     }
 }
 
+/// So many neighbours may be at one address without being made up.
+const CROWD: usize = 4;
+
 /// A neighbour at the address at which most neighbours are said to be, of those that need not be kept: somebody who makes
 /// neighbours up displaces its own first.
 fn most_crowded(
@@ -97,7 +100,9 @@ fn most_crowded(
     nearby.values().for_each(|known| *crowds.entry(place(known)).or_default() += 1);
     let crowd = |known: &[Multiaddr]| crowds.get(&place(known)).copied();
     let others = nearby.iter().filter(|(peer, _)| !is_kept(peer));
-    others.max_by_key(|(_, known)| crowd(known)).map(|(peer, _)| *peer)
+    // One that stands alone is no crowd: discovery names each neighbour once, and one that was forgotten would stay so.
+    let crowded = others.filter(|(_, known)| crowd(known).is_some_and(|crowd| crowd > CROWD));
+    crowded.max_by_key(|(_, known)| crowd(known)).map(|(peer, _)| *peer)
 }
 
 /// Whether an address is one a local network gives.
@@ -117,15 +122,16 @@ mod tests {
         let at = |text: &str| vec![text.parse::<Multiaddr>().unwrap()];
         let honest = PeerId::random();
         let mut nearby = HashMap::from([(honest, at("/ip4/10.0.0.2/tcp/1"))]);
-        nearby.extend((0..3).map(|port| (PeerId::random(), at(&format!("/ip4/10.0.0.9/tcp/{port}")))));
+        let made_up = (0..CROWD + 2).map(|port| (PeerId::random(), at(&format!("/ip4/10.0.0.9/tcp/{port}"))));
+        nearby.extend(made_up);
         let kept = PeerId::random();
-        nearby.insert(kept, at("/ip4/10.0.0.9/tcp/9"));
+        nearby.insert(kept, at("/ip4/10.0.0.9/tcp/9999"));
         for _ in 0..3 {
             let victim = most_crowded(&nearby, |peer| *peer == kept).unwrap();
             assert!(victim != honest && victim != kept);
             nearby.remove(&victim);
         }
-        assert_eq!(most_crowded(&nearby, |peer| *peer == kept), Some(honest));
+        assert_eq!(most_crowded(&nearby, |peer| *peer == kept), None, "what is left is no crowd");
         assert_eq!(most_crowded(&nearby, |_| true), None);
     }
 }

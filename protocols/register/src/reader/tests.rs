@@ -132,11 +132,13 @@ fn the_dead_may_be_older_than_the_living() {
 }
 
 #[test]
-fn of_two_rows_with_one_id_the_first_counts() {
-    let register = rows(&[GOOD, &with("Name", "Schwarz")]);
-    assert_eq!(register.report.bad_rows[0].line, 3);
-    assert_eq!(register.report.bad_rows[0].reason, Reason::DuplicateId { first_line: 2 });
-    assert_eq!(register.people.values().next().unwrap().family_name(), Some("Weiß"));
+fn of_rows_with_one_id_none_counts_and_each_is_reported() {
+    let register = rows(&[GOOD, &with("Name", "Schwarz"), &with("Name", "Grau")]);
+    let found: Vec<_> = register.report.bad_rows.iter().map(|row| (row.line, row.reason)).collect();
+    let (first, again) = (Reason::DuplicateId { first_line: 2 }, Reason::IdUsedAgain { line: 3 });
+    assert_eq!(found, [(2, again), (3, first), (4, first)]);
+    assert!(register.people.is_empty());
+    assert_eq!(register.report.bad_row_count, 3);
 }
 
 #[test]
