@@ -337,6 +337,7 @@ def spoil(rows):
         row = rows[index]
         if reason == "duplicate-id":
             value = rows[index - 40]["Kennung"]
+            report.append((index - 40 + 2, 1, "Kennung", "id-used-again"))
         if column == "Familienname":
             row["Vornamen"] = ""
         if column is None:

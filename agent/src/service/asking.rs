@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    exchange::{Exchange, Job},
+    exchange::{Exchange, Job, Work},
+    invitations::answered_by,
     issued::Basis,
     issuing::fresh_nonce,
     status::KnownLists,
@@ -284,23 +285,33 @@ impl AskingService {
     /// What came of the request in `thread`; `pending` as long as nothing did.
     pub(crate) fn result(&self, shared: &Shared, thread: &str) -> Result<Value, Failure> {
         let id = thread.to_ascii_lowercase();
-        let stored = shared.db.get::<StoredResult>(RESULTS, &id)?;
-        let over = |end: u64| shared.present().earliest() >= end;
-        let Some(stored) = stored.filter(|stored| !stored.expires_at.is_some_and(over)) else {
-            if !shared.db.exists(INVITATIONS, &id)? {
-                return Err(Failure::user(format!(
-                    "no request `{thread}`; make one with: einmal merchant request"
-                )));
-            }
-            return Ok(json!({"pending": true, "accepted": false, "reason": "pending", "disclosed": {}}));
+        let Some(stored) = shared.db.get::<StoredResult>(RESULTS, &id)? else {
+            return self.without_result(shared, thread, &id);
         };
+        let over = stored.expires_at.is_some_and(|end| shared.present().earliest() >= end);
         let result = stored.value;
         Ok(json!({
             "accepted": result.accepted,
             "reason": result.reason,
             "detail": result.detail,
-            "disclosed": result.disclosed,
+            // What was disclosed is nobody's any more once its time is over, though the record is still there.
+            "disclosed": if over { json!({}) } else { result.disclosed },
         }))
+    }
+
+    /// What is said of a request nothing has come of, or nothing that is still kept.
+    fn without_result(&self, shared: &Shared, thread: &str, id: &str) -> Result<Value, Failure> {
+        let answer = ThreadId::try_from(id).ok().map(|thread| answered_by(&thread));
+        let answered = answer.map(|answer| Asking::named(shared, &answer)).transpose()?.flatten();
+        if answered.is_some_and(|exchange| exchange.work.has_ended()) {
+            return Ok(json!({"accepted": false, "reason": "no-longer-kept", "disclosed": {}}));
+        }
+        if !shared.db.exists(INVITATIONS, id)? {
+            return Err(Failure::user(format!(
+                "no request `{thread}`; make one with: einmal merchant request"
+            )));
+        }
+        Ok(json!({"pending": true, "accepted": false, "reason": "pending", "disclosed": {}}))
     }
 }
 

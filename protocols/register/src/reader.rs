@@ -129,6 +129,8 @@ pub fn read_register(input: impl Read, columns: &Columns, today: Date) -> Result
             }
         }
     }
+    // One whose id is used again was found late.
+    report.bad_rows.sort_by_key(|row| row.line);
     Ok(Register { people, report })
 }
 

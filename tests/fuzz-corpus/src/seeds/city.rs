@@ -21,7 +21,7 @@ pub(super) fn registers() -> Vec<(&'static str, Vec<u8>)> {
         ("valid-open-quote", rows(&[header, &open, lines[2]], "\n").into_bytes()),
         ("bent-same-id", rows(&[header, lines[1], lines[1]], "\n").into_bytes()),
         ("valid-other-column", format!("{header};Notiz\n{};x\n", lines[3]).into_bytes()),
-        ("valid-bad-rows", rows(&bad, "\n").into_bytes()),
+        ("bent-bad-rows", rows(&bad, "\n").into_bytes()),
         ("bent-empty", Vec::new()),
         ("bent-column", format!("{}\n{}\n", header.replacen("Kennung", "Nummer", 1), lines[1]).into_bytes()),
         ("bent-columns", columns.join(";").into_bytes()),
