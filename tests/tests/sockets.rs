@@ -416,36 +416,36 @@ async fn scene_with(mail: Arc<HeldMail>) -> Scene {
     Scene { node, address, mediator }
 }
 
-/// Waits until a letter waits for its disk.
-async fn until_held(mail: &HeldMail) {
+/// A letter that waits for its disk, and the socket it came by, with a ping behind it.
+async fn letter_on_its_way() -> (Arc<HeldMail>, Socket) {
+    let mail = Arc::new(HeldMail::default());
+    let scene = scene_with(Arc::clone(&mail)).await;
+    let socket = letter_and_ping(&scene).await;
     while mail.waiting() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    (mail, socket)
+}
+
+async fn heard(socket: &mut Socket) -> Frame {
+    tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap()
 }
 
 #[test]
 fn a_pong_says_that_the_letter_before_it_is_on_the_disk() {
     play(async {
-        let mail = Arc::new(HeldMail::default());
-        let scene = scene_with(Arc::clone(&mail)).await;
-        let mut socket = letter_and_ping(&scene).await;
-        until_held(&mail).await;
+        let (mail, mut socket) = letter_on_its_way().await;
         assert!(tokio::time::timeout(QUIET, socket.next()).await.is_err(), "the disk has not taken it yet");
         mail.release().await;
-        let heard = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
-        assert!(matches!(heard, Frame::Pong(_)), "{heard:?}");
+        assert!(matches!(heard(&mut socket).await, Frame::Pong(_)));
     });
 }
 
 #[test]
 fn no_pong_comes_before_the_close_if_the_disk_did_not_take_the_letter() {
     play(async {
-        let mail = Arc::new(HeldMail::default());
-        let scene = scene_with(Arc::clone(&mail)).await;
-        let mut socket = letter_and_ping(&scene).await;
-        until_held(&mail).await;
+        let (mail, mut socket) = letter_on_its_way().await;
         mail.fail();
-        let heard = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
-        assert!(matches!(heard, Frame::Close(_)), "{heard:?}");
+        assert!(matches!(heard(&mut socket).await, Frame::Close(_)));
     });
 }

@@ -128,8 +128,17 @@ impl<W: Work> Exchange<W> {
         } else {
             rx.message.thread()
         };
-        let chain = sender_chain(shared, rx)?;
-        for ours in &before(shared, rx)? {
+        let key = ExchangeKey::new(rx.recipient, rx.sender, &thread);
+        if let Some(found) = Self::load(shared, key.as_str())?
+            && found.theirs.same_as(rx.sender)
+            && found.ours.same_as(rx.recipient)
+        {
+            // Nobody has rotated, as nearly always: nothing more is read.
+            return Ok(Some(found));
+        }
+        let own = before(shared, rx)?;
+        let chain = sender_chain(shared, rx, &own)?;
+        for ours in &own {
             for theirs in &chain {
                 let key = ExchangeKey::new(ours, theirs, &thread);
                 let Some(mut found) = Self::load(shared, key.as_str())? else { continue };
@@ -238,16 +247,15 @@ fn earlier(shared: &Shared, ours: &Did, theirs: &Did) -> Result<Option<Did>, Fai
     Ok(shared.db.get::<Did>(ROTATED, peer_id(ours, theirs))?.map(|stored| stored.value))
 }
 
-/// The DIDs of the sender: the one it wrote by, and those that this one took the place of.
-fn sender_chain(shared: &Shared, rx: &Received<'_>) -> Result<Vec<Did>, Failure> {
-    let ours = before(shared, rx)?;
+/// The DIDs of the sender: the one it wrote by, and those that this one took the place of, as noted under one of `own`.
+fn sender_chain(shared: &Shared, rx: &Received<'_>, own: &[Did]) -> Result<Vec<Did>, Failure> {
     let mut all = vec![rx.sender.clone()];
     all.extend(rx.prior.cloned());
     while all.len() <= MAX_ROTATIONS
         && let Some(last) = all.last().cloned()
     {
         let mut found = None;
-        for ours in &ours {
+        for ours in own {
             found = found.or(earlier(shared, ours, &last)?);
         }
         match found {
