@@ -142,6 +142,44 @@ fn a_poster_that_was_withdrawn_issues_to_nobody_any_more_whoever_was_last() {
     });
 }
 
+/// Agrees to the first thing a wallet waits for a decision about.
+async fn agree(world: &mut World, name: &str) {
+    world.pump().await;
+    let pending = world.ask(name, "pending", json!({})).await;
+    let (thread, shown) = (&pending[0]["thread"], &pending[0]["decide"]["shown"]);
+    world.ask(name, "decide", json!({"thread": thread, "agree": true, "shown": shown})).await;
+    world.pump().await;
+}
+
+#[test]
+fn of_a_poster_that_was_withdrawn_also_those_get_no_card_who_took_it_before_the_last() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(8, folder.path()).await;
+        world.add_citizen("bela").await;
+        issue(&mut world, resident()).await;
+        let other = json!({"template": "resident-card", "person": "JJMSK-3YTCM"});
+        let offer = world.ask("city", "offer", other).await;
+        world.ask("bela", "accept", json!({"url": text(&offer, "invitation"), "yes": true})).await;
+        world.pump().await;
+        let poster = world.ask("city", "offer", library()).await;
+        let url = text(&poster, "invitation");
+        world.ask("anna", "accept", json!({ "url": url })).await;
+        agree(&mut world, "anna").await;
+        world.ask("bela", "accept", json!({"url": url, "yes": true})).await;
+        world.pump().await;
+        assert_eq!(
+            world.ask("city", "issued", json!({})).await.as_array().unwrap().len(),
+            3,
+            "bela has hers"
+        );
+        world.ask("city", "withdraw", json!({"thread": text(&poster, "thread")})).await;
+        agree(&mut world, "anna").await;
+        assert_eq!(world.ask("city", "issued", json!({})).await.as_array().unwrap().len(), 3);
+        assert_eq!(cards(&world).await, 1);
+    });
+}
+
 #[test]
 fn somebody_who_left_the_register_meanwhile_is_told_that_there_is_no_card() {
     play(async {
