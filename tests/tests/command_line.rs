@@ -320,6 +320,19 @@ fn listening_everywhere_without_a_public_url_is_wrong_use() {
 }
 
 #[test]
+fn files_that_are_not_there_are_named_with_an_example_of_the_right_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("node");
+    for (role, flag, example) in
+        [("city", "--description", "wetzlar/city.toml"), ("merchant", "--requests", "wetzlar/requests")]
+    {
+        let output = run(&["init", role, "--dir", path(&dir), flag, "nowhere"]);
+        fails(&output, 1, &["nowhere", example]);
+        assert!(!dir.exists(), "nothing was made");
+    }
+}
+
+#[test]
 fn citizen_that_shall_listen_is_wrong_use() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("anna");

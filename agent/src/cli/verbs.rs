@@ -114,18 +114,22 @@ fn make(init: &Init, json: bool) -> Result<ExitCode, SetupError> {
             .map_err(|problem| SetupError::Usage { problem, remedy: "see: einmal init --help".into() })?;
         config.public_url = Some(url.clone());
     }
-    let absolute = |path: &PathBuf| {
-        path.canonicalize()
-            .map_err(|error| SetupError::Input { path: path.clone(), problem: error.to_string() })
+    let absolute = |path: &PathBuf, example: &str| {
+        path.canonicalize().map_err(|error| {
+            let problem = format!("{error}; give a path that is there, such as {example}");
+            SetupError::Input { path: path.clone(), problem }
+        })
     };
     if let Some(path) = &init.description {
-        config.city.as_mut().ok_or_else(|| wrong("description"))?.description = absolute(path)?;
+        config.city.as_mut().ok_or_else(|| wrong("description"))?.description =
+            absolute(path, "examples/wetzlar/city.toml")?;
     }
     if let Some(ttl) = init.status_ttl {
         config.city.as_mut().ok_or_else(|| wrong("status-ttl"))?.status_ttl_seconds = Some(ttl);
     }
     if let Some(path) = &init.requests {
-        config.merchant.as_mut().ok_or_else(|| wrong("requests"))?.requests = absolute(path)?;
+        config.merchant.as_mut().ok_or_else(|| wrong("requests"))?.requests =
+            absolute(path, "examples/wetzlar/requests")?;
     }
     if !init.trust.is_empty() {
         let trusted = init.trust.iter().cloned().map(TrustedIssuer::Any).collect();
