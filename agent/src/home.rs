@@ -163,6 +163,25 @@ pub fn resolve_path(dir: &Path, path: &Path) -> PathBuf {
     if path.is_absolute() { path.to_owned() } else { dir.join(path) }
 }
 
+/// Makes relative paths of the configuration relative to the node's folder.
+pub(crate) fn resolve_paths(config: &mut Config, dir: &Path) {
+    for path in [
+        config.city.as_mut().map(|city| &mut city.description),
+        config.merchant.as_mut().map(|merchant| &mut merchant.requests),
+        config.tls.as_mut().map(|tls| &mut tls.key),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        if !path.as_os_str().is_empty() {
+            *path = resolve_path(dir, path);
+        }
+    }
+    if let Some(tls) = &mut config.tls {
+        tls.certificate = resolve_path(dir, &tls.certificate);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,10 +22,10 @@ use crate::{
     config::{Config, Role},
     control,
     error::SetupError,
+    handler::Parts,
     home, mend,
     net::{client::HttpClient, p2p, server, tls::Tls},
-    node::{Node, Parts},
-    role,
+    node::Node,
 };
 
 /// What `einmal run` was told.
@@ -91,7 +91,7 @@ async fn run_once(options: &RunOptions, signals: &mut Option<Signals>) -> Result
     let listener = listen(&config).await?;
     let url = public_url(&config, listener.as_ref())?;
     enter_trial_mode(&mut config, &url);
-    role::resolve_paths(&mut config, &options.dir);
+    home::resolve_paths(&mut config, &options.dir);
     let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
     let client = Arc::new(HttpClient::new(&config.network).map_err(SetupError::internal)?);
     let mail: Arc<dyn Mail> = if config.role == Role::Mediator {

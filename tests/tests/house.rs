@@ -8,6 +8,7 @@ use std::{
     process::Command,
 };
 
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use serde_json::Value;
 
 /// What nothing in `protocols/` may reach.
@@ -37,6 +38,20 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "einmal-p2p",
         ],
     ),
+];
+
+/// The modules of the node, from the bottom to the top: each may use those that stand before it.
+const MODULES: [&str; 29] = [
+    // What everything stands on.
+    "error", "config", "clock", "steady", "log", "rates", "db", "passphrase", "home", "guard",
+    // What a handler sees.
+    "identity", "resolve", "delivery", "transport", "handler",
+    // What is handled, and the loop that does it.
+    "service", "role", "node",
+    // What brings it.
+    "net", "mailbox", "mend",
+    // Programs around a node.
+    "backup", "control", "run", "child", "doctor", "bench", "conformance", "demo",
 ];
 
 fn root() -> PathBuf {
@@ -139,6 +154,78 @@ fn arrows_between_our_packages_point_one_way() {
             "{name} has no place in the table of this test"
         );
     }
+}
+
+/// The modules named behind `crate::`, outside of tests.
+fn used_modules(tokens: TokenStream, found: &mut BTreeSet<String>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        let text = |ahead: usize| tokens.get(at + ahead).map(ToString::to_string).unwrap_or_default();
+        if text(0) == "#" && text(1).replace(' ', "") == "[cfg(test)]" {
+            // The attribute and what it stands before: up to a body or a semicolon.
+            at += 2;
+            let ends = |token: &TokenTree| match token {
+                TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+                other => other.to_string() == ";",
+            };
+            at += tokens[at..].iter().position(ends).unwrap_or(0) + 1;
+            continue;
+        }
+        if text(0) == "crate" && text(1) == ":" && text(2) == ":" {
+            match tokens.get(at + 3) {
+                Some(TokenTree::Ident(module)) => {
+                    found.insert(module.to_string());
+                }
+                Some(TokenTree::Group(group)) => found.extend(heads(group.stream())),
+                _ => {}
+            }
+        }
+        if let TokenTree::Group(group) = token {
+            used_modules(group.stream(), found);
+        }
+        at += 1;
+    }
+}
+
+/// What each entry of an import list begins with.
+fn heads(list: TokenStream) -> Vec<String> {
+    let mut heads = Vec::new();
+    let mut begins = true;
+    for token in list {
+        if begins {
+            heads.push(token.to_string());
+        }
+        begins = token.to_string() == ",";
+    }
+    heads
+}
+
+#[test]
+fn modules_of_the_node_use_only_those_below_them() {
+    let inside = Path::new("agent/src");
+    let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (file, text) in sources() {
+        let Ok(within) = file.strip_prefix(inside) else { continue };
+        let name = within.components().next().unwrap().as_os_str().to_str().unwrap();
+        // `cli` is the top, `lib` and `main` only lead to it.
+        let module = name.trim_end_matches(".rs").to_owned();
+        if !["cli", "lib", "main"].contains(&module.as_str()) && !is_of_tests(&file) {
+            used_modules(text.parse().unwrap(), used.entry(module).or_default());
+        }
+    }
+    if used.is_empty() {
+        return;
+    }
+    let place = |module: &str| MODULES.iter().position(|known| *known == module);
+    for (module, uses) in &used {
+        let own = place(module).unwrap_or_else(|| panic!("`{module}` has no place in the table of this test"));
+        for other in uses.iter().filter(|other| *other != module) {
+            assert!(place(other).is_some_and(|below| below < own), "`{module}` must not use `{other}`");
+        }
+    }
+    // The same walk finds what is meant to be there.
+    assert!(used["node"].contains("handler") && used["net"].contains("node") && used["role"].contains("service"));
 }
 
 /// Files under version control or about to be; `None` outside of a checkout.

@@ -11,7 +11,7 @@ use super::{
     probe::Probe,
     socket::Socket,
 };
-use crate::net::{SendError, client::Exchanged};
+use crate::{net::client::Exchanged, transport::SendError};
 
 /// Most attempts after one that was answered with 429 or 503.
 const MAX_RETRIES: u32 = 3;

@@ -24,7 +24,8 @@ use super::{
 use crate::{
     clock::{Clock, SystemClock},
     config::Network,
-    net::{Fetcher, client::HttpClient},
+    net::client::HttpClient,
+    transport::Fetcher,
 };
 
 /// Endpoint of somebody who cannot be called.

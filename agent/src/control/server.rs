@@ -15,13 +15,7 @@ use tokio::{
 use tracing::Instrument;
 
 use super::{Answer, MAX_LINE, Request, socket_path};
-use crate::{
-    backup,
-    config::Role,
-    error::SetupError,
-    log,
-    node::{Failure, Node},
-};
+use crate::{backup, config::Role, error::SetupError, handler::Failure, log, node::Node};
 
 /// Longest a request may take to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);

@@ -15,7 +15,8 @@ use einmal_keys::{KeyId, KeyKind, Keyring, SecretKey, SystemEntropy};
 use crate::{
     clock::{Clock, SystemClock},
     config::Network,
-    net::{Fetcher, Transport, client::HttpClient},
+    net::client::HttpClient,
+    transport::{Fetcher, Transport},
 };
 
 /// Name of the wallet's own holder key.

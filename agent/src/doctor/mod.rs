@@ -10,12 +10,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub(crate) use self::process::report;
 use crate::{
     clock::{Clock, SystemClock},
     config::Config,
     error::SetupError,
-    role, run,
+    home, run,
 };
 
 /// How a part is.
@@ -116,7 +115,7 @@ pub(crate) async fn examine(dir: &Path) -> Vec<Finding> {
     findings.push(folder::rights(dir));
     findings.push(folder::space(dir));
     let Ok(mut config) = config else { return findings };
-    role::resolve_paths(&mut config, dir);
+    home::resolve_paths(&mut config, dir);
     findings.push(settings::files(&config, now));
     findings.extend(settings::certificate(&config, now));
     let found = process::ask(dir);
@@ -134,7 +133,7 @@ pub(crate) async fn examine(dir: &Path) -> Vec<Finding> {
         }
     };
     if let Some(inside) = &inside {
-        findings.extend(inside.findings(&config));
+        findings.extend(stores::findings(inside, &config));
     }
     findings.push(folder::clock(now, written.max(inside.and_then(|inside| inside.newest))));
     findings.extend(match found.report() {

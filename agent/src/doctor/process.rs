@@ -6,52 +6,23 @@ use std::{
     time::Duration,
 };
 
-use einmal_did::Did;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Finding, stores::Inside};
+use super::Finding;
 use crate::{
-    config::{Config, Network, Role},
+    config::{Config, Network},
     control,
     error::SetupError,
-    mailbox,
-    net::{FetchError, Fetcher, client::HttpClient},
-    node::{Failure, Shared},
+    net::client::HttpClient,
     run,
+    service::{account, self_report::Report},
+    transport::{FetchError, Fetcher},
 };
 
 /// Longest the node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest a connection to the node's own address may take.
 const CONNECT: Duration = Duration::from_secs(5);
-
-/// What a running node says about itself.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Report {
-    pub(super) inside: Inside,
-    listening: Option<SocketAddr>,
-    url: String,
-    did: Option<Did>,
-    /// The document it publishes.
-    document: Option<Value>,
-    mailbox: Option<mailbox::Standing>,
-}
-
-/// What the running node answers to `einmal doctor`.
-pub(crate) fn report(shared: &Shared) -> Result<Value, Failure> {
-    let did = shared.public_did().cloned();
-    let document = did.as_ref().and_then(|did| shared.resolver.own(did));
-    let citizen = shared.config.role == Role::Citizen;
-    Ok(json!(Report {
-        inside: Inside::of_running(&shared.db, shared.mail.as_ref())?,
-        listening: shared.listening.get().copied(),
-        url: shared.url().to_owned(),
-        document: document.map(|document| document.to_json()),
-        did,
-        mailbox: citizen.then(|| mailbox::standing(shared)).transpose()?,
-    }))
-}
 
 /// Whether a node runs in the folder, and what it says.
 pub(super) enum Found {
@@ -197,8 +168,8 @@ async fn public_url(report: &Report, config: &Config) -> Finding {
 }
 
 /// A citizen's way to its mail.
-fn mediator(standing: &mailbox::Standing, config: &Config) -> Finding {
-    use mailbox::Visit;
+fn mediator(standing: &account::Standing, config: &Config) -> Finding {
+    use crate::handler::Visit;
     let peers = config.p2p.as_ref().is_some_and(|settings| settings.enabled);
     if !standing.mediator {
         return if peers {

@@ -3,80 +3,45 @@
 use std::path::Path;
 
 use einmal_didcomm::UnixSeconds;
-use einmal_storage::{
-    SEAL_FILE, StoreError,
-    mail::{self, Mail},
-};
-use serde::{Deserialize, Serialize};
+use einmal_storage::{SEAL_FILE, mail};
 
 use super::Finding;
 use crate::{
     config::{Config, Role},
-    db::{DEAD, Db, SEEN},
+    db::Db,
     error::SetupError,
     home::{self, MAIL_FOLDER, STORE_FOLDER},
+    service::self_report::Inside,
 };
 
-/// Most records looked at for when they were written.
-const MAX_SEEN: usize = 10_000;
 /// Most letters unsealed to see whether they are whole.
 const MAX_LETTERS: u64 = 10_000;
 
-/// What the stores hold.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Inside {
-    parked: u64,
-    /// Letters of a mediator, how many were looked at, and how many are damaged.
-    letters: u64,
-    looked_at: u64,
-    damaged: u64,
-    /// When the newest record or letter came.
-    pub(super) newest: Option<UnixSeconds>,
-}
-
-impl Inside {
-    fn of_records(db: &Db) -> Result<Self, StoreError> {
-        let seen = db.all::<UnixSeconds>(SEEN, MAX_SEEN)?;
-        let newest = seen.into_iter().map(|(_, at)| at).max();
-        Ok(Self { parked: db.count(DEAD)?, newest, ..Self::default() })
-    }
-
-    /// What a running node has open.
-    pub(super) fn of_running(db: &Db, mail: &dyn Mail) -> Result<Self, StoreError> {
-        let stats = mail.stats();
-        let newest = mail.mailboxes(None).into_iter().filter_map(|mailbox| mail.state(mailbox).newest_ms);
-        let newest = newest.max().map(|at| UnixSeconds(at / 1000));
-        let records = Self::of_records(db)?;
-        let newest = newest.max(records.newest);
-        Ok(Self { letters: stats.letters, damaged: stats.damaged, newest, ..records })
-    }
-
-    /// What it says about the node.
-    pub(super) fn findings(&self, config: &Config) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        if config.role == Role::Mediator {
-            let looked = match self.looked_at {
-                some if some < self.letters && some > 0 => format!(", {some} of them looked at"),
-                _ => String::new(),
-            };
-            let detail = format!("{} letters wait{looked}, {} are damaged", self.letters, self.damaged);
-            findings.push(if self.damaged > 0 {
-                let remedy = "look after the disk: it lost bytes. Damaged letters are skipped, the others are \
-                    delivered";
-                Finding::failed("mail", detail, remedy)
-            } else {
-                Finding::ok("mail", detail)
-            });
-        }
-        let detail = format!("{} messages were given up", self.parked);
-        findings.push(if self.parked > 0 {
-            let remedy = "look into the log for the reasons; they are kept for a week and then removed";
-            Finding::note("parked", detail, remedy)
+/// What the stores say about the node.
+pub(super) fn findings(inside: &Inside, config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if config.role == Role::Mediator {
+        let looked = match inside.looked_at {
+            some if some < inside.letters && some > 0 => format!(", {some} of them looked at"),
+            _ => String::new(),
+        };
+        let detail = format!("{} letters wait{looked}, {} are damaged", inside.letters, inside.damaged);
+        findings.push(if inside.damaged > 0 {
+            let remedy = "look after the disk: it lost bytes. Damaged letters are skipped, the others are \
+                delivered";
+            Finding::failed("mail", detail, remedy)
         } else {
-            Finding::ok("parked", detail)
+            Finding::ok("mail", detail)
         });
-        findings
     }
+    let detail = format!("{} messages were given up", inside.parked);
+    findings.push(if inside.parked > 0 {
+        let remedy = "look into the log for the reasons; they are kept for a week and then removed";
+        Finding::note("parked", detail, remedy)
+    } else {
+        Finding::ok("parked", detail)
+    });
+    findings
 }
 
 /// Looks into the stores of a node that does not run.
@@ -143,7 +108,7 @@ mod tests {
     use super::{super::State, *};
 
     fn states(inside: Inside, role: Role) -> Vec<(&'static str, State)> {
-        inside.findings(&Config::new(role)).iter().map(|one| (one.part, one.state)).collect()
+        findings(&inside, &Config::new(role)).iter().map(|one| (one.part, one.state)).collect()
     }
 
     #[test]

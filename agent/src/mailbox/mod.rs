@@ -1,39 +1,29 @@
 //! The citizen's mailbox: an account at a mediator, DIDs registered ahead, mail fetched and confirmed.
 
+mod line;
 mod parked;
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use einmal_did::Did;
-use einmal_didcomm::{Opened, UnixSeconds};
+use einmal_didcomm::Opened;
 use einmal_flows::{
     Draft, Received,
     coordinate_mediation::{self, Action as MediationAction, Event as Mediation, ownership_statement},
     limits::DURABLE_TIMEOUT_SECS,
     message_pickup::{Action, Event, Recipient},
-    out_of_band::Invitation,
 };
-use einmal_storage::Table;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::Instrument;
 
 use crate::{
     db::{META, did_id},
+    handler::{Arrival, Failure, Refusal, Visit, learn, log_reason},
     identity, log,
-    node::{Arrival, Effects, Failure, Node, Refusal, Shared, learn, log_reason},
+    node::Node,
+    service::account::{ACCOUNT, Account, SPARES, UNREGISTERED, account},
 };
 
-/// Fresh DIDs the mediator already takes mail for.
-const SPARES: Table = Table::new("spare-did");
-/// Fresh DIDs the mediator was not told of yet, or has not taken.
-const UNREGISTERED: Table = Table::new("unregistered-did");
-/// Name of the record of our account.
-const ACCOUNT: &str = "mediation";
 /// DIDs kept ready, so that taking an invitation needs no round trip.
 const KEEP_SPARES: usize = 4;
 /// Milliseconds between two looks into the mailbox unless configured otherwise.
@@ -42,123 +32,6 @@ const DEFAULT_POLL_MS: u64 = 2000;
 const POLL_BESIDE_LINE_MS: u64 = 60_000;
 /// Longest pause after failures, in milliseconds.
 const LONGEST_PAUSE_MS: u64 = 60_000;
-
-/// Our account at a mediator.
-#[derive(Clone, Serialize, Deserialize)]
-struct Account {
-    /// Our DID towards the mediator; it has no endpoint and hears only what comes back.
-    ours: Did,
-    mediator: Did,
-    /// The DID mail for us is routed by, once granted.
-    routing: Option<Did>,
-    since: UnixSeconds,
-}
-
-impl Account {
-    /// The machine that speaks coordinate-mediation for it.
-    fn machine(&self) -> coordinate_mediation::Recipient {
-        let (ours, mediator) = (self.ours.canonical(), self.mediator.canonical());
-        match &self.routing {
-            Some(routing) => coordinate_mediation::Recipient::granted(ours, mediator, vec![routing.clone()]),
-            None => coordinate_mediation::Recipient::new(ours, mediator),
-        }
-    }
-}
-
-/// Chooses a mediator by its invitation.
-pub(crate) fn adopt(
-    shared: &Shared,
-    invitation: &Invitation,
-    fx: &mut Effects<'_>,
-) -> Result<Value, Failure> {
-    if let Some(account) = account(shared)? {
-        if account.mediator.same_as(&invitation.from) {
-            return Ok(json!({"state": "granted", "note": "this mediator is in use already"}));
-        }
-        return Err(Failure::user("this wallet has a mediator; moving to another is not possible yet"));
-    }
-    learn(&invitation.from, fx)?;
-    let ours = shared.pairwise_without_endpoint(fx)?;
-    let account = Account { ours, mediator: invitation.from.clone(), routing: None, since: shared.now() };
-    fx.update(META, ACCOUNT, &account, None)?;
-    Ok(json!({"state": "requested"}))
-}
-
-fn account(shared: &Shared) -> Result<Option<Account>, Failure> {
-    Ok(shared.db.get::<Account>(META, ACCOUNT)?.map(|stored| stored.value))
-}
-
-/// Our DID towards the mediator, and the mediator, once it has granted an account.
-pub(crate) fn granted(shared: &Shared) -> Result<Option<(Did, Did)>, Failure> {
-    let account = account(shared)?.filter(|account| account.routing.is_some());
-    Ok(account.map(|account| (account.ours, account.mediator)))
-}
-
-/// Whether `peer` is the mediator that `ours` has its account with.
-pub(crate) fn is_mediator(shared: &Shared, ours: &Did, peer: &Did) -> Result<bool, Failure> {
-    let account = account(shared)?;
-    Ok(account.is_some_and(|account| account.ours.same_as(ours) && account.mediator.same_as(peer)))
-}
-
-/// What became of a look into the mailbox.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Visit {
-    /// There was none since the start.
-    #[default]
-    None,
-    /// The mediator was reached.
-    Done,
-    /// It was not.
-    Failed,
-}
-
-/// What became of the last look into the mailbox.
-#[derive(Debug, Default)]
-pub(crate) struct LastVisit(Mutex<Visit>);
-
-impl LastVisit {
-    fn note(&self, visit: Visit) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = visit;
-    }
-}
-
-/// How the mailbox stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Standing {
-    /// There is a mediator, or one is asked for an account.
-    pub(crate) mediator: bool,
-    /// It has granted an account.
-    pub(crate) granted: bool,
-    spares: u64,
-    pub(crate) visit: Visit,
-}
-
-/// How the mailbox stands, for its user.
-pub(crate) fn standing(shared: &Shared) -> Result<Standing, Failure> {
-    let account = account(shared)?;
-    let configured = shared.config.citizen.as_ref().is_some_and(|citizen| citizen.mediator.is_some());
-    Ok(Standing {
-        mediator: account.is_some() || configured,
-        granted: account.is_some_and(|account| account.routing.is_some()),
-        spares: shared.db.count(SPARES)?,
-        visit: *shared.last_visit.0.lock().unwrap_or_else(PoisonError::into_inner),
-    })
-}
-
-/// Takes one of the DIDs kept ready. A wallet that peers reach directly and that uses no mediator makes one at once.
-pub(crate) fn take_spare(shared: &Shared, fx: &mut Effects<'_>) -> Result<Option<Did>, Failure> {
-    let wants_mediator = shared.config.citizen.as_ref().is_some_and(|citizen| citizen.mediator.is_some());
-    if shared.peer_endpoint().is_some() && !wants_mediator && account(shared)?.is_none() {
-        return shared.pairwise(fx, None).map(Some);
-    }
-    let spares = shared.db.scan_raw(SPARES, b"", None, 1)?;
-    let Some(record) = spares.into_iter().next() else { return Ok(None) };
-    let did: Did = serde_json::from_slice(&record.value).map_err(|_| Failure::damaged("a spare DID"))?;
-    // Two invitations taken at once must not share a DID: the loser is handled again with the next one.
-    fx.batch().expect_version(record.key.clone(), record.version).delete(record.key);
-    Ok(Some(did))
-}
 
 /// One visit: whatever is missing is asked for, then mail is fetched.
 pub(crate) async fn visit(node: &Arc<Node>) -> Result<(), Failure> {

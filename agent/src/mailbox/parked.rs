@@ -13,8 +13,9 @@ use tracing::Instrument;
 
 use crate::{
     db::DEAD,
+    handler::{Arrival, Failure, Refusal},
     log,
-    node::{Arrival, Failure, Node, Refusal},
+    node::Node,
 };
 
 /// What is known of letters kept for later, by a digest of their bytes.
@@ -150,7 +151,7 @@ pub(super) async fn try_again(node: &Arc<Node>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn give_up(id: &[u8], fx: &mut crate::node::Effects<'_>) -> Result<(), Failure> {
+fn give_up(id: &[u8], fx: &mut crate::handler::Effects<'_>) -> Result<(), Failure> {
     tracing::warn!("a letter was given up: its sender could not be resolved");
     fx.shared().stats.given_up.inc();
     let reason = "its sender could not be resolved";

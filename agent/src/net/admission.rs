@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::proxy;
-use crate::{config::Limits, service::rates::Rates};
+use crate::{config::Limits, rates::Rates};
 
 /// Most requests handled at once.
 pub(super) const MAX_REQUESTS: usize = 256;

@@ -11,8 +11,12 @@ use reqwest::{
 };
 use tokio::sync::Semaphore;
 
-use super::{BoxFuture, FetchError, Fetcher, SendError, Transport, guard, ws};
-use crate::config::Network;
+use super::ws;
+use crate::{
+    config::Network,
+    guard,
+    transport::{self, BoxFuture, FetchError, Fetcher, SendError, Transport},
+};
 
 /// Largest did:web document fetched, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
@@ -213,7 +217,7 @@ impl Transport for HttpClient {
         envelope: Vec<u8>,
     ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>> {
         Box::pin(async move {
-            if ws::is_socket(uri) {
+            if transport::is_socket(uri) {
                 let _slot = self.sends.acquire().await;
                 return ws::exchange(uri, envelope, &self.network).await;
             }

@@ -8,8 +8,11 @@ use std::{
 use einmal_did::{Did, DidDocument};
 use einmal_keys::{Entropy, SeededEntropy};
 
-use super::{BoxFuture, FetchError, Fetcher, SendError, Transport};
-use crate::node::{Arrival, Node};
+use crate::{
+    handler::Arrival,
+    node::Node,
+    transport::{BoxFuture, FetchError, Fetcher, SendError, Transport},
+};
 
 /// How unkind the network is, each in percent of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,20 +2,17 @@
 
 mod admission;
 pub mod client;
-pub mod guard;
 mod listen;
 pub mod memory;
 mod outlast;
 pub mod p2p;
 mod paced;
-mod peer_lines;
+mod peer_line;
 mod proxy;
 mod pushing;
 pub mod server;
 mod socket;
 pub mod tls;
-mod transport;
 pub(crate) mod ws;
 
-pub use peer_lines::PeerLines;
-pub use transport::{BoxFuture, FetchError, Fetcher, SendError, Transport};
+pub use crate::transport::{BoxFuture, FetchError, Fetcher, PeerLines, SendError, Transport};

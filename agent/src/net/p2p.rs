@@ -14,14 +14,17 @@ use einmal_storage::Batch;
 use tracing::Instrument;
 use zeroize::Zeroizing;
 
-use super::{BoxFuture, PeerLines, SendError, Transport, client::HttpClient, guard, peer_lines::Back};
+use super::{client::HttpClient, peer_line::give_back};
 use crate::{
     config::{CONFIG_FILE, Config, Limits, P2pSettings, Role},
     db::{Db, META, encode},
     error::SetupError,
+    guard,
+    handler::{Arrival, Receipt, Refusal},
     log,
-    node::{Arrival, Node, Receipt, Refusal},
-    service::rates::Rates,
+    node::Node,
+    rates::Rates,
+    transport::{Back, BoxFuture, PeerLines, SendError, Transport},
 };
 
 /// Name of the record of the host's key.
@@ -32,22 +35,6 @@ pub const DEFAULT_PORT: u16 = 4001;
 const MAX_RELAYS: usize = 2;
 /// How long a start waits for a relay's reservation, so that the first DIDs name it.
 const RELAY_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Whether nothing but the acceptance comes back from an endpoint.
-pub fn is_one_way(uri: &str) -> bool {
-    is_served(uri)
-}
-
-/// Order in which the ways to one recipient are tried: direct libp2p, relayed, WebSocket, HTTP.
-pub fn rank(uri: &str, multi_addrs: &[String]) -> u8 {
-    let relayed = |text: &String| text.parse::<Multiaddr>().is_ok_and(|address| is_relayed(&address));
-    match uri.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
-        _ if is_served(uri) && !multi_addrs.is_empty() && multi_addrs.iter().all(relayed) => 1,
-        _ if is_served(uri) => 0,
-        Some("ws" | "wss") => 2,
-        _ => 3,
-    }
-}
 
 /// Where streams of peers come in; shut until the node is there.
 #[derive(Debug)]
@@ -92,10 +79,8 @@ impl Inbound for Entrance {
             let receipt = node.receive(&envelope, arrival).instrument(log::request("libp2p")).await;
             node.line.heard(from, receipt.notice);
             let Receipt { refused, replies, live, .. } = receipt;
-            if let Some(lines) = node.shared().lines()
-                && (!replies.is_empty() || live.is_some())
-            {
-                lines.give_back(&node, from, Back { replies, live });
+            if !replies.is_empty() || live.is_some() {
+                give_back(&node, from, Back { replies, live });
             }
             match refused {
                 None => Status::Accepted,
@@ -315,23 +300,6 @@ mod tests {
 
     fn settings(text: &str) -> P2pSettings {
         Config::parse(&format!("role = \"mediator\"\n[p2p]\n{text}")).unwrap().p2p.unwrap()
-    }
-
-    #[test]
-    fn ways_are_ordered_from_direct_to_http() {
-        let direct =
-            "/ip4/192.0.2.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN".to_owned();
-        let relayed =
-            format!("{direct}/p2p-circuit/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN");
-        let uri = "libp2p-peerid:12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
-        let ranks = [
-            rank(uri, &[]),
-            rank(uri, &[direct.clone(), relayed.clone()]),
-            rank(uri, &[relayed]),
-            rank("WSS://a.example", &[]),
-            rank("https://a.example", &[direct]),
-        ];
-        assert_eq!(ranks, [0, 0, 1, 2, 3]);
     }
 
     #[test]

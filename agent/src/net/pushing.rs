@@ -6,8 +6,8 @@ use einmal_did::Did;
 use tokio::sync::Notify;
 
 use crate::{
+    delivery::{LiveChange, Session},
     node::{Node, Pushes},
-    service::live::{LiveChange, Session},
 };
 
 /// Most accounts with live delivery on one connection.

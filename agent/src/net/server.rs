@@ -22,8 +22,9 @@ use super::{
     tls::Tls,
 };
 use crate::{
+    handler::{Arrival, Origin, Reason, Receipt, Refusal},
     log::RequestId,
-    node::{Arrival, Node, Origin, Reason, Receipt, Refusal},
+    node::Node,
 };
 
 /// The header of a refusal that names its lines in the log.

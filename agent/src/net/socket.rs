@@ -21,8 +21,9 @@ use super::{
     server::Server,
 };
 use crate::{
+    handler::{Arrival, Reason, Receipt, Refusal},
     log,
-    node::{Arrival, Begun, Reason, Receipt, Refusal},
+    node::Begun,
 };
 
 /// A connection on which nothing is heard for so long is asked whether it is still there.

@@ -18,8 +18,7 @@ use tokio_tungstenite::{
     tungstenite::{Message as Frame, protocol::WebSocketConfig},
 };
 
-use super::{SendError, guard};
-use crate::config::Network;
+use crate::{config::Network, guard, transport::SendError};
 
 /// Seconds until a connection must stand.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,12 +33,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// An open line.
 pub(crate) type Line = WebSocketStream<Box<dyn Stream>>;
-
-/// Whether a URI is a WebSocket's.
-pub(crate) fn is_socket(uri: &str) -> bool {
-    uri.split_once(':')
-        .is_some_and(|(scheme, _)| ["ws", "wss"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours)))
-}
 
 /// Connects to `uri`, if `network` permits it.
 pub(crate) async fn connect(uri: &str, network: &Network) -> Result<Line, SendError> {

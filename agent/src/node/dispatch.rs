@@ -11,12 +11,10 @@ use einmal_flows::{
 use einmal_storage::Table;
 use serde_json::{Value, json};
 
-use super::{Effects, Failure, Handled, Shared, our_form, their_form};
 use crate::{
     db::{DEAD, OUTBOX},
-    doctor,
-    role::RoleService,
-    service::messages,
+    handler::{Effects, Failure, Handled, RoleService, Shared, our_form, their_form},
+    service::{messages, self_report},
 };
 
 /// How many reports each thread has had.
@@ -103,7 +101,7 @@ pub(super) fn command(
             "outbox": shared.db.count(OUTBOX)?,
             "given_up": shared.db.count(DEAD)?,
         }),
-        "doctor" => doctor::report(shared)?,
+        "doctor" => self_report::report(shared)?,
         "send" => messages::send(shared, input, fx)?,
         "inbox" => messages::inbox(shared)?,
         _ => return Ok(None),

@@ -7,7 +7,7 @@ use std::{
 
 use einmal_did::Did;
 
-use super::Origin;
+use crate::handler::Origin;
 
 /// Most fetches under way at once because of one origin: an eighth of those of all (`net/client.rs`).
 const MAX_FETCHES_OF_ONE: usize = 16;

@@ -7,10 +7,11 @@ use einmal_flows::message_pickup;
 use einmal_storage::mail::{LetterId, MailboxId};
 use tokio::sync::Notify;
 
-use super::{Failure, Node};
-use crate::service::{
-    live::{LiveChange, Session},
-    queue,
+use super::Node;
+use crate::{
+    delivery::{LiveChange, Session},
+    handler::Failure,
+    service::queue,
 };
 
 /// Most letters wrapped in one envelope.

@@ -8,18 +8,13 @@
 //! ([`Need`]); the node fetches it and handles the event again. Nothing is acknowledged before the batch is durable,
 //! and nothing is sent that is not in it, except direct answers that are worthless later.
 
-mod arrival;
 mod dispatch;
-mod effects;
-mod failure;
 mod fetching;
+mod line_state;
 mod live;
 mod outbox;
 mod receive;
 mod recent;
-mod refusal;
-mod shared;
-mod stats;
 mod timers;
 
 use std::{
@@ -29,37 +24,19 @@ use std::{
 
 use einmal_did::{Did, DidDocument, ResolveError, Resolver};
 use einmal_didcomm::{Message, Opened};
-use einmal_flows::Received;
-use einmal_keys::Entropy;
-use einmal_storage::{StoreError, mail::Mail};
+use einmal_storage::StoreError;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use self::effects::MailWork;
-pub use self::{
-    arrival::{Arrival, Receipt},
-    failure::{Failure, Need},
-    outbox::Origin,
-    refusal::Refusal,
-    shared::Shared,
-    stats::Stats,
-};
-pub(crate) use self::{
-    effects::{Effects, Handled},
-    live::Pushes,
-    receive::{Begun, learn},
-    refusal::log_reason,
-    stats::Reason,
-};
+use self::line_state::LineState;
+pub(crate) use self::{live::Pushes, receive::Begun};
+pub use crate::handler::{Arrival, Failure, Need, Origin, Parts, Receipt, Refusal, Shared, Stats};
 use crate::{
-    clock::Clock,
-    config::Config,
-    db::Db,
-    identity,
-    line::LineState,
-    net::{FetchError, Fetcher, SendError, Transport, p2p, ws},
-    role::{self, Notice, RoleService},
-    service::{live::LiveChange, queue},
+    delivery::LiveChange,
+    handler::{self, Effects, Handled, MailWork, Notice, Outgoing, Reached, RoleService},
+    role,
+    service::queue,
+    transport::{self, FetchError, Fetcher, SendError},
 };
 
 /// Most fetches one event may cause.
@@ -71,35 +48,11 @@ const MAX_CONFLICTS: usize = 64;
 #[derive(Default)]
 struct Done {
     /// What is to be sent; messages that are not transient are in the outbox already.
-    outgoing: Vec<effects::Outgoing>,
+    outgoing: Vec<Outgoing>,
     /// What becomes of the connection the event came by.
     live: Option<LiveChange>,
     /// It was a word of our own mediator.
     notice: Option<Notice>,
-}
-
-/// What a node is made of; each part can be another one in a simulation.
-pub struct Parts {
-    /// Configuration.
-    pub config: Config,
-    /// The store, as one tenant.
-    pub db: Db,
-    /// Mail kept for others; used by mediators only.
-    pub mail: Arc<dyn Mail>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Chance.
-    pub entropy: Arc<dyn Entropy>,
-    /// The way out.
-    pub transport: Arc<dyn Transport>,
-    /// The way to documents and status lists.
-    pub fetcher: Arc<dyn Fetcher>,
-}
-
-impl fmt::Debug for Parts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").field("config", &self.config).finish_non_exhaustive()
-    }
 }
 
 /// A running node.
@@ -168,13 +121,13 @@ impl Node {
         }
         let mut fx = Effects::new(shared);
         let peer_did = role == crate::config::Role::Mediator || url.is_empty();
-        let did = identity::public(
+        let did = handler::public(
             &mut fx,
             &shared.keyring,
             &shared.resolver,
             shared.entropy(),
             shared.now(),
-            identity::Reached { url, peer_did, further: shared.peer_endpoint() },
+            Reached { url, peer_did, further: shared.peer_endpoint() },
         )
         .map_err(crate::error::SetupError::internal)?;
         let (batch, _) = fx.into_parts();
@@ -361,9 +314,9 @@ impl Node {
         let mut last = unreachable("it has no endpoint".into());
         let mut ways = self.ways(message, to).await?;
         // An answer is what HTTP is made for; a connection of its own for one question is not.
-        ways.sort_by_key(|way| ws::is_socket(&way.uri));
+        ways.sort_by_key(|way| transport::is_socket(&way.uri));
         for way in ways {
-            if p2p::is_one_way(&way.uri) {
+            if transport::is_one_way(&way.uri) {
                 continue;
             }
             match self.shared.transport.send(&way.uri, way.bytes).await {
@@ -386,14 +339,4 @@ impl Node {
     pub(crate) async fn changed(&self, within: std::time::Duration) {
         let _ = tokio::time::timeout(within, self.changed.notified()).await;
     }
-}
-
-/// The form of our DID the peer used, else the canonical one.
-pub(crate) fn our_form(rx: &Received<'_>) -> Did {
-    rx.message.to.iter().find(|did| did.same_as(rx.recipient)).unwrap_or(rx.recipient).clone()
-}
-
-/// The form of the peer's DID it used itself, else the canonical one.
-pub(crate) fn their_form(rx: &Received<'_>) -> Did {
-    rx.message.from.as_ref().unwrap_or(rx.sender).clone()
 }

@@ -9,20 +9,20 @@ use std::{borrow::Cow, hash::Hash, sync::Arc};
 use einmal_did::{Did, ResolveError, Resolver};
 use einmal_didcomm::{Message, PackError, PackOptions, Packed, SenderProtection, UnixSeconds, deliveries};
 use einmal_storage::StoreError;
-pub use origin::Origin;
 use origin::Queued;
 pub(super) use seats::Served;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::Instrument;
 
-use super::{Arrival, Effects, Failure, Need, Node, effects::Outgoing};
+use super::Node;
 use crate::{
     config::Role,
     db::{DEAD, OUTBOX},
+    handler::{Arrival, Effects, Failure, Need, Origin, Outgoing},
     identity, log,
-    net::{SendError, p2p},
     service::rotating,
+    transport::{self, SendError},
 };
 
 /// Seconds after which an undelivered message is given up, unless it expires sooner itself.
@@ -102,16 +102,6 @@ fn put_due(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>, from: Option<Origin>) 
         count += 1;
     }
     Ok(count)
-}
-
-impl super::Shared {
-    /// Whether a DID has an endpoint, or may have one that is not known yet.
-    pub(crate) fn can_be_sent_to(&self, did: &Did) -> bool {
-        match self.resolver.resolve(did) {
-            Ok(document) => document.didcomm_endpoints().next().is_some(),
-            Err(_) => true,
-        }
-    }
 }
 
 /// Orders items by the instant they are due; the random tail keeps them apart.
@@ -215,10 +205,10 @@ impl Node {
         let packed = self.packed(&message, to, &self.protection_towards(to))?;
         let mut ways = deliveries(&packer, &packed, message.expires_time)?;
         if self.shared.peer_endpoint().is_none() {
-            ways.retain(|way| !p2p::is_one_way(&way.uri));
+            ways.retain(|way| !transport::is_one_way(&way.uri));
         }
         // The owner's order counts among ways of one kind.
-        ways.sort_by_key(|way| (way.mediated, p2p::rank(&way.uri, &way.multi_addrs)));
+        ways.sort_by_key(|way| (way.mediated, transport::rank(&way.uri, &way.multi_addrs)));
         Ok(ways)
     }
 

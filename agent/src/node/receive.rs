@@ -10,22 +10,18 @@ use einmal_flows::{Draft, Received, report_problem::ProblemReport};
 use einmal_storage::{Commit, mail::MailboxId};
 use tracing::{Instrument, Span};
 
-use super::{
-    Arrival, Done, Effects, Failure, Handled, Node, Receipt, Shared, dispatch,
-    effects::Outgoing,
-    outbox::Origin,
-    refusal::{
-        log_reason, reason_for, reason_for_code, reason_for_failure, reason_of, refusal_for, refusal_of,
-    },
-    their_form,
-};
+use super::{Done, Node, dispatch};
 use crate::{
     config::Role,
-    db::{KNOWN_DIDS, PEERS, SEEN, did_id, digest_id, mailbox_id},
+    db::{PEERS, SEEN, digest_id, mailbox_id},
+    delivery,
+    handler::{
+        Arrival, Effects, Failure, Forwarded, Handled, Origin, Outgoing, Receipt, Shared, learn, log_reason,
+        reason_for, reason_for_code, reason_for_failure, reason_of, refusal_for, refusal_of, their_form,
+    },
     identity::{self, DidUse},
-    net::p2p,
-    role::Forwarded,
-    service::{exchange, live, queue},
+    service::{exchange, queue},
+    transport,
 };
 
 /// Seconds a message id is remembered beyond the message's own expiry: longer than mediators keep mail, which may bring it again.
@@ -410,7 +406,7 @@ impl Node {
             // Peers have endpoints of their own: what does not ask for the connection is answered there. Live delivery is
             // about the connection itself.
             Arrival::Libp2p { answerable, .. } => {
-                let asks = opened.message.return_route.is_none() && live::is_change(&opened.message.kind);
+                let asks = opened.message.return_route.is_none() && delivery::is_change(&opened.message.kind);
                 (answerable && (asks || wants_return(opened)), usize::MAX)
             }
             Arrival::Mailbox { .. } => (false, 0),
@@ -462,19 +458,6 @@ impl Node {
     }
 }
 
-/// Keeps the long form of a did:peer:4, without which its short form cannot be resolved after a restart. For peers there is
-/// something with: whoever merely writes is remembered in memory only, else strangers would fill the disk.
-///
-/// A short form stands for the long one that was seen since the start.
-pub(crate) fn learn(did: &Did, fx: &mut Effects<'_>) -> Handled {
-    let Some(long) = fx.shared().resolver.long_form_of(did) else { return Ok(()) };
-    let id = did_id(&long);
-    if !fx.db().exists(KNOWN_DIDS, &id)? {
-        fx.put(KNOWN_DIDS, id, &long)?;
-    }
-    Ok(())
-}
-
 /// The record id of a message: ids are unique for each sender.
 fn seen_id(rx: &Received<'_>) -> String {
     digest_id(&[rx.sender.as_str(), &rx.message.id.to_key()])
@@ -483,7 +466,7 @@ fn seen_id(rx: &Received<'_>) -> String {
 /// Whether something may be sent there, directly or by a mediator.
 fn is_address(uri: &str) -> bool {
     let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
-    matches!(scheme.as_str(), "http" | "https" | "ws" | "wss" | "did") || p2p::is_one_way(uri)
+    matches!(scheme.as_str(), "http" | "https" | "ws" | "wss" | "did") || transport::is_one_way(uri)
 }
 
 fn wants_return(opened: &Opened) -> bool {

@@ -9,8 +9,14 @@ use einmal_didcomm::UnixSeconds;
 use einmal_storage::{Batch, StoreError};
 use tracing::Instrument;
 
-use super::{Failure, Node, effects::Timer, log_reason};
-use crate::{db::TIMERS, log, service::asking::RESULTS, steady::LARGEST_STEP};
+use super::Node;
+use crate::{
+    db::TIMERS,
+    handler::{Failure, Timer, log_reason},
+    log,
+    service::asking::RESULTS,
+    steady::LARGEST_STEP,
+};
 
 /// Most timers run in one pass.
 const PASS: usize = 200;

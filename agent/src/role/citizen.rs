@@ -13,13 +13,12 @@ use einmal_flows::{
 };
 use serde_json::{Value, json};
 
-use super::{Notice, RoleService, text, unknown_command};
 use crate::{
     db::PEERS,
+    handler::{Effects, Failure, Handled, Notice, RoleService, Shared, learn, text, unknown_command},
     identity::Peer,
-    mailbox,
-    node::{Effects, Failure, Handled, Shared, learn},
     service::{
+        account,
         exchange::{self, Decision, Job, Work},
         holding::{self, HoldJob, Holding},
         invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT, check_reachable},
@@ -43,14 +42,14 @@ impl Citizen {
         check_reachable(shared, &invitation.from)?;
         let is_configured = input.get("mediator").and_then(Value::as_bool).unwrap_or(false);
         if is_configured || invitation.goal_code.as_deref() == Some(GOAL_MEDIATE) {
-            return mailbox::adopt(shared, &invitation, fx);
+            return account::adopt(shared, &invitation, fx);
         }
         if goes_on(shared, &invitation)? {
             return Ok(json!({"thread": invitation.thread(), "state": "resumed"}));
         }
         let auto = input.get("yes").and_then(Value::as_bool).unwrap_or(false);
         // A fresh DID for this relationship, already known to the mediator.
-        let Some(ours) = mailbox::take_spare(shared, fx)? else {
+        let Some(ours) = account::take_spare(shared, fx)? else {
             return Ok(json!({"pending": true, "state": "connecting",
                 "note": "the mediator has not been reached yet; try again in a moment"}));
         };
@@ -272,7 +271,7 @@ impl RoleService for Citizen {
     fn notice(&self, shared: &Shared, rx: &Received<'_>) -> Result<Option<Notice>, Failure> {
         let kind = &rx.message.kind;
         let pushed = PickupVersion::of(kind).is_some() && matches!(kind.message(), "status" | "delivery");
-        if !pushed || !mailbox::is_mediator(shared, rx.recipient, rx.sender)? {
+        if !pushed || !account::is_mediator(shared, rx.recipient, rx.sender)? {
             return Ok(None);
         }
         let live = rx.message.body.get("live_delivery").and_then(Value::as_bool);
@@ -325,7 +324,7 @@ impl RoleService for Citizen {
                 holding::forget(shared, text(input, "card")?, fx)?;
                 Ok(json!({"forgotten": true}))
             }
-            "mailbox" => Ok(json!(mailbox::standing(shared)?)),
+            "mailbox" => Ok(json!(account::standing(shared)?)),
             "rotate" => rotating::rotate(shared, input, fx),
             "invite" => Err(Failure::user(
                 "a citizen shows no public DID and cannot invite; take an invitation instead",

@@ -11,13 +11,14 @@ use einmal_flows::{
 };
 use serde_json::{Value, json};
 
-use super::{RoleService, text, unknown_command};
 use crate::{
     config::TrustedIssuer,
     db::PEERS,
     error::SetupError,
+    handler::{
+        Effects, Failure, Handled, RoleService, Shared, learn, our_form, text, their_form, unknown_command,
+    },
     identity::Peer,
-    node::{Effects, Failure, Handled, Shared, learn, our_form, their_form},
     service::{
         asking::{self, AskJob, Asking, AskingService},
         exchange::{self, Job},

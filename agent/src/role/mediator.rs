@@ -20,18 +20,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Forwarded, RoleService, operator, unknown_command};
+use super::operator;
 use crate::{
     config::MediatorSettings,
     db::{Db, Stored, did_id, mailbox_id},
+    delivery::{self, LiveChange},
     error::SetupError,
-    home::mail_key,
-    node::{Arrival, Effects, Failure, Handled, Need, Shared, learn, our_form, their_form},
-    service::{
-        invitations,
-        live::{self, LiveChange},
-        queue,
+    handler::{
+        Arrival, Effects, Failure, Forwarded, Handled, Need, RoleService, Shared, learn, our_form,
+        their_form, unknown_command,
     },
+    home::mail_key,
+    service::{invitations, queue},
 };
 
 /// Accounts, by the DID they were granted to.
@@ -364,7 +364,7 @@ impl RoleService for Mediator {
 
     fn is_question(&self, kind: &MessageType) -> bool {
         // What turns live delivery on binds a connection: that must not be repeatable after a restart.
-        PickupVersion::of(kind).is_some() && !live::is_change(kind)
+        PickupVersion::of(kind).is_some() && !delivery::is_change(kind)
     }
 
     /// The account and everything registered for it follow its owner's DID.

@@ -10,11 +10,11 @@ use einmal_flows::{
 };
 use serde_json::{Value, json};
 
-use super::{RoleService, city::CLOCK_SKEW_SECS, text, unknown_command};
+use super::city::CLOCK_SKEW_SECS;
 use crate::{
     config::TrustedIssuer,
     error::SetupError,
-    node::{Effects, Failure, Handled, Shared},
+    handler::{Effects, Failure, Handled, RoleService, Shared, text, unknown_command},
     service::{
         asking::{self, AskJob, Asking, AskingService},
         exchange::{self, Job},

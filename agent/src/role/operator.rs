@@ -11,11 +11,10 @@ use serde_json::{Value, json};
 use super::mediator::{ACCOUNT_ROUTES, ACCOUNTS, ROUTES};
 use crate::{
     db::{did_id, mailbox_id},
-    node::{Effects, Failure, Shared},
-    role::text,
-    service::{
-        queue::{DEFAULT_KEEP_SECS, DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, DEFAULT_MAX_TOTAL_BYTES},
-        rates,
+    handler::{Effects, Failure, Shared, text},
+    rates,
+    service::queue::{
+        DEFAULT_KEEP_SECS, DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, DEFAULT_MAX_TOTAL_BYTES,
     },
 };
 

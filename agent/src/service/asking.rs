@@ -31,7 +31,7 @@ use super::{
 use crate::{
     config::TrustedIssuer,
     db::INVITATIONS,
-    node::{Effects, Failure, Handled, Shared},
+    handler::{Effects, Failure, Handled, Shared},
 };
 
 /// What came of requests, by the thread the user knows. Personal data with an end of its own.

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::{
     db::{EXCHANGES, digest_id, peer_id},
+    handler::{Effects, Failure, Handled, Shared, learn, our_form, their_form},
     identity::peer_of,
-    node::{Effects, Failure, Handled, Shared, learn, our_form, their_form},
 };
 
 /// Which exchange a thread, as users name it, belongs to.

@@ -18,10 +18,7 @@ use super::{
     keys::DidIssuerKeys,
     status::KnownLists,
 };
-use crate::{
-    identity,
-    node::{Effects, Failure, Handled, Need, Shared},
-};
+use crate::handler::{self, Effects, Failure, Handled, Need, Shared};
 
 /// Cards, by their id.
 const CARDS: Table = Table::new("card");
@@ -178,7 +175,7 @@ pub(crate) fn decide(
     let kid = KeyId::new(format!("holder:{name}"));
     let key = SecretKey::generate(offer.key_kind().unwrap_or(KeyKind::P256), shared.entropy())
         .map_err(Failure::entropy)?;
-    identity::keep_key(fx, &shared.keyring, kid.clone(), key)?;
+    handler::keep_key(fx, &shared.keyring, kid.clone(), key)?;
     exchange.work.job.holder_key = Some(kid.as_str().to_owned());
     let proof_jwt = proof::prove(shared.custody(), &kid, &offer.aud, &offer.nonce, shared.now().0)
         .map_err(Failure::key)?;
@@ -291,7 +288,7 @@ pub(crate) fn forget(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Handled
     fx.delete(CARDS, &card.id)?;
     let others = held.iter().filter(|other| other.id != card.id);
     if others.clone().all(|other| other.holder_key != card.holder_key) {
-        identity::forget_key(fx, &card.holder_key)?;
+        handler::forget_key(fx, &card.holder_key)?;
     }
     Ok(())
 }

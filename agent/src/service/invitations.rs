@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     db::INVITATIONS,
-    net::{guard, p2p},
-    node::{Effects, Failure, Shared, learn, their_form},
+    guard,
+    handler::{Effects, Failure, Shared, learn, their_form},
+    transport,
 };
 
 /// Seconds an invitation lasts unless it says otherwise.
@@ -184,7 +185,7 @@ pub(crate) fn check_reachable(shared: &Shared, inviter: &Did) -> Result<(), Fail
         return guard::check_url(&format!("{scheme}://{host}/"), network).map(|_| ()).map_err(refused);
     }
     let Ok(document) = shared.resolver.resolve(inviter) else { return Ok(()) };
-    let by_peers = |endpoint: &Endpoint| p2p::is_one_way(&endpoint.uri);
+    let by_peers = |endpoint: &Endpoint| transport::is_one_way(&endpoint.uri);
     if shared.peer_endpoint().is_some() && document.didcomm_endpoints().any(by_peers) {
         return Ok(());
     }

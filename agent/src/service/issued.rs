@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::status::PublishedLists;
 use crate::{
     db::digest_id,
-    node::{Effects, Failure, Shared},
+    handler::{Effects, Failure, Shared},
 };
 
 /// Issued cards, by their id.

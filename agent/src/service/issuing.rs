@@ -32,8 +32,8 @@ use super::{
     templates::CityFiles,
 };
 use crate::{
+    handler::{Effects, Failure, Handled, Shared},
     identity::{self, ASSERTION},
-    node::{Effects, Failure, Handled, Shared},
 };
 
 /// Seconds in a day.

@@ -6,7 +6,7 @@ use einmal_credentials::vc::{IssuerKeys, KeyLookupError};
 use einmal_did::{Did, DidUrl, Relationship, ResolveError, Resolver};
 use einmal_keys::PublicKey;
 
-use crate::node::Need;
+use crate::handler::Need;
 
 /// Finds an issuer's key in its document: the DID is `iss`, the key one of its assertion methods.
 ///

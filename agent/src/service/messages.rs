@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 
 use crate::{
     db::{PEERS, digest_id},
+    handler::{Effects, Failure, Handled, Shared, text},
     identity::Peer,
-    node::{Effects, Failure, Handled, Shared},
-    role::text,
 };
 
 /// Messages that arrived, in the order they did.

@@ -1,5 +1,6 @@
 //! What the node can do, whichever front door asks: issuing, verifying, holding, status, invitations.
 
+pub(crate) mod account;
 pub(crate) mod asking;
 pub(crate) mod exchange;
 pub(crate) mod holding;
@@ -7,14 +8,12 @@ pub(crate) mod invitations;
 pub(crate) mod issued;
 pub(crate) mod issuing;
 pub(crate) mod keys;
-pub(crate) mod live;
 pub(crate) mod messages;
 mod patron_nym;
 pub(crate) mod proving;
 pub(crate) mod queue;
-pub(crate) mod rates;
 pub(crate) mod rotating;
-pub(crate) mod routes;
+pub(crate) mod self_report;
 pub(crate) mod status;
 pub(crate) mod templates;
 pub(crate) mod verifying;

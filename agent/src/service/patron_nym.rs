@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     db::META,
-    node::{Effects, Failure, Shared},
+    handler::{Effects, Failure, Shared},
 };
 
 /// The pseudonym of `subject`: the same for every card of the same person, and without the secret nobody can tell whose it is.

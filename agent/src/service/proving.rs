@@ -19,7 +19,7 @@ use super::{
     exchange::{Decision, Exchange, Job, Work, check_shown, named},
     holding::{self, Card},
 };
-use crate::node::{Effects, Failure, Handled, Shared};
+use crate::handler::{Effects, Failure, Handled, Shared};
 
 /// What a proving exchange is about.
 #[derive(Clone, Default, Serialize, Deserialize)]

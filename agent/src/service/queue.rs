@@ -14,7 +14,7 @@ use sha2::Sha256;
 use crate::{
     config::MediatorSettings,
     db::mailbox_id,
-    node::{Effects, Failure, Shared},
+    handler::{Effects, Failure, Shared},
 };
 
 /// Payloads as version 0.1 kept them, among the records; moved at the first start.

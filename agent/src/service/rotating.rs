@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 use super::messages::find_peers;
 use crate::{
     db::{PEERS, did_id, peer_id},
+    handler::{Effects, Failure, Shared, text},
     identity::{Peer, Prior},
-    mailbox,
-    node::{Effects, Failure, Shared},
-    role::text,
+    service::account,
 };
 
 /// Rotates our DID towards a peer, named by its DID or the label of the relationship; of several relationships the
@@ -27,7 +26,7 @@ pub(crate) fn rotate(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Re
     let old = peers.first().ok_or_else(|| {
         Failure::user(format!("no relationship with `{name}`; see them with: einmal citizen list"))
     })?;
-    let fresh = mailbox::take_spare(shared, fx)?.ok_or_else(|| {
+    let fresh = account::take_spare(shared, fx)?.ok_or_else(|| {
         Failure::user("no DID is ready that the mediator takes mail for; try again when it was reached")
     })?;
     let prior = Prior { did: old.ours.clone(), decided_at: shared.now() };

@@ -20,8 +20,8 @@ use zeroize::Zeroizing;
 use super::keys::DidIssuerKeys;
 use crate::{
     db::{Db, META, encode},
+    handler::{Effects, Failure, Shared},
     identity::{self, ASSERTION},
-    node::{Effects, Failure, Shared},
 };
 
 /// Lists this node publishes.

@@ -14,7 +14,7 @@ use einmal_flows::formats::DcqlPresentation;
 use serde_json::{Map, Value, json};
 
 use super::{keys::DidIssuerKeys, status::KnownLists};
-use crate::node::{Failure, Need, Shared};
+use crate::handler::{Failure, Need, Shared};
 
 /// What came of a presentation. Holds personal data.
 pub(crate) enum Verdict {

@@ -9,7 +9,8 @@ use super::{Cards, Cast, STATUS_TTL, borrow, only_card_of, text, verdict};
 use crate::{
     config::Network,
     demo::{StepResult, attacks::Attacker, wallet::Asked},
-    net::{Transport, client::HttpClient},
+    net::client::HttpClient,
+    transport::Transport,
 };
 
 /// Seconds the short-lived card is good for.

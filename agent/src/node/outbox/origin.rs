@@ -2,27 +2,14 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     hash::{BuildHasher, Hash, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use serde::{Deserialize, Serialize};
+use crate::handler::Origin;
 
 /// Most messages that wait because of one origin, of those since this node was started.
 pub(super) const MAX_WAITING_OF_ONE: usize = 1000;
-
-/// Where a message came from: a digest of an address, or of the libp2p relay in front of it, under a key that ends with the process. It tells
-/// origins apart and nothing about them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Origin(u64);
-
-/// Does not show the digest: log lines of one origin are not to be put together by it.
-impl fmt::Debug for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Origin(..)")
-    }
-}
 
 /// How many messages wait because of whom.
 #[derive(Debug, Default)]
@@ -38,7 +25,7 @@ impl Origins {
 
     /// The origin that stands for `place`.
     pub(super) fn of(&self, place: impl Hash) -> Origin {
-        Origin(self.key.hash_one(place))
+        Origin::from_digest(self.key.hash_one(place))
     }
 
     /// Counts messages that are about to be queued because of `from`; `None` if that would be too many.

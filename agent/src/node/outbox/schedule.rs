@@ -14,10 +14,9 @@ use tokio::{
 
 use super::{
     Item, LONGEST_PAUSE_MS, due_ms,
-    origin::Origin,
     seats::{MAX_SERVED, Round, Served, Standing},
 };
-use crate::{db::OUTBOX, node::Node};
+use crate::{db::OUTBOX, handler::Origin, node::Node};
 
 /// Most messages read at once.
 const PAGE: usize = 500;

@@ -6,7 +6,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::origin::{Origin, Origins, Queued};
+use super::origin::{Origins, Queued};
+use crate::handler::Origin;
 
 /// Most recipients served at once.
 pub(super) const MAX_SERVED: usize = 256;

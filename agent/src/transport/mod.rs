@@ -1,10 +1,17 @@
 //! What the node asks of a network, whichever it is.
 
+mod peer_lines;
+mod scheme;
+
 use std::{future::Future, pin::Pin};
 
 use einmal_did::{Did, DidDocument, Endpoint};
 
-use super::PeerLines;
+pub use self::peer_lines::PeerLines;
+pub(crate) use self::{
+    peer_lines::{Back, NewLine},
+    scheme::{is_one_way, is_socket, rank},
+};
 
 /// A boxed future, so that transports can be chosen at run time.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -4,29 +4,21 @@
 //! depends on a push having arrived, nor on the form a mediator gives it. A letter that comes raw by libp2p is taken in
 //! at once like any envelope, and is known already when it is fetched.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use einmal_did::{Did, Endpoint, Resolver};
 use einmal_flows::{Draft, message_pickup::LiveDeliveryChange};
-use einmal_p2p::{PeerEndpoint, PeerId, is_served};
+use einmal_p2p::{PeerEndpoint, is_served};
 use futures_util::{SinkExt, StreamExt};
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use crate::{
-    mailbox,
-    net::{
-        PeerLines,
-        ws::{self, Line},
-    },
-    node::{Failure, Node},
-    role::Notice,
+    handler::Failure,
+    net::ws::{self, Line},
+    node::Node,
+    service::account,
+    transport::{self, PeerLines},
 };
 
 /// First pause before a broken line is made anew; doubled each time up to the longest.
@@ -38,80 +30,6 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// Longest a mediator takes to say by libp2p that it will push; then the WebSocket is tried.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
-/// How the line stands, for the rest of the node.
-#[derive(Debug, Default)]
-pub(crate) struct LineState {
-    bell: Notify,
-    up: watch::Sender<bool>,
-    peer: Mutex<LinePeer>,
-}
-
-/// Whose streams are the line.
-#[derive(Debug, Default)]
-struct LinePeer {
-    /// Remembered when the line is over: what was under way may still come.
-    peer: Option<PeerId>,
-    /// Whether a line with it is made or kept.
-    wanted: bool,
-}
-
-impl LineState {
-    fn peer(&self) -> MutexGuard<'_, LinePeer> {
-        self.peer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the mediator would ring.
-    pub(crate) fn is_up(&self) -> bool {
-        *self.up.borrow()
-    }
-
-    /// Resolves when the mediator has mail for us.
-    pub(crate) async fn rung(&self) {
-        self.bell.notified().await;
-    }
-
-    /// Whether what comes from this peer comes by the line.
-    pub(crate) fn is_with(&self, peer: PeerId) -> bool {
-        self.peer().peer == Some(peer)
-    }
-
-    /// Something came from a peer. If that is the line, it rings; it is up once the mediator has said so.
-    pub(crate) fn heard(&self, from: PeerId, notice: Option<Notice>) {
-        let line = self.peer();
-        if !line.wanted || line.peer != Some(from) {
-            return;
-        }
-        if let Some(Notice::Live(live)) = notice {
-            self.up.send_replace(live);
-        }
-        if self.is_up() {
-            self.bell.notify_one();
-        }
-    }
-
-    /// Something came by the WebSocket.
-    fn heard_by_socket(&self) {
-        self.up.send_replace(true);
-        self.bell.notify_one();
-    }
-
-    /// From now on streams of `peer` are the line.
-    fn begin(&self, peer: PeerId) -> Wanted<'_> {
-        *self.peer() = LinePeer { peer: Some(peer), wanted: true };
-        Wanted(self)
-    }
-}
-
-/// A line by libp2p that is being made or kept.
-struct Wanted<'a>(&'a LineState);
-
-impl Drop for Wanted<'_> {
-    fn drop(&mut self) {
-        self.0.peer().wanted = false;
-        self.0.up.send_replace(false);
-    }
-}
-
 impl Node {
     /// Keeps a citizen's line to its mediator until told to stop.
     pub async fn run_line(self: Arc<Self>) {
@@ -122,7 +40,7 @@ impl Node {
                 Ok(_) => {}
                 Err(problem) => tracing::debug!(%problem, "there is no line to the mediator"),
             }
-            self.line.up.send_replace(false);
+            self.line.set_down();
             tokio::time::sleep(jittered(&self, pause)).await;
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
@@ -138,7 +56,7 @@ fn jittered(node: &Node, pause: Duration) -> Duration {
 
 /// Makes a line, by libp2p if both sides have it, and keeps it until it breaks; returns how long it held.
 async fn hold(node: &Arc<Node>) -> Result<Duration, Failure> {
-    let Some((ours, mediator)) = mailbox::granted(node.shared())? else { return Ok(Duration::ZERO) };
+    let Some((ours, mediator)) = account::granted(node.shared())? else { return Ok(Duration::ZERO) };
     if let Some(lines) = node.shared().lines()
         && let Some(endpoint) = endpoint_of(node, &mediator, is_served)
     {
@@ -147,7 +65,7 @@ async fn hold(node: &Arc<Node>) -> Result<Duration, Failure> {
             Err(problem) => tracing::debug!(%problem, "no line by libp2p"),
         }
     }
-    match endpoint_of(node, &mediator, ws::is_socket) {
+    match endpoint_of(node, &mediator, transport::is_socket) {
         Some(endpoint) => by_socket(node, &endpoint, (&ours, &mediator)).await,
         None => Ok(Duration::ZERO),
     }
@@ -180,7 +98,7 @@ async fn by_peer(
 ) -> Result<Duration, Failure> {
     let endpoint = PeerEndpoint::parse(&endpoint.uri, &endpoint.multi_addrs).map_err(broken)?;
     let peer = endpoint.peer_id;
-    let mut up = node.line.up.subscribe();
+    let mut up = node.line.follow();
     // Before it is asked: the answer may be here before it is known that the question arrived.
     let _wanted = node.line.begin(peer);
     lines.send(&endpoint, change(node, parties)?).await.map_err(broken)?;
@@ -228,52 +146,5 @@ async fn listen(node: &Node, line: &mut Line) -> Result<(), String> {
                 line.send(Frame::Ping(Default::default())).await.map_err(|error| error.to_string())?;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn peers() -> (PeerId, PeerId) {
-        (PeerId::random(), PeerId::random())
-    }
-
-    fn rings(line: &LineState) -> bool {
-        let mut rung = Box::pin(line.rung());
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        rung.as_mut().poll(&mut context).is_ready()
-    }
-
-    #[test]
-    fn line_is_up_when_the_mediator_says_so_and_then_whatever_comes_rings() {
-        let ((mediator, stranger), line) = (peers(), LineState::default());
-        let wanted = line.begin(mediator);
-        line.heard(mediator, None);
-        line.heard(mediator, Some(Notice::Mail));
-        assert!(!line.is_up() && !rings(&line), "a letter alone does not say that others will come");
-        line.heard(stranger, Some(Notice::Live(true)));
-        assert!(!line.is_up(), "another peer");
-        line.heard(mediator, Some(Notice::Live(true)));
-        assert!(line.is_up() && rings(&line));
-        line.heard(stranger, None);
-        assert!(!rings(&line));
-        line.heard(mediator, None);
-        assert!(rings(&line));
-        line.heard(mediator, Some(Notice::Live(false)));
-        assert!(!line.is_up() && !rings(&line), "the mediator pushes no longer");
-        drop(wanted);
-    }
-
-    #[test]
-    fn what_comes_after_the_end_is_known_to_come_by_the_line_and_makes_none() {
-        let ((mediator, stranger), line) = (peers(), LineState::default());
-        let wanted = line.begin(mediator);
-        line.heard(mediator, Some(Notice::Live(true)));
-        drop(wanted);
-        assert!(!line.is_up());
-        line.heard(mediator, Some(Notice::Live(true)));
-        assert!(!line.is_up());
-        assert!(line.is_with(mediator) && !line.is_with(stranger));
     }
 }

@@ -14,22 +14,18 @@ use einmal_storage::{
     mail::{Mail, MailboxId},
 };
 
-use super::{Effects, Failure, Parts, Stats};
+use super::{Effects, Failure, LastVisit, Parts, Stats, new_dids};
 use crate::{
     clock::Clock,
     config::Config,
     db::Db,
+    delivery::{Live, Routes},
     error::SetupError,
     identity::{self, OwnDid},
-    mailbox::LastVisit,
-    net::{PeerLines, Transport},
+    rates::{self, Rates},
     resolve::NodeResolver,
-    service::{
-        live::Live,
-        rates::{self, Rates},
-        routes::Routes,
-    },
     steady::{BEGINNING, Present, Steady},
+    transport::{PeerLines, Transport},
 };
 
 /// What handlers of all roles share.
@@ -43,16 +39,16 @@ pub struct Shared {
     pub(crate) live: Arc<Live>,
     pub(crate) routes: Routes,
     pub(crate) rates: Rates<MailboxId>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     steady: Steady,
     entropy: Arc<dyn Entropy>,
-    pub(super) public: OnceLock<Did>,
+    pub(crate) public: OnceLock<Did>,
     url: String,
     /// Where the node listens, once it does.
     pub(crate) listening: OnceLock<SocketAddr>,
     /// What became of the last look into the mailbox.
     pub(crate) last_visit: LastVisit,
-    pub(super) transport: Arc<dyn Transport>,
+    pub(crate) transport: Arc<dyn Transport>,
 }
 
 impl fmt::Debug for Shared {
@@ -67,7 +63,7 @@ impl Shared {
     /// # Errors
     ///
     /// [`SetupError`] if the store cannot be read.
-    pub(super) fn new(parts: Parts, url: &str) -> Result<Self, SetupError> {
+    pub(crate) fn new(parts: Parts, url: &str) -> Result<Self, SetupError> {
         let keyring = Keyring::new();
         let resolver = NodeResolver::new(parts.db.clone(), Arc::clone(&parts.clock));
         let own = identity::load(&parts.db, &keyring)?;
@@ -186,7 +182,7 @@ impl Shared {
     }
 
     fn pairwise_at(&self, fx: &mut Effects<'_>, endpoints: Vec<Endpoint>) -> Result<Did, Failure> {
-        identity::pairwise(fx, &self.keyring, self.entropy(), self.now(), endpoints)
+        new_dids::pairwise(fx, &self.keyring, self.entropy(), self.now(), endpoints)
             .map_err(|error| Failure::user(error.to_string()))
     }
 
@@ -194,6 +190,14 @@ impl Shared {
         for did in own {
             // Resolving a long form teaches the short one; did:web is published when its URL is known.
             let _ = self.resolver.resolve(&did.did);
+        }
+    }
+
+    /// Whether a DID has an endpoint, or may have one that is not known yet.
+    pub(crate) fn can_be_sent_to(&self, did: &Did) -> bool {
+        match self.resolver.resolve(did) {
+            Ok(document) => document.didcomm_endpoints().next().is_some(),
+            Err(_) => true,
         }
     }
 

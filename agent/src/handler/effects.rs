@@ -9,11 +9,10 @@ use einmal_storage::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{arrival::Arrival, failure::Failure};
+use super::{Arrival, Failure, Shared};
 use crate::{
     db::{Db, TIMERS, encode},
-    node::Shared,
-    service::live::LiveChange,
+    delivery::LiveChange,
 };
 
 /// A message on its way out.

@@ -31,7 +31,7 @@ impl Refusal {
     }
 }
 
-pub(super) fn refusal_of(error: &OpenError) -> Refusal {
+pub(crate) fn refusal_of(error: &OpenError) -> Refusal {
     match error {
         OpenError::Envelope(EnvelopeError::TooLarge) => Refusal::TooLarge,
         // A did:web may be back later; what is computed from the DID itself will not change.
@@ -46,7 +46,7 @@ pub(super) fn refusal_of(error: &OpenError) -> Refusal {
 }
 
 /// What a transport is told about a message that was not handled.
-pub(super) fn refusal_for(failure: &Failure) -> Refusal {
+pub(crate) fn refusal_for(failure: &Failure) -> Refusal {
     match failure {
         Failure::TooOften => Refusal::TooOften,
         Failure::Store(_) | Failure::Need(_) | Failure::Later(_) => Refusal::Unavailable,
@@ -56,7 +56,7 @@ pub(super) fn refusal_for(failure: &Failure) -> Refusal {
     }
 }
 
-pub(super) fn reason_for(refusal: Refusal) -> Reason {
+pub(crate) fn reason_for(refusal: Refusal) -> Reason {
     match refusal {
         Refusal::TooLarge => Reason::TooLarge,
         Refusal::Invalid => Reason::Invalid,
@@ -65,7 +65,7 @@ pub(super) fn reason_for(refusal: Refusal) -> Reason {
     }
 }
 
-pub(super) fn reason_for_failure(failure: &Failure) -> Reason {
+pub(crate) fn reason_for_failure(failure: &Failure) -> Reason {
     match failure {
         Failure::Peer { code, .. } => reason_for_code(code),
         Failure::User(_) => Reason::Invalid,
@@ -74,7 +74,7 @@ pub(super) fn reason_for_failure(failure: &Failure) -> Reason {
     }
 }
 
-pub(super) fn reason_for_code(code: &ProblemCode) -> Reason {
+pub(crate) fn reason_for_code(code: &ProblemCode) -> Reason {
     if *code == ProblemCode::NOT_ENROLLED {
         Reason::NotEnrolled
     } else if *code == ProblemCode::STORAGE {
@@ -85,7 +85,7 @@ pub(super) fn reason_for_code(code: &ProblemCode) -> Reason {
 }
 
 /// The reason without identifiers, for the log.
-pub(super) fn reason_of(error: &OpenError) -> String {
+pub(crate) fn reason_of(error: &OpenError) -> String {
     match error {
         OpenError::Resolve { did, .. } => {
             format!("the sender's DID cannot be resolved; its method is {}", did.method())

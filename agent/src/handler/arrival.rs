@@ -1,7 +1,7 @@
 //! How an envelope came, and what became of it: what a transport says, and what it is told.
 
-use super::{outbox::Origin, refusal::Refusal};
-use crate::{role::Notice, service::live::LiveChange};
+use super::{Notice, Origin, Refusal};
+use crate::delivery::LiveChange;
 
 /// How an envelope arrived, which decides what can go back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Arrival {
 
 impl Arrival {
     /// From where, if that is known.
-    pub(super) fn origin(self) -> Option<Origin> {
+    pub(crate) fn origin(self) -> Option<Origin> {
         match self {
             Self::Http { from }
             | Self::Socket { from, .. }
@@ -60,7 +60,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    pub(super) fn refused(refusal: Refusal) -> Self {
+    pub(crate) fn refused(refusal: Refusal) -> Self {
         Self { refused: Some(refusal), ..Self::default() }
     }
 }

@@ -1,0 +1,40 @@
+//! What a handler of an event is given, what it may change, and how it says that it cannot.
+//!
+//! Handlers are the functions of `service` and `role`: synchronous, without network, repeated when the node has fetched what
+//! they lacked. The node's loop is above them and is not seen from here.
+
+mod arrival;
+mod dids;
+mod effects;
+mod failure;
+mod input;
+mod new_dids;
+mod origin;
+mod parts;
+mod refusal;
+mod role_service;
+mod shared;
+mod stats;
+mod visit;
+
+pub use self::{
+    arrival::{Arrival, Receipt},
+    failure::{Failure, Need},
+    origin::Origin,
+    parts::Parts,
+    refusal::Refusal,
+    shared::Shared,
+    stats::Stats,
+};
+pub(crate) use self::{
+    dids::{learn, our_form, their_form},
+    effects::{Effects, Handled, MailWork, Outgoing, Timer},
+    input::{text, unknown_command},
+    new_dids::{Reached, forget_key, keep_key, public},
+    refusal::{
+        log_reason, reason_for, reason_for_code, reason_for_failure, reason_of, refusal_for, refusal_of,
+    },
+    role_service::{Forwarded, Notice, RoleService},
+    stats::Reason,
+    visit::{LastVisit, Visit},
+};

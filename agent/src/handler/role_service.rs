@@ -1,0 +1,93 @@
+//! What a role contributes to the node's loop, and what it says of messages that take a way of their own.
+
+use einmal_did::Did;
+use einmal_didcomm::{MessageType, Opened};
+use einmal_flows::Received;
+use einmal_storage::mail::{LetterId, MailboxId, NewLetter};
+use serde_json::Value;
+
+use super::{Effects, Failure, Handled, Shared};
+
+/// Letters for one mailbox.
+pub(crate) struct Forwarded {
+    /// Who picks them up.
+    pub(crate) account: Did,
+    pub(crate) mailbox: MailboxId,
+    pub(crate) letters: Vec<NewLetter>,
+}
+
+/// What our own mediator tells us unasked, on its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// Whether it pushes mail on the connection this came by.
+    Live(bool),
+    /// There may be mail.
+    Mail,
+}
+
+/// What a role contributes to the node's loop. Handlers change nothing but the effects they are given.
+pub(crate) trait RoleService: Send + Sync {
+    /// Handles a message whose sender is proved; false if its protocol is none of this role's.
+    fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure>;
+
+    /// A word of our own mediator that is heard and changes nothing that lasts; `None` if the message is none.
+    fn notice(&self, _shared: &Shared, _rx: &Received<'_>) -> Result<Option<Notice>, Failure> {
+        Ok(None)
+    }
+
+    /// Handles a message without proved sender.
+    fn on_anonymous(&self, _shared: &Shared, opened: &Opened, _fx: &mut Effects<'_>) -> Handled {
+        tracing::info!(kind = %opened.message.kind, "a message without proved sender was dropped");
+        Err(Failure::user("messages without proved sender are not accepted"))
+    }
+
+    /// Wakes an exchange.
+    fn on_timer(&self, shared: &Shared, exchange: &str, fx: &mut Effects<'_>) -> Handled;
+
+    /// Carries out a wish of the node's own user.
+    fn command(
+        &self,
+        shared: &Shared,
+        name: &str,
+        input: &Value,
+        fx: &mut Effects<'_>,
+    ) -> Result<Value, Failure>;
+
+    /// Protocols this role speaks beside the common ones: identifier and the roles it takes.
+    fn protocols(&self) -> Vec<(&'static str, &'static str)>;
+
+    /// A token for the status list published at `uri`.
+    fn status_list(&self, _shared: &Shared, _uri: &str) -> Option<String> {
+        None
+    }
+
+    /// Takes in a status list token that was asked for; `None` if it could not be fetched.
+    fn status_list_fetched(&self, _shared: &Shared, _uri: &str, _token: Option<String>) {}
+
+    /// The letters a message asks to keep for somebody, and whose they are; `None` if it is no such message.
+    ///
+    /// This is a mediator's hot path: letters take no other way than into the mail.
+    fn forwarded(&self, _shared: &Shared, _opened: &Opened) -> Option<Result<Forwarded, Failure>> {
+        None
+    }
+
+    /// Whether messages of this type change nothing that lasts: then only the node's memory knows a repetition.
+    fn is_question(&self, _kind: &MessageType) -> bool {
+        false
+    }
+
+    /// The id by which the owner of a letter acknowledges it.
+    fn letter_id(&self, letter: LetterId) -> String {
+        letter.0.to_string()
+    }
+
+    /// A peer has proved that `prior` gave way to `new`, here in the form it uses itself; relationships are moved by the node itself.
+    fn on_rotation(&self, _shared: &Shared, _prior: &Did, _new: &Did, _fx: &mut Effects<'_>) -> Handled {
+        Ok(())
+    }
+
+    /// Whether a repeated message is answered with a problem report, as mediators do.
+    fn reports_replays(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,34 @@
+//! What became of the last look into the citizen's mailbox, for whoever asks how the node stands.
+
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+/// What became of a look into the mailbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Visit {
+    /// There was none since the start.
+    #[default]
+    None,
+    /// The mediator was reached.
+    Done,
+    /// It was not.
+    Failed,
+}
+
+/// What became of the last look into the mailbox.
+#[derive(Debug, Default)]
+pub(crate) struct LastVisit(Mutex<Visit>);
+
+impl LastVisit {
+    /// Notes the newest.
+    pub(crate) fn note(&self, visit: Visit) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = visit;
+    }
+
+    /// The newest.
+    pub(crate) fn get(&self) -> Visit {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
