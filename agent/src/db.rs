@@ -179,9 +179,13 @@ fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, StoreErr
 }
 
 /// Serializes a record's value.
-pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    // Our own record types have string keys and no failing serializers.
-    serde_json::to_vec(value).unwrap_or_default()
+///
+/// # Errors
+///
+/// [`StoreError::Damaged`] if the type is none JSON can hold: an empty record in its place would only be found later.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value)
+        .map_err(|_| StoreError::Damaged { what: "a record about to be written cannot be serialized".into() })
 }
 
 /// The name of a mailbox: a digest of the recipient's DID, the same for all of its forms.

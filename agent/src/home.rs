@@ -95,7 +95,7 @@ pub fn mail_key(db: &Db, entropy: &dyn Entropy) -> Result<Zeroizing<[u8; 32]>, S
     entropy.fill(key.as_mut_slice()).map_err(SetupError::internal)?;
     let mut batch = Batch::new();
     let place = db.key(META, MAIL_KEY)?;
-    batch.expect_absent(place.clone()).put(place, encode(&Zeroizing::new(base64url_encode(key.as_slice()))));
+    batch.expect_absent(place.clone()).put(place, encode(&Zeroizing::new(base64url_encode(key.as_slice())))?);
     db.store().commit(batch).wait()?;
     Ok(key)
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use einmal_did::{Did, DidDocument, LocalResolver, ResolveError, Resolver};
+use einmal_storage::StoreError;
 
 use crate::{
     clock::Clock,
@@ -140,12 +141,12 @@ impl NodeResolver {
     }
 
     /// The long form we have stored for a short did:peer:4.
-    fn long_form(&self, did: &Did) -> Option<Did> {
-        if let Some(known) = self.db.get::<Did>(KNOWN_DIDS, did_id(did)).ok()? {
-            return Some(known.value);
+    fn long_form(&self, did: &Did) -> Result<Option<Did>, StoreError> {
+        if let Some(known) = self.db.get::<Did>(KNOWN_DIDS, did_id(did))? {
+            return Ok(Some(known.value));
         }
-        let own = self.db.get::<OwnDid>(OWN_DIDS, did_id(did)).ok()??;
-        Some(own.value.did)
+        let own = self.db.get::<OwnDid>(OWN_DIDS, did_id(did))?;
+        Ok(own.map(|own| own.value.did))
     }
 }
 
@@ -159,7 +160,12 @@ impl Resolver for NodeResolver {
         }
         match self.local.resolve(did) {
             Err(ResolveError::NotFound { did }) => {
-                let long = self.long_form(&did).ok_or(ResolveError::NotFound { did: did.clone() })?;
+                // A store that cannot be read does not say that a DID is unknown: what needs it must wait, not be given up.
+                let stored = self.long_form(&did).map_err(|error| {
+                    tracing::error!(%error, "a stored DID cannot be read");
+                    ResolveError::Unavailable { did: did.clone() }
+                })?;
+                let long = stored.ok_or(ResolveError::NotFound { did: did.clone() })?;
                 self.local.resolve(&long)?;
                 self.local.resolve(&did)
             }
@@ -236,5 +242,24 @@ mod tests {
         assert_eq!(found(&resolver), Err(ResolveError::NotFound { did: did.clone() }));
         clock.set(START - 3_600_000);
         assert_eq!(found(&resolver), not_fetched);
+    }
+
+    #[test]
+    fn a_stored_did_that_cannot_be_read_is_not_an_unknown_one() {
+        let resolver = resolver(&Arc::new(ManualClock::at(START)));
+        let key = SecretKey::generate(KeyKind::X25519, &SeededEntropy::new(1)).unwrap().public_key();
+        let input = einmal_did::peer::four::InputDocument::new();
+        let made = input.add_method("key-1", key, &[Relationship::KeyAgreement]).create().unwrap();
+        let short = made.short;
+        let unknown = ResolveError::NotFound { did: short.clone() };
+        assert_eq!(resolver.resolve(&short).map(|_| ()), Err(unknown));
+        let place = resolver.db.key(KNOWN_DIDS, did_id(&short)).unwrap();
+        let mut batch = einmal_storage::Batch::new();
+        batch.put(place, b"no JSON".to_vec());
+        resolver.db.store().commit(batch).wait().unwrap();
+        let unread = ResolveError::Unavailable { did: short.clone() };
+        assert_eq!(resolver.resolve(&short).map(|_| ()), Err(unread.clone()));
+        let error = einmal_didcomm::OpenError::Resolve { did: short, source: unread };
+        assert_eq!(crate::handler::refusal_of(&error), crate::handler::Refusal::Unavailable);
     }
 }

@@ -123,7 +123,7 @@ impl<'a> Effects<'a> {
         value: &T,
     ) -> Result<(), StoreError> {
         let key = self.db().key(table, id)?;
-        self.batch.put(key, encode(value));
+        self.batch.put(key, encode(value)?);
         Ok(())
     }
 
@@ -139,7 +139,7 @@ impl<'a> Effects<'a> {
         let key = self.db().key(table, id)?;
         let present = self.shared.present();
         let doubt = present.latest().saturating_sub(present.shown_ms / 1000);
-        self.batch.put_expiring(key, encode(value), expires_at.plus(doubt).0);
+        self.batch.put_expiring(key, encode(value)?, expires_at.plus(doubt).0);
         Ok(())
     }
 
@@ -156,7 +156,7 @@ impl<'a> Effects<'a> {
             Some(version) => self.batch.expect_version(key.clone(), version),
             None => self.batch.expect_absent(key.clone()),
         };
-        self.batch.put(key, encode(value));
+        self.batch.put(key, encode(value)?);
         Ok(())
     }
 

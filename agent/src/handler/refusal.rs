@@ -35,9 +35,11 @@ pub(crate) fn refusal_of(error: &OpenError) -> Refusal {
     match error {
         OpenError::Envelope(EnvelopeError::TooLarge) => Refusal::TooLarge,
         // A did:web may be back later; what is computed from the DID itself will not change.
-        OpenError::Resolve { source: ResolveError::NotFetched { .. }, .. } | OpenError::Custody(_) => {
-            Refusal::Unavailable
+        OpenError::Resolve {
+            source: ResolveError::NotFetched { .. } | ResolveError::Unavailable { .. },
+            ..
         }
+        | OpenError::Custody(_) => Refusal::Unavailable,
         OpenError::Resolve { did, source: ResolveError::NotFound { .. } } if did.method() == "web" => {
             Refusal::Unavailable
         }

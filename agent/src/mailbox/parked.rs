@@ -13,7 +13,7 @@ use tracing::Instrument;
 
 use crate::{
     db::DEAD,
-    handler::{Arrival, Failure, Refusal},
+    handler::{Arrival, Effects, Failure, Refusal},
     log,
     node::Node,
 };
@@ -75,7 +75,7 @@ pub(super) async fn park(node: &Arc<Node>, envelope: &[u8]) -> Result<(), Failur
             return Ok(());
         }
         for worst in displaced(all(node)?, &parked) {
-            give_up(&worst, fx)?;
+            give_up(&worst, "its sender could not be resolved, and there was no room", fx)?;
         }
         fx.put(ENVELOPES, &id, &base64url_encode(envelope))?;
         Ok(fx.put(PARKED, &id, &parked)?)
@@ -128,8 +128,11 @@ pub(super) async fn try_again(node: &Arc<Node>) -> Result<(), Failure> {
     let now = node.shared().now();
     let due = all(node)?.into_iter().filter(|(_, parked)| parked.is_due(now));
     for (id, mut parked) in due.take(TRIED_AT_ONCE) {
-        let envelope = node.shared().db.get::<String>(ENVELOPES, &id)?;
-        let envelope = envelope.and_then(|text| base64url_decode(&text.value)).unwrap_or_default();
+        let Some(envelope) = stored_envelope(node, &id)? else {
+            // Nothing is left to try again; that it was lost is said, as of every letter that is given up.
+            node.change(|fx| give_up(&id, "its bytes cannot be read any more", fx)).await?;
+            continue;
+        };
         let handled = node.receive(&envelope, Arrival::Mailbox { from: None });
         let handled = handled.instrument(log::request("parked")).await;
         parked.attempts = parked.attempts.saturating_add(1);
@@ -138,7 +141,7 @@ pub(super) async fn try_again(node: &Arc<Node>) -> Result<(), Failure> {
         let given_up = waits && now >= parked.give_up_at && node.shared().present().stands;
         node.change(|fx| {
             if given_up {
-                return give_up(&id, fx);
+                return give_up(&id, "its sender could not be resolved", fx);
             }
             if waits {
                 return Ok(fx.put(PARKED, &id, &parked)?);
@@ -151,10 +154,19 @@ pub(super) async fn try_again(node: &Arc<Node>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn give_up(id: &[u8], fx: &mut crate::handler::Effects<'_>) -> Result<(), Failure> {
-    tracing::warn!("a letter was given up: its sender could not be resolved");
+/// The bytes of a letter that waits; `None` if its record is missing or damaged, which no later attempt will change. A store that
+/// fails is not asked again here: the whole pass ends with it.
+fn stored_envelope(node: &Node, id: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    match node.shared().db.get::<String>(ENVELOPES, id) {
+        Ok(stored) => Ok(stored.and_then(|text| base64url_decode(&text.value))),
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn give_up(id: &[u8], reason: &str, fx: &mut Effects<'_>) -> Result<(), Failure> {
+    tracing::warn!(reason, "a letter was given up");
     fx.shared().stats.given_up.inc();
-    let reason = "its sender could not be resolved";
     let until = fx.now().plus(GIVE_UP_SECS);
     fx.put_expiring(DEAD, id, &serde_json::json!({ "reason": reason }), until)?;
     fx.delete(ENVELOPES, id)?;
@@ -210,5 +222,19 @@ mod tests {
         let late = |due: u64| Parked { due: UnixSeconds(due), ..parked("a", 1) };
         assert!(late(1_000_000).is_due(now) && !late(1_000_001).is_due(now));
         assert!(late(900_000_000).is_due(now));
+    }
+
+    #[tokio::test]
+    async fn a_letter_whose_bytes_are_gone_is_given_up_and_counted_and_not_taken_for_done() {
+        let (node, clock) = crate::node::testing::node(crate::config::Role::Citizen).await;
+        park(&node, &envelope("did:web:a.example#key-1")).await.unwrap();
+        let (id, _) = all(&node).unwrap().remove(0);
+        node.change(|fx| Ok(fx.delete(ENVELOPES, &id)?)).await.unwrap();
+        clock.advance(LONGEST_PAUSE_SECS * 1000);
+        try_again(&node).await.unwrap();
+        let shared = node.shared();
+        assert_eq!((all(&node).unwrap().len(), shared.stats.given_up.get()), (0, 1));
+        let dead = shared.db.get::<Value>(DEAD, &id).unwrap().unwrap().value;
+        assert_eq!(dead["reason"], "its bytes cannot be read any more");
     }
 }

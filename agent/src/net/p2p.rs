@@ -287,7 +287,7 @@ async fn secret(db: &Db) -> Result<Zeroizing<[u8; 32]>, SetupError> {
     let mut secret = Zeroizing::new([0; 32]);
     SystemEntropy.fill(secret.as_mut_slice()).map_err(SetupError::internal)?;
     let mut batch = Batch::new();
-    batch.put(db.key(META, KEY)?, encode(&Zeroizing::new(base64url_encode(secret.as_slice()))));
+    batch.put(db.key(META, KEY)?, encode(&Zeroizing::new(base64url_encode(secret.as_slice())))?);
     db.store().commit(batch).await?;
     Ok(secret)
 }

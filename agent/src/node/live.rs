@@ -102,33 +102,13 @@ impl Node {
 mod tests {
     use einmal_did::Did;
     use einmal_flows::message_pickup::PushForm;
-    use einmal_keys::SeededEntropy;
-    use einmal_storage::{
-        MemoryStore, TenantId,
-        mail::{MemoryMail, NewLetter, Quota},
-    };
+    use einmal_storage::mail::{NewLetter, Quota};
 
     use super::*;
-    use crate::{
-        clock::ManualClock,
-        config::{Config, Role},
-        db::Db,
-        net::memory::MemoryNetwork,
-        node::Parts,
-    };
+    use crate::{config::Role, node::testing};
 
     async fn mediator() -> Arc<Node> {
-        let network = MemoryNetwork::new(1);
-        let parts = Parts {
-            config: Config::new(Role::Mediator),
-            db: Db::new(Arc::new(MemoryStore::new()) as _, TenantId::default()),
-            mail: Arc::new(MemoryMail::new()),
-            clock: Arc::new(ManualClock::at(1_800_000_000_000)),
-            entropy: Arc::new(SeededEntropy::new(1)),
-            transport: Arc::clone(&network) as _,
-            fetcher: network,
-        };
-        Node::start(parts, "https://mediator.example").await.unwrap()
+        testing::node(Role::Mediator).await.0
     }
 
     /// Puts a letter that rings for nobody, and returns its id.

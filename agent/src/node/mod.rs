@@ -15,6 +15,8 @@ mod live;
 mod outbox;
 mod receive;
 mod recent;
+#[cfg(test)]
+pub(crate) mod testing;
 mod timers;
 
 use std::{

@@ -97,25 +97,22 @@ fn put_due(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>, from: Option<Origin>) 
         let transient = out.transient;
         let item =
             Item { message: out.message.to_value(), to: out.to, attempts: 0, give_up_at, from, transient };
-        let id = item_id(shared.present().steady_ms, index, shared.entropy());
+        let id = item_id(shared.present().steady_ms, index, shared.entropy())?;
         fx.put(OUTBOX, id, &item)?;
         count += 1;
     }
     Ok(count)
 }
 
-/// Orders items by the instant they are due; the random tail keeps them apart.
-fn item_id(due_ms: u64, index: usize, entropy: &dyn einmal_keys::Entropy) -> Vec<u8> {
+/// Orders items by the instant they are due; the random tail keeps them apart, for one of an equal id would take the place of
+/// another.
+fn item_id(due_ms: u64, index: usize, entropy: &dyn einmal_keys::Entropy) -> Result<Vec<u8>, StoreError> {
     let mut tail = [0u8; 8];
-    // Without entropy the index alone must do; a clash would only replace an equal instant's item, so fall back
-    // to a distinct constant instead of failing the whole event.
-    if entropy.fill(&mut tail).is_err() {
-        tail = [0xff; 8];
-    }
+    entropy.fill(&mut tail).map_err(|_| StoreError::Entropy)?;
     let mut id = due_ms.to_be_bytes().to_vec();
     id.extend_from_slice(&u16::try_from(index).unwrap_or(u16::MAX).to_be_bytes());
     id.extend_from_slice(&tail);
-    id
+    Ok(id)
 }
 
 fn due_ms(id: &[u8]) -> u64 {
@@ -287,13 +284,13 @@ impl Node {
                 // The last first: all of them may be more than one batch takes, and a crash between two must not turn the order.
                 for (index, (id, item)) in held_up.iter().enumerate().rev() {
                     fx.delete(OUTBOX, id)?;
-                    fx.put(OUTBOX, item_id(due, index + 1, self.shared.entropy()), item)?;
+                    fx.put(OUTBOX, item_id(due, index + 1, self.shared.entropy())?, item)?;
                     if fx.batch().len() >= MOVED_AT_ONCE || fx.batch().bytes() >= MOVED_BYTES_AT_ONCE {
                         let full = std::mem::replace(&mut fx, Effects::new(&self.shared));
                         self.shared.db.store().commit(full.into_parts().0).await?;
                     }
                 }
-                fx.put(OUTBOX, item_id(due, 0, self.shared.entropy()), &item)?;
+                fx.put(OUTBOX, item_id(due, 0, self.shared.entropy())?, &item)?;
             }
             Outcome::Never(reason) => {
                 self.shared.stats.given_up.inc();
@@ -336,7 +333,9 @@ fn pack_outcome(error: &PackError) -> Outcome {
         PackError::Resolve { source: ResolveError::NotFound { did }, .. } if did.method() == "web" => {
             Outcome::Later
         }
-        PackError::Entropy | PackError::Custody(_) => Outcome::Later,
+        PackError::Resolve { source: ResolveError::Unavailable { .. }, .. }
+        | PackError::Entropy
+        | PackError::Custody(_) => Outcome::Later,
         other => Outcome::Never(match other {
             PackError::Resolve { .. } => "its recipient cannot be resolved".into(),
             PackError::NoEndpoint { .. } => "its recipient has no endpoint".into(),

@@ -21,6 +21,9 @@ use crate::{
 /// Most timers run in one pass.
 const PASS: usize = 200;
 
+/// Seconds until an exchange that could not be woken is tried again.
+const PUT_OFF_SECS: u64 = 30;
+
 /// Most expired records removed in one pass.
 const PURGED_AT_ONCE: usize = 1000;
 
@@ -70,11 +73,11 @@ impl Node {
             let purge = tokio::task::spawn_blocking(move || {
                 node.shared.db.store().purge_expired(now, PURGED_AT_ONCE)
             });
-            if let Ok(Err(error)) = purge.await {
-                tracing::error!(%error, "expired records cannot be removed");
+            match purge.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::error!(%error, "expired records cannot be removed"),
+                Err(error) => tracing::error!(%error, "the removal of expired records ended by itself"),
             }
-        }
-        if present.stands {
             self.shared.mail.expire(present.shown_ms / 1000, MAIL_PASS);
         }
     }
@@ -110,15 +113,24 @@ impl Node {
         }
         self.timers_fit.store(present.stands, Ordering::Relaxed);
         let now = UnixSeconds(present.steady_ms / 1000);
-        let timers: Vec<(Vec<u8>, Timer)> = self.shared.db.scan(TIMERS, b"", None, PASS)?;
-        for (id, timer) in timers.into_iter().filter(|(id, timer)| due(id, timer) <= now) {
-            self.wake(&id, &timer).instrument(log::request("timer")).await?;
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page: Vec<(Vec<u8>, Timer)> = self.shared.db.scan(TIMERS, b"", after.as_deref(), PASS)?;
+            let last = page.last().map(|(id, _)| id.clone());
+            let all_due = page.last().is_some_and(|(id, timer)| due(id, timer) <= now);
+            for (id, timer) in page.into_iter().filter(|(id, timer)| due(id, timer) <= now) {
+                self.wake(&id, &timer, now).instrument(log::request("timer")).await?;
+            }
+            if !all_due {
+                return Ok(());
+            }
+            after = last;
         }
-        Ok(())
     }
 
-    /// Wakes one exchange. A timer whose exchange will never want it goes; one that may be woken later stays.
-    async fn wake(self: &Arc<Self>, id: &[u8], timer: &Timer) -> Result<(), StoreError> {
+    /// Wakes one exchange. A timer whose exchange will never want it goes; one that may be woken later is put off, so that
+    /// it does not stand before the others each second.
+    async fn wake(self: &Arc<Self>, id: &[u8], timer: &Timer, now: UnixSeconds) -> Result<(), StoreError> {
         let woken = self
             .run(|fx| {
                 fx.delete(TIMERS, id)?;
@@ -128,10 +140,15 @@ impl Node {
             .await;
         let Err(failure) = woken else { return Ok(()) };
         tracing::info!(reason = %log_reason(&failure), "an exchange could not be woken");
-        if !matches!(failure, Failure::Peer { .. } | Failure::User(_)) {
-            return Ok(());
-        }
-        match self.run(|fx| Ok(fx.delete(TIMERS, id)?)).await {
+        let goes = matches!(failure, Failure::Peer { .. } | Failure::User(_));
+        let done = self.run(|fx| {
+            fx.delete(TIMERS, id)?;
+            if !goes {
+                fx.put(TIMERS, timer.id(now.plus(PUT_OFF_SECS)), timer)?;
+            }
+            Ok(())
+        });
+        match done.await {
             Err(Failure::Store(error)) => Err(error),
             _ => Ok(()),
         }
@@ -168,4 +185,70 @@ impl Node {
 /// When a timer is due: as its id says, which may have been changed since the exchange asked for it.
 fn due(id: &[u8], timer: &Timer) -> UnixSeconds {
     id.first_chunk().map_or(timer.at, |bytes| UnixSeconds(u64::from_be_bytes(*bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use einmal_flows::Received;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        config::Role,
+        handler::{Effects, Handled, RoleService, Shared},
+        node::testing,
+    };
+
+    /// Cannot wake what is called `stuck`, and notes the rest.
+    struct Sleepers(Arc<Mutex<Vec<String>>>);
+
+    impl RoleService for Sleepers {
+        fn on_message(&self, _: &Shared, _: &Received<'_>, _: &mut Effects<'_>) -> Result<bool, Failure> {
+            Ok(false)
+        }
+
+        fn on_timer(&self, _: &Shared, exchange: &str, _: &mut Effects<'_>) -> Handled {
+            if exchange.starts_with("stuck") {
+                return Err(Failure::Later("it sleeps"));
+            }
+            self.0.lock().unwrap().push(exchange.to_owned());
+            Ok(())
+        }
+
+        fn command(&self, _: &Shared, _: &str, _: &Value, _: &mut Effects<'_>) -> Result<Value, Failure> {
+            Ok(Value::Null)
+        }
+
+        fn protocols(&self) -> Vec<(&'static str, &'static str)> {
+            Vec::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn exchanges_that_cannot_be_woken_hold_up_no_other_and_are_tried_again() {
+        let (node, clock) = testing::node(Role::Citizen).await;
+        let mut node = Arc::into_inner(node).unwrap();
+        let woken = Arc::new(Mutex::new(Vec::new()));
+        node.role = Box::new(Sleepers(Arc::clone(&woken)));
+        let (node, now) = (Arc::new(node), UnixSeconds(testing::START_MS / 1000));
+        node.change(|fx| {
+            (0..=PASS).try_for_each(|number| fx.wake(&format!("stuck-{number}"), now))?;
+            Ok(fx.wake("awake", now.plus(1))?)
+        })
+        .await
+        .unwrap();
+        clock.advance(2_000);
+        node.timer_pass().await.unwrap();
+        assert_eq!(*woken.lock().unwrap(), ["awake"]);
+        assert_eq!(node.shared.db.count(TIMERS).unwrap(), PASS as u64 + 1, "none is given up");
+        let due_now = |node: &Node| {
+            let first: Vec<(Vec<u8>, Timer)> = node.shared.db.scan(TIMERS, b"", None, 1).unwrap();
+            due(&first[0].0, &first[0].1) <= node.shared.now()
+        };
+        assert!(!due_now(&node));
+        clock.advance(PUT_OFF_SECS * 1000);
+        assert!(due_now(&node));
+    }
 }

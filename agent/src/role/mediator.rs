@@ -9,6 +9,7 @@ use einmal_flows::{
     coordinate_mediation::{
         self, MediationPolicy, MediationVersion, Registration, RegistrationChange, Registrations, Unavailable,
     },
+    limits::MAX_RECIPIENTS_PER_ACCOUNT,
     message_pickup::{self, PickupRequest, PickupVersion, PushForm, QueueStatus},
     routing::{self, Decision, NextHop, SelfForwards},
 };
@@ -60,6 +61,11 @@ struct Route {
     proved: bool,
 }
 
+/// Recipients one account may register: as configured, within what a mediator takes at all.
+pub(super) fn most_recipients(settings: &MediatorSettings) -> usize {
+    settings.max_recipients.unwrap_or(MAX_RECIPIENTS_PER_ACCOUNT).min(MAX_RECIPIENTS_PER_ACCOUNT)
+}
+
 /// The mediator's service.
 pub(super) struct Mediator {
     settings: MediatorSettings,
@@ -79,8 +85,8 @@ impl Mediator {
     fn policy(&self, shared: &Shared) -> Result<MediationPolicy, Failure> {
         let own = shared.public_did().cloned().ok_or_else(|| Failure::user("the mediator has no DID yet"))?;
         let open = MediationPolicy::open(own);
-        let most = self.settings.max_recipients.unwrap_or(open.max_recipients).min(open.max_recipients);
-        Ok(MediationPolicy { require_proof: self.settings.require_proof, max_recipients: most, ..open })
+        let max_recipients = most_recipients(&self.settings);
+        Ok(MediationPolicy { require_proof: self.settings.require_proof, max_recipients, ..open })
     }
 
     /// The letters of a forward, from whomever it comes.
@@ -279,57 +285,66 @@ fn pair(account: &Did, recipient: &Did) -> String {
 fn apply(
     changes: Vec<RegistrationChange>,
     version: MediationVersion,
-    (account, before): (&Did, Option<Stored<Account>>),
+    account: &Did,
+    before: Option<&Stored<Account>>,
     fx: &mut Effects<'_>,
 ) -> Handled {
     if changes.iter().any(|change| matches!(change, RegistrationChange::Put { .. })) {
-        let Some(before) = &before else { return Err(Failure::Later("the account was made just now")) };
+        let Some(before) = before else { return Err(Failure::Later("the account was made just now")) };
         fx.update(ACCOUNTS, did_id(account), &before.value, Some(before.version))?;
     }
     for change in changes {
         match change {
-            RegistrationChange::Enroll { account } => {
-                let since = before.as_ref().map_or(fx.now(), |before| before.value.since);
-                if before.as_ref().is_none_or(|before| before.value.mediation != Some(version)) {
-                    let enrolled = Account { since, mediation: Some(version) };
-                    fx.update(
-                        ACCOUNTS,
-                        did_id(&account),
-                        &enrolled,
-                        before.as_ref().map(|before| before.version),
-                    )?;
-                }
-            }
-            RegistrationChange::Put { recipient, registration } => {
-                let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
-                let version = stored.as_ref().map(|stored| stored.version);
-                if let Some(old) = stored {
-                    fx.delete(ACCOUNT_ROUTES, pair(&old.value.account, &recipient))?;
-                }
-                let Registration { account, proved } = registration;
-                fx.put(ACCOUNT_ROUTES, pair(&account, &recipient), &recipient)?;
-                let route = Route { recipient: recipient.clone(), account, proved };
-                fx.reroute(mailbox_id(&recipient));
-                // Two accounts that register the same DID at once: one of them decides again.
-                fx.update(ROUTES, did_id(&recipient), &route, version)?;
-            }
-            RegistrationChange::Remove { recipient, account } => {
-                let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
-                let Some(stored) = stored.filter(|stored| stored.value.account.same_as(&account)) else {
-                    continue;
-                };
-                // Whoever registered it meanwhile keeps it.
-                let key = fx.db().key(ROUTES, did_id(&recipient))?;
-                fx.batch().expect_version(key, stored.version);
-                fx.delete(ROUTES, did_id(&recipient))?;
-                fx.delete(ACCOUNT_ROUTES, pair(&account, &recipient))?;
-                fx.reroute(mailbox_id(&recipient));
-                // Nobody can fetch it any more.
-                fx.clear_mailbox(mailbox_id(&recipient));
-            }
+            RegistrationChange::Enroll { account } => enrol(&account, version, before, fx)?,
+            RegistrationChange::Put { recipient, registration } => register(recipient, registration, fx)?,
+            RegistrationChange::Remove { recipient, account } => unregister(&recipient, &account, fx)?,
             _ => return Err(Failure::user("a registration change this version does not know")),
         }
     }
+    Ok(())
+}
+
+/// Makes an account, or notes by which version of the protocol it was asked for last.
+fn enrol(
+    account: &Did,
+    version: MediationVersion,
+    before: Option<&Stored<Account>>,
+    fx: &mut Effects<'_>,
+) -> Handled {
+    if before.is_some_and(|before| before.value.mediation == Some(version)) {
+        return Ok(());
+    }
+    let since = before.map_or(fx.now(), |before| before.value.since);
+    let enrolled = Account { since, mediation: Some(version) };
+    Ok(fx.update(ACCOUNTS, did_id(account), &enrolled, before.map(|before| before.version))?)
+}
+
+/// Gives a recipient to an account, whosever it was: that it may was decided before.
+fn register(recipient: Did, registration: Registration, fx: &mut Effects<'_>) -> Handled {
+    let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
+    let version = stored.as_ref().map(|stored| stored.version);
+    if let Some(old) = stored {
+        fx.delete(ACCOUNT_ROUTES, pair(&old.value.account, &recipient))?;
+    }
+    let Registration { account, proved } = registration;
+    fx.put(ACCOUNT_ROUTES, pair(&account, &recipient), &recipient)?;
+    fx.reroute(mailbox_id(&recipient));
+    // Two accounts that register the same DID at once: one of them decides again.
+    let id = did_id(&recipient);
+    Ok(fx.update(ROUTES, id, &Route { recipient, account, proved }, version)?)
+}
+
+/// Takes a recipient from an account, and throws its mail away: nobody can fetch it any more.
+fn unregister(recipient: &Did, account: &Did, fx: &mut Effects<'_>) -> Handled {
+    let stored = fx.db().get::<Route>(ROUTES, did_id(recipient))?;
+    let Some(stored) = stored.filter(|stored| stored.value.account.same_as(account)) else { return Ok(()) };
+    // Whoever registered it meanwhile keeps it.
+    let key = fx.db().key(ROUTES, did_id(recipient))?;
+    fx.batch().expect_version(key, stored.version);
+    fx.delete(ROUTES, did_id(recipient))?;
+    fx.delete(ACCOUNT_ROUTES, pair(account, recipient))?;
+    fx.reroute(mailbox_id(recipient));
+    fx.clear_mailbox(mailbox_id(recipient));
     Ok(())
 }
 
@@ -348,7 +363,7 @@ impl RoleService for Mediator {
             if !changes.is_empty() {
                 learn(&their_form(rx), fx)?;
             }
-            apply(changes, version, (rx.sender, before), fx)?;
+            apply(changes, version, rx.sender, before.as_ref(), fx)?;
             fx.answer(draft, &our_form(rx), &their_form(rx))?;
         } else if let Some(version) = PickupVersion::of(kind) {
             self.pickup(shared, rx, version, fx)?;

@@ -1,7 +1,7 @@
 //! What a mediator's operator sees and does: accounts, mailboxes, limits. No DIDs, no mail, only digests and numbers.
 
 use einmal_did::Did;
-use einmal_flows::limits::{MAX_QUEUED_PAYLOAD_BYTES, MAX_RECIPIENTS_PER_ACCOUNT};
+use einmal_flows::limits::MAX_QUEUED_PAYLOAD_BYTES;
 use einmal_storage::{
     StoreError,
     mail::{MailboxId, MailboxState},
@@ -20,6 +20,8 @@ use crate::{
 
 /// Most accounts or mailboxes listed at once.
 const MAX_LISTED: usize = 1000;
+/// Recipients read at once.
+const PAGE: usize = 500;
 
 /// Carries out one of the operator's commands; `None` if it is none.
 pub(super) fn command(
@@ -54,9 +56,16 @@ fn accounts(shared: &Shared) -> Result<Value, StoreError> {
     Ok(json!({"accounts": listed, "total": shared.db.count(ACCOUNTS)?}))
 }
 
+/// All recipients of an account.
 fn recipients(shared: &Shared, account: &[u8]) -> Result<Vec<Did>, StoreError> {
-    let found = shared.db.scan::<Did>(ACCOUNT_ROUTES, account, None, MAX_RECIPIENTS_PER_ACCOUNT)?;
-    Ok(found.into_iter().map(|(_, did)| did).collect())
+    let mut found = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = shared.db.scan::<Did>(ACCOUNT_ROUTES, account, after.as_deref(), PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(found) };
+        after = Some(last.clone());
+        found.extend(page.into_iter().map(|(_, did)| did));
+    }
 }
 
 fn hex(MailboxId(id): MailboxId) -> String {
@@ -90,7 +99,10 @@ fn queues(shared: &Shared) -> Result<Value, StoreError> {
 }
 
 fn remove(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Result<Value, Failure> {
-    if shared.db.exists(ACCOUNTS, id)? {
+    if let Some(account) = shared.db.get::<Value>(ACCOUNTS, id)? {
+        // Whoever registers a recipient meanwhile changes the account, and this is done again with it.
+        let key = shared.db.key(ACCOUNTS, id)?;
+        fx.batch().expect_version(key, account.version);
         let recipients = recipients(shared, id.as_bytes())?;
         for did in &recipients {
             fx.delete(ROUTES, did_id(did))?;
@@ -122,7 +134,7 @@ fn limits(shared: &Shared) -> Value {
         "bytes_in_all": settings.max_total_bytes.unwrap_or(DEFAULT_MAX_TOTAL_BYTES),
         "bytes_per_message": MAX_QUEUED_PAYLOAD_BYTES,
         "seconds_kept": settings.keep_seconds.unwrap_or(DEFAULT_KEEP_SECS),
-        "recipients_per_account": settings.max_recipients.unwrap_or(MAX_RECIPIENTS_PER_ACCOUNT),
+        "recipients_per_account": super::mediator::most_recipients(&settings),
         "requests_per_second_per_account":
             settings.max_account_requests_per_second.unwrap_or(rates::DEFAULT_PER_ACCOUNT),
         "proof_required": settings.require_proof,

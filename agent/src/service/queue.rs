@@ -33,23 +33,34 @@ pub(crate) const DEFAULT_KEEP_SECS: u64 = 30 * 24 * 3600;
 const ID_LEN: usize = 16;
 
 /// Moves mail that version 0.1 kept among the records into the mail. Returns how many letters there were.
+///
+/// What cannot be read stays where it is, and is told of: it may be read by a later version.
 pub(crate) async fn take_over(shared: &Shared) -> Result<u64, StoreError> {
-    let mut moved = 0;
+    let (mut moved, mut unread) = (0, 0);
+    let mut after: Option<Vec<u8>> = None;
     loop {
-        let page = shared.db.scan_raw(OLD_QUEUE, b"", None, OLD_PAGE)?;
-        if page.is_empty() {
-            return Ok(moved);
+        let page = shared.db.scan_raw(OLD_QUEUE, b"", after.as_deref(), OLD_PAGE)?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.key.id().to_vec());
+        let (mut letters, mut batch) = (Vec::new(), Batch::new());
+        for record in page {
+            match old_letter(&record) {
+                Some(letter) => {
+                    letters.push(letter);
+                    batch.delete(record.key);
+                }
+                None => unread += 1,
+            }
         }
-        let letters: Vec<NewLetter> = page.iter().filter_map(old_letter).collect();
         moved += letters.len() as u64;
         // First there, then gone here: a crash in between leaves a letter twice, and it is known again.
         shared.mail.put(letters).await?;
-        let mut batch = Batch::new();
-        for record in page {
-            batch.delete(record.key);
-        }
         shared.db.store().commit(batch).await?;
     }
+    if unread > 0 {
+        tracing::error!(unread, "letters of an earlier version cannot be read and stay among the records");
+    }
+    Ok(moved)
 }
 
 /// The id of an old record: recipient in hexadecimal, arrival in milliseconds, chance.

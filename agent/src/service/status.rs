@@ -208,11 +208,11 @@ pub(crate) fn close_lists(db: &Db, entropy: &dyn Entropy) -> Result<(), StoreErr
     // Far from the first ones, and with room behind it.
     let begin = (u32::from_be_bytes(chance) >> 1) | (1 << 20);
     let mut batch = Batch::new();
-    batch.put(db.key(META, BEGIN_WITH)?, encode(&begin));
+    batch.put(db.key(META, BEGIN_WITH)?, encode(&begin)?);
     db.store().commit(batch).wait()?;
     for (id, list) in db.all::<StoredList>(LISTS, MAX_LISTS)? {
         let mut batch = Batch::new();
-        batch.put(db.key(LISTS, &id)?, encode(&StoredList { reserved: INDEX_SPACE, ..list }));
+        batch.put(db.key(LISTS, &id)?, encode(&StoredList { reserved: INDEX_SPACE, ..list })?);
         db.store().commit(batch).wait()?;
     }
     Ok(())

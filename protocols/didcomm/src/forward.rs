@@ -135,9 +135,12 @@ pub fn deliveries(
         match deliver_by(packer, packed, endpoint, expires_time, &keys_left) {
             Ok(ways) => found.extend(ways),
             // The way its recipient prefers is not left out because a document is not at hand yet.
-            Err(error @ PackError::Resolve { source: ResolveError::NotFetched { .. }, .. }) => {
-                return Err(error);
-            }
+            Err(
+                error @ PackError::Resolve {
+                    source: ResolveError::NotFetched { .. } | ResolveError::Unavailable { .. },
+                    ..
+                },
+            ) => return Err(error),
             // What may be resolved later says more than what will never do.
             Err(_) if matches!(problem, PackError::Resolve { .. }) => {}
             Err(error) => problem = error,

@@ -56,6 +56,12 @@ pub enum ResolveError {
         /// The DID asked for.
         did: Did,
     },
+    /// Whether the DID is known could not be found out at present, through no fault of its owner: it may be later.
+    #[error("what is known of {did:?} cannot be read at present")]
+    Unavailable {
+        /// The DID asked for.
+        did: Did,
+    },
     /// The document has to be fetched first.
     #[error("the document of {did:?} is not at hand and must be fetched")]
     NotFetched {
