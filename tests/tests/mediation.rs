@@ -130,6 +130,50 @@ fn acknowledgements_asked_of_a_mediator_are_not_given() {
     });
 }
 
+/// The loop of the demo of the DIDComm user group: whoever reads base64 only confirms nothing and asks again.
+#[test]
+fn a_wallet_that_reads_one_form_of_attachment_gets_its_letters_and_its_loop_ends() {
+    play(async {
+        let (_, mediator, stranger) = account(3).await;
+        for reads_json in [false, true] {
+            let mut turns = 0;
+            while waiting(&stranger, &mediator).await > if reads_json { 0 } else { 1 } {
+                let request = pickup(&stranger, &mediator, "delivery-request", json!({"limit": 1}));
+                let delivery = stranger.ask(&mediator, &request).await;
+                let can = |data: &einmal_didcomm::AttachmentData| data.json.is_some() == reads_json;
+                let read = delivery.attachments.iter().filter(|one| can(&one.data));
+                let ids: Vec<_> = read.map(|one| one.id.clone().unwrap()).collect();
+                let confirm =
+                    pickup(&stranger, &mediator, "messages-received", json!({"message_id_list": ids}));
+                assert_eq!(name(&stranger.ask(&mediator, &confirm).await), "status");
+                turns += 1;
+                assert!(turns < 6, "the loop does not end");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_account_of_mediation_2_is_handed_base64_as_the_suite_made_for_it_reads() {
+    play(async {
+        let (_, mediator, stranger) = account(1).await;
+        let delivered_as_json = async || {
+            let request = pickup(&stranger, &mediator, "delivery-request", json!({"limit": 1}));
+            stranger.ask(&mediator, &request).await.attachments[0].data.json.is_some()
+        };
+        assert!(delivered_as_json().await);
+        let other = stranger_of(2, &mediator);
+        let kind = "https://didcomm.org/coordinate-mediation/2.0/mediate-request";
+        let ask = other.message(kind, mediator.public_did().unwrap(), json!({}));
+        assert_eq!(name(&other.ask(&mediator, &ask).await), "mediate-grant");
+        assert_eq!(register(&other, &mediator, other.did()).await, "success");
+        drop_off(&stranger, &mediator, forward(&stranger, &mediator, other.did(), "x")).await;
+        let request = pickup(&other, &mediator, "delivery-request", json!({"limit": 1}));
+        let delivery = other.ask(&mediator, &request).await;
+        assert!(delivery.attachments[0].data.base64.is_some());
+    });
+}
+
 #[test]
 fn unproved_registration_never_displaces_another_and_a_proved_one_does() {
     play(async {

@@ -2,7 +2,7 @@
 
 use einmal_did::Did;
 use einmal_didcomm::{Message, UnixSeconds};
-use einmal_flows::{Draft, FlowError};
+use einmal_flows::{Draft, FlowError, message_pickup::AttachedAs};
 use einmal_storage::{
     Batch, StoreError, Table, Version,
     mail::{LetterId, MailboxId},
@@ -55,6 +55,14 @@ pub(crate) enum MailWork {
     Clear(MailboxId),
     /// Its owner has changed.
     Rerouted(MailboxId),
+    /// An account is handed letters in this form, the one with this id before the others.
+    HandedOver {
+        account: MailboxId,
+        form: AttachedAs,
+        first: String,
+    },
+    /// An account has received nothing of what it was handed over.
+    NothingRead(MailboxId),
     /// An account with these mailboxes has taken another DID, in the form its owner uses.
     Followed {
         prior: Did,
@@ -180,6 +188,16 @@ impl<'a> Effects<'a> {
     /// Notes that a mailbox has another owner, or none.
     pub(crate) fn reroute(&mut self, mailbox: MailboxId) {
         self.mail.push(MailWork::Rerouted(mailbox));
+    }
+
+    /// Notes in which form an account is handed letters, the one with the id `first` before the others.
+    pub(crate) fn hand_over(&mut self, account: MailboxId, form: AttachedAs, first: &str) {
+        self.mail.push(MailWork::HandedOver { account, form, first: first.to_owned() });
+    }
+
+    /// Notes that an account has received nothing of what it was handed over.
+    pub(crate) fn nothing_read(&mut self, account: MailboxId) {
+        self.mail.push(MailWork::NothingRead(account));
     }
 
     /// Notes that an account has taken another DID: live delivery follows it.

@@ -249,12 +249,15 @@ impl Node {
                 MailWork::Followed { prior, new, mailboxes } => {
                     self.shared.live.follow(prior, new, mailboxes);
                 }
-                _ => {}
+                MailWork::HandedOver { account, form, first } => {
+                    self.shared.read_forms.handed_over(*account, *form, first);
+                }
+                MailWork::NothingRead(account) => self.shared.read_forms.nothing_read(*account),
+                MailWork::Remove(..) | MailWork::Clear(_) => {}
             }
         }
         for work in work {
             match work {
-                MailWork::Rerouted(_) | MailWork::Followed { .. } => {}
                 MailWork::Remove(mailbox, letters) => {
                     self.shared.stats.delivered.inc_by(letters.len() as u64);
                     self.shared.mail.remove(mailbox, letters).await?;
@@ -262,6 +265,10 @@ impl Node {
                 MailWork::Clear(mailbox) => {
                     self.shared.mail.clear(mailbox).await?;
                 }
+                MailWork::Rerouted(_)
+                | MailWork::Followed { .. }
+                | MailWork::HandedOver { .. }
+                | MailWork::NothingRead(_) => {}
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use einmal_flows::{
         self, MediationPolicy, MediationVersion, Registration, RegistrationChange, Registrations, Unavailable,
     },
     limits::MAX_RECIPIENTS_PER_ACCOUNT,
-    message_pickup::{self, PickupRequest, PickupVersion, PushForm, QueueStatus},
+    message_pickup::{self, AttachedAs, PickupRequest, PickupVersion, PushForm, QueueStatus},
     routing::{self, Decision, NextHop, SelfForwards},
 };
 use einmal_storage::{
@@ -148,10 +148,17 @@ impl Mediator {
             PickupRequest::Delivery { recipient, limit } => {
                 let recipients = named(recipient)?;
                 let waiting = queue::oldest(shared, &self.ids, &recipients, limit)?;
-                message_pickup::delivery_reply(rx, &waiting, &status(&recipients, &[]), now)
+                let form = reading_form(shared, rx.sender)?;
+                if let Some((first, _)) = waiting.first().filter(|_| version == PickupVersion::V3) {
+                    fx.hand_over(mailbox_id(rx.sender), form, first);
+                }
+                message_pickup::delivery_reply(rx, &waiting, &status(&recipients, &[]), form, now)
             }
             PickupRequest::Received { ids } => {
                 let recipients = own()?;
+                if ids.is_empty() {
+                    fx.nothing_read(mailbox_id(rx.sender));
+                }
                 let gone = queue::acknowledge(shared, &self.ids, &recipients, &ids, fx);
                 message_pickup::status_reply(rx, &status(&recipients, &gone), now)
             }
@@ -187,6 +194,15 @@ impl Mediator {
         fx.answer(draft, &our_form(rx), &their_form(rx))?;
         Ok(())
     }
+}
+
+/// The form in which an account is handed letters by pickup 3.0: as it was seen to read them, else as wallets like it do.
+fn reading_form(shared: &Shared, account: &Did) -> Result<AttachedAs, Failure> {
+    if let Some(form) = shared.read_forms.of(mailbox_id(account)) {
+        return Ok(form);
+    }
+    let account = shared.db.get::<Account>(ACCOUNTS, did_id(account))?;
+    Ok(AttachedAs::first_for(account.and_then(|account| account.value.mediation)))
 }
 
 /// The forward inside one that is addressed to the mediator itself: who wraps for a recipient whose document names the

@@ -10,12 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::MAX_ID_LEN;
 
-/// An identifier was empty, too long, or held a character outside RFC 3986 `unreserved`.
+/// An identifier was empty, too long, or held a character that is no visible one of ASCII.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("identifier of {len} bytes is not 1..={MAX_ID_LEN} unreserved URI characters")]
+#[error("identifier of {len} bytes is not 1..={MAX_ID_LEN} visible ASCII characters")]
 pub struct InvalidId {
     /// Length of the refused text in bytes. The text itself is withheld: it is a peer's choice.
     pub len: usize,
+}
+
+/// RFC 3986 `unreserved`, the characters the specification permits.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
 macro_rules! header_id {
@@ -33,9 +38,24 @@ macro_rules! header_id {
                 &self.0
             }
 
-            /// The lower-case form, for use in storage keys.
+            /// Whether it is made of the characters the specification permits. Deployed agents write `urn:uuid:…` as well,
+            /// which is understood and never made here.
+            pub fn is_regular(&self) -> bool {
+                self.0.bytes().all(is_unreserved)
+            }
+
+            /// The lower-case form, for use in storage keys: of `unreserved` and `%` only, so that it ends where what is put
+            /// behind it begins.
             pub fn to_key(&self) -> String {
-                self.0.to_ascii_lowercase()
+                let mut key = String::with_capacity(self.0.len());
+                for byte in self.0.bytes() {
+                    if is_unreserved(byte) {
+                        key.push(char::from(byte.to_ascii_lowercase()));
+                    } else {
+                        key.push_str(&format!("%{:02x}", byte.to_ascii_lowercase()));
+                    }
+                }
+                key
             }
         }
 
@@ -43,8 +63,8 @@ macro_rules! header_id {
             type Error = InvalidId;
 
             fn try_from(text: String) -> Result<Self, InvalidId> {
-                let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-                if text.is_empty() || text.len() > MAX_ID_LEN || !text.bytes().all(unreserved) {
+                let visible = |byte: u8| byte.is_ascii_graphic();
+                if text.is_empty() || text.len() > MAX_ID_LEN || !text.bytes().all(visible) {
                     return Err(InvalidId { len: text.len() });
                 }
                 Ok(Self(text))
@@ -152,11 +172,22 @@ mod tests {
     }
 
     #[test]
-    fn empty_overlong_and_reserved_ids_are_refused() {
-        for bad in [String::new(), "a".repeat(MAX_ID_LEN + 1), "a/b".into(), "ä".into(), "a b".into()] {
+    fn empty_overlong_and_invisible_ids_are_refused() {
+        for bad in [String::new(), "a".repeat(MAX_ID_LEN + 1), "a\n".into(), "ä".into(), "a b".into()] {
             assert_eq!(MessageId::try_from(bad.clone()), Err(InvalidId { len: bad.len() }));
         }
         assert!(MessageId::try_from("a".repeat(MAX_ID_LEN)).is_ok());
+    }
+
+    /// didcomm-mediator-rs and wallets made beside it.
+    #[test]
+    fn ids_of_other_characters_are_understood_and_their_keys_cannot_be_taken_for_longer_ones() {
+        let urn = MessageId::try_from("urn:uuid:F81D4FAE-7dec-11d0-a765-00a0c91e6bf6").unwrap();
+        assert!(!urn.is_regular());
+        assert_eq!(urn.to_key(), "urn%3auuid%3af81d4fae-7dec-11d0-a765-00a0c91e6bf6");
+        let percent = MessageId::try_from("urn%3auuid").unwrap();
+        assert_ne!(percent.to_key(), MessageId::try_from("urn:uuid").unwrap().to_key());
+        assert!(MessageId::random(&SeededEntropy::new(1)).unwrap().is_regular());
     }
 
     #[test]

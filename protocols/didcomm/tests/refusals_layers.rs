@@ -272,7 +272,7 @@ fn malformed_message_in_a_proper_envelope_is_refused_by_its_header() {
     }
     stage.refused(&stage.auth("no json"), MessageError::NotJson);
     let mut typed = stage.plaintext();
-    typed["typ"] = json!("application/json");
+    typed["typ"] = json!(7);
     stage.refused(&stage.auth(typed), MessageError::InvalidHeader { header: "typ" });
 }
 

@@ -6,7 +6,7 @@ use einmal_did::{Did, DidUrl};
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::{Attachment, Layer, MessageType, bare_media_type};
+use super::{Attachment, Layer, MessageType};
 use crate::{
     PLAIN_MEDIA_TYPE,
     error::MessageError,
@@ -169,7 +169,7 @@ impl Message {
         let id = text(&mut headers, "id")?.ok_or(MessageError::MissingHeader { header: "id" })?;
         let kind = text(&mut headers, "type")?.ok_or(MessageError::MissingHeader { header: "type" })?;
         let mut message = Self::new(id_of(id, "id")?, MessageType::received(&kind)?);
-        message.from = did(&mut headers, "from")?;
+        message.from = sender(&mut headers)?;
         message.to = dids(&mut headers)?;
         message.thid = thread(&mut headers, "thid")?;
         message.pthid = thread(&mut headers, "pthid")?;
@@ -321,10 +321,10 @@ impl fmt::Debug for Message {
     }
 }
 
+/// A message is a plaintext by what it holds: deployed libraries name the envelope around it here, or the type of the message.
 fn check_typ(typ: Option<Value>) -> Result<(), MessageError> {
     match typ {
-        None | Some(Value::Null) => Ok(()),
-        Some(Value::String(typ)) if bare_media_type(&typ) == bare_media_type(PLAIN_MEDIA_TYPE) => Ok(()),
+        None | Some(Value::Null | Value::String(_)) => Ok(()),
         Some(_) => Err(MessageError::InvalidHeader { header: "typ" }),
     }
 }
@@ -348,18 +348,19 @@ fn thread(headers: &mut Map<String, Value>, header: &'static str) -> Result<Opti
         .transpose()
 }
 
-/// A DID, or a DID URL without fragment whose DID is meant.
+/// A DID, or a DID URL whose DID is meant.
 fn did_of(text: &str, header: &'static str) -> Result<Did, MessageError> {
-    let invalid = MessageError::InvalidHeader { header };
     if let Ok(did) = Did::parse(text) {
         return Ok(did);
     }
-    let url = DidUrl::parse(text).map_err(|_| invalid.clone())?;
-    if url.fragment().is_some() { Err(invalid) } else { Ok(url.did().clone()) }
+    Ok(DidUrl::parse(text).map_err(|_| MessageError::InvalidHeader { header })?.did().clone())
 }
 
-fn did(headers: &mut Map<String, Value>, header: &'static str) -> Result<Option<Did>, MessageError> {
-    text(headers, header)?.map(|text| did_of(&text, header)).transpose()
+/// A sender is a DID and no key of it: which key it was, the envelope proves.
+fn sender(headers: &mut Map<String, Value>) -> Result<Option<Did>, MessageError> {
+    let invalid = MessageError::InvalidHeader { header: "from" };
+    let Some(text) = text(headers, "from")? else { return Ok(None) };
+    if text.contains('#') { Err(invalid) } else { did_of(&text, "from").map(Some) }
 }
 
 fn dids(headers: &mut Map<String, Value>) -> Result<Vec<Did>, MessageError> {
@@ -500,11 +501,30 @@ mod tests {
         assert_eq!(read("ack", json!("m-0")).ack, [MessageId::try_from("m-0").unwrap()]);
     }
 
+    /// The Swift library of beatt83 writes both into its forwards, and a wallet of adorsys the type of the message.
+    #[test]
+    fn names_of_envelopes_and_keys_where_others_belong_say_nothing_and_do_no_harm() {
+        for typ in
+            ["application/didcomm-encrypted+json", "https://didcomm.org/messagepickup/3.0/status-request"]
+        {
+            let mut message = full();
+            message["typ"] = json!(typ);
+            message["to"] = json!(["did:example:bob#key-1"]);
+            let read = Message::from_value(message).unwrap();
+            assert_eq!(read.to, [Did::parse("did:example:bob").unwrap()]);
+            assert_eq!(
+                read.to_value()["typ"],
+                json!(PLAIN_MEDIA_TYPE),
+                "what is written is as the text has it"
+            );
+        }
+    }
+
     #[test]
     fn each_broken_header_is_named() {
         let cases = [
             ("id", json!("a b")),
-            ("typ", json!("application/json")),
+            ("typ", json!(["application/didcomm-plain+json"])),
             ("from", json!("did:example:alice#key-1")),
             ("to", json!(["not a did"])),
             ("to", json!("did:example:bob")),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Draft, FlowError, Received,
-    coordinate_mediation::{Registrations, recipient_of},
+    coordinate_mediation::{MediationVersion, Registrations, recipient_of},
     limits::{
         MAX_CARRIED_OBJECTS, MAX_CARRIED_VALUES, MAX_CONFIRMED_IDS, MAX_DELIVERY_BATCH, MAX_DELIVERY_BYTES,
         MAX_DELIVERY_OBJECTS, MAX_DELIVERY_VALUES, MAX_QUEUE_ID_LEN,
@@ -171,11 +171,45 @@ pub fn status_reply(received: &Received<'_>, status: &QueueStatus, now: UnixSeco
     draft.in_thread(received.message.thread())
 }
 
+/// How the messages of a `delivery` of 3.0 are attached. The text leaves it open, its example has base64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachedAs {
+    /// As `data.json`.
+    Json,
+    /// As `data.base64`.
+    Base64,
+}
+
+impl AttachedAs {
+    /// The form to begin with for a wallet that asked for its account in `account`, if that is known: deployed wallets often read
+    /// one form only. Those that ask in 2.0 read base64, and one of those that ask in 3.0 reads nothing but JSON.
+    pub fn first_for(account: Option<MediationVersion>) -> Self {
+        if account == Some(MediationVersion::V2) { Self::Base64 } else { Self::Json }
+    }
+
+    /// The other form.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Json => Self::Base64,
+            Self::Base64 => Self::Json,
+        }
+    }
+
+    fn attach(self, payload: &[u8]) -> AttachmentData {
+        match self {
+            Self::Json => readable(payload),
+            Self::Base64 => opaque(payload),
+        }
+    }
+}
+
 /// The reply to a `delivery-request`: the messages; if there are none to hand over, `status` in 3.0 and an empty
 /// `delivery` in 4.0.
 ///
 /// `messages` are ids and payloads, the oldest first; as many are taken as one envelope carries, but at least one.
-/// A message keeps its id on every delivery. `status` is that of the queue before the delivery.
+/// A message keeps its id on every delivery. `status` is that of the queue before the delivery. `form` is for 3.0; in 4.0 it is
+/// base64 always.
 ///
 /// # Specification
 ///
@@ -184,6 +218,7 @@ pub fn delivery_reply(
     received: &Received<'_>,
     messages: &[(String, Vec<u8>)],
     status: &QueueStatus,
+    form: AttachedAs,
     now: UnixSeconds,
 ) -> Draft {
     let asked = received.body::<DeliveryRequest>(&[DELIVERY_REQUEST_4]).map_or(0, |request| request.limit);
@@ -192,7 +227,7 @@ pub fn delivery_reply(
     let thread = received.message.thread();
     match version_of(received) {
         PickupVersion::V3 if messages.is_empty() => status_reply(received, status, now),
-        version => delivery(version, echoed(received), messages).in_thread(thread),
+        version => delivery(version, echoed(received), messages, form).in_thread(thread),
     }
 }
 
@@ -207,28 +242,34 @@ pub fn delivery_reply(
 pub fn push(form: PushForm, messages: &[(String, Vec<u8>)]) -> Option<Draft> {
     match form {
         PushForm::Raw => None,
-        PushForm::Wrapped(version) => Some(delivery(version, None, messages)),
+        // Only wallets that asked for their account in 2.0 have messages of 3.0 pushed in this way.
+        PushForm::Wrapped(version) => Some(delivery(version, None, messages, AttachedAs::Base64)),
     }
 }
 
-fn delivery(version: PickupVersion, recipient_did: Option<String>, messages: &[(String, Vec<u8>)]) -> Draft {
+fn delivery(
+    version: PickupVersion,
+    recipient_did: Option<String>,
+    messages: &[(String, Vec<u8>)],
+    form: AttachedAs,
+) -> Draft {
     match version {
-        PickupVersion::V3 => load(Draft::of(&Delivery { recipient_did }), messages, readable),
+        PickupVersion::V3 => load(Draft::of(&Delivery { recipient_did }), messages, form),
         PickupVersion::V4 => delivery4(recipient_did, messages),
     }
 }
 
 fn delivery4(recipient_did: Option<String>, messages: &[(String, Vec<u8>)]) -> Draft {
-    let mut draft = load(Draft::of(&Delivery4 { recipient_did }), messages, opaque);
+    let mut draft = load(Draft::of(&Delivery4 { recipient_did }), messages, AttachedAs::Base64);
     draft.shows_no_attachments = draft.attachments.is_empty();
     draft
 }
 
 /// Attaches as many messages as one envelope carries and its reader takes, but at least one.
-fn load(mut draft: Draft, messages: &[(String, Vec<u8>)], attach: fn(&[u8]) -> AttachmentData) -> Draft {
+fn load(mut draft: Draft, messages: &[(String, Vec<u8>)], form: AttachedAs) -> Draft {
     let (mut room, mut values, mut objects) = (MAX_DELIVERY_BYTES, MAX_DELIVERY_VALUES, MAX_DELIVERY_OBJECTS);
     for (id, payload) in messages {
-        let data = attach(payload);
+        let data = form.attach(payload);
         let written = data.base64.as_ref().map_or(payload.len(), String::len);
         let census = data.carried.as_ref().map(CarriedJson::census).unwrap_or_default();
         let fits = written <= room && census.values <= values && census.objects <= objects;

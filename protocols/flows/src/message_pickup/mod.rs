@@ -14,7 +14,7 @@ mod recipient;
 mod recipient_tests;
 mod version;
 
-pub use mediator::{PickupRequest, QueueStatus, delivery_reply, live_reply, push, status_reply};
+pub use mediator::{AttachedAs, PickupRequest, QueueStatus, delivery_reply, live_reply, push, status_reply};
 pub use messages::{Delivery, DeliveryRequest, LiveDeliveryChange, MessagesReceived, Status, StatusRequest};
 pub use recipient::{Action, Event, Recipient, State};
 pub use version::{Delivery4, PickupVersion, PushForm, Status4};

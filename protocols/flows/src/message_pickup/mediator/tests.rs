@@ -159,7 +159,7 @@ fn status_has_exactly_the_members_it_needs() {
 #[test]
 fn delivery_carries_json_under_stable_ids() {
     let post = request("delivery-request", json!({"limit": 5}));
-    let draft = delivery_reply(&post.received(), &queue(2), &status(), NOW);
+    let draft = delivery_reply(&post.received(), &queue(2), &status(), AttachedAs::Json, NOW);
     let message = Post::of(&draft, M, A).message.to_value();
     assert_eq!(message["type"], json!(Delivery::TYPE));
     assert_eq!(message["body"], json!({}));
@@ -168,8 +168,20 @@ fn delivery_carries_json_under_stable_ids() {
         {"id": "m1", "data": {"json": {"ciphertext": "1"}}}]);
     assert_eq!(message["attachments"], expected);
     let binary = [("b".to_owned(), vec![0xff, 0xfe])];
-    let draft = delivery_reply(&post.received(), &binary, &status(), NOW);
+    let draft = delivery_reply(&post.received(), &binary, &status(), AttachedAs::Json, NOW);
     assert_eq!(draft.attachments[0].data.base64.as_deref(), Some("__4"));
+}
+
+#[test]
+fn the_form_of_a_delivery_follows_the_wallet_and_both_say_the_same() {
+    let post = request("delivery-request", json!({"limit": 5}));
+    let of = |form| delivery_reply(&post.received(), &queue(1), &status(), form, NOW).attachments.remove(0);
+    let (json, base64) = (of(AttachedAs::Json), of(AttachedAs::Base64));
+    assert!(json.data.base64.is_none() && base64.data.base64.is_some());
+    assert_eq!(json.bytes().unwrap(), base64.bytes().unwrap());
+    assert_eq!(AttachedAs::first_for(Some(MediationVersion::V2)), AttachedAs::Base64);
+    assert_eq!(AttachedAs::first_for(Some(MediationVersion::V3)), AttachedAs::Json);
+    assert_eq!(AttachedAs::first_for(None), AttachedAs::Json);
 }
 
 #[test]
@@ -178,7 +190,7 @@ fn letter_that_a_strict_reader_refuses_does_not_spoil_the_delivery_it_lies_in() 
     let letters = [r#"{"a":1,"a":2}"#.to_owned(), deep, "{} {}".into(), r#" {"ciphertext":"x"} "#.into()];
     let queue = letters.map(|letter| ("x".to_owned(), letter.into_bytes()));
     let post = request("delivery-request", json!({"limit": 9}));
-    let draft = delivery_reply(&post.received(), &queue, &status(), NOW);
+    let draft = delivery_reply(&post.received(), &queue, &status(), AttachedAs::Json, NOW);
     let bytes = Post::of(&draft, M, A).message.to_bytes();
     let read = einmal_didcomm::Message::from_bytes(&bytes).unwrap();
     let as_json: Vec<_> = read.attachments.iter().map(|one| one.data.json.is_some()).collect();
@@ -191,17 +203,17 @@ fn letter_that_a_strict_reader_refuses_does_not_spoil_the_delivery_it_lies_in() 
 #[test]
 fn recipient_did_is_echoed_only_if_asked() {
     let asked = request("delivery-request", json!({"limit": 1, "recipient_did": "did:example:d"}));
-    let draft = delivery_reply(&asked.received(), &queue(1), &status(), NOW);
+    let draft = delivery_reply(&asked.received(), &queue(1), &status(), AttachedAs::Json, NOW);
     assert_eq!(Value::Object(draft.body), json!({"recipient_did": "did:example:d"}));
 }
 
 #[test]
 fn empty_queue_and_limit_zero_are_answered_by_status() {
     let one = request("delivery-request", json!({"limit": 1}));
-    let draft = delivery_reply(&one.received(), &[], &QueueStatus::default(), NOW);
+    let draft = delivery_reply(&one.received(), &[], &QueueStatus::default(), AttachedAs::Json, NOW);
     assert_eq!((draft.kind, &draft.body["message_count"]), (Status::TYPE, &json!(0)));
     let zero = request("delivery-request", json!({"limit": 0}));
-    let draft = delivery_reply(&zero.received(), &queue(2), &status(), NOW);
+    let draft = delivery_reply(&zero.received(), &queue(2), &status(), AttachedAs::Json, NOW);
     assert_eq!((draft.kind, &draft.body["message_count"]), (Status::TYPE, &json!(2)));
 }
 
@@ -209,7 +221,7 @@ fn empty_queue_and_limit_zero_are_answered_by_status() {
 fn delivery_is_bounded_by_the_limit_by_our_batch_and_by_bytes() {
     let count = |limit: u64, queue: &[(String, Vec<u8>)]| {
         let post = request("delivery-request", json!({ "limit": limit }));
-        delivery_reply(&post.received(), queue, &status(), NOW).attachments.len()
+        delivery_reply(&post.received(), queue, &status(), AttachedAs::Json, NOW).attachments.len()
     };
     assert_eq!(count(1, &queue(3)), 1);
     assert_eq!(count(100, &queue(3)), 3);
@@ -227,7 +239,9 @@ fn what_is_delivered_as_base64_counts_as_long_as_it_is_written() {
             request("delivery-request", json!({"limit": 9})),
             request_4("delivery-request", json!({"limit": 9})),
         ];
-        [of_3, of_4].map(|post| delivery_reply(&post.received(), queue, &status(), NOW).attachments.len())
+        [of_3, of_4].map(|post| {
+            delivery_reply(&post.received(), queue, &status(), AttachedAs::Json, NOW).attachments.len()
+        })
     };
     assert_eq!(count(&[large(MAX_QUEUED_PAYLOAD_BYTES - 3), large(2), large(1)]), [2, 2]);
     assert_eq!(count(&[large(MAX_QUEUED_PAYLOAD_BYTES - 2), large(2)]), [1, 1]);
@@ -239,7 +253,9 @@ fn what_a_delivery_carries_as_json_is_taken_by_a_strict_reader() {
         (objects.to_string(), format!(r#"{{"a":[{}]}}"#, vec!["{}"; objects - 1].join(",")).into_bytes())
     };
     let post = request("delivery-request", json!({"limit": 100}));
-    let deliver = |queue: &[(String, Vec<u8>)]| delivery_reply(&post.received(), queue, &status(), NOW);
+    let deliver = |queue: &[(String, Vec<u8>)]| {
+        delivery_reply(&post.received(), queue, &status(), AttachedAs::Json, NOW)
+    };
     let lone = deliver(&[of(MAX_CARRIED_OBJECTS), of(MAX_CARRIED_OBJECTS + 1), of(5_000)]).attachments;
     let as_json: Vec<bool> = lone.iter().map(|one| one.data.carried.is_some()).collect();
     assert_eq!(as_json, [true, false, false]);
@@ -260,8 +276,13 @@ fn the_largest_queued_payload_fits_into_a_delivery_however_it_is_written() {
             request("delivery-request", json!({"limit": 1})),
             request_4("delivery-request", json!({"limit": 1})),
         ] {
-            let draft =
-                delivery_reply(&post.received(), &[("x".to_owned(), payload.clone())], &status(), NOW);
+            let draft = delivery_reply(
+                &post.received(),
+                &[("x".to_owned(), payload.clone())],
+                &status(),
+                AttachedAs::Json,
+                NOW,
+            );
             let data = &draft.attachments[0].data;
             let written = data.base64.as_ref().map_or(payload.len(), String::len);
             assert!(written <= MAX_DELIVERY_BYTES);
@@ -318,7 +339,7 @@ fn status_of_the_fourth_version_counts_in_milliseconds_and_names_its_thread() {
 fn delivery_of_the_fourth_version_is_opaque_and_empty_when_nothing_waits() {
     let post = request_4("delivery-request", json!({"message_count_limit": 1}));
     let write = |queue: &[(String, Vec<u8>)]| {
-        let draft = delivery_reply(&post.received(), queue, &status(), NOW);
+        let draft = delivery_reply(&post.received(), queue, &status(), AttachedAs::Json, NOW);
         draft.into_message(&did(M), &did(A), NOW, &SystemEntropy).unwrap().to_value()
     };
     let full = write(&queue(2));
