@@ -37,6 +37,13 @@ impl HeldMail {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).extend(letters);
     }
 
+    /// Tells all who wait that the mailbox is full.
+    pub fn refuse(&self) {
+        for (acknowledgement, _) in self.held() {
+            acknowledgement.answer(Err(StoreError::MailboxFull));
+        }
+    }
+
     /// Tells all who wait that the disk failed.
     pub fn fail(&self) {
         for (acknowledgement, _) in self.held() {

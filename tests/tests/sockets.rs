@@ -441,6 +441,54 @@ fn a_pong_says_that_the_letter_before_it_is_on_the_disk() {
     });
 }
 
+/// Frames until the socket ends: how many pongs, and the code it ends with.
+async fn until_closed(socket: &mut Socket) -> (usize, u16) {
+    let mut pongs = 0;
+    loop {
+        match heard(socket).await {
+            Frame::Pong(_) => pongs += 1,
+            Frame::Close(close) => return (pongs, close.unwrap().code.into()),
+            _ => {}
+        }
+    }
+}
+
+/// The report about the mailbox must not take the pong along: who hears that deletes the letter as delivered.
+#[test]
+fn no_pong_comes_for_a_letter_that_found_its_mailbox_full() {
+    play(async {
+        let (mail, mut socket) = letter_on_its_way().await;
+        mail.refuse();
+        assert_eq!(until_closed(&mut socket).await, (0, 1013));
+    });
+}
+
+#[test]
+fn no_pong_comes_for_a_letter_that_nobody_here_takes_and_the_sender_learns_that_it_is_in_vain() {
+    play(async {
+        let mail = Arc::new(HeldMail::default());
+        let scene = scene_with(Arc::clone(&mail)).await;
+        let owner = scene.member(1).await;
+        let sender = Stranger::new(2);
+        let payload = json!({"ciphertext": "a", "protected": "x", "recipients": [], "iv": "x", "tag": "x"});
+        let [taken, vain] = [owner.did(), Stranger::new(3).did()].map(|to| {
+            sender.pack(&sender.forward(&scene.mediator, to, payload.clone()), SenderProtection::Anoncrypt)
+        });
+        let mut socket = scene.open().await;
+        // The first waits for its disk, so that the second is under way when the ping comes.
+        for envelope in [taken, vain] {
+            send(&mut socket, envelope).await;
+        }
+        socket.send(Frame::Ping(Default::default())).await.unwrap();
+        while mail.waiting() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(QUIET).await;
+        mail.release().await;
+        assert_eq!(until_closed(&mut socket).await, (0, 4400));
+    });
+}
+
 #[test]
 fn no_pong_comes_before_the_close_if_the_disk_did_not_take_the_letter() {
     play(async {

@@ -20,6 +20,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether the same envelope may be taken later.
+    pub(crate) fn is_temporary(self) -> bool {
+        matches!(self, Self::Unavailable | Self::TooOften)
+    }
+
     /// The HTTP status that says so.
     pub fn status(self) -> u16 {
         match self {

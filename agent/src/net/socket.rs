@@ -19,6 +19,7 @@ use super::{
     listen::stopped,
     pushing::{Pushing, Trouble},
     server::Server,
+    ws::NOT_TAKEN,
 };
 use crate::{
     handler::{Arrival, Reason, Receipt, Refusal},
@@ -82,7 +83,7 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>) 
                 // The pong goes out with the next look at the connection: who waits for it takes it to say that all before is safe.
                 Some(Ok(Frame::Ping(_))) => {
                     heard = Instant::now();
-                    socket.settle(&mut under_way).await
+                    socket.settle_for_pong(&mut under_way).await
                 }
                 Some(Ok(frame)) => {
                     heard = Instant::now();
@@ -111,6 +112,15 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>) 
         }
     };
     socket.end(ending).await;
+}
+
+/// What became of everything that is under way, in the order it came.
+async fn all_of(under_way: &mut FuturesOrdered<JoinHandle<Receipt>>) -> Vec<Result<Receipt, JoinError>> {
+    let mut receipts = Vec::with_capacity(under_way.len());
+    while let Some(receipt) = under_way.next().await {
+        receipts.push(receipt);
+    }
+    receipts
 }
 
 impl Socket {
@@ -160,11 +170,28 @@ impl Socket {
         self.answer(receipt).await
     }
 
-    /// Waits until everything that came is on the disk or refused, and answers it then: with the first answer a pong goes out too.
+    /// Waits until everything that came is on the disk or refused, and answers it then.
     async fn settle(&mut self, before: &mut FuturesOrdered<JoinHandle<Receipt>>) -> Result<(), Ending> {
-        let mut receipts = Vec::with_capacity(before.len());
-        while let Some(receipt) = before.next().await {
-            receipts.push(receipt);
+        for receipt in all_of(before).await {
+            self.answer(receipt).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`Socket::settle`], where a ping came: with the first answer the pong goes out, and who hears it takes all before it for
+    /// taken. So if anything was refused there is no answer, only the end, which says why.
+    async fn settle_for_pong(
+        &mut self,
+        before: &mut FuturesOrdered<JoinHandle<Receipt>>,
+    ) -> Result<(), Ending> {
+        let receipts = all_of(before).await;
+        if receipts.iter().any(|receipt| {
+            receipt.as_ref().map_or(true, |receipt| receipt.refused.is_some_and(Refusal::is_temporary))
+        }) {
+            return Err(Ending::Told(close_code::AGAIN, "not taken at present; come again later"));
+        }
+        if receipts.iter().flatten().any(|receipt| receipt.refused.is_some()) {
+            return Err(Ending::Told(NOT_TAKEN, "an envelope was not taken"));
         }
         for receipt in receipts {
             self.answer(receipt).await?;
@@ -195,7 +222,7 @@ impl Socket {
             }
             self.flush().await?;
         }
-        if matches!(refused, Some(Refusal::Unavailable | Refusal::TooOften)) {
+        if refused.is_some_and(Refusal::is_temporary) {
             // A socket has no other way to say that an envelope may come again.
             return Err(Ending::Told(close_code::AGAIN, "not taken at present; come again later"));
         }

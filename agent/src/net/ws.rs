@@ -27,6 +27,10 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes read from the socket at a time.
 const READ_BUFFER: usize = 16 * 1024;
 
+/// What a socket ends with if an envelope on it was not taken and will not be: codes from 4000 on are for private use, and this one
+/// recalls the status of HTTP.
+pub(super) const NOT_TAKEN: u16 = 4400;
+
 /// Whatever carries the bytes: TCP, or TLS on it.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -73,6 +77,16 @@ async fn open(uri: &str, host: &str, port: u16, tls: bool, network: &Network) ->
     Ok(line)
 }
 
+/// How an exchange ended.
+enum Ended {
+    /// The envelope was read; this is what came back.
+    Read(Option<Vec<u8>>),
+    /// The other side said that it did not take the envelope.
+    NotTaken,
+    /// The connection was closed before anything was said.
+    Early,
+}
+
 /// Sends one envelope and waits until the other side has read on behind it. What comes back meanwhile is the answer.
 ///
 /// A WebSocket says nothing about whether an envelope was taken; a pong that follows it says at least that it was
@@ -91,18 +105,22 @@ pub(crate) async fn exchange(
             match received? {
                 Frame::Pong(_) => {
                     let _ = line.close(None).await;
-                    return Ok(Some(answer));
+                    return Ok(Ended::Read(answer));
+                }
+                Frame::Close(Some(close)) if u16::from(close.code) == NOT_TAKEN => {
+                    return Ok(Ended::NotTaken);
                 }
                 Frame::Text(text) => answer = answer.or(Some(text.as_bytes().to_vec())),
                 Frame::Binary(bytes) => answer = answer.or(Some(bytes.to_vec())),
                 _ => {}
             }
         }
-        Ok::<_, tokio_tungstenite::tungstenite::Error>(None)
+        Ok::<_, tokio_tungstenite::tungstenite::Error>(Ended::Early)
     };
     match tokio::time::timeout(EXCHANGE_TIMEOUT, talk).await {
-        Ok(Ok(Some(answer))) => Ok(answer),
-        Ok(Ok(None)) => Err(SendError::Unreachable { reason: "the connection was closed".into() }),
+        Ok(Ok(Ended::Read(answer))) => Ok(answer),
+        Ok(Ok(Ended::NotTaken)) => Err(SendError::Refused { status: 400 }),
+        Ok(Ok(Ended::Early)) => Err(SendError::Unreachable { reason: "the connection was closed".into() }),
         Ok(Err(tokio_tungstenite::tungstenite::Error::Capacity(_))) => {
             Err(SendError::AnswerTooLarge { most: MAX_ENVELOPE_BYTES })
         }
