@@ -458,6 +458,8 @@ async fn until_closed(socket: &mut Socket) -> (usize, u16) {
 fn no_pong_comes_for_a_letter_that_found_its_mailbox_full() {
     play(async {
         let (mail, mut socket) = letter_on_its_way().await;
+        // So that the ping is read.
+        tokio::time::sleep(QUIET).await;
         mail.refuse();
         assert_eq!(until_closed(&mut socket).await, (0, 1013));
     });
