@@ -27,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use einmal_did::{Did, web};
+use einmal_did::{Did, parse_strict_json, web};
 use einmal_flows::out_of_band::{Invitation, url_content};
 use serde_json::Value;
 
@@ -274,7 +274,7 @@ fn read_target(text: &str) -> Result<(Did, Option<Invited>), SetupError> {
         Ok(invitation) => Ok((invitation.from.clone(), Some(Ok(invitation)))),
         // Whom it is from is all that is needed to go on; what is wrong with the rest is a finding.
         Err(error) => {
-            let value: Value = serde_json::from_slice(&content).unwrap_or_default();
+            let value = parse_strict_json(&content, content.len()).unwrap_or_default();
             let from = value.get("from").and_then(Value::as_str).and_then(|from| Did::parse(from).ok());
             let from = from.ok_or_else(|| wrong(error.to_string()))?;
             Ok((from, Some(Err(error.to_string()))))

@@ -1,6 +1,6 @@
 //! Routing: which forwards are taken, for whom, and that nothing happens to what is inside.
 
-use einmal_did::Did;
+use einmal_did::{Did, parse_strict_json};
 use einmal_didcomm::{SenderProtection, UnixSeconds};
 use serde_json::Value;
 
@@ -61,7 +61,7 @@ pub(super) async fn run(run: &mut Run) {
 
 /// Whether both say the same: a mediator may write the JSON anew, for no member of it is signed as text.
 fn same_json(sent: &[u8], got: &[u8]) -> Outcome {
-    let parse = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).map_err(|error| error.to_string());
+    let parse = |bytes: &[u8]| parse_strict_json(bytes, bytes.len()).map_err(|error| error.to_string());
     holds(parse(sent)? == parse(got)?, || "what is delivered differs from what was sent".to_owned())
 }
 

@@ -1,13 +1,12 @@
 //! Letters that cannot be handled yet, kept here instead of at the mediator, so that they do not stand before all others.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use einmal_did::{DidUrl, web};
-use einmal_didcomm::UnixSeconds;
+use einmal_did::{DidUrl, parse_strict_json, web};
+use einmal_didcomm::{UnixSeconds, limits::MAX_ENVELOPE_BYTES};
 use einmal_keys::{base64url_decode, base64url_encode};
 use einmal_storage::{StoreError, Table};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tracing::Instrument;
 
@@ -113,9 +112,9 @@ fn most_of(host: &str) -> usize {
 /// What the sender of an envelope must be asked for, as far as the envelope says: the host of its DID.
 fn host_of(envelope: &[u8]) -> String {
     let host = || {
-        let jwe: HashMap<String, Value> = serde_json::from_slice(envelope).ok()?;
+        let jwe = parse_strict_json(envelope, MAX_ENVELOPE_BYTES).ok()?;
         let header = base64url_decode(jwe.get("protected")?.as_str()?)?;
-        let header: Value = serde_json::from_slice(&header).ok()?;
+        let header = parse_strict_json(&header, MAX_ENVELOPE_BYTES).ok()?;
         let skid = DidUrl::parse(header.get("skid")?.as_str()?).ok()?;
         let host = web::location(skid.did()).ok()?.host;
         Some(base64url_encode(Sha256::digest(host.to_ascii_lowercase())))
@@ -234,7 +233,7 @@ mod tests {
         try_again(&node).await.unwrap();
         let shared = node.shared();
         assert_eq!((all(&node).unwrap().len(), shared.stats.given_up.get()), (0, 1));
-        let dead = shared.db.get::<Value>(DEAD, &id).unwrap().unwrap().value;
+        let dead = shared.db.get::<serde_json::Value>(DEAD, &id).unwrap().unwrap().value;
         assert_eq!(dead["reason"], "its bytes cannot be read any more");
     }
 }

@@ -1,12 +1,10 @@
-//! Reading JSON strictly: no member name twice, no nesting without end.
+//! Reading JSON strictly, as the texts of tokens and disclosures want it told.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use einmal_did::{StrictJsonError, parse_strict_json};
+use serde_json::{Map, Value};
 
 /// Deepest nesting of arrays and objects that is read in one JSON text.
-pub(crate) const MAX_JSON_DEPTH: usize = 32;
+pub(crate) const MAX_JSON_DEPTH: usize = einmal_did::limits::MAX_JSON_DEPTH;
 
 /// Why a text was not taken as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,17 +14,21 @@ pub(crate) enum JsonFault {
     TooDeep,
 }
 
-const DUPLICATE: &str = "einmal: member name occurs twice";
-const TOO_DEEP: &str = "einmal: nested too deeply";
+impl From<StrictJsonError> for JsonFault {
+    fn from(error: StrictJsonError) -> Self {
+        match error {
+            StrictJsonError::DuplicateMember { .. } => Self::DuplicateMember,
+            StrictJsonError::TooDeep { .. } => Self::TooDeep,
+            _ => Self::Malformed,
+        }
+    }
+}
 
-/// Parses `bytes` as one JSON value.
+/// Parses `bytes`, whose length its caller has bounded, as one JSON value.
 ///
 /// Two readers of `{"exp":1,"exp":9}` may disagree on its meaning, so such a text is refused whoever signed it.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonFault> {
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth: 0 }.deserialize(&mut reader).map_err(|error| fault(&error))?;
-    reader.end().map_err(|_| JsonFault::Malformed)?;
-    Ok(value)
+    Ok(parse_strict_json(bytes, bytes.len())?)
 }
 
 /// Parses `bytes` as one JSON object.
@@ -34,95 +36,6 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonFault
     match parse(bytes)? {
         Value::Object(map) => Ok(map),
         _ => Err(JsonFault::Malformed),
-    }
-}
-
-fn fault(error: &serde_json::Error) -> JsonFault {
-    // serde passes custom errors on as text only; both constants are ours and no other error starts like them.
-    let text = error.to_string();
-    if text.starts_with(DUPLICATE) {
-        JsonFault::DuplicateMember
-    } else if text.starts_with(TOO_DEEP) {
-        JsonFault::TooDeep
-    } else {
-        JsonFault::Malformed
-    }
-}
-
-/// A seed that builds a [`Value`] and counts how deep it is.
-struct Strict {
-    depth: usize,
-}
-
-impl Strict {
-    fn deeper<E: Error>(&self) -> Result<usize, E> {
-        let depth = self.depth.saturating_add(1);
-        if depth > MAX_JSON_DEPTH { Err(E::custom(TOO_DEEP)) } else { Ok(depth) }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let depth = self.deeper()?;
-        let mut array = Vec::new();
-        while let Some(item) = items.next_element_seed(Self { depth })? {
-            array.push(item);
-        }
-        Ok(Value::Array(array))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let depth = self.deeper()?;
-        let mut map = Map::new();
-        while let Some(name) = members.next_key::<String>()? {
-            let value = members.next_value_seed(Self { depth })?;
-            if map.insert(name, value).is_some() {
-                return Err(A::Error::custom(DUPLICATE));
-            }
-        }
-        Ok(Value::Object(map))
     }
 }
 

@@ -4,7 +4,10 @@ use std::{borrow::Cow, cell::Cell, collections::HashSet, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::limits::{MAX_JSON_DEPTH, MAX_JSON_OBJECTS, MAX_JSON_VALUES};
+use crate::{
+    limits::{MAX_JSON_DEPTH, MAX_JSON_OBJECTS, MAX_JSON_VALUES},
+    strict_json::is_reserved,
+};
 
 /// How much a JSON text holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,8 +109,8 @@ impl<'de> Visitor<'de> for Check<'_> {
         self.count(|census| census.objects += 1)?;
         let mut names = HashSet::new();
         while let Some(name) = members.next_key_seed(Name)? {
-            if !names.insert(name) {
-                return Err(A::Error::custom("a member is named twice"));
+            if is_reserved(&name) || !names.insert(name) {
+                return Err(A::Error::custom("a member is named twice, or as none may be"));
             }
             members.next_value_seed(inner)?;
         }

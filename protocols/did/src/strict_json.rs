@@ -36,6 +36,15 @@ pub enum StrictJsonError {
         /// Column, from 1.
         column: usize,
     },
+    /// A member has a name under which serde_json hides values of its own kinds: read again from the value, its text would be
+    /// taken for JSON without any of these bounds.
+    #[error("an object has a member whose name is reserved (line {line}, column {column})")]
+    ReservedMember {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+    },
     /// Not JSON (RFC 8259), or something follows the value.
     #[error("not JSON (line {line}, column {column})")]
     Syntax {
@@ -66,6 +75,7 @@ pub fn parse_strict_json(bytes: &[u8], max_len: usize) -> Result<Value, StrictJs
         let (line, column) = (error.line(), error.column());
         match state.refusal.get() {
             Some(Refusal::Number) => StrictJsonError::TooMany,
+            Some(Refusal::Reserved) => StrictJsonError::ReservedMember { line, column },
             Some(Refusal::Duplicate) => StrictJsonError::DuplicateMember { line, column },
             Some(Refusal::Depth) => StrictJsonError::TooDeep { max: MAX_JSON_DEPTH },
             None => StrictJsonError::Syntax { line, column },
@@ -73,9 +83,17 @@ pub fn parse_strict_json(bytes: &[u8], max_len: usize) -> Result<Value, StrictJs
     })
 }
 
+/// Whether a member's name is one of those under which serde_json hides values of its own kinds.
+///
+/// `Value` reads the text beside such a name as JSON, wherever it is built from, another `Value` included.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.starts_with("$serde_json::private::")
+}
+
 /// The reasons serde_json does not know of.
 #[derive(Clone, Copy)]
 enum Refusal {
+    Reserved,
     Duplicate,
     Depth,
     Number,
@@ -174,7 +192,10 @@ impl<'de> Visitor<'de> for Strict<'_> {
         self.count(&self.state.objects, MAX_JSON_OBJECTS)?;
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
-            // Looked up before the value is read, so that the error points at the name.
+            // Looked at before the value is read, so that the error points at the name.
+            if is_reserved(&name) {
+                return Err(self.refuse(Refusal::Reserved));
+            }
             match object.entry(name) {
                 Entry::Occupied(_) => return Err(self.refuse(Refusal::Duplicate)),
                 Entry::Vacant(slot) => slot.insert(members.next_value_seed(inner)?),
@@ -213,6 +234,21 @@ mod tests {
             assert!(matches!(parse(text), Err(StrictJsonError::DuplicateMember { line: 1, .. })), "{text}");
         }
         assert!(parse(r#"{"a":{"a":1},"b":{"a":1}}"#).is_ok());
+    }
+
+    #[test]
+    fn names_under_which_the_library_hides_raw_json_are_refused_however_they_are_written() {
+        for name in ["$serde_json::private::RawValue", "$serde_json::private::Number"] {
+            for text in [
+                format!(r#"{{"{name}":"[]"}}"#),
+                format!(r#"{{"a":[{{"b":1,"{name}":"[]"}}]}}"#),
+                format!(r#"{{"\u0024{}":"[]"}}"#, &name[1..]),
+            ] {
+                assert!(matches!(parse(&text), Err(StrictJsonError::ReservedMember { .. })), "{text}");
+                assert_eq!(crate::strict_json_object(text.as_bytes(), 0), None, "{text}");
+            }
+        }
+        assert!(parse(r#"{"$serde_json":"[]"}"#).is_ok());
     }
 
     #[test]
