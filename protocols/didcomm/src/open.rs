@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use einmal_did::{Did, DidDocument, DidUrl, Relationship, Resolver};
-use einmal_keys::{Custody, KeyId, PublicKey};
+use einmal_keys::{Custody, KeyId, KeyKind, PublicKey};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
@@ -149,7 +149,12 @@ impl Envelope {
     }
 
     fn of_json(value: &Value) -> Result<Self, EnvelopeError> {
-        let has = |name| value.get(name).is_some();
+        let has = |name| value.get(name).is_some_and(|member| !member.is_null());
+        let is_enveloped = has("recipients") || has("signatures") || has("signature");
+        if has("id") && has("type") && !is_enveloped {
+            // Headers nobody knows may have any name.
+            return Ok(Self::Plain);
+        }
         match (has("ciphertext"), has("payload"), has("id") && has("type")) {
             (true, false, _) => Ok(Self::Encrypted),
             (false, true, _) => Ok(Self::Signed),
@@ -281,8 +286,14 @@ fn held_keys(jwe: &ParsedJwe<'_>, context: &OpenContext<'_>) -> Vec<(DidUrl, Key
 /// The id under which custody holds the key `kid` names, if it is ours.
 fn held_key(kid: &DidUrl, context: &OpenContext<'_>) -> Option<KeyId> {
     let direct = key_id(kid);
-    if context.custody.public_key(&direct).is_some() {
-        return Some(direct);
+    if let Some(public) = context.custody.public_key(&direct) {
+        // A key that can sign as well is used only for what our document lists it for, as far as that is at hand.
+        let is_for_agreement = public.kind() == KeyKind::X25519
+            || context
+                .resolver
+                .resolve(kid.did())
+                .map_or(true, |document| document.method_for(Relationship::KeyAgreement, kid).is_some());
+        return is_for_agreement.then_some(direct);
     }
     // An older spelling of one of our key ids: our own document knows both.
     let document = context.resolver.resolve(kid.did()).ok()?;

@@ -92,7 +92,7 @@ fn ephemeral_key_in_the_header_of_the_only_recipient_is_accepted_and_never_sent(
 
 /// SICPA libraries and all published vectors.
 #[test]
-fn key_id_of_a_signature_is_read_unprotected_and_written_in_both_headers() {
+fn key_id_of_a_signature_is_read_in_both_headers_and_written_unprotected_as_the_vectors_have_it() {
     let stage = Stage::new();
     let signature = ForgedSignature::by(&stage.alice, "auth-ed25519").with_unprotected_kid();
     let envelope = signed(stage.plaintext(), &[signature]);
@@ -103,7 +103,29 @@ fn key_id_of_a_signature_is_read_unprotected_and_written_in_both_headers() {
     let sent: Value = serde_json::from_slice(&sent).unwrap();
     let protected = base64url_decode(sent["signatures"][0]["protected"].as_str().unwrap()).unwrap();
     let protected: Value = serde_json::from_slice(&protected).unwrap();
-    assert_eq!(protected["kid"], sent["signatures"][0]["header"]["kid"]);
+    assert!(sent["signatures"][0]["header"]["kid"].is_string());
+    assert_eq!(protected.get("kid"), None, "RFC 7515 wants the names in the two headers disjoint");
+}
+
+#[test]
+fn another_signer_whose_algorithm_nobody_knows_takes_nothing_from_the_senders_signature() {
+    let stage = Stage::new();
+    let good = ForgedSignature::by(&stage.alice, "auth-ed25519");
+    let unknown = ForgedSignature::by(&stage.bob, "auth-ed25519").with("alg", json!("ES384"));
+    let envelope = signed(stage.plaintext(), &[good, unknown]);
+    assert!(stage.world.open_json(&envelope, &stage.bob).unwrap().proof.signer.is_some());
+}
+
+#[test]
+fn headers_nobody_knows_may_be_called_as_members_of_envelopes_are() {
+    let stage = Stage::new();
+    for name in ["payload", "ciphertext"] {
+        for value in [json!({"a": 1}), Value::Null] {
+            let mut plaintext = stage.plaintext();
+            plaintext[name] = value;
+            stage.assert_opens(&Forge::authcrypt(plaintext, &stage.alice, X, &stage.bob, &[X]).seal());
+        }
+    }
 }
 
 /// A P-521 key of which a coordinate begins with a zero byte, as half of all keys do; `short` has it cut off.

@@ -374,6 +374,17 @@ fn sender_whose_document_is_not_at_hand_must_be_fetched() {
 }
 
 #[test]
+fn a_key_of_ours_that_is_for_signing_opens_nothing() {
+    let stage = Stage::new();
+    for forged in [
+        Forge::authcrypt(stage.plaintext(), &stage.alice, X, &stage.bob, &["auth-p-256"]),
+        Forge::anoncrypt(stage.plaintext(), &stage.bob, &["auth-p-256"]),
+    ] {
+        assert_eq!(stage.refusal(&forged), OpenError::NotForUs);
+    }
+}
+
+#[test]
 fn nobody_is_resolved_for_an_envelope_that_is_not_for_us() {
     let stage = Stage::new();
     let mut web = stage.world.party("web", 5);

@@ -18,13 +18,13 @@ impl PublicKey {
     /// # Errors
     ///
     /// [`KeyError::Encoding`] for another multibase or broken base58, [`KeyError::UnsupportedKind`] for an unknown
-    /// multicodec, and the errors of [`PublicKey::from_compressed`].
+    /// multicodec or a key longer than any known here, and the errors of [`PublicKey::from_compressed`].
     pub fn from_multikey(text: &str) -> Result<Self, KeyError> {
         const WRONG: KeyError =
             KeyError::Encoding { member: "multikey", expected: "base58btc with the prefix `z`" };
         let base58 = text.strip_prefix('z').ok_or(WRONG)?;
         if base58.len() > MAX_MULTIKEY_LEN {
-            return Err(WRONG);
+            return Err(KeyError::UnsupportedKind);
         }
         let bytes = bs58::decode(base58).into_vec().map_err(|_| WRONG)?;
         let (codec, key) = bytes.split_first_chunk::<2>().ok_or(WRONG)?;
@@ -64,6 +64,8 @@ mod tests {
         ));
         let unknown = format!("z{}", bs58::encode([0x12, 0x34, 1, 2, 3]).into_string());
         assert_eq!(PublicKey::from_multikey(&unknown), Err(KeyError::UnsupportedKind));
+        let long = format!("z{}", "2".repeat(MAX_MULTIKEY_LEN + 1));
+        assert_eq!(PublicKey::from_multikey(&long), Err(KeyError::UnsupportedKind));
     }
 
     #[test]

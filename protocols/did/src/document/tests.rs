@@ -161,6 +161,9 @@ fn unknown_types_and_curves_are_skipped_with_the_references_to_them() {
     for unknown in [
         json!({ "type": "Bls12381G2Key2020", "publicKeyBase58": "x" }),
         json!({ "type": "Multikey", "publicKeyMultibase": bls }),
+        // ML-DSA-44, far longer than any key here, and a key in another multibase.
+        json!({ "type": "Multikey", "publicKeyMultibase": format!("z{}", "2".repeat(1_800)) }),
+        json!({ "type": "Multikey", "publicKeyMultibase": "u7QEB" }),
         json!({ "type": "JsonWebKey2020", "publicKeyJwk": { "kty": "RSA", "n": "AQAB", "e": "AQAB" } }),
         json!({ "type": "JsonWebKey", "publicKeyJwk": { "kty": "OKP", "crv": "Ed448", "x": "AQ" } }),
     ] {

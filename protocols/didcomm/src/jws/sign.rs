@@ -6,9 +6,11 @@ use serde_json::json;
 
 use crate::{SIGNED_MEDIA_TYPE, error::PackError, limits::MAX_ENVELOPE_BYTES};
 
-/// Signs `plaintext` with one key, in the general serialization, `kid` in both headers.
+/// Signs `plaintext` with one key, in the general serialization, `kid` in the unprotected header.
 ///
-/// The prose of the specification wants `kid` protected, its vectors and a widespread library want it unprotected.
+/// The prose of the specification wants `kid` protected, its vectors and widespread libraries want it unprotected, and some
+/// refuse it in both: the names of the two headers must be disjoint (RFC 7515, section 7.2.1). Nothing rests on its being signed:
+/// it must be a key of the signed `from`.
 pub(crate) fn sign(
     plaintext: &[u8],
     kid: &DidUrl,
@@ -16,7 +18,7 @@ pub(crate) fn sign(
     algorithm: SignatureAlgorithm,
     custody: &dyn Custody,
 ) -> Result<Vec<u8>, PackError> {
-    let header = json!({"typ": SIGNED_MEDIA_TYPE, "alg": algorithm.name(), "kid": kid.as_str()});
+    let header = json!({"typ": SIGNED_MEDIA_TYPE, "alg": algorithm.name()});
     let protected = base64url_encode(header.to_string());
     let payload = base64url_encode(plaintext);
     let input = format!("{protected}.{payload}");

@@ -52,7 +52,8 @@ pub(crate) struct ParsedJws {
 
 struct Signature {
     kid: DidUrl,
-    algorithm: SignatureAlgorithm,
+    /// None if it is unknown here, which only matters for the signature that counts.
+    algorithm: Option<SignatureAlgorithm>,
     input: Vec<u8>,
     signature: Vec<u8>,
 }
@@ -106,13 +107,14 @@ impl ParsedJws {
         resolver: &dyn Resolver,
     ) -> Result<(DidUrl, PublicKey), OpenError> {
         let signature = self.signature_of(from).ok_or(OpenError::FromIsNotSigner)?;
+        let algorithm = signature.algorithm.ok_or(EnvelopeError::Algorithm)?;
         // Both name the same DID here, so resolving fetches nothing a third party chose.
         let document = resolve_fuller(from, signature.kid.did(), resolver)?;
         let method =
             document.method_for(Relationship::Authentication, &signature.kid).ok_or(OpenError::SignerKey)?;
         method
             .key
-            .verify(signature.algorithm, &signature.input, &signature.signature)
+            .verify(algorithm, &signature.input, &signature.signature)
             .map_err(|_| OpenError::Signature)?;
         Ok((signature.kid.clone(), method.key.clone()))
     }
@@ -132,11 +134,7 @@ impl SignatureJson<'_> {
             return Err(EnvelopeError::NotAllowed { member: "crit" });
         }
         check_type(protected.typ.as_deref())?;
-        let algorithm = protected
-            .alg
-            .as_deref()
-            .and_then(SignatureAlgorithm::from_name)
-            .ok_or(EnvelopeError::Algorithm)?;
+        let algorithm = protected.alg.as_deref().and_then(SignatureAlgorithm::from_name);
         let kid = match (protected.kid, header.kid) {
             (Some(protected), Some(unprotected)) if protected != unprotected => {
                 return Err(malformed("kid"));
