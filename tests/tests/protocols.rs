@@ -19,6 +19,7 @@ use einmal_flows::{
     present_proof::{self, Presentation, ProposePresentation, RequestPresentation},
 };
 use einmal_keys::{Custody, KeyId, base64url_decode, base64url_encode};
+use einmal_storage::Store;
 use einmal_tests::{
     ADULT, REPORT, START_MS, Stranger, World, code, did_of, invitation_in, letters, name, own_city_folder,
     play, stranger_of,
@@ -94,6 +95,28 @@ fn replayed_message_is_known_after_a_restart() {
         world.start("city").await;
         stranger.say(&world.node("city"), &message).await;
         assert_eq!((letters(&world, "city").await, world.count("city", "duplicates")), (1, 1));
+    });
+}
+
+/// Ids of a month would be gigabytes of one address.
+#[test]
+fn what_a_stranger_sends_and_nothing_comes_of_leaves_no_record_and_is_still_handled_once() {
+    play(async {
+        let (world, city, did) = city().await;
+        let records = || world.store("city").dump(None, usize::MAX).unwrap().len();
+        let stranger = stranger_of(1, &city);
+        let before = records();
+        let of_type = |kind: &str| stranger.message(kind, &did, json!({}));
+        for _ in 0..20 {
+            let ping = of_type("https://didcomm.org/trust-ping/2.0/ping");
+            assert_eq!(name(&stranger.ask(&city, &ping).await), "ping-response");
+            let again = stranger.pack(&ping, SenderProtection::Authcrypt);
+            let receipt = city.receive(&again, Arrival::Http { from: None }).await;
+            assert_eq!((receipt.refused, receipt.replies.len()), (None, 0), "handled once");
+            let unknown = of_type("https://example.org/unknown/1.0/anything");
+            assert_eq!(name(&stranger.ask(&city, &unknown).await), REPORT);
+        }
+        assert_eq!(records(), before);
     });
 }
 

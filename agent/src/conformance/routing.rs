@@ -2,7 +2,6 @@
 
 use einmal_did::{Did, parse_strict_json};
 use einmal_didcomm::{SenderProtection, UnixSeconds};
-use serde_json::Value;
 
 use super::{
     Run,

@@ -104,6 +104,12 @@ impl<'a> Effects<'a> {
         (self.batch, self.outgoing)
     }
 
+    /// Whether nothing of this event lasts: no record, no mail, no message that must arrive, no change of a connection.
+    pub(crate) fn leaves_no_trace(&self) -> bool {
+        let changes = !self.batch.is_empty() || !self.mail.is_empty() || self.live.is_some();
+        !changes && self.outgoing.iter().all(|out| out.transient)
+    }
+
     pub(crate) fn shared(&self) -> &'a Shared {
         self.shared
     }

@@ -11,6 +11,7 @@ mod input;
 mod new_dids;
 mod origin;
 mod parts;
+mod recent;
 mod refusal;
 mod role_service;
 mod shared;
@@ -31,6 +32,7 @@ pub(crate) use self::{
     effects::{Effects, Handled, MailWork, Outgoing, Timer},
     input::{text, unknown_command},
     new_dids::{Reached, forget_key, keep_key, public},
+    recent::Recent,
     refusal::{
         log_reason, reason_for, reason_for_code, reason_for_failure, reason_of, refusal_for, refusal_of,
     },

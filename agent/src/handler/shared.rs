@@ -8,13 +8,14 @@ use std::{
 
 use einmal_did::{Did, Endpoint, Resolver};
 use einmal_didcomm::{MessageId, Packer, UnixSeconds};
+use einmal_flows::report_problem::ErrorBudget;
 use einmal_keys::{Custody, Entropy, Keyring};
 use einmal_storage::{
     StoreError,
     mail::{Mail, MailboxId},
 };
 
-use super::{Effects, Failure, LastVisit, Parts, Stats, new_dids};
+use super::{Effects, Failure, LastVisit, Parts, Recent, Stats, new_dids};
 use crate::{
     clock::Clock,
     config::Config,
@@ -39,6 +40,8 @@ pub struct Shared {
     pub(crate) live: Arc<Live>,
     pub(crate) routes: Routes,
     pub(crate) read_forms: ReadForms,
+    /// How many reports each thread has had lately.
+    pub(crate) error_budgets: Recent<ErrorBudget>,
     pub(crate) rates: Rates<MailboxId>,
     pub(crate) clock: Arc<dyn Clock>,
     steady: Steady,
@@ -80,6 +83,7 @@ impl Shared {
             live: Arc::default(),
             routes: Routes::default(),
             read_forms: ReadForms::default(),
+            error_budgets: Recent::default(),
             clock: parts.clock,
             steady: Steady::default(),
             entropy: parts.entropy,

@@ -5,10 +5,9 @@ use einmal_flows::{
     ExchangeKey, Received,
     discover_features::{self, Disclosure},
     empty::Empty,
-    report_problem::{self, ErrorBudget, ProblemReport},
+    report_problem::{self, ProblemReport},
     trust_ping::{self, Ping, PingResponse},
 };
-use einmal_storage::Table;
 use serde_json::{Value, json};
 
 use crate::{
@@ -16,11 +15,6 @@ use crate::{
     handler::{Effects, Failure, Handled, RoleService, Shared, our_form, their_form},
     service::{messages, self_report},
 };
-
-/// How many reports each thread has had.
-const BUDGETS: Table = Table::new("error-budget");
-/// Seconds a thread's error budget is remembered.
-const BUDGET_SECS: u64 = 24 * 3600;
 
 /// Protocols every role speaks: identifier and roles.
 const COMMON: [(&str, &str); 6] = [
@@ -76,12 +70,11 @@ fn features(role: &dyn RoleService) -> Vec<Disclosure> {
 /// Tells a proved sender what was wrong, within the budget of the thread.
 pub(super) fn report(rx: &Received<'_>, code: ProblemCode, comment: &str, fx: &mut Effects<'_>) -> Handled {
     let key = ExchangeKey::of(rx);
-    let stored = fx.db().get::<ErrorBudget>(BUDGETS, key.as_str())?;
-    let mut budget = stored.map(|stored| stored.value).unwrap_or_default();
+    let budgets = &fx.shared().error_budgets;
+    let mut budget = budgets.get(key.as_str()).unwrap_or_default();
     let report = ProblemReport::new(code).with_comment(comment, &[]);
     if let Some(draft) = budget.report(rx, report) {
-        let until = fx.shared().now().plus(BUDGET_SECS);
-        fx.put_expiring(BUDGETS, key.as_str(), &budget, until)?;
+        budgets.put(key.as_str(), budget);
         fx.answer(draft, &our_form(rx), &their_form(rx))?;
     }
     Ok(())

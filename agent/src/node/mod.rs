@@ -14,7 +14,6 @@ mod line_state;
 mod live;
 mod outbox;
 mod receive;
-mod recent;
 #[cfg(test)]
 pub(crate) mod testing;
 mod timers;
@@ -35,7 +34,7 @@ pub(crate) use self::{live::Pushes, receive::Begun};
 pub use crate::handler::{Arrival, Failure, Need, Origin, Parts, Receipt, Refusal, Shared, Stats};
 use crate::{
     delivery::LiveChange,
-    handler::{self, Effects, Handled, MailWork, Notice, Outgoing, Reached, RoleService},
+    handler::{self, Effects, Handled, MailWork, Notice, Outgoing, Reached, Recent, RoleService},
     role,
     service::queue,
     transport::{self, FetchError, Fetcher, SendError},
@@ -68,7 +67,8 @@ pub struct Node {
     changed: Notify,
     /// How the line to our own mediator stands.
     pub(crate) line: LineState,
-    recent: recent::Recent,
+    /// Messages handled lately that left no trace in the store.
+    recent: Recent<()>,
     /// Whether timers were looked through since the clock stands.
     timers_fit: AtomicBool,
 }
@@ -100,7 +100,7 @@ impl Node {
             fetching: fetching::Fetching::default(),
             changed: Notify::new(),
             line: LineState::default(),
-            recent: recent::Recent::default(),
+            recent: Recent::default(),
             timers_fit: AtomicBool::new(false),
         };
         node.take_public_identity(url).await?;

@@ -195,7 +195,7 @@ impl Node {
         let seen = seen_id(&rx);
         let question = self.role.is_question(&rx.message.kind);
         if let Some(rotation) = &opened.proof.rotation
-            && !self.recent.knows(&seen)
+            && self.recent.get(&seen).is_none()
             && !self.shared.db.exists(SEEN, &seen)?
         {
             // Before the message itself, which may rest on it; a second time it finds nothing to do.
@@ -213,18 +213,22 @@ impl Node {
                 Err(failure) => return Err(failure),
             }
         }
-        let mut repeated = false;
+        let (mut repeated, mut is_kept) = (false, false);
         let handled = self
             .run(|fx| {
                 // Asked anew on every turn: two copies may be handled at once, and the slower one must see the faster.
-                repeated = self.recent.knows(&seen) || (!question && self.shared.db.exists(SEEN, &seen)?);
+                repeated =
+                    self.recent.get(&seen).is_some() || (!question && self.shared.db.exists(SEEN, &seen)?);
                 if repeated {
                     return Ok(());
                 }
                 fx.arrival = Some(arrival);
-                self.remember(opened, &rx, Some(&seen).filter(|_| !question), fx)?;
+                self.remember(opened, &rx, fx)?;
                 self.note_rotation(opened, &rx, fx)?;
-                self.dispatch(&rx, fx)
+                self.dispatch(&rx, fx)?;
+                // Of what leaves no trace the memory is enough: strangers must not fill the disk with the ids of their pings.
+                is_kept = !question && !fx.leaves_no_trace();
+                if is_kept { self.keep_seen(&rx, &seen, fx) } else { Ok(()) }
             })
             .await;
         if repeated {
@@ -234,8 +238,8 @@ impl Node {
         match handled {
             Ok(done) => {
                 self.shared.stats.accepted.inc();
-                if question {
-                    self.recent.remember(&seen);
+                if !is_kept {
+                    self.recent.put(&seen, ());
                 }
                 Ok(done)
             }
@@ -294,21 +298,17 @@ impl Node {
         Err(Failure::peer(ProblemCode::UNSUPPORTED, "this message type is not spoken here"))
     }
 
-    /// Notes the message id, the sender's long form, and that the sender knows our DID.
-    fn remember(
-        &self,
-        opened: &Opened,
-        rx: &Received<'_>,
-        seen: Option<&String>,
-        fx: &mut Effects<'_>,
-    ) -> Handled {
+    /// Writes down that a message was handled, for as long as a mediator may bring it again.
+    fn keep_seen(&self, rx: &Received<'_>, seen: &str, fx: &mut Effects<'_>) -> Handled {
         let now = self.shared.now();
         let until = rx.message.expires_time.unwrap_or(now).max(now).plus(REMEMBER_SECS);
-        if let Some(seen) = seen {
-            let key = fx.db().key(SEEN, seen)?;
-            fx.batch().expect_absent(key);
-            fx.put_expiring(SEEN, seen, &now, UnixSeconds(until.0.min(now.plus(2 * REMEMBER_SECS).0)))?;
-        }
+        let key = fx.db().key(SEEN, seen)?;
+        fx.batch().expect_absent(key);
+        Ok(fx.put_expiring(SEEN, seen, &now, UnixSeconds(until.0.min(now.plus(2 * REMEMBER_SECS).0)))?)
+    }
+
+    /// Notes the sender's long form, and that the sender knows our DID.
+    fn remember(&self, opened: &Opened, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
         let pairwise = self.shared.own_did(rx.recipient)?.is_some_and(|own| own.usage == DidUse::Pairwise);
         if !pairwise {
             return Ok(());
@@ -374,24 +374,35 @@ impl Node {
         self: &Arc<Self>,
         opened: &Opened,
         rx: &Received<'_>,
-        seen: &String,
+        seen: &str,
         (code, comment): (ProblemCode, &str),
         arrival: Arrival,
     ) -> Result<Done, Failure> {
-        self.run(|fx| {
+        if self.recent.get(seen).is_some() {
+            return Ok(Done::default());
+        }
+        let mut is_kept = false;
+        let done = self.run(|fx| {
             fx.arrival = Some(arrival);
             if self.shared.db.exists(SEEN, seen)? {
+                is_kept = true;
                 return Ok(());
             }
-            self.remember(opened, rx, Some(seen), fx)?;
+            self.remember(opened, rx, fx)?;
             // What it said was wrong; who said it goes on under the new DID, and need not prove that again.
             match self.note_rotation(opened, rx, fx) {
                 Ok(()) | Err(Failure::Peer { .. }) => {}
                 Err(failure) => return Err(failure),
             }
-            dispatch::report(rx, code.clone(), comment, fx)
-        })
-        .await
+            dispatch::report(rx, code.clone(), comment, fx)?;
+            is_kept = !fx.leaves_no_trace();
+            if is_kept { self.keep_seen(rx, seen, fx) } else { Ok(()) }
+        });
+        let done = done.await?;
+        if !is_kept {
+            self.recent.put(seen, ());
+        }
+        Ok(done)
     }
 
     /// Packs answers for the same connection if the sender asked for that, and queues transient answers that did not

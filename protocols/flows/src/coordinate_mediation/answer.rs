@@ -11,7 +11,7 @@ use super::{
     MediateGrant, MediateRequest, Page, Paginate, RecipientDid, RecipientList, RecipientQuery,
     RecipientUpdate, RecipientUpdateResponse, Registration, RegistrationChange, Registrations, Unavailable,
     Update, UpdateAction, UpdateResult, Updated,
-    ownership::{is_proved, recipient_of},
+    ownership::{Proofs, recipient_of},
 };
 use crate::{
     Draft, FlowError, Received,
@@ -201,7 +201,8 @@ pub fn decide(
         }
         MediationRequest::Update(updates) => {
             let count = registrations.count(&account).map_err(unavailable)?;
-            let proved = |recipient: &Did| is_proved(received, recipient, resolver, now);
+            let proofs = Proofs::of(received, resolver, now);
+            let proved = |recipient: &Did| proofs.cover(recipient);
             let mut book =
                 Book { account, registrations, policy, count, changed: HashMap::new(), changes: vec![] };
             let updated = updates.into_iter().map(|update| book.carry_out(update, &proved)).collect();

@@ -1,5 +1,7 @@
 //! Proof that a DID agrees to being registered for an account.
 
+use std::{cell::RefCell, collections::HashMap};
+
 use einmal_did::{Did, DidUrl, Resolver, parse_strict_json};
 use einmal_didcomm::{Attachment, UnixSeconds};
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,9 @@ use crate::{
 
 /// Attachment format of an ownership statement.
 pub const OWNERSHIP_FORMAT: &str = "einmal/recipient-ownership@v1.0";
+
+/// Statements in the name of one DID whose signatures are checked.
+const MAX_STATEMENTS_OF_ONE: usize = 2;
 
 /// The statement a DID signs with one of its authentication keys.
 #[derive(Serialize, Deserialize)]
@@ -58,22 +63,43 @@ pub(crate) fn recipient_of(text: &str) -> Option<Did> {
     }
 }
 
-/// Whether the sender has shown that it controls `recipient`.
-///
-/// It has if it is that DID, if a key of that DID authenticated it, or if it attached that DID's signed agreement.
-pub(super) fn is_proved(
-    received: &Received<'_>,
-    recipient: &Did,
-    resolver: &dyn Resolver,
-    now: UnixSeconds,
-) -> bool {
-    received.sender.same_as(recipient)
-        || shares_key(received, recipient, resolver)
-        || received
-            .message
-            .attachments
-            .iter()
-            .any(|attachment| agrees(attachment, received, recipient, resolver, now))
+/// Which DIDs the sender of one message has shown to control: each is looked at once, however often it is asked about.
+pub(super) struct Proofs<'a> {
+    received: &'a Received<'a>,
+    resolver: &'a dyn Resolver,
+    /// The DIDs that agree by a statement, and the statements; their signatures are not checked yet.
+    statements: Vec<(Did, &'a Attachment)>,
+    known: RefCell<HashMap<Did, bool>>,
+}
+
+impl<'a> Proofs<'a> {
+    pub(super) fn of(received: &'a Received<'a>, resolver: &'a dyn Resolver, now: UnixSeconds) -> Self {
+        let attached = received.message.attachments.iter();
+        let statements = attached.filter_map(|one| Some((agreeing(one, received, now)?, one))).collect();
+        Self { received, resolver, statements, known: RefCell::default() }
+    }
+
+    /// Whether the sender controls `recipient`: if it is that DID, if a key of that DID authenticated it, or if it attached that
+    /// DID's signed agreement.
+    pub(super) fn cover(&self, recipient: &Did) -> bool {
+        let canonical = recipient.canonical();
+        if let Some(known) = self.known.borrow().get(&canonical) {
+            return *known;
+        }
+        let covered = self.received.sender.same_as(recipient)
+            || shares_key(self.received, recipient, self.resolver)
+            || self.is_signed_by(recipient);
+        self.known.borrow_mut().insert(canonical, covered);
+        covered
+    }
+
+    /// The signatures are the dear part: of statements that agree in the name of one DID only the first are looked at.
+    fn is_signed_by(&self, recipient: &Did) -> bool {
+        let in_its_name = self.statements.iter().filter(|(agreeing, _)| agreeing.same_as(recipient));
+        in_its_name.take(MAX_STATEMENTS_OF_ONE).any(|(_, statement)| {
+            statement.verify_signature(self.resolver).is_ok_and(|signer| signer.0.did().same_as(recipient))
+        })
+    }
 }
 
 /// Whether the key that authenticated the sender is one of `recipient` for the same purpose.
@@ -87,27 +113,16 @@ fn shares_key(received: &Received<'_>, recipient: &Did, resolver: &dyn Resolver)
         .is_ok_and(|document| document.methods(purpose).any(|method| method.key == *key))
 }
 
-fn agrees(
-    attachment: &Attachment,
-    received: &Received<'_>,
-    recipient: &Did,
-    resolver: &dyn Resolver,
-    now: UnixSeconds,
-) -> bool {
-    if attachment.format.as_deref() != Some(OWNERSHIP_FORMAT) {
-        return false;
-    }
-    let Some(statement) = read_statement(attachment) else { return false };
+/// The DID that agrees by a statement for this sender and this mediator, made lately; that it signed, is not looked at.
+fn agreeing(attachment: &Attachment, received: &Received<'_>, now: UnixSeconds) -> Option<Did> {
+    let is_statement = attachment.format.as_deref() == Some(OWNERSHIP_FORMAT);
+    let statement = is_statement.then(|| read_statement(attachment)).flatten()?;
     let is = |text: &str, did: &Did| Did::parse(text).is_ok_and(|named| named.same_as(did));
-    let fits = is(&statement.recipient_did, recipient)
-        && is(&statement.account, received.sender)
-        && is(&statement.mediator, received.recipient);
+    let fits = is(&statement.account, received.sender) && is(&statement.mediator, received.recipient);
     let age = now.0.saturating_sub(statement.issued_at);
     let fresh = age <= MAX_OWNERSHIP_PROOF_AGE_SECS
         && statement.issued_at <= now.0.saturating_add(MAX_CLOCK_SKEW_SECS);
-    // The signature last: it is the dear part.
-    fits && fresh
-        && attachment.verify_signature(resolver).is_ok_and(|signer| signer.0.did().same_as(recipient))
+    if fits && fresh { Did::parse(&statement.recipient_did).ok() } else { None }
 }
 
 fn read_statement(attachment: &Attachment) -> Option<Statement> {

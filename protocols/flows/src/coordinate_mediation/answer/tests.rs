@@ -326,6 +326,30 @@ fn statement_that_is_unsigned_foreign_stale_or_for_another_account_proves_nothin
     }
 }
 
+/// Each statement costs a look at its signature, so many of them must not cost many.
+#[test]
+fn however_many_statements_and_updates_name_one_did_few_signatures_are_checked() {
+    struct Counting(LocalResolver, std::sync::atomic::AtomicUsize);
+    impl Resolver for Counting {
+        fn resolve(&self, did: &Did) -> Result<std::sync::Arc<DidDocument>, einmal_did::ResolveError> {
+            self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.0.resolve(did)
+        }
+    }
+    let (recipient, ..) = keyed(1);
+    let (_, other_ring, other_kid, _) = keyed(2);
+    let mut wrong = ownership_statement(&recipient, &did(A), &did(M), NOW);
+    wrong.sign(&other_ring, &other_kid).unwrap();
+    let update = json!({"recipient_did": recipient, "action": "add"});
+    let mut post = request(A, "recipient-update", json!({"updates": vec![update; 100]}));
+    post.message.attachments = vec![wrong; 100];
+    let resolver = Counting(LocalResolver::default(), 0.into());
+    let (changes, _) = ask_with(&post, &Table::with_accounts(), &resolver, &policy()).unwrap();
+    assert_eq!(changes, [put(recipient.as_str(), A, false)]);
+    let looked_up = resolver.1.into_inner();
+    assert!((1..=4).contains(&looked_up), "{looked_up}");
+}
+
 /// A resolver of fixed documents.
 fn resolver_of(documents: Vec<DidDocument>) -> impl Resolver {
     struct Fixed(Vec<DidDocument>);
