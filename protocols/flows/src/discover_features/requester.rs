@@ -102,7 +102,7 @@ impl Requester {
                     return Ok(vec![]);
                 }
                 if !matches!(state, State::QueriesSent { .. }) {
-                    return Err(FlowError::Unexpected { message: Disclose::TYPE, state: state.name() });
+                    return Err(self.unexpected(Disclose::TYPE));
                 }
                 self.exchange.note(&received.message.id)?;
                 self.state = State::Disclosed;

@@ -77,9 +77,8 @@ impl Sender {
         now: UnixSeconds,
     ) -> (Self, Vec<Action>) {
         let deadline = now.plus(PING_TIMEOUT_SECS);
-        let mut exchange = Exchange::new(own, peer, thid, pthid.clone());
-        let mut draft = exchange.send(Draft::of(&Ping { response_requested: true }));
-        draft.pthid = pthid;
+        let mut exchange = Exchange::new(own, peer, thid, pthid);
+        let draft = exchange.send(Draft::of(&Ping { response_requested: true }));
         (
             Self { exchange, state: State::PingSent { deadline } },
             vec![Action::Send(draft), Action::WakeAt(deadline)],
@@ -105,7 +104,7 @@ impl Sender {
                     return Ok(vec![]);
                 }
                 if !matches!(state, State::PingSent { .. }) {
-                    return Err(FlowError::Unexpected { message: PingResponse::TYPE, state: state.name() });
+                    return Err(self.unexpected(PingResponse::TYPE));
                 }
                 self.exchange.note(&received.message.id)?;
                 self.state = State::Responded;
