@@ -134,7 +134,7 @@ impl Citizen {
         let Some(holding) = Holding::named(shared, parent.as_str())? else { return Ok(false) };
         let same_parties = holding.theirs.same_as(rx.sender) && holding.ours.same_as(rx.recipient);
         // Only the one request on the way to the offer is covered, not whatever that peer may ask later.
-        let waiting = holding.work.machine.state_name() == "proposal-sent";
+        let waiting = holding.work.machine.awaits_offer();
         let first = Proving::named(shared, &below(parent, rx.sender))?.is_none();
         Ok(holding.work.job.auto && same_parties && waiting && first)
     }

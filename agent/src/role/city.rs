@@ -84,9 +84,7 @@ impl City {
         {
             exchange = Issuing::named(shared, answer)?;
         }
-        let ended = |exchange: &Issuing| {
-            exchange.work.job.issued || exchange.work.machine.state_name() == "abandoned"
-        };
+        let ended = |exchange: &Issuing| exchange.work.job.issued || exchange.work.machine.is_abandoned();
         let for_one = exchange.as_ref().is_some_and(|exchange| exchange.work.job.order.after.is_none());
         if for_one && exchange.as_ref().is_some_and(|exchange| exchange.work.job.issued) {
             return Err(Failure::user("its card was issued already; revoke that: einmal city issued"));
@@ -117,8 +115,7 @@ impl City {
         let answer = rx.message.pthid.as_ref().map(invitations::answered_by).unwrap_or_default();
         // One that was abandoned may be begun anew, but not once there is a card: a holder who refuses what it was given would
         // get another one each time.
-        let stands =
-            |exchange: Issuing| exchange.work.job.issued || exchange.work.machine.state_name() != "abandoned";
+        let stands = |exchange: Issuing| exchange.work.job.issued || !exchange.work.machine.is_abandoned();
         if again && Issuing::named(shared, &answer)?.is_some_and(stands) {
             return Err(invitations::answered_already());
         }
@@ -309,7 +306,7 @@ impl RoleService for City {
             self.issuing.handle(shared, &mut exchange, issuer::Event::Message(rx), fx)?;
             // Whoever proposes once more is offered the same once more; not before what must be proved first.
             let job = &exchange.work.job;
-            let proposes = exchange.work.machine.state_name() == "proposal-received";
+            let proposes = exchange.work.machine.awaits_our_offer();
             if proposes && (job.order.after.is_none() || job.presented.is_some()) {
                 self.issuing.offer(shared, &mut exchange, fx)?;
             }

@@ -80,7 +80,7 @@ impl Merchant {
             return Err(invitations::answered_already());
         }
         let answer = invitations::answered_by(&pthid);
-        let running = |exchange: Asking| exchange.work.machine.state_name() != "abandoned";
+        let running = |exchange: Asking| !exchange.work.machine.is_abandoned();
         if again && Asking::named(shared, &answer)?.is_some_and(running) {
             return Err(invitations::answered_already());
         }

@@ -296,7 +296,7 @@ macro_rules! work {
             const KIND: &'static str = $kind;
 
             fn has_ended(&self) -> bool {
-                matches!(self.machine.state_name(), "done" | "abandoned")
+                self.machine.has_ended()
             }
 
             fn follow(&mut self, ours: &Did, theirs: &Did) {

@@ -296,7 +296,7 @@ macro_rules! exchange_accessors {
                 self.exchange.pthid()
             }
 
-            /// Name of the present state, as the specification spells it.
+            /// Name of the present state, as the specification spells it; to be shown, not to be compared.
             pub fn state_name(&self) -> &'static str {
                 self.state.name()
             }
@@ -323,13 +323,23 @@ macro_rules! exchange_with_an_end {
                 &self.state
             }
 
+            /// Whether the exchange is over, in whatever way: it never moves again.
+            pub fn has_ended(&self) -> bool {
+                matches!(self.state, State::Done | State::Abandoned)
+            }
+
+            /// Whether the exchange ended without what it was for.
+            pub fn is_abandoned(&self) -> bool {
+                matches!(self.state, State::Abandoned)
+            }
+
             fn receive(
                 &mut self,
                 received: &crate::Received<'_>,
                 now: einmal_didcomm::UnixSeconds,
             ) -> Result<Vec<Action>, crate::FlowError> {
                 if crate::report_problem::is_report(&received.message.kind) {
-                    let (ended, state) = (self.state.has_ended(), self.state_name());
+                    let (ended, state) = (self.has_ended(), self.state_name());
                     let code = self.exchange.take_report(received, ended, state)?;
                     let end = |code| self.end(State::Abandoned, Outcome::PeerAbandoned { code });
                     return Ok(code.map(end).unwrap_or_default());
@@ -353,12 +363,6 @@ macro_rules! exchange_with_an_end {
                 let mut actions = vec![Action::Send(self.exchange.report(code))];
                 actions.extend(self.end(State::Abandoned, outcome));
                 actions
-            }
-        }
-
-        impl State {
-            fn has_ended(&self) -> bool {
-                matches!(self, Self::Done | Self::Abandoned)
             }
         }
 

@@ -176,6 +176,11 @@ impl Holder {
         Ok((Self { exchange: Exchange::opened_by(received), state }, actions))
     }
 
+    /// Whether the issuer has not answered our proposal yet.
+    pub fn awaits_offer(&self) -> bool {
+        matches!(self.state, State::ProposalSent { .. })
+    }
+
     /// Advances the exchange by one event and says what to do next.
     ///
     /// Commit `self` and the outgoing messages in one batch, then act.

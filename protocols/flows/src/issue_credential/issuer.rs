@@ -140,6 +140,11 @@ impl Issuer {
         Self { exchange: Exchange::new(own, holder, thid, pthid), state: State::Null }
     }
 
+    /// Whether the holder has proposed and waits for an offer of ours.
+    pub fn awaits_our_offer(&self) -> bool {
+        matches!(self.state, State::ProposalReceived { .. })
+    }
+
     /// Advances the exchange by one event and says what to do next.
     ///
     /// Commit `self` and the outgoing messages in one batch, then act.

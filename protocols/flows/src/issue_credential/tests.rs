@@ -170,6 +170,8 @@ fn states_have_the_names_of_the_text_and_survive_a_restart() {
     ];
     for (machine, name) in holders {
         assert_eq!(machine.state_name(), name);
+        assert_eq!((machine.has_ended(), machine.is_abandoned()), (name == "done", false), "{name}");
+        assert_eq!(machine.awaits_offer(), name == "proposal-sent", "{name}");
         assert_eq!(&restart(machine), machine);
     }
     let issuers = [
@@ -180,6 +182,8 @@ fn states_have_the_names_of_the_text_and_survive_a_restart() {
     ];
     for (machine, name) in issuers {
         assert_eq!(machine.state_name(), name);
+        assert_eq!((machine.has_ended(), machine.is_abandoned()), (false, false), "{name}");
+        assert_eq!(machine.awaits_our_offer(), name == "proposal-received", "{name}");
         assert_eq!(&restart(machine), machine);
     }
     let ended = give_issuer(&mut story.issued, &story.ack).unwrap();
@@ -419,6 +423,7 @@ fn declining_and_rejecting_end_the_exchange_with_a_report() {
         assert_reported(&draft_of_holder(&actions), "e.p.issuance-abandoned");
         assert_eq!(actions[1], holder::Action::Ended(Outcome::Declined));
         assert_eq!(holder.state_name(), "abandoned");
+        assert!(holder.is_abandoned() && holder.has_ended() && !holder.awaits_offer());
     }
     let mut holder = story.got_credential;
     let code = ProblemCode::CRYPTO;

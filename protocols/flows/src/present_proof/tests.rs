@@ -169,6 +169,7 @@ fn states_have_the_names_of_the_text_and_survive_a_restart() {
     ];
     for (machine, name) in provers {
         assert_eq!(machine.state_name(), name);
+        assert_eq!((machine.has_ended(), machine.is_abandoned()), (false, false), "{name}");
         assert_eq!(&restart(machine), machine);
     }
     let verifiers = [
@@ -179,6 +180,8 @@ fn states_have_the_names_of_the_text_and_survive_a_restart() {
     ];
     for (machine, name) in verifiers {
         assert_eq!(machine.state_name(), name);
+        assert_eq!((machine.has_ended(), machine.is_abandoned()), (name == "done", false), "{name}");
+        assert_eq!(machine.awaits_our_request(), name == "proposal-received", "{name}");
         assert_eq!(&restart(machine), machine);
     }
     let ended = give_prover(&mut story.presented, &story.ack.unwrap()).unwrap();
@@ -426,6 +429,7 @@ fn declining_and_refusing_end_the_exchange_with_a_report() {
         assert_reported(&draft_of_prover(&actions), "e.p.req.declined");
         assert_eq!(actions[1], prover::Action::Ended(Outcome::Declined { code: ProblemCode::DECLINED }));
         assert_eq!(prover.state_name(), "abandoned");
+        assert!(prover.is_abandoned() && prover.has_ended());
     }
     let ended = verifier::Action::Ended(Outcome::Refused { code: ProblemCode::TRUST });
     for mut verifier in [story.got_proposal, story.asked, story.got_presentation] {

@@ -144,6 +144,11 @@ impl Verifier {
         Self { exchange: Exchange::new(own, prover, thid, pthid), will_confirm: false, state: State::Null }
     }
 
+    /// Whether the prover has proposed and waits for a request of ours.
+    pub fn awaits_our_request(&self) -> bool {
+        matches!(self.state, State::ProposalReceived { .. })
+    }
+
     /// Advances the exchange by one event and says what to do next.
     ///
     /// Commit `self` and the outgoing messages in one batch, then act.
