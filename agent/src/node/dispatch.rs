@@ -39,13 +39,13 @@ pub(super) fn on_message(
     rx: &Received<'_>,
     fx: &mut Effects<'_>,
 ) -> Result<bool, Failure> {
-    let kind = &rx.message.kind;
+    let kind = &rx.message().kind;
     if kind.is(Ping::TYPE) {
         if let Some(pong) = trust_ping::answer(rx, shared.now())? {
             fx.answer(pong, &our_form(rx), &their_form(rx))?;
         }
         // A ping may answer an invitation, which is then for the role to note.
-        if rx.message.pthid.is_some() {
+        if rx.message().pthid.is_some() {
             role.on_message(shared, rx, fx)?;
         }
     } else if kind.protocol() == "discoverfeatures" && matches!(kind.message(), "queries" | "query") {

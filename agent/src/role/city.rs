@@ -112,7 +112,7 @@ impl City {
         if exchange::is_taken(shared, rx)? {
             return Err(invitations::answered_already());
         }
-        let answer = rx.message.pthid.as_ref().map(invitations::answered_by).unwrap_or_default();
+        let answer = rx.message().pthid.as_ref().map(invitations::answered_by).unwrap_or_default();
         // One that was abandoned may be begun anew, but not once there is a card: a holder who refuses what it was given would
         // get another one each time.
         let stands = |exchange: Issuing| exchange.work.job.issued || !exchange.work.machine.is_abandoned();
@@ -145,9 +145,13 @@ impl City {
         fx: &mut Effects<'_>,
     ) -> Handled {
         let thread = random_thread(shared)?;
-        let parent = rx.message.pthid.clone().unwrap_or_else(|| rx.message.thread());
-        let machine =
-            verifier::Verifier::start(rx.recipient.clone(), rx.sender.clone(), thread.clone(), Some(parent));
+        let parent = rx.message().pthid.clone().unwrap_or_else(|| rx.message().thread());
+        let machine = verifier::Verifier::start(
+            rx.recipient().clone(),
+            rx.sender().clone(),
+            thread.clone(),
+            Some(parent),
+        );
         let mut job = AskJob::new(request, thread.clone());
         job.then = Some(issuing.key.clone());
         let mut exchange = Asking::new(our_form(rx), their_form(rx), &thread, Job { machine, job });
@@ -283,12 +287,12 @@ fn bind(shared: &Shared, rx: &Received<'_>, person: &str, fx: &mut Effects<'_>) 
         prior: None,
         superseded: false,
     };
-    Ok(fx.put(PEERS, crate::db::peer_id(rx.recipient, rx.sender), &peer)?)
+    Ok(fx.put(PEERS, crate::db::peer_id(rx.recipient(), rx.sender()), &peer)?)
 }
 
 impl RoleService for City {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
-        let kind = &rx.message.kind;
+        let kind = &rx.message().kind;
         if kind.is(Ping::TYPE) {
             // Once: a phone that was lost must not become the newest of its owner by saying hello again.
             if let Some((Purpose::Connect { person: Some(person) }, false)) =

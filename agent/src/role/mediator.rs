@@ -125,12 +125,12 @@ impl Mediator {
         let now = shared.now();
         let request = PickupRequest::read(rx, now)?;
         request.authorise(rx, &book)?;
-        let own = || book.list(rx.sender, 0, MAX_ROUTES).map_err(|_| unreadable());
+        let own = || book.list(rx.sender(), 0, MAX_ROUTES).map_err(|_| unreadable());
         let named = |recipient: Option<Did>| recipient.map_or_else(own, |one| Ok(vec![one]));
         // A second device, or a connection that broke, says nothing about this one.
         let live = match fx.arrival {
             Some(Arrival::Socket { live, .. }) => live,
-            Some(Arrival::Libp2p { .. }) => shared.live.is_live(rx.sender),
+            Some(Arrival::Libp2p { .. }) => shared.live.is_live(rx.sender()),
             _ => false,
         };
         let status =
@@ -158,10 +158,10 @@ impl Mediator {
                 let since = shared.mail.last();
                 let recipients = own()?;
                 let draft = message_pickup::live_reply(rx, on, persistent, &status(&recipients, &[]), now)?;
-                let account = shared.db.get::<Account>(ACCOUNTS, did_id(rx.sender))?;
+                let account = shared.db.get::<Account>(ACCOUNTS, did_id(rx.sender()))?;
                 let mediation = account.and_then(|account| account.value.mediation);
                 fx.change_live(LiveChange {
-                    account: rx.sender.clone(),
+                    account: rx.sender().clone(),
                     ours: our_form(rx),
                     theirs: their_form(rx),
                     on,
@@ -335,11 +335,11 @@ fn apply(
 
 impl RoleService for Mediator {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
-        let kind = &rx.message.kind;
+        let kind = &rx.message().kind;
         if let Some(version) = MediationVersion::of(kind) {
             let policy = self.policy(shared)?;
             let book = Book(&shared.db);
-            let before = fx.db().get::<Account>(ACCOUNTS, did_id(rx.sender))?;
+            let before = fx.db().get::<Account>(ACCOUNTS, did_id(rx.sender()))?;
             if before.is_some() {
                 fetch_owners(shared, rx, &policy, fx)?;
             }
@@ -348,7 +348,7 @@ impl RoleService for Mediator {
             if !changes.is_empty() {
                 learn(&their_form(rx), fx)?;
             }
-            apply(changes, version, (rx.sender, before), fx)?;
+            apply(changes, version, (rx.sender(), before), fx)?;
             fx.answer(draft, &our_form(rx), &their_form(rx))?;
         } else if let Some(version) = PickupVersion::of(kind) {
             self.pickup(shared, rx, version, fx)?;

@@ -71,7 +71,7 @@ impl Merchant {
     /// Somebody answers an invitation: the request goes out with a nonce of its own.
     fn proposal(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
         let (Some((Purpose::Request { template }, again)), Some(pthid)) =
-            (invitations::take(shared, fx, rx)?, rx.message.pthid.clone())
+            (invitations::take(shared, fx, rx)?, rx.message().pthid.clone())
         else {
             let comment = "this proposal answers no invitation that is open to you";
             return Err(Failure::peer(ProblemCode::REQUEST, comment));
@@ -96,7 +96,7 @@ impl Merchant {
 
 impl RoleService for Merchant {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
-        let kind = &rx.message.kind;
+        let kind = &rx.message().kind;
         let ours = kind.protocol() == "presentproof" && kind.major() == 3;
         if kind.is(Ping::TYPE) {
             // An answer to an invitation to connect: who answers is known from now on, also by the short form of its DID.

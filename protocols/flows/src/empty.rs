@@ -24,7 +24,7 @@ impl Body for Empty {
 ///
 /// DIDComm Messaging v2.1, "ACKs".
 pub fn acknowledge(received: &Received<'_>) -> Option<Draft> {
-    let message = received.message;
+    let message = received.message();
     if message.please_ack.is_empty() || received.is(Empty::TYPE) {
         return None;
     }

@@ -38,7 +38,7 @@ impl ExchangeKey {
 
     /// The key of the exchange a received message belongs to by its `thid`.
     pub fn of(received: &Received<'_>) -> Self {
-        Self::new(received.recipient, received.sender, &received.message.thread())
+        Self::new(received.recipient(), received.sender(), &received.message().thread())
     }
 
     /// The text form, for storage keys.
@@ -93,10 +93,10 @@ impl Exchange {
 
     /// The exchange a received message opens.
     pub(crate) fn opened_by(received: &Received<'_>) -> Self {
-        let message = received.message;
+        let message = received.message();
         let mut exchange = Self::new(
-            received.recipient.clone(),
-            received.sender.clone(),
+            received.recipient().clone(),
+            received.sender().clone(),
             message.thread(),
             message.pthid.clone(),
         );
@@ -132,10 +132,10 @@ impl Exchange {
 
     /// Refuses what does not come from the peer to us.
     pub(crate) fn check_parties(&self, received: &Received<'_>) -> Result<(), FlowError> {
-        if !received.sender.same_as(&self.peer) {
+        if !received.sender().same_as(&self.peer) {
             return Err(FlowError::WrongSender);
         }
-        if !received.recipient.same_as(&self.own) {
+        if !received.recipient().same_as(&self.own) {
             return Err(FlowError::WrongRecipient);
         }
         Ok(())
@@ -144,7 +144,7 @@ impl Exchange {
     /// Refuses what does not belong to this exchange or came too late.
     pub(crate) fn check(&self, received: &Received<'_>, now: UnixSeconds) -> Result<(), FlowError> {
         self.check_parties(received)?;
-        if received.message.thread() != self.thid {
+        if received.message().thread() != self.thid {
             return Err(FlowError::WrongThread);
         }
         received.check_time(now)
@@ -162,20 +162,20 @@ impl Exchange {
     ) -> Result<Option<ProblemCode>, FlowError> {
         self.check_report(received)?;
         let code = report_problem::read(received)?.report.code;
-        if code.is_warning() || self.seen.contains(&received.message.id) {
+        if code.is_warning() || self.seen.contains(&received.message().id) {
             return Ok(None);
         }
         if has_ended || !self.has_begun() {
             return Err(FlowError::Unexpected { message: PROBLEM_REPORT, state });
         }
-        self.note(&received.message.id)?;
+        self.note(&received.message().id)?;
         Ok(Some(code))
     }
 
     /// Refuses a problem report about another thread. It names ours in `pthid`; older code puts it into `thid`.
     fn check_report(&self, received: &Received<'_>) -> Result<(), FlowError> {
         self.check_parties(received)?;
-        let message = received.message;
+        let message = received.message();
         if message.pthid.as_ref() == Some(&self.thid) || message.thid.as_ref() == Some(&self.thid) {
             return Ok(());
         }
@@ -338,14 +338,14 @@ macro_rules! exchange_with_an_end {
                 received: &crate::Received<'_>,
                 now: einmal_didcomm::UnixSeconds,
             ) -> Result<Vec<Action>, crate::FlowError> {
-                if crate::report_problem::is_report(&received.message.kind) {
+                if crate::report_problem::is_report(&received.message().kind) {
                     let (ended, state) = (self.has_ended(), self.state_name());
                     let code = self.exchange.take_report(received, ended, state)?;
                     let end = |code| self.end(State::Abandoned, Outcome::PeerAbandoned { code });
                     return Ok(code.map(end).unwrap_or_default());
                 }
                 self.exchange.check(received, now)?;
-                match self.exchange.repetition(&received.message.id) {
+                match self.exchange.repetition(&received.message().id) {
                     Some(again) => Ok(again.into_iter().map(Action::Send).collect()),
                     None => self.take(received, now),
                 }

@@ -42,7 +42,7 @@ pub fn ownership_statement(recipient: &Did, account: &Did, mediator: &Did, now: 
 /// one for strangers; a DID that does not resolve is merely not proved.
 pub fn dids_to_resolve(received: &Received<'_>, policy: &MediationPolicy) -> Vec<Did> {
     let is_statement = |attachment: &Attachment| attachment.format.as_deref() == Some(OWNERSHIP_FORMAT);
-    if !policy.require_proof && !received.message.attachments.iter().any(is_statement) {
+    if !policy.require_proof && !received.message().attachments.iter().any(is_statement) {
         return Vec::new();
     }
     let Ok(MediationRequest::Update(updates)) = MediationRequest::read(received) else { return Vec::new() };
@@ -67,10 +67,10 @@ pub(super) fn is_proved(
     resolver: &dyn Resolver,
     now: UnixSeconds,
 ) -> bool {
-    received.sender.same_as(recipient)
+    received.sender().same_as(recipient)
         || shares_key(received, recipient, resolver)
         || received
-            .message
+            .message()
             .attachments
             .iter()
             .any(|attachment| agrees(attachment, received, recipient, resolver, now))
@@ -81,7 +81,7 @@ pub(super) fn is_proved(
 /// It must be that very key: anybody can list a stranger's public key in a document of their own, and a document that is
 /// fetched may list it only after the message was opened.
 fn shares_key(received: &Received<'_>, recipient: &Did, resolver: &dyn Resolver) -> bool {
-    let Some(SenderKey { key, purpose }) = received.sender_key else { return false };
+    let Some(SenderKey { key, purpose }) = received.sender_key() else { return false };
     resolver
         .resolve(recipient)
         .is_ok_and(|document| document.methods(purpose).any(|method| method.key == *key))
@@ -100,8 +100,8 @@ fn agrees(
     let Some(statement) = read_statement(attachment) else { return false };
     let is = |text: &str, did: &Did| Did::parse(text).is_ok_and(|named| named.same_as(did));
     let fits = is(&statement.recipient_did, recipient)
-        && is(&statement.account, received.sender)
-        && is(&statement.mediator, received.recipient);
+        && is(&statement.account, received.sender())
+        && is(&statement.mediator, received.recipient());
     let age = now.0.saturating_sub(statement.issued_at);
     let fresh = age <= MAX_OWNERSHIP_PROOF_AGE_SECS
         && statement.issued_at <= now.0.saturating_add(MAX_CLOCK_SKEW_SECS);

@@ -310,13 +310,13 @@ impl Recipient {
     }
 
     fn receive(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
-        if !received.sender.same_as(&self.mediator) {
+        if !received.sender().same_as(&self.mediator) {
             return Err(FlowError::WrongSender);
         }
-        if !received.recipient.same_as(&self.own) {
+        if !received.recipient().same_as(&self.own) {
             return Err(FlowError::WrongRecipient);
         }
-        if report_problem::is_report(&received.message.kind) {
+        if report_problem::is_report(&received.message().kind) {
             return self.take_report(received);
         }
         received.check_time(now)?;
@@ -332,9 +332,9 @@ impl Recipient {
     }
 
     fn check_account_thread(&self, received: &Received<'_>) -> Result<(), FlowError> {
-        let thread = received.message.thread();
+        let thread = received.message().thread();
         // Deployed mediators leave `thid` out: then it answers what waits.
-        let loose = received.message.thid.is_none() && self.state == State::Requested;
+        let loose = received.message().thid.is_none() && self.state == State::Requested;
         if loose || self.pending.as_ref().is_some_and(|pending| pending.thid == thread) {
             return Ok(());
         }
@@ -376,10 +376,10 @@ impl Recipient {
     }
 
     fn take_response(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
-        let thread = received.message.thread();
+        let thread = received.message().thread();
         let mut waiting = self.dids.iter().enumerate().filter(|(_, entry)| entry.is_waiting());
         // As for an account; but of several that wait nobody knows which is meant.
-        let loose = match (received.message.thid.is_none(), waiting.next(), waiting.next()) {
+        let loose = match (received.message().thid.is_none(), waiting.next(), waiting.next()) {
             (true, Some((at, _)), None) => Some(at),
             _ => None,
         };

@@ -98,13 +98,13 @@ impl Requester {
             (state, Event::Message(received)) => {
                 self.exchange.check(received, now)?;
                 let disclosures = read_disclosures(received)?;
-                if self.exchange.repetition(&received.message.id).is_some() {
+                if self.exchange.repetition(&received.message().id).is_some() {
                     return Ok(vec![]);
                 }
                 if !matches!(state, State::QueriesSent { .. }) {
                     return Err(self.unexpected(Disclose::TYPE));
                 }
-                self.exchange.note(&received.message.id)?;
+                self.exchange.note(&received.message().id)?;
                 self.state = State::Disclosed;
                 Ok(vec![Action::Disclosed(disclosures)])
             }

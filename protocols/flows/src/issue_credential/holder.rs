@@ -133,7 +133,7 @@ impl State {
 impl OfferView {
     fn read(received: &Received<'_>) -> Result<Self, FlowError> {
         let body: OfferCredential = received.body(&[])?;
-        let offer = SdJwtOffer::find_in(received.message)?;
+        let offer = SdJwtOffer::find_in(received.message())?;
         let preview = body.credential_preview.map(|preview| preview.claims()).transpose()?;
         Ok(Self {
             vct: offer.vct,
@@ -142,7 +142,7 @@ impl OfferView {
             aud: offer.aud,
             preview: preview.unwrap_or_default(),
             comment: body.comment.map(|text| for_display(&text, MAX_COMMENT_CHARS)),
-            expires: received.message.expires_time,
+            expires: received.message().expires_time,
         })
     }
 }
@@ -228,7 +228,7 @@ impl Holder {
                 return Err(self.unexpected(OfferCredential::TYPE));
             }
             let (state, actions) = Self::show(received, now)?;
-            self.exchange.note(&received.message.id)?;
+            self.exchange.note(&received.message().id)?;
             self.state = state;
             Ok(actions)
         } else if received.is(IssueCredential::TYPE) {
@@ -236,8 +236,8 @@ impl Holder {
                 return Err(self.unexpected(IssueCredential::TYPE));
             }
             received.body::<IssueCredential>(&[])?;
-            let SdJwtIssue { credentials } = SdJwtIssue::find_in(received.message)?;
-            self.exchange.note(&received.message.id)?;
+            let SdJwtIssue { credentials } = SdJwtIssue::find_in(received.message())?;
+            self.exchange.note(&received.message().id)?;
             self.state = State::CredentialReceived { credentials: credentials.clone() };
             Ok(vec![Action::Verify { credentials }])
         } else {

@@ -226,7 +226,7 @@ impl Issuer {
             return Err(self.unexpected(ProposeCredential::TYPE));
         }
         received.body::<ProposeCredential>(&[])?;
-        self.exchange.note(&received.message.id)?;
+        self.exchange.note(&received.message().id)?;
         let deadline = now.plus(PROPOSAL_TIMEOUT_SECS);
         self.state = State::ProposalReceived { deadline };
         Ok(vec![Action::WakeAt(deadline)])
@@ -240,8 +240,8 @@ impl Issuer {
             return Err(FlowError::Expired);
         }
         received.body::<RequestCredential>(&[])?;
-        let SdJwtRequest { proof_jwt } = SdJwtRequest::find_in(received.message)?;
-        self.exchange.note(&received.message.id)?;
+        let SdJwtRequest { proof_jwt } = SdJwtRequest::find_in(received.message())?;
+        self.exchange.note(&received.message().id)?;
         self.state = State::RequestReceived { proof_jwt: proof_jwt.clone() };
         Ok(vec![Action::CheckRequest { proof_jwt }])
     }
@@ -251,7 +251,7 @@ impl Issuer {
             return Err(self.unexpected(Ack::TYPE));
         }
         let Ack { status } = received.body(&[])?;
-        self.exchange.note(&received.message.id)?;
+        self.exchange.note(&received.message().id)?;
         let code = ProblemCode::ISSUANCE_ABANDONED;
         match status {
             AckStatus::Ok => Ok(self.end(State::Done, Outcome::Done)),

@@ -155,10 +155,10 @@ impl InvitationRecord {
     ///
     /// DIDComm Messaging v2.1, "Out Of Band Messages", on `pthid`.
     pub fn admit(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Admission, Refusal> {
-        if received.message.pthid.as_ref() != Some(&self.thread()) {
+        if received.message().pthid.as_ref() != Some(&self.thread()) {
             return Err(Refusal::OtherInvitation);
         }
-        if !received.recipient.same_as(&self.from) {
+        if !received.recipient().same_as(&self.from) {
             return Err(Refusal::WrongRecipient);
         }
         self.tick(now);
@@ -166,7 +166,7 @@ impl InvitationRecord {
             State::Expired => Err(Refusal::Expired),
             State::Revoked => Err(Refusal::Revoked),
             State::Connected => {
-                let known = self.peer.as_ref().is_some_and(|peer| peer.same_as(received.sender));
+                let known = self.peer.as_ref().is_some_and(|peer| peer.same_as(received.sender()));
                 if known { Ok(Admission::Again) } else { Err(Refusal::UsedUp) }
             }
             State::Created | State::Sent if self.responses >= MAX_INVITATION_USES => Err(Refusal::UsedUp),
@@ -174,7 +174,7 @@ impl InvitationRecord {
                 self.responses += 1;
                 self.state = State::Sent;
                 if self.uses == Uses::Single {
-                    self.peer = Some(received.sender.clone());
+                    self.peer = Some(received.sender().clone());
                     self.state = State::Connected;
                 }
                 Ok(Admission::New)

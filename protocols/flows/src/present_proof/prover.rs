@@ -119,8 +119,8 @@ impl State {
 impl RequestView {
     fn read(received: &Received<'_>) -> Result<Self, FlowError> {
         let body: RequestPresentation = received.body(&[RequestPresentation::ALIAS])?;
-        let request = DcqlRequest::find_in(received.message)?;
-        if !names(&request.client_id, received.sender) {
+        let request = DcqlRequest::find_in(received.message())?;
+        if !names(&request.client_id, received.sender()) {
             return Err(FlowError::Untrusted { what: "client_id" });
         }
         if body.goal_code.as_ref().is_some_and(|code| code.len() > MAX_GOAL_CODE_LEN) {
@@ -195,7 +195,7 @@ impl Prover {
 
     fn show(received: &Received<'_>, now: UnixSeconds) -> Result<(State, Vec<Action>), FlowError> {
         let view = RequestView::read(received)?;
-        let deadline = received.message.expires_time.unwrap_or_else(|| now.plus(REQUEST_TIMEOUT_SECS));
+        let deadline = received.message().expires_time.unwrap_or_else(|| now.plus(REQUEST_TIMEOUT_SECS));
         let actions = vec![Action::ShowRequest(view.clone()), Action::WakeAt(deadline)];
         Ok((State::RequestReceived { request: Box::new(view), deadline }, actions))
     }
@@ -207,7 +207,7 @@ impl Prover {
                 return Err(self.unexpected(RequestPresentation::TYPE));
             }
             let (state, actions) = Self::show(received, now)?;
-            self.exchange.note(&received.message.id)?;
+            self.exchange.note(&received.message().id)?;
             self.state = state;
             Ok(actions)
         } else if received.is(Ack::TYPE) || received.is(Ack::ALIAS) {
@@ -222,7 +222,7 @@ impl Prover {
             return Err(self.unexpected(Ack::TYPE));
         }
         let Ack { status } = received.body(&[Ack::ALIAS])?;
-        self.exchange.note(&received.message.id)?;
+        self.exchange.note(&received.message().id)?;
         match status {
             AckStatus::Ok => Ok(self.end(State::Done, Outcome::Done)),
             AckStatus::Pending => Ok(vec![]),

@@ -231,7 +231,7 @@ impl Verifier {
             return Err(self.unexpected(ProposePresentation::TYPE));
         }
         received.body::<ProposePresentation>(&[ProposePresentation::ALIAS])?;
-        self.exchange.note(&received.message.id)?;
+        self.exchange.note(&received.message().id)?;
         let deadline = now.plus(PROPOSAL_TIMEOUT_SECS);
         self.state = State::ProposalReceived { deadline };
         Ok(vec![Action::WakeAt(deadline)])
@@ -249,9 +249,9 @@ impl Verifier {
             return Err(FlowError::Expired);
         }
         received.body::<Presentation>(&[Presentation::ALIAS])?;
-        let vp = DcqlPresentation::find_in(received.message)?;
+        let vp = DcqlPresentation::find_in(received.message())?;
         let nonce = nonce.clone();
-        self.exchange.note(&received.message.id)?;
+        self.exchange.note(&received.message().id)?;
         self.state = State::PresentationReceived { nonce: nonce.clone(), vp: vp.clone() };
         Ok(vec![Action::CheckPresentation { vp, nonce }])
     }

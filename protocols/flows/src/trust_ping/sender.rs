@@ -100,13 +100,13 @@ impl Sender {
             (state, Event::Message(received)) => {
                 self.exchange.check(received, now)?;
                 received.body::<PingResponse>(&[])?;
-                if self.exchange.repetition(&received.message.id).is_some() {
+                if self.exchange.repetition(&received.message().id).is_some() {
                     return Ok(vec![]);
                 }
                 if !matches!(state, State::PingSent { .. }) {
                     return Err(self.unexpected(PingResponse::TYPE));
                 }
-                self.exchange.note(&received.message.id)?;
+                self.exchange.note(&received.message().id)?;
                 self.state = State::Responded;
                 Ok(vec![Action::Alive])
             }

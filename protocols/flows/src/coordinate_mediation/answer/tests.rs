@@ -375,7 +375,7 @@ fn a_key_of_the_recipient_proves_if_it_authenticated_the_message_and_not_if_it_i
         let key = public_key(kind, seed);
         let resolver = resolver_of(vec![sender, recipient()]);
         let post = add(A, D);
-        let received = Received { sender_key: Some(SenderKey { key: &key, purpose }), ..post.received() };
+        let received = post.received().as_proved_by(SenderKey { key: &key, purpose });
         let (changes, _) = answer(&received, &Table::with_accounts(), &resolver, &policy(), NOW).unwrap();
         assert_eq!(changes, [put(D, A, expected)], "{what}");
         let (unresolved, _) =
