@@ -353,6 +353,11 @@ fn unknown_protocol_is_told_as_unsupported() {
             "https://didcomm.org/nonsense/1.0/hello",
             "https://didcomm.org/issue-credential/4.0/propose-credential",
             "https://didcomm.org/coordinate-mediation/3.0/mediate-request",
+            // Of others, though they bear the names of ours.
+            "https://example.org/issue-credential/3.0/propose-credential",
+            "https://example.org/present-proof/3.0/presentation",
+            "https://example.org/discover-features/2.0/queries",
+            "https://example.org/discover-features/2.0/disclose",
         ] {
             let answer = stranger.ask(&city, &stranger.message(kind, &did, json!({}))).await;
             assert_eq!(code(&answer), "e.p.msg.unsupported", "{kind}");

@@ -48,10 +48,10 @@ pub(super) fn on_message(
         if rx.message().pthid.is_some() {
             role.on_message(shared, rx, fx)?;
         }
-    } else if kind.protocol() == "discoverfeatures" && matches!(kind.message(), "queries" | "query") {
+    } else if discover_features::is_question(kind) {
         let draft = discover_features::answer(rx, &features(role), shared.now())?;
         fx.answer(draft, &our_form(rx), &their_form(rx))?;
-    } else if kind.is(PingResponse::TYPE) || kind.is(Empty::TYPE) || kind.protocol() == "discoverfeatures" {
+    } else if kind.is(PingResponse::TYPE) || kind.is(Empty::TYPE) || discover_features::covers(kind) {
         // Nothing more to do: its headers were taken in when it was opened.
     } else if report_problem::is_report(kind) {
         let problem = report_problem::read(rx)?;

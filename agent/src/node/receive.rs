@@ -431,7 +431,8 @@ impl Node {
     /// Whether an answer about mediation or mail would never arrive: deployed wallets that have no endpoint leave out the
     /// `return_route` these protocols demand, and read what comes back.
     fn has_no_other_way(&self, opened: &Opened) -> bool {
-        let about_mail = matches!(opened.message.kind.protocol(), "coordinatemediation" | "messagepickup");
+        let protocol = opened.message.kind.standard_protocol();
+        let about_mail = matches!(protocol, Some("coordinatemediation" | "messagepickup"));
         let silent = about_mail && opened.message.return_route.is_none();
         let Some(sender) = opened.sender().filter(|_| silent) else { return false };
         let document = self.shared.resolver.resolve(sender);

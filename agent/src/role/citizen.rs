@@ -4,10 +4,10 @@ use einmal_did::Did;
 use einmal_didcomm::{Body, ProblemCode, ThreadId};
 use einmal_flows::{
     Draft, Received,
-    issue_credential::{OfferCredential, holder},
+    issue_credential::{self, OfferCredential, holder},
     message_pickup::PickupVersion,
     out_of_band::{Invitation, consider},
-    present_proof::{RequestPresentation, prover},
+    present_proof::{self, RequestPresentation, prover},
     report_problem,
     trust_ping::Ping,
 };
@@ -251,7 +251,7 @@ fn befriend(shared: &Shared, ours: &Did, invitation: &Invitation, fx: &mut Effec
 impl RoleService for Citizen {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         let kind = &rx.message().kind;
-        let ours = matches!(kind.protocol(), "issuecredential" | "presentproof") && kind.major() == 3;
+        let ours = issue_credential::covers(kind) || present_proof::covers(kind);
         if !ours && !report_problem::is_report(kind) {
             return Ok(kind.is(Ping::TYPE));
         }

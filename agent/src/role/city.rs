@@ -3,9 +3,9 @@
 use einmal_didcomm::{Body, ProblemCode, ThreadId};
 use einmal_flows::{
     Received,
-    issue_credential::{ProposeCredential, issuer},
+    issue_credential::{self, ProposeCredential, issuer},
     out_of_band::Uses,
-    present_proof::verifier,
+    present_proof::{self, verifier},
     report_problem,
     trust_ping::Ping,
 };
@@ -302,7 +302,7 @@ impl RoleService for City {
             }
             return Ok(true);
         }
-        let ours = matches!(kind.protocol(), "issuecredential" | "presentproof") && kind.major() == 3;
+        let ours = issue_credential::covers(kind) || present_proof::covers(kind);
         if !ours && !report_problem::is_report(kind) {
             return Ok(false);
         }

@@ -4,7 +4,7 @@ use einmal_didcomm::{Body, ProblemCode};
 use einmal_flows::{
     Received,
     out_of_band::Uses,
-    present_proof::{ProposePresentation, verifier},
+    present_proof::{self, ProposePresentation, verifier},
     report_problem,
     trust_ping::Ping,
 };
@@ -97,7 +97,7 @@ impl Merchant {
 impl RoleService for Merchant {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         let kind = &rx.message().kind;
-        let ours = kind.protocol() == "presentproof" && kind.major() == 3;
+        let ours = present_proof::covers(kind);
         if kind.is(Ping::TYPE) {
             // An answer to an invitation to connect: who answers is known from now on, also by the short form of its DID.
             invitations::take(shared, fx, rx)?;

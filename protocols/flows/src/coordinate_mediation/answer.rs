@@ -110,7 +110,7 @@ pub enum MediationVersion {
 impl MediationVersion {
     /// The version of a message type; `None` if it is of another protocol or version.
     pub fn of(kind: &MessageType) -> Option<Self> {
-        match (kind.protocol(), kind.major()) {
+        match (kind.standard_protocol()?, kind.major()) {
             ("coordinatemediation", 2) => Some(Self::V2),
             ("coordinatemediation", 3) => Some(Self::V3),
             _ => None,

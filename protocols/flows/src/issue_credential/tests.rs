@@ -543,6 +543,16 @@ fn restart_asks_again_for_what_is_outstanding() {
 }
 
 #[test]
+fn messages_of_others_and_of_other_versions_are_none_of_this_protocol() {
+    let covers = |uri: &str| covers(&MessageType::parse(uri).unwrap());
+    assert!(covers("https://didcomm.org/issue-credential/3.0/ack"));
+    assert!(covers("https://didcomm.org/IssueCredential/3.1/anything"));
+    assert!(!covers("https://didcomm.org/issue-credential/2.0/ack"));
+    assert!(!covers("https://didcomm.org/present-proof/3.0/ack"));
+    assert!(!covers("https://example.org/issue-credential/3.0/ack"));
+}
+
+#[test]
 fn counter_proposal_gets_a_new_offer() {
     let mut story = story();
     let counter = story.proposal.with_id("p-2");

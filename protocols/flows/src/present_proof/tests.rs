@@ -535,10 +535,22 @@ fn messages_in_the_namespace_of_a_deployed_agent_are_understood() {
         value["type"] = kind.into();
         Post { message: einmal_didcomm::Message::from_value(value).unwrap(), ..post.clone() }
     };
+    assert!(covers(&alias(&story.proposal).message.kind));
     assert!(Verifier::from_proposal(&alias(&story.proposal).received(), NOW).is_ok());
     assert!(Prover::from_request(&alias(&story.request).received(), NOW).is_ok());
     assert!(give_verifier(&mut story.asked.clone(), &alias(&story.presentation)).is_ok());
     assert!(give_prover(&mut story.presented.clone(), &alias(story.ack.as_ref().unwrap())).is_ok());
+}
+
+#[test]
+fn messages_of_others_and_of_other_versions_are_none_of_this_protocol() {
+    let covers = |uri: &str| covers(&MessageType::parse(uri).unwrap());
+    assert!(covers("https://didcomm.org/present-proof/3.0/ack"));
+    assert!(covers("https://didcomm.org/Present_Proof/3.1/anything"));
+    assert!(!covers("https://didcomm.org/present-proof/2.0/ack"));
+    assert!(!covers("https://example.org/present-proof/3.0/ack"));
+    assert!(!covers("https://didcomm.atalaprism.io/present-proof/2.0/ack"));
+    assert!(!covers("https://didcomm.atalaprism.io/issue-credential/3.0/ack"));
 }
 
 #[test]

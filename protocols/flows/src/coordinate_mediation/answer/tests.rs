@@ -19,6 +19,17 @@ const M: &str = "did:example:mediator";
 const A: &str = "did:example:alice";
 const B: &str = "did:example:bob";
 
+#[test]
+fn a_version_is_told_by_number_and_only_of_the_protocol_that_is_ours() {
+    let of = |uri: &str| MediationVersion::of(&MessageType::parse(uri).unwrap());
+    assert_eq!(of(MediateRequest::TYPE), Some(MediationVersion::V3));
+    assert_eq!(of(MEDIATE_REQUEST_2), Some(MediationVersion::V2));
+    assert_eq!(of("https://didcomm.org/coordinate-mediation/1.0/mediate-request"), None);
+    for foreign in ["2.0", "3.0"] {
+        assert_eq!(of(&format!("https://example.org/coordinate-mediation/{foreign}/mediate-request")), None);
+    }
+}
+
 #[derive(Clone, Default)]
 struct Table {
     accounts: Vec<Did>,
