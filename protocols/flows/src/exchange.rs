@@ -31,11 +31,6 @@ impl ExchangeKey {
         ])))
     }
 
-    /// The key of what `own` and `peer` keep up over many threads under the name `purpose`, such as mediation.
-    pub fn of_relation(own: &Did, peer: &Did, purpose: &str) -> Self {
-        Self(hex(&digest(&["einmal relation", own.canonical().as_str(), peer.canonical().as_str(), purpose])))
-    }
-
     /// The key of the exchange a received message belongs to by its `thid`.
     pub fn of(received: &Received<'_>) -> Self {
         Self::new(received.recipient(), received.sender(), &received.message().thread())
@@ -300,11 +295,6 @@ macro_rules! exchange_accessors {
             pub fn state_name(&self) -> &'static str {
                 self.state.name()
             }
-
-            /// A message or an event that does not fit the present state.
-            fn unexpected(&self, message: &'static str) -> crate::FlowError {
-                crate::FlowError::Unexpected { message, state: self.state_name() }
-            }
         }
     };
 }
@@ -331,6 +321,11 @@ macro_rules! exchange_with_an_end {
             /// Whether the exchange ended without what it was for.
             pub fn is_abandoned(&self) -> bool {
                 matches!(self.state, State::Abandoned)
+            }
+
+            /// A message or an event that does not fit the present state.
+            fn unexpected(&self, message: &'static str) -> crate::FlowError {
+                crate::FlowError::Unexpected { message, state: self.state_name() }
             }
 
             fn receive(

@@ -63,11 +63,6 @@ pub trait Content: Serialize + DeserializeOwned {
     }
 }
 
-/// Whether an attachment is a DCQL request, as an invitation may carry one.
-pub fn is_dcql_request(attachment: &Attachment) -> bool {
-    attachment.format.as_deref() == Some(DcqlRequest::FORMAT)
-}
-
 fn bounded(what: &'static str, text: &str, least: usize, most: usize) -> Result<(), FlowError> {
     if text.len() < least || text.len() > most { Err(FlowError::InvalidContent { what }) } else { Ok(()) }
 }

@@ -15,6 +15,7 @@ mod error;
 mod exchange;
 mod kinds;
 pub mod limits;
+mod question;
 mod received;
 #[cfg(test)]
 mod testing;

@@ -11,7 +11,7 @@ use super::{
     UpdateAction, UpdateResult,
 };
 use crate::{
-    Draft, ExchangeKey, FlowError, Received,
+    Draft, FlowError, Received,
     limits::{MAX_ATTEMPTS, MAX_RECIPIENTS_PER_ACCOUNT, MAX_ROUTING_DIDS, MEDIATION_TIMEOUT_SECS},
     report_problem,
 };
@@ -189,11 +189,6 @@ impl Recipient {
     /// An account that was granted before, with the DIDs the grant named.
     pub fn granted(own: Did, mediator: Did, routing_dids: Vec<Did>) -> Self {
         Self { state: State::Granted { routing_dids }, ..Self::new(own, mediator) }
-    }
-
-    /// The name the machine is stored under.
-    pub fn key(&self) -> ExchangeKey {
-        ExchangeKey::of_relation(&self.own, &self.mediator, "coordinate-mediation")
     }
 
     /// Our DID that holds the account.

@@ -10,8 +10,10 @@ mod responder;
 use einmal_didcomm::MessageType;
 
 pub use messages::{CONSTRAINT, Disclose, Disclosure, GOAL_CODE, HEADER, PROTOCOL, Queries, Query};
-pub use requester::{Action, Event, Requester, State, read_disclosures};
+pub use requester::{Action, Requester, read_disclosures};
 pub use responder::answer;
+
+pub use crate::question::{Event, State};
 
 /// Whether a message is one of this protocol, in whatever version.
 pub fn covers(kind: &MessageType) -> bool {

@@ -17,7 +17,7 @@ use super::{
     StatusRequest,
 };
 use crate::{
-    Draft, ExchangeKey, FlowError, Received,
+    Draft, FlowError, Received,
     limits::{
         DURABLE_TIMEOUT_SECS, MAX_ATTEMPTS, MAX_CONFIRMED_IDS, MAX_PICKUP_BATCH, MAX_PICKUP_ROUNDS,
         MAX_QUEUE_ID_LEN, PICKUP_TIMEOUT_SECS, PUSH_SWEEP_SECS,
@@ -146,11 +146,6 @@ impl Recipient {
             sweep: None,
             live: false,
         }
-    }
-
-    /// The name the machine is stored under.
-    pub fn key(&self) -> ExchangeKey {
-        ExchangeKey::of_relation(&self.own, &self.mediator, "messagepickup")
     }
 
     /// Our DID that holds the account.
