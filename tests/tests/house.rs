@@ -43,15 +43,39 @@ const ARROWS: [(&str, &[&str]); 9] = [
 /// The modules of the node, from the bottom to the top: each may use those that stand before it.
 const MODULES: [&str; 29] = [
     // What everything stands on.
-    "error", "config", "clock", "steady", "log", "rates", "db", "passphrase", "home", "guard",
+    "error",
+    "config",
+    "clock",
+    "steady",
+    "log",
+    "rates",
+    "db",
+    "passphrase",
+    "home",
+    "guard",
     // What a handler sees.
-    "identity", "resolve", "delivery", "transport", "handler",
+    "identity",
+    "resolve",
+    "delivery",
+    "transport",
+    "handler",
     // What is handled, and the loop that does it.
-    "service", "role", "node",
+    "service",
+    "role",
+    "node",
     // What brings it.
-    "net", "mailbox", "mend",
+    "net",
+    "mailbox",
+    "mend",
     // Programs around a node.
-    "backup", "control", "run", "child", "doctor", "bench", "conformance", "demo",
+    "backup",
+    "control",
+    "run",
+    "child",
+    "doctor",
+    "bench",
+    "conformance",
+    "demo",
 ];
 
 fn root() -> PathBuf {
@@ -219,13 +243,16 @@ fn modules_of_the_node_use_only_those_below_them() {
     }
     let place = |module: &str| MODULES.iter().position(|known| *known == module);
     for (module, uses) in &used {
-        let own = place(module).unwrap_or_else(|| panic!("`{module}` has no place in the table of this test"));
+        let own =
+            place(module).unwrap_or_else(|| panic!("`{module}` has no place in the table of this test"));
         for other in uses.iter().filter(|other| *other != module) {
             assert!(place(other).is_some_and(|below| below < own), "`{module}` must not use `{other}`");
         }
     }
     // The same walk finds what is meant to be there.
-    assert!(used["node"].contains("handler") && used["net"].contains("node") && used["role"].contains("service"));
+    assert!(
+        used["node"].contains("handler") && used["net"].contains("node") && used["role"].contains("service")
+    );
 }
 
 /// Files under version control or about to be; `None` outside of a checkout.
