@@ -211,6 +211,16 @@ fn offer_is_shown_with_everything_a_person_needs() {
 }
 
 #[test]
+fn nobody_reports_about_an_offer_that_was_not_sent_yet() {
+    let mut city = Issuer::offer(did(CITY), did(ERIKA), thread("t-2"), None);
+    let early = report(ERIKA, CITY, "t-2", "e.p.x");
+    let error = FlowError::Unexpected { message: crate::report_problem::PROBLEM_REPORT, state: "null" };
+    assert_eq!(give_issuer(&mut city, &early), Err(error));
+    city.handle(offering(), NOW).unwrap();
+    assert!(give_issuer(&mut city, &early).is_ok() && city.is_abandoned());
+}
+
+#[test]
 fn unasked_offer_opens_a_thread_that_both_sides_know_alike() {
     let mut city = Issuer::offer(did(CITY), did(ERIKA), thread("t-2"), Some(thread("oob-2")));
     assert_eq!(city.state_name(), "null");
