@@ -154,15 +154,6 @@ impl Db {
         self.store.scan(&self.tenant, table, prefix, after, limit)
     }
 
-    /// Number of records whose id starts with `prefix`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Db::get`].
-    pub fn count_prefix(&self, table: Table, prefix: &[u8]) -> Result<u64, StoreError> {
-        self.store.count(&self.tenant, table, prefix)
-    }
-
     /// Number of records in a table.
     ///
     /// # Errors

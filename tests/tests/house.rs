@@ -292,6 +292,18 @@ fn sources() -> Vec<(PathBuf, String)> {
 }
 
 #[test]
+fn only_fuzzing_makes_messages_whose_sender_nothing_proves() {
+    let feature = "unproved-messages";
+    let asks = |(file, text): &(PathBuf, String)| file.ends_with("Cargo.toml") && text.contains(feature);
+    let asking: Vec<PathBuf> = texts().into_iter().filter(asks).map(|(file, _)| file).collect();
+    if asking.is_empty() && files().is_none() {
+        return;
+    }
+    assert_eq!(asking, ["protocols/flows/Cargo.toml", "tests/fuzz-corpus/Cargo.toml"].map(PathBuf::from));
+    assert!(!Graph::read().reached("einmal").contains("einmal-fuzz-corpus"));
+}
+
+#[test]
 fn every_source_file_opens_by_saying_what_it_is_for() {
     let silent: Vec<PathBuf> =
         sources().into_iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(file, _)| file).collect();

@@ -544,6 +544,7 @@ fn a_wallet_without_endpoint_is_answered_about_mediation_and_mail_although_it_na
             (&bare, mediate, None, true),
             (&bare, "https://didcomm.org/messagepickup/3.0/status-request", None, true),
             (&bare, mediate, Some(ReturnRoute::None), false),
+            (&bare, "https://example.org/messagepickup/3.0/status-request", None, false),
             (&bare, PING, None, false),
             (&reached, mediate, None, false),
         ] {
@@ -554,6 +555,25 @@ fn a_wallet_without_endpoint_is_answered_about_mediation_and_mail_although_it_na
                 "{kind} {way:?}"
             );
         }
+    });
+}
+
+#[test]
+fn protocols_of_others_that_bear_the_names_of_ours_are_not_spoken() {
+    play(async {
+        let (_world, mediator, stranger) = account(1).await;
+        for kind in [
+            "https://example.org/messagepickup/3.0/live-delivery-change",
+            "https://example.org/messagepickup/3.0/status-request",
+            "https://example.org/message-pickup/4.0/status-request",
+            "https://example.org/coordinate-mediation/3.0/mediate-request",
+            "https://example.org/coordinate-mediation/2.0/mediate-request",
+        ] {
+            let body = json!({"live_delivery": true});
+            let message = stranger.message(kind, mediator.public_did().unwrap(), body);
+            assert_eq!(code(&stranger.ask(&mediator, &message).await), "e.p.msg.unsupported", "{kind}");
+        }
+        assert_eq!(waiting(&stranger, &mediator).await, 1);
     });
 }
 

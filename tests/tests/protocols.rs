@@ -114,7 +114,7 @@ fn what_a_stranger_sends_and_nothing_comes_of_leaves_no_record_and_is_still_hand
             let receipt = city.receive(&again, Arrival::Http { from: None }).await;
             assert_eq!((receipt.refused, receipt.replies.len()), (None, 0), "handled once");
             let unknown = of_type("https://example.org/unknown/1.0/anything");
-            assert_eq!(name(&stranger.ask(&city, &unknown).await), REPORT);
+            assert_eq!(name(&stranger.ask(&city, &unknown).await), "problem-report");
         }
         assert_eq!(records(), before);
     });
@@ -376,6 +376,11 @@ fn unknown_protocol_is_told_as_unsupported() {
             "https://didcomm.org/nonsense/1.0/hello",
             "https://didcomm.org/issue-credential/4.0/propose-credential",
             "https://didcomm.org/coordinate-mediation/3.0/mediate-request",
+            // Of others, though they bear the names of ours.
+            "https://example.org/issue-credential/3.0/propose-credential",
+            "https://example.org/present-proof/3.0/presentation",
+            "https://example.org/discover-features/2.0/queries",
+            "https://example.org/discover-features/2.0/disclose",
         ] {
             let answer = stranger.ask(&city, &stranger.message(kind, &did, json!({}))).await;
             assert_eq!(code(&answer), "e.p.msg.unsupported", "{kind}");

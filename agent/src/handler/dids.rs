@@ -21,10 +21,10 @@ pub(crate) fn learn(did: &Did, fx: &mut Effects<'_>) -> Handled {
 
 /// The form of our DID the peer used, else the canonical one.
 pub(crate) fn our_form(rx: &Received<'_>) -> Did {
-    rx.message.to.iter().find(|did| did.same_as(rx.recipient)).unwrap_or(rx.recipient).clone()
+    rx.message().to.iter().find(|did| did.same_as(rx.recipient())).unwrap_or(rx.recipient()).clone()
 }
 
 /// The form of the peer's DID it used itself, else the canonical one.
 pub(crate) fn their_form(rx: &Received<'_>) -> Did {
-    rx.message.from.as_ref().unwrap_or(rx.sender).clone()
+    rx.message().from.as_ref().unwrap_or(rx.sender()).clone()
 }

@@ -33,19 +33,19 @@ pub(super) fn on_message(
     rx: &Received<'_>,
     fx: &mut Effects<'_>,
 ) -> Result<bool, Failure> {
-    let kind = &rx.message.kind;
+    let kind = &rx.message().kind;
     if kind.is(Ping::TYPE) {
         if let Some(pong) = trust_ping::answer(rx, shared.now())? {
             fx.answer(pong, &our_form(rx), &their_form(rx))?;
         }
         // A ping may answer an invitation, which is then for the role to note.
-        if rx.message.pthid.is_some() {
+        if rx.message().pthid.is_some() {
             role.on_message(shared, rx, fx)?;
         }
-    } else if kind.protocol() == "discoverfeatures" && matches!(kind.message(), "queries" | "query") {
+    } else if discover_features::is_question(kind) {
         let draft = discover_features::answer(rx, &features(role), shared.now())?;
         fx.answer(draft, &our_form(rx), &their_form(rx))?;
-    } else if kind.is(PingResponse::TYPE) || kind.is(Empty::TYPE) || kind.protocol() == "discoverfeatures" {
+    } else if kind.is(PingResponse::TYPE) || kind.is(Empty::TYPE) || discover_features::covers(kind) {
         // Nothing more to do: its headers were taken in when it was opened.
     } else if report_problem::is_report(kind) {
         let problem = report_problem::read(rx)?;

@@ -185,7 +185,7 @@ impl Node {
                 })
                 .await;
         };
-        if self.shared.config.role == Role::Mediator && !self.shared.rates.admit(&mailbox_id(rx.sender)) {
+        if self.shared.config.role == Role::Mediator && !self.shared.rates.admit(&mailbox_id(rx.sender())) {
             return Err(Failure::TooOften);
         }
         if let Some(notice) = self.role.notice(&self.shared, &rx)? {
@@ -193,7 +193,7 @@ impl Node {
             return Ok(Done { notice: Some(notice), ..Done::default() });
         }
         let seen = seen_id(&rx);
-        let question = self.role.is_question(&rx.message.kind);
+        let question = self.role.is_question(&rx.message().kind);
         if let Some(rotation) = &opened.proof.rotation
             && self.recent.get(&seen).is_none()
             && !self.shared.db.exists(SEEN, &seen)?
@@ -244,7 +244,7 @@ impl Node {
                 Ok(done)
             }
             Err(Failure::Peer { code, comment }) => {
-                tracing::info!(%code, kind = %rx.message.kind, "answered with a problem report");
+                tracing::info!(%code, kind = %rx.message().kind, "answered with a problem report");
                 self.shared.stats.refuse(reason_for_code(&code));
                 self.report(opened, &rx, &seen, (code, &comment), arrival).await
             }
@@ -301,7 +301,7 @@ impl Node {
     /// Writes down that a message was handled, for as long as a mediator may bring it again.
     fn keep_seen(&self, rx: &Received<'_>, seen: &str, fx: &mut Effects<'_>) -> Handled {
         let now = self.shared.now();
-        let until = rx.message.expires_time.unwrap_or(now).max(now).plus(REMEMBER_SECS);
+        let until = rx.message().expires_time.unwrap_or(now).max(now).plus(REMEMBER_SECS);
         let key = fx.db().key(SEEN, seen)?;
         fx.batch().expect_absent(key);
         Ok(fx.put_expiring(SEEN, seen, &now, UnixSeconds(until.0.min(now.plus(2 * REMEMBER_SECS).0)))?)
@@ -309,13 +309,13 @@ impl Node {
 
     /// Notes the sender's long form, and that the sender knows our DID.
     fn remember(&self, opened: &Opened, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
-        let pairwise = self.shared.own_did(rx.recipient)?.is_some_and(|own| own.usage == DidUse::Pairwise);
+        let pairwise = self.shared.own_did(rx.recipient())?.is_some_and(|own| own.usage == DidUse::Pairwise);
         if !pairwise {
             return Ok(());
         }
-        let known = identity::peer_of(fx.db(), rx.recipient, rx.sender)?.is_some();
+        let known = identity::peer_of(fx.db(), rx.recipient(), rx.sender())?.is_some();
         let rotated = match &opened.proof.rotation {
-            Some(rotation) => identity::peer_of(fx.db(), rx.recipient, &rotation.prior)?.is_some(),
+            Some(rotation) => identity::peer_of(fx.db(), rx.recipient(), &rotation.prior)?.is_some(),
             None => false,
         };
         if !known && !rotated {
@@ -323,11 +323,11 @@ impl Node {
             return Err(Failure::user("a stranger wrote to a DID of another relationship"));
         }
         learn(&their_form(rx), fx)?;
-        if let Some(stored) = identity::peer_of(fx.db(), rx.recipient, rx.sender)?
+        if let Some(stored) = identity::peer_of(fx.db(), rx.recipient(), rx.sender())?
             && !stored.value.knows_us
         {
             let peer = identity::Peer { knows_us: true, ..stored.value };
-            let id = crate::db::peer_id(rx.recipient, rx.sender);
+            let id = crate::db::peer_id(rx.recipient(), rx.sender());
             fx.update(PEERS, id, &peer, Some(stored.version))?;
         }
         Ok(())
@@ -337,7 +337,7 @@ impl Node {
     fn note_rotation(&self, opened: &Opened, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
         let Some(rotation) = &opened.proof.rotation else { return Ok(()) };
         let is_old = |last: UnixSeconds| rotation.issued_at < last;
-        let known = identity::peer_of(fx.db(), rx.recipient, &rotation.prior)?;
+        let known = identity::peer_of(fx.db(), rx.recipient(), &rotation.prior)?;
         if known.as_ref().and_then(|stored| stored.value.rotated_at).is_some_and(is_old) {
             return Err(Failure::peer(ProblemCode::REPLAYED, "an older rotation than the one in force"));
         }
@@ -348,12 +348,12 @@ impl Node {
             // Not a peer of ours: there is nothing to rotate.
             return Ok(());
         };
-        let old = crate::db::peer_id(rx.recipient, &rotation.prior);
+        let old = crate::db::peer_id(rx.recipient(), &rotation.prior);
         let peer =
             identity::Peer { theirs: their_form(rx), rotated_at: Some(rotation.issued_at), ..stored.value };
         learn(&their_form(rx), fx)?;
         fx.delete(PEERS, old)?;
-        fx.put(PEERS, crate::db::peer_id(rx.recipient, rx.sender), &peer)?;
+        fx.put(PEERS, crate::db::peer_id(rx.recipient(), rx.sender()), &peer)?;
         Ok(())
     }
 
@@ -442,7 +442,8 @@ impl Node {
     /// Whether an answer about mediation or mail would never arrive: deployed wallets that have no endpoint leave out the
     /// `return_route` these protocols demand, and read what comes back.
     fn has_no_other_way(&self, opened: &Opened) -> bool {
-        let about_mail = matches!(opened.message.kind.protocol(), "coordinatemediation" | "messagepickup");
+        let protocol = opened.message.kind.standard_protocol();
+        let about_mail = matches!(protocol, Some("coordinatemediation" | "messagepickup"));
         let silent = about_mail && opened.message.return_route.is_none();
         let Some(sender) = opened.sender().filter(|_| silent) else { return false };
         let document = self.shared.resolver.resolve(sender);
@@ -471,7 +472,7 @@ impl Node {
 
 /// The record id of a message: ids are unique for each sender.
 fn seen_id(rx: &Received<'_>) -> String {
-    digest_id(&[rx.sender.as_str(), &rx.message.id.to_key()])
+    digest_id(&[rx.sender().as_str(), &rx.message().id.to_key()])
 }
 
 /// Whether something may be sent there, directly or by a mediator.

@@ -4,10 +4,10 @@ use einmal_did::Did;
 use einmal_didcomm::{Body, ProblemCode, ThreadId};
 use einmal_flows::{
     Draft, Received,
-    issue_credential::{OfferCredential, holder},
+    issue_credential::{self, OfferCredential, holder},
     message_pickup::PickupVersion,
     out_of_band::{Invitation, consider},
-    present_proof::{RequestPresentation, prover},
+    present_proof::{self, RequestPresentation, prover},
     report_problem,
     trust_ping::Ping,
 };
@@ -104,21 +104,21 @@ impl Citizen {
         // Unasked exchanges are named by their key: thread ids are the peer's choice, and no peer may put its own
         // request under a name the user knows from another.
         let auto = self.follows_consent(shared, rx)?;
-        if rx.message.kind.is(OfferCredential::TYPE) {
+        if rx.message().kind.is(OfferCredential::TYPE) {
             let (machine, actions) = holder::Holder::from_offer(rx, fx.now())?;
             let job = HoldJob::new(auto);
             let mut exchange = Holding::opened_by(rx, Job { machine, job });
             holding::carry_out(shared, &mut exchange, actions, fx)?;
             exchange.name(&exchange.key.clone(), fx)?;
             exchange.save(fx)?;
-        } else if rx.message.kind.is(RequestPresentation::TYPE) {
+        } else if rx.message().kind.is(RequestPresentation::TYPE) {
             let (machine, actions) = prover::Prover::from_request(rx, fx.now())?;
             let job = ProveJob::new(auto);
             let mut exchange = Proving::opened_by(rx, Job { machine, job });
             proving::carry_out(shared, &mut exchange, actions, fx)?;
             exchange.name(&exchange.key.clone(), fx)?;
-            if let Some(parent) = &rx.message.pthid {
-                exchange.name(&below(parent, rx.sender), fx)?;
+            if let Some(parent) = &rx.message().pthid {
+                exchange.name(&below(parent, rx.sender()), fx)?;
             }
             exchange.save(fx)?;
         } else {
@@ -130,12 +130,12 @@ impl Citizen {
     /// Whether a request belongs to an exchange the user agreed to in advance: its parent thread is one that was
     /// taken with `--yes`, from the same peer.
     fn follows_consent(&self, shared: &Shared, rx: &Received<'_>) -> Result<bool, Failure> {
-        let Some(parent) = &rx.message.pthid else { return Ok(false) };
+        let Some(parent) = &rx.message().pthid else { return Ok(false) };
         let Some(holding) = Holding::named(shared, parent.as_str())? else { return Ok(false) };
-        let same_parties = holding.theirs.same_as(rx.sender) && holding.ours.same_as(rx.recipient);
+        let same_parties = holding.theirs.same_as(rx.sender()) && holding.ours.same_as(rx.recipient());
         // Only the one request on the way to the offer is covered, not whatever that peer may ask later.
-        let waiting = holding.work.machine.state_name() == "proposal-sent";
-        let first = Proving::named(shared, &below(parent, rx.sender))?.is_none();
+        let waiting = holding.work.machine.awaits_offer();
+        let first = Proving::named(shared, &below(parent, rx.sender()))?.is_none();
         Ok(holding.work.job.auto && same_parties && waiting && first)
     }
 
@@ -250,8 +250,8 @@ fn befriend(shared: &Shared, ours: &Did, invitation: &Invitation, fx: &mut Effec
 
 impl RoleService for Citizen {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
-        let kind = &rx.message.kind;
-        let ours = matches!(kind.protocol(), "issuecredential" | "presentproof") && kind.major() == 3;
+        let kind = &rx.message().kind;
+        let ours = issue_credential::covers(kind) || present_proof::covers(kind);
         if !ours && !report_problem::is_report(kind) {
             return Ok(kind.is(Ping::TYPE));
         }
@@ -269,12 +269,12 @@ impl RoleService for Citizen {
 
     /// What a mediator pushes beside letters only rings: mail is fetched and confirmed as always.
     fn notice(&self, shared: &Shared, rx: &Received<'_>) -> Result<Option<Notice>, Failure> {
-        let kind = &rx.message.kind;
+        let kind = &rx.message().kind;
         let pushed = PickupVersion::of(kind).is_some() && matches!(kind.message(), "status" | "delivery");
-        if !pushed || !account::is_mediator(shared, rx.recipient, rx.sender)? {
+        if !pushed || !account::is_mediator(shared, rx.recipient(), rx.sender())? {
             return Ok(None);
         }
-        let live = rx.message.body.get("live_delivery").and_then(Value::as_bool);
+        let live = rx.message().body.get("live_delivery").and_then(Value::as_bool);
         Ok(Some(live.map_or(Notice::Mail, Notice::Live)))
     }
 

@@ -3,9 +3,9 @@
 use einmal_didcomm::{Body, ProblemCode, ThreadId};
 use einmal_flows::{
     Received,
-    issue_credential::{ProposeCredential, issuer},
+    issue_credential::{self, ProposeCredential, issuer},
     out_of_band::Uses,
-    present_proof::verifier,
+    present_proof::{self, verifier},
     report_problem,
     trust_ping::Ping,
 };
@@ -84,9 +84,7 @@ impl City {
         {
             exchange = Issuing::named(shared, answer)?;
         }
-        let ended = |exchange: &Issuing| {
-            exchange.work.job.issued || exchange.work.machine.state_name() == "abandoned"
-        };
+        let ended = |exchange: &Issuing| exchange.work.job.issued || exchange.work.machine.is_abandoned();
         let for_one = exchange.as_ref().is_some_and(|exchange| exchange.work.job.order.after.is_none());
         if for_one && exchange.as_ref().is_some_and(|exchange| exchange.work.job.issued) {
             return Err(Failure::user("its card was issued already; revoke that: einmal city issued"));
@@ -114,11 +112,10 @@ impl City {
         if exchange::is_taken(shared, rx)? {
             return Err(invitations::answered_already());
         }
-        let answer = rx.message.pthid.as_ref().map(invitations::answered_by).unwrap_or_default();
+        let answer = rx.message().pthid.as_ref().map(invitations::answered_by).unwrap_or_default();
         // One that was abandoned may be begun anew, but not once there is a card: a holder who refuses what it was given would
         // get another one each time.
-        let stands =
-            |exchange: Issuing| exchange.work.job.issued || exchange.work.machine.state_name() != "abandoned";
+        let stands = |exchange: Issuing| exchange.work.job.issued || !exchange.work.machine.is_abandoned();
         if again && Issuing::named(shared, &answer)?.is_some_and(stands) {
             return Err(invitations::answered_already());
         }
@@ -148,9 +145,13 @@ impl City {
         fx: &mut Effects<'_>,
     ) -> Handled {
         let thread = random_thread(shared)?;
-        let parent = rx.message.pthid.clone().unwrap_or_else(|| rx.message.thread());
-        let machine =
-            verifier::Verifier::start(rx.recipient.clone(), rx.sender.clone(), thread.clone(), Some(parent));
+        let parent = rx.message().pthid.clone().unwrap_or_else(|| rx.message().thread());
+        let machine = verifier::Verifier::start(
+            rx.recipient().clone(),
+            rx.sender().clone(),
+            thread.clone(),
+            Some(parent),
+        );
         let mut job = AskJob::new(request, thread.clone());
         job.then = Some(issuing.key.clone());
         let mut exchange = Asking::new(our_form(rx), their_form(rx), &thread, Job { machine, job });
@@ -286,12 +287,12 @@ fn bind(shared: &Shared, rx: &Received<'_>, person: &str, fx: &mut Effects<'_>) 
         prior: None,
         superseded: false,
     };
-    Ok(fx.put(PEERS, crate::db::peer_id(rx.recipient, rx.sender), &peer)?)
+    Ok(fx.put(PEERS, crate::db::peer_id(rx.recipient(), rx.sender()), &peer)?)
 }
 
 impl RoleService for City {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
-        let kind = &rx.message.kind;
+        let kind = &rx.message().kind;
         if kind.is(Ping::TYPE) {
             // Once: a phone that was lost must not become the newest of its owner by saying hello again.
             if let Some((Purpose::Connect { person: Some(person) }, false)) =
@@ -301,7 +302,7 @@ impl RoleService for City {
             }
             return Ok(true);
         }
-        let ours = matches!(kind.protocol(), "issuecredential" | "presentproof") && kind.major() == 3;
+        let ours = issue_credential::covers(kind) || present_proof::covers(kind);
         if !ours && !report_problem::is_report(kind) {
             return Ok(false);
         }
@@ -309,7 +310,7 @@ impl RoleService for City {
             self.issuing.handle(shared, &mut exchange, issuer::Event::Message(rx), fx)?;
             // Whoever proposes once more is offered the same once more; not before what must be proved first.
             let job = &exchange.work.job;
-            let proposes = exchange.work.machine.state_name() == "proposal-received";
+            let proposes = exchange.work.machine.awaits_our_offer();
             if proposes && (job.order.after.is_none() || job.presented.is_some()) {
                 self.issuing.offer(shared, &mut exchange, fx)?;
             }

@@ -131,12 +131,12 @@ impl Mediator {
         let now = shared.now();
         let request = PickupRequest::read(rx, now)?;
         request.authorise(rx, &book)?;
-        let own = || book.list(rx.sender, 0, MAX_ROUTES).map_err(|_| unreadable());
+        let own = || book.list(rx.sender(), 0, MAX_ROUTES).map_err(|_| unreadable());
         let named = |recipient: Option<Did>| recipient.map_or_else(own, |one| Ok(vec![one]));
         // A second device, or a connection that broke, says nothing about this one.
         let live = match fx.arrival {
             Some(Arrival::Socket { live, .. }) => live,
-            Some(Arrival::Libp2p { .. }) => shared.live.is_live(rx.sender),
+            Some(Arrival::Libp2p { .. }) => shared.live.is_live(rx.sender()),
             _ => false,
         };
         let status =
@@ -148,16 +148,16 @@ impl Mediator {
             PickupRequest::Delivery { recipient, limit } => {
                 let recipients = named(recipient)?;
                 let waiting = queue::oldest(shared, &self.ids, &recipients, limit)?;
-                let form = reading_form(shared, rx.sender)?;
+                let form = reading_form(shared, rx.sender())?;
                 if let Some((first, _)) = waiting.first().filter(|_| version == PickupVersion::V3) {
-                    fx.hand_over(mailbox_id(rx.sender), form, first);
+                    fx.hand_over(mailbox_id(rx.sender()), form, first);
                 }
                 message_pickup::delivery_reply(rx, &waiting, &status(&recipients, &[]), form, now)
             }
             PickupRequest::Received { ids } => {
                 let recipients = own()?;
                 if ids.is_empty() {
-                    fx.nothing_read(mailbox_id(rx.sender));
+                    fx.nothing_read(mailbox_id(rx.sender()));
                 }
                 let gone = queue::acknowledge(shared, &self.ids, &recipients, &ids, fx);
                 message_pickup::status_reply(rx, &status(&recipients, &gone), now)
@@ -171,10 +171,10 @@ impl Mediator {
                 let since = shared.mail.last();
                 let recipients = own()?;
                 let draft = message_pickup::live_reply(rx, on, persistent, &status(&recipients, &[]), now)?;
-                let account = shared.db.get::<Account>(ACCOUNTS, did_id(rx.sender))?;
+                let account = shared.db.get::<Account>(ACCOUNTS, did_id(rx.sender()))?;
                 let mediation = account.and_then(|account| account.value.mediation);
                 fx.change_live(LiveChange {
-                    account: rx.sender.clone(),
+                    account: rx.sender().clone(),
                     ours: our_form(rx),
                     theirs: their_form(rx),
                     on,
@@ -366,11 +366,11 @@ fn unregister(recipient: &Did, account: &Did, fx: &mut Effects<'_>) -> Handled {
 
 impl RoleService for Mediator {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
-        let kind = &rx.message.kind;
+        let kind = &rx.message().kind;
         if let Some(version) = MediationVersion::of(kind) {
             let policy = self.policy(shared)?;
             let book = Book(&shared.db);
-            let before = fx.db().get::<Account>(ACCOUNTS, did_id(rx.sender))?;
+            let before = fx.db().get::<Account>(ACCOUNTS, did_id(rx.sender()))?;
             if before.is_some() {
                 fetch_owners(shared, rx, &policy, fx)?;
             }
@@ -379,7 +379,7 @@ impl RoleService for Mediator {
             if !changes.is_empty() {
                 learn(&their_form(rx), fx)?;
             }
-            apply(changes, version, rx.sender, before.as_ref(), fx)?;
+            apply(changes, version, rx.sender(), before.as_ref(), fx)?;
             fx.answer(draft, &our_form(rx), &their_form(rx))?;
         } else if let Some(version) = PickupVersion::of(kind) {
             self.pickup(shared, rx, version, fx)?;

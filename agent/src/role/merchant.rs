@@ -4,7 +4,7 @@ use einmal_didcomm::{Body, ProblemCode};
 use einmal_flows::{
     Received,
     out_of_band::Uses,
-    present_proof::{ProposePresentation, verifier},
+    present_proof::{self, ProposePresentation, verifier},
     report_problem,
     trust_ping::Ping,
 };
@@ -71,7 +71,7 @@ impl Merchant {
     /// Somebody answers an invitation: the request goes out with a nonce of its own.
     fn proposal(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
         let (Some((Purpose::Request { template }, again)), Some(pthid)) =
-            (invitations::take(shared, fx, rx)?, rx.message.pthid.clone())
+            (invitations::take(shared, fx, rx)?, rx.message().pthid.clone())
         else {
             let comment = "this proposal answers no invitation that is open to you";
             return Err(Failure::peer(ProblemCode::REQUEST, comment));
@@ -80,7 +80,7 @@ impl Merchant {
             return Err(invitations::answered_already());
         }
         let answer = invitations::answered_by(&pthid);
-        let running = |exchange: Asking| exchange.work.machine.state_name() != "abandoned";
+        let running = |exchange: Asking| !exchange.work.machine.is_abandoned();
         if again && Asking::named(shared, &answer)?.is_some_and(running) {
             return Err(invitations::answered_already());
         }
@@ -96,8 +96,8 @@ impl Merchant {
 
 impl RoleService for Merchant {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
-        let kind = &rx.message.kind;
-        let ours = kind.protocol() == "presentproof" && kind.major() == 3;
+        let kind = &rx.message().kind;
+        let ours = present_proof::covers(kind);
         if kind.is(Ping::TYPE) {
             // An answer to an invitation to connect: who answers is known from now on, also by the short form of its DID.
             invitations::take(shared, fx, rx)?;

@@ -155,7 +155,7 @@ impl AskingService {
 
     /// Asks the same once more whoever proposes something else, or the same again.
     pub(crate) fn ask_again(&self, shared: &Shared, exchange: &mut Asking, fx: &mut Effects<'_>) -> Handled {
-        if exchange.work.machine.state_name() != "proposal-received" {
+        if !exchange.work.machine.awaits_our_request() {
             return Ok(());
         }
         self.request(shared, exchange, fx)

@@ -103,7 +103,7 @@ impl<W: Work> Exchange<W> {
 
     /// A new exchange that a received message opens.
     pub(crate) fn opened_by(rx: &Received<'_>, work: W) -> Self {
-        Self::new(our_form(rx), their_form(rx), &rx.message.thread(), work)
+        Self::new(our_form(rx), their_form(rx), &rx.message().thread(), work)
     }
 
     /// Reads the exchange with this key if it is of this kind.
@@ -123,15 +123,15 @@ impl<W: Work> Exchange<W> {
     /// Either side may have rotated since it was begun: it is looked for under the DIDs they had, and goes on with those they
     /// have now.
     pub(crate) fn of(shared: &Shared, rx: &Received<'_>) -> Result<Option<Self>, Failure> {
-        let thread = if report_problem::is_report(&rx.message.kind) {
+        let thread = if report_problem::is_report(&rx.message().kind) {
             report_problem::read(rx)?.thread
         } else {
-            rx.message.thread()
+            rx.message().thread()
         };
-        let key = ExchangeKey::new(rx.recipient, rx.sender, &thread);
+        let key = ExchangeKey::new(rx.recipient(), rx.sender(), &thread);
         if let Some(found) = Self::load(shared, key.as_str())?
-            && found.theirs.same_as(rx.sender)
-            && found.ours.same_as(rx.recipient)
+            && found.theirs.same_as(rx.sender())
+            && found.ours.same_as(rx.recipient())
         {
             // Nobody has rotated, as nearly always: nothing more is read.
             return Ok(Some(found));
@@ -153,9 +153,9 @@ impl<W: Work> Exchange<W> {
     }
 
     fn follow(&mut self, rx: &Received<'_>) {
-        let moved = !self.ours.same_as(rx.recipient) || !self.theirs.same_as(rx.sender);
+        let moved = !self.ours.same_as(rx.recipient()) || !self.theirs.same_as(rx.sender());
         if moved {
-            self.work.follow(rx.recipient, rx.sender);
+            self.work.follow(rx.recipient(), rx.sender());
             (self.ours, self.theirs) = (our_form(rx), their_form(rx));
         }
     }
@@ -228,18 +228,18 @@ pub(crate) fn threads(shared: &Shared) -> Result<Vec<String>, Failure> {
 /// Notes which DID the sender's has taken the place of, so that what was begun under the earlier one can be found, in whatever
 /// thread. A long one only if there is something with it: strangers would fill the disk.
 pub(crate) fn note_rotation(rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
-    let (Some(prior), shared) = (rx.prior, fx.shared()) else { return Ok(()) };
-    let key = |did: &Did| ExchangeKey::new(rx.recipient, did, &rx.message.thread()).as_str().to_owned();
+    let (Some(prior), shared) = (rx.prior(), fx.shared()) else { return Ok(()) };
+    let key = |did: &Did| ExchangeKey::new(rx.recipient(), did, &rx.message().thread()).as_str().to_owned();
     // A short one costs no more than the note that its message was seen.
     let known = prior.as_str().len() <= MAX_STRANGERS_DID
-        || peer_of(&shared.db, rx.recipient, prior)?.is_some()
+        || peer_of(&shared.db, rx.recipient(), prior)?.is_some()
         || shared.db.exists(EXCHANGES, key(prior))?
-        || earlier(shared, rx.recipient, prior)?.is_some();
+        || earlier(shared, rx.recipient(), prior)?.is_some();
     if !known {
         return Ok(());
     }
     let until = shared.now().plus(2 * KEEP_ENDED_SECS);
-    Ok(fx.put_expiring(ROTATED, peer_id(rx.recipient, rx.sender), prior, until)?)
+    Ok(fx.put_expiring(ROTATED, peer_id(rx.recipient(), rx.sender()), prior, until)?)
 }
 
 /// The DID that a peer had before this one.
@@ -249,8 +249,8 @@ fn earlier(shared: &Shared, ours: &Did, theirs: &Did) -> Result<Option<Did>, Fai
 
 /// The DIDs of the sender: the one it wrote by, and those that this one took the place of, as noted under one of `own`.
 fn sender_chain(shared: &Shared, rx: &Received<'_>, own: &[Did]) -> Result<Vec<Did>, Failure> {
-    let mut all = vec![rx.sender.clone()];
-    all.extend(rx.prior.cloned());
+    let mut all = vec![rx.sender().clone()];
+    all.extend(rx.prior().cloned());
     while all.len() <= MAX_ROTATIONS
         && let Some(last) = all.last().cloned()
     {
@@ -268,13 +268,13 @@ fn sender_chain(shared: &Shared, rx: &Received<'_>, own: &[Did]) -> Result<Vec<D
 
 /// Our DIDs towards the sender: the one it wrote to, and those that this one took the place of.
 fn before(shared: &Shared, rx: &Received<'_>) -> Result<Vec<Did>, Failure> {
-    let mut all = vec![rx.recipient.clone()];
+    let mut all = vec![rx.recipient().clone()];
     while all.len() <= MAX_ROTATIONS
         && let Some(last) = all.last()
     {
         // If it rotates with this very message, the relationship still has its earlier DID.
-        let mut peer = peer_of(&shared.db, last, rx.sender)?;
-        if let (None, Some(prior)) = (&peer, rx.prior) {
+        let mut peer = peer_of(&shared.db, last, rx.sender())?;
+        if let (None, Some(prior)) = (&peer, rx.prior()) {
             peer = peer_of(&shared.db, last, prior)?;
         }
         let Some(prior) = peer.and_then(|peer| peer.value.prior) else { break };
@@ -296,7 +296,7 @@ macro_rules! work {
             const KIND: &'static str = $kind;
 
             fn has_ended(&self) -> bool {
-                matches!(self.machine.state_name(), "done" | "abandoned")
+                self.machine.has_ended()
             }
 
             fn follow(&mut self, ours: &Did, theirs: &Did) {

@@ -20,6 +20,9 @@ use super::{
 };
 use crate::handler::{self, Effects, Failure, Handled, Need, Shared};
 
+/// What the exchange lets through as a proof is what is judged as one: neither crate knows the other's bound.
+const _: () = assert!(einmal_flows::limits::MAX_PROOF_JWT_LEN == proof::MAX_PROOF_BYTES);
+
 /// Cards, by their id.
 const CARDS: Table = Table::new("card");
 /// Most cards of one wallet looked at.

@@ -115,7 +115,7 @@ pub(crate) fn take(
     fx: &mut Effects<'_>,
     rx: &Received<'_>,
 ) -> Result<Option<(Purpose, bool)>, Failure> {
-    let Some(pthid) = &rx.message.pthid else { return Ok(None) };
+    let Some(pthid) = &rx.message().pthid else { return Ok(None) };
     let id = pthid.to_key();
     let Some(stored) = shared.db.get::<Record>(INVITATIONS, &id)? else { return Ok(None) };
     let mut record = stored.value;

@@ -32,10 +32,10 @@ struct Stored {
 /// Keeps an arrived text message.
 pub(crate) fn take(shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
     let text = basic_message::read(rx, shared.now())?;
-    let stored = Stored { from: rx.sender.clone(), text: text.content, at: shared.now() };
+    let stored = Stored { from: rx.sender().clone(), text: text.content, at: shared.now() };
     let mut id = shared.now_ms().to_be_bytes().to_vec();
     // Ids are the sender's choice: with the sender in it, no message takes the place of another's.
-    id.extend_from_slice(digest_id(&[rx.sender.as_str(), &rx.message.id.to_key()]).as_bytes());
+    id.extend_from_slice(digest_id(&[rx.sender().as_str(), &rx.message().id.to_key()]).as_bytes());
     Ok(fx.put_expiring(INBOX, id, &stored, shared.now().plus(KEEP_SECS))?)
 }
 

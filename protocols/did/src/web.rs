@@ -30,11 +30,6 @@ pub struct WebLocation {
 }
 
 impl WebLocation {
-    /// The port to connect to.
-    pub fn port_or_default(&self) -> u16 {
-        self.port.unwrap_or(HTTPS_PORT)
-    }
-
     fn new(host: String, port: Option<u16>, path: String) -> Self {
         let authority = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
         Self { url: format!("https://{authority}{path}"), host, port, path }
@@ -264,7 +259,7 @@ mod tests {
         let location = location(&did("did:web:City.example%3a8443:a")).unwrap();
         assert_eq!((location.host.as_str(), location.port), ("city.example", Some(8443)));
         assert_eq!(location.path, "/a/did.json");
-        assert_eq!(super::location(&did("did:web:city.example")).unwrap().port_or_default(), 443);
+        assert_eq!(super::location(&did("did:web:city.example")).unwrap().port, None);
     }
 
     #[test]

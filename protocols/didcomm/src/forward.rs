@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     error::{MessageError, PackError},
     ids::{MessageId, UnixSeconds},
-    limits::{MAX_DELIVERIES, MAX_ROUTING_KEYS, MAX_WRAPPED_KEYS},
+    limits::{MAX_DELIVERIES, MAX_ROUTING_KEYS, MAX_TOLD_KEY_CHARS, MAX_WRAPPED_KEYS},
     message::Message,
     pack::{PackOptions, Packed, Packer},
 };
@@ -227,7 +227,7 @@ fn hop_keys(packer: &Packer<'_>, hop: &str) -> Result<(Did, std::sync::Arc<DidDo
         let document = packer.document(&did)?;
         return Ok((did, document));
     }
-    let unusable = || PackError::RoutingKey { key: hop.chars().take(128).collect() };
+    let unusable = || PackError::RoutingKey { key: hop.chars().take(MAX_TOLD_KEY_CHARS).collect() };
     let url = DidUrl::parse(hop).map_err(|_| unusable())?;
     let document = packer.document(url.did())?;
     // did:key routing keys name the Ed25519 method; the key agreement key beside it is the one to use.

@@ -24,6 +24,9 @@ pub const MAX_TO: usize = 64;
 /// Most attachments of one message.
 pub const MAX_ATTACHMENTS: usize = 128;
 
+/// Longest id of an attachment that is read, in bytes; one with a longer id counts as having none.
+pub const MAX_ATTACHMENT_ID_LEN: usize = 256;
+
 /// Most entries in `ack` and in `please_ack`.
 pub const MAX_ACKS: usize = 256;
 
@@ -35,6 +38,9 @@ pub const MAX_FROM_PRIOR_LEN: usize = 64 * 1024;
 
 /// Most routing keys of one endpoint, each of which costs the sender one wrap.
 pub const MAX_ROUTING_KEYS: usize = 8;
+
+/// Most characters of a routing key that an error names because it cannot be used.
+pub const MAX_TOLD_KEY_CHARS: usize = 128;
 
 /// Most ways to deliver one envelope that are worked out, and most endpoints of its recipient looked at for them.
 pub const MAX_DELIVERIES: usize = 8;

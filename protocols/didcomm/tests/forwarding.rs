@@ -9,7 +9,7 @@ use einmal_did::{Did, DidDocument, Endpoint, Relationship, Resolver, Service, di
 use einmal_didcomm::{
     Attachment, Delivery, FORWARD_TYPE, Forward, Message, MessageError, MessageId, MessageType, Opened,
     PackError, PackOptions, Packed, SenderProtection, deliveries,
-    limits::{MAX_DELIVERIES, MAX_ROUTING_KEYS, MAX_WRAPPED_KEYS},
+    limits::{MAX_DELIVERIES, MAX_ROUTING_KEYS, MAX_TOLD_KEY_CHARS, MAX_WRAPPED_KEYS},
 };
 use einmal_keys::{KeyKind, SecretKey, SeededEntropy};
 use serde_json::json;
@@ -235,6 +235,9 @@ fn routing_key_that_is_no_agreement_key_is_refused() {
         let stage = Stage::new(vec![at(URI, std::slice::from_ref(&key))]);
         assert_eq!(stage.deliver().unwrap_err(), PackError::RoutingKey { key });
     }
+    let stage = Stage::new(vec![at(URI, &["x".repeat(MAX_TOLD_KEY_CHARS + 1)])]);
+    let told = "x".repeat(MAX_TOLD_KEY_CHARS);
+    assert_eq!(stage.deliver().unwrap_err(), PackError::RoutingKey { key: told });
 }
 
 #[test]

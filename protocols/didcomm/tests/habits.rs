@@ -7,7 +7,7 @@ mod forge;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Party, World, message};
+use common::{DEVICES, Party, Stage, World, X, message};
 use einmal_did::{DidDocument, Relationship, Resolver, peer};
 use einmal_didcomm::{EnvelopeError, OpenError, PackOptions, SenderProtection, open};
 use einmal_keys::{
@@ -17,29 +17,7 @@ use einmal_keys::{
 use forge::{Forge, ForgedSignature, signed};
 use serde_json::{Value, json};
 
-const X: &str = "agree-x25519";
-
-struct Stage {
-    world: World,
-    alice: Party,
-    bob: Party,
-}
-
 impl Stage {
-    fn new() -> Self {
-        let world = World::new();
-        let (alice, bob) = (world.party("alice", 1), world.party("bob", 2));
-        Self { world, alice, bob }
-    }
-
-    fn plaintext(&self) -> Value {
-        message(&self.alice.did, &self.bob.did).to_value()
-    }
-
-    fn authcrypt(&self) -> Forge {
-        Forge::authcrypt(self.plaintext(), &self.alice, X, &self.bob, &[X])
-    }
-
     fn assert_opens(&self, envelope: &Value) {
         let opened = self.world.open_json(envelope, &self.bob).unwrap();
         assert_eq!(opened.recipient(), Some(&self.bob.did), "{envelope}");
@@ -66,7 +44,7 @@ fn missing_media_type_is_accepted_in_every_layer_and_always_sent() {
     let stage = Stage::new();
     let mut plaintext = stage.plaintext();
     plaintext.as_object_mut().unwrap().remove("typ");
-    let signature = ForgedSignature::by(&stage.alice, "auth-ed25519").with("typ", Value::Null);
+    let signature = stage.signature().with("typ", Value::Null);
     let jws = signed(plaintext, &[signature]);
     let envelope = Forge::authcrypt(jws, &stage.alice, X, &stage.bob, &[X]).with("typ", Value::Null).seal();
     stage.assert_opens(&envelope);
@@ -84,8 +62,7 @@ fn ephemeral_key_in_the_header_of_the_only_recipient_is_accepted_and_never_sent(
     stage.assert_opens(&envelope);
 
     let options = PackOptions::protecting(SenderProtection::Anoncrypt);
-    let sent = message(&stage.alice.did, &stage.bob.did);
-    let packed = stage.world.packer(&stage.alice.ring).pack(&sent, &stage.bob.did, &options).unwrap();
+    let packed = stage.world.pack(&stage.message(), &stage.alice, &stage.bob, &options).unwrap();
     let packed: Value = serde_json::from_slice(&packed.bytes).unwrap();
     assert_eq!(packed["recipients"][0]["header"].as_object().unwrap().len(), 1, "`kid` alone");
 }
@@ -94,12 +71,11 @@ fn ephemeral_key_in_the_header_of_the_only_recipient_is_accepted_and_never_sent(
 #[test]
 fn key_id_of_a_signature_is_read_in_both_headers_and_written_unprotected_as_the_vectors_have_it() {
     let stage = Stage::new();
-    let signature = ForgedSignature::by(&stage.alice, "auth-ed25519").with_unprotected_kid();
+    let signature = stage.signature().with_unprotected_kid();
     let envelope = signed(stage.plaintext(), &[signature]);
     assert!(stage.world.open_json(&envelope, &stage.bob).unwrap().proof.signer.is_some());
 
-    let sent =
-        stage.world.packer(&stage.alice.ring).sign(&message(&stage.alice.did, &stage.bob.did)).unwrap();
+    let sent = stage.world.packer(&stage.alice.ring).sign(&stage.message()).unwrap();
     let sent: Value = serde_json::from_slice(&sent).unwrap();
     let protected = base64url_decode(sent["signatures"][0]["protected"].as_str().unwrap()).unwrap();
     let protected: Value = serde_json::from_slice(&protected).unwrap();
@@ -233,7 +209,7 @@ fn keys_of_did_peer_two_are_sent_under_their_current_names() {
     let world = World::new();
     let (alice, bob) = (peer_two(100), peer_two(200));
     let sent = message(&alice.did, &bob.did);
-    let packed = world.packer(&alice.ring).pack(&sent, &bob.did, &PackOptions::default()).unwrap();
+    let packed = world.pack(&sent, &alice, &bob, &PackOptions::default()).unwrap();
     let envelope: Value = serde_json::from_slice(&packed.bytes).unwrap();
     assert_eq!(envelope["recipients"][0]["header"]["kid"], json!(bob.kid("key-1")));
 }
@@ -298,13 +274,14 @@ fn one_key_under_three_names_costs_one_agreement() {
 fn recipients_are_listed_in_the_order_of_their_key_ids() {
     let world = World::new();
     let alice = world.party("alice", 1);
-    let device = |name: &str| (name.to_owned(), KeyKind::X25519, Relationship::KeyAgreement);
-    let bob = world.party_with("did:example:bob", 2, ["phone", "tablet", "laptop"].map(device));
+    let bob = world.owner_of_devices("bob", 2);
     let sent = message(&alice.did, &bob.did);
-    let packed = world.packer(&alice.ring).pack(&sent, &bob.did, &PackOptions::default()).unwrap();
+    let packed = world.pack(&sent, &alice, &bob, &PackOptions::default()).unwrap();
     let packed: Value = serde_json::from_slice(&packed.bytes).unwrap();
     let listed = packed["recipients"].as_array().unwrap().iter().map(|one| one["header"]["kid"].clone());
-    let expected = ["laptop", "phone", "tablet"].map(|name| json!(bob.kid(name)));
+    let mut sorted = DEVICES;
+    sorted.sort_unstable();
+    let expected = sorted.map(|name| json!(bob.kid(name)));
     assert_eq!(listed.collect::<Vec<_>>(), expected);
 }
 
@@ -325,9 +302,8 @@ fn headers_that_are_null_count_as_absent() {
 #[test]
 fn authcrypt_without_apv_and_with_gcm_is_refused_with_the_reason() {
     let stage = Stage::new();
-    let refusal = |forged: Forge| stage.world.refusal(&forged.seal(), &stage.bob);
-    assert_eq!(refusal(stage.authcrypt().with("apv", Value::Null)), EnvelopeError::Apv.into());
-    assert_eq!(refusal(stage.authcrypt().with("enc", json!("A256GCM"))), EnvelopeError::Algorithm.into());
+    stage.refused(&stage.authcrypt().with("apv", Value::Null).seal(), EnvelopeError::Apv);
+    stage.refused(&stage.authcrypt().with("enc", json!("A256GCM")).seal(), EnvelopeError::Algorithm);
 }
 
 /// In a first message a did:peer:4 may stand in `from` in full while its key ids use the short form.

@@ -5,7 +5,7 @@
 mod common;
 mod forge;
 
-use common::{AGREEMENT_KINDS, Party, World, agreement, authentication, did, message};
+use common::{AGREEMENT_KINDS, Stage, X, agreement, authentication, did, malformed, message, not_allowed};
 use einmal_didcomm::{
     EnvelopeError, MessageError, OpenError, Opened,
     limits::{MAX_ENVELOPE_BYTES, MAX_RECIPIENTS},
@@ -14,33 +14,7 @@ use einmal_keys::{KeyKind, base64url_decode, base64url_encode};
 use forge::{Forge, TagInKdf};
 use serde_json::{Value, json};
 
-struct Stage {
-    world: World,
-    alice: Party,
-    bob: Party,
-}
-
-const X: &str = "agree-x25519";
-
 impl Stage {
-    fn new() -> Self {
-        let world = World::new();
-        let (alice, bob) = (world.party("alice", 1), world.party("bob", 2));
-        Self { world, alice, bob }
-    }
-
-    fn plaintext(&self) -> Value {
-        message(&self.alice.did, &self.bob.did).to_value()
-    }
-
-    fn authcrypt(&self) -> Forge {
-        Forge::authcrypt(self.plaintext(), &self.alice, X, &self.bob, &[X])
-    }
-
-    fn anoncrypt(&self) -> Forge {
-        Forge::anoncrypt(self.plaintext(), &self.bob, &[X])
-    }
-
     fn open(&self, forge: &Forge) -> Opened {
         self.world.open_json(&forge.seal(), &self.bob).unwrap()
     }
@@ -49,22 +23,10 @@ impl Stage {
         self.world.refusal(&forge.seal(), &self.bob)
     }
 
-    fn refused(&self, envelope: &Value, error: EnvelopeError) {
-        assert_eq!(self.world.refusal(envelope, &self.bob), OpenError::Envelope(error), "{envelope}");
-    }
-
     fn text_refused(&self, text: &str, error: EnvelopeError) {
         let refusal = self.world.open(text.as_bytes(), &self.bob).unwrap_err();
         assert_eq!(refusal, OpenError::Envelope(error));
     }
-}
-
-fn malformed(member: &'static str) -> EnvelopeError {
-    EnvelopeError::Malformed { member }
-}
-
-fn not_allowed(member: &'static str) -> EnvelopeError {
-    EnvelopeError::NotAllowed { member }
 }
 
 /// Without this, a refusal below could have any reason.

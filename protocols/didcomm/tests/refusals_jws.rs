@@ -5,35 +5,13 @@
 mod common;
 mod forge;
 
-use common::{Party, SIGNING_KINDS, World, authentication, message};
+use common::{ED, SIGNING_KINDS, Stage, authentication, malformed};
 use einmal_didcomm::{EnvelopeError, OpenError, limits::MAX_SIGNATURES};
 use einmal_keys::{KeyKind, base64url_encode};
 use forge::{ForgedSignature, signed};
 use serde_json::{Value, json};
 
-const ED: &str = "auth-ed25519";
-
-struct Stage {
-    world: World,
-    alice: Party,
-    bob: Party,
-}
-
 impl Stage {
-    fn new() -> Self {
-        let world = World::new();
-        let (alice, bob) = (world.party("alice", 1), world.party("bob", 2));
-        Self { world, alice, bob }
-    }
-
-    fn plaintext(&self) -> Value {
-        message(&self.alice.did, &self.bob.did).to_value()
-    }
-
-    fn signature(&self) -> ForgedSignature {
-        ForgedSignature::by(&self.alice, ED)
-    }
-
     fn sign(&self, signature: ForgedSignature) -> Value {
         signed(self.plaintext(), &[signature])
     }
@@ -43,14 +21,6 @@ impl Stage {
         assert_eq!(opened.message.from.as_ref(), Some(&self.alice.did));
         opened.proof.signer.unwrap().kid.as_str().to_owned()
     }
-
-    fn refused(&self, envelope: &Value, error: impl Into<OpenError>) {
-        assert_eq!(self.world.refusal(envelope, &self.bob), error.into());
-    }
-}
-
-fn malformed(member: &'static str) -> EnvelopeError {
-    EnvelopeError::Malformed { member }
 }
 
 #[test]
@@ -239,8 +209,7 @@ fn members_that_are_no_unpadded_base64url_are_named() {
 #[test]
 fn ed25519_key_kind_is_the_first_we_sign_with() {
     let stage = Stage::new();
-    let packer = stage.world.packer(&stage.alice.ring);
-    let bytes = packer.sign(&message(&stage.alice.did, &stage.bob.did)).unwrap();
+    let bytes = stage.world.packer(&stage.alice.ring).sign(&stage.message()).unwrap();
     let jws: Value = serde_json::from_slice(&bytes).unwrap();
     let expected = stage.alice.kid(&authentication(KeyKind::Ed25519));
     assert_eq!(stage.signer(&jws), expected);

@@ -5,16 +5,13 @@
 mod common;
 mod forge;
 
-use common::{NOW, Party, World, message};
+use common::{ED, NOW, Party, World, X, message};
 use einmal_didcomm::{
     EnvelopeError, LayerPolicy, MessageError, OpenContext, OpenError, Opened, PackError, PackOptions,
     SenderProtection, UnixSeconds, open,
 };
 use forge::{Forge, ForgedSignature, signed};
 use serde_json::{Value, json};
-
-const X: &str = "agree-x25519";
-const ED: &str = "auth-ed25519";
 
 struct Stage {
     world: World,

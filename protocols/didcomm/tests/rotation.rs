@@ -5,7 +5,7 @@
 mod common;
 mod forge;
 
-use common::{NOW, Party, World, did, message};
+use common::{ED, NOW, Party, World, X, did, message};
 use einmal_didcomm::{
     OpenError, PackOptions, Rotation, SenderProtection, UnixSeconds, from_prior_jwt,
     limits::MAX_FROM_PRIOR_LEN,
@@ -14,8 +14,6 @@ use einmal_keys::base64url_encode;
 use forge::{Forge, ForgedSignature, signed};
 use serde_json::{Value, json};
 
-const X: &str = "agree-x25519";
-const ED: &str = "auth-ed25519";
 const DECIDED: UnixSeconds = UnixSeconds(NOW.0 - 1000);
 
 struct Stage {

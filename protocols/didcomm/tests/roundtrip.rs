@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{AGREEMENT_KINDS, NOW, Party, SIGNING_KINDS, World, agreement, did, message};
+use common::{AGREEMENT_KINDS, DEVICES, NOW, Party, SIGNING_KINDS, Stage, World, agreement, did, message};
 use einmal_did::{DidUrl, Endpoint, Relationship, Resolver, Service, did_key, peer};
 use einmal_didcomm::{
     Attachment, ContentEncryption, LayerPolicy, Message, MessageId, MessageType, OpenError, Opened,
@@ -47,7 +47,7 @@ fn assert_proves(opened: &Opened, sent: &Message, protection: SenderProtection) 
 
 fn send(world: &World, from: &Party, to: &Party, options: &PackOptions) -> Result<Opened, PackError> {
     let sent = message(&from.did, &to.did);
-    let packed = world.packer(&from.ring).pack(&sent, &to.did, options)?;
+    let packed = world.pack(&sent, from, to, options)?;
     let opened = world.open(&packed.bytes, to).unwrap();
     assert_proves(&opened, &sent, options.protection);
     assert_eq!(opened.recipient(), Some(&to.did.canonical()));
@@ -56,8 +56,7 @@ fn send(world: &World, from: &Party, to: &Party, options: &PackOptions) -> Resul
 
 #[test]
 fn every_curve_protection_and_encryption_round_trips() {
-    let world = World::new();
-    let (alice, bob) = (world.party("alice", 1), world.party("bob", 2));
+    let Stage { world, alice, bob } = Stage::new();
     for kind in AGREEMENT_KINDS {
         for protection in PROTECTIONS {
             for enc in ContentEncryption::ALL {
@@ -71,12 +70,10 @@ fn every_curve_protection_and_encryption_round_trips() {
 
 #[test]
 fn what_we_pack_opens_under_the_strict_policy() {
-    let world = World::new();
-    let (alice, bob) = (world.party("alice", 1), world.party("bob", 2));
+    let Stage { world, alice, bob } = Stage::new();
     for protection in PROTECTIONS {
         let sent = message(&alice.did, &bob.did);
-        let packed =
-            world.packer(&alice.ring).pack(&sent, &bob.did, &PackOptions::protecting(protection)).unwrap();
+        let packed = world.pack(&sent, &alice, &bob, &PackOptions::protecting(protection)).unwrap();
         let mut context = world.context(&bob.ring);
         context.layers = LayerPolicy::Strict;
         assert_proves(&einmal_didcomm::open(&packed.bytes, &context).unwrap(), &sent, protection);
@@ -117,13 +114,11 @@ fn authcrypt_takes_the_recipients_first_curve_that_the_sender_has_too() {
 fn each_device_alone_opens_what_is_sent_to_all_of_them() {
     let world = World::new();
     let alice = world.party("alice", 1);
-    let device = |name: &str| (name.to_owned(), KeyKind::X25519, Relationship::KeyAgreement);
-    let bob = world.party_with("did:example:bob", 2, ["phone", "tablet", "laptop"].map(device));
+    let bob = world.owner_of_devices("bob", 2);
     for protection in PROTECTIONS {
         let sent = message(&alice.did, &bob.did);
-        let packed =
-            world.packer(&alice.ring).pack(&sent, &bob.did, &PackOptions::protecting(protection)).unwrap();
-        for name in ["phone", "tablet", "laptop"] {
+        let packed = world.pack(&sent, &alice, &bob, &PackOptions::protecting(protection)).unwrap();
+        for name in DEVICES {
             let ring = Keyring::new();
             ring.insert(KeyId::new(bob.kid(name)), bob.secret(name));
             let opened = einmal_didcomm::open(&packed.bytes, &world.context(&ring)).unwrap();
@@ -243,8 +238,7 @@ fn canonical_did_is_proved_and_the_spelling_of_from_is_kept() {
 
 #[test]
 fn attachments_and_all_headers_arrive_as_they_were_sent() {
-    let world = World::new();
-    let (alice, bob) = (world.party("alice", 1), world.party("bob", 2));
+    let Stage { world, alice, bob } = Stage::new();
     let mut sent = message(&alice.did, &bob.did);
     sent.thid = Some(ThreadId::try_from("t-1").unwrap());
     sent.pthid = Some(ThreadId::try_from("p-1").unwrap());
@@ -261,7 +255,7 @@ fn attachments_and_all_headers_arrive_as_they_were_sent() {
     sent.attachments = vec![Attachment::json("a", json!({"n": [1, 2.5, null, "ü"]})), bytes];
     for protection in PROTECTIONS {
         let options = PackOptions::protecting(protection);
-        let packed = world.packer(&alice.ring).pack(&sent, &bob.did, &options).unwrap();
+        let packed = world.pack(&sent, &alice, &bob, &options).unwrap();
         let opened = world.open(&packed.bytes, &bob).unwrap();
         assert_proves(&opened, &sent, protection);
         assert_eq!(opened.message.attachments[1].bytes().unwrap(), [0, 1, 254, 255]);
@@ -272,34 +266,30 @@ fn attachments_and_all_headers_arrive_as_they_were_sent() {
 
 #[test]
 fn message_too_large_for_peers_is_not_packed() {
-    let world = World::new();
-    let (alice, bob) = (world.party("alice", 1), world.party("bob", 2));
+    let Stage { world, alice, bob } = Stage::new();
     for (size, protection) in
         [(800_000, SenderProtection::Authcrypt), (600_000, SenderProtection::AuthcryptHidden)]
     {
         let mut sent = message(&alice.did, &bob.did);
         sent.body.insert("content".into(), json!("x".repeat(size)));
-        let packed = world.packer(&alice.ring).pack(&sent, &bob.did, &PackOptions::protecting(protection));
+        let packed = world.pack(&sent, &alice, &bob, &PackOptions::protecting(protection));
         assert!(matches!(packed, Err(PackError::TooLarge { .. })), "{protection:?}");
     }
 }
 
 #[test]
 fn signing_without_a_held_authentication_key_fails() {
-    let world = World::new();
-    let (alice, bob) = (world.party("alice", 1), world.party("bob", 2));
+    let Stage { world, alice, bob } = Stage::new();
     let error = world.packer(&bob.ring).sign(&message(&alice.did, &bob.did)).unwrap_err();
     assert_eq!(error, PackError::NoSigningKey { did: alice.did });
 }
 
 #[test]
 fn protected_header_hides_the_sender_only_where_asked() {
-    let world = World::new();
-    let (alice, bob) = (world.party("alice", 1), world.party("bob", 2));
+    let Stage { world, alice, bob } = Stage::new();
     for protection in PROTECTIONS {
         let sent = message(&alice.did, &bob.did);
-        let packed =
-            world.packer(&alice.ring).pack(&sent, &bob.did, &PackOptions::protecting(protection)).unwrap();
+        let packed = world.pack(&sent, &alice, &bob, &PackOptions::protecting(protection)).unwrap();
         let jwe: Value = serde_json::from_slice(&packed.bytes).unwrap();
         let header = einmal_keys::base64url_decode(jwe["protected"].as_str().unwrap()).unwrap();
         let header: Value = serde_json::from_slice(&header).unwrap();
@@ -313,11 +303,10 @@ fn protected_header_hides_the_sender_only_where_asked() {
 
 #[test]
 fn two_packings_of_one_message_share_no_ephemeral_key_iv_or_wrapped_key() {
-    let world = World::new();
-    let (alice, bob) = (world.party("alice", 1), world.party("bob", 2));
+    let Stage { world, alice, bob } = Stage::new();
     let sent = message(&alice.did, &bob.did);
     let pack = || -> Value {
-        let packed = world.packer(&alice.ring).pack(&sent, &bob.did, &PackOptions::default()).unwrap();
+        let packed = world.pack(&sent, &alice, &bob, &PackOptions::default()).unwrap();
         serde_json::from_slice(&packed.bytes).unwrap()
     };
     let (first, second) = (pack(), pack());
@@ -384,10 +373,9 @@ proptest! {
 
     #[test]
     fn any_message_round_trips(sent in any_message(), protection in 0..4usize, kind in 0..4usize, enc in 0..3usize) {
-        let world = World::new();
-        let (alice, bob) = (world.party("alice", 1), world.party("bob", 2));
+        let Stage { world, alice, bob } = Stage::new();
         let options = options(PROTECTIONS[protection], ContentEncryption::ALL[enc], Some(AGREEMENT_KINDS[kind]));
-        let packed = world.packer(&alice.ring).pack(&sent, &bob.did, &options).unwrap();
+        let packed = world.pack(&sent, &alice, &bob, &options).unwrap();
         assert_proves(&world.open(&packed.bytes, &bob).unwrap(), &sent, PROTECTIONS[protection]);
     }
 }
@@ -401,8 +389,7 @@ struct Envelopes {
 
 impl Envelopes {
     fn new() -> Self {
-        let world = World::new();
-        let (alice, bob) = (world.party("alice", 1), world.party("bob", 2));
+        let Stage { world, alice, bob } = Stage::new();
         let sent = message(&alice.did, &bob.did);
         let packer = world.packer(&alice.ring);
         let mut made = vec![packer.sign(&sent).unwrap()];

@@ -87,13 +87,6 @@ impl Draft {
         self
     }
 
-    /// The same draft, acknowledging message `id`.
-    #[must_use]
-    pub fn acknowledging(mut self, id: MessageId) -> Self {
-        self.ack.push(id);
-        self
-    }
-
     /// The same draft, void from `at` on.
     #[must_use]
     pub fn expiring(mut self, at: UnixSeconds) -> Self {
@@ -229,12 +222,12 @@ mod tests {
 
     fn full() -> Draft {
         let thread = |text: &str| ThreadId::try_from(text).unwrap();
-        Draft { please_ack: vec![String::new()], ..Draft::of(&Empty {}) }
+        let ack = vec![MessageId::try_from("m-0").unwrap()];
+        Draft { please_ack: vec![String::new()], ack, ..Draft::of(&Empty {}) }
             .with_id(MessageId::try_from("m-1").unwrap())
             .in_thread(thread("t-1"))
             .child_of(thread("p-1"))
             .attach(Attachment::json("a", json!({"name": "Erika"})).with_format("f"))
-            .acknowledging(MessageId::try_from("m-0").unwrap())
             .expiring(UnixSeconds(20))
             .returning(ReturnRoute::All)
     }

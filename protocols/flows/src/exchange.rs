@@ -7,7 +7,11 @@ use einmal_didcomm::{MessageId, ProblemCode, ThreadId, UnixSeconds};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Draft, FlowError, Received, limits::MAX_SEEN_MESSAGES, report_problem::ProblemReport};
+use crate::{
+    Draft, FlowError, Received,
+    limits::MAX_SEEN_MESSAGES,
+    report_problem::{self, PROBLEM_REPORT, ProblemReport},
+};
 
 /// Names one exchange: our DID, the peer's DID and the thread. A thread id alone is the peer's choice.
 ///
@@ -27,14 +31,9 @@ impl ExchangeKey {
         ])))
     }
 
-    /// The key of what `own` and `peer` keep up over many threads under the name `purpose`, such as mediation.
-    pub fn of_relation(own: &Did, peer: &Did, purpose: &str) -> Self {
-        Self(hex(&digest(&["einmal relation", own.canonical().as_str(), peer.canonical().as_str(), purpose])))
-    }
-
     /// The key of the exchange a received message belongs to by its `thid`.
     pub fn of(received: &Received<'_>) -> Self {
-        Self::new(received.recipient, received.sender, &received.message.thread())
+        Self::new(received.recipient(), received.sender(), &received.message().thread())
     }
 
     /// The text form, for storage keys.
@@ -89,10 +88,10 @@ impl Exchange {
 
     /// The exchange a received message opens.
     pub(crate) fn opened_by(received: &Received<'_>) -> Self {
-        let message = received.message;
+        let message = received.message();
         let mut exchange = Self::new(
-            received.recipient.clone(),
-            received.sender.clone(),
+            received.recipient().clone(),
+            received.sender().clone(),
             message.thread(),
             message.pthid.clone(),
         );
@@ -128,10 +127,10 @@ impl Exchange {
 
     /// Refuses what does not come from the peer to us.
     pub(crate) fn check_parties(&self, received: &Received<'_>) -> Result<(), FlowError> {
-        if !received.sender.same_as(&self.peer) {
+        if !received.sender().same_as(&self.peer) {
             return Err(FlowError::WrongSender);
         }
-        if !received.recipient.same_as(&self.own) {
+        if !received.recipient().same_as(&self.own) {
             return Err(FlowError::WrongRecipient);
         }
         Ok(())
@@ -140,16 +139,38 @@ impl Exchange {
     /// Refuses what does not belong to this exchange or came too late.
     pub(crate) fn check(&self, received: &Received<'_>, now: UnixSeconds) -> Result<(), FlowError> {
         self.check_parties(received)?;
-        if received.message.thread() != self.thid {
+        if received.message().thread() != self.thid {
             return Err(FlowError::WrongThread);
         }
         received.check_time(now)
     }
 
+    /// Takes a problem report about this exchange, which stands at `state`: why the peer gave it up. `None` if nothing changes
+    /// by it: it only warns, or was seen before.
+    ///
+    /// Refuses one about an exchange that `has_ended`, or of which nobody else knows yet.
+    pub(crate) fn take_report(
+        &mut self,
+        received: &Received<'_>,
+        has_ended: bool,
+        state: &'static str,
+    ) -> Result<Option<ProblemCode>, FlowError> {
+        self.check_report(received)?;
+        let code = report_problem::read(received)?.report.code;
+        if code.is_warning() || self.seen.contains(&received.message().id) {
+            return Ok(None);
+        }
+        if has_ended || !self.has_begun() {
+            return Err(FlowError::Unexpected { message: PROBLEM_REPORT, state });
+        }
+        self.note(&received.message().id)?;
+        Ok(Some(code))
+    }
+
     /// Refuses a problem report about another thread. It names ours in `pthid`; older code puts it into `thid`.
-    pub(crate) fn check_report(&self, received: &Received<'_>) -> Result<(), FlowError> {
+    fn check_report(&self, received: &Received<'_>) -> Result<(), FlowError> {
         self.check_parties(received)?;
-        let message = received.message;
+        let message = received.message();
         if message.pthid.as_ref() == Some(&self.thid) || message.thid.as_ref() == Some(&self.thid) {
             return Ok(());
         }
@@ -174,11 +195,20 @@ impl Exchange {
         Ok(())
     }
 
-    /// Puts a draft into the thread. The first message of a thread we open bears the thread's id; the others get an
-    /// id that follows from the exchange, so that a repeated answer is the same message.
-    pub(crate) fn send(&mut self, draft: Draft) -> Draft {
-        let id =
-            if self.sent == 0 && self.seen.is_empty() { self.thid.to_message_id() } else { self.next_id() };
+    /// Whether anything was said in the thread.
+    fn has_begun(&self) -> bool {
+        self.sent > 0 || !self.seen.is_empty()
+    }
+
+    /// Puts a draft into the thread. The first message of a thread we open bears the thread's id and names the parent
+    /// thread; the others get an id that follows from the exchange, so that a repeated answer is the same message.
+    pub(crate) fn send(&mut self, mut draft: Draft) -> Draft {
+        let id = if self.has_begun() {
+            self.next_id()
+        } else {
+            draft.pthid = self.pthid.clone();
+            self.thid.to_message_id()
+        };
         self.sent = self.sent.saturating_add(1);
         draft.with_id(id).in_thread(self.thid.clone())
     }
@@ -261,7 +291,7 @@ macro_rules! exchange_accessors {
                 self.exchange.pthid()
             }
 
-            /// Name of the present state, as the specification spells it.
+            /// Name of the present state, as the specification spells it; to be shown, not to be compared.
             pub fn state_name(&self) -> &'static str {
                 self.state.name()
             }
@@ -269,6 +299,77 @@ macro_rules! exchange_accessors {
     };
 }
 pub(crate) use exchange_accessors;
+
+/// Gives a machine that ends as `Done` or `Abandoned` what all such machines do alike, the accessors included.
+///
+/// `State`, `Action` and `Outcome` are those of the machine's module. What is new in its thread it takes with `take`.
+macro_rules! exchange_with_an_end {
+    ($machine:ident) => {
+        crate::exchange::exchange_accessors!($machine);
+
+        impl $machine {
+            /// Where the exchange stands.
+            pub fn state(&self) -> &State {
+                &self.state
+            }
+
+            /// Whether the exchange is over, in whatever way: it never moves again.
+            pub fn has_ended(&self) -> bool {
+                matches!(self.state, State::Done | State::Abandoned)
+            }
+
+            /// Whether the exchange ended without what it was for.
+            pub fn is_abandoned(&self) -> bool {
+                matches!(self.state, State::Abandoned)
+            }
+
+            /// A message or an event that does not fit the present state.
+            fn unexpected(&self, message: &'static str) -> crate::FlowError {
+                crate::FlowError::Unexpected { message, state: self.state_name() }
+            }
+
+            fn receive(
+                &mut self,
+                received: &crate::Received<'_>,
+                now: einmal_didcomm::UnixSeconds,
+            ) -> Result<Vec<Action>, crate::FlowError> {
+                if crate::report_problem::is_report(&received.message().kind) {
+                    let (ended, state) = (self.has_ended(), self.state_name());
+                    let code = self.exchange.take_report(received, ended, state)?;
+                    let end = |code| self.end(State::Abandoned, Outcome::PeerAbandoned { code });
+                    return Ok(code.map(end).unwrap_or_default());
+                }
+                self.exchange.check(received, now)?;
+                match self.exchange.repetition(&received.message().id) {
+                    Some(again) => Ok(again.into_iter().map(Action::Send).collect()),
+                    None => self.take(received, now),
+                }
+            }
+
+            /// Ends the exchange. What was sent last is forgotten with it: it may hold a credential or a presentation.
+            fn end(&mut self, state: State, outcome: Outcome) -> Vec<Action> {
+                self.exchange.forget_answer();
+                self.state = state;
+                vec![Action::Ended(outcome)]
+            }
+
+            /// Ends the exchange and tells the peer why.
+            fn abandon(&mut self, code: &einmal_didcomm::ProblemCode, outcome: Outcome) -> Vec<Action> {
+                let mut actions = vec![Action::Send(self.exchange.report(code))];
+                actions.extend(self.end(State::Abandoned, outcome));
+                actions
+            }
+        }
+
+        /// Shows the name; what was offered, asked for or shown is personal.
+        impl std::fmt::Debug for State {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+pub(crate) use exchange_with_an_end;
 
 #[cfg(test)]
 mod tests {
@@ -313,6 +414,14 @@ mod tests {
         assert_ne!(second.id, first.id);
         assert_ne!(third.id, second.id);
         assert_eq!(second.id.unwrap().as_str().len(), 36);
+    }
+
+    #[test]
+    fn only_the_message_that_opens_a_thread_names_its_parent() {
+        let (a, b) = (did("did:example:a"), did("did:example:b"));
+        let mut exchange = Exchange::new(a, b, thread("t-1"), Some(thread("oob")));
+        assert_eq!(exchange.send(Draft::of(&Empty {})).pthid, Some(thread("oob")));
+        assert_eq!(exchange.send(Draft::of(&Empty {})).pthid, None);
     }
 
     #[test]

@@ -13,9 +13,9 @@ use serde_json::Value;
 use crate::{
     FlowError,
     limits::{
-        MAX_ALGORITHMS, MAX_CREDENTIAL_LEN, MAX_CREDENTIALS_PER_ISSUE, MAX_DCQL_BYTES, MAX_IDENTIFIER_LEN,
-        MAX_NONCE_LEN, MAX_PRESENTATIONS_PER_QUERY, MAX_PRESENTED_QUERIES, MAX_PROOF_JWT_LEN,
-        MAX_QUERY_ID_LEN, MIN_NONCE_LEN,
+        MAX_ALGORITHM_LEN, MAX_ALGORITHMS, MAX_CREDENTIAL_LEN, MAX_CREDENTIALS_PER_ISSUE, MAX_DCQL_BYTES,
+        MAX_IDENTIFIER_LEN, MAX_NONCE_LEN, MAX_PRESENTATIONS_PER_QUERY, MAX_PRESENTED_QUERIES,
+        MAX_PROOF_JWT_LEN, MAX_QUERY_ID_LEN, MIN_NONCE_LEN,
     },
 };
 
@@ -63,11 +63,6 @@ pub trait Content: Serialize + DeserializeOwned {
     }
 }
 
-/// Whether an attachment is a DCQL request, as an invitation may carry one.
-pub fn is_dcql_request(attachment: &Attachment) -> bool {
-    attachment.format.as_deref() == Some(DcqlRequest::FORMAT)
-}
-
 fn bounded(what: &'static str, text: &str, least: usize, most: usize) -> Result<(), FlowError> {
     if text.len() < least || text.len() > most { Err(FlowError::InvalidContent { what }) } else { Ok(()) }
 }
@@ -112,7 +107,7 @@ impl Content for SdJwtOffer {
         if self.alg.is_empty() {
             return Err(FlowError::InvalidContent { what: "alg" });
         }
-        self.alg.iter().try_for_each(|alg| bounded("alg", alg, 1, 64))
+        self.alg.iter().try_for_each(|alg| bounded("alg", alg, 1, MAX_ALGORITHM_LEN))
     }
 }
 
@@ -314,10 +309,15 @@ mod tests {
             ),
             (SdJwtOffer { alg: vec![], ..offer() }, FlowError::InvalidContent { what: "alg" }),
             (
+                SdJwtOffer { alg: vec!["x".repeat(MAX_ALGORITHM_LEN + 1)], ..offer() },
+                FlowError::InvalidContent { what: "alg" },
+            ),
+            (
                 SdJwtOffer { alg: vec!["a".into(); MAX_ALGORITHMS + 1], ..offer() },
                 FlowError::TooMany { what: "algorithms", most: MAX_ALGORITHMS },
             ),
         ];
+        assert_eq!(SdJwtOffer { alg: vec!["x".repeat(MAX_ALGORITHM_LEN)], ..offer() }.check(), Ok(()));
         for (offer, error) in cases {
             assert_eq!(offer.check(), Err(error.clone()));
             assert_eq!(offer.to_attachment("0").unwrap_err(), error);
@@ -328,6 +328,7 @@ mod tests {
     fn every_bound_of_the_other_contents_is_kept() {
         let invalid = |what| Err(FlowError::InvalidContent { what });
         let too_many = |what, most| Err(FlowError::TooMany { what, most });
+        assert_eq!(SdJwtRequest { proof_jwt: "x".repeat(MAX_PROOF_JWT_LEN) }.check(), Ok(()));
         assert_eq!(
             SdJwtRequest { proof_jwt: "x".repeat(MAX_PROOF_JWT_LEN + 1) }.check(),
             invalid("proof_jwt")

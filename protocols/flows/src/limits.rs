@@ -9,6 +9,9 @@ pub const MAX_GOAL_CODE_LEN: usize = 128;
 /// Longest out-of-band URL read, in bytes; a long did:peer:4 and an attached request fit.
 pub const MAX_INVITATION_URL_LEN: usize = 64 * 1024;
 
+/// Most characters of a shortened invitation's id that are told.
+pub const MAX_SHORT_ID_CHARS: usize = 256;
+
 /// Most parameters looked at in the query of an out-of-band URL.
 pub const MAX_QUERY_PARAMETERS: usize = 64;
 
@@ -109,11 +112,15 @@ pub const MAX_CREDENTIALS_PER_ISSUE: usize = 32;
 /// Longest credential or presentation in compact form, in bytes.
 pub const MAX_CREDENTIAL_LEN: usize = 256 * 1024;
 
-/// Longest proof of possession, in bytes.
-pub const MAX_PROOF_JWT_LEN: usize = 16 * 1024;
+/// Longest proof of possession, in bytes. The crate that judges proofs has the same bound; the node does not compile if one of
+/// them is changed alone.
+pub const MAX_PROOF_JWT_LEN: usize = 8 * 1024;
 
 /// Most signature algorithms in an offer.
 pub const MAX_ALGORITHMS: usize = 16;
+
+/// Longest name of a signature algorithm in an offer, in bytes.
+pub const MAX_ALGORITHM_LEN: usize = 64;
 
 /// Most attributes in a credential preview.
 pub const MAX_PREVIEW_ATTRIBUTES: usize = 128;

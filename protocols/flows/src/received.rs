@@ -11,19 +11,15 @@ use crate::FlowError;
 
 /// A received message whose sender is proved.
 ///
-/// Both DIDs are the proved, canonical ones, never those the plaintext names.
+/// Both DIDs are the proved, canonical ones, never those the plaintext names. [`Received::of`] is the one bridge to it, from
+/// what was opened.
 #[derive(Clone, Copy)]
 pub struct Received<'a> {
-    /// The message.
-    pub message: &'a Message,
-    /// Who provably sent it.
-    pub sender: &'a Did,
-    /// The key that proved it; `None` only where a message was not opened from an envelope.
-    pub sender_key: Option<SenderKey<'a>>,
-    /// Our DID it was encrypted to.
-    pub recipient: &'a Did,
-    /// The DID that the sender's takes the place of, if the message proves one (`from_prior`).
-    pub prior: Option<&'a Did>,
+    message: &'a Message,
+    sender: &'a Did,
+    sender_key: Option<SenderKey<'a>>,
+    recipient: &'a Did,
+    prior: Option<&'a Did>,
 }
 
 /// The key that proved who sent a message.
@@ -64,6 +60,44 @@ impl<'a> Received<'a> {
             recipient: opened.recipient()?,
             prior: opened.proof.rotation.as_ref().map(|rotation| &rotation.prior),
         })
+    }
+
+    /// A message as if `sender` were proved to have sent it to `recipient`, though nothing shows it: for tests and fuzzing, in
+    /// which no envelope is opened.
+    #[cfg(any(test, feature = "unproved-messages"))]
+    pub fn unproved(message: &'a Message, sender: &'a Did, recipient: &'a Did) -> Self {
+        Self { message, sender, sender_key: None, recipient, prior: None }
+    }
+
+    /// The same as if this key had proved its sender.
+    #[cfg(test)]
+    pub(crate) fn as_proved_by(self, key: SenderKey<'a>) -> Self {
+        Self { sender_key: Some(key), ..self }
+    }
+
+    /// The message.
+    pub fn message(&self) -> &'a Message {
+        self.message
+    }
+
+    /// Who provably sent it.
+    pub fn sender(&self) -> &'a Did {
+        self.sender
+    }
+
+    /// The key that proved it; `None` if it is a key of ours.
+    pub fn sender_key(&self) -> Option<SenderKey<'a>> {
+        self.sender_key
+    }
+
+    /// Our DID it was encrypted to.
+    pub fn recipient(&self) -> &'a Did {
+        self.recipient
+    }
+
+    /// The DID that the sender's takes the place of, if the message proves one (`from_prior`).
+    pub fn prior(&self) -> Option<&'a Did> {
+        self.prior
     }
 
     /// Whether the message is of type `uri`, in the same major version.
@@ -128,8 +162,7 @@ mod tests {
         let mut message = Message::new(MessageId::try_from("m-1").unwrap(), kind);
         message.expires_time = Some(UnixSeconds(10));
         let (a, b) = (did("did:example:a"), did("did:example:b"));
-        let received =
-            Received { message: &message, sender: &a, sender_key: None, recipient: &b, prior: None };
+        let received = Received::unproved(&message, &a, &b);
         assert_eq!(received.check_time(UnixSeconds(9)), Ok(()));
         assert_eq!(received.check_time(UnixSeconds(10)), Err(FlowError::Expired));
     }

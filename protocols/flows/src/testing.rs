@@ -48,13 +48,7 @@ impl Post {
     }
 
     pub(crate) fn received(&self) -> Received<'_> {
-        Received {
-            message: &self.message,
-            sender: &self.sender,
-            sender_key: None,
-            recipient: &self.recipient,
-            prior: None,
-        }
+        Received::unproved(&self.message, &self.sender, &self.recipient)
     }
 
     /// The same message from someone else.

@@ -64,11 +64,6 @@ impl KeyKind {
         matches!(self, Self::X25519 | Self::P256 | Self::P384 | Self::P521)
     }
 
-    /// Whether keys of this kind may sign in DIDComm and in credentials.
-    pub fn can_sign(self) -> bool {
-        matches!(self, Self::Ed25519 | Self::P256 | Self::Secp256k1)
-    }
-
     /// The multicodec code of the public key, as its unsigned varint.
     pub(crate) fn multicodec(self) -> [u8; 2] {
         match self {

@@ -155,7 +155,7 @@ impl Registrations for Book {
 /// Shows the message to every role; true if one takes it.
 fn by_roles(message: &Message) -> bool {
     let (sender, recipient) = (world().alice.canonical(), world().bob_short.clone());
-    let rx = Received { message, sender: &sender, sender_key: None, recipient: &recipient, prior: None };
+    let rx = Received::unproved(message, &sender, &recipient);
     let answered = [as_mediator(&rx), as_anybody(&rx), as_party(&rx)];
     answered.contains(&true)
 }
@@ -206,7 +206,7 @@ fn as_anybody(rx: &Received<'_>) -> bool {
         let args = report.args.as_deref().unwrap_or_default();
         assert!(args.len() <= limits::MAX_PROBLEM_ARGS);
     }
-    let invited = Invitation::from_message(rx.message);
+    let invited = Invitation::from_message(rx.message());
     answered || disclosed.is_ok() || pinged || text.is_ok() || reported.is_ok() || invited.is_ok()
 }
 
@@ -343,7 +343,7 @@ pub(crate) fn offered(own: &Did, holder: &Did) -> (issuer::Issuer, Message) {
 /// A holder that has taken an offer of alice's.
 fn requesting(alice: &Did, bob: &Did) -> holder::Holder {
     let (_, message) = offered(alice, bob);
-    let rx = Received { message: &message, sender: alice, sender_key: None, recipient: bob, prior: None };
+    let rx = Received::unproved(&message, alice, bob);
     let (mut machine, _) = holder::Holder::from_offer(&rx, UnixSeconds(NOW)).expect("a good offer");
     let accepted = holder::Event::Accepted { proof_jwt: "e30.e30.AA".into() };
     machine.handle(accepted, UnixSeconds(NOW)).expect("an offer can be taken");

@@ -155,7 +155,8 @@ fn switch_of_either_version_is_told_from_other_messages() {
     assert!(is_change("https://didcomm.org/message-pickup/4.0/live-delivery-change"));
     assert!(!is_change("https://didcomm.org/messagepickup/3.0/status-request"));
     assert!(!is_change("https://didcomm.org/messagepickup/2.0/live-delivery-change"));
-    assert!(!is_change("https://example.org/pickup/3.0/live-delivery-change"));
+    assert!(!is_change("https://example.org/messagepickup/3.0/live-delivery-change"));
+    assert!(!is_change("https://example.org/message-pickup/4.0/live-delivery-change"));
 }
 
 fn moved() -> Did {

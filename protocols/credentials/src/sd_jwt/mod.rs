@@ -93,11 +93,6 @@ impl Claims {
         &self.0
     }
 
-    /// The claims as a JSON object, by value.
-    pub fn into_map(self) -> Map<String, Value> {
-        self.0
-    }
-
     /// The top-level claim of this name.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)

@@ -90,11 +90,6 @@ impl SdJwtIn {
         self.key_binding.is_some()
     }
 
-    /// A top-level text claim that is not hidden, unproved: to look up the key with which to verify.
-    pub fn unverified_text(&self, name: &str) -> Option<&str> {
-        self.issuer_jwt.payload.get(name)?.as_str()
-    }
-
     /// Whether some disclosure, wherever it belongs, bears this name.
     pub(crate) fn has_disclosure_named(&self, name: &str) -> bool {
         self.disclosures.iter().any(|(_, disclosed)| disclosed.name.as_deref() == Some(name))

@@ -42,10 +42,10 @@ struct Entry {
 }
 
 impl Entry {
-    /// First second at which the list must no longer be used, `grace` seconds added to its time to live.
-    fn usable_until(&self, grace: u64) -> u64 {
+    /// First second at which the list must no longer be used.
+    fn usable_until(&self) -> u64 {
         let ttl = self.list.ttl().unwrap_or(DEFAULT_TTL_SECS);
-        let kept = self.fetched_at.saturating_add(ttl).saturating_add(grace);
+        let kept = self.fetched_at.saturating_add(ttl);
         kept.min(self.list.expires_at().unwrap_or(u64::MAX))
     }
 
@@ -93,7 +93,7 @@ impl StatusCache {
 
     /// What the cache knows at `now`, in seconds since 1970.
     pub fn at(&self, now: u64) -> CachedStatuses<'_> {
-        CachedStatuses { cache: self, now, grace: 0 }
+        CachedStatuses { cache: self, now }
     }
 }
 
@@ -102,16 +102,6 @@ impl StatusCache {
 pub struct CachedStatuses<'a> {
     cache: &'a StatusCache,
     now: u64,
-    grace: u64,
-}
-
-impl CachedStatuses<'_> {
-    /// Uses lists for `seconds` longer than their time to live, for a gate without network. Never beyond `exp`.
-    #[must_use]
-    pub fn with_grace(mut self, seconds: u64) -> Self {
-        self.grace = seconds;
-        self
-    }
 }
 
 impl StatusSource for CachedStatuses<'_> {
@@ -119,7 +109,7 @@ impl StatusSource for CachedStatuses<'_> {
         let key = Key { uri: uri.to_owned(), issuer: iss.to_owned() };
         match self.cache.lists.get(&key) {
             // Not before it was fetched either: a clock that was set back must not keep it in use for as long.
-            Some(entry) if (entry.fetched_at..entry.usable_until(self.grace)).contains(&self.now) => {
+            Some(entry) if (entry.fetched_at..entry.usable_until()).contains(&self.now) => {
                 entry.list.list().get(idx)
             }
             _ => Err(StatusError::NotFetched { uri: key.uri }),

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::{
     error::MessageError,
-    limits::{MAX_ID_LEN, MAX_LINKS, MAX_PROTECTED_LEN},
+    limits::{MAX_ATTACHMENT_ID_LEN, MAX_LINKS, MAX_PROTECTED_LEN},
 };
 
 /// One attachment of a message.
@@ -170,7 +170,7 @@ impl Attachment {
             Some(_) => None,
         };
         let attachment = Self {
-            id: text("id")?.filter(|id| id.len() <= 4 * MAX_ID_LEN),
+            id: text("id")?.filter(|id| id.len() <= MAX_ATTACHMENT_ID_LEN),
             description: text("description")?,
             filename: text("filename")?,
             media_type: text("media_type")?,

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::MessageError, limits::MAX_TYPE_LEN};
 
+/// Documentation URIs of the protocols that didcomm.org describes: the present one, and the one before it, which the first
+/// version of DIDComm wrote.
+const DIDCOMM_ORG: [&str; 2] = ["https://didcomm.org/", "did:sov:BzCbsNYhMrjHiqZDTUASHg;spec/"];
+
 /// A message type URI, parsed: `doc-uri` + protocol name + version + message name.
 ///
 /// Equality compares names without regard to case and punctuation (v2.1, "Protocol Identifier URI"), and versions
@@ -98,8 +102,18 @@ impl MessageType {
     }
 
     /// Protocol name in canonical form: lower case, without punctuation.
+    ///
+    /// It does not say whose protocol it is: anybody may give theirs this name below a documentation URI of their own.
     pub fn protocol(&self) -> &str {
         &self.name
+    }
+
+    /// Protocol name, as [`MessageType::protocol`] has it, if the protocol is one of those that didcomm.org describes.
+    ///
+    /// One below the former documentation URI is told here, so that it can be refused as what it is. It is no message of ours:
+    /// [`MessageType::is`] does not take it for one.
+    pub fn standard_protocol(&self) -> Option<&str> {
+        DIDCOMM_ORG.contains(&self.doc_uri()).then_some(self.name.as_str())
     }
 
     /// Message name in canonical form: lower case, without punctuation.
@@ -214,6 +228,26 @@ mod tests {
         assert!(!kind.is("https://didcomm.org/messagepickup/4.0/status-request"));
         assert!(!kind.is("https://example.org/messagepickup/3.0/status-request"));
         assert!(!kind.is("https://didcomm.org/messagepickup/3.0/status"));
+    }
+
+    #[test]
+    fn protocols_of_others_that_bear_a_standard_name_are_told_apart() {
+        let standard =
+            |text: &str| MessageType::received(text).unwrap().standard_protocol().map(str::to_owned);
+        let pickup = Some("messagepickup".to_owned());
+        assert_eq!(standard("https://didcomm.org/messagepickup/3.0/status"), pickup);
+        assert_eq!(standard("https://didcomm.org/Message-Pickup/4.0/status"), pickup);
+        assert_eq!(standard("did:sov:BzCbsNYhMrjHiqZDTUASHg;spec/messagepickup/3.0/status"), pickup);
+        for foreign in [
+            "https://example.org/messagepickup/3.0/status",
+            "https://didcomm.org.example/messagepickup/3.0/status",
+            "https://didcomm.org/x/messagepickup/3.0/status",
+            "http://didcomm.org/messagepickup/3.0/status",
+            "did:sov:AzCbsNYhMrjHiqZDTUASHg;spec/messagepickup/3.0/status",
+            "https://didcomm.org/messagepickup",
+        ] {
+            assert_eq!(standard(foreign), None, "{foreign}");
+        }
     }
 
     #[test]

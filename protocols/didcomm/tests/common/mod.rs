@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use einmal_did::{Did, DidDocument, DidUrl, LocalResolver, Relationship};
 use einmal_didcomm::{
-    LayerPolicy, Message, MessageId, MessageType, OpenContext, OpenError, Opened, Packer, UnixSeconds, open,
+    EnvelopeError, LayerPolicy, Message, MessageId, MessageType, OpenContext, OpenError, Opened, PackError,
+    PackOptions, Packed, Packer, UnixSeconds, open,
 };
 use einmal_keys::{Custody, KeyKind, Keyring, PublicKey, SecretKey, SeededEntropy};
 use serde_json::{Value, json};
@@ -17,6 +18,13 @@ pub(crate) const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
 pub(crate) const AGREEMENT_KINDS: [KeyKind; 4] =
     [KeyKind::X25519, KeyKind::P256, KeyKind::P384, KeyKind::P521];
 pub(crate) const SIGNING_KINDS: [KeyKind; 3] = [KeyKind::Ed25519, KeyKind::P256, KeyKind::Secp256k1];
+
+/// Fragment of the X25519 key of a [`World::party`].
+pub(crate) const X: &str = "agree-x25519";
+/// Fragment of the Ed25519 key of a [`World::party`].
+pub(crate) const ED: &str = "auth-ed25519";
+/// Fragments of the keys of a [`World::owner_of_devices`].
+pub(crate) const DEVICES: [&str; 3] = ["phone", "tablet", "laptop"];
 
 /// A key that is the same for the same seed.
 pub(crate) fn secret(kind: KeyKind, seed: u64) -> SecretKey {
@@ -108,6 +116,22 @@ impl World {
         party
     }
 
+    /// A party with one X25519 key for each of the [`DEVICES`].
+    pub(crate) fn owner_of_devices(&self, name: &str, seed: u64) -> Party {
+        let device = |name: &str| (name.to_owned(), KeyKind::X25519, Relationship::KeyAgreement);
+        self.party_with(&format!("did:example:{name}"), seed, DEVICES.map(device))
+    }
+
+    pub(crate) fn pack(
+        &self,
+        sent: &Message,
+        from: &Party,
+        to: &Party,
+        options: &PackOptions,
+    ) -> Result<Packed, PackError> {
+        self.packer(&from.ring).pack(sent, &to.did, options)
+    }
+
     pub(crate) fn packer<'a>(&'a self, custody: &'a dyn Custody) -> Packer<'a> {
         Packer { custody, resolver: &self.resolver, entropy: &self.entropy }
     }
@@ -134,6 +158,43 @@ impl World {
     pub(crate) fn refusal(&self, envelope: &Value, party: &Party) -> OpenError {
         self.open_json(envelope, party).unwrap_err()
     }
+}
+
+/// Alice, who writes, and Bob, who reads.
+pub(crate) struct Stage {
+    pub(crate) world: World,
+    pub(crate) alice: Party,
+    pub(crate) bob: Party,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Self {
+        let world = World::new();
+        let (alice, bob) = (world.party("alice", 1), world.party("bob", 2));
+        Self { world, alice, bob }
+    }
+
+    /// What Alice writes to Bob.
+    pub(crate) fn message(&self) -> Message {
+        message(&self.alice.did, &self.bob.did)
+    }
+
+    pub(crate) fn plaintext(&self) -> Value {
+        self.message().to_value()
+    }
+
+    /// Bob refuses the envelope for this reason.
+    pub(crate) fn refused(&self, envelope: &Value, error: impl Into<OpenError>) {
+        assert_eq!(self.world.refusal(envelope, &self.bob), error.into(), "{envelope}");
+    }
+}
+
+pub(crate) fn malformed(member: &'static str) -> EnvelopeError {
+    EnvelopeError::Malformed { member }
+}
+
+pub(crate) fn not_allowed(member: &'static str) -> EnvelopeError {
+    EnvelopeError::NotAllowed { member }
 }
 
 /// A plaintext message from one DID to another.

@@ -16,7 +16,22 @@ use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha512};
 
-use crate::common::{Party, secret};
+use crate::common::{ED, Party, Stage, X, secret};
+
+/// What Alice writes to Bob, forged with their first keys.
+impl Stage {
+    pub(crate) fn authcrypt(&self) -> Forge {
+        Forge::authcrypt(self.plaintext(), &self.alice, X, &self.bob, &[X])
+    }
+
+    pub(crate) fn anoncrypt(&self) -> Forge {
+        Forge::anoncrypt(self.plaintext(), &self.bob, &[X])
+    }
+
+    pub(crate) fn signature(&self) -> ForgedSignature {
+        ForgedSignature::by(&self.alice, ED)
+    }
+}
 
 /// How the content's tag enters the key derivation.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -34,12 +34,12 @@ pub fn read(received: &Received<'_>, now: UnixSeconds) -> Result<BasicText, Flow
     if body.content.len() > MAX_CONTENT_LEN {
         return Err(FlowError::InvalidContent { what: "content" });
     }
-    let lang = received.message.extra.get("lang").and_then(|lang| lang.as_str());
+    let lang = received.message().extra.get("lang").and_then(|lang| lang.as_str());
     let lang =
         lang.filter(|tag| tag.len() <= 35 && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
     Ok(BasicText {
         content: body.content,
-        written: received.message.created_time,
+        written: received.message().created_time,
         lang: lang.map(str::to_owned),
     })
 }

@@ -110,7 +110,7 @@ pub enum MediationVersion {
 impl MediationVersion {
     /// The version of a message type; `None` if it is of another protocol or version.
     pub fn of(kind: &MessageType) -> Option<Self> {
-        match (kind.protocol(), kind.major()) {
+        match (kind.standard_protocol()?, kind.major()) {
             ("coordinatemediation", 2) => Some(Self::V2),
             ("coordinatemediation", 3) => Some(Self::V3),
             _ => None,
@@ -165,10 +165,10 @@ pub fn answer(
     policy: &MediationPolicy,
     now: UnixSeconds,
 ) -> Result<(Vec<RegistrationChange>, Draft), FlowError> {
-    let version = MediationVersion::of(&received.message.kind).ok_or(FlowError::UnknownMessage)?;
+    let version = MediationVersion::of(&received.message().kind).ok_or(FlowError::UnknownMessage)?;
     let request = MediationRequest::read(received)?;
     let (changes, reply) = decide(request, received, registrations, resolver, policy, now)?;
-    Ok((changes, reply.into_draft(version).in_thread(received.message.thread())))
+    Ok((changes, reply.into_draft(version).in_thread(received.message().thread())))
 }
 
 /// Decides about a request, whatever version it came in; `received` proves who asks.
@@ -185,7 +185,7 @@ pub fn decide(
     now: UnixSeconds,
 ) -> Result<(Vec<RegistrationChange>, MediationReply), FlowError> {
     received.check_time(now)?;
-    let account = received.sender.canonical();
+    let account = received.sender().canonical();
     let unavailable = |_: Unavailable| FlowError::Unavailable;
     let known = registrations.is_account(&account).map_err(unavailable)?;
     match request {

@@ -47,7 +47,7 @@ pub fn ownership_statement(recipient: &Did, account: &Did, mediator: &Did, now: 
 /// one for strangers; a DID that does not resolve is merely not proved.
 pub fn dids_to_resolve(received: &Received<'_>, policy: &MediationPolicy) -> Vec<Did> {
     let is_statement = |attachment: &Attachment| attachment.format.as_deref() == Some(OWNERSHIP_FORMAT);
-    if !policy.require_proof && !received.message.attachments.iter().any(is_statement) {
+    if !policy.require_proof && !received.message().attachments.iter().any(is_statement) {
         return Vec::new();
     }
     let Ok(MediationRequest::Update(updates)) = MediationRequest::read(received) else { return Vec::new() };
@@ -74,7 +74,7 @@ pub(super) struct Proofs<'a> {
 
 impl<'a> Proofs<'a> {
     pub(super) fn of(received: &'a Received<'a>, resolver: &'a dyn Resolver, now: UnixSeconds) -> Self {
-        let attached = received.message.attachments.iter();
+        let attached = received.message().attachments.iter();
         let statements = attached.filter_map(|one| Some((agreeing(one, received, now)?, one))).collect();
         Self { received, resolver, statements, known: RefCell::default() }
     }
@@ -86,7 +86,7 @@ impl<'a> Proofs<'a> {
         if let Some(known) = self.known.borrow().get(&canonical) {
             return *known;
         }
-        let covered = self.received.sender.same_as(recipient)
+        let covered = self.received.sender().same_as(recipient)
             || shares_key(self.received, recipient, self.resolver)
             || self.is_signed_by(recipient);
         self.known.borrow_mut().insert(canonical, covered);
@@ -107,7 +107,7 @@ impl<'a> Proofs<'a> {
 /// It must be that very key: anybody can list a stranger's public key in a document of their own, and a document that is
 /// fetched may list it only after the message was opened.
 fn shares_key(received: &Received<'_>, recipient: &Did, resolver: &dyn Resolver) -> bool {
-    let Some(SenderKey { key, purpose }) = received.sender_key else { return false };
+    let Some(SenderKey { key, purpose }) = received.sender_key() else { return false };
     resolver
         .resolve(recipient)
         .is_ok_and(|document| document.methods(purpose).any(|method| method.key == *key))
@@ -118,7 +118,7 @@ fn agreeing(attachment: &Attachment, received: &Received<'_>, now: UnixSeconds) 
     let is_statement = attachment.format.as_deref() == Some(OWNERSHIP_FORMAT);
     let statement = is_statement.then(|| read_statement(attachment)).flatten()?;
     let is = |text: &str, did: &Did| Did::parse(text).is_ok_and(|named| named.same_as(did));
-    let fits = is(&statement.account, received.sender) && is(&statement.mediator, received.recipient);
+    let fits = is(&statement.account, received.sender()) && is(&statement.mediator, received.recipient());
     let age = now.0.saturating_sub(statement.issued_at);
     let fresh = age <= MAX_OWNERSHIP_PROOF_AGE_SECS
         && statement.issued_at <= now.0.saturating_add(MAX_CLOCK_SKEW_SECS);

@@ -11,7 +11,7 @@ use super::{
     UpdateAction, UpdateResult,
 };
 use crate::{
-    Draft, ExchangeKey, FlowError, Received,
+    Draft, FlowError, Received,
     limits::{MAX_ATTEMPTS, MAX_RECIPIENTS_PER_ACCOUNT, MAX_ROUTING_DIDS, MEDIATION_TIMEOUT_SECS},
     report_problem,
 };
@@ -191,11 +191,6 @@ impl Recipient {
         Self { state: State::Granted { routing_dids }, ..Self::new(own, mediator) }
     }
 
-    /// The name the machine is stored under.
-    pub fn key(&self) -> ExchangeKey {
-        ExchangeKey::of_relation(&self.own, &self.mediator, "coordinate-mediation")
-    }
-
     /// Our DID that holds the account.
     pub fn own(&self) -> &Did {
         &self.own
@@ -310,13 +305,13 @@ impl Recipient {
     }
 
     fn receive(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
-        if !received.sender.same_as(&self.mediator) {
+        if !received.sender().same_as(&self.mediator) {
             return Err(FlowError::WrongSender);
         }
-        if !received.recipient.same_as(&self.own) {
+        if !received.recipient().same_as(&self.own) {
             return Err(FlowError::WrongRecipient);
         }
-        if report_problem::is_report(&received.message.kind) {
+        if report_problem::is_report(&received.message().kind) {
             return self.take_report(received);
         }
         received.check_time(now)?;
@@ -332,9 +327,9 @@ impl Recipient {
     }
 
     fn check_account_thread(&self, received: &Received<'_>) -> Result<(), FlowError> {
-        let thread = received.message.thread();
+        let thread = received.message().thread();
         // Deployed mediators leave `thid` out: then it answers what waits.
-        let loose = received.message.thid.is_none() && self.state == State::Requested;
+        let loose = received.message().thid.is_none() && self.state == State::Requested;
         if loose || self.pending.as_ref().is_some_and(|pending| pending.thid == thread) {
             return Ok(());
         }
@@ -376,10 +371,10 @@ impl Recipient {
     }
 
     fn take_response(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
-        let thread = received.message.thread();
+        let thread = received.message().thread();
         let mut waiting = self.dids.iter().enumerate().filter(|(_, entry)| entry.is_waiting());
         // As for an account; but of several that wait nobody knows which is meant.
-        let loose = match (received.message.thid.is_none(), waiting.next(), waiting.next()) {
+        let loose = match (received.message().thid.is_none(), waiting.next(), waiting.next()) {
             (true, Some((at, _)), None) => Some(at),
             _ => None,
         };

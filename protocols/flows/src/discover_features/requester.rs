@@ -8,7 +8,8 @@ use super::{Disclose, Disclosure, OLD_DISCLOSE, Queries, Query};
 use crate::{
     Draft, FlowError, Received,
     exchange::{Exchange, exchange_accessors},
-    limits::{MAX_DISCLOSURES, MAX_FEATURE_LEN, PING_TIMEOUT_SECS},
+    limits::{MAX_DISCLOSURES, MAX_FEATURE_LEN},
+    question::{self, Event, State},
 };
 
 /// One set of queries and its answer.
@@ -18,52 +19,8 @@ pub struct Requester {
     state: State,
 }
 
-/// Where the questions stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum State {
-    /// Waiting for the answer.
-    QueriesSent {
-        /// First second at which waiting is over.
-        deadline: UnixSeconds,
-    },
-    /// The peer answered.
-    Disclosed,
-    /// The peer did not answer in time.
-    TimedOut,
-}
-
-impl State {
-    fn name(self) -> &'static str {
-        match self {
-            Self::QueriesSent { .. } => "queries-sent",
-            Self::Disclosed => "disclosed",
-            Self::TimedOut => "timed-out",
-        }
-    }
-}
-
-/// Something that happened.
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// A message arrived.
-    Message(&'a Received<'a>),
-    /// A timer fired, or the node restarted.
-    Tick,
-}
-
-/// Something to do now. Doing it twice does no harm.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Send this to the peer.
-    Send(Draft),
-    /// Give [`Event::Tick`] no earlier than this.
-    WakeAt(UnixSeconds),
-    /// What the peer is willing to name; empty means it does not tell.
-    Disclosed(Vec<Disclosure>),
-    /// The peer did not answer.
-    TimedOut,
-}
+/// Something to do now. The answer is what the peer is willing to name; empty means it does not tell.
+pub type Action = question::Action<Vec<Disclosure>>;
 
 exchange_accessors!(Requester);
 
@@ -76,11 +33,9 @@ impl Requester {
         queries: Vec<Query>,
         now: UnixSeconds,
     ) -> (Self, Vec<Action>) {
-        let deadline = now.plus(PING_TIMEOUT_SECS);
         let mut exchange = Exchange::new(own, peer, thid, None);
-        let draft = exchange.send(Draft::of(&Queries { queries }));
-        let actions = vec![Action::Send(draft), Action::WakeAt(deadline)];
-        (Self { exchange, state: State::QueriesSent { deadline } }, actions)
+        let (state, actions) = question::ask(&mut exchange, Draft::of(&Queries { queries }), now);
+        (Self { exchange, state }, actions)
     }
 
     /// Where the questions stand.
@@ -94,27 +49,8 @@ impl Requester {
     ///
     /// [`FlowError`] if a message belongs elsewhere or does not fit; `self` is then unchanged.
     pub fn handle(&mut self, event: Event<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
-        match (self.state, event) {
-            (state, Event::Message(received)) => {
-                self.exchange.check(received, now)?;
-                let disclosures = read_disclosures(received)?;
-                if self.exchange.repetition(&received.message.id).is_some() {
-                    return Ok(vec![]);
-                }
-                if !matches!(state, State::QueriesSent { .. }) {
-                    return Err(FlowError::Unexpected { message: Disclose::TYPE, state: state.name() });
-                }
-                self.exchange.note(&received.message.id)?;
-                self.state = State::Disclosed;
-                Ok(vec![Action::Disclosed(disclosures)])
-            }
-            (State::QueriesSent { deadline }, Event::Tick) if now >= deadline => {
-                self.state = State::TimedOut;
-                Ok(vec![Action::TimedOut])
-            }
-            (State::QueriesSent { deadline }, Event::Tick) => Ok(vec![Action::WakeAt(deadline)]),
-            (_, Event::Tick) => Ok(vec![]),
-        }
+        let at = (&mut self.exchange, &mut self.state);
+        question::advance(at, event, now, Disclose::TYPE, read_disclosures)
     }
 }
 
@@ -142,6 +78,7 @@ mod tests {
     use super::*;
     use crate::{
         discover_features::{PROTOCOL, answer},
+        limits::PING_TIMEOUT_SECS,
         testing::{NOW, Post, did, restart, thread},
     };
 
@@ -164,7 +101,7 @@ mod tests {
         let (mut requester, answer) = asked();
         let told = requester.handle(Event::Message(&answer.received()), NOW).unwrap();
         let expected = Disclosure::protocol("https://didcomm.org/trust-ping/2.0", &[]);
-        assert_eq!(told, [Action::Disclosed(vec![expected])]);
+        assert_eq!(told, [Action::Answered(vec![expected])]);
         assert_eq!(requester.handle(Event::Message(&answer.received()), NOW), Ok(vec![]));
         assert_eq!(restart(&requester), requester);
     }
@@ -178,7 +115,7 @@ mod tests {
         assert_eq!(elsewhere, Err(FlowError::WrongThread));
         requester.handle(Event::Message(&answer.received()), NOW).unwrap();
         let second = requester.handle(Event::Message(&answer.with_id("second").received()), NOW);
-        assert_eq!(second, Err(FlowError::Unexpected { message: Disclose::TYPE, state: "disclosed" }));
+        assert_eq!(second, Err(FlowError::Unexpected { message: Disclose::TYPE, state: "answered" }));
     }
 
     #[test]

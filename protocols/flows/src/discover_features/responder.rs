@@ -35,7 +35,7 @@ pub fn answer(
     }
     let asked = |feature: &&Disclosure| queries.iter().any(|query| query.asks_for(feature));
     let disclosures = features.iter().filter(asked).take(MAX_DISCLOSURES).cloned().collect();
-    Ok(Draft::of(&Disclose { disclosures }).in_thread(received.message.thread()))
+    Ok(Draft::of(&Disclose { disclosures }).in_thread(received.message().thread()))
 }
 
 #[cfg(test)]

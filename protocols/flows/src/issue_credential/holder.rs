@@ -11,10 +11,9 @@ use super::{
 };
 use crate::{
     Draft, FlowError, Received,
-    exchange::{Exchange, exchange_accessors},
+    exchange::{Exchange, exchange_with_an_end},
     formats::{Content, SdJwtIssue, SdJwtOffer, SdJwtRequest},
     limits::{ISSUE_TIMEOUT_SECS, MAX_COMMENT_CHARS, OFFER_TIMEOUT_SECS, PROPOSAL_TIMEOUT_SECS},
-    report_problem,
     text::for_display,
 };
 
@@ -129,16 +128,12 @@ impl State {
             Self::Abandoned => "abandoned",
         }
     }
-
-    fn has_ended(&self) -> bool {
-        matches!(self, Self::Done | Self::Abandoned)
-    }
 }
 
 impl OfferView {
     fn read(received: &Received<'_>) -> Result<Self, FlowError> {
         let body: OfferCredential = received.body(&[])?;
-        let offer = SdJwtOffer::find_in(received.message)?;
+        let offer = SdJwtOffer::find_in(received.message())?;
         let preview = body.credential_preview.map(|preview| preview.claims()).transpose()?;
         Ok(Self {
             vct: offer.vct,
@@ -147,12 +142,12 @@ impl OfferView {
             aud: offer.aud,
             preview: preview.unwrap_or_default(),
             comment: body.comment.map(|text| for_display(&text, MAX_COMMENT_CHARS)),
-            expires: received.message.expires_time,
+            expires: received.message().expires_time,
         })
     }
 }
 
-exchange_accessors!(Holder);
+exchange_with_an_end!(Holder);
 
 impl Holder {
     /// Asks `issuer` for an offer, in the new thread `thid`; `pthid` is the invitation this answers, if any.
@@ -164,9 +159,8 @@ impl Holder {
         now: UnixSeconds,
     ) -> (Self, Vec<Action>) {
         let deadline = now.plus(PROPOSAL_TIMEOUT_SECS);
-        let mut exchange = Exchange::new(own, issuer, thid, pthid.clone());
-        let mut draft = exchange.send(Draft::of(&ProposeCredential::default()));
-        draft.pthid = pthid;
+        let mut exchange = Exchange::new(own, issuer, thid, pthid);
+        let draft = exchange.send(Draft::of(&ProposeCredential::default()));
         let holder = Self { exchange, state: State::ProposalSent { deadline } };
         (holder, vec![Action::Send(draft), Action::WakeAt(deadline)])
     }
@@ -182,9 +176,9 @@ impl Holder {
         Ok((Self { exchange: Exchange::opened_by(received), state }, actions))
     }
 
-    /// Where the exchange stands.
-    pub fn state(&self) -> &State {
-        &self.state
+    /// Whether the issuer has not answered our proposal yet.
+    pub fn awaits_offer(&self) -> bool {
+        matches!(self.state, State::ProposalSent { .. })
     }
 
     /// Advances the exchange by one event and says what to do next.
@@ -220,10 +214,6 @@ impl Holder {
         }
     }
 
-    fn unexpected(&self, message: &'static str) -> FlowError {
-        FlowError::Unexpected { message, state: self.state.name() }
-    }
-
     fn show(received: &Received<'_>, now: UnixSeconds) -> Result<(State, Vec<Action>), FlowError> {
         let view = OfferView::read(received)?;
         let deadline = view.expires.unwrap_or_else(|| now.plus(OFFER_TIMEOUT_SECS));
@@ -231,20 +221,14 @@ impl Holder {
         Ok((State::OfferReceived { offer: Box::new(view), deadline }, actions))
     }
 
-    fn receive(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
-        if report_problem::is_report(&received.message.kind) {
-            return self.take_report(received);
-        }
-        self.exchange.check(received, now)?;
-        if let Some(again) = self.exchange.repetition(&received.message.id) {
-            return Ok(again.into_iter().map(Action::Send).collect());
-        }
+    /// A message that is new in the thread.
+    fn take(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
         if received.is(OfferCredential::TYPE) {
             if !matches!(self.state, State::ProposalSent { .. }) {
                 return Err(self.unexpected(OfferCredential::TYPE));
             }
             let (state, actions) = Self::show(received, now)?;
-            self.exchange.note(&received.message.id)?;
+            self.exchange.note(&received.message().id)?;
             self.state = state;
             Ok(actions)
         } else if received.is(IssueCredential::TYPE) {
@@ -252,26 +236,13 @@ impl Holder {
                 return Err(self.unexpected(IssueCredential::TYPE));
             }
             received.body::<IssueCredential>(&[])?;
-            let SdJwtIssue { credentials } = SdJwtIssue::find_in(received.message)?;
-            self.exchange.note(&received.message.id)?;
+            let SdJwtIssue { credentials } = SdJwtIssue::find_in(received.message())?;
+            self.exchange.note(&received.message().id)?;
             self.state = State::CredentialReceived { credentials: credentials.clone() };
             Ok(vec![Action::Verify { credentials }])
         } else {
             Err(FlowError::UnknownMessage)
         }
-    }
-
-    fn take_report(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
-        self.exchange.check_report(received)?;
-        let code = report_problem::read(received)?.report.code;
-        if code.is_warning() || self.exchange.repetition(&received.message.id).is_some() {
-            return Ok(vec![]);
-        }
-        if self.state.has_ended() {
-            return Err(self.unexpected(report_problem::PROBLEM_REPORT));
-        }
-        self.exchange.note(&received.message.id)?;
-        Ok(self.end(State::Abandoned, Outcome::PeerAbandoned { code }))
     }
 
     fn accept(&mut self, proof_jwt: String, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
@@ -301,19 +272,6 @@ impl Holder {
         Ok(vec![Action::Send(draft), Action::Ended(Outcome::Done)])
     }
 
-    fn end(&mut self, state: State, outcome: Outcome) -> Vec<Action> {
-        self.exchange.forget_answer();
-        self.state = state;
-        vec![Action::Ended(outcome)]
-    }
-
-    fn abandon(&mut self, code: &ProblemCode, outcome: Outcome) -> Vec<Action> {
-        let report = self.exchange.report(code);
-        let mut actions = vec![Action::Send(report)];
-        actions.extend(self.end(State::Abandoned, outcome));
-        actions
-    }
-
     fn tick(&mut self, now: UnixSeconds) -> Vec<Action> {
         match &self.state {
             State::ProposalSent { deadline } | State::RequestSent { deadline } if now < *deadline => {
@@ -330,13 +288,6 @@ impl Holder {
             }
             State::Done | State::Abandoned => vec![],
         }
-    }
-}
-
-/// Shows the name; offers and credentials are personal.
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

@@ -12,10 +12,9 @@ use super::{
 };
 use crate::{
     Draft, FlowError, Received,
-    exchange::{Exchange, exchange_accessors},
+    exchange::{Exchange, exchange_with_an_end},
     formats::{Content, SdJwtIssue, SdJwtOffer, SdJwtRequest},
     limits::{ISSUE_ACK_TIMEOUT_SECS, MAX_COMMENT_CHARS, OFFER_TIMEOUT_SECS, PROPOSAL_TIMEOUT_SECS},
-    report_problem,
 };
 
 /// One exchange as the issuer sees it.
@@ -115,13 +114,9 @@ impl State {
             Self::Abandoned => "abandoned",
         }
     }
-
-    fn has_ended(&self) -> bool {
-        matches!(self, Self::Done | Self::Abandoned)
-    }
 }
 
-exchange_accessors!(Issuer);
+exchange_with_an_end!(Issuer);
 
 impl Issuer {
     /// Takes a proposal that opens a thread; [`Event::Offer`] or [`Event::Refused`] answers it.
@@ -145,9 +140,9 @@ impl Issuer {
         Self { exchange: Exchange::new(own, holder, thid, pthid), state: State::Null }
     }
 
-    /// Where the exchange stands.
-    pub fn state(&self) -> &State {
-        &self.state
+    /// Whether the holder has proposed and waits for an offer of ours.
+    pub fn awaits_our_offer(&self) -> bool {
+        matches!(self.state, State::ProposalReceived { .. })
     }
 
     /// Advances the exchange by one event and says what to do next.
@@ -181,10 +176,6 @@ impl Issuer {
         }
     }
 
-    fn unexpected(&self, message: &'static str) -> FlowError {
-        FlowError::Unexpected { message, state: self.state.name() }
-    }
-
     fn send_offer(
         &mut self,
         offer: &SdJwtOffer,
@@ -193,8 +184,7 @@ impl Issuer {
         expires: Option<UnixSeconds>,
         now: UnixSeconds,
     ) -> Result<Vec<Action>, FlowError> {
-        let first = matches!(self.state, State::Null);
-        if !first && !matches!(self.state, State::ProposalReceived { .. }) {
+        if !matches!(self.state, State::Null | State::ProposalReceived { .. }) {
             return Err(self.unexpected("Offer"));
         }
         if expires.is_some_and(|end| end <= now) {
@@ -208,23 +198,14 @@ impl Issuer {
         };
         let mut draft = Draft::of(&body).attach(attachment);
         draft.expires_time = expires;
-        if first {
-            draft.pthid = self.exchange.pthid().cloned();
-        }
         let draft = self.exchange.answer(draft);
         let deadline = expires.unwrap_or_else(|| now.plus(OFFER_TIMEOUT_SECS));
         self.state = State::OfferSent { deadline };
         Ok(vec![Action::Send(draft), Action::WakeAt(deadline)])
     }
 
-    fn receive(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
-        if report_problem::is_report(&received.message.kind) {
-            return self.take_report(received);
-        }
-        self.exchange.check(received, now)?;
-        if let Some(again) = self.exchange.repetition(&received.message.id) {
-            return Ok(again.into_iter().map(Action::Send).collect());
-        }
+    /// A message that is new in the thread.
+    fn take(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
         if received.is(ProposeCredential::TYPE) {
             self.take_counter_proposal(received, now)
         } else if received.is(RequestCredential::TYPE) {
@@ -245,7 +226,7 @@ impl Issuer {
             return Err(self.unexpected(ProposeCredential::TYPE));
         }
         received.body::<ProposeCredential>(&[])?;
-        self.exchange.note(&received.message.id)?;
+        self.exchange.note(&received.message().id)?;
         let deadline = now.plus(PROPOSAL_TIMEOUT_SECS);
         self.state = State::ProposalReceived { deadline };
         Ok(vec![Action::WakeAt(deadline)])
@@ -259,8 +240,8 @@ impl Issuer {
             return Err(FlowError::Expired);
         }
         received.body::<RequestCredential>(&[])?;
-        let SdJwtRequest { proof_jwt } = SdJwtRequest::find_in(received.message)?;
-        self.exchange.note(&received.message.id)?;
+        let SdJwtRequest { proof_jwt } = SdJwtRequest::find_in(received.message())?;
+        self.exchange.note(&received.message().id)?;
         self.state = State::RequestReceived { proof_jwt: proof_jwt.clone() };
         Ok(vec![Action::CheckRequest { proof_jwt }])
     }
@@ -270,26 +251,13 @@ impl Issuer {
             return Err(self.unexpected(Ack::TYPE));
         }
         let Ack { status } = received.body(&[])?;
-        self.exchange.note(&received.message.id)?;
+        self.exchange.note(&received.message().id)?;
         let code = ProblemCode::ISSUANCE_ABANDONED;
         match status {
             AckStatus::Ok => Ok(self.end(State::Done, Outcome::Done)),
             AckStatus::Pending => Ok(vec![]),
             AckStatus::Fail => Ok(self.end(State::Abandoned, Outcome::PeerAbandoned { code })),
         }
-    }
-
-    fn take_report(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
-        self.exchange.check_report(received)?;
-        let code = report_problem::read(received)?.report.code;
-        if code.is_warning() || self.exchange.repetition(&received.message.id).is_some() {
-            return Ok(vec![]);
-        }
-        if self.state.has_ended() || matches!(self.state, State::Null) {
-            return Err(self.unexpected(report_problem::PROBLEM_REPORT));
-        }
-        self.exchange.note(&received.message.id)?;
-        Ok(self.end(State::Abandoned, Outcome::PeerAbandoned { code }))
     }
 
     fn issue(&mut self, credentials: Vec<String>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
@@ -302,20 +270,6 @@ impl Issuer {
         let deadline = now.plus(ISSUE_ACK_TIMEOUT_SECS);
         self.state = State::CredentialIssued { deadline };
         Ok(vec![Action::Send(draft), Action::WakeAt(deadline)])
-    }
-
-    /// Ends the exchange and forgets the credential with it: the city keeps no copy.
-    fn end(&mut self, state: State, outcome: Outcome) -> Vec<Action> {
-        self.exchange.forget_answer();
-        self.state = state;
-        vec![Action::Ended(outcome)]
-    }
-
-    fn abandon(&mut self, code: &ProblemCode, outcome: Outcome) -> Vec<Action> {
-        let report = self.exchange.report(code);
-        let mut actions = vec![Action::Send(report)];
-        actions.extend(self.end(State::Abandoned, outcome));
-        actions
     }
 
     fn tick(&mut self, now: UnixSeconds) -> Vec<Action> {
@@ -336,13 +290,6 @@ impl Issuer {
             }
             State::Null | State::Done | State::Abandoned => vec![],
         }
-    }
-}
-
-/// Shows the name; proofs are personal.
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

@@ -15,7 +15,7 @@ mod messages;
 #[cfg(test)]
 mod tests;
 
-use einmal_didcomm::ProblemCode;
+use einmal_didcomm::{MessageType, ProblemCode};
 use serde::{Deserialize, Serialize};
 
 pub use holder::Holder;
@@ -24,6 +24,11 @@ pub use messages::{
     Ack, AckStatus, CredentialPreview, IssueCredential, OfferCredential, PreviewAttribute, ProposeCredential,
     RequestCredential,
 };
+
+/// Whether a message is one of this protocol.
+pub fn covers(kind: &MessageType) -> bool {
+    kind.standard_protocol() == Some("issuecredential") && kind.major() == 3
+}
 
 /// How an exchange ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

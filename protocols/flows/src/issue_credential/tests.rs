@@ -170,6 +170,8 @@ fn states_have_the_names_of_the_text_and_survive_a_restart() {
     ];
     for (machine, name) in holders {
         assert_eq!(machine.state_name(), name);
+        assert_eq!((machine.has_ended(), machine.is_abandoned()), (name == "done", false), "{name}");
+        assert_eq!(machine.awaits_offer(), name == "proposal-sent", "{name}");
         assert_eq!(&restart(machine), machine);
     }
     let issuers = [
@@ -180,6 +182,8 @@ fn states_have_the_names_of_the_text_and_survive_a_restart() {
     ];
     for (machine, name) in issuers {
         assert_eq!(machine.state_name(), name);
+        assert_eq!((machine.has_ended(), machine.is_abandoned()), (false, false), "{name}");
+        assert_eq!(machine.awaits_our_offer(), name == "proposal-received", "{name}");
         assert_eq!(&restart(machine), machine);
     }
     let ended = give_issuer(&mut story.issued, &story.ack).unwrap();
@@ -204,6 +208,16 @@ fn offer_is_shown_with_everything_a_person_needs() {
     assert_eq!(view.preview, [("age_equal_or_over.18".to_owned(), "true".to_owned())]);
     assert_eq!((view.comment.as_deref(), view.expires), (Some("Resident card"), Some(UnixSeconds(5_000))));
     assert_eq!((view.nonce.as_str(), view.aud.as_str()), ("AAAAAAAAAAAAAAAAAAAAAA", CITY));
+}
+
+#[test]
+fn nobody_reports_about_an_offer_that_was_not_sent_yet() {
+    let mut city = Issuer::offer(did(CITY), did(ERIKA), thread("t-2"), None);
+    let early = report(ERIKA, CITY, "t-2", "e.p.x");
+    let error = FlowError::Unexpected { message: crate::report_problem::PROBLEM_REPORT, state: "null" };
+    assert_eq!(give_issuer(&mut city, &early), Err(error));
+    city.handle(offering(), NOW).unwrap();
+    assert!(give_issuer(&mut city, &early).is_ok() && city.is_abandoned());
 }
 
 #[test]
@@ -419,6 +433,7 @@ fn declining_and_rejecting_end_the_exchange_with_a_report() {
         assert_reported(&draft_of_holder(&actions), "e.p.issuance-abandoned");
         assert_eq!(actions[1], holder::Action::Ended(Outcome::Declined));
         assert_eq!(holder.state_name(), "abandoned");
+        assert!(holder.is_abandoned() && holder.has_ended() && !holder.awaits_offer());
     }
     let mut holder = story.got_credential;
     let code = ProblemCode::CRYPTO;
@@ -535,6 +550,16 @@ fn restart_asks_again_for_what_is_outstanding() {
     assert_eq!(asked, [issuer::Action::CheckRequest { proof_jwt: "p.r.oof".into() }]);
     let asked = story.got_offer.handle(holder::Event::Tick, NOW).unwrap();
     assert!(matches!(asked.first(), Some(holder::Action::ShowOffer(_))));
+}
+
+#[test]
+fn messages_of_others_and_of_other_versions_are_none_of_this_protocol() {
+    let covers = |uri: &str| covers(&MessageType::parse(uri).unwrap());
+    assert!(covers("https://didcomm.org/issue-credential/3.0/ack"));
+    assert!(covers("https://didcomm.org/IssueCredential/3.1/anything"));
+    assert!(!covers("https://didcomm.org/issue-credential/2.0/ack"));
+    assert!(!covers("https://didcomm.org/present-proof/3.0/ack"));
+    assert!(!covers("https://example.org/issue-credential/3.0/ack"));
 }
 
 #[test]

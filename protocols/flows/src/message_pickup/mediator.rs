@@ -110,7 +110,7 @@ impl PickupRequest {
         received: &Received<'_>,
         registrations: &dyn Registrations,
     ) -> Result<(), FlowError> {
-        let account = received.sender.canonical();
+        let account = received.sender().canonical();
         if !registrations.is_account(&account).map_err(|_| FlowError::Unavailable)? {
             return Err(FlowError::NotEnrolled);
         }
@@ -132,12 +132,12 @@ fn did(text: Option<String>) -> Result<Option<Did>, FlowError> {
 
 /// `recipient_did` as the request spelled it: it is echoed only if it was there.
 fn echoed(received: &Received<'_>) -> Option<String> {
-    received.message.body.get("recipient_did").and_then(|did| did.as_str()).map(str::to_owned)
+    received.message().body.get("recipient_did").and_then(|did| did.as_str()).map(str::to_owned)
 }
 
 /// The version of a request; 3.0 if it is none.
 fn version_of(received: &Received<'_>) -> PickupVersion {
-    PickupVersion::of(&received.message.kind).unwrap_or(PickupVersion::V3)
+    PickupVersion::of(&received.message().kind).unwrap_or(PickupVersion::V3)
 }
 
 /// The reply to a `status-request`, to `messages-received`, and to a change of live delivery. Never queue it.
@@ -168,7 +168,7 @@ pub fn status_reply(received: &Received<'_>, status: &QueueStatus, now: UnixSeco
             live_delivery: Some(status.live),
         }),
     };
-    draft.in_thread(received.message.thread())
+    draft.in_thread(received.message().thread())
 }
 
 /// How the messages of a `delivery` of 3.0 are attached. The text leaves it open, its example has base64.
@@ -224,7 +224,7 @@ pub fn delivery_reply(
     let asked = received.body::<DeliveryRequest>(&[DELIVERY_REQUEST_4]).map_or(0, |request| request.limit);
     let limit = usize::try_from(asked).unwrap_or(usize::MAX).min(MAX_DELIVERY_BATCH);
     let messages = messages.get(..limit).unwrap_or(messages);
-    let thread = received.message.thread();
+    let thread = received.message().thread();
     match version_of(received) {
         PickupVersion::V3 if messages.is_empty() => status_reply(received, status, now),
         version => delivery(version, echoed(received), messages, form).in_thread(thread),

@@ -17,7 +17,7 @@ use super::{
     StatusRequest,
 };
 use crate::{
-    Draft, ExchangeKey, FlowError, Received,
+    Draft, FlowError, Received,
     limits::{
         DURABLE_TIMEOUT_SECS, MAX_ATTEMPTS, MAX_CONFIRMED_IDS, MAX_PICKUP_BATCH, MAX_PICKUP_ROUNDS,
         MAX_QUEUE_ID_LEN, PICKUP_TIMEOUT_SECS, PUSH_SWEEP_SECS,
@@ -148,11 +148,6 @@ impl Recipient {
         }
     }
 
-    /// The name the machine is stored under.
-    pub fn key(&self) -> ExchangeKey {
-        ExchangeKey::of_relation(&self.own, &self.mediator, "messagepickup")
-    }
-
     /// Our DID that holds the account.
     pub fn own(&self) -> &Did {
         &self.own
@@ -278,13 +273,13 @@ impl Recipient {
     }
 
     fn receive(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
-        if !received.sender.same_as(&self.mediator) {
+        if !received.sender().same_as(&self.mediator) {
             return Err(FlowError::WrongSender);
         }
-        if !received.recipient.same_as(&self.own) {
+        if !received.recipient().same_as(&self.own) {
             return Err(FlowError::WrongRecipient);
         }
-        if report_problem::is_report(&received.message.kind) {
+        if report_problem::is_report(&received.message().kind) {
             return self.take_report(received);
         }
         received.check_time(now)?;
@@ -302,7 +297,7 @@ impl Recipient {
     /// Whether a reply belongs to the present fetch. Mediators also send `status` without thread, and name the id of
     /// a message sent again, which is not known here.
     fn is_reply(&self, received: &Received<'_>) -> bool {
-        match &received.message.thid {
+        match &received.message().thid {
             None => true,
             Some(thid) => self.attempts > 1 || self.rounds > 0 || self.thid.as_ref() == Some(thid),
         }
@@ -326,7 +321,7 @@ impl Recipient {
 
     /// Takes a delivery, also an unsolicited one: some mediators wrap what they push.
     fn take_delivery(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
-        let attachments = &received.message.attachments;
+        let attachments = &received.message().attachments;
         if attachments.len() > 2 * MAX_PICKUP_BATCH {
             return Err(FlowError::TooMany { what: "delivered messages", most: 2 * MAX_PICKUP_BATCH });
         }
@@ -343,7 +338,7 @@ impl Recipient {
             return Ok(if waits { self.end(Action::Drained) } else { vec![] });
         }
         if self.thid.is_none() {
-            self.thid = Some(received.message.thread());
+            self.thid = Some(received.message().thread());
             self.rounds = 0;
         }
         for (id, _) in &messages {

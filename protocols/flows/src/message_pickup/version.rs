@@ -17,7 +17,7 @@ pub enum PickupVersion {
 impl PickupVersion {
     /// The version of a message type; `None` if it is of another protocol or version.
     pub fn of(kind: &MessageType) -> Option<Self> {
-        match (kind.protocol(), kind.major()) {
+        match (kind.standard_protocol()?, kind.major()) {
             ("messagepickup", 3) => Some(Self::V3),
             ("messagepickup", 4) => Some(Self::V4),
             _ => None,
@@ -106,5 +106,7 @@ mod tests {
         assert_eq!(of(Status4::TYPE), Some(PickupVersion::V4));
         assert_eq!(of("https://didcomm.org/messagepickup/2.0/status"), None);
         assert_eq!(of("https://didcomm.org/routing/3.0/forward"), None);
+        assert_eq!(of("https://example.org/messagepickup/3.0/status"), None);
+        assert_eq!(of("https://example.org/message-pickup/4.0/status"), None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! created ─▶ sent ─response with its id as pthid─▶ connected     (single use)
-//!     └────────┴─▶ expired | revoked
+//!     └────────┴─▶ expired
 //! ```
 //!
 //! Everything in an invitation is public and, unless signed, anybody's claim. [`InvitationRecord`] is the inviter's
@@ -16,6 +16,6 @@ mod url;
 
 pub use error::InvitationError;
 pub use messages::{Invitation, InvitationBody};
-pub use receiver::{Considered, consider};
+pub use receiver::consider;
 pub use sender::{Admission, InvitationRecord, Refusal, State, Uses};
 pub use url::url_content;

@@ -1,23 +1,11 @@
-//! The invited side: whether an invitation can be answered, and which of its requests is acted upon.
+//! The invited side: whether an invitation can be answered.
 
-use einmal_did::{DIDCOMM_V2, Did};
-use einmal_didcomm::{Attachment, ThreadId, UnixSeconds};
+use einmal_did::DIDCOMM_V2;
+use einmal_didcomm::{Attachment, UnixSeconds};
 
 use super::{Invitation, InvitationError};
 
-/// An invitation that can be answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Considered {
-    /// Whom to answer. Only the answer to the first message proves that it is there.
-    pub inviter: Did,
-    /// The `pthid` of the answer.
-    pub pthid: ThreadId,
-    /// Position of the request to act upon; `None` if nothing is attached.
-    pub attachment: Option<usize>,
-}
-
-/// Checks an invitation and picks the first attached request that `understands` recognises.
+/// Checks that an invitation can be answered: of what is attached, if anything is, `understands` must recognise a request.
 ///
 /// # Errors
 ///
@@ -30,38 +18,32 @@ pub fn consider(
     invitation: &Invitation,
     understands: impl Fn(&Attachment) -> bool,
     now: UnixSeconds,
-) -> Result<Considered, InvitationError> {
+) -> Result<(), InvitationError> {
     if invitation.is_expired(now) {
         return Err(InvitationError::Expired);
     }
     if !invitation.accept.is_empty() && !invitation.accept.iter().any(|profile| profile == DIDCOMM_V2) {
         return Err(InvitationError::Profile);
     }
-    let attachment = invitation.attachments.iter().position(understands);
-    if attachment.is_none() && !invitation.attachments.is_empty() {
+    if !invitation.attachments.is_empty() && !invitation.attachments.iter().any(understands) {
         return Err(InvitationError::UnknownRequest);
     }
-    Ok(Considered { inviter: invitation.from.clone(), pthid: invitation.thread(), attachment })
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        out_of_band::messages::example,
-        testing::{NOW, did, thread},
-    };
+    use crate::{out_of_band::messages::example, testing::NOW};
 
     #[test]
-    fn first_request_that_is_understood_is_taken() {
+    fn one_request_that_is_understood_is_enough_and_none_is_needed() {
         let mut invitation = example();
         invitation.attachments.insert(0, Attachment::base64("other", b"x"));
-        let considered =
-            consider(&invitation, |attachment| attachment.format.as_deref() == Some("f"), NOW).unwrap();
-        assert_eq!(considered.attachment, Some(1));
-        assert_eq!((considered.inviter, considered.pthid), (did("did:example:shop"), thread("oob-1")));
+        let understands = |attachment: &Attachment| attachment.format.as_deref() == Some("f");
+        assert_eq!(consider(&invitation, understands, NOW), Ok(()));
         invitation.attachments.clear();
-        assert_eq!(consider(&invitation, |_| false, NOW).unwrap().attachment, None);
+        assert_eq!(consider(&invitation, |_| false, NOW), Ok(()));
     }
 
     #[test]

@@ -29,8 +29,6 @@ pub enum State {
     Connected,
     /// Its time is over.
     Expired,
-    /// Withdrawn by the inviter.
-    Revoked,
 }
 
 /// What the inviter remembers of an invitation.
@@ -68,9 +66,6 @@ pub enum Refusal {
     /// Too late.
     #[error("the invitation has expired")]
     Expired,
-    /// Withdrawn.
-    #[error("the invitation was revoked")]
-    Revoked,
     /// Answered before by someone else, or too often.
     #[error("the invitation is used up")]
     UsedUp,
@@ -100,38 +95,10 @@ impl InvitationRecord {
         self.state
     }
 
-    /// Name of the state.
-    pub fn state_name(&self) -> &'static str {
-        match self.state {
-            State::Created => "created",
-            State::Sent => "sent",
-            State::Connected => "connected",
-            State::Expired => "expired",
-            State::Revoked => "revoked",
-        }
-    }
-
-    /// How often it may be answered.
-    pub fn uses(&self) -> Uses {
-        self.uses
-    }
-
-    /// How many peers answered.
-    pub fn responses(&self) -> u32 {
-        self.responses
-    }
-
     /// Notes that the invitation was given out.
     pub fn mark_sent(&mut self) {
         if self.state == State::Created {
             self.state = State::Sent;
-        }
-    }
-
-    /// Withdraws the invitation. Peers that answered before are not affected.
-    pub fn revoke(&mut self) {
-        if matches!(self.state, State::Created | State::Sent) {
-            self.state = State::Revoked;
         }
     }
 
@@ -155,18 +122,17 @@ impl InvitationRecord {
     ///
     /// DIDComm Messaging v2.1, "Out Of Band Messages", on `pthid`.
     pub fn admit(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Admission, Refusal> {
-        if received.message.pthid.as_ref() != Some(&self.thread()) {
+        if received.message().pthid.as_ref() != Some(&self.thread()) {
             return Err(Refusal::OtherInvitation);
         }
-        if !received.recipient.same_as(&self.from) {
+        if !received.recipient().same_as(&self.from) {
             return Err(Refusal::WrongRecipient);
         }
         self.tick(now);
         match self.state {
             State::Expired => Err(Refusal::Expired),
-            State::Revoked => Err(Refusal::Revoked),
             State::Connected => {
-                let known = self.peer.as_ref().is_some_and(|peer| peer.same_as(received.sender));
+                let known = self.peer.as_ref().is_some_and(|peer| peer.same_as(received.sender()));
                 if known { Ok(Admission::Again) } else { Err(Refusal::UsedUp) }
             }
             State::Created | State::Sent if self.responses >= MAX_INVITATION_USES => Err(Refusal::UsedUp),
@@ -174,7 +140,7 @@ impl InvitationRecord {
                 self.responses += 1;
                 self.state = State::Sent;
                 if self.uses == Uses::Single {
-                    self.peer = Some(received.sender.clone());
+                    self.peer = Some(received.sender().clone());
                     self.state = State::Connected;
                 }
                 Ok(Admission::New)
@@ -211,7 +177,7 @@ mod tests {
 
     fn record(uses: Uses) -> InvitationRecord {
         let mut record = InvitationRecord::new(&example(), uses);
-        assert_eq!(record.state_name(), "created");
+        assert_eq!(record.state(), State::Created);
         record.mark_sent();
         record
     }
@@ -227,8 +193,7 @@ mod tests {
         let mut record = restart(&record);
         assert_eq!(record.admit(&response(A, "OOB-1").received(), NOW), Ok(Admission::Again));
         assert_eq!(record.admit(&response(B, "oob-1").received(), NOW), Err(Refusal::UsedUp));
-        // Neither expiry nor revocation undoes a connection.
-        record.revoke();
+        // Expiry undoes no connection.
         assert_eq!(record.admit(&response(A, "oob-1").received(), UnixSeconds(9_999)), Ok(Admission::Again));
     }
 
@@ -241,7 +206,7 @@ mod tests {
                 Ok(Admission::New)
             );
         }
-        assert_eq!((record.responses(), record.state()), (3, State::Sent));
+        assert_eq!((record.responses, record.state()), (3, State::Sent));
         let late = record.admit(&response(A, "oob-1").received(), UnixSeconds(2_000));
         assert_eq!((late, record.state()), (Err(Refusal::Expired), State::Expired));
         record.responses = MAX_INVITATION_USES;
@@ -256,15 +221,5 @@ mod tests {
         assert_eq!(other, Err(Refusal::OtherInvitation));
         let elsewhere = Post { recipient: did("did:example:else"), ..response(A, "oob-1") };
         assert_eq!(record.admit(&elsewhere.received(), NOW), Err(Refusal::WrongRecipient));
-    }
-
-    #[test]
-    fn revoked_invitation_is_not_answered() {
-        let mut record = record(Uses::Multi);
-        record.revoke();
-        assert_eq!(record.admit(&response(A, "oob-1").received(), NOW), Err(Refusal::Revoked));
-        assert_eq!(record.state_name(), "revoked");
-        record.tick(UnixSeconds(9_999));
-        assert_eq!(record.state(), State::Revoked);
     }
 }

@@ -3,7 +3,7 @@
 use einmal_keys::{base64url_decode_tolerant, base64url_encode};
 
 use super::InvitationError;
-use crate::limits::{MAX_INVITATION_URL_LEN, MAX_QUERY_PARAMETERS};
+use crate::limits::{MAX_INVITATION_URL_LEN, MAX_QUERY_PARAMETERS, MAX_SHORT_ID_CHARS};
 
 const PARAMETER: &str = "_oob";
 const SHORT_PARAMETER: &str = "_oobid";
@@ -70,7 +70,7 @@ pub fn url_content(text: &str) -> Result<Vec<u8>, InvitationError> {
         }
         (None, Some(id)) => {
             let id = percent_decoded(id).ok_or(InvitationError::Encoding)?;
-            Err(InvitationError::ShortForm { id: id.chars().take(256).collect() })
+            Err(InvitationError::ShortForm { id: id.chars().take(MAX_SHORT_ID_CHARS).collect() })
         }
         (None, None) => Err(InvitationError::NoInvitation),
     }
@@ -153,6 +153,9 @@ mod tests {
         for (url, error) in cases {
             assert_eq!(url_content(url), Err(error), "{url}");
         }
+        let cut = |chars| url_content(&format!("https://shop.example/i?_oobid={}", "x".repeat(chars)));
+        let told = InvitationError::ShortForm { id: "x".repeat(MAX_SHORT_ID_CHARS) };
+        assert_eq!(cut(MAX_SHORT_ID_CHARS + 1), Err(told));
         let long = format!("https://shop.example/i?_oob={}", "A".repeat(MAX_INVITATION_URL_LEN));
         assert_eq!(url_content(&long), Err(InvitationError::TooLong));
     }

@@ -16,7 +16,7 @@ mod tests;
 pub mod verifier;
 
 use einmal_did::Did;
-use einmal_didcomm::ProblemCode;
+use einmal_didcomm::{MessageType, ProblemCode};
 use serde::{Deserialize, Serialize};
 
 pub use messages::{Ack, Presentation, ProposePresentation, RequestPresentation};
@@ -35,6 +35,13 @@ pub fn client_id(verifier: &Did) -> String {
 fn names(client_id: &str, did: &Did) -> bool {
     let named = client_id.strip_prefix(CLIENT_ID_PREFIX);
     named.and_then(|text| Did::parse(text).ok()).is_some_and(|named| named.same_as(did))
+}
+
+/// Whether a message is one of this protocol, also under the namespace of a widely deployed agent.
+pub fn covers(kind: &MessageType) -> bool {
+    let standard = kind.standard_protocol() == Some("presentproof");
+    let alias = kind.doc_uri() == messages::ALIAS_DOC_URI && kind.protocol() == "presentproof";
+    (standard || alias) && kind.major() == 3
 }
 
 /// How an exchange ended.

@@ -10,14 +10,13 @@ use serde_json::Value;
 use super::{Ack, Outcome, Presentation, ProposePresentation, RequestPresentation, names};
 use crate::{
     Draft, FlowError, Received,
-    exchange::{Exchange, exchange_accessors},
+    exchange::{Exchange, exchange_with_an_end},
     formats::{Content, DcqlPresentation, DcqlRequest},
     issue_credential::AckStatus,
     limits::{
         MAX_COMMENT_CHARS, MAX_GOAL_CODE_LEN, PROPOSAL_TIMEOUT_SECS, REQUEST_TIMEOUT_SECS,
         VERDICT_TIMEOUT_SECS,
     },
-    report_problem,
     text::for_display,
 };
 
@@ -74,7 +73,7 @@ pub struct RequestView {
 }
 
 /// Something that happened.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// A message arrived.
     Message(&'a Received<'a>),
@@ -93,7 +92,7 @@ pub enum Event<'a> {
 }
 
 /// Something to do now. Doing it twice does no harm.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Send this to the verifier.
     Send(Draft),
@@ -115,17 +114,13 @@ impl State {
             Self::Abandoned => "abandoned",
         }
     }
-
-    fn has_ended(&self) -> bool {
-        matches!(self, Self::Done | Self::Abandoned)
-    }
 }
 
 impl RequestView {
     fn read(received: &Received<'_>) -> Result<Self, FlowError> {
         let body: RequestPresentation = received.body(&[RequestPresentation::ALIAS])?;
-        let request = DcqlRequest::find_in(received.message)?;
-        if !names(&request.client_id, received.sender) {
+        let request = DcqlRequest::find_in(received.message())?;
+        if !names(&request.client_id, received.sender()) {
             return Err(FlowError::Untrusted { what: "client_id" });
         }
         if body.goal_code.as_ref().is_some_and(|code| code.len() > MAX_GOAL_CODE_LEN) {
@@ -142,7 +137,7 @@ impl RequestView {
     }
 }
 
-exchange_accessors!(Prover);
+exchange_with_an_end!(Prover);
 
 impl Prover {
     /// Asks `verifier` for a request, in the new thread `thid`; `pthid` is the invitation this answers, if any.
@@ -154,9 +149,8 @@ impl Prover {
         now: UnixSeconds,
     ) -> (Self, Vec<Action>) {
         let deadline = now.plus(PROPOSAL_TIMEOUT_SECS);
-        let mut exchange = Exchange::new(own, verifier, thid, pthid.clone());
-        let mut draft = exchange.send(Draft::of(&ProposePresentation::default()));
-        draft.pthid = pthid;
+        let mut exchange = Exchange::new(own, verifier, thid, pthid);
+        let draft = exchange.send(Draft::of(&ProposePresentation::default()));
         let prover = Self { exchange, state: State::ProposalSent { deadline } };
         (prover, vec![Action::Send(draft), Action::WakeAt(deadline)])
     }
@@ -171,11 +165,6 @@ impl Prover {
         received.check_time(now)?;
         let (state, actions) = Self::show(received, now)?;
         Ok((Self { exchange: Exchange::opened_by(received), state }, actions))
-    }
-
-    /// Where the exchange stands.
-    pub fn state(&self) -> &State {
-        &self.state
     }
 
     /// Advances the exchange by one event and says what to do next.
@@ -204,31 +193,21 @@ impl Prover {
         }
     }
 
-    fn unexpected(&self, message: &'static str) -> FlowError {
-        FlowError::Unexpected { message, state: self.state.name() }
-    }
-
     fn show(received: &Received<'_>, now: UnixSeconds) -> Result<(State, Vec<Action>), FlowError> {
         let view = RequestView::read(received)?;
-        let deadline = received.message.expires_time.unwrap_or_else(|| now.plus(REQUEST_TIMEOUT_SECS));
+        let deadline = received.message().expires_time.unwrap_or_else(|| now.plus(REQUEST_TIMEOUT_SECS));
         let actions = vec![Action::ShowRequest(view.clone()), Action::WakeAt(deadline)];
         Ok((State::RequestReceived { request: Box::new(view), deadline }, actions))
     }
 
-    fn receive(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
-        if report_problem::is_report(&received.message.kind) {
-            return self.take_report(received);
-        }
-        self.exchange.check(received, now)?;
-        if let Some(again) = self.exchange.repetition(&received.message.id) {
-            return Ok(again.into_iter().map(Action::Send).collect());
-        }
+    /// A message that is new in the thread.
+    fn take(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
         if received.is(RequestPresentation::TYPE) || received.is(RequestPresentation::ALIAS) {
             if !matches!(self.state, State::ProposalSent { .. }) {
                 return Err(self.unexpected(RequestPresentation::TYPE));
             }
             let (state, actions) = Self::show(received, now)?;
-            self.exchange.note(&received.message.id)?;
+            self.exchange.note(&received.message().id)?;
             self.state = state;
             Ok(actions)
         } else if received.is(Ack::TYPE) || received.is(Ack::ALIAS) {
@@ -243,7 +222,7 @@ impl Prover {
             return Err(self.unexpected(Ack::TYPE));
         }
         let Ack { status } = received.body(&[Ack::ALIAS])?;
-        self.exchange.note(&received.message.id)?;
+        self.exchange.note(&received.message().id)?;
         match status {
             AckStatus::Ok => Ok(self.end(State::Done, Outcome::Done)),
             AckStatus::Pending => Ok(vec![]),
@@ -251,19 +230,6 @@ impl Prover {
                 Ok(self.end(State::Abandoned, Outcome::PeerAbandoned { code: ProblemCode::REQUEST }))
             }
         }
-    }
-
-    fn take_report(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
-        self.exchange.check_report(received)?;
-        let code = report_problem::read(received)?.report.code;
-        if code.is_warning() || self.exchange.repetition(&received.message.id).is_some() {
-            return Ok(vec![]);
-        }
-        if self.state.has_ended() {
-            return Err(self.unexpected(report_problem::PROBLEM_REPORT));
-        }
-        self.exchange.note(&received.message.id)?;
-        Ok(self.end(State::Abandoned, Outcome::PeerAbandoned { code }))
     }
 
     fn present(&mut self, vp: &DcqlPresentation, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
@@ -287,19 +253,6 @@ impl Prover {
         Ok(vec![Action::Send(draft), Action::WakeAt(deadline)])
     }
 
-    fn end(&mut self, state: State, outcome: Outcome) -> Vec<Action> {
-        self.exchange.forget_answer();
-        self.state = state;
-        vec![Action::Ended(outcome)]
-    }
-
-    fn abandon(&mut self, code: &ProblemCode, outcome: Outcome) -> Vec<Action> {
-        let report = self.exchange.report(code);
-        let mut actions = vec![Action::Send(report)];
-        actions.extend(self.end(State::Abandoned, outcome));
-        actions
-    }
-
     fn tick(&mut self, now: UnixSeconds) -> Vec<Action> {
         match &self.state {
             State::ProposalSent { deadline } | State::PresentationSent { deadline } if now < *deadline => {
@@ -317,40 +270,9 @@ impl Prover {
     }
 }
 
-/// Shows the name; what is asked for may be personal.
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// Shows the purpose only.
 impl fmt::Debug for RequestView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestView").field("goal_code", &self.goal_code).finish_non_exhaustive()
-    }
-}
-
-/// Names the event; presentations are personal.
-impl fmt::Debug for Event<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Message(received) => f.debug_tuple("Message").field(received).finish(),
-            Self::Present { .. } => f.write_str("Present"),
-            Self::Declined { code } => f.debug_tuple("Declined").field(code).finish(),
-            Self::Tick => f.write_str("Tick"),
-        }
-    }
-}
-
-/// Names the action.
-impl fmt::Debug for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Send(draft) => f.debug_tuple("Send").field(draft).finish(),
-            Self::ShowRequest(view) => f.debug_tuple("ShowRequest").field(view).finish(),
-            Self::WakeAt(at) => f.debug_tuple("WakeAt").field(at).finish(),
-            Self::Ended(outcome) => f.debug_tuple("Ended").field(outcome).finish(),
-        }
     }
 }

@@ -169,6 +169,7 @@ fn states_have_the_names_of_the_text_and_survive_a_restart() {
     ];
     for (machine, name) in provers {
         assert_eq!(machine.state_name(), name);
+        assert_eq!((machine.has_ended(), machine.is_abandoned()), (false, false), "{name}");
         assert_eq!(&restart(machine), machine);
     }
     let verifiers = [
@@ -179,6 +180,8 @@ fn states_have_the_names_of_the_text_and_survive_a_restart() {
     ];
     for (machine, name) in verifiers {
         assert_eq!(machine.state_name(), name);
+        assert_eq!((machine.has_ended(), machine.is_abandoned()), (name == "done", false), "{name}");
+        assert_eq!(machine.awaits_our_request(), name == "proposal-received", "{name}");
         assert_eq!(&restart(machine), machine);
     }
     let ended = give_prover(&mut story.presented, &story.ack.unwrap()).unwrap();
@@ -426,6 +429,7 @@ fn declining_and_refusing_end_the_exchange_with_a_report() {
         assert_reported(&draft_of_prover(&actions), "e.p.req.declined");
         assert_eq!(actions[1], prover::Action::Ended(Outcome::Declined { code: ProblemCode::DECLINED }));
         assert_eq!(prover.state_name(), "abandoned");
+        assert!(prover.is_abandoned() && prover.has_ended());
     }
     let ended = verifier::Action::Ended(Outcome::Refused { code: ProblemCode::TRUST });
     for mut verifier in [story.got_proposal, story.asked, story.got_presentation] {
@@ -531,10 +535,22 @@ fn messages_in_the_namespace_of_a_deployed_agent_are_understood() {
         value["type"] = kind.into();
         Post { message: einmal_didcomm::Message::from_value(value).unwrap(), ..post.clone() }
     };
+    assert!(covers(&alias(&story.proposal).message.kind));
     assert!(Verifier::from_proposal(&alias(&story.proposal).received(), NOW).is_ok());
     assert!(Prover::from_request(&alias(&story.request).received(), NOW).is_ok());
     assert!(give_verifier(&mut story.asked.clone(), &alias(&story.presentation)).is_ok());
     assert!(give_prover(&mut story.presented.clone(), &alias(story.ack.as_ref().unwrap())).is_ok());
+}
+
+#[test]
+fn messages_of_others_and_of_other_versions_are_none_of_this_protocol() {
+    let covers = |uri: &str| covers(&MessageType::parse(uri).unwrap());
+    assert!(covers("https://didcomm.org/present-proof/3.0/ack"));
+    assert!(covers("https://didcomm.org/Present_Proof/3.1/anything"));
+    assert!(!covers("https://didcomm.org/present-proof/2.0/ack"));
+    assert!(!covers("https://example.org/present-proof/3.0/ack"));
+    assert!(!covers("https://didcomm.atalaprism.io/present-proof/2.0/ack"));
+    assert!(!covers("https://didcomm.atalaprism.io/issue-credential/3.0/ack"));
 }
 
 #[test]

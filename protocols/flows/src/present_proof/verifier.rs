@@ -10,11 +10,10 @@ use serde_json::Value;
 use super::{Ack, Outcome, Presentation, ProposePresentation, RequestPresentation, names};
 use crate::{
     Draft, FlowError, Received,
-    exchange::{Exchange, exchange_accessors},
+    exchange::{Exchange, exchange_with_an_end},
     formats::{Content, DcqlPresentation, DcqlRequest},
     issue_credential::AckStatus,
     limits::{MAX_COMMENT_CHARS, MAX_GOAL_CODE_LEN, PROPOSAL_TIMEOUT_SECS, REQUEST_TIMEOUT_SECS},
-    report_problem,
 };
 
 /// One exchange as the verifier sees it.
@@ -118,13 +117,9 @@ impl State {
             Self::Abandoned => "abandoned",
         }
     }
-
-    fn has_ended(&self) -> bool {
-        matches!(self, Self::Done | Self::Abandoned)
-    }
 }
 
-exchange_accessors!(Verifier);
+exchange_with_an_end!(Verifier);
 
 impl Verifier {
     /// Takes a proposal that opens a thread; [`Event::Request`] or [`Event::Refused`] answers it.
@@ -149,9 +144,9 @@ impl Verifier {
         Self { exchange: Exchange::new(own, prover, thid, pthid), will_confirm: false, state: State::Null }
     }
 
-    /// Where the exchange stands.
-    pub fn state(&self) -> &State {
-        &self.state
+    /// Whether the prover has proposed and waits for a request of ours.
+    pub fn awaits_our_request(&self) -> bool {
+        matches!(self.state, State::ProposalReceived { .. })
     }
 
     /// Advances the exchange by one event and says what to do next.
@@ -186,10 +181,6 @@ impl Verifier {
         }
     }
 
-    fn unexpected(&self, message: &'static str) -> FlowError {
-        FlowError::Unexpected { message, state: self.state.name() }
-    }
-
     fn request(
         &mut self,
         content: DcqlRequest,
@@ -197,8 +188,7 @@ impl Verifier {
         expires: Option<UnixSeconds>,
         now: UnixSeconds,
     ) -> Result<Vec<Action>, FlowError> {
-        let first = matches!(self.state, State::Null);
-        if !first && !matches!(self.state, State::ProposalReceived { .. }) {
+        if !matches!(self.state, State::Null | State::ProposalReceived { .. }) {
             return Err(self.unexpected("Request"));
         }
         if !names(&content.client_id, self.exchange.own()) {
@@ -214,9 +204,6 @@ impl Verifier {
         }
         let mut draft = Draft::of(body).attach(content.to_attachment("request")?);
         draft.expires_time = expires;
-        if first {
-            draft.pthid = self.exchange.pthid().cloned();
-        }
         let draft = self.exchange.answer(draft);
         let deadline = expires.unwrap_or_else(|| now.plus(REQUEST_TIMEOUT_SECS));
         self.will_confirm = body.will_confirm;
@@ -224,14 +211,8 @@ impl Verifier {
         Ok(vec![Action::Send(draft), Action::WakeAt(deadline)])
     }
 
-    fn receive(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
-        if report_problem::is_report(&received.message.kind) {
-            return self.take_report(received);
-        }
-        self.exchange.check(received, now)?;
-        if let Some(again) = self.exchange.repetition(&received.message.id) {
-            return Ok(again.into_iter().map(Action::Send).collect());
-        }
+    /// A message that is new in the thread.
+    fn take(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
         if received.is(ProposePresentation::TYPE) || received.is(ProposePresentation::ALIAS) {
             self.take_counter_proposal(received, now)
         } else if received.is(Presentation::TYPE) || received.is(Presentation::ALIAS) {
@@ -250,7 +231,7 @@ impl Verifier {
             return Err(self.unexpected(ProposePresentation::TYPE));
         }
         received.body::<ProposePresentation>(&[ProposePresentation::ALIAS])?;
-        self.exchange.note(&received.message.id)?;
+        self.exchange.note(&received.message().id)?;
         let deadline = now.plus(PROPOSAL_TIMEOUT_SECS);
         self.state = State::ProposalReceived { deadline };
         Ok(vec![Action::WakeAt(deadline)])
@@ -268,24 +249,11 @@ impl Verifier {
             return Err(FlowError::Expired);
         }
         received.body::<Presentation>(&[Presentation::ALIAS])?;
-        let vp = DcqlPresentation::find_in(received.message)?;
+        let vp = DcqlPresentation::find_in(received.message())?;
         let nonce = nonce.clone();
-        self.exchange.note(&received.message.id)?;
+        self.exchange.note(&received.message().id)?;
         self.state = State::PresentationReceived { nonce: nonce.clone(), vp: vp.clone() };
         Ok(vec![Action::CheckPresentation { vp, nonce }])
-    }
-
-    fn take_report(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
-        self.exchange.check_report(received)?;
-        let code = report_problem::read(received)?.report.code;
-        if code.is_warning() || self.exchange.repetition(&received.message.id).is_some() {
-            return Ok(vec![]);
-        }
-        if self.state.has_ended() || matches!(self.state, State::Null) {
-            return Err(self.unexpected(report_problem::PROBLEM_REPORT));
-        }
-        self.exchange.note(&received.message.id)?;
-        Ok(self.end(State::Abandoned, Outcome::PeerAbandoned { code }))
     }
 
     fn accept(&mut self) -> Result<Vec<Action>, FlowError> {
@@ -304,20 +272,6 @@ impl Verifier {
         Ok(actions)
     }
 
-    /// Ends the exchange and forgets what was presented.
-    fn end(&mut self, state: State, outcome: Outcome) -> Vec<Action> {
-        self.exchange.forget_answer();
-        self.state = state;
-        vec![Action::Ended(outcome)]
-    }
-
-    fn abandon(&mut self, code: &ProblemCode, outcome: Outcome) -> Vec<Action> {
-        let report = self.exchange.report(code);
-        let mut actions = vec![Action::Send(report)];
-        actions.extend(self.end(State::Abandoned, outcome));
-        actions
-    }
-
     fn tick(&mut self, now: UnixSeconds) -> Vec<Action> {
         match &self.state {
             State::ProposalReceived { deadline } | State::RequestSent { deadline, .. } if now < *deadline => {
@@ -331,13 +285,6 @@ impl Verifier {
             }
             State::Null | State::Done | State::Abandoned => vec![],
         }
-    }
-}
-
-/// Shows the name; presentations are personal.
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

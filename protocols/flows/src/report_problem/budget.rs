@@ -21,13 +21,13 @@ impl ErrorBudget {
     ///
     /// DIDComm Messaging v2.1, "Cascading Problems".
     pub fn report(&mut self, received: &Received<'_>, report: ProblemReport) -> Option<Draft> {
-        if is_report(&received.message.kind) || self.is_spent() {
+        if is_report(&received.message().kind) || self.is_spent() {
             return None;
         }
         self.sent = self.sent.saturating_add(1);
         let report =
             if self.sent > MAX_ERRORS { ProblemReport::new(ProblemCode::MAX_ERRORS) } else { report };
-        Some(report.draft(received.message.thread()))
+        Some(report.draft(received.message().thread()))
     }
 
     /// Whether nothing more will be said on this thread.

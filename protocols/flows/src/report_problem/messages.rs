@@ -140,10 +140,10 @@ pub fn is_report(kind: &MessageType) -> bool {
 ///
 /// [`FlowError::UnknownMessage`], [`FlowError::Malformed`], or [`FlowError::InvalidContent`] if it names no thread.
 pub fn read(received: &Received<'_>) -> Result<Problem, FlowError> {
-    if !is_report(&received.message.kind) {
+    if !is_report(&received.message().kind) {
         return Err(FlowError::UnknownMessage);
     }
-    let mut report: ProblemReport = received.body(&[received.message.kind.as_str()])?;
+    let mut report: ProblemReport = received.body(&[received.message().kind.as_str()])?;
     report.code = ProblemCode::received(report.code.as_str());
     report.comment = report.comment.map(|text| text.chars().take(MAX_COMMENT_CHARS).collect());
     if let Some(args) = &mut report.args {
@@ -153,7 +153,7 @@ pub fn read(received: &Received<'_>) -> Result<Problem, FlowError> {
         }
     }
     report.escalate_to = report.escalate_to.map(|uri| for_display(&uri, MAX_COMMENT_CHARS));
-    let message = received.message;
+    let message = received.message();
     let thread = message.pthid.clone().or_else(|| message.thid.clone());
     let thread = thread.ok_or(FlowError::InvalidContent { what: "pthid" })?;
     Ok(Problem { thread, causes: message.ack.clone(), report })

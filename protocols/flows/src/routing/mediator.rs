@@ -3,8 +3,18 @@
 use einmal_did::Did;
 use einmal_didcomm::{Forward, ProblemCode, UnixSeconds};
 
-use super::SelfForwards;
-use crate::limits::{MAX_PAYLOADS_PER_FORWARD, MAX_QUEUED_PAYLOAD_BYTES};
+use crate::limits::{MAX_PAYLOADS_PER_FORWARD, MAX_QUEUED_PAYLOAD_BYTES, MAX_SELF_FORWARDS};
+
+/// How many forwards addressed to the mediator itself were opened one inside the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SelfForwards(usize);
+
+impl SelfForwards {
+    /// Counts one more; `None` beyond [`MAX_SELF_FORWARDS`].
+    fn one_more(self) -> Option<Self> {
+        (self.0 < MAX_SELF_FORWARDS).then_some(Self(self.0 + 1))
+    }
+}
 
 /// What the mediator knows about the `next` of a forward.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +74,8 @@ pub fn decide(forward: &Forward, next: NextHop, opened: SelfForwards, now: UnixS
     match next {
         NextHop::Unknown => Decision::Refuse { code: ProblemCode::NOT_ENROLLED },
         NextHop::Own => match opened.one_more() {
-            Ok(opened) => Decision::OpenAgain { opened },
-            Err(_) => Decision::Refuse { code: ProblemCode::MALFORMED },
+            Some(opened) => Decision::OpenAgain { opened },
+            None => Decision::Refuse { code: ProblemCode::MALFORMED },
         },
         NextHop::Registered { .. } if forward.payloads.iter().any(|p| p.len() > MAX_QUEUED_PAYLOAD_BYTES) => {
             Decision::Refuse { code: ProblemCode::STORAGE }
@@ -80,10 +90,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{
-        limits::MAX_SELF_FORWARDS,
-        testing::{NOW, did},
-    };
+    use crate::testing::{NOW, did};
 
     fn forward(extra: Value, payloads: usize) -> Forward {
         let payload = json!({"id": "0", "data": {"json": {"ciphertext": "x"}}});

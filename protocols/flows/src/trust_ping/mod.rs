@@ -9,4 +9,6 @@ mod sender;
 
 pub use messages::{Ping, PingResponse};
 pub use receiver::answer;
-pub use sender::{Action, Event, Sender, State};
+pub use sender::{Action, Sender};
+
+pub use crate::question::{Event, State};

@@ -17,7 +17,7 @@ use crate::{Draft, FlowError, Received};
 pub fn answer(received: &Received<'_>, now: UnixSeconds) -> Result<Option<Draft>, FlowError> {
     let ping: Ping = received.body(&[])?;
     received.check_time(now)?;
-    let response = || Draft::of(&PingResponse {}).in_thread(received.message.thread());
+    let response = || Draft::of(&PingResponse {}).in_thread(received.message().thread());
     Ok(ping.response_requested.then(response))
 }
 

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ping, PingResponse};
 use crate::{
-    Draft, FlowError, Received,
+    Draft, FlowError,
     exchange::{Exchange, exchange_accessors},
-    limits::PING_TIMEOUT_SECS,
+    question::{self, Event, State},
 };
 
 /// One ping and its answer.
@@ -18,52 +18,8 @@ pub struct Sender {
     state: State,
 }
 
-/// Where the ping stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum State {
-    /// Waiting for the response.
-    PingSent {
-        /// First second at which waiting is over.
-        deadline: UnixSeconds,
-    },
-    /// The peer answered.
-    Responded,
-    /// The peer did not answer in time.
-    TimedOut,
-}
-
-impl State {
-    fn name(self) -> &'static str {
-        match self {
-            Self::PingSent { .. } => "ping-sent",
-            Self::Responded => "responded",
-            Self::TimedOut => "timed-out",
-        }
-    }
-}
-
-/// Something that happened.
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// A message arrived.
-    Message(&'a Received<'a>),
-    /// A timer fired, or the node restarted.
-    Tick,
-}
-
-/// Something to do now. Doing it twice does no harm.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Send this to the peer.
-    Send(Draft),
-    /// Give [`Event::Tick`] no earlier than this.
-    WakeAt(UnixSeconds),
-    /// The peer is there.
-    Alive,
-    /// The peer did not answer.
-    TimedOut,
-}
+/// Something to do now: the answer says that the peer is there.
+pub type Action = question::Action<PingResponse>;
 
 exchange_accessors!(Sender);
 
@@ -76,14 +32,10 @@ impl Sender {
         pthid: Option<ThreadId>,
         now: UnixSeconds,
     ) -> (Self, Vec<Action>) {
-        let deadline = now.plus(PING_TIMEOUT_SECS);
-        let mut exchange = Exchange::new(own, peer, thid, pthid.clone());
-        let mut draft = exchange.send(Draft::of(&Ping { response_requested: true }));
-        draft.pthid = pthid;
-        (
-            Self { exchange, state: State::PingSent { deadline } },
-            vec![Action::Send(draft), Action::WakeAt(deadline)],
-        )
+        let mut exchange = Exchange::new(own, peer, thid, pthid);
+        let ping = Draft::of(&Ping { response_requested: true });
+        let (state, actions) = question::ask(&mut exchange, ping, now);
+        (Self { exchange, state }, actions)
     }
 
     /// Where the ping stands.
@@ -97,27 +49,8 @@ impl Sender {
     ///
     /// [`FlowError`] if a message belongs elsewhere or does not fit; `self` is then unchanged.
     pub fn handle(&mut self, event: Event<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
-        match (self.state, event) {
-            (state, Event::Message(received)) => {
-                self.exchange.check(received, now)?;
-                received.body::<PingResponse>(&[])?;
-                if self.exchange.repetition(&received.message.id).is_some() {
-                    return Ok(vec![]);
-                }
-                if !matches!(state, State::PingSent { .. }) {
-                    return Err(FlowError::Unexpected { message: PingResponse::TYPE, state: state.name() });
-                }
-                self.exchange.note(&received.message.id)?;
-                self.state = State::Responded;
-                Ok(vec![Action::Alive])
-            }
-            (State::PingSent { deadline }, Event::Tick) if now >= deadline => {
-                self.state = State::TimedOut;
-                Ok(vec![Action::TimedOut])
-            }
-            (State::PingSent { deadline }, Event::Tick) => Ok(vec![Action::WakeAt(deadline)]),
-            (_, Event::Tick) => Ok(vec![]),
-        }
+        let at = (&mut self.exchange, &mut self.state);
+        question::advance(at, event, now, PingResponse::TYPE, |received| received.body(&[]))
     }
 }
 
@@ -149,11 +82,14 @@ mod tests {
     #[test]
     fn response_shows_that_the_peer_is_there_and_a_second_one_changes_nothing() {
         let (mut sender, response) = pinged();
-        assert_eq!(sender.handle(Event::Message(&response.received()), NOW), Ok(vec![Action::Alive]));
-        assert_eq!(sender.state(), State::Responded);
+        assert_eq!(
+            sender.handle(Event::Message(&response.received()), NOW),
+            Ok(vec![Action::Answered(PingResponse {})])
+        );
+        assert_eq!(sender.state(), State::Answered);
         assert_eq!(sender.handle(Event::Message(&response.received()), NOW), Ok(vec![]));
         let other = response.with_id("another");
-        let unexpected = FlowError::Unexpected { message: PingResponse::TYPE, state: "responded" };
+        let unexpected = FlowError::Unexpected { message: PingResponse::TYPE, state: "answered" };
         assert_eq!(sender.handle(Event::Message(&other.received()), NOW), Err(unexpected));
         assert_eq!(restart(&sender), sender);
     }

@@ -65,6 +65,16 @@ fn links_without_hash_are_refused() {
 }
 
 #[test]
+fn an_id_that_is_too_long_is_left_out() {
+    let id = |len: usize| {
+        let value = json!({"id": "x".repeat(len), "data": {"json": {}}});
+        Attachment::from_value(value).unwrap().id.map(|id| id.len())
+    };
+    assert_eq!(id(MAX_ATTACHMENT_ID_LEN), Some(MAX_ATTACHMENT_ID_LEN));
+    assert_eq!(id(MAX_ATTACHMENT_ID_LEN + 1), None);
+}
+
+#[test]
 fn attachment_without_content_is_refused() {
     for bad in [json!({"data": {}}), json!({}), json!({"data": {"base64": 7}}), json!([])] {
         assert!(Attachment::from_value(bad).is_err());

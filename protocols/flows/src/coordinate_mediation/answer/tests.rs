@@ -19,6 +19,17 @@ const M: &str = "did:example:mediator";
 const A: &str = "did:example:alice";
 const B: &str = "did:example:bob";
 
+#[test]
+fn a_version_is_told_by_number_and_only_of_the_protocol_that_is_ours() {
+    let of = |uri: &str| MediationVersion::of(&MessageType::parse(uri).unwrap());
+    assert_eq!(of(MediateRequest::TYPE), Some(MediationVersion::V3));
+    assert_eq!(of(MEDIATE_REQUEST_2), Some(MediationVersion::V2));
+    assert_eq!(of("https://didcomm.org/coordinate-mediation/1.0/mediate-request"), None);
+    for foreign in ["2.0", "3.0"] {
+        assert_eq!(of(&format!("https://example.org/coordinate-mediation/{foreign}/mediate-request")), None);
+    }
+}
+
 #[derive(Clone, Default)]
 struct Table {
     accounts: Vec<Did>,
@@ -399,7 +410,7 @@ fn a_key_of_the_recipient_proves_if_it_authenticated_the_message_and_not_if_it_i
         let key = public_key(kind, seed);
         let resolver = resolver_of(vec![sender, recipient()]);
         let post = add(A, D);
-        let received = Received { sender_key: Some(SenderKey { key: &key, purpose }), ..post.received() };
+        let received = post.received().as_proved_by(SenderKey { key: &key, purpose });
         let (changes, _) = answer(&received, &Table::with_accounts(), &resolver, &policy(), NOW).unwrap();
         assert_eq!(changes, [put(D, A, expected)], "{what}");
         let (unresolved, _) =
