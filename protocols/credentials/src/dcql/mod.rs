@@ -15,7 +15,7 @@ pub use query::{
     ClaimQuery, CredentialQuery, CredentialSetQuery, DcqlQuery, MAX_CLAIM_QUERIES, MAX_CREDENTIAL_QUERIES,
     MAX_QUERY_BYTES, MAX_SETS, MAX_VALUES,
 };
-pub use satisfied::satisfied_by;
+pub use satisfied::{asked_claims, satisfied_by};
 pub use select::{Candidate, Chosen, Selection};
 
 #[cfg(test)]

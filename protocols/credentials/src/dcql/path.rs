@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::sd_jwt::{Claims, ElementPositions, PathElement};
 
+/// Most claims one pointer leads to; one that leads to more leads nowhere.
+pub(super) const MAX_FOUND: usize = 4096;
+
 /// One step of a pointer. In JSON a string, a non-negative integer, or `null` for all elements of an array.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -48,7 +51,8 @@ pub(super) fn resolve<'a>(view: View<'a>, pointer: &[PathStep]) -> Vec<Found<'a>
     for step in steps {
         let mut next = Vec::new();
         for claim in &found {
-            if !advance(view, claim, step, &mut next) {
+            // An issuer may make a list of any length, and a verifier may ask for all of it many times.
+            if !advance(view, claim, step, &mut next) || next.len() > MAX_FOUND {
                 return Vec::new();
             }
         }

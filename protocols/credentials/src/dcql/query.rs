@@ -1,6 +1,6 @@
 //! Queries as a verifier writes them, parsed and checked.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -200,15 +200,17 @@ impl CredentialQuery {
         self.format == SD_JWT_VC_TYP && self.format == format && !self.authorities && type_fits
     }
 
-    /// The claims of one alternative, if all are there with a value asked for.
-    pub(super) fn find<'a>(&self, set: &[usize], view: View<'a>) -> Option<Vec<Found<'a>>> {
+    /// What each of the claims asked for leads to, each looked for once; empty where it is not there with a value asked for.
+    pub(super) fn find<'a>(&self, view: View<'a>) -> Vec<Vec<Found<'a>>> {
+        self.claims.iter().map(|claim| claim.find(view)).collect()
+    }
+
+    /// The claims of one alternative as `find` has them, if all are there.
+    pub(super) fn all_of<'f, 'a>(set: &[usize], found: &'f [Vec<Found<'a>>]) -> Option<Vec<&'f Found<'a>>> {
         let mut all = Vec::new();
         for index in set {
-            let found = self.claims.get(*index)?.find(view);
-            if found.is_empty() {
-                return None;
-            }
-            all.extend(found);
+            let claims = found.get(*index).filter(|claims| !claims.is_empty())?;
+            all.extend(claims);
         }
         Some(all)
     }
@@ -283,7 +285,9 @@ fn resolve_sets(
     sets.iter()
         .map(|set| {
             bounded(set, MAX_CLAIM_QUERIES, "claim_sets")?;
-            set.iter().map(position).collect()
+            let positions = set.iter().map(position).collect::<Result<Vec<_>, _>>()?;
+            let distinct: BTreeSet<_> = positions.iter().collect();
+            if distinct.len() < positions.len() { Err(DcqlError::DuplicateId) } else { Ok(positions) }
         })
         .collect()
 }

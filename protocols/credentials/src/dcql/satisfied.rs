@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+
 use super::{CredentialQuery, DcqlError, DcqlQuery, path::View};
-use crate::vc::{SD_JWT_VC_TYP, VerifiedCredential};
+use crate::{
+    sd_jwt::PathElement,
+    vc::{SD_JWT_VC_TYP, VerifiedCredential},
+};
 
 /// Evaluates the complete query on credentials that are verified already, by id of the credential query.
 ///
@@ -34,6 +39,60 @@ pub fn satisfied_by(
     if complete { Ok(()) } else { Err(DcqlError::Incomplete) }
 }
 
+/// What a credential shows of what was asked for under `id`: a wallet may show more, and that is nobody's to keep. All its claims
+/// if no claims were named, for then the whole credential was asked for.
+///
+/// Elements of lists keep their order and lose their gaps.
+pub fn asked_claims(query: &DcqlQuery, id: &str, credential: &VerifiedCredential) -> Map<String, Value> {
+    let Some(asked) = query.credentials.iter().find(|asked| asked.id == id) else { return Map::new() };
+    if asked.claims.is_empty() {
+        return credential.claims.as_map().clone();
+    }
+    let view = View { claims: &credential.claims, positions: &credential.positions };
+    let mut shown = Shown::default();
+    for found in asked.find(view).iter().flatten() {
+        shown.insert(&found.path, found.value);
+    }
+    shown.into_members()
+}
+
+/// Claims put together again from the ways to them.
+#[derive(Default)]
+struct Shown<'a> {
+    /// All of it was asked for.
+    whole: Option<&'a Value>,
+    /// Parts of it were.
+    parts: BTreeMap<PathElement, Shown<'a>>,
+}
+
+impl<'a> Shown<'a> {
+    fn insert(&mut self, path: &[PathElement], value: &'a Value) {
+        match path.split_first() {
+            None => self.whole = Some(value),
+            Some((first, rest)) => self.parts.entry(first.clone()).or_default().insert(rest, value),
+        }
+    }
+
+    fn into_value(self) -> Value {
+        if let Some(whole) = self.whole {
+            return whole.clone();
+        }
+        let is_list = matches!(self.parts.keys().next(), Some(PathElement::Index(_)));
+        if is_list {
+            return Value::Array(self.parts.into_values().map(Self::into_value).collect());
+        }
+        Value::Object(self.into_members())
+    }
+
+    fn into_members(self) -> Map<String, Value> {
+        let named = self.parts.into_iter().filter_map(|(element, shown)| match element {
+            PathElement::Name(name) => Some((name, shown.into_value())),
+            PathElement::Index(_) => None,
+        });
+        named.collect()
+    }
+}
+
 impl CredentialQuery {
     fn check_answer(&self, credentials: &[VerifiedCredential]) -> Result<(), DcqlError> {
         if credentials.is_empty() {
@@ -48,7 +107,8 @@ impl CredentialQuery {
             }
             let view = View { claims: &credential.claims, positions: &credential.positions };
             let wanted = self.wants(SD_JWT_VC_TYP, &credential.vct);
-            if !wanted || !self.claim_sets.iter().any(|set| self.find(set, view).is_some()) {
+            let found = self.find(view);
+            if !wanted || !self.claim_sets.iter().any(|set| Self::all_of(set, &found).is_some()) {
                 return Err(DcqlError::NotAsRequested { id: self.id.clone() });
             }
         }

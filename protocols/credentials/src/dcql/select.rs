@@ -6,7 +6,10 @@ use std::{
     ops::Bound,
 };
 
-use super::{CredentialQuery, DcqlQuery, NoMatch, path::View};
+use super::{
+    CredentialQuery, DcqlQuery, NoMatch,
+    path::{Found, View},
+};
 use crate::sd_jwt::{Claims, ElementPositions, PathElement};
 
 /// A card that may answer. Made by [`crate::vc::HeldCredential::candidate`]; cards that are expired are not offered.
@@ -114,10 +117,16 @@ impl CredentialQuery {
     /// of cards.
     fn choose(&self, candidates: &[Candidate<'_>]) -> Option<Chosen> {
         let answers = candidates.iter().filter(|card| self.admits(card)).flat_map(|card| {
-            self.claim_sets.iter().enumerate().filter_map(move |(rank, set)| {
-                let paths = self.disclosures(set, card)?;
+            let shown = self.disclosures(card);
+            let alternatives = self.claim_sets.iter().enumerate();
+            let answers = alternatives.filter_map(move |(rank, set)| {
+                let mut paths = BTreeSet::new();
+                for index in set {
+                    paths.extend(shown.get(*index)?.as_ref()?);
+                }
                 Some(((paths.len() + card.always_shown, rank), card, paths))
-            })
+            });
+            answers.collect::<Vec<_>>()
         });
         // `min_by_key` keeps the first among equals.
         let (_, card, paths) = answers.min_by_key(|(cost, ..)| *cost)?;
@@ -131,19 +140,26 @@ impl CredentialQuery {
         self.wants(card.format, card.vct) && (card.holder_bound || !self.holder_binding)
     }
 
-    /// What `card` must disclose to answer the alternative `set`; `None` if it cannot.
-    fn disclosures<'a>(&self, set: &[usize], card: &Candidate<'a>) -> Option<BTreeSet<&'a [PathElement]>> {
+    /// What `card` must disclose for each of the claims asked for; `None` for those it does not have.
+    fn disclosures<'a>(&self, card: &Candidate<'a>) -> Vec<Option<BTreeSet<&'a [PathElement]>>> {
         let view = View { claims: card.claims, positions: card.positions };
-        let mut paths = BTreeSet::new();
-        for found in self.find(set, view)? {
-            let path = found.path.as_slice();
-            for len in 1..path.len() {
-                paths.extend(path.get(..len).and_then(|above| card.disclosable.get(above)));
+        let paths_of = |found: &Vec<Found<'a>>| {
+            if found.is_empty() {
+                return None;
             }
-            // Paths are ordered element by element, so what lies below a path follows it without a gap.
-            let from = card.disclosable.range::<[PathElement], _>((Bound::Included(path), Bound::Unbounded));
-            paths.extend(from.take_while(|below| below.starts_with(path)));
-        }
-        Some(paths)
+            let mut paths = BTreeSet::new();
+            for claim in found {
+                let path = claim.path.as_slice();
+                for len in 1..path.len() {
+                    paths.extend(path.get(..len).and_then(|above| card.disclosable.get(above)));
+                }
+                // Paths are ordered element by element, so what lies below a path follows it without a gap.
+                let from =
+                    card.disclosable.range::<[PathElement], _>((Bound::Included(path), Bound::Unbounded));
+                paths.extend(from.take_while(|below| below.starts_with(path)));
+            }
+            Some(paths)
+        };
+        self.find(view).iter().map(paths_of).collect()
     }
 }

@@ -374,6 +374,46 @@ fn what_the_holder_selects_satisfies_the_verifier() {
     }
 }
 
+/// A wallet may show more than was asked for; that is not the verifier's to keep.
+#[test]
+fn only_what_was_asked_for_counts_as_shown() {
+    let city = city();
+    let card = city.resident();
+    let everything: Vec<_> = card.candidate("card").disclosable.iter().map(|path| path.to_vec()).collect();
+    let shown = city.show(&card, &everything, true);
+    let age = ask(claims(&[json!(["age_equal_or_over", "18"])]));
+    assert_eq!(
+        Value::Object(asked_claims(&age, "q", &shown)),
+        json!({"age_equal_or_over": {"18": shown.claims.as_map()["age_equal_or_over"]["18"]}})
+    );
+    let list = ask(claims(&[json!(["nationalities", null])]));
+    assert_eq!(asked_claims(&list, "q", &shown)["nationalities"], shown.claims.as_map()["nationalities"]);
+    let second = ask(claims(&[json!(["nationalities", 1])]));
+    let nationalities = &shown.claims.as_map()["nationalities"];
+    assert_eq!(asked_claims(&second, "q", &shown)["nationalities"], json!([nationalities[1]]));
+    assert!(asked_claims(&age, "another", &shown).is_empty());
+    assert_eq!(&asked_claims(&ask(json!({})), "q", &shown), shown.claims.as_map());
+}
+
+/// 128 times all of a long list, in 64 sets, would take gigabytes.
+#[test]
+fn a_query_for_a_long_list_many_times_is_refused_or_answered_quickly() {
+    let repeated = json!({
+        "claims": [{"id": "a", "path": ["list", null]}], "claim_sets": [["a", "a"]],
+    });
+    let mut credential = json!({"id": "q", "format": "dc+sd-jwt", "meta": {"vct_values": ["resident"]}});
+    for (name, value) in repeated.as_object().unwrap() {
+        credential[name] = value.clone();
+    }
+    let refused = DcqlQuery::from_value(json!({"credentials": [credential]}));
+    assert_eq!(refused.unwrap_err(), DcqlError::DuplicateId);
+    let city = city();
+    let card = |len: usize| city.card("resident", json!({ "list": vec![1; len] }), Vec::new());
+    let whole = ask(claims(&[json!(["list", null])]));
+    assert!(chosen(&whole, &card(super::path::MAX_FOUND)).is_ok());
+    assert_eq!(chosen(&whole, &card(super::path::MAX_FOUND + 1)), Err(NoMatch));
+}
+
 #[test]
 fn element_at_another_signed_place_does_not_satisfy() {
     let city = city();

@@ -83,5 +83,16 @@ fn check_payload(jwt: &Jwt, body: &Body, check: &KeyBindingCheck<'_>) -> Result<
     if check.now.saturating_sub(issued_at) > MAX_KEY_BINDING_AGE_SECS {
         return Err(KeyBindingError::Stale);
     }
+    // What a holder bounds further holds, as in any JWT (RFC 9901, section 7.3, and RFC 7519).
+    let bound = |name: &str| match jwt.payload.get(name) {
+        Some(value) => numeric_date(value).map(Some).ok_or(KeyBindingError::Malformed),
+        None => Ok(None),
+    };
+    if bound("exp")?.is_some_and(|end| end.saturating_add(MAX_CLOCK_SKEW_SECS) <= check.now) {
+        return Err(KeyBindingError::Stale);
+    }
+    if bound("nbf")?.is_some_and(|start| start > check.now.saturating_add(MAX_CLOCK_SKEW_SECS)) {
+        return Err(KeyBindingError::FromTheFuture);
+    }
     Ok(issued_at)
 }

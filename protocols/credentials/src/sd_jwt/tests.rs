@@ -544,6 +544,10 @@ fn every_member_of_a_key_binding_is_checked() {
     assert_eq!(by_holder(|_, payload| payload["aud"] = json!([AUDIENCE])), KeyBindingError::Malformed);
     assert_eq!(by_holder(|_, payload| payload["nonce"] = "other".into()), KeyBindingError::WrongNonce);
     assert_eq!(by_holder(|_, payload| payload["sd_hash"] = "AAAA".into()), KeyBindingError::WrongHash);
+    // What the holder bounds further holds too (RFC 7519).
+    assert_eq!(by_holder(|_, payload| payload["exp"] = json!(NOW - 1_000)), KeyBindingError::Stale);
+    assert_eq!(by_holder(|_, payload| payload["nbf"] = json!(NOW + 1_000)), KeyBindingError::FromTheFuture);
+    assert_eq!(by_holder(|_, payload| payload["exp"] = json!("soon")), KeyBindingError::Malformed);
     assert_eq!(by_holder(|_, payload| payload["iat"] = json!(null)), KeyBindingError::Malformed);
     let old = NOW - MAX_KEY_BINDING_AGE_SECS - 1;
     assert_eq!(hand_made(&people, &people.holder, |_, p| p["iat"] = old.into()), KeyBindingError::Stale);
