@@ -25,16 +25,16 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
         run.report.not_offered(&prefix, "no WebSocket endpoint is advertised");
         return;
     }
-    let asked = on_request(run, dialect).await;
+    let asked = run.probe.again(|| on_request(run, dialect)).await;
     run.report.settle(format!("{}-socket", dialect.tag), asked);
-    let empty = empty(run, dialect).await;
+    let empty = run.probe.again(|| empty(run, dialect)).await;
     run.report.settle(format!("{}-socket-empty", dialect.tag), empty);
     live(run, dialect).await;
-    let quiet = off_by_default(run, dialect).await;
+    let quiet = run.probe.again(|| off_by_default(run, dialect)).await;
     run.report.settle(format!("{prefix}-off-default"), quiet);
-    let kept = kept(run, dialect).await;
+    let kept = run.probe.again(|| kept(run, dialect)).await;
     run.report.settle(format!("{prefix}-keeps"), kept);
-    let waited = no_flush(run, dialect).await;
+    let waited = run.probe.again(|| no_flush(run, dialect)).await;
     run.report.settle(format!("{prefix}-no-flush"), waited);
 }
 
@@ -131,9 +131,10 @@ async fn live(run: &mut Run, dialect: &Dialect) {
         }
     };
     run.report.passed(id("status"), "");
-    let came = match mailbox.send(run).await {
-        Ok(letter) => pushed(run, &mut socket, &letter).await,
-        Err(problem) => Err(problem),
+    let sent = run.probe.again(|| mailbox.send(run)).await;
+    let came = match &sent {
+        Ok(letter) => pushed(run, &mut socket, letter).await,
+        Err(problem) => Err(problem.clone()),
     };
     if dialect.is_four {
         let wrapped = match &came {
@@ -154,7 +155,7 @@ async fn live(run: &mut Run, dialect: &Dialect) {
     }
     let off = async {
         change(run, dialect, &mailbox, &mut socket, false).await?;
-        let letter = mailbox.send(run).await.needed("a letter")?;
+        let letter = run.probe.again(|| mailbox.send(run)).await.needed("a letter")?;
         silent(run, &mut socket, &letter).await
     };
     let off = off.await;

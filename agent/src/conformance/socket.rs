@@ -75,7 +75,7 @@ impl Socket {
             match socket.receive(end).await {
                 Ok(Next::Envelope(bytes)) => {
                     let heard = probe.hear(&bytes).await;
-                    return Answer { status: None, media_type: None, heard };
+                    return probe.noted(Answer { status: None, media_type: None, heard });
                 }
                 Ok(Next::Pong) if !read => (read, end) = (true, end.min(Instant::now() + AFTER_PONG)),
                 Ok(Next::Pong) => {}
@@ -137,8 +137,18 @@ impl Socket {
 
     /// Sends a request and waits for the answer in its thread; what else comes is kept.
     ///
-    /// Silence of a socket that stands is an answer: the target had its time.
+    /// Silence of a socket that stands is an answer: the target had its time. Where the target fails inside, it is asked
+    /// again.
     pub(super) async fn ask(&mut self, probe: &Probe, request: &Message) -> Answer {
+        let (mut answer, mut retries) = (self.ask_once(probe, request).await, 0);
+        while let Some(second) = probe.another_attempt(request, &answer, retries).await {
+            answer = self.ask_once(probe, &second).await.answering(request, &second);
+            retries += 1;
+        }
+        answer
+    }
+
+    async fn ask_once(&mut self, probe: &Probe, request: &Message) -> Answer {
         let sent = match probe.pack(request, SenderProtection::Authcrypt).await {
             Ok(bytes) => self.send(probe, bytes).await,
             Err(problem) => Err(problem),
@@ -161,7 +171,7 @@ impl Socket {
             let heard = probe.hear(&bytes).await;
             let answer = Answer { status: None, media_type: None, heard };
             if is_for(probe, request, &answer) {
-                return answer;
+                return probe.noted(answer);
             }
             if self.kept.len() < MAX_KEPT {
                 self.kept.push_back(bytes);

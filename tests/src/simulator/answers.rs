@@ -61,9 +61,12 @@ impl Mediator {
         if let Some(socket) = socket {
             self.state().sockets.insert(from.canonical(), socket.clone());
         }
+        if self.breaks(Fault::ReportsNowAndThenThatItFailed) && self.now_and_then() {
+            return Some(report(if four_of(protocol) { "w.m.me" } else { "e.m.me.res.compute" }));
+        }
         let four = (self.breaks(Fault::ListsPickupFourAndDoesNotSpeakIt)
             || self.breaks(Fault::ListsPickupFourWithoutARole))
-            && protocol.ends_with("pickup/4.0");
+            && four_of(protocol);
         if !self.spoken().any(|spoken| spoken == protocol) || four {
             return Some(report("e.p.msg.unsupported"));
         }
@@ -406,6 +409,11 @@ impl Mediator {
         });
         state.mail.iter().filter(|mail| state.owner(&mail.next).is_some_and(|owner| owner == account)).count()
     }
+}
+
+/// Whether a protocol is version 4.0 of pickup.
+fn four_of(protocol: &str) -> bool {
+    protocol.ends_with("pickup/4.0")
 }
 
 fn ids(message: &Message) -> Option<Vec<String>> {

@@ -16,6 +16,9 @@ use super::{Fault, Mediator};
 
 /// Longer than any patience of a test.
 const FOR_EVER: Duration = Duration::from_secs(120);
+/// At every how many-th request something fails.
+const GATEWAY_FAILS: u64 = 17;
+const MEDIATOR_FAILS: u64 = 13;
 
 /// The endpoints a simulator names; `hop` is the DID of a mediator before it.
 pub(super) fn endpoints(address: &str, fault: Fault, hop: &Did) -> Vec<Endpoint> {
@@ -79,10 +82,26 @@ impl Mediator {
             Fault::IsBusyAtEveryFirstAttempt if posts % 2 == 1 => Some(busy(StatusCode::SERVICE_UNAVAILABLE)),
             Fault::RedirectsOnce if path == "/" => Some(redirect("/there")),
             Fault::RedirectsWithoutEnd => Some(redirect("/there")),
+            Fault::IsBehindAGatewayThatFailsAtEverySeventeenthRequest if posts % (2 * GATEWAY_FAILS) == 0 => {
+                Some(StatusCode::BAD_GATEWAY.into_response())
+            }
             Fault::BansWhoSendsBadEnvelopes if banned => Some(StatusCode::FORBIDDEN.into_response()),
             Fault::HasOnlyAWebSocket => Some(StatusCode::NOT_FOUND.into_response()),
             _ => None,
         }
+    }
+
+    /// Whether the gateway fails after the mediator has done its part.
+    pub(super) fn loses_the_answer(&self) -> bool {
+        self.breaks(Fault::IsBehindAGatewayThatFailsAtEverySeventeenthRequest)
+            && self.state().posts % (2 * GATEWAY_FAILS) == GATEWAY_FAILS
+    }
+
+    /// Whether something fails inside this time.
+    pub(super) fn now_and_then(&self) -> bool {
+        let mut state = self.state();
+        state.asked_for += 1;
+        state.asked_for.is_multiple_of(MEDIATOR_FAILS)
     }
 
     /// What becomes of an envelope that is refused.

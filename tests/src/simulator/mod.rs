@@ -105,6 +105,9 @@ pub enum Fault {
     ListsPickupFourWithoutARole,
     SaysOkInPlainText,
     CallsUnknownRemovalsAnError,
+    /// Every second time it has acted by then.
+    IsBehindAGatewayThatFailsAtEverySeventeenthRequest,
+    ReportsNowAndThenThatItFailed,
 }
 
 /// A running simulator; it ends when this is dropped.
