@@ -18,7 +18,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 const AT_ONCE: usize = 16;
 
 /// Each rule a simulator breaks, and the requirements of level MUST that fail for it, and no others.
-const BITES: [(Fault, &[&str]); 44] = [
+const BITES: [(Fault, &[&str]); 46] = [
     (Fault::AnswersPingsThatWantNoAnswer, &["TP2-response-not-requested"]),
     (Fault::TakesAbsentResponseRequestedForFalse, &["TP2-response-default"]),
     (Fault::AnswersWithoutReturnRoute, &["DCv2.1-transport-return-route-none"]),
@@ -70,6 +70,8 @@ const BITES: [(Fault, &[&str]); 44] = [
     ),
     (Fault::PushesUnasked, &["MP3-live-off-default", "MP4-live-off-default"]),
     (Fault::ForgetsWhatItPushed, &["MP3-live-keeps", "MP4-live-keeps"]),
+    (Fault::PushesToEveryLiveSocket, &["MP3-live-apart", "MP4-live-apart"]),
+    (Fault::LetsStrangersListen, &["MP3-live-apart", "MP4-live-apart"]),
     (Fault::PushesBareInFour, &["MP4-live-wrapped"]),
     (
         Fault::KeepsSilentOnSockets,
@@ -98,7 +100,7 @@ const BITES: [(Fault, &[&str]); 44] = [
 ];
 
 /// Each recommendation a simulator does not follow: nothing required fails for it, and these of level SHOULD do.
-const WEAKENS: [(Fault, &[&str]); 9] = [
+const WEAKENS: [(Fault, &[&str]); 10] = [
     (Fault::ListsPickupFourAndDoesNotSpeakIt, &["DF2-works-what-is-listed"]),
     (Fault::IgnoresWrongApv, &["DCv2.1-envelope-apu", "DCv2.1-envelope-apv"]),
     (Fault::IgnoresMissingTo, &[]),
@@ -108,6 +110,7 @@ const WEAKENS: [(Fault, &[&str]); 9] = [
     (Fault::IgnoresLimits, &["MP3-delivery-limit"]),
     (Fault::LeavesTheThreadOutOfStatus, &["MP3-status-thread", "MP4-status-thread"]),
     (Fault::CallsBackInAnotherThread, &["TP2-response-async"]),
+    (Fault::LetsStrangersListen, &["MP3-not-enrolled", "MP4-not-enrolled"]),
 ];
 
 /// Other ways to be a mediator, none of which breaks anything: all that is required is seen to be met.

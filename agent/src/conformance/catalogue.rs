@@ -229,6 +229,11 @@ const PICKUP: &[Row] = &[
     (Must, "socket-empty", "over a WebSocket, an empty queue is answered as by HTTP"),
     (Must, "live-status", "live-delivery-change is answered with status"),
     (Must, "live-push", "in live mode a new message is pushed at once"),
+    (
+        Must,
+        "live-apart",
+        "nobody else is pushed it, be it another account in live mode or a stranger who asked for that",
+    ),
     (Must, "live-off-default", "a socket that did not ask for live delivery is not pushed to"),
     (Should, "live-off", "after live_delivery false nothing is pushed any more"),
     (Should, "live-no-flush", "turning live delivery on does not push what waited before"),

@@ -247,6 +247,14 @@ impl Mediator {
     }
 
     fn push(&self, state: &mut State, owner: &Did, mail: &Mail) {
+        for (who, live) in &state.live {
+            let stranger = !state.accounts.contains(who);
+            let too = self.breaks(Fault::PushesToEveryLiveSocket)
+                || stranger && self.breaks(Fault::LetsStrangersListen);
+            if who != owner && too {
+                let _ = live.socket.try_send(mail.payload.clone());
+            }
+        }
         let unasked = state.sockets.get(owner).filter(|_| self.breaks(Fault::PushesUnasked)).cloned();
         let Some(live) = state.live.get(owner).cloned() else {
             if let Some(socket) = unasked {
@@ -289,7 +297,10 @@ impl Mediator {
         };
         let theirs = |state: &State, did: &Did| state.owner(did).is_some_and(|owner| *owner == account);
         let foreign = about.as_ref().is_some_and(|did| !theirs(&state, did));
-        if !state.accounts.contains(&account) || (foreign && !self.breaks(Fault::HandsMailToAnyAccount)) {
+        let listens = name == "live-delivery-change" && self.breaks(Fault::LetsStrangersListen);
+        if !(state.accounts.contains(&account) || listens)
+            || (foreign && !self.breaks(Fault::HandsMailToAnyAccount))
+        {
             return report(NOT_ENROLLED);
         }
         let mixes = (self.breaks(Fault::MixesRecipients)

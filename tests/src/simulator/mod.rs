@@ -71,6 +71,8 @@ pub enum Fault {
     CountsInSecondsInFour,
     NeverPushes,
     PushesUnasked,
+    PushesToEveryLiveSocket,
+    LetsStrangersListen,
     ForgetsWhatItPushed,
     PushesBareInFour,
     KeepsSilentOnSockets,
