@@ -18,7 +18,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 const AT_ONCE: usize = 16;
 
 /// Each rule a simulator breaks, and the requirements of level MUST that fail for it, and no others.
-const BITES: [(Fault, &[&str]); 46] = [
+const BITES: [(Fault, &[&str]); 50] = [
     (Fault::AnswersPingsThatWantNoAnswer, &["TP2-response-not-requested"]),
     (Fault::TakesAbsentResponseRequestedForFalse, &["TP2-response-default"]),
     (Fault::AnswersWithoutReturnRoute, &["DCv2.1-transport-return-route-none"]),
@@ -32,6 +32,10 @@ const BITES: [(Fault, &[&str]); 46] = [
     (Fault::ListsPickupFourAndDoesNotSpeakIt, &["MP4-status-count"]),
     (Fault::BelievesPlaintext, &["DCv2.1-envelope-plaintext"]),
     (Fault::BelievesAnonymousFrom, &["DCv2.1-envelope-anoncrypt-from"]),
+    (Fault::BelievesAnonymousFromInUpdates, &["DCv2.1-envelope-anoncrypt-from"]),
+    (Fault::BelievesAnonymousFromInReceipts, &["DCv2.1-envelope-anoncrypt-from"]),
+    (Fault::BelievesAnonymousFromInLiveChanges, &["DCv2.1-envelope-anoncrypt-from"]),
+    (Fault::BelievesPlaintextInUpdates, &["DCv2.1-envelope-plaintext"]),
     (Fault::IgnoresWrongFrom, &["DCv2.1-envelope-from-not-sender"]),
     (
         Fault::IgnoresBrokenCiphertext,

@@ -90,8 +90,16 @@ const BASICS: &[(&str, &str, &[Row])] = &[
             (Should, "apu", "an apu that is not the sender's key id is refused"),
             (Must, "from-not-sender", "a message whose from is not the proved sender is not acted upon"),
             (Info, "to-not-recipient", "a message whose to leaves the target out is not acted upon"),
-            (Must, "anoncrypt-from", "a from that no key proves is not believed"),
-            (Must, "plaintext", "an account is not given on the word of an unencrypted message"),
+            (
+                Must,
+                "anoncrypt-from",
+                "a from that no key proves is not believed: no account is given, and none changed",
+            ),
+            (
+                Must,
+                "plaintext",
+                "on the word of an unencrypted message no account is given, and none changed",
+            ),
             (Should, "plaintext-silent", "an unencrypted ping is not answered"),
             (Should, "expired", "a message past its expires_time is not acted upon"),
             (Must, "unknown-headers", "headers it does not know do not keep it from answering"),

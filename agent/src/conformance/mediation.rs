@@ -162,6 +162,12 @@ impl Account {
         }
     }
 
+    /// Whether a DID is registered.
+    pub(super) async fn lists(&self, run: &Run, did: &Did) -> Outcome<bool> {
+        let listed = self.list(run, None).await?.dids;
+        Ok(listed.iter().any(|text| Did::parse(text).is_ok_and(|named| named.same_as(did))))
+    }
+
     /// Removes a DID.
     pub(super) async fn remove(&self, run: &Run, did: &Did) -> Outcome {
         one_of(self.change(run, did.as_str(), "remove").await, &["success"])

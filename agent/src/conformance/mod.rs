@@ -9,6 +9,7 @@ mod callback;
 mod carrying;
 mod catalogue;
 mod envelopes;
+mod forged;
 mod live;
 mod mail;
 mod mediation;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Run,
     basics::{PING, answers_ping},
+    forged,
     mediation::Dialect,
     outcome::{Outcome, Problem},
 };
@@ -42,7 +43,7 @@ pub(super) async fn run(run: &mut Run) {
 }
 
 /// Notes what came of a bad message, if a good one is still answered.
-async fn settle(run: &mut Run, point: &str, ignored: Outcome) {
+pub(super) async fn settle(run: &mut Run, point: &str, ignored: Outcome) {
     let ignored = match ignored {
         Ok(()) => twin(run).await.map_err(|problem| {
             Problem::Unknown(format!("afterwards a sound ping was not answered either: {problem}"))
@@ -150,6 +151,7 @@ async fn unproved_accounts(run: &mut Run) {
     settle(run, "plaintext", plain).await;
     let hidden = run.probe.again(|| hidden_account(run, dialect)).await;
     settle(run, "anoncrypt-from", hidden).await;
+    forged::run(run).await;
 }
 
 async fn plain_account(run: &Run, dialect: &Dialect) -> Outcome {

@@ -40,6 +40,11 @@ pub enum Fault {
     ListsPickupFourAndDoesNotSpeakIt,
     BelievesPlaintext,
     BelievesAnonymousFrom,
+    /// These four act upon what they believe and say nothing, and doubt everything else.
+    BelievesAnonymousFromInUpdates,
+    BelievesAnonymousFromInReceipts,
+    BelievesAnonymousFromInLiveChanges,
+    BelievesPlaintextInUpdates,
     IgnoresWrongApv,
     IgnoresWrongFrom,
     IgnoresMissingTo,
@@ -253,7 +258,10 @@ impl Mediator {
             custody: &self.keyring,
             resolver: &self.resolver,
             now: self.now(),
-            accept_plaintext: self.breaks(Fault::BelievesPlaintext),
+            accept_plaintext: matches!(
+                self.fault,
+                Fault::BelievesPlaintext | Fault::BelievesPlaintextInUpdates
+            ),
             layers: LayerPolicy::Tolerant,
         };
         let opened = match open(bytes, &context) {
@@ -261,7 +269,8 @@ impl Mediator {
             Err(error) => return self.refuse(&error, bytes),
         };
         let believes = self.breaks(Fault::BelievesPlaintext) && opened.proof.recipient.is_none()
-            || self.breaks(Fault::BelievesAnonymousFrom);
+            || self.breaks(Fault::BelievesAnonymousFrom)
+            || self.believes_silently(&opened);
         let from = opened.message.from.clone().or_else(|| opened.claimed_from.clone().filter(|_| believes));
         if opened.message.kind.is(einmal_didcomm::FORWARD_TYPE) {
             if opened.recipient().is_some_and(|to| to.same_as(&self.hop)) {
@@ -270,12 +279,14 @@ impl Mediator {
             return (if self.forward(&opened) { 200 } else { 400 }, None);
         }
         let Some(from) = from else { return (400, None) };
+        let robbed = !opened.is_authenticated() && self.believes_silently(&opened);
         let fresh = self.state().seen.insert((from.canonical(), opened.message.id.to_key()));
         let reply = if fresh {
             self.answer(&opened, &from, socket)
         } else {
             Some(answers::report("e.p.crypto.message.dejavu"))
         };
+        let reply = reply.filter(|_| !robbed);
         let silent =
             socket.is_some() && self.breaks(Fault::KeepsSilentOnSockets) || self.breaks(Fault::AnswersNobody);
         let back = opened.message.return_route == Some(einmal_didcomm::ReturnRoute::All)
@@ -290,6 +301,19 @@ impl Mediator {
             return (202, None);
         }
         (200, reply)
+    }
+
+    /// Whether it takes a message for that of whom it names, without a proof.
+    fn believes_silently(&self, opened: &Opened) -> bool {
+        let name = opened.message.kind.message();
+        let plain = opened.proof.recipient.is_none();
+        match self.fault {
+            Fault::BelievesAnonymousFromInUpdates => !plain && name.ends_with("update"),
+            Fault::BelievesAnonymousFromInReceipts => !plain && name == "messagesreceived",
+            Fault::BelievesAnonymousFromInLiveChanges => !plain && name == "livedeliverychange",
+            Fault::BelievesPlaintextInUpdates => plain && name.ends_with("update"),
+            _ => false,
+        }
     }
 
     /// As the mediator before itself: what is for it is handed on, and nothing comes back.
