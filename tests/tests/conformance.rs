@@ -18,7 +18,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 const AT_ONCE: usize = 16;
 
 /// Each rule a simulator breaks, and the requirements of level MUST that fail for it, and no others.
-const BITES: [(Fault, &[&str]); 50] = [
+const BITES: [(Fault, &[&str]); 52] = [
     (Fault::AnswersPingsThatWantNoAnswer, &["TP2-response-not-requested"]),
     (Fault::TakesAbsentResponseRequestedForFalse, &["TP2-response-default"]),
     (Fault::AnswersWithoutReturnRoute, &["DCv2.1-transport-return-route-none"]),
@@ -66,23 +66,21 @@ const BITES: [(Fault, &[&str]); 50] = [
     (Fault::HandsMailToAnyAccount, &["MP3-recipient-foreign", "MP4-recipient-foreign"]),
     (Fault::AnswersEmptyQueueOfThreeByDelivery, &["MP3-empty-queue", "MP3-socket-empty"]),
     (Fault::AnswersEmptyQueueOfFourByStatus, &["MP4-empty-queue", "MP4-socket-empty"]),
+    (Fault::LeavesOutTheEmptyListOfFour, &["MP4-empty-queue", "MP4-socket-empty"]),
+    (Fault::LeavesTheThreadOutOfDeliveriesOfThree, &["MP3-delivery-thread", "MP3-socket"]),
     (Fault::ForgetsRecipientDidInStatus, &["MP3-status-recipient-did", "MP4-status-recipient-did"]),
     (Fault::CountsInSecondsInFour, &["MP4-times-milliseconds"]),
-    (
-        Fault::NeverPushes,
-        &["MP3-live-keeps", "MP3-live-push", "MP4-live-keeps", "MP4-live-push", "MP4-live-wrapped"],
-    ),
+    (Fault::NeverPushes, &["MP3-live-push", "MP4-live-keeps", "MP4-live-push", "MP4-live-wrapped"]),
     (Fault::PushesUnasked, &["MP3-live-off-default", "MP4-live-off-default"]),
-    (Fault::ForgetsWhatItPushed, &["MP3-live-keeps", "MP4-live-keeps"]),
     (Fault::PushesToEveryLiveSocket, &["MP3-live-apart", "MP4-live-apart"]),
     (Fault::LetsStrangersListen, &["MP3-live-apart", "MP4-live-apart"]),
+    (Fault::ForgetsWhatItPushed, &["MP4-live-keeps"]),
     (Fault::PushesBareInFour, &["MP4-live-wrapped"]),
     (
         Fault::KeepsSilentOnSockets,
         &[
             "DCv2.1-transport-socket",
             "DCv2.1-transport-socket-survives",
-            "MP3-live-keeps",
             "MP3-live-off-default",
             "MP3-live-status",
             "MP3-socket",
@@ -104,7 +102,7 @@ const BITES: [(Fault, &[&str]); 50] = [
 ];
 
 /// Each recommendation a simulator does not follow: nothing required fails for it, and these of level SHOULD do.
-const WEAKENS: [(Fault, &[&str]); 10] = [
+const WEAKENS: [(Fault, &[&str]); 12] = [
     (Fault::ListsPickupFourAndDoesNotSpeakIt, &["DF2-works-what-is-listed"]),
     (Fault::IgnoresWrongApv, &["DCv2.1-envelope-apu", "DCv2.1-envelope-apv"]),
     (Fault::IgnoresMissingTo, &[]),
@@ -114,11 +112,13 @@ const WEAKENS: [(Fault, &[&str]); 10] = [
     (Fault::IgnoresLimits, &["MP3-delivery-limit"]),
     (Fault::LeavesTheThreadOutOfStatus, &["MP3-status-thread", "MP4-status-thread"]),
     (Fault::CallsBackInAnotherThread, &["TP2-response-async"]),
+    (Fault::LeavesTheThreadOutOfDeliveriesOfFour, &["MP4-delivery-thread"]),
+    (Fault::ForgetsWhatItPushedInThree, &["MP3-live-keeps"]),
     (Fault::LetsStrangersListen, &["MP3-not-enrolled", "MP4-not-enrolled"]),
 ];
 
 /// Other ways to be a mediator, none of which breaks anything: all that is required is seen to be met.
-const HABITS: [Fault; 9] = [
+const HABITS: [Fault; 12] = [
     Fault::None,
     Fault::RotatesInItsFirstAnswer,
     Fault::WritesItsSchemesInCapitals,
@@ -128,6 +128,9 @@ const HABITS: [Fault; 9] = [
     Fault::LeavesTheThreadOutOfStatus,
     Fault::SaysOkInPlainText,
     Fault::CallsUnknownRemovalsAnError,
+    Fault::LeavesTheThreadOutOfDeliveriesOfFour,
+    Fault::ForgetsWhatItPushedInThree,
+    Fault::IsSilentAboutUnknownFeatureTypes,
 ];
 
 fn options(target: &str) -> Options {

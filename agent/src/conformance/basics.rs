@@ -260,14 +260,23 @@ pub(super) async fn discover(run: &mut Run) {
     // An empty list means "not telling".
     run.listed = (!listed.is_empty()).then_some(listed);
     let exact = run.probe.get(&kind, &me, &query("protocol", TRUST_PING), &[&disclose]).await;
+    let is_ping = |id: &str| id.trim_end_matches('/') == TRUST_PING;
+    let told = exact.as_ref().is_ok_and(|answer| disclosures(answer).any(|(_, id)| is_ping(id)));
     let exact = exact.and_then(|answer| {
-        let foreign = disclosures(&answer).any(|(_, id)| id.trim_end_matches('/') != TRUST_PING);
+        let foreign = disclosures(&answer).any(|(_, id)| !is_ping(id));
         holds(!foreign, || "other protocols were disclosed too".to_owned())
     });
     run.report.settle("DF2-match", exact);
-    let unknown = query("x-of-no-known-type", "*");
-    let unknown = run.probe.get(&kind, &me, &unknown, &[&disclose]).await.map(|_| ());
-    run.report.settle("DF2-unknown-feature-type", unknown);
+    // Alone it may meet silence, for nothing is asked then; beside a known one it must not be in the way.
+    let both = json!({"queries": [
+        {"feature-type": "x-of-no-known-type", "match": "*"},
+        {"feature-type": "protocol", "match": TRUST_PING},
+    ]});
+    let both = run.probe.get(&kind, &me, &both, &[&disclose]).await.and_then(|answer| {
+        let known = disclosures(&answer).any(|(_, id)| is_ping(id));
+        holds(known || !told, || "what was asked for beside it is not disclosed".to_owned())
+    });
+    run.report.settle("DF2-unknown-feature-type", both);
     let limit = run.probe.get(&kind, &me, &query("constraint", "max_receive_bytes"), &[&disclose]).await;
     let limit = limit.and_then(|answer| {
         let known = disclosures(&answer).any(|(_, id)| id == "max_receive_bytes");

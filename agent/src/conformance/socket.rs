@@ -14,6 +14,9 @@ use super::{
 };
 use crate::net::ws::{self, Line};
 
+/// What may be answered without a thread, and that answer.
+const DELIVERY_REQUEST_4: &str = "https://didcomm.org/message-pickup/4.0/delivery-request";
+const DELIVERY_4: &str = "https://didcomm.org/message-pickup/4.0/delivery";
 /// Most frames kept that nobody has asked for yet.
 const MAX_KEPT: usize = 64;
 /// Most frames of any kind read from one socket: whoever sends more is not waiting for us.
@@ -187,8 +190,12 @@ fn is_for(probe: &Probe, request: &Message, answer: &Answer) -> bool {
     if message.thid.as_ref() == Some(&thread) || message.pthid.as_ref() == Some(&thread) {
         return true;
     }
-    // Pickup 3.0 gives status no thread, and pickup 4.0 does not ask for one everywhere.
-    message.thid.is_none() && message.kind.message() == "status" && probe.is_from_target(opened)
+    if message.thid.is_some() || !probe.is_from_target(opened) {
+        return false;
+    }
+    // Pickup 3.0 gives status no thread, and pickup 4.0 leaves that of a delivery to the mediator.
+    let delivered = request.kind.is(DELIVERY_REQUEST_4) && message.kind.is(DELIVERY_4);
+    message.kind.message() == "status" || delivered
 }
 
 impl Drop for Socket {

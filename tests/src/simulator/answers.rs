@@ -72,6 +72,7 @@ impl Mediator {
         }
         match protocol.rsplit('/').nth(1)? {
             "trust-ping" => self.ping(message),
+            "discover-features" if self.overhears(message) => None,
             "discover-features" => Some(self.features(message)),
             "report-problem" => self.breaks(Fault::AnswersReportsWithReports).then(|| report(MALFORMED)),
             "coordinate-mediation" => Some(self.mediation(message, from, protocol, name)),
@@ -89,6 +90,14 @@ impl Mediator {
         let default = !self.breaks(Fault::TakesAbsentResponseRequestedForFalse);
         let wanted = message.body.get("response_requested").and_then(Value::as_bool).unwrap_or(default);
         (wanted || self.breaks(Fault::AnswersPingsThatWantNoAnswer)).then(pong)
+    }
+
+    /// Whether nothing is asked for that it knows, and it says nothing about that.
+    fn overhears(&self, message: &Message) -> bool {
+        let queries = message.body.get("queries").and_then(Value::as_array);
+        let known = |query: &Value| query["feature-type"] == "protocol";
+        let asked = queries.is_some_and(|queries| queries.iter().any(known));
+        self.breaks(Fault::IsSilentAboutUnknownFeatureTypes) && queries.is_some() && !asked
     }
 
     fn features(&self, message: &Message) -> Reply {
@@ -238,7 +247,12 @@ impl Mediator {
             let mail = Mail { id: format!("mail-{}", state.taken), next: forward.next.canonical(), payload };
             let owner = owner.clone().unwrap_or_else(|| forward.next.canonical());
             self.push(&mut state, &owner, &mail);
-            let forgets = self.breaks(Fault::ForgetsWhatItPushed) && state.live.contains_key(&owner);
+            let live = state.live.get(&owner);
+            let forgets = live.is_some_and(|live| match self.fault {
+                Fault::ForgetsWhatItPushed => true,
+                Fault::ForgetsWhatItPushedInThree => !live.four,
+                _ => false,
+            });
             if !forgets {
                 state.mail.push(mail);
             }

@@ -19,7 +19,7 @@ use einmal_didcomm::{
     UnixSeconds, from_prior_jwt, open,
 };
 use einmal_keys::{KeyId, KeyKind, Keyring, SecretKey, SystemEntropy};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
 use self::state::State;
@@ -72,6 +72,8 @@ pub enum Fault {
     HandsMailToAnyAccount,
     AnswersEmptyQueueOfThreeByDelivery,
     AnswersEmptyQueueOfFourByStatus,
+    LeavesOutTheEmptyListOfFour,
+    LeavesTheThreadOutOfDeliveriesOfThree,
     ForgetsRecipientDidInStatus,
     CountsInSecondsInFour,
     NeverPushes,
@@ -112,6 +114,9 @@ pub enum Fault {
     ListsPickupFourWithoutARole,
     SaysOkInPlainText,
     CallsUnknownRemovalsAnError,
+    LeavesTheThreadOutOfDeliveriesOfFour,
+    ForgetsWhatItPushedInThree,
+    IsSilentAboutUnknownFeatureTypes,
     /// Every second time it has acted by then.
     IsBehindAGatewayThatFailsAtEverySeventeenthRequest,
     ReportsNowAndThenThatItFailed,
@@ -363,6 +368,10 @@ impl Mediator {
         message.to = vec![to.clone()];
         message.body = reply.body.as_object().cloned().unwrap_or_default();
         message.attachments.clone_from(&reply.attachments);
+        let shown = reply.kind.ends_with("4.0/delivery") && !self.breaks(Fault::LeavesOutTheEmptyListOfFour);
+        if shown && reply.attachments.is_empty() {
+            message.extra.insert("attachments".to_owned(), json!([]));
+        }
         message
     }
 
@@ -384,7 +393,13 @@ impl Mediator {
         if name == elsewhere || updated || listed {
             message.thid = Some(message.id.to_thread());
         }
-        if name == "status" && self.breaks(Fault::LeavesTheThreadOutOfStatus) {
+        let bare = match self.fault {
+            Fault::LeavesTheThreadOutOfStatus => name == "status",
+            Fault::LeavesTheThreadOutOfDeliveriesOfThree => reply.kind.ends_with("3.0/delivery"),
+            Fault::LeavesTheThreadOutOfDeliveriesOfFour => reply.kind.ends_with("4.0/delivery"),
+            _ => false,
+        };
+        if bare {
             message.thid = None;
         }
         self.seal(&message, to)
