@@ -102,7 +102,7 @@ const BITES: [(Fault, &[&str]); 52] = [
 ];
 
 /// Each recommendation a simulator does not follow: nothing required fails for it, and these of level SHOULD do.
-const WEAKENS: [(Fault, &[&str]); 12] = [
+const WEAKENS: [(Fault, &[&str]); 13] = [
     (Fault::ListsPickupFourAndDoesNotSpeakIt, &["DF2-works-what-is-listed"]),
     (Fault::IgnoresWrongApv, &["DCv2.1-envelope-apu", "DCv2.1-envelope-apv"]),
     (Fault::IgnoresMissingTo, &[]),
@@ -115,10 +115,11 @@ const WEAKENS: [(Fault, &[&str]); 12] = [
     (Fault::LeavesTheThreadOutOfDeliveriesOfFour, &["MP4-delivery-thread"]),
     (Fault::ForgetsWhatItPushedInThree, &["MP3-live-keeps"]),
     (Fault::LetsStrangersListen, &["MP3-not-enrolled", "MP4-not-enrolled"]),
+    (Fault::WritesUrnsAsIds, &["DCv2.1-threading-ids"]),
 ];
 
 /// Other ways to be a mediator, none of which breaks anything: all that is required is seen to be met.
-const HABITS: [Fault; 12] = [
+const HABITS: [Fault; 13] = [
     Fault::None,
     Fault::RotatesInItsFirstAnswer,
     Fault::WritesItsSchemesInCapitals,
@@ -131,6 +132,7 @@ const HABITS: [Fault; 12] = [
     Fault::LeavesTheThreadOutOfDeliveriesOfFour,
     Fault::ForgetsWhatItPushedInThree,
     Fault::IsSilentAboutUnknownFeatureTypes,
+    Fault::WritesUrnsAsIds,
 ];
 
 fn options(target: &str) -> Options {

@@ -50,6 +50,11 @@ const BASICS: &[(&str, &str, &[Row])] = &[
         &[(Info, "rotation", "the target moves to a DID of its own for each peer, proved by from_prior")],
     ),
     (
+        "DCv2.1-threading",
+        "DIDComm Messaging v2.1, Threading",
+        &[(Should, "ids", "ids of messages are made of unreserved URI characters")],
+    ),
+    (
         "OOB2",
         "DIDComm Messaging v2.1, Out Of Band Messages",
         &[

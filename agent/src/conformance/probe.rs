@@ -67,6 +67,8 @@ pub(super) struct Probe {
     peers: Mutex<BTreeMap<Did, Did>>,
     /// How often the target, or a gateway before it, failed inside.
     failures: AtomicU32,
+    /// Whether the ids the target gave its messages have their form; `None` before any came.
+    ids: Mutex<Option<Outcome>>,
     end: Instant,
 }
 
@@ -91,6 +93,7 @@ impl Probe {
             resolver: LocalResolver::new(),
             peers: Mutex::default(),
             failures: AtomicU32::new(0),
+            ids: Mutex::default(),
             end,
         })
     }
@@ -171,6 +174,22 @@ impl Probe {
             let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
             peers.insert(me.canonical(), new.clone());
         }
+    }
+
+    /// Looks at the form of the id of a message that comes from the target.
+    fn note_id(&self, opened: &Opened) {
+        if !self.is_from_target(opened) {
+            return;
+        }
+        let id = &opened.message.id;
+        let form = holds(id.is_regular(), || format!("the id `{id}` holds other characters"));
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        *ids = Some(ids.take().unwrap_or(Ok(())).and(form));
+    }
+
+    /// Whether all ids the target gave its messages have the form they must have; `None` if none came.
+    pub(super) fn ids(&self) -> Option<Outcome> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The document of a DID, fetched if it must be.
@@ -333,6 +352,7 @@ impl Probe {
             match open(bytes, &context) {
                 Ok(opened) => {
                     self.follow(&opened);
+                    self.note_id(&opened);
                     return Ok(opened);
                 }
                 Err(OpenError::Resolve { source: ResolveError::NotFetched { did }, .. }) => {

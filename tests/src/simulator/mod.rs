@@ -120,6 +120,7 @@ pub enum Fault {
     /// Every second time it has acted by then.
     IsBehindAGatewayThatFailsAtEverySeventeenthRequest,
     ReportsNowAndThenThatItFailed,
+    WritesUrnsAsIds,
 }
 
 /// A running simulator; it ends when this is dropped.
@@ -354,7 +355,10 @@ impl Mediator {
     }
 
     fn message(&self, reply: &Reply, to: &Did) -> Message {
-        let id = MessageId::random(&SystemEntropy).unwrap();
+        let mut id = MessageId::random(&SystemEntropy).unwrap();
+        if self.breaks(Fault::WritesUrnsAsIds) {
+            id = MessageId::try_from(format!("urn:uuid:{id}")).unwrap();
+        }
         let mut message = Message::new(id, MessageType::parse(&reply.kind).unwrap());
         let rotates = self.breaks(Fault::RotatesInItsFirstAnswer) || self.breaks(Fault::RotatesWithoutProof);
         message.from = Some(if rotates { &self.rotated } else { &self.did }.clone());
