@@ -102,7 +102,7 @@ const BITES: [(Fault, &[&str]); 52] = [
 ];
 
 /// Each recommendation a simulator does not follow: nothing required fails for it, and these of level SHOULD do.
-const WEAKENS: [(Fault, &[&str]); 13] = [
+const WEAKENS: [(Fault, &[&str]); 14] = [
     (Fault::ListsPickupFourAndDoesNotSpeakIt, &["DF2-works-what-is-listed"]),
     (Fault::IgnoresWrongApv, &["DCv2.1-envelope-apu", "DCv2.1-envelope-apv"]),
     (Fault::IgnoresMissingTo, &[]),
@@ -112,6 +112,7 @@ const WEAKENS: [(Fault, &[&str]); 13] = [
     (Fault::IgnoresLimits, &["MP3-delivery-limit"]),
     (Fault::LeavesTheThreadOutOfStatus, &["MP3-status-thread", "MP4-status-thread"]),
     (Fault::CallsBackInAnotherThread, &["TP2-response-async"]),
+    (Fault::AnswersAgainLaterAtTheEndpoint, &["TP2-response-once"]),
     (Fault::LeavesTheThreadOutOfDeliveriesOfFour, &["MP4-delivery-thread"]),
     (Fault::ForgetsWhatItPushedInThree, &["MP3-live-keeps"]),
     (Fault::LetsStrangersListen, &["MP3-not-enrolled", "MP4-not-enrolled"]),
@@ -260,6 +261,36 @@ async fn failures_inside_now_and_then_are_no_failures_of_what_was_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn target_without_a_key_on_a_curve_everybody_has_fails_for_that_alone() {
+    let report = against(Fault::HasKeysOnP256Only).await;
+    assert_eq!(failed(&report, Level::Must), ["DCv2.1-did-agreement-key"], "{}", report.to_table());
+    assert_eq!(report.verdict("MP4-delivery"), Verdict::Passed, "all else is looked at");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoint_behind_a_proxy_is_named_by_its_public_url() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let public = format!("http://{}/", proxy.local_addr().unwrap());
+    let passed = tokio::spawn(async move {
+        while let Ok((mut outside, _)) = proxy.accept().await {
+            let mut inside = tokio::net::TcpStream::connect(free).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+        }
+    });
+    let simulator = MediatorSimulator::start(Fault::AnswersToEndpointsOnly).await;
+    let only = Some("TP2".to_owned());
+    let named =
+        Options { only, listen: Some(free), public_url: Some(public), ..options(simulator.did.as_str()) };
+    let report = conformance::run(&named).await.unwrap();
+    assert_eq!(report.verdict("TP2-response-async"), Verdict::Passed, "{}", report.to_table());
+    passed.abort();
+    assert!(passed.await.is_err());
+    let report = conformance::run(&named).await.unwrap();
+    assert_eq!(report.verdict("TP2-response-async"), Verdict::Failed, "without the proxy nothing comes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agent_that_has_only_a_web_socket_is_looked_at_over_it() {
     // Silence takes its time on a socket: the groups are looked at side by side.
     let mut groups = JoinSet::new();
@@ -344,6 +375,13 @@ async fn silence_of_a_target_that_banned_us_proves_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redirects_without_end_are_no_answer() {
     let report = against(Fault::RedirectsWithoutEnd).await;
+    assert_eq!(failed(&report, Level::Must), ["DCv2.1-transport-answers"], "{}", report.to_table());
+    assert!(!report.conforms());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redirect_to_where_nobody_may_go_is_no_answer() {
+    let report = against(Fault::RedirectsToAFile).await;
     assert_eq!(failed(&report, Level::Must), ["DCv2.1-transport-answers"], "{}", report.to_table());
     assert!(!report.conforms());
 }

@@ -16,6 +16,9 @@ use super::{Fault, Mediator};
 
 /// Longer than any patience of a test.
 const FOR_EVER: Duration = Duration::from_secs(120);
+
+/// How much later a second answer comes: when who waits for it has long taken the first for the only one.
+pub(super) const LATER: Duration = Duration::from_secs(2);
 /// At every how many-th request something fails.
 const GATEWAY_FAILS: u64 = 17;
 const MEDIATOR_FAILS: u64 = 13;
@@ -52,12 +55,13 @@ impl Mediator {
         )
     }
 
-    /// Sends an answer to the endpoint of whom it is for, if that can be called.
-    pub(super) fn call(&self, to: &Did, bytes: Vec<u8>) {
+    /// Sends an answer to the endpoint of whom it is for, if that can be called, after a while.
+    pub(super) fn call(&self, to: &Did, bytes: Vec<u8>, later: Duration) {
         let Ok(document) = self.resolver.resolve(to) else { return };
         let uri = document.didcomm_endpoints().find_map(|endpoint| endpoint.uri.strip_prefix("http://"));
         let Some(host) = uri.map(|rest| rest.trim_end_matches('/').to_owned()) else { return };
         tokio::spawn(async move {
+            tokio::time::sleep(later).await;
             let Ok(mut stream) = TcpStream::connect(&host).await else { return };
             let length = bytes.len();
             let head = format!(
@@ -82,6 +86,7 @@ impl Mediator {
             Fault::IsBusyAtEveryFirstAttempt if posts % 2 == 1 => Some(busy(StatusCode::SERVICE_UNAVAILABLE)),
             Fault::RedirectsOnce if path == "/" => Some(redirect("/there")),
             Fault::RedirectsWithoutEnd => Some(redirect("/there")),
+            Fault::RedirectsToAFile => Some(redirect("file:///etc/hostname")),
             Fault::IsBehindAGatewayThatFailsAtEverySeventeenthRequest if posts % (2 * GATEWAY_FAILS) == 0 => {
                 Some(StatusCode::BAD_GATEWAY.into_response())
             }

@@ -11,6 +11,7 @@ mod wire;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use einmal_did::{Did, Endpoint, LocalResolver, Relationship, Service, peer};
@@ -92,6 +93,7 @@ pub enum Fault {
     ForgetsTheActionsOfSeveralUpdates,
     AnswersSecondRequestsByAList,
     RefusesWhatOpensNoWayBack,
+    AnswersAgainLaterAtTheEndpoint,
     DeniesAccounts,
     SpeaksOldVersionsOnly,
     DeliversJson,
@@ -121,6 +123,8 @@ pub enum Fault {
     IsBehindAGatewayThatFailsAtEverySeventeenthRequest,
     ReportsNowAndThenThatItFailed,
     WritesUrnsAsIds,
+    HasKeysOnP256Only,
+    RedirectsToAFile,
 }
 
 /// A running simulator; it ends when this is dropped.
@@ -181,10 +185,10 @@ fn identity(keyring: &Keyring, endpoints: Vec<Endpoint>) -> Did {
     did
 }
 
-/// A fresh did:peer:4 that has no key on X25519.
-fn identity_on_p384(keyring: &Keyring, resolver: &LocalResolver, endpoints: Vec<Endpoint>) -> Did {
+/// A fresh did:peer:4 whose one key for agreement is of `kind`.
+fn identity_on(kind: KeyKind, keyring: &Keyring, resolver: &LocalResolver, endpoints: Vec<Endpoint>) -> Did {
     let key = |kind| SecretKey::generate(kind, &SystemEntropy).unwrap();
-    let (agreement, authentication) = (key(KeyKind::P384), key(KeyKind::Ed25519));
+    let (agreement, authentication) = (key(kind), key(KeyKind::Ed25519));
     let made = peer::four::InputDocument::new()
         .add_method("key-1", agreement.public_key(), &[Relationship::KeyAgreement])
         .add_method("key-2", authentication.public_key(), &[Relationship::Authentication])
@@ -237,7 +241,8 @@ impl Mediator {
         let endpoints = habits::endpoints(address, fault, &hop);
         let resolver = LocalResolver::new();
         let did = match fault {
-            Fault::HasKeysOnP384Only => identity_on_p384(&keyring, &resolver, endpoints),
+            Fault::HasKeysOnP384Only => identity_on(KeyKind::P384, &keyring, &resolver, endpoints),
+            Fault::HasKeysOnP256Only => identity_on(KeyKind::P256, &keyring, &resolver, endpoints),
             _ => identity(&keyring, endpoints),
         };
         let (state, told) = (Mutex::default(), Mutex::default());
@@ -302,8 +307,11 @@ impl Mediator {
         }
         let reply = reply.filter(|_| (back || self.calls_back()) && !silent);
         let reply = reply.map(|reply| self.pack(reply, &opened, &from));
+        if self.breaks(Fault::AnswersAgainLaterAtTheEndpoint) {
+            reply.iter().for_each(|bytes| self.call(&from, bytes.clone(), habits::LATER));
+        }
         if self.calls_back() {
-            reply.into_iter().for_each(|bytes| self.call(&from, bytes));
+            reply.into_iter().for_each(|bytes| self.call(&from, bytes, Duration::ZERO));
             return (202, None);
         }
         (200, reply)
