@@ -32,6 +32,8 @@ pub(super) enum Heard {
     Unreadable(String),
     /// The target has no time: it said so with 429 or 503 until the last attempt.
     Busy(String),
+    /// The target, or a gateway before it, failed inside: whether the message was acted upon, nobody knows.
+    Failed(String),
     /// There was no answer at all.
     Lost(String),
 }
@@ -50,6 +52,15 @@ impl Answer {
         }
     }
 
+    /// Whether a message came back, though it may only say that something failed.
+    pub(super) fn came_back(&self) -> bool {
+        match self.heard {
+            Heard::Message(_) => true,
+            Heard::Failed(_) => self.status.is_none_or(|status| (200..300).contains(&status)),
+            _ => false,
+        }
+    }
+
     /// Whether no message came, though the connection stood.
     pub(super) fn is_silent(&self) -> bool {
         matches!(self.heard, Heard::Nothing | Heard::Noise)
@@ -63,17 +74,16 @@ impl Answer {
     /// That the request reached somebody who had time for it; otherwise nothing can be concluded from what came.
     pub(super) fn arrived(&self) -> Outcome {
         match &self.heard {
-            Heard::Lost(problem) | Heard::Busy(problem) => Err(Problem::Unknown(problem.clone())),
+            Heard::Lost(problem) | Heard::Busy(problem) | Heard::Failed(problem) => {
+                Err(Problem::Unknown(problem.clone()))
+            }
             _ => Ok(()),
         }
     }
 
     /// Whether it was taken: by a status 2xx, or by saying anything over a socket.
     pub(super) fn accepted(&self) -> bool {
-        match self.status {
-            Some(status) => (200..300).contains(&status),
-            None => self.arrived().is_ok(),
-        }
+        self.arrived().is_ok() && self.status.is_none_or(|status| (200..300).contains(&status))
     }
 
     /// The code of the problem report that came.
@@ -84,11 +94,31 @@ impl Answer {
         is_report.then(|| message.body.get("code").and_then(Value::as_str).unwrap_or(""))
     }
 
+    /// What says that something failed inside the target is no answer.
+    pub(super) fn weighed(mut self) -> Self {
+        if let Some(code) = self.report().filter(|code| is_internal(code)) {
+            self.heard = Heard::Failed(format!("the target failed inside: problem report {code}"));
+        }
+        self
+    }
+
+    /// The answer to `second`, as if it were one to `first`, whose second attempt that was.
+    pub(super) fn answering(mut self, first: &Message, second: &Message) -> Self {
+        if let Heard::Message(opened) = &mut self.heard {
+            for thread in [&mut opened.message.thid, &mut opened.message.pthid] {
+                if *thread == Some(second.thread()) {
+                    *thread = Some(first.thread());
+                }
+            }
+        }
+        self
+    }
+
     /// Why this is not the answer that was asked for.
     pub(super) fn problem(&self) -> Problem {
         let text = self.describe();
         match &self.heard {
-            Heard::Lost(_) | Heard::Busy(_) => Problem::Unknown(text),
+            Heard::Lost(_) | Heard::Busy(_) | Heard::Failed(_) => Problem::Unknown(text),
             Heard::Message(_) => match self.report() {
                 Some(code) if code.contains("unsupported") => Problem::Silent(text),
                 Some(_) => Problem::Refused(text),
@@ -162,9 +192,14 @@ impl Answer {
             Heard::Nothing => format!("no answer{status}"),
             Heard::Noise => format!("no answer, but a body that is no DIDComm message{status}"),
             Heard::Unreadable(problem) => format!("an answer that cannot be used ({problem}){status}"),
-            Heard::Lost(problem) | Heard::Busy(problem) => problem.clone(),
+            Heard::Lost(problem) | Heard::Busy(problem) | Heard::Failed(problem) => problem.clone(),
         }
     }
+}
+
+/// Whether a code says that the reporter itself is at fault, as a status 5xx does: its first descriptor is `me`.
+fn is_internal(code: &str) -> bool {
+    code.split('.').nth(2) == Some("me")
 }
 
 #[cfg(test)]
@@ -177,13 +212,27 @@ mod tests {
 
     #[test]
     fn what_was_lost_or_put_off_is_no_refusal_and_no_failure() {
-        for heard in [Heard::Lost("reset".into()), Heard::Busy("status 503".into())] {
-            let answer = answer(None, heard);
+        for heard in [
+            Heard::Lost("reset".into()),
+            Heard::Busy("status 503".into()),
+            Heard::Failed("status 502".into()),
+        ] {
+            let answer = answer(Some(200), heard);
             assert!(answer.expect_refusal().is_err_and(|problem| problem.is_unknown()));
             assert!(answer.expect_report().is_err_and(|problem| problem.is_unknown()));
             assert!(answer.problem().is_unknown() && !answer.accepted());
         }
         assert_eq!(answer(Some(400), Heard::Nothing).expect_refusal(), Ok(()));
+    }
+
+    #[test]
+    fn codes_that_blame_the_reporter_are_told_from_all_others() {
+        for code in ["e.m.me", "e.p.me.res.compute", "w.m.me.res"] {
+            assert!(is_internal(code), "{code}");
+        }
+        for code in ["", "me", "e.me.x", "e.p.msg.me", "e.p.message", "e.p.req.not_enroll"] {
+            assert!(!is_internal(code), "{code}");
+        }
     }
 
     #[test]

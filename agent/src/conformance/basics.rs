@@ -44,12 +44,13 @@ pub(super) async fn reach(run: &mut Run) -> bool {
         run.report.settle("DCv2.1-transport-answers", Err(answer.describe()));
         return false;
     }
-    let accepted = if answer.accepted() { Ok(()) } else { Err(answer.problem()) };
+    let came_back = answer.came_back();
+    let accepted = if answer.accepted() || came_back { Ok(()) } else { Err(answer.problem()) };
     run.report.settle("DCv2.1-transport-answers", accepted);
-    if (!answer.accepted() && answer.opened().is_none()) || run.probe.behind_hops {
+    if (!answer.accepted() && !came_back) || run.probe.behind_hops {
         return answer.accepted();
     }
-    let back = answer.opened().map(|_| ()).ok_or_else(|| answer.problem());
+    let back = if came_back { Ok(()) } else { Err(answer.problem()) };
     run.talks = run.report.settle("DCv2.1-transport-return-route-all", back);
     if !run.talks {
         return true;
@@ -148,19 +149,22 @@ fn names_thread(message: &Message, request: &Message, is_report: bool) -> Outcom
 
 /// A ping that does not open the way back.
 async fn quiet_route(run: &mut Run) {
-    let Ok(me) = run.probe.stranger() else { return };
-    let body = json!({"response_requested": true});
-    let Ok(ping) = run.probe.message(PING, &me, &run.probe.target, &body) else { return };
+    let silent = run.probe.again(|| no_way_back(run)).await;
+    run.report.settle("DCv2.1-transport-return-route-none", silent);
+}
+
+async fn no_way_back(run: &Run) -> Outcome {
+    let me = run.probe.stranger()?;
+    let ping = run.probe.message(PING, &me, &run.probe.target, &json!({"response_requested": true}))?;
     let answer = run.probe.say(&ping).await;
-    let silent = match &answer.heard {
+    match &answer.heard {
         // A refusal is silent, too, but says nothing about what would have come back.
         Heard::Nothing | Heard::Noise if answer.accepted() => Ok(()),
         Heard::Message(_) | Heard::Unreadable(_) => {
             Err(Problem::Broken(format!("something came back: {}", answer.describe())))
         }
         _ => Err(answer.problem()),
-    };
-    run.report.settle("DCv2.1-transport-return-route-none", silent);
+    }
 }
 
 /// Answers to the sender's own endpoint; whether they come there.
@@ -256,14 +260,23 @@ pub(super) async fn discover(run: &mut Run) {
     // An empty list means "not telling".
     run.listed = (!listed.is_empty()).then_some(listed);
     let exact = run.probe.get(&kind, &me, &query("protocol", TRUST_PING), &[&disclose]).await;
+    let is_ping = |id: &str| id.trim_end_matches('/') == TRUST_PING;
+    let told = exact.as_ref().is_ok_and(|answer| disclosures(answer).any(|(_, id)| is_ping(id)));
     let exact = exact.and_then(|answer| {
-        let foreign = disclosures(&answer).any(|(_, id)| id.trim_end_matches('/') != TRUST_PING);
+        let foreign = disclosures(&answer).any(|(_, id)| !is_ping(id));
         holds(!foreign, || "other protocols were disclosed too".to_owned())
     });
     run.report.settle("DF2-match", exact);
-    let unknown = query("x-of-no-known-type", "*");
-    let unknown = run.probe.get(&kind, &me, &unknown, &[&disclose]).await.map(|_| ());
-    run.report.settle("DF2-unknown-feature-type", unknown);
+    // Alone it may meet silence, for nothing is asked then; beside a known one it must not be in the way.
+    let both = json!({"queries": [
+        {"feature-type": "x-of-no-known-type", "match": "*"},
+        {"feature-type": "protocol", "match": TRUST_PING},
+    ]});
+    let both = run.probe.get(&kind, &me, &both, &[&disclose]).await.and_then(|answer| {
+        let known = disclosures(&answer).any(|(_, id)| is_ping(id));
+        holds(known || !told, || "what was asked for beside it is not disclosed".to_owned())
+    });
+    run.report.settle("DF2-unknown-feature-type", both);
     let limit = run.probe.get(&kind, &me, &query("constraint", "max_receive_bytes"), &[&disclose]).await;
     let limit = limit.and_then(|answer| {
         let known = disclosures(&answer).any(|(_, id)| id == "max_receive_bytes");
@@ -328,7 +341,7 @@ pub(super) async fn alive(run: &Run) -> Outcome {
     match answer.heard {
         // Elsewhere a lost answer proves nothing; here it is what was looked for.
         Heard::Lost(problem) => Err(Problem::Broken(problem)),
-        _ if answer.opened().is_some() || answer.accepted() => Ok(()),
+        _ if answer.came_back() || answer.accepted() => Ok(()),
         _ => Err(answer.problem()),
     }
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use einmal_did::Did;
-use einmal_didcomm::{Delivery, ENCRYPTED_MEDIA_TYPE, Message, Packed, SenderProtection, deliveries};
+use einmal_didcomm::{
+    Delivery, ENCRYPTED_MEDIA_TYPE, Message, MessageId, Packed, SenderProtection, deliveries,
+};
+use einmal_keys::SystemEntropy;
 
 use super::{
     answer::{Answer, Heard},
@@ -13,7 +16,7 @@ use super::{
 };
 use crate::{net::client::Exchanged, transport::SendError};
 
-/// Most attempts after one that was answered with 429 or 503.
+/// Most attempts after one that was answered with 429 or 503, or failed inside the target or a gateway.
 const MAX_RETRIES: u32 = 3;
 /// Longest pause before another attempt, whatever `Retry-After` says.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -118,7 +121,36 @@ impl Probe {
     }
 
     /// Sends a message, protected as told.
+    ///
+    /// Where the target, or a gateway before it, fails inside, another attempt is made under an id of its own: who acted
+    /// upon the first would take the same one for a repetition.
     pub(super) async fn say_as(&self, message: &Message, protection: SenderProtection) -> Answer {
+        let (mut answer, mut retries) = (self.say_once(message, protection).await, 0);
+        while let Some(second) = self.another_attempt(message, &answer, retries).await {
+            answer = self.say_once(&second, protection).await.answering(message, &second);
+            retries += 1;
+        }
+        answer
+    }
+
+    /// The message once more under another id, once the pause before that is over; `None` if there is no other attempt.
+    pub(super) async fn another_attempt(
+        &self,
+        message: &Message,
+        answer: &Answer,
+        retries: u32,
+    ) -> Option<Message> {
+        // Whose answer goes elsewhere cannot tell which attempt it is for.
+        if !matches!(answer.heard, Heard::Failed(_)) || message.return_route.is_none() {
+            return None;
+        }
+        tokio::time::sleep(self.pause(None, retries)?).await;
+        let mut second = message.clone();
+        second.id = MessageId::random(&SystemEntropy).ok()?;
+        Some(second)
+    }
+
+    async fn say_once(&self, message: &Message, protection: SenderProtection) -> Answer {
         let bytes = match self.pack(message, protection).await {
             Ok(bytes) => bytes,
             Err(problem) => return Answer::lost(problem),
@@ -145,7 +177,7 @@ impl Probe {
                 Ok(Ok(came)) => came,
             };
             if matches!(came.status, 429 | 503) {
-                match self.pause(&came, retries) {
+                match self.pause(came.retry_after.as_deref(), retries) {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => {
                         let heard = Heard::Busy(format!("the target has no time: status {}", came.status));
@@ -155,18 +187,23 @@ impl Probe {
                 retries += 1;
                 continue;
             }
+            if matches!(came.status, 502 | 504) {
+                let heard =
+                    Heard::Failed(format!("a gateway before the target failed: status {}", came.status));
+                return self.noted(Answer { status: Some(came.status), media_type: None, heard });
+            }
             if let Some(next) = redirect(&uri, &came).filter(|_| redirects < MAX_REDIRECTS) {
                 (uri, redirects) = (next, redirects + 1);
                 continue;
             }
             let heard = self.hear(&came.body).await;
-            return Answer { status: Some(came.status), media_type: came.media_type, heard };
+            return self.noted(Answer { status: Some(came.status), media_type: came.media_type, heard });
         }
     }
 
     /// How long to wait before another attempt; `None` if there is none.
-    fn pause(&self, came: &Exchanged, retries: u32) -> Option<Duration> {
-        let told = came.retry_after.as_deref().and_then(|text| text.trim().parse().ok());
+    fn pause(&self, retry_after: Option<&str>, retries: u32) -> Option<Duration> {
+        let told = retry_after.and_then(|text| text.trim().parse().ok());
         let pause = told.map_or(Duration::from_secs(1 << retries.min(MAX_RETRIES)), Duration::from_secs);
         (retries < MAX_RETRIES && pause <= MAX_PAUSE && pause < self.left()).then_some(pause)
     }

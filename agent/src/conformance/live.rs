@@ -1,6 +1,7 @@
 //! Message pickup over a WebSocket: requests, live delivery on and off, and what happens to what nobody confirmed.
 
-use einmal_didcomm::Message;
+use einmal_did::Did;
+use einmal_didcomm::{Message, Opened};
 use serde_json::json;
 
 use super::{
@@ -25,23 +26,27 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
         run.report.not_offered(&prefix, "no WebSocket endpoint is advertised");
         return;
     }
-    let asked = on_request(run, dialect).await;
+    let asked = run.probe.again(|| on_request(run, dialect)).await;
     run.report.settle(format!("{}-socket", dialect.tag), asked);
-    let empty = empty(run, dialect).await;
+    let empty = run.probe.again(|| empty(run, dialect)).await;
     run.report.settle(format!("{}-socket-empty", dialect.tag), empty);
     live(run, dialect).await;
-    let quiet = off_by_default(run, dialect).await;
+    let quiet = run.probe.again(|| off_by_default(run, dialect)).await;
     run.report.settle(format!("{prefix}-off-default"), quiet);
-    let kept = kept(run, dialect).await;
+    let kept = run.probe.again(|| kept(run, dialect)).await;
     run.report.settle(format!("{prefix}-keeps"), kept);
-    let waited = no_flush(run, dialect).await;
+    let waited = run.probe.again(|| no_flush(run, dialect)).await;
     run.report.settle(format!("{prefix}-no-flush"), waited);
+}
+
+/// A request to turn live delivery on or off.
+pub(super) fn live_change(run: &Run, dialect: &Dialect, me: &Did, on: bool) -> Outcome<Message> {
+    run.probe.request(&dialect.kind("live-delivery-change"), me, &json!({"live_delivery": on}))
 }
 
 /// Turns live delivery on or off; whether status answers.
 async fn change(run: &Run, dialect: &Dialect, mailbox: &Mailbox, socket: &mut Socket, on: bool) -> Outcome {
-    let kind = dialect.kind("live-delivery-change");
-    let request = run.probe.request(&kind, &mailbox.account.me, &json!({"live_delivery": on}))?;
+    let request = live_change(run, dialect, &mailbox.account.me, on)?;
     let answer = socket.ask(&run.probe, &request).await;
     answer.expect(&[&dialect.kind("status")], &run.probe).map(|_| ())
 }
@@ -68,6 +73,17 @@ async fn contains(run: &Run, bytes: &[u8], letter: &Letter) -> Option<Pushed> {
     }
     let (id, _) = Delivered::of(opened.message).find(run, letter).await?;
     Some(Pushed { id: Some(id) })
+}
+
+/// That a letter does not come by a socket of somebody else for a while; by one that was closed nothing does.
+pub(super) async fn kept_from(run: &Run, socket: &mut Socket, letter: &Letter) -> Outcome {
+    let end = tokio::time::Instant::now() + run.probe.quiet();
+    while let Ok(Some(bytes)) = socket.next(end).await {
+        if contains(run, &bytes, letter).await.is_some() {
+            return Err("it was pushed to somebody else".into());
+        }
+    }
+    Ok(())
 }
 
 /// That the letter is not pushed for a while.
@@ -131,10 +147,18 @@ async fn live(run: &mut Run, dialect: &Dialect) {
         }
     };
     run.report.passed(id("status"), "");
-    let came = match mailbox.send(run).await {
-        Ok(letter) => pushed(run, &mut socket, &letter).await,
-        Err(problem) => Err(problem),
+    let others = bystanders(run, dialect).await;
+    let sent = run.probe.again(|| mailbox.send(run)).await;
+    let came = match &sent {
+        Ok(letter) => pushed(run, &mut socket, letter).await,
+        Err(problem) => Err(problem.clone()),
     };
+    let apart = match (&sent, &came) {
+        (Ok(letter), Ok(_)) => apart(run, others, letter).await,
+        // Who pushes nothing pushes nothing wrong either.
+        (Err(problem), _) | (_, Err(problem)) => Err(Problem::Unknown(problem.text().to_owned())),
+    };
+    run.report.settle(id("apart"), apart);
     if dialect.is_four {
         let wrapped = match &came {
             Ok(Pushed { id: Some(_) }) => Ok(()),
@@ -154,11 +178,34 @@ async fn live(run: &mut Run, dialect: &Dialect) {
     }
     let off = async {
         change(run, dialect, &mailbox, &mut socket, false).await?;
-        let letter = mailbox.send(run).await.needed("a letter")?;
+        let letter = run.probe.again(|| mailbox.send(run)).await.needed("a letter")?;
         silent(run, &mut socket, &letter).await
     };
     let off = off.await;
     run.report.settle(id("off"), off);
+}
+
+/// Sockets our mail must not come by: one of another account that is in live mode, and one of a stranger that asked for
+/// it.
+async fn bystanders(run: &mut Run, dialect: &Dialect) -> Outcome<[Socket; 2]> {
+    let other = mail::mailbox(run).await?;
+    let mut live = Socket::open(&run.probe).await.needed("a second socket")?;
+    change(run, dialect, &other, &mut live, true).await.needed("live delivery of another account")?;
+    let mut stranger = Socket::open(&run.probe).await.needed("a third socket")?;
+    let request = live_change(run, dialect, &run.probe.stranger()?, true)?;
+    let answer = stranger.ask(&run.probe, &request).await;
+    let told = |opened: &Opened| opened.message.body.get("live_delivery") == Some(&json!(true));
+    if answer.opened().is_some_and(told) {
+        let granted = Err("a stranger is told that live delivery is on");
+        run.report.settle(format!("{}-not-enrolled", dialect.tag), granted);
+    }
+    Ok([live, stranger])
+}
+
+async fn apart(run: &Run, others: Outcome<[Socket; 2]>, letter: &Letter) -> Outcome {
+    let [account, stranger] = &mut others?;
+    let (account, stranger) = tokio::join!(kept_from(run, account, letter), kept_from(run, stranger, letter));
+    account.and(stranger)
 }
 
 async fn off_by_default(run: &Run, dialect: &Dialect) -> Outcome {

@@ -135,8 +135,18 @@ impl Account {
         Ok((updated, in_thread(&answer, &request)))
     }
 
-    /// Sends one update; its result.
+    /// Sends one update; its result, which must be that of the first attempt.
     async fn change(&self, run: &Run, did: &str, action: &str) -> Outcome<String> {
+        let before = run.probe.failures();
+        let result = self.attempt(run, did, action).await?;
+        if result == "no_change" && run.probe.failures() > before {
+            return Err(Problem::Unknown("an attempt that failed may have been carried out".to_owned()));
+        }
+        Ok(result)
+    }
+
+    /// Sends one update; its result.
+    async fn attempt(&self, run: &Run, did: &str, action: &str) -> Outcome<String> {
         let (updated, _) = self.update(run, &[(did, action)]).await?;
         let [one] = updated.as_slice() else {
             return Err(format!("{} results for one update", updated.len()).into());
@@ -146,10 +156,16 @@ impl Account {
 
     /// Registers a DID.
     pub(super) async fn register(&self, run: &Run, did: &Did) -> Outcome {
-        match self.change(run, did.as_str(), "add").await?.as_str() {
+        match self.attempt(run, did.as_str(), "add").await?.as_str() {
             "success" | "no_change" => Ok(()),
             other => Err(format!("adding it has the result `{other}`").into()),
         }
+    }
+
+    /// Whether a DID is registered.
+    pub(super) async fn lists(&self, run: &Run, did: &Did) -> Outcome<bool> {
+        let listed = self.list(run, None).await?.dids;
+        Ok(listed.iter().any(|text| Did::parse(text).is_ok_and(|named| named.same_as(did))))
     }
 
     /// Removes a DID.

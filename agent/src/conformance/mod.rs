@@ -9,6 +9,7 @@ mod callback;
 mod carrying;
 mod catalogue;
 mod envelopes;
+mod forged;
 mod live;
 mod mail;
 mod mediation;
@@ -232,6 +233,9 @@ async fn play(run: &mut Run) {
 
 /// What can be said at the end only.
 async fn close(run: &mut Run) {
+    if let Some(ids) = run.probe.ids() {
+        run.report.settle("DCv2.1-threading-ids", ids);
+    }
     if run.probe.rotated() {
         run.report.passed("DCv2.1-rotation", "it did so here");
     } else {

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{
     Run,
-    answer::Answer,
     basics::{PING, answers_ping},
+    forged,
     mediation::Dialect,
     outcome::{Outcome, Problem},
 };
@@ -24,26 +24,26 @@ pub(super) async fn run(run: &mut Run) {
         return;
     }
     for (point, bend) in TAMPERED {
-        let ignored = tampered(run, bend).await;
+        let ignored = run.probe.again(|| tampered(run, bend)).await;
         settle(run, point, ignored).await;
     }
     for (point, rule) in [("apv", Irregularity::Apv), ("apu", Irregularity::Apu)] {
-        let ignored = irregular(run, rule).await;
+        let ignored = run.probe.again(|| irregular(run, rule)).await;
         settle(run, point, ignored).await;
     }
-    let from = from_not_sender(run).await;
+    let from = run.probe.again(|| from_not_sender(run)).await;
     settle(run, "from-not-sender", from).await;
-    let to = to_not_recipient(run).await;
+    let to = run.probe.again(|| to_not_recipient(run)).await;
     settle(run, "to-not-recipient", to).await;
     let expired = expired(run).await;
     settle(run, "expired", expired).await;
-    let plain = plain_ping(run).await;
+    let plain = run.probe.again(|| plain_ping(run)).await;
     settle(run, "plaintext-silent", plain).await;
     unproved_accounts(run).await;
 }
 
 /// Notes what came of a bad message, if a good one is still answered.
-async fn settle(run: &mut Run, point: &str, ignored: Outcome) {
+pub(super) async fn settle(run: &mut Run, point: &str, ignored: Outcome) {
     let ignored = match ignored {
         Ok(()) => twin(run).await.map_err(|problem| {
             Problem::Unknown(format!("afterwards a sound ping was not answered either: {problem}"))
@@ -147,20 +147,21 @@ async fn unproved_accounts(run: &mut Run) {
         }
         return;
     };
-    let plain = plain_account(run, dialect).await;
-    settle(run, "plaintext", plain.and_then(|answer| answer.expect_refusal())).await;
-    let hidden = hidden_account(run, dialect).await;
-    settle(run, "anoncrypt-from", hidden.and_then(|answer| answer.expect_refusal())).await;
+    let plain = run.probe.again(|| plain_account(run, dialect)).await;
+    settle(run, "plaintext", plain).await;
+    let hidden = run.probe.again(|| hidden_account(run, dialect)).await;
+    settle(run, "anoncrypt-from", hidden).await;
+    forged::run(run).await;
 }
 
-async fn plain_account(run: &Run, dialect: &Dialect) -> Outcome<Answer> {
+async fn plain_account(run: &Run, dialect: &Dialect) -> Outcome {
     let victim = run.probe.stranger()?;
     let message = run.probe.request(&dialect.kind("mediate-request"), &victim, &json!({}))?;
-    Ok(run.probe.post(message.to_bytes(), PLAIN_MEDIA_TYPE).await)
+    run.probe.post(message.to_bytes(), PLAIN_MEDIA_TYPE).await.expect_refusal()
 }
 
-async fn hidden_account(run: &Run, dialect: &Dialect) -> Outcome<Answer> {
+async fn hidden_account(run: &Run, dialect: &Dialect) -> Outcome {
     let victim = run.probe.stranger()?;
     let message = run.probe.request(&dialect.kind("mediate-request"), &victim, &json!({}))?;
-    Ok(run.probe.say_as(&message, SenderProtection::Anoncrypt).await)
+    run.probe.say_as(&message, SenderProtection::Anoncrypt).await.expect_refusal()
 }

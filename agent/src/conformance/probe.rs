@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,6 +37,8 @@ pub(super) const QUEUE: &str = "didcomm:transport/queue";
 const QUIET: Duration = Duration::from_millis(1500);
 /// Most documents fetched to pack or open one message.
 const MAX_FETCHES: usize = 4;
+/// Most looks at one requirement while the target, or a gateway before it, fails inside.
+const MAX_LOOKS: usize = 3;
 /// Curves one of which every DIDComm v2.1 agent must have a key agreement key on.
 const REQUIRED_CURVES: [KeyKind; 2] = [KeyKind::X25519, KeyKind::P384];
 /// Curves we can agree on keys on, the one everybody has first.
@@ -60,6 +65,10 @@ pub(super) struct Probe {
     resolver: LocalResolver,
     /// Who the target became for an identity of ours: it may rotate its DID for each.
     peers: Mutex<BTreeMap<Did, Did>>,
+    /// How often the target, or a gateway before it, failed inside.
+    failures: AtomicU32,
+    /// Whether the ids the target gave its messages have their form; `None` before any came.
+    ids: Mutex<Option<Outcome>>,
     end: Instant,
 }
 
@@ -83,6 +92,8 @@ impl Probe {
             keyring: Keyring::new(),
             resolver: LocalResolver::new(),
             peers: Mutex::default(),
+            failures: AtomicU32::new(0),
+            ids: Mutex::default(),
             end,
         })
     }
@@ -105,6 +116,36 @@ impl Probe {
     /// The time left for the whole run.
     pub(super) fn left(&self) -> Duration {
         self.end.saturating_duration_since(Instant::now())
+    }
+
+    /// Weighs an answer, and counts it if something failed inside.
+    pub(super) fn noted(&self, answer: Answer) -> Answer {
+        let answer = answer.weighed();
+        if matches!(answer.heard, Heard::Failed(_)) {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    /// How often the target, or a gateway before it, failed inside so far.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Looks at something, and again from the start if what was found amiss may come from a failure inside the target or
+    /// a gateway meanwhile.
+    pub(super) async fn again<T, F: Future<Output = Outcome<T>>>(
+        &self,
+        mut look: impl FnMut() -> F,
+    ) -> Outcome<T> {
+        for _ in 0..MAX_LOOKS {
+            let before = self.failures();
+            let found = look().await;
+            if found.is_ok() || self.failures() == before {
+                return found;
+            }
+        }
+        Err(Problem::Unknown("the target, or a gateway before it, failed whenever it was tried".to_owned()))
     }
 
     /// Who the target is for `me`: itself, or the DID it proved to have rotated to.
@@ -133,6 +174,22 @@ impl Probe {
             let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
             peers.insert(me.canonical(), new.clone());
         }
+    }
+
+    /// Looks at the form of the id of a message that comes from the target.
+    fn note_id(&self, opened: &Opened) {
+        if !self.is_from_target(opened) {
+            return;
+        }
+        let id = &opened.message.id;
+        let form = holds(id.is_regular(), || format!("the id `{id}` holds other characters"));
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        *ids = Some(ids.take().unwrap_or(Ok(())).and(form));
+    }
+
+    /// Whether all ids the target gave its messages have the form they must have; `None` if none came.
+    pub(super) fn ids(&self) -> Option<Outcome> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The document of a DID, fetched if it must be.
@@ -295,6 +352,7 @@ impl Probe {
             match open(bytes, &context) {
                 Ok(opened) => {
                     self.follow(&opened);
+                    self.note_id(&opened);
                     return Ok(opened);
                 }
                 Err(OpenError::Resolve { source: ResolveError::NotFetched { did }, .. }) => {
@@ -354,4 +412,56 @@ pub(super) fn in_thread(message: &Message, request: &Message) -> Outcome {
 /// What fails on our own side says nothing about the target.
 fn own(error: impl std::fmt::Display) -> Problem {
     Problem::Unknown(format!("our own side fails: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn probe() -> Probe {
+        let network = Network { allow_private: true, allow_http: true };
+        let end = Instant::now() + Duration::from_secs(60);
+        Probe::new(Did::parse("did:web:localhost").unwrap(), network, Duration::from_secs(5), end).unwrap()
+    }
+
+    /// What a look finds the first time, with or without a failure inside, and how often it is made until it succeeds.
+    async fn looks(first: Outcome, fails: bool) -> (Outcome, u32) {
+        let (probe, looks) = (probe(), Cell::new(0));
+        let found = probe.again(async || {
+            looks.set(looks.get() + 1);
+            if looks.get() > 1 {
+                return Ok(());
+            }
+            if fails {
+                let heard = Heard::Failed("status 502".to_owned());
+                probe.noted(Answer { status: Some(502), media_type: None, heard });
+            }
+            first.clone()
+        });
+        (found.await, looks.get())
+    }
+
+    #[tokio::test]
+    async fn what_was_found_amiss_is_looked_at_again_only_if_something_failed_inside_meanwhile() {
+        let amiss = || Err(Problem::Broken("2 letters instead of 1".to_owned()));
+        assert_eq!(looks(amiss(), true).await, (Ok(()), 2));
+        assert_eq!(looks(amiss(), false).await, (amiss(), 1));
+        assert_eq!(looks(Ok(()), true).await, (Ok(()), 1));
+    }
+
+    #[tokio::test]
+    async fn what_fails_inside_at_every_look_stays_unknown() {
+        let probe = probe();
+        let found: Outcome = probe
+            .again(async || {
+                let heard = Heard::Failed("status 504".to_owned());
+                probe.noted(Answer { status: Some(504), media_type: None, heard });
+                Err("no letter".into())
+            })
+            .await;
+        assert!(found.is_err_and(|problem| problem.is_unknown()));
+        assert_eq!(probe.failures() as usize, MAX_LOOKS);
+    }
 }

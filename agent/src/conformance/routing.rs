@@ -28,7 +28,7 @@ pub(super) async fn run(run: &mut Run) {
         Ok(mailbox) => mailbox,
         Err(problem) => return run.report.not_checked("RT2", problem.text()),
     };
-    let sent = mailbox.send(run).await;
+    let sent = run.probe.again(|| mailbox.send(run)).await;
     let found = match &sent {
         Ok(letter) => mailbox.find(run, dialect, &mailbox.recipient, letter).await,
         Err(problem) => Err(problem.clone()),
@@ -47,14 +47,14 @@ pub(super) async fn run(run: &mut Run) {
     }
     run.report.settle("RT2-payload-unchanged", unchanged);
     forms(run, &mailbox, dialect).await;
-    let expired = expired(run, &mailbox, dialect).await;
+    let expired = run.probe.again(|| expired(run, &mailbox, dialect)).await;
     run.report.settle("RT2-forward-expired", expired);
     unregistered(run, dialect).await;
-    let apart = apart(run, dialect).await;
+    let apart = run.probe.again(|| apart(run, dialect)).await;
     run.report.settle("RT2-recipients-apart", apart);
-    let removed = removed(run, dialect).await;
+    let removed = run.probe.again(|| removed(run, dialect)).await;
     run.report.settle("RT2-removed", removed);
-    let malformed = malformed(run, &mailbox, dialect).await;
+    let malformed = run.probe.again(|| malformed(run, &mailbox, dialect)).await;
     run.report.settle("RT2-malformed-survived", malformed);
 }
 
@@ -138,27 +138,25 @@ async fn absent(
     holds(!queued, || "it was queued".to_owned())
 }
 
+/// What came back for a forward to somebody who registers only afterwards, and whether it was not kept.
+async fn for_nobody(run: &Run, dialect: &Dialect) -> Outcome<(Answer, Outcome)> {
+    let mailbox = mail::mailbox(run).await?;
+    let nobody = run.probe.stranger_at(mailbox.routing(run).as_str())?;
+    let letter = mail::letter(run, &nobody).await?;
+    let (anonymous, routing) = (SenderProtection::Anoncrypt, mailbox.routing(run));
+    let answer = mail::forward(run, &routing, &nobody, vec![letter.as_json()?], anonymous, |_| {}).await;
+    answer.arrived()?;
+    mailbox.account.register(run, &nobody).await.needed("a registration")?;
+    let absent = absent(run, &mailbox, dialect, &nobody, &letter).await;
+    Ok((answer, absent))
+}
+
 /// A forward for somebody who registers only afterwards.
 async fn unregistered(run: &mut Run, dialect: &Dialect) {
-    let tried = async {
-        let mailbox = mail::mailbox(run).await?;
-        let nobody = run.probe.stranger_at(mailbox.routing(run).as_str())?;
-        let letter = mail::letter(run, &nobody).await?;
-        let anonymous = SenderProtection::Anoncrypt;
-        let routing = mailbox.routing(run);
-        let answer = mail::forward(run, &routing, &nobody, vec![letter.as_json()?], anonymous, |_| {}).await;
-        mailbox.account.register(run, &nobody).await.needed("a registration")?;
-        let arrived = answer.arrived();
-        let absent = match arrived {
-            Ok(()) => absent(run, &mailbox, dialect, &nobody, &letter).await,
-            lost => lost,
-        };
-        Ok::<(Answer, Outcome), Problem>((answer, absent))
-    };
-    match tried.await {
+    match run.probe.again(|| for_nobody(run, dialect)).await {
         Ok((answer, absent)) => {
             let told = answer.report().is_some() || !answer.accepted();
-            let told = answer.arrived().and(holds(told, || answer.describe()));
+            let told = holds(told, || answer.describe());
             run.report.settle("RT2-unregistered-code", answer.expect_code("e.p.req.not_enroll"));
             run.report.settle("RT2-unregistered-told", told);
             run.report.settle("RT2-unregistered", absent);

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::net::ws::{self, Line};
 
+/// What may be answered without a thread, and that answer.
+const DELIVERY_REQUEST_4: &str = "https://didcomm.org/message-pickup/4.0/delivery-request";
+const DELIVERY_4: &str = "https://didcomm.org/message-pickup/4.0/delivery";
 /// Most frames kept that nobody has asked for yet.
 const MAX_KEPT: usize = 64;
 /// Most frames of any kind read from one socket: whoever sends more is not waiting for us.
@@ -75,7 +78,7 @@ impl Socket {
             match socket.receive(end).await {
                 Ok(Next::Envelope(bytes)) => {
                     let heard = probe.hear(&bytes).await;
-                    return Answer { status: None, media_type: None, heard };
+                    return probe.noted(Answer { status: None, media_type: None, heard });
                 }
                 Ok(Next::Pong) if !read => (read, end) = (true, end.min(Instant::now() + AFTER_PONG)),
                 Ok(Next::Pong) => {}
@@ -137,8 +140,18 @@ impl Socket {
 
     /// Sends a request and waits for the answer in its thread; what else comes is kept.
     ///
-    /// Silence of a socket that stands is an answer: the target had its time.
+    /// Silence of a socket that stands is an answer: the target had its time. Where the target fails inside, it is asked
+    /// again.
     pub(super) async fn ask(&mut self, probe: &Probe, request: &Message) -> Answer {
+        let (mut answer, mut retries) = (self.ask_once(probe, request).await, 0);
+        while let Some(second) = probe.another_attempt(request, &answer, retries).await {
+            answer = self.ask_once(probe, &second).await.answering(request, &second);
+            retries += 1;
+        }
+        answer
+    }
+
+    async fn ask_once(&mut self, probe: &Probe, request: &Message) -> Answer {
         let sent = match probe.pack(request, SenderProtection::Authcrypt).await {
             Ok(bytes) => self.send(probe, bytes).await,
             Err(problem) => Err(problem),
@@ -161,7 +174,7 @@ impl Socket {
             let heard = probe.hear(&bytes).await;
             let answer = Answer { status: None, media_type: None, heard };
             if is_for(probe, request, &answer) {
-                return answer;
+                return probe.noted(answer);
             }
             if self.kept.len() < MAX_KEPT {
                 self.kept.push_back(bytes);
@@ -177,8 +190,12 @@ fn is_for(probe: &Probe, request: &Message, answer: &Answer) -> bool {
     if message.thid.as_ref() == Some(&thread) || message.pthid.as_ref() == Some(&thread) {
         return true;
     }
-    // Pickup 3.0 gives status no thread, and pickup 4.0 does not ask for one everywhere.
-    message.thid.is_none() && message.kind.message() == "status" && probe.is_from_target(opened)
+    if message.thid.is_some() || !probe.is_from_target(opened) {
+        return false;
+    }
+    // Pickup 3.0 gives status no thread, and pickup 4.0 leaves that of a delivery to the mediator.
+    let delivered = request.kind.is(DELIVERY_REQUEST_4) && message.kind.is(DELIVERY_4);
+    message.kind.message() == "status" || delivered
 }
 
 impl Drop for Socket {

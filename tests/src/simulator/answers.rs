@@ -61,14 +61,18 @@ impl Mediator {
         if let Some(socket) = socket {
             self.state().sockets.insert(from.canonical(), socket.clone());
         }
+        if self.breaks(Fault::ReportsNowAndThenThatItFailed) && self.now_and_then() {
+            return Some(report(if four_of(protocol) { "w.m.me" } else { "e.m.me.res.compute" }));
+        }
         let four = (self.breaks(Fault::ListsPickupFourAndDoesNotSpeakIt)
             || self.breaks(Fault::ListsPickupFourWithoutARole))
-            && protocol.ends_with("pickup/4.0");
+            && four_of(protocol);
         if !self.spoken().any(|spoken| spoken == protocol) || four {
             return Some(report("e.p.msg.unsupported"));
         }
         match protocol.rsplit('/').nth(1)? {
             "trust-ping" => self.ping(message),
+            "discover-features" if self.overhears(message) => None,
             "discover-features" => Some(self.features(message)),
             "report-problem" => self.breaks(Fault::AnswersReportsWithReports).then(|| report(MALFORMED)),
             "coordinate-mediation" => Some(self.mediation(message, from, protocol, name)),
@@ -86,6 +90,14 @@ impl Mediator {
         let default = !self.breaks(Fault::TakesAbsentResponseRequestedForFalse);
         let wanted = message.body.get("response_requested").and_then(Value::as_bool).unwrap_or(default);
         (wanted || self.breaks(Fault::AnswersPingsThatWantNoAnswer)).then(pong)
+    }
+
+    /// Whether nothing is asked for that it knows, and it says nothing about that.
+    fn overhears(&self, message: &Message) -> bool {
+        let queries = message.body.get("queries").and_then(Value::as_array);
+        let known = |query: &Value| query["feature-type"] == "protocol";
+        let asked = queries.is_some_and(|queries| queries.iter().any(known));
+        self.breaks(Fault::IsSilentAboutUnknownFeatureTypes) && queries.is_some() && !asked
     }
 
     fn features(&self, message: &Message) -> Reply {
@@ -235,7 +247,12 @@ impl Mediator {
             let mail = Mail { id: format!("mail-{}", state.taken), next: forward.next.canonical(), payload };
             let owner = owner.clone().unwrap_or_else(|| forward.next.canonical());
             self.push(&mut state, &owner, &mail);
-            let forgets = self.breaks(Fault::ForgetsWhatItPushed) && state.live.contains_key(&owner);
+            let live = state.live.get(&owner);
+            let forgets = live.is_some_and(|live| match self.fault {
+                Fault::ForgetsWhatItPushed => true,
+                Fault::ForgetsWhatItPushedInThree => !live.four,
+                _ => false,
+            });
             if !forgets {
                 state.mail.push(mail);
             }
@@ -244,6 +261,14 @@ impl Mediator {
     }
 
     fn push(&self, state: &mut State, owner: &Did, mail: &Mail) {
+        for (who, live) in &state.live {
+            let stranger = !state.accounts.contains(who);
+            let too = self.breaks(Fault::PushesToEveryLiveSocket)
+                || stranger && self.breaks(Fault::LetsStrangersListen);
+            if who != owner && too {
+                let _ = live.socket.try_send(mail.payload.clone());
+            }
+        }
         let unasked = state.sockets.get(owner).filter(|_| self.breaks(Fault::PushesUnasked)).cloned();
         let Some(live) = state.live.get(owner).cloned() else {
             if let Some(socket) = unasked {
@@ -286,7 +311,10 @@ impl Mediator {
         };
         let theirs = |state: &State, did: &Did| state.owner(did).is_some_and(|owner| *owner == account);
         let foreign = about.as_ref().is_some_and(|did| !theirs(&state, did));
-        if !state.accounts.contains(&account) || (foreign && !self.breaks(Fault::HandsMailToAnyAccount)) {
+        let listens = name == "live-delivery-change" && self.breaks(Fault::LetsStrangersListen);
+        if !(state.accounts.contains(&account) || listens)
+            || (foreign && !self.breaks(Fault::HandsMailToAnyAccount))
+        {
             return report(NOT_ENROLLED);
         }
         let mixes = (self.breaks(Fault::MixesRecipients)
@@ -406,6 +434,11 @@ impl Mediator {
         });
         state.mail.iter().filter(|mail| state.owner(&mail.next).is_some_and(|owner| owner == account)).count()
     }
+}
+
+/// Whether a protocol is version 4.0 of pickup.
+fn four_of(protocol: &str) -> bool {
+    protocol.ends_with("pickup/4.0")
 }
 
 fn ids(message: &Message) -> Option<Vec<String>> {

@@ -17,6 +17,12 @@ use super::{Fault, Mediator};
 /// Longer than any patience of a test.
 const FOR_EVER: Duration = Duration::from_secs(120);
 
+/// How much later a second answer comes: when who waits for it has long taken the first for the only one.
+pub(super) const LATER: Duration = Duration::from_secs(2);
+/// At every how many-th request something fails.
+const GATEWAY_FAILS: u64 = 17;
+const MEDIATOR_FAILS: u64 = 13;
+
 /// The endpoints a simulator names; `hop` is the DID of a mediator before it.
 pub(super) fn endpoints(address: &str, fault: Fault, hop: &Did) -> Vec<Endpoint> {
     let (http, socket) = (format!("http://{address}/"), format!("ws://{address}/ws"));
@@ -49,12 +55,13 @@ impl Mediator {
         )
     }
 
-    /// Sends an answer to the endpoint of whom it is for, if that can be called.
-    pub(super) fn call(&self, to: &Did, bytes: Vec<u8>) {
+    /// Sends an answer to the endpoint of whom it is for, if that can be called, after a while.
+    pub(super) fn call(&self, to: &Did, bytes: Vec<u8>, later: Duration) {
         let Ok(document) = self.resolver.resolve(to) else { return };
         let uri = document.didcomm_endpoints().find_map(|endpoint| endpoint.uri.strip_prefix("http://"));
         let Some(host) = uri.map(|rest| rest.trim_end_matches('/').to_owned()) else { return };
         tokio::spawn(async move {
+            tokio::time::sleep(later).await;
             let Ok(mut stream) = TcpStream::connect(&host).await else { return };
             let length = bytes.len();
             let head = format!(
@@ -79,10 +86,27 @@ impl Mediator {
             Fault::IsBusyAtEveryFirstAttempt if posts % 2 == 1 => Some(busy(StatusCode::SERVICE_UNAVAILABLE)),
             Fault::RedirectsOnce if path == "/" => Some(redirect("/there")),
             Fault::RedirectsWithoutEnd => Some(redirect("/there")),
+            Fault::RedirectsToAFile => Some(redirect("file:///etc/hostname")),
+            Fault::IsBehindAGatewayThatFailsAtEverySeventeenthRequest if posts % (2 * GATEWAY_FAILS) == 0 => {
+                Some(StatusCode::BAD_GATEWAY.into_response())
+            }
             Fault::BansWhoSendsBadEnvelopes if banned => Some(StatusCode::FORBIDDEN.into_response()),
             Fault::HasOnlyAWebSocket => Some(StatusCode::NOT_FOUND.into_response()),
             _ => None,
         }
+    }
+
+    /// Whether the gateway fails after the mediator has done its part.
+    pub(super) fn loses_the_answer(&self) -> bool {
+        self.breaks(Fault::IsBehindAGatewayThatFailsAtEverySeventeenthRequest)
+            && self.state().posts % (2 * GATEWAY_FAILS) == GATEWAY_FAILS
+    }
+
+    /// Whether something fails inside this time.
+    pub(super) fn now_and_then(&self) -> bool {
+        let mut state = self.state();
+        state.asked_for += 1;
+        state.asked_for.is_multiple_of(MEDIATOR_FAILS)
     }
 
     /// What becomes of an envelope that is refused.

@@ -11,6 +11,7 @@ mod wire;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use einmal_did::{Did, Endpoint, LocalResolver, Relationship, Service, peer};
@@ -19,7 +20,7 @@ use einmal_didcomm::{
     UnixSeconds, from_prior_jwt, open,
 };
 use einmal_keys::{KeyId, KeyKind, Keyring, SecretKey, SystemEntropy};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
 use self::state::State;
@@ -40,6 +41,11 @@ pub enum Fault {
     ListsPickupFourAndDoesNotSpeakIt,
     BelievesPlaintext,
     BelievesAnonymousFrom,
+    /// These four act upon what they believe and say nothing, and doubt everything else.
+    BelievesAnonymousFromInUpdates,
+    BelievesAnonymousFromInReceipts,
+    BelievesAnonymousFromInLiveChanges,
+    BelievesPlaintextInUpdates,
     IgnoresWrongApv,
     IgnoresWrongFrom,
     IgnoresMissingTo,
@@ -67,10 +73,14 @@ pub enum Fault {
     HandsMailToAnyAccount,
     AnswersEmptyQueueOfThreeByDelivery,
     AnswersEmptyQueueOfFourByStatus,
+    LeavesOutTheEmptyListOfFour,
+    LeavesTheThreadOutOfDeliveriesOfThree,
     ForgetsRecipientDidInStatus,
     CountsInSecondsInFour,
     NeverPushes,
     PushesUnasked,
+    PushesToEveryLiveSocket,
+    LetsStrangersListen,
     ForgetsWhatItPushed,
     PushesBareInFour,
     KeepsSilentOnSockets,
@@ -83,6 +93,7 @@ pub enum Fault {
     ForgetsTheActionsOfSeveralUpdates,
     AnswersSecondRequestsByAList,
     RefusesWhatOpensNoWayBack,
+    AnswersAgainLaterAtTheEndpoint,
     DeniesAccounts,
     SpeaksOldVersionsOnly,
     DeliversJson,
@@ -105,6 +116,15 @@ pub enum Fault {
     ListsPickupFourWithoutARole,
     SaysOkInPlainText,
     CallsUnknownRemovalsAnError,
+    LeavesTheThreadOutOfDeliveriesOfFour,
+    ForgetsWhatItPushedInThree,
+    IsSilentAboutUnknownFeatureTypes,
+    /// Every second time it has acted by then.
+    IsBehindAGatewayThatFailsAtEverySeventeenthRequest,
+    ReportsNowAndThenThatItFailed,
+    WritesUrnsAsIds,
+    HasKeysOnP256Only,
+    RedirectsToAFile,
 }
 
 /// A running simulator; it ends when this is dropped.
@@ -165,10 +185,10 @@ fn identity(keyring: &Keyring, endpoints: Vec<Endpoint>) -> Did {
     did
 }
 
-/// A fresh did:peer:4 that has no key on X25519.
-fn identity_on_p384(keyring: &Keyring, resolver: &LocalResolver, endpoints: Vec<Endpoint>) -> Did {
+/// A fresh did:peer:4 whose one key for agreement is of `kind`.
+fn identity_on(kind: KeyKind, keyring: &Keyring, resolver: &LocalResolver, endpoints: Vec<Endpoint>) -> Did {
     let key = |kind| SecretKey::generate(kind, &SystemEntropy).unwrap();
-    let (agreement, authentication) = (key(KeyKind::P384), key(KeyKind::Ed25519));
+    let (agreement, authentication) = (key(kind), key(KeyKind::Ed25519));
     let made = peer::four::InputDocument::new()
         .add_method("key-1", agreement.public_key(), &[Relationship::KeyAgreement])
         .add_method("key-2", authentication.public_key(), &[Relationship::Authentication])
@@ -221,7 +241,8 @@ impl Mediator {
         let endpoints = habits::endpoints(address, fault, &hop);
         let resolver = LocalResolver::new();
         let did = match fault {
-            Fault::HasKeysOnP384Only => identity_on_p384(&keyring, &resolver, endpoints),
+            Fault::HasKeysOnP384Only => identity_on(KeyKind::P384, &keyring, &resolver, endpoints),
+            Fault::HasKeysOnP256Only => identity_on(KeyKind::P256, &keyring, &resolver, endpoints),
             _ => identity(&keyring, endpoints),
         };
         let (state, told) = (Mutex::default(), Mutex::default());
@@ -248,7 +269,10 @@ impl Mediator {
             custody: &self.keyring,
             resolver: &self.resolver,
             now: self.now(),
-            accept_plaintext: self.breaks(Fault::BelievesPlaintext),
+            accept_plaintext: matches!(
+                self.fault,
+                Fault::BelievesPlaintext | Fault::BelievesPlaintextInUpdates
+            ),
             layers: LayerPolicy::Tolerant,
         };
         let opened = match open(bytes, &context) {
@@ -256,7 +280,8 @@ impl Mediator {
             Err(error) => return self.refuse(&error, bytes),
         };
         let believes = self.breaks(Fault::BelievesPlaintext) && opened.proof.recipient.is_none()
-            || self.breaks(Fault::BelievesAnonymousFrom);
+            || self.breaks(Fault::BelievesAnonymousFrom)
+            || self.believes_silently(&opened);
         let from = opened.message.from.clone().or_else(|| opened.claimed_from.clone().filter(|_| believes));
         if opened.message.kind.is(einmal_didcomm::FORWARD_TYPE) {
             if opened.recipient().is_some_and(|to| to.same_as(&self.hop)) {
@@ -265,12 +290,14 @@ impl Mediator {
             return (if self.forward(&opened) { 200 } else { 400 }, None);
         }
         let Some(from) = from else { return (400, None) };
+        let robbed = !opened.is_authenticated() && self.believes_silently(&opened);
         let fresh = self.state().seen.insert((from.canonical(), opened.message.id.to_key()));
         let reply = if fresh {
             self.answer(&opened, &from, socket)
         } else {
             Some(answers::report("e.p.crypto.message.dejavu"))
         };
+        let reply = reply.filter(|_| !robbed);
         let silent =
             socket.is_some() && self.breaks(Fault::KeepsSilentOnSockets) || self.breaks(Fault::AnswersNobody);
         let back = opened.message.return_route == Some(einmal_didcomm::ReturnRoute::All)
@@ -280,11 +307,27 @@ impl Mediator {
         }
         let reply = reply.filter(|_| (back || self.calls_back()) && !silent);
         let reply = reply.map(|reply| self.pack(reply, &opened, &from));
+        if self.breaks(Fault::AnswersAgainLaterAtTheEndpoint) {
+            reply.iter().for_each(|bytes| self.call(&from, bytes.clone(), habits::LATER));
+        }
         if self.calls_back() {
-            reply.into_iter().for_each(|bytes| self.call(&from, bytes));
+            reply.into_iter().for_each(|bytes| self.call(&from, bytes, Duration::ZERO));
             return (202, None);
         }
         (200, reply)
+    }
+
+    /// Whether it takes a message for that of whom it names, without a proof.
+    fn believes_silently(&self, opened: &Opened) -> bool {
+        let name = opened.message.kind.message();
+        let plain = opened.proof.recipient.is_none();
+        match self.fault {
+            Fault::BelievesAnonymousFromInUpdates => !plain && name.ends_with("update"),
+            Fault::BelievesAnonymousFromInReceipts => !plain && name == "messagesreceived",
+            Fault::BelievesAnonymousFromInLiveChanges => !plain && name == "livedeliverychange",
+            Fault::BelievesPlaintextInUpdates => plain && name.ends_with("update"),
+            _ => false,
+        }
     }
 
     /// As the mediator before itself: what is for it is handed on, and nothing comes back.
@@ -320,7 +363,10 @@ impl Mediator {
     }
 
     fn message(&self, reply: &Reply, to: &Did) -> Message {
-        let id = MessageId::random(&SystemEntropy).unwrap();
+        let mut id = MessageId::random(&SystemEntropy).unwrap();
+        if self.breaks(Fault::WritesUrnsAsIds) {
+            id = MessageId::try_from(format!("urn:uuid:{id}")).unwrap();
+        }
         let mut message = Message::new(id, MessageType::parse(&reply.kind).unwrap());
         let rotates = self.breaks(Fault::RotatesInItsFirstAnswer) || self.breaks(Fault::RotatesWithoutProof);
         message.from = Some(if rotates { &self.rotated } else { &self.did }.clone());
@@ -334,6 +380,10 @@ impl Mediator {
         message.to = vec![to.clone()];
         message.body = reply.body.as_object().cloned().unwrap_or_default();
         message.attachments.clone_from(&reply.attachments);
+        let shown = reply.kind.ends_with("4.0/delivery") && !self.breaks(Fault::LeavesOutTheEmptyListOfFour);
+        if shown && reply.attachments.is_empty() {
+            message.extra.insert("attachments".to_owned(), json!([]));
+        }
         message
     }
 
@@ -355,7 +405,13 @@ impl Mediator {
         if name == elsewhere || updated || listed {
             message.thid = Some(message.id.to_thread());
         }
-        if name == "status" && self.breaks(Fault::LeavesTheThreadOutOfStatus) {
+        let bare = match self.fault {
+            Fault::LeavesTheThreadOutOfStatus => name == "status",
+            Fault::LeavesTheThreadOutOfDeliveriesOfThree => reply.kind.ends_with("3.0/delivery"),
+            Fault::LeavesTheThreadOutOfDeliveriesOfFour => reply.kind.ends_with("4.0/delivery"),
+            _ => false,
+        };
+        if bare {
             message.thid = None;
         }
         self.seal(&message, to)

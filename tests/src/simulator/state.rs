@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) taken: u64,
     /// Requests by POST so far.
     pub(super) posts: u64,
+    /// Messages that asked for something so far.
+    pub(super) asked_for: u64,
     /// Whether a bad envelope came from the one address all come from.
     pub(super) banned: bool,
     /// Accounts that asked for mediation before.

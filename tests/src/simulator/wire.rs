@@ -44,6 +44,9 @@ async fn take(State(mediator): State<Arc<Mediator>>, uri: Uri, body: Bytes) -> R
     {
         return instead;
     }
+    if mediator.loses_the_answer() {
+        return StatusCode::GATEWAY_TIMEOUT.into_response();
+    }
     let status = StatusCode::from_u16(status).unwrap();
     match reply {
         Some(reply) => (status, [(header::CONTENT_TYPE, ENCRYPTED_MEDIA_TYPE)], reply).into_response(),

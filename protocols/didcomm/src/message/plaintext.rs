@@ -74,7 +74,8 @@ pub struct Message {
     pub return_route: Option<ReturnRoute>,
     /// The thread meant by [`ReturnRoute::Thread`].
     pub return_route_thread: Option<ThreadId>,
-    /// Every other header, `lang`, `accept-lang`, `trace` and `web_redirect` among them.
+    /// Every other header, `lang`, `accept-lang`, `trace` and `web_redirect` among them, and a list of `attachments` in which
+    /// nothing is.
     pub extra: Map<String, Value>,
 }
 
@@ -428,6 +429,11 @@ fn body(headers: &mut Map<String, Value>) -> Result<Map<String, Value>, MessageE
 fn attachments(headers: &mut Map<String, Value>) -> Result<Vec<Attachment>, MessageError> {
     match headers.remove("attachments") {
         None | Some(Value::Null) => Ok(Vec::new()),
+        // That the list was there is said by nothing else, and pickup 4.0 asks for it: it stays where a writer puts it.
+        Some(none @ Value::Array(_)) if none == Value::Array(Vec::new()) => {
+            headers.insert("attachments".to_owned(), none);
+            Ok(Vec::new())
+        }
         Some(Value::Array(items)) if items.len() <= MAX_ATTACHMENTS => {
             items.into_iter().map(Attachment::from_value).collect()
         }
@@ -518,6 +524,19 @@ mod tests {
                 "what is written is as the text has it"
             );
         }
+    }
+
+    /// Pickup 4.0 asks for the list also where nothing is delivered.
+    #[test]
+    fn list_of_attachments_in_which_nothing_is_is_told_from_none() {
+        let mut shown = full();
+        shown["attachments"] = json!([]);
+        let read = Message::from_value(shown.clone()).unwrap();
+        assert!(read.attachments.is_empty() && read.extra.contains_key("attachments"));
+        assert_eq!(read.to_value()["attachments"], json!([]), "and written again");
+        shown.as_object_mut().unwrap().remove("attachments");
+        assert!(!Message::from_value(shown).unwrap().extra.contains_key("attachments"));
+        assert!(!Message::from_value(full()).unwrap().extra.contains_key("attachments"));
     }
 
     #[test]

@@ -1,0 +1,137 @@
+//! Requests in the name of somebody who has an account, by somebody else: what they must leave as it was.
+
+use einmal_did::Did;
+use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, Irregularity, Message, PLAIN_MEDIA_TYPE, SenderProtection};
+use serde_json::json;
+
+use super::{
+    Run,
+    answer::Answer,
+    live,
+    mail::{self, Letter, Mailbox},
+    negatives,
+    outcome::{Needed, Outcome, holds},
+    socket::Socket,
+};
+
+/// How a request comes to bear a name it has no right to.
+#[derive(Clone, Copy)]
+enum Forgery {
+    /// Encrypted, with no sender proved.
+    Anonymous,
+    /// Not encrypted at all.
+    Plain,
+    /// Encrypted by another account, which proves itself.
+    Another,
+}
+
+const FORGERIES: [(Forgery, &str); 3] = [
+    (Forgery::Another, "from-not-sender"),
+    (Forgery::Plain, "plaintext"),
+    (Forgery::Anonymous, "anoncrypt-from"),
+];
+
+/// All of them, against everything an account of ours can be robbed of.
+pub(super) async fn run(run: &mut Run) {
+    for (forgery, point) in FORGERIES {
+        let ignored = run.probe.again(|| ignored(run, forgery)).await;
+        negatives::settle(run, point, ignored).await;
+    }
+}
+
+/// That nothing an account has is changed: neither what is registered, nor what waits, nor where it is pushed.
+async fn ignored(run: &Run, forgery: Forgery) -> Outcome {
+    let (victim, forger) = (mail::mailbox(run).await?, mail::mailbox(run).await?);
+    let waiting = waiting(run, &victim).await?;
+    for request in robberies(run, &victim, waiting.as_ref().map(|(_, id)| id.as_str()))? {
+        let answer = say(run, forgery, &request, &forger.account.me).await;
+        let named = |text| format!("{}: {text}", request.kind.message());
+        answer.expect_refusal().map_err(|problem| problem.reworded(named))?;
+    }
+    let mut socket = listening(run, forgery, &victim, &forger.account.me).await?;
+    let kept = victim.account.lists(run, &victim.recipient).await.needed("a list")?;
+    holds(kept, || "a registration was removed".to_owned())?;
+    if let (Some((letter, _)), Some(dialect)) = (waiting, run.pickup.first()) {
+        let kept = victim.find(run, dialect, &victim.recipient, &letter).await.map(|_| ());
+        kept.map_err(|problem| problem.reworded(|text| format!("a letter was deleted: {text}")))?;
+    }
+    let Some(socket) = &mut socket else { return Ok(()) };
+    let letter = victim.send(run).await.needed("a letter")?;
+    live::kept_from(run, socket, &letter).await
+}
+
+/// A letter that waits, and its id for who fetches it; none where nothing can be fetched.
+async fn waiting(run: &Run, victim: &Mailbox) -> Outcome<Option<(Letter, String)>> {
+    let Some(dialect) = run.pickup.first() else { return Ok(None) };
+    let letter = victim.send(run).await.needed("a letter")?;
+    victim.find(run, dialect, &victim.recipient, &letter).await.needed("a letter")?;
+    // Who forgets what was delivered once is judged for that elsewhere.
+    let found = victim.find(run, dialect, &victim.recipient, &letter).await.needed("a letter that stays")?;
+    Ok(Some((letter, found.id)))
+}
+
+/// What would rob the victim of its registration and of its mail, in each version.
+fn robberies(run: &Run, victim: &Mailbox, id: Option<&str>) -> Outcome<Vec<Message>> {
+    let mut requests = Vec::new();
+    let removal = json!({"updates": [{"recipient_did": victim.recipient, "action": "remove"}]});
+    for dialect in &run.mediation {
+        requests.push(run.probe.request(&dialect.kind(dialect.update), &victim.account.me, &removal)?);
+    }
+    // Without a letter there is nothing to confirm.
+    for dialect in run.pickup.iter().filter(|_| id.is_some()) {
+        let received = json!({"message_id_list": [id]});
+        requests.push(run.probe.request(
+            &dialect.kind("messages-received"),
+            &victim.account.me,
+            &received,
+        )?);
+    }
+    Ok(requests)
+}
+
+/// A socket of somebody else on which live delivery was asked for in the name of the victim.
+async fn listening(run: &Run, forgery: Forgery, victim: &Mailbox, forger: &Did) -> Outcome<Option<Socket>> {
+    if run.probe.socket.is_none() || run.pickup.is_empty() {
+        return Ok(None);
+    }
+    let mut socket = Socket::open(&run.probe).await.needed("a socket")?;
+    for dialect in &run.pickup {
+        let request = live::live_change(run, dialect, &victim.account.me, true)?;
+        let (bytes, _) = written(run, forgery, &request, forger).await?;
+        // Who closes the socket for the first will not push to it either.
+        if socket.send(&run.probe, bytes).await.is_err() {
+            break;
+        }
+    }
+    Ok(Some(socket))
+}
+
+async fn say(run: &Run, forgery: Forgery, request: &Message, forger: &Did) -> Answer {
+    let (bytes, media_type) = match written(run, forgery, request, forger).await {
+        Ok(written) => written,
+        Err(problem) => return Answer::lost(problem),
+    };
+    match request.to.first() {
+        Some(peer) if media_type == ENCRYPTED_MEDIA_TYPE => run.probe.send_to(peer, bytes).await,
+        _ => run.probe.post(bytes, media_type).await,
+    }
+}
+
+/// A forged request as it is sent, and its media type.
+async fn written(
+    run: &Run,
+    forgery: Forgery,
+    request: &Message,
+    forger: &Did,
+) -> Outcome<(Vec<u8>, &'static str)> {
+    let bytes = match forgery {
+        Forgery::Plain => return Ok((request.to_bytes(), PLAIN_MEDIA_TYPE)),
+        Forgery::Anonymous => run.probe.pack(request, SenderProtection::Anoncrypt).await?,
+        Forgery::Another => {
+            let (text, rule) = (request.to_bytes(), Irregularity::None);
+            let peer = request.to.first().unwrap_or(&run.probe.target);
+            run.probe.packing(|packer| packer.authcrypt_unchecked(&text, forger, peer, rule)).await?
+        }
+    };
+    Ok((bytes, ENCRYPTED_MEDIA_TYPE))
+}
