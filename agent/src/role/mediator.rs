@@ -72,7 +72,7 @@ impl Mediator {
         let ids = Sha256::new().chain_update(b"einmal letter ids\0").chain_update(*key).finalize();
         Ok(Self {
             settings: shared.config.mediator.clone().unwrap_or_default(),
-            ids: queue::Ids::new(ids.into()),
+            ids: queue::Ids::new(&ids).map_err(SetupError::internal)?,
         })
     }
 
