@@ -182,8 +182,7 @@ impl Shared {
     }
 
     fn pairwise_at(&self, fx: &mut Effects<'_>, endpoints: Vec<Endpoint>) -> Result<Did, Failure> {
-        new_dids::pairwise(fx, &self.keyring, self.entropy(), self.now(), endpoints)
-            .map_err(|error| Failure::user(error.to_string()))
+        Ok(new_dids::pairwise(fx, &self.keyring, self.entropy(), self.now(), endpoints)?)
     }
 
     fn remember_own(&self, own: &[OwnDid]) {

@@ -271,17 +271,17 @@ impl Node {
         let Some(_waiting) = self.fetching.wait(from) else { return false };
         // Many messages of one sender need one document: it is fetched once.
         let _alone = match need {
-            Need::Document(did) => Some(self.fetching.alone(did).await),
+            Need::Document { did } => Some(self.fetching.alone(did).await),
             Need::StatusList { .. } => None,
         };
-        if let Need::Document(did) = need
+        if let Need::Document { did } = need
             && !matches!(self.shared.resolver.resolve(did), Err(ResolveError::NotFetched { .. }))
         {
             return true;
         }
         let Some(_slot) = self.fetching.begin(from) else { return false };
         match need {
-            Need::Document(did) => match self.fetcher.document(did).await {
+            Need::Document { did } => match self.fetcher.document(did).await {
                 Ok(document) => self.shared.resolver.remember(did, document),
                 Err(FetchError::Busy) => return false,
                 Err(error) => {
@@ -310,8 +310,7 @@ impl Node {
 
     /// Sends a message now and returns the envelope that comes back on the same connection.
     pub(crate) async fn exchange(self: &Arc<Self>, message: &Message, to: &Did) -> Result<Vec<u8>, Failure> {
-        let unreachable = |problem: String| Failure::user(format!("the peer was not reached: {problem}"));
-        let mut last = unreachable("it has no endpoint".into());
+        let mut last = Failure::unreached("it has no endpoint");
         let mut ways = self.ways(message, to).await?;
         // An answer is what HTTP is made for; a connection of its own for one question is not.
         ways.sort_by_key(|way| transport::is_socket(&way.uri));
@@ -321,10 +320,10 @@ impl Node {
             }
             match self.shared.transport.send(&way.uri, way.bytes).await {
                 Ok(Some(reply)) => return Ok(reply),
-                Ok(None) => last = unreachable("it gave no answer".into()),
+                Ok(None) => last = Failure::unreached("it gave no answer"),
                 // Another way would bring the same.
                 Err(SendError::AnswerTooLarge { most }) => return Err(Failure::AnswerTooLarge { most }),
-                Err(error) => last = unreachable(error.to_string()),
+                Err(error) => last = Failure::unreached(error),
             }
         }
         Err(last)

@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::Node;
 use crate::{
     db::TIMERS,
-    handler::{Failure, Timer, log_reason},
+    handler::{Failure, Timer, describe_for_log},
     log,
     service::asking::RESULTS,
     steady::LARGEST_STEP,
@@ -127,9 +127,15 @@ impl Node {
             })
             .await;
         let Err(failure) = woken else { return Ok(()) };
-        tracing::info!(reason = %log_reason(&failure), "an exchange could not be woken");
-        if !matches!(failure, Failure::Peer { .. } | Failure::User(_)) {
+        let reason = describe_for_log(&failure);
+        if failure.is_temporary() {
+            tracing::info!(reason, "an exchange could not be woken and is tried again");
             return Ok(());
+        }
+        if failure.is_ours_to_mend() {
+            tracing::error!(reason, "an exchange can no longer be woken, by a fault of ours");
+        } else {
+            tracing::info!(reason, "an exchange can no longer be woken");
         }
         match self.run(|fx| Ok(fx.delete(TIMERS, id)?)).await {
             Err(Failure::Store(error)) => Err(error),

@@ -62,7 +62,7 @@ impl City {
 
     /// Reads register and templates anew, and says which cards count although the register says otherwise.
     fn reload(&self, shared: &Shared) -> Result<Value, Failure> {
-        let files = read_files(shared).map_err(|error| Failure::user(error.to_string()))?;
+        let files = read_files(shared)?;
         self.asking.replace_requests(files.requests.clone());
         self.issuing.replace_files(files);
         let mut answer = self.issuing.register_report();

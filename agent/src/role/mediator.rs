@@ -77,7 +77,7 @@ impl Mediator {
     }
 
     fn policy(&self, shared: &Shared) -> Result<MediationPolicy, Failure> {
-        let own = shared.public_did().cloned().ok_or_else(|| Failure::user("the mediator has no DID yet"))?;
+        let own = shared.public_did().cloned().ok_or_else(Failure::no_did_yet)?;
         let open = MediationPolicy::open(own);
         let most = self.settings.max_recipients.unwrap_or(open.max_recipients).min(open.max_recipients);
         Ok(MediationPolicy { require_proof: self.settings.require_proof, max_recipients: most, ..open })
@@ -86,7 +86,7 @@ impl Mediator {
     /// The letters of a forward, from whomever it comes.
     fn letters(&self, shared: &Shared, opened: &Opened) -> Result<Forwarded, Failure> {
         if opened.proof.recipient.is_none() {
-            return Err(Failure::user("a forward must be encrypted to the mediator"));
+            return Err(Failure::unproved("a forward must be encrypted to the mediator"));
         }
         let mut forward = Forward::from_message(&opened.message)?;
         let mut unwrapped = SelfForwards::default();
@@ -109,7 +109,7 @@ impl Mediator {
                     forward = forward_within(shared, &forward)?;
                 }
                 Decision::Refuse { code } => return Err(Failure::peer(code, "the forward is not taken")),
-                _ => return Err(Failure::user("a decision about a forward this version does not know")),
+                _ => return Err(Failure::internal("a decision about a forward that is not known here")),
             }
         }
     }
@@ -211,7 +211,7 @@ fn fetch_owners(shared: &Shared, rx: &Received<'_>, policy: &MediationPolicy, fx
         if fx.fetches_left > 0
             && let Err(ResolveError::NotFetched { did }) = shared.resolver.resolve(&did)
         {
-            return Err(Failure::Need(Need::Document(did)));
+            return Err(Failure::Need(Need::Document { did }));
         }
     }
     Ok(())
@@ -219,7 +219,7 @@ fn fetch_owners(shared: &Shared, rx: &Received<'_>, policy: &MediationPolicy, fx
 
 fn unreadable() -> Failure {
     // Not the peer's fault: it may come again, and nothing about it is known now.
-    Failure::Later("the registrations cannot be read")
+    Failure::later("the registrations cannot be read")
 }
 
 fn next_hop(shared: &Shared, next: &Did, mailbox: MailboxId) -> Result<NextHop, Failure> {
@@ -283,7 +283,7 @@ fn apply(
     fx: &mut Effects<'_>,
 ) -> Handled {
     if changes.iter().any(|change| matches!(change, RegistrationChange::Put { .. })) {
-        let Some(before) = &before else { return Err(Failure::Later("the account was made just now")) };
+        let Some(before) = &before else { return Err(Failure::later("the account was made just now")) };
         fx.update(ACCOUNTS, did_id(account), &before.value, Some(before.version))?;
     }
     for change in changes {
@@ -327,7 +327,7 @@ fn apply(
                 // Nobody can fetch it any more.
                 fx.clear_mailbox(mailbox_id(&recipient));
             }
-            _ => return Err(Failure::user("a registration change this version does not know")),
+            _ => return Err(Failure::internal("a registration change that is not known here")),
         }
     }
     Ok(())
@@ -408,7 +408,7 @@ impl RoleService for Mediator {
     }
 
     fn on_anonymous(&self, _shared: &Shared, _opened: &Opened, _fx: &mut Effects<'_>) -> Handled {
-        Err(Failure::user("only forwards are accepted without a proved sender"))
+        Err(Failure::unproved("only forwards are accepted without a proved sender"))
     }
 
     fn on_timer(&self, _shared: &Shared, _exchange: &str, _fx: &mut Effects<'_>) -> Handled {

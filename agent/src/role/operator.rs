@@ -107,7 +107,7 @@ fn remove(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Result<Value, Fail
         )));
     };
     let did = route.value.get("recipient").cloned().and_then(|did| serde_json::from_value::<Did>(did).ok());
-    let mailbox = mailbox_id(&did.ok_or_else(|| Failure::user("the registration does not parse"))?);
+    let mailbox = mailbox_id(&did.ok_or_else(|| Failure::damaged("a registration does not parse"))?);
     let messages = shared.mail.state(mailbox).letters;
     fx.clear_mailbox(mailbox);
     Ok(json!({"dropped": "mail", "messages": messages}))

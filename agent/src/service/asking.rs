@@ -218,7 +218,7 @@ impl AskingService {
             None => self.template(&job.template).map_err(gone)?.dcql_query().clone(),
         };
         let query = DcqlQuery::from_value(asked)
-            .map_err(|error| Failure::user(format!("request template {}: {error}", job.template)))?;
+            .map_err(|error| Failure::misconfigured(format!("request template {}: {error}", job.template)))?;
         let trust = |iss: &str, vct: &str| trusted.iter().any(|trusted| trusted.covers(iss, vct));
         let question = Question {
             query: &query,
@@ -317,6 +317,6 @@ impl AskingService {
 
 /// The verifier as presentations must name it.
 fn client_id(shared: &Shared) -> Result<String, Failure> {
-    let did = shared.public_did().ok_or_else(|| Failure::user("the verifier has no DID yet"))?;
+    let did = shared.public_did().ok_or_else(Failure::no_did_yet)?;
     Ok(present_proof::client_id(did))
 }

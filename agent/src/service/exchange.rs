@@ -8,7 +8,7 @@ use einmal_flows::{
     present_proof::{prover::Prover, verifier::Verifier},
     report_problem,
 };
-use einmal_storage::{StoreError, Table, Version};
+use einmal_storage::{Table, Version};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -113,7 +113,7 @@ impl<W: Work> Exchange<W> {
             return Ok(None);
         }
         let work = serde_json::from_value(stored.value.work)
-            .map_err(|_| StoreError::Damaged { what: "an exchange does not parse".into() })?;
+            .map_err(|_| Failure::damaged("an exchange does not parse"))?;
         let (ours, theirs) = (stored.value.ours, stored.value.theirs);
         Ok(Some(Self { key: key.to_owned(), ours, theirs, work, version: Some(stored.version) }))
     }
@@ -173,7 +173,7 @@ impl<W: Work> Exchange<W> {
             ours: self.ours.clone(),
             theirs: self.theirs.clone(),
             work: serde_json::to_value(&self.work)
-                .map_err(|_| StoreError::Damaged { what: "an exchange cannot be written".into() })?,
+                .map_err(|_| Failure::internal("an exchange cannot be written"))?,
         };
         learn(&self.theirs, fx)?;
         let key = fx.db().key(EXCHANGES, &self.key)?;

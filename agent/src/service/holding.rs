@@ -207,7 +207,7 @@ fn keep(
             Err(VerifyError::KeyLookup(KeyLookupError::Unavailable { .. })) => {
                 return Err(keys
                     .need()
-                    .map_or(Failure::Later("the issuer cannot be reached"), Failure::Need));
+                    .map_or(Failure::later("the issuer cannot be reached"), Failure::Need));
             }
             Err(error) => {
                 tracing::warn!(%error, "an issued card was refused");
@@ -262,7 +262,7 @@ pub(crate) fn cards(shared: &Shared) -> Result<Vec<Card>, Failure> {
     let mut cards = Vec::new();
     for (id, stored) in shared.db.all::<StoredCard>(CARDS, MAX_CARDS)? {
         let credential = HeldCredential::from_store(&stored.text)
-            .map_err(|error| Failure::damaged(&format!("a stored card does not parse: {error}")))?;
+            .map_err(|error| Failure::damaged(format!("a stored card does not parse: {error}")))?;
         cards.push(Card {
             id: String::from_utf8_lossy(&id).into_owned(),
             credential,

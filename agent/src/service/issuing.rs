@@ -9,7 +9,7 @@ use std::{
 
 use einmal_credentials::{
     proof,
-    sd_jwt::{Claims, PathElement},
+    sd_jwt::{Claims, IssueError, PathElement},
     vc::{self, CredentialRequest},
 };
 use einmal_did::Did;
@@ -259,7 +259,7 @@ impl IssuingService {
         };
         let kid = identity::key_id(&issuer, ASSERTION);
         let card = vc::issue(shared.custody(), &kid, &request, shared.entropy())
-            .map_err(|error| Failure::user(format!("the card cannot be signed: {error}")))?;
+            .map_err(|error| not_issued(template.id(), error))?;
         let record = IssuedCard {
             template: template.id().to_owned(),
             person: person_of(shared, job)?,
@@ -408,6 +408,15 @@ fn basis_of(job: &IssueJob) -> Cow<'_, [Basis]> {
     }
 }
 
+/// Why no card was made by a template, by who is to blame.
+fn not_issued(template: &str, error: IssueError) -> Failure {
+    match error {
+        IssueError::Custody(_) | IssueError::CannotSign => Failure::key(error),
+        IssueError::Entropy => Failure::entropy(error),
+        error => Failure::misconfigured(format!("credential template {template} makes no card: {error}")),
+    }
+}
+
 /// The latest second a card may last to: what was ordered, and the end of what it rests on.
 fn latest_end(shared: &Shared, job: &IssueJob) -> Option<u64> {
     let ordered = job.order.valid_for.map(|seconds| shared.now().plus(seconds).0);
@@ -462,13 +471,13 @@ fn path(elements: Vec<einmal_register::PathElement>) -> Vec<PathElement> {
 }
 
 fn issuer(shared: &Shared) -> Result<Did, Failure> {
-    shared.public_did().cloned().ok_or_else(|| Failure::user("the issuer has no DID yet"))
+    shared.public_did().cloned().ok_or_else(Failure::no_did_yet)
 }
 
 /// The present day, as the register counts days.
 pub(crate) fn today(shared: &Shared) -> Result<Date, Failure> {
     Date::from_unix_seconds(shared.now().0)
-        .ok_or_else(|| Failure::user("the clock is out of range; set it right"))
+        .ok_or_else(|| Failure::later("the clock is out of range; set it right"))
 }
 
 /// 128 random bits as text.

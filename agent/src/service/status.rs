@@ -86,10 +86,11 @@ impl PublishedLists {
         if block.next >= block.end {
             *block = reserve(shared, block.list.max(first_list(shared)?))?;
         }
-        let stored = read(shared, block.list)?.ok_or_else(|| Failure::user("the status list is gone"))?.value;
+        let gone = || Failure::damaged("a status list that gives places away is gone");
+        let stored = read(shared, block.list)?.ok_or_else(gone)?.value;
         let index = permutation(&stored)?
             .index(block.next)
-            .ok_or_else(|| Failure::user("the status list is full"))?;
+            .ok_or_else(|| Failure::internal("a place behind the end of a status list was reserved"))?;
         block.next += 1;
         Ok(StatusReference { uri: uri(shared, block.list), idx: u64::from(index) })
     }
@@ -102,11 +103,13 @@ impl PublishedLists {
         fx: &mut Effects<'_>,
     ) -> Result<(), Failure> {
         let number = list_number(&reference.uri)
-            .ok_or_else(|| Failure::user("this credential has no place in a status list of this node"))?;
+            .ok_or_else(|| Failure::damaged("the place of an issued card names no status list"))?;
         let stored = read(shared, number)?
-            .ok_or_else(|| Failure::user("the status list of this credential is not published here"))?;
+            .ok_or_else(|| Failure::damaged("the status list of an issued card is gone"))?;
         let mut register = StatusRegister::from_list(list_of(&stored.value)?);
-        register.revoke(reference.idx).map_err(|error| Failure::user(error.to_string()))?;
+        register
+            .revoke(reference.idx)
+            .map_err(|error| Failure::damaged(format!("the place of an issued card: {error}")))?;
         let changed = StoredList { statuses: base64url_encode(register.list().as_bytes()), ..stored.value };
         fx.update(LISTS, number.to_be_bytes(), &changed, Some(stored.version))?;
         Ok(())
@@ -155,13 +158,13 @@ fn read(shared: &Shared, number: u32) -> Result<Option<crate::db::Stored<StoredL
 }
 
 fn list_of(stored: &StoredList) -> Result<StatusList, Failure> {
-    let damaged = || Failure::Store(StoreError::Damaged { what: "a status list does not parse".into() });
+    let damaged = || Failure::damaged("a status list does not parse");
     let bytes = base64url_decode(&stored.statuses).ok_or_else(damaged)?;
     StatusList::from_bytes(stored.bits, bytes).map_err(|_| damaged())
 }
 
 fn permutation(stored: &StoredList) -> Result<IndexPermutation, Failure> {
-    let damaged = || Failure::Store(StoreError::Damaged { what: "a status list key does not parse".into() });
+    let damaged = || Failure::damaged("a status list key does not parse");
     let key = Zeroizing::new(base64url_decode(&stored.key).ok_or_else(damaged)?);
     Ok(IndexPermutation::new(key.as_slice().try_into().map_err(|_| damaged())?))
 }
@@ -220,7 +223,7 @@ pub(crate) fn close_lists(db: &Db, entropy: &dyn Entropy) -> Result<(), StoreErr
 
 fn fresh(shared: &Shared) -> Result<StoredList, Failure> {
     let size = usize::try_from(INDEX_SPACE).unwrap_or_default();
-    let list = StatusList::new(1, size).map_err(|error| Failure::user(error.to_string()))?;
+    let list = StatusList::new(1, size).map_err(Failure::internal)?;
     let mut key = Zeroizing::new([0u8; 32]);
     shared.entropy().fill(&mut *key).map_err(Failure::entropy)?;
     Ok(StoredList {
