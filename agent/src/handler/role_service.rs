@@ -56,9 +56,9 @@ pub(crate) trait RoleService: Send + Sync {
     /// Protocols this role speaks beside the common ones: identifier and the roles it takes.
     fn protocols(&self) -> Vec<(&'static str, &'static str)>;
 
-    /// A token for the status list published at `uri`.
-    fn status_list(&self, _shared: &Shared, _uri: &str) -> Option<String> {
-        None
+    /// A token for the status list published at `uri`; `None` if there is no such list.
+    fn status_list(&self, _shared: &Shared, _uri: &str) -> Result<Option<String>, Failure> {
+        Ok(None)
     }
 
     /// Takes in a status list token that was asked for; `None` if it could not be fetched.

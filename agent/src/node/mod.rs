@@ -169,8 +169,12 @@ impl Node {
         self.shared.resolver.own(did)
     }
 
-    /// A fresh token for a status list this node publishes at `uri`.
-    pub fn published_status_list(&self, uri: &str) -> Option<String> {
+    /// A fresh token for the status list this node publishes at `uri`; `None` if it publishes none there.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if that cannot be known now, or the list cannot be read or signed.
+    pub fn published_status_list(&self, uri: &str) -> Result<Option<String>, Failure> {
         self.role.status_list(&self.shared, uri)
     }
 

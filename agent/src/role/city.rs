@@ -369,7 +369,7 @@ impl RoleService for City {
         ]
     }
 
-    fn status_list(&self, shared: &Shared, uri: &str) -> Option<String> {
+    fn status_list(&self, shared: &Shared, uri: &str) -> Result<Option<String>, Failure> {
         self.issuing.lists.token(shared, uri)
     }
 

@@ -115,21 +115,24 @@ impl PublishedLists {
         Ok(())
     }
 
-    /// The signed token of the list published at `wanted`.
+    /// The signed token of the list published at `wanted`; `None` if there is no such list.
     ///
     /// It is signed anew when a quarter of its time to live has passed, and not at each revocation: the moment of a
     /// change would tell whose it was.
-    pub(crate) fn token(&self, shared: &Shared, wanted: &str) -> Option<String> {
-        let number = list_number(wanted).filter(|number| uri(shared, *number) == wanted)?;
+    pub(crate) fn token(&self, shared: &Shared, wanted: &str) -> Result<Option<String>, Failure> {
+        let Some(number) = list_number(wanted).filter(|number| uri(shared, *number) == wanted) else {
+            return Ok(None);
+        };
         let ttl = ttl(shared);
         let now = shared.now_ms();
         if let Some((made, token)) = lock(&self.tokens).get(wanted)
             && now.checked_sub(*made).is_some_and(|age| age < ttl.saturating_mul(1000) / 4)
         {
-            return Some(token.clone());
+            return Ok(Some(token.clone()));
         }
-        let list = list_of(&read(shared, number).ok()??.value).ok()?;
-        let issuer = shared.public_did()?;
+        let Some(stored) = read(shared, number)? else { return Ok(None) };
+        let list = list_of(&stored.value)?;
+        let issuer = shared.public_did().ok_or_else(Failure::no_did_yet)?;
         let request = StatusTokenRequest {
             uri: wanted,
             issuer: issuer.as_str(),
@@ -138,9 +141,10 @@ impl PublishedLists {
             expires_at: shared.now().plus(ttl.saturating_mul(2)).0,
             ttl,
         };
-        let token = issue_token(shared.custody(), &identity::key_id(issuer, ASSERTION), &request).ok()?;
+        let token = issue_token(shared.custody(), &identity::key_id(issuer, ASSERTION), &request)
+            .map_err(Failure::key)?;
         lock(&self.tokens).insert(wanted.to_owned(), (now, token.clone()));
-        Some(token)
+        Ok(Some(token))
     }
 }
 
