@@ -51,8 +51,6 @@ pub(crate) struct AskJob {
     /// Record id of the issuing exchange that waits for the proof.
     #[serde(default)]
     pub(crate) then: Option<String>,
-    #[serde(default)]
-    nonce: Option<String>,
     /// What was asked; the template may say something else by the time it is answered.
     #[serde(default)]
     dcql: Option<Value>,
@@ -60,7 +58,7 @@ pub(crate) struct AskJob {
 
 impl AskJob {
     pub(crate) fn new(template: &str, thread: ThreadId) -> Self {
-        Self { template: template.to_owned(), thread, then: None, nonce: None, dcql: None }
+        Self { template: template.to_owned(), thread, then: None, dcql: None }
     }
 }
 
@@ -137,13 +135,11 @@ impl AskingService {
     pub(crate) fn request(&self, shared: &Shared, exchange: &mut Asking, fx: &mut Effects<'_>) -> Handled {
         let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
         let template = self.template(&exchange.work.job.template).map_err(gone)?;
-        let nonce = fresh_nonce(shared)?;
-        exchange.work.job.nonce = Some(nonce.clone());
         exchange.work.job.dcql = Some(template.dcql_query().clone());
         let event = Event::Request {
             dcql: template.dcql_query().clone(),
             client_id: client_id(shared)?,
-            nonce,
+            nonce: fresh_nonce(shared)?,
             comment: Some(template.purpose().text(&self.language).to_owned()),
             goal_code: Some(format!("einmal.request.{}", template.id())),
             will_confirm: template.will_confirm(),
@@ -187,8 +183,8 @@ impl AskingService {
             match action {
                 Action::Send(draft) => exchange.send(draft, fx)?,
                 Action::WakeAt(at) => exchange.wake(at, fx)?,
-                Action::CheckPresentation { vp, .. } => {
-                    let (event, claims) = self.judge(shared, exchange, &vp, trusted, fx)?;
+                Action::CheckPresentation { vp, nonce } => {
+                    let (event, claims) = self.judge(shared, exchange, (&vp, &nonce), trusted, fx)?;
                     proved = claims;
                     let next = exchange.work.machine.handle(event, fx.now())?;
                     self.carry_out(shared, exchange, next, trusted, fx)?;
@@ -203,11 +199,12 @@ impl AskingService {
         Ok(proved)
     }
 
+    /// Whether a presentation proves what was asked for; it must be bound to `nonce`, that of the request.
     fn judge(
         &self,
         shared: &Shared,
         exchange: &Asking,
-        vp: &DcqlPresentation,
+        (vp, nonce): (&DcqlPresentation, &str),
         trusted: &[TrustedIssuer],
         fx: &mut Effects<'_>,
     ) -> Result<(Event<'static>, Option<Proved>), Failure> {
@@ -222,7 +219,7 @@ impl AskingService {
         let trust = |iss: &str, vct: &str| trusted.iter().any(|trusted| trusted.covers(iss, vct));
         let question = Question {
             query: &query,
-            nonce: job.nonce.as_deref().unwrap_or_default(),
+            nonce,
             audience: &client_id(shared)?,
             trust: &trust,
             clock_skew: self.clock_skew,
@@ -319,4 +316,19 @@ impl AskingService {
 fn client_id(shared: &Shared) -> Result<String, Failure> {
     let did = shared.public_did().ok_or_else(Failure::no_did_yet)?;
     Ok(present_proof::client_id(did))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They named the nonce beside the machine, which has it.
+    #[test]
+    fn jobs_of_earlier_versions_are_read() {
+        let stored = json!({"template": "library-card", "thread": "a1b2", "then": null, "nonce": "n", "dcql": {"credentials": []}});
+        let job: AskJob = serde_json::from_value(stored).unwrap();
+        assert_eq!((job.template.as_str(), job.thread.as_str()), ("library-card", "a1b2"));
+        assert!(job.dcql.is_some());
+        assert!(serde_json::to_value(&job).unwrap().get("nonce").is_none());
+    }
 }

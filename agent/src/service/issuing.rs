@@ -209,7 +209,8 @@ impl IssuingService {
     ) -> Result<Event<'static>, Failure> {
         let issuer = issuer(shared)?;
         let job = &exchange.work.job;
-        let nonce = job.nonce.as_deref().unwrap_or_default();
+        let nonce =
+            job.nonce.as_deref().ok_or_else(|| Failure::damaged("an offer that was made has no nonce"))?;
         let holder = match proof::verify(proof_jwt, issuer.as_str(), nonce, shared.now().0) {
             Ok(key) => key,
             Err(error) => {
