@@ -18,6 +18,7 @@ use crate::{
     service::{
         asking::{self, AskJob, Asking, AskingService},
         exchange::{self, Job},
+        ids::RequestId,
         invitations::{self, Purpose},
         status::KnownLists,
         templates::read_requests,
@@ -70,7 +71,7 @@ impl Merchant {
 
     /// Somebody answers an invitation: the request goes out with a nonce of its own.
     fn proposal(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
-        let (Some((Purpose::Request { template }, again)), Some(pthid)) =
+        let (Some((Purpose::Request { request }, again)), Some(pthid)) =
             (invitations::take(shared, fx, rx)?, rx.message.pthid.clone())
         else {
             let comment = "this proposal answers no invitation that is open to you";
@@ -85,7 +86,7 @@ impl Merchant {
             return Err(invitations::answered_already());
         }
         let (machine, actions) = verifier::Verifier::from_proposal(rx, fx.now())?;
-        let job = AskJob::new(&template, pthid.clone());
+        let job = AskJob::new(request, pthid.clone());
         let mut exchange = Asking::opened_by(rx, Job { machine, job });
         exchange.name(&answer, fx)?;
         self.asking.carry_out(shared, &mut exchange, actions, &self.trusted, fx)?;
@@ -138,10 +139,11 @@ impl RoleService for Merchant {
                 Ok(json!({"invitation": url, "thread": thread}))
             }
             "request" => {
-                let template = self.asking.template(text(input, "template")?)?;
+                let request = RequestId::from(text(input, "template")?);
+                let template = self.asking.template(&request)?;
                 let goal =
                     (invitations::GOAL_PRESENT, template.label().text(&self.asking.language).to_owned());
-                let purpose = Purpose::Request { template: template.id().to_owned() };
+                let purpose = Purpose::Request { request };
                 let (thread, url) = invitations::create(shared, fx, purpose, goal, Uses::Single)?;
                 Ok(json!({"invitation": url, "thread": thread}))
             }

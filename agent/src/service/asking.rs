@@ -22,6 +22,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     exchange::{Exchange, Job, Work},
+    ids::RequestId,
     invitations::answered_by,
     issued::Basis,
     issuing::fresh_nonce,
@@ -45,7 +46,8 @@ const DAY: u64 = 24 * 3600;
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct AskJob {
     /// Request template.
-    pub(crate) template: String,
+    #[serde(rename = "template")]
+    pub(crate) request: RequestId,
     /// The thread users know the request by: the invitation's id.
     pub(crate) thread: ThreadId,
     /// Record id of the issuing exchange that waits for the proof.
@@ -57,8 +59,8 @@ pub(crate) struct AskJob {
 }
 
 impl AskJob {
-    pub(crate) fn new(template: &str, thread: ThreadId) -> Self {
-        Self { template: template.to_owned(), thread, then: None, dcql: None }
+    pub(crate) fn new(request: RequestId, thread: ThreadId) -> Self {
+        Self { request, thread, then: None, dcql: None }
     }
 }
 
@@ -91,14 +93,14 @@ struct StoredResult {
 }
 
 /// The request templates, as they were last read.
-pub(crate) struct Requests(RwLock<Arc<BTreeMap<String, RequestTemplate>>>);
+pub(crate) struct Requests(RwLock<Arc<BTreeMap<RequestId, RequestTemplate>>>);
 
 impl Requests {
-    pub(crate) fn new(templates: BTreeMap<String, RequestTemplate>) -> Self {
+    pub(crate) fn new(templates: BTreeMap<RequestId, RequestTemplate>) -> Self {
         Self(RwLock::new(Arc::new(templates)))
     }
 
-    fn get(&self) -> Arc<BTreeMap<String, RequestTemplate>> {
+    fn get(&self) -> Arc<BTreeMap<RequestId, RequestTemplate>> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -119,14 +121,14 @@ impl fmt::Debug for AskingService {
 
 impl AskingService {
     /// Goes on with these request templates.
-    pub(crate) fn replace_requests(&self, templates: BTreeMap<String, RequestTemplate>) {
+    pub(crate) fn replace_requests(&self, templates: BTreeMap<RequestId, RequestTemplate>) {
         *self.requests.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(templates);
     }
 
-    pub(crate) fn template(&self, id: &str) -> Result<RequestTemplate, Failure> {
+    pub(crate) fn template(&self, id: &RequestId) -> Result<RequestTemplate, Failure> {
         let requests = self.requests.get();
         requests.get(id).cloned().ok_or_else(|| {
-            let known: Vec<&str> = requests.keys().map(String::as_str).collect();
+            let known: Vec<&str> = requests.keys().map(RequestId::as_str).collect();
             Failure::user(format!("no request template `{id}`; there are: {}", known.join(", ")))
         })
     }
@@ -134,7 +136,7 @@ impl AskingService {
     /// Sends the request of an exchange.
     pub(crate) fn request(&self, shared: &Shared, exchange: &mut Asking, fx: &mut Effects<'_>) -> Handled {
         let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
-        let template = self.template(&exchange.work.job.template).map_err(gone)?;
+        let template = self.template(&exchange.work.job.request).map_err(gone)?;
         exchange.work.job.dcql = Some(template.dcql_query().clone());
         let event = Event::Request {
             dcql: template.dcql_query().clone(),
@@ -212,10 +214,10 @@ impl AskingService {
         let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
         let asked = match &job.dcql {
             Some(asked) => asked.clone(),
-            None => self.template(&job.template).map_err(gone)?.dcql_query().clone(),
+            None => self.template(&job.request).map_err(gone)?.dcql_query().clone(),
         };
         let query = DcqlQuery::from_value(asked)
-            .map_err(|error| Failure::misconfigured(format!("request template {}: {error}", job.template)))?;
+            .map_err(|error| Failure::misconfigured(format!("request template {}: {error}", job.request)))?;
         let trust = |iss: &str, vct: &str| trusted.iter().any(|trusted| trusted.covers(iss, vct));
         let question = Question {
             query: &query,
@@ -274,7 +276,7 @@ impl AskingService {
 
     fn write(&self, shared: &Shared, job: &AskJob, result: StoredResult, fx: &mut Effects<'_>) -> Handled {
         // What nobody says any more how long to keep is kept as short as can be.
-        let days = self.template(&job.template).map_or(0, |template| u64::from(template.retention().days));
+        let days = self.template(&job.request).map_or(0, |template| u64::from(template.retention().days));
         let until = shared.now().plus(days.saturating_mul(DAY).max(KEEP_RESULT_SECS));
         Ok(fx.put_expiring(RESULTS, job.thread.to_key(), &result, until)?)
     }
@@ -327,7 +329,7 @@ mod tests {
     fn jobs_of_earlier_versions_are_read() {
         let stored = json!({"template": "library-card", "thread": "a1b2", "then": null, "nonce": "n", "dcql": {"credentials": []}});
         let job: AskJob = serde_json::from_value(stored).unwrap();
-        assert_eq!((job.template.as_str(), job.thread.as_str()), ("library-card", "a1b2"));
+        assert_eq!((job.request.as_str(), job.thread.as_str()), ("library-card", "a1b2"));
         assert!(job.dcql.is_some());
         assert!(serde_json::to_value(&job).unwrap().get("nonce").is_none());
     }

@@ -2,12 +2,15 @@
 
 use einmal_credentials::vc::StatusReference;
 use einmal_didcomm::{ThreadId, UnixSeconds};
-use einmal_register::Template;
+use einmal_register::{PersonId, Template};
 use einmal_storage::Table;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::status::PublishedLists;
+use super::{
+    ids::{TemplateId, stored_person},
+    status::PublishedLists,
+};
 use crate::{
     db::digest_id,
     handler::{Effects, Failure, Shared},
@@ -29,9 +32,9 @@ const PAGE: usize = 256;
 /// An issued card as the issuer remembers it. No claims: they are in the register.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct IssuedCard {
-    pub(crate) template: String,
-    #[serde(default)]
-    pub(crate) person: Option<String>,
+    pub(crate) template: TemplateId,
+    #[serde(default, with = "stored_person")]
+    pub(crate) person: Option<PersonId>,
     pub(crate) status: Option<StatusReference>,
     pub(crate) issued_at: UnixSeconds,
     pub(crate) expires_at: u64,
@@ -86,8 +89,8 @@ pub(crate) fn at(shared: &Shared, place: &StatusReference) -> Result<Option<Issu
 }
 
 /// The cards of one person, with their ids.
-pub(crate) fn of_person(shared: &Shared, person: &str) -> Result<Vec<(String, IssuedCard)>, Failure> {
-    found(shared, ISSUED_TO, &digest_id(&[person]))
+pub(crate) fn of_person(shared: &Shared, person: &PersonId) -> Result<Vec<(String, IssuedCard)>, Failure> {
+    found(shared, ISSUED_TO, &digest_id(&[person.as_str()]))
 }
 
 fn found(shared: &Shared, table: Table, prefix: &str) -> Result<Vec<(String, IssuedCard)>, Failure> {
@@ -122,7 +125,7 @@ pub(crate) fn remember(
         fx.put(ISSUED_AT, place_id(status), &id)?;
     }
     if let Some(person) = &card.person {
-        fx.put(ISSUED_TO, format!("{}{id}", digest_id(&[person])), &id)?;
+        fx.put(ISSUED_TO, format!("{}{id}", digest_id(&[person.as_str()])), &id)?;
     }
     for place in basis.iter().filter_map(|basis| basis.status.as_ref()) {
         pin(place, fx)?;
@@ -154,7 +157,7 @@ pub(crate) fn revoke(
     shared: &Shared,
     lists: &PublishedLists,
     (id, reason): (&str, &str),
-    template: impl FnOnce(&str) -> Result<Template, Failure>,
+    template: impl FnOnce(&TemplateId) -> Result<Template, Failure>,
     fx: &mut Effects<'_>,
 ) -> Result<Left, Failure> {
     let stored = shared
@@ -198,7 +201,7 @@ pub(crate) fn summary(id: &str, card: &IssuedCard) -> Value {
     json!({
         "credential": id,
         "template": card.template,
-        "person": card.person,
+        "person": card.person.as_ref().map(PersonId::as_str),
         "issued_at": card.issued_at,
         "expires_at": card.expires_at,
         "thread": card.thread,

@@ -25,7 +25,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     exchange::{Exchange, Job},
-    invitations::{self, IssueOrder},
+    ids::{RequestId, TemplateId},
+    invitations::{self, IssueOrder, Subject},
     issued::{self, Basis, IssuedCard, Left},
     patron_nym::patron_nym,
     status::PublishedLists,
@@ -96,10 +97,10 @@ impl IssuingService {
         *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
     }
 
-    pub(crate) fn template(&self, id: &str) -> Result<Template, Failure> {
+    pub(crate) fn template(&self, id: &TemplateId) -> Result<Template, Failure> {
         let files = self.files();
         files.templates.get(id).cloned().ok_or_else(|| {
-            let known: Vec<&str> = files.templates.keys().map(String::as_str).collect();
+            let known: Vec<&str> = files.templates.keys().map(TemplateId::as_str).collect();
             Failure::user(format!("no credential template `{id}`; there are: {}", known.join(", ")))
         })
     }
@@ -107,23 +108,25 @@ impl IssuingService {
     /// Checks an order before it is taken: template, person, eligibility.
     pub(crate) fn check(&self, shared: &Shared, order: &IssueOrder) -> Result<(), Failure> {
         self.template(&order.template)?;
-        if let Some(person) = &order.person {
-            self.known_person(person)?;
-            let job = IssueJob::new(order.clone());
-            self.filled(shared, &job).map_err(|error| match error {
-                Failure::Peer { comment, .. } => Failure::user(format!("{person}: {comment}")),
-                other => other,
-            })?;
-        }
-        let files = self.files();
-        if let Some(after) = &order.after
-            && !files.requests.contains_key(after)
-        {
-            let known: Vec<&str> = files.requests.keys().map(String::as_str).collect();
-            return Err(Failure::user(format!(
-                "no request template `{after}`; there are: {}",
-                known.join(", ")
-            )));
+        match &order.subject {
+            Subject::Person(person) => {
+                self.known_person(person)?;
+                let job = IssueJob::new(order.clone());
+                self.filled(shared, &job).map_err(|error| match error {
+                    Failure::Peer { comment, .. } => Failure::user(format!("{}: {comment}", person.as_str())),
+                    other => other,
+                })?;
+            }
+            Subject::Prover { request, .. } => {
+                let files = self.files();
+                if !files.requests.contains_key(request) {
+                    let known: Vec<&str> = files.requests.keys().map(RequestId::as_str).collect();
+                    let known = known.join(", ");
+                    return Err(Failure::user(format!(
+                        "no request template `{request}`; there are: {known}"
+                    )));
+                }
+            }
         }
         Ok(())
     }
@@ -262,7 +265,7 @@ impl IssuingService {
         let card = vc::issue(shared.custody(), &kid, &request, shared.entropy())
             .map_err(|error| not_issued(template.id(), error))?;
         let record = IssuedCard {
-            template: template.id().to_owned(),
+            template: job.order.template.clone(),
             person: person_of(shared, job)?,
             status,
             issued_at: now,
@@ -284,7 +287,8 @@ impl IssuingService {
         }
         let gone =
             |_| Failure::peer(ProblemCode::REQUEST, "the register does not hold whom this card would be for");
-        let person = known.as_deref().map(|id| in_register(&files, id).map_err(gone)).transpose()?;
+        let person = known.as_ref().map(|id| in_register(&files, id).map_err(gone)).transpose()?;
+        let known = known.as_ref().map(|person| person.as_str().to_owned());
         let subject = known.or_else(|| job.subject.clone()).map_or_else(|| fresh_nonce(shared), Ok)?;
         let generated = BTreeMap::from([("patron_nym".to_owned(), patron_nym(shared, &subject)?)]);
         let latest = latest_end(shared, job).and_then(|end| Date::from_unix_seconds(end.saturating_sub(1)));
@@ -294,7 +298,7 @@ impl IssuingService {
     }
 
     /// Checks that a person is in the register.
-    pub(crate) fn known_person(&self, id: &str) -> Result<(), Failure> {
+    pub(crate) fn known_person(&self, id: &PersonId) -> Result<(), Failure> {
         in_register(&self.files(), id).map(|_| ())
     }
 
@@ -370,7 +374,7 @@ impl IssuingService {
     }
 
     /// Lists issued cards, of one person or all.
-    pub(crate) fn issued(&self, shared: &Shared, person: Option<&str>) -> Result<Value, Failure> {
+    pub(crate) fn issued(&self, shared: &Shared, person: Option<&PersonId>) -> Result<Value, Failure> {
         let cards = person.map_or_else(|| issued::all(shared), |person| issued::of_person(shared, person))?;
         Ok(cards.iter().map(|(id, card)| issued::summary(id, card)).collect())
     }
@@ -380,13 +384,14 @@ impl IssuingService {
         let (files, today) = (self.files(), today(shared)?);
         let mut found = Vec::new();
         for (id, card) in issued::all(shared)? {
-            let (Some(person), Some(template)) = (&card.person, files.templates.get(&card.template)) else {
+            let (Some(issued_to), Some(template)) = (&card.person, files.templates.get(&card.template))
+            else {
                 continue;
             };
             if !card.is_valid(shared.now()) {
                 continue;
             }
-            let reason = match in_register(&files, person) {
+            let reason = match in_register(&files, issued_to) {
                 Err(_) => "the register no longer holds this person".to_owned(),
                 Ok(person) => match einmal_register::eligible(template, person, today) {
                     Ok(()) => continue,
@@ -394,7 +399,7 @@ impl IssuingService {
                 },
             };
             found.push(
-                json!({"credential": id, "template": card.template, "person": card.person, "reason": reason}),
+                json!({"credential": id, "template": card.template, "person": issued_to.as_str(), "reason": reason}),
             );
         }
         Ok(found)
@@ -425,8 +430,8 @@ fn latest_end(shared: &Shared, job: &IssueJob) -> Option<u64> {
 }
 
 /// The person a card is for: whom the order names, and whom the cards were issued to that were proved. They must be one.
-fn person_of(shared: &Shared, job: &IssueJob) -> Result<Option<String>, Failure> {
-    let mut known = job.order.person.clone();
+fn person_of(shared: &Shared, job: &IssueJob) -> Result<Option<PersonId>, Failure> {
+    let mut known = job.order.subject.person().cloned();
     for place in basis_of(job).iter().filter_map(|basis| basis.status.as_ref()) {
         let Some(person) = issued::at(shared, place)?.and_then(|card| card.person) else { continue };
         if known.as_ref().is_some_and(|known| *known != person) {
@@ -438,19 +443,18 @@ fn person_of(shared: &Shared, job: &IssueJob) -> Result<Option<String>, Failure>
     Ok(known)
 }
 
-fn in_register<'f>(files: &'f CityFiles, id: &str) -> Result<&'f Person, Failure> {
-    let id = PersonId::parse(id).map_err(|error| Failure::user(error.to_string()))?;
-    files.register.people.get(&id).ok_or_else(|| {
+fn in_register<'f>(files: &'f CityFiles, id: &PersonId) -> Result<&'f Person, Failure> {
+    files.register.people.get(id).ok_or_else(|| {
         Failure::user("no such person in the register; see the skipped rows with: einmal city register")
     })
 }
 
 /// Refuses a card to somebody whose earlier one was revoked for a reason that bars from another.
-fn check_not_barred(shared: &Shared, template: &Template, person: &str) -> Result<(), Failure> {
+fn check_not_barred(shared: &Shared, template: &Template, person: &PersonId) -> Result<(), Failure> {
     let bars =
         |code: &str| template.revocation_reasons().iter().any(|reason| reason.bars && reason.code == code);
     let barred = issued::of_person(shared, person)?.into_iter().any(|(_, card)| {
-        card.template == template.id() && card.revoked.is_some_and(|revoked| bars(&revoked.reason))
+        card.template.as_str() == template.id() && card.revoked.is_some_and(|revoked| bars(&revoked.reason))
     });
     if barred {
         return Err(Failure::peer(
