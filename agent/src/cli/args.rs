@@ -169,7 +169,7 @@ pub enum Verb {
         #[command(flatten)]
         dir: Dir,
     },
-    /// Text messages that arrived, oldest first.
+    /// Text messages that arrived, newest first.
     #[command(after_help = "Example: einmal inbox --dir ./phone --json")]
     Inbox {
         /// The node's folder.

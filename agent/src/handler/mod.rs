@@ -29,7 +29,7 @@ pub use self::{
 pub(crate) use self::{
     dids::{learn, our_form, their_form},
     effects::{Effects, Handled, MailWork, Outgoing, Timer},
-    input::{text, unknown_command},
+    input::{list_of, text, unknown_command},
     new_dids::{Reached, forget_key, keep_key, public},
     refusal::describe_for_log,
     role_service::{Forwarded, Notice, RoleService},

@@ -162,7 +162,7 @@ fn give_up(id: &[u8], fx: &mut crate::handler::Effects<'_>) -> Result<(), Failur
 }
 
 fn all(node: &Node) -> Result<Vec<(Vec<u8>, Parked)>, StoreError> {
-    node.shared().db.all(PARKED, 2 * MAX_PARKED)
+    Ok(node.shared().db.all(PARKED, 2 * MAX_PARKED)?.records)
 }
 
 #[cfg(test)]

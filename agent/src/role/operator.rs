@@ -39,7 +39,7 @@ pub(super) fn command(
 
 fn accounts(shared: &Shared) -> Result<Value, StoreError> {
     let mut listed = Vec::new();
-    for (id, value) in shared.db.all::<Value>(ACCOUNTS, MAX_LISTED)? {
+    for (id, value) in shared.db.all::<Value>(ACCOUNTS, MAX_LISTED)?.records {
         let recipients = recipients(shared, &id)?;
         let states = recipients.iter().map(|did| shared.mail.state(mailbox_id(did)));
         let (letters, bytes) = states.fold((0, 0), |sum, state| (sum.0 + state.letters, sum.1 + state.bytes));

@@ -220,7 +220,7 @@ pub(crate) fn is_taken(shared: &Shared, rx: &Received<'_>) -> Result<bool, Failu
 
 /// All threads users can name, oldest names first.
 pub(crate) fn threads(shared: &Shared) -> Result<Vec<String>, Failure> {
-    let names = shared.db.all::<String>(THREADS, MAX_THREADS)?.into_iter();
+    let names = shared.db.all::<String>(THREADS, MAX_THREADS)?.records.into_iter();
     let names = names.map(|(id, _)| String::from_utf8_lossy(&id).into_owned());
     Ok(names.filter(|name| !name.starts_with("below:")).collect())
 }

@@ -260,7 +260,13 @@ pub(crate) fn progress(exchange: &Holding) -> Value {
 /// All cards, oldest first.
 pub(crate) fn cards(shared: &Shared) -> Result<Vec<Card>, Failure> {
     let mut cards = Vec::new();
-    for (id, stored) in shared.db.all::<StoredCard>(CARDS, MAX_CARDS)? {
+    let listed = shared.db.all::<StoredCard>(CARDS, MAX_CARDS)?;
+    if listed.cut {
+        tracing::warn!(
+            "this wallet holds more than {MAX_CARDS} cards; some are neither listed nor shown to anybody"
+        );
+    }
+    for (id, stored) in listed.records {
         let credential = HeldCredential::from_store(&stored.text)
             .map_err(|error| Failure::damaged(format!("a stored card does not parse: {error}")))?;
         cards.push(Card {

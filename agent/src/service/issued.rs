@@ -1,5 +1,7 @@
 //! The cards a city has issued: written down without claims, found by id, person and place in the status list, revoked.
 
+use std::ops::ControlFlow;
+
 use einmal_credentials::vc::StatusReference;
 use einmal_didcomm::{ThreadId, UnixSeconds};
 use einmal_register::{PersonId, Template};
@@ -12,8 +14,8 @@ use super::{
     status::PublishedLists,
 };
 use crate::{
-    db::digest_id,
-    handler::{Effects, Failure, Shared},
+    db::{Listed, digest_id},
+    handler::{Effects, Failure, Shared, list_of},
 };
 
 /// Issued cards, by their id.
@@ -107,10 +109,27 @@ fn found(shared: &Shared, table: Table, prefix: &str) -> Result<Vec<(String, Iss
     }
 }
 
-/// All cards, with their ids.
-pub(crate) fn all(shared: &Shared) -> Result<Vec<(String, IssuedCard)>, Failure> {
-    let cards = shared.db.all::<IssuedCard>(ISSUED, MAX_LISTED)?.into_iter();
-    Ok(cards.map(|(id, card)| (String::from_utf8_lossy(&id).into_owned(), card)).collect())
+/// Shows `look` each card with its id.
+pub(crate) fn each(
+    shared: &Shared,
+    mut look: impl FnMut(&str, IssuedCard) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    shared.db.each(ISSUED, |id, card| {
+        look(&String::from_utf8_lossy(&id), card)?;
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+/// Cards as the clerk sees them, all or those of one person; of all no more than can be shown.
+pub(crate) fn list(shared: &Shared, person: Option<&PersonId>) -> Result<Value, Failure> {
+    let shown = |cards: &[(String, IssuedCard)]| cards.iter().map(|(id, card)| summary(id, card)).collect();
+    if let Some(person) = person {
+        return Ok(Value::Array(shown(&of_person(shared, person)?)));
+    }
+    let Listed { records, cut } = shared.db.all::<IssuedCard>(ISSUED, MAX_LISTED)?;
+    let named = records.into_iter().map(|(id, card)| (String::from_utf8_lossy(&id).into_owned(), card));
+    let left_out = format!("there are more than {MAX_LISTED} cards; ask for those of a person: --person ID");
+    Ok(list_of(shown(&named.collect::<Vec<_>>()), cut.then_some(left_out)))
 }
 
 /// Writes down an issued card, findable by id, by person, by its place, and by the cards it was issued for.
@@ -197,7 +216,7 @@ pub(crate) fn revoke(
 }
 
 /// A card as the clerk sees it in a list.
-pub(crate) fn summary(id: &str, card: &IssuedCard) -> Value {
+fn summary(id: &str, card: &IssuedCard) -> Value {
     json!({
         "credential": id,
         "template": card.template,

@@ -375,33 +375,36 @@ impl IssuingService {
 
     /// Lists issued cards, of one person or all.
     pub(crate) fn issued(&self, shared: &Shared, person: Option<&PersonId>) -> Result<Value, Failure> {
-        let cards = person.map_or_else(|| issued::all(shared), |person| issued::of_person(shared, person))?;
-        Ok(cards.iter().map(|(id, card)| issued::summary(id, card)).collect())
+        issued::list(shared, person)
     }
 
     /// Cards that count although the register says that whom they were issued to may have none.
     pub(crate) fn outdated(&self, shared: &Shared) -> Result<Vec<Value>, Failure> {
         let (files, today) = (self.files(), today(shared)?);
         let mut found = Vec::new();
-        for (id, card) in issued::all(shared)? {
+        issued::each(shared, |id, card| {
             let (Some(issued_to), Some(template)) = (&card.person, files.templates.get(&card.template))
             else {
-                continue;
+                return Ok(());
             };
             if !card.is_valid(shared.now()) {
-                continue;
+                return Ok(());
             }
             let reason = match in_register(&files, issued_to) {
                 Err(_) => "the register no longer holds this person".to_owned(),
                 Ok(person) => match einmal_register::eligible(template, person, today) {
-                    Ok(()) => continue,
+                    Ok(()) => return Ok(()),
                     Err(error) => error.to_string(),
                 },
             };
-            found.push(
-                json!({"credential": id, "template": card.template, "person": issued_to.as_str(), "reason": reason}),
-            );
-        }
+            found.push(json!({
+                "credential": id,
+                "template": card.template,
+                "person": issued_to.as_str(),
+                "reason": reason,
+            }));
+            Ok(())
+        })?;
         Ok(found)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::ControlFlow,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -40,8 +41,6 @@ const MAX_FAILURES: usize = 1024;
 const FIRST_LIST: u32 = 1;
 /// Name of the record that says with which list a restored city begins.
 const BEGIN_WITH: &str = "first-status-list";
-/// Most lists looked through.
-const MAX_LISTS: usize = 100_000;
 
 /// A published list as stored.
 #[derive(Clone, Serialize, Deserialize)]
@@ -217,12 +216,12 @@ pub(crate) fn close_lists(db: &Db, entropy: &dyn Entropy) -> Result<(), StoreErr
     let mut batch = Batch::new();
     batch.put(db.key(META, BEGIN_WITH)?, encode(&begin));
     db.store().commit(batch).wait()?;
-    for (id, list) in db.all::<StoredList>(LISTS, MAX_LISTS)? {
+    db.each(LISTS, |id, list: StoredList| {
         let mut batch = Batch::new();
         batch.put(db.key(LISTS, &id)?, encode(&StoredList { reserved: INDEX_SPACE, ..list }));
         db.store().commit(batch).wait()?;
-    }
-    Ok(())
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 fn fresh(shared: &Shared) -> Result<StoredList, Failure> {
