@@ -35,7 +35,7 @@ use crate::{
     delivery::LiveChange,
     handler::{self, Effects, Handled, MailWork, Notice, Outgoing, Reached, RoleService},
     role,
-    service::queue,
+    service::{exchange, queue},
     transport::{self, FetchError, Fetcher, SendError},
 };
 
@@ -106,6 +106,11 @@ impl Node {
             let moved = queue::take_over(&node.shared).await?;
             if moved > 0 {
                 tracing::info!(moved, "mail of an earlier version was taken over");
+            }
+        } else {
+            let moved = exchange::take_over(&node.shared).await?;
+            if moved > 0 {
+                tracing::info!(moved, "relations of exchanges of an earlier version were taken over");
             }
         }
         Ok(Arc::new(node))

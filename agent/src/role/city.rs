@@ -22,7 +22,7 @@ use crate::{
     identity::Peer,
     service::{
         asking::{self, AskJob, Asking, AskingService},
-        exchange::{self, Job},
+        exchange::{self, Job, Relation},
         ids::{RequestId, person_id},
         invitations::{self, IssueOrder, Purpose, Subject},
         issuing::{IssueJob, Issuing, IssuingService, today},
@@ -79,12 +79,11 @@ impl City {
     /// Of a poster all exchanges end that have no card yet, the next time anything happens in them.
     fn withdraw(&self, shared: &Shared, thread: &str, fx: &mut Effects<'_>) -> Result<Value, Failure> {
         let thread = thread.to_ascii_lowercase();
-        let answer = ThreadId::try_from(thread.as_str()).ok().map(|thread| invitations::answered_by(&thread));
-        let mut exchange = Issuing::named(shared, &thread)?;
+        let mut exchange = Issuing::by_thread(shared, &thread)?;
         if exchange.is_none()
-            && let Some(answer) = &answer
+            && let Ok(invitation) = ThreadId::try_from(thread.as_str())
         {
-            exchange = Issuing::named(shared, answer)?;
+            exchange = Issuing::by_relation(shared, Relation::AnswerTo(&invitation))?;
         }
         let ended = |exchange: &Issuing| {
             exchange.work.job.issued || exchange.work.machine.state_name() == "abandoned"
@@ -118,19 +117,19 @@ impl City {
         if exchange::is_taken(shared, rx)? {
             return Err(invitations::answered_already());
         }
-        let answer = invitations::answered_by(pthid);
+        let answer = Relation::AnswerTo(pthid);
         // One that was abandoned may be begun anew, but not once there is a card: a holder who refuses what it was given would
         // get another one each time.
         let stands =
             |exchange: Issuing| exchange.work.job.issued || exchange.work.machine.state_name() != "abandoned";
-        if again && Issuing::named(shared, &answer)?.is_some_and(stands) {
+        if again && Issuing::by_relation(shared, answer)?.is_some_and(stands) {
             return Err(invitations::answered_already());
         }
         let (machine, actions) = issuer::Issuer::from_proposal(rx, fx.now())?;
         let job = IssueJob::new(order.clone());
         let mut exchange = Issuing::opened_by(rx, Job { machine, job });
         self.issuing.carry_out(shared, &mut exchange, actions, fx)?;
-        exchange.name(&answer, fx)?;
+        exchange.index_by_relation(answer, fx)?;
         match order.subject {
             Subject::Prover { request, .. } => self.ask_first(shared, request, &exchange, rx, fx)?,
             Subject::Person(person) => {
@@ -244,7 +243,7 @@ impl City {
         let job = IssueJob::new(order);
         let mut exchange = Issuing::new(peer.ours, peer.theirs, &thread, Job { machine, job });
         self.issuing.offer(shared, &mut exchange, fx)?;
-        exchange.name(thread.as_str(), fx)?;
+        exchange.index_by_thread(thread.as_str(), fx)?;
         exchange.save(fx)?;
         Ok(json!({"sent": true, "thread": thread}))
     }

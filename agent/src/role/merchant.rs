@@ -17,7 +17,7 @@ use crate::{
     handler::{Effects, Failure, Handled, RoleService, Shared, text, unknown_command},
     service::{
         asking::{self, AskJob, Asking, AskingService},
-        exchange::{self, Job},
+        exchange::{self, Job, Relation},
         ids::RequestId,
         invitations::{self, Purpose},
         status::KnownLists,
@@ -80,15 +80,15 @@ impl Merchant {
         if exchange::is_taken(shared, rx)? {
             return Err(invitations::answered_already());
         }
-        let answer = invitations::answered_by(&pthid);
+        let answer = Relation::AnswerTo(&pthid);
         let running = |exchange: Asking| exchange.work.machine.state_name() != "abandoned";
-        if again && Asking::named(shared, &answer)?.is_some_and(running) {
+        if again && Asking::by_relation(shared, answer)?.is_some_and(running) {
             return Err(invitations::answered_already());
         }
         let (machine, actions) = verifier::Verifier::from_proposal(rx, fx.now())?;
         let job = AskJob::new(request, pthid.clone());
         let mut exchange = Asking::opened_by(rx, Job { machine, job });
-        exchange.name(&answer, fx)?;
+        exchange.index_by_relation(answer, fx)?;
         self.asking.carry_out(shared, &mut exchange, actions, &self.trusted, fx)?;
         self.asking.request(shared, &mut exchange, fx)?;
         exchange.save(fx)

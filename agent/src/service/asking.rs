@@ -21,9 +21,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    exchange::{Exchange, Job, Work},
+    exchange::{Exchange, Job, Relation, Work},
     ids::RequestId,
-    invitations::answered_by,
     issued::Basis,
     issuing::fresh_nonce,
     status::KnownLists,
@@ -300,8 +299,9 @@ impl AskingService {
 
     /// What is said of a request nothing has come of, or nothing that is still kept.
     fn without_result(&self, shared: &Shared, thread: &str, id: &str) -> Result<Value, Failure> {
-        let answer = ThreadId::try_from(id).ok().map(|thread| answered_by(&thread));
-        let answered = answer.map(|answer| Asking::named(shared, &answer)).transpose()?.flatten();
+        let invitation = ThreadId::try_from(id).ok();
+        let answer = invitation.as_ref().map(Relation::AnswerTo);
+        let answered = answer.map(|answer| Asking::by_relation(shared, answer)).transpose()?.flatten();
         if answered.is_some_and(|exchange| exchange.work.has_ended()) {
             return Ok(json!({"accepted": false, "reason": "no-longer-kept", "disclosed": {}}));
         }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    exchange::{Decision, Exchange, Job, Work, check_shown, named},
+    exchange::{Decision, Exchange, Job, Work, check_shown, with_shown_name},
     keys::DidIssuerKeys,
     status::KnownLists,
 };
@@ -238,7 +238,7 @@ fn view(exchange: &Holding, offer: &ShownOffer) -> Value {
         "comment": offer.comment,
         "preview": preview,
     });
-    named(view, &exchange.key, &offer.nonce)
+    with_shown_name(view, &exchange.key, &offer.nonce)
 }
 
 /// Where a holding exchange stands, for its user.

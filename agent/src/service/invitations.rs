@@ -232,11 +232,6 @@ pub(crate) fn is_withdrawn(shared: &Shared, pthid: Option<&ThreadId>) -> Result<
     pthid.map_or(Ok(false), |pthid| Ok(shared.db.exists(WITHDRAWN, pthid.to_key())?))
 }
 
-/// The name of the exchange that answered a single-use invitation.
-pub(crate) fn answered_by(pthid: &ThreadId) -> String {
-    format!("below:{}:answer", pthid.to_key())
-}
-
 /// The refusal of a second exchange on an invitation that was made for one.
 pub(crate) fn answered_already() -> Failure {
     Failure::peer(ProblemCode::REQUEST, "this invitation was answered already")

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    exchange::{Decision, Exchange, Job, Work, check_shown, named},
+    exchange::{Decision, Exchange, Job, Work, check_shown, with_shown_name},
     holding::{self, Card},
 };
 use crate::handler::{Effects, Failure, Handled, Shared};
@@ -205,7 +205,7 @@ fn view(exchange: &Proving, request: &ShownRequest, selected: Option<&Selected>)
         "issuers": issuers,
         "would_disclose": selected.map(would_disclose),
     });
-    named(view, &exchange.key, &request.nonce)
+    with_shown_name(view, &exchange.key, &request.nonce)
 }
 
 /// What an answer would show: what was chosen because it was asked for, and what these cards show to everybody.
