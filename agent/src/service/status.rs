@@ -1,7 +1,7 @@
 //! Status lists: the one this node publishes, and those of others it looks into.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     ops::ControlFlow,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -37,6 +37,10 @@ const CACHE_BYTES: usize = 64 * 1024 * 1024;
 const FAILURE_TTL_MS: u64 = 2000;
 /// Most failures remembered.
 const MAX_FAILURES: usize = 1024;
+/// Most fetched tokens that wait for their issuer's document.
+const MAX_PENDING_TOKENS: usize = 64;
+/// Most bytes of them; a token of the largest list takes an eighth.
+const MAX_PENDING_BYTES: usize = 32 * 1024 * 1024;
 /// The first list. A full list is followed by the next number.
 const FIRST_LIST: u32 = 1;
 /// Name of the record that says with which list a restored city begins.
@@ -237,11 +241,43 @@ fn fresh(shared: &Shared) -> Result<StoredList, Failure> {
     })
 }
 
+/// Fetched tokens that were not verified yet, in the order they came. The one that has waited longest gives way: it is fetched
+/// again if it is still asked for.
+#[derive(Default)]
+struct Pending {
+    tokens: VecDeque<(String, String)>,
+    bytes: usize,
+}
+
+impl Pending {
+    /// Keeps a token; false if it takes more room than there is for all.
+    fn insert(&mut self, uri: &str, token: String) -> bool {
+        self.remove(uri);
+        if token.len() > MAX_PENDING_BYTES {
+            return false;
+        }
+        self.bytes = self.bytes.saturating_add(token.len());
+        self.tokens.push_back((uri.to_owned(), token));
+        while self.tokens.len() > MAX_PENDING_TOKENS || self.bytes > MAX_PENDING_BYTES {
+            let Some((_, oldest)) = self.tokens.pop_front() else { break };
+            self.bytes = self.bytes.saturating_sub(oldest.len());
+        }
+        true
+    }
+
+    fn remove(&mut self, uri: &str) -> Option<String> {
+        let at = self.tokens.iter().position(|(other, _)| other == uri)?;
+        let (_, token) = self.tokens.remove(at)?;
+        self.bytes = self.bytes.saturating_sub(token.len());
+        Some(token)
+    }
+}
+
 /// Lists of other issuers, cached as long as they say; a list that cannot be had counts as a refusal.
 pub(crate) struct KnownLists {
     cache: Mutex<StatusCache>,
     failed: Mutex<HashMap<String, u64>>,
-    pending: Mutex<HashMap<String, String>>,
+    pending: Mutex<Pending>,
 }
 
 impl std::fmt::Debug for KnownLists {
@@ -263,14 +299,9 @@ impl Default for KnownLists {
 impl KnownLists {
     /// Keeps what was fetched, or that nothing could be.
     pub(crate) fn fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
-        match token {
-            Some(token) => {
-                let mut pending = lock(&self.pending);
-                if pending.len() < MAX_FAILURES {
-                    pending.insert(uri.to_owned(), token);
-                }
-            }
-            None => self.fail(shared, uri),
+        let kept = token.is_some_and(|token| lock(&self.pending).insert(uri, token));
+        if !kept {
+            self.fail(shared, uri);
         }
     }
 
@@ -310,7 +341,7 @@ impl StatusSource for ListSource<'_> {
             let list = verify_token(&token, uri, iss, now, self.keys).inspect_err(|error| {
                 if matches!(error, StatusError::KeyLookup(_)) && self.keys.need().is_some() {
                     // Whoever asks will fetch the issuer's document and ask again.
-                    lock(&self.lists.pending).insert(uri.to_owned(), token.clone());
+                    lock(&self.lists.pending).insert(uri, token.clone());
                     return;
                 }
                 tracing::info!(%error, "a fetched status list was refused");
@@ -325,5 +356,49 @@ impl StatusSource for ListSource<'_> {
             }
         }
         lock(&self.lists.cache).at(now).status(uri, idx, iss)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A token of so many bytes, and another for each number.
+    fn token(number: usize, bytes: usize) -> String {
+        char::from(b' ' + u8::try_from(number).unwrap()).to_string().repeat(bytes)
+    }
+
+    #[test]
+    fn fetched_tokens_are_bounded_in_number_and_the_newest_stay() {
+        let mut pending = Pending::default();
+        for name in 0..=MAX_PENDING_TOKENS {
+            assert!(pending.insert(&name.to_string(), token(name, 3)));
+        }
+        assert_eq!((pending.tokens.len(), pending.bytes), (MAX_PENDING_TOKENS, 3 * MAX_PENDING_TOKENS));
+        assert_eq!(pending.remove("0"), None, "the oldest");
+        assert_eq!(pending.remove("1"), Some(token(1, 3)), "the next");
+        assert_eq!(pending.bytes, 3 * (MAX_PENDING_TOKENS - 1));
+    }
+
+    #[test]
+    fn fetched_tokens_are_bounded_in_bytes() {
+        let mut pending = Pending::default();
+        let half = MAX_PENDING_BYTES / 2;
+        assert!(pending.insert("a", token(1, half)) && pending.insert("b", token(2, half)));
+        assert_eq!((pending.tokens.len(), pending.bytes), (2, MAX_PENDING_BYTES), "as much as may be");
+        assert!(pending.insert("c", token(3, half)));
+        assert_eq!((pending.tokens.len(), pending.bytes), (2, MAX_PENDING_BYTES));
+        assert!(pending.remove("a").is_none() && pending.remove("c").is_some());
+        assert!(!pending.insert("d", token(4, MAX_PENDING_BYTES + 1)), "more than there is room for");
+        assert!(pending.remove("d").is_none() && pending.remove("b").is_some());
+        assert_eq!(pending.bytes, 0);
+    }
+
+    #[test]
+    fn token_that_comes_again_takes_the_place_of_the_one_before() {
+        let mut pending = Pending::default();
+        assert!(pending.insert("a", token(1, 5)) && pending.insert("a", token(2, 7)));
+        assert_eq!((pending.tokens.len(), pending.bytes), (1, 7));
+        assert_eq!(pending.remove("a"), Some(token(2, 7)));
     }
 }
