@@ -7,7 +7,7 @@ use std::{
 };
 
 use einmal_did::{Did, Endpoint, Resolver};
-use einmal_didcomm::{MessageId, Packer, UnixSeconds};
+use einmal_didcomm::{MessageId, Packer, ThreadId, UnixSeconds};
 use einmal_keys::{Custody, Entropy, Keyring};
 use einmal_storage::{
     StoreError,
@@ -128,6 +128,11 @@ impl Shared {
     /// A fresh id for a message, a thread or a record.
     pub(crate) fn fresh_id(&self) -> Result<MessageId, Failure> {
         MessageId::random(self.entropy()).map_err(Failure::entropy)
+    }
+
+    /// A fresh thread.
+    pub(crate) fn fresh_thread(&self) -> Result<ThreadId, Failure> {
+        Ok(self.fresh_id()?.to_thread())
     }
 
     pub(crate) fn custody(&self) -> &dyn Custody {

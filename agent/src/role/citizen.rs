@@ -73,7 +73,7 @@ impl Citizen {
         fx: &mut Effects<'_>,
     ) -> Result<Value, Failure> {
         let theirs = invitation.from.clone();
-        let (pthid, thid) = (invitation.thread(), fresh_thread(shared)?);
+        let (pthid, thid) = (invitation.thread(), shared.fresh_thread()?);
         let (own, peer) = (ours.canonical(), theirs.canonical());
         match invitation.goal_code.as_deref().unwrap_or(GOAL_CONNECT) {
             GOAL_ISSUE => {
@@ -231,11 +231,6 @@ fn asked_below(shared: &Shared, holding: &Holding) -> Result<Option<Proving>, Fa
         Some(pthid) => Proving::by_relation(shared, asked_in(pthid, &holding.theirs)),
         None => Ok(None),
     }
-}
-
-fn fresh_thread(shared: &Shared) -> Result<ThreadId, Failure> {
-    let id = shared.fresh_id()?;
-    Ok(id.to_thread())
 }
 
 fn record_relationship(

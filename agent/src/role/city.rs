@@ -149,7 +149,7 @@ impl City {
         rx: &Received<'_>,
         fx: &mut Effects<'_>,
     ) -> Handled {
-        let thread = random_thread(shared)?;
+        let thread = shared.fresh_thread()?;
         let parent = rx.message.pthid.clone().unwrap_or_else(|| rx.message.thread());
         let machine =
             verifier::Verifier::start(rx.recipient.clone(), rx.sender.clone(), thread.clone(), Some(parent));
@@ -237,7 +237,7 @@ impl City {
                 "no relationship with {person} yet; connect first: einmal invite --person {person}"
             ))
         })?;
-        let thread = random_thread(shared)?;
+        let thread = shared.fresh_thread()?;
         let machine =
             issuer::Issuer::offer(peer.ours.canonical(), peer.theirs.canonical(), thread.clone(), None);
         let job = IssueJob::new(order);
@@ -254,12 +254,21 @@ impl City {
             self.issuing.known_person(person)?;
         }
         let uses = if person.is_some() { Uses::Single } else { Uses::Multi };
-        let files = self.issuing.files();
-        let name = files.config.name().text(files.config.language()).to_owned();
         let purpose = Purpose::Connect { person };
+        let name = self.display_name(shared);
         let (thread, url) =
             invitations::create(shared, fx, purpose, (invitations::GOAL_CONNECT, name), uses)?;
         Ok(json!({"invitation": url, "thread": thread}))
+    }
+
+    /// What the city calls itself: as it is configured, else as its description says.
+    fn display_name(&self, shared: &Shared) -> String {
+        let configured = shared.config.city.as_ref().map(|city| city.display_name.as_str());
+        if let Some(name) = configured.filter(|name| !name.is_empty()) {
+            return name.to_owned();
+        }
+        let files = self.issuing.files();
+        files.config.name().text(files.config.language()).to_owned()
     }
 }
 
@@ -275,11 +284,6 @@ fn read_files(shared: &Shared) -> Result<CityFiles, SetupError> {
         tracing::warn!("rows of the register were skipped; see them with: einmal city register");
     }
     Ok(files)
-}
-
-fn random_thread(shared: &Shared) -> Result<ThreadId, Failure> {
-    let id = shared.fresh_id()?;
-    Ok(id.to_thread())
 }
 
 /// Notes that the sender is this person of the register.

@@ -132,10 +132,15 @@ impl AskingService {
         })
     }
 
+    /// The template of an exchange that may be older than the present files.
+    fn present_template(&self, job: &AskJob) -> Result<RequestTemplate, Failure> {
+        let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
+        self.template(&job.request).map_err(gone)
+    }
+
     /// Sends the request of an exchange.
     pub(crate) fn request(&self, shared: &Shared, exchange: &mut Asking, fx: &mut Effects<'_>) -> Handled {
-        let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
-        let template = self.template(&exchange.work.job.request).map_err(gone)?;
+        let template = self.present_template(&exchange.work.job)?;
         exchange.work.job.dcql = Some(template.dcql_query().clone());
         let event = Event::Request {
             dcql: template.dcql_query().clone(),
@@ -210,10 +215,9 @@ impl AskingService {
         fx: &mut Effects<'_>,
     ) -> Result<(Event<'static>, Option<Proved>), Failure> {
         let job = &exchange.work.job;
-        let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
         let asked = match &job.dcql {
             Some(asked) => asked.clone(),
-            None => self.template(&job.request).map_err(gone)?.dcql_query().clone(),
+            None => self.present_template(job)?.dcql_query().clone(),
         };
         let query = DcqlQuery::from_value(asked)
             .map_err(|error| Failure::misconfigured(format!("request template {}: {error}", job.request)))?;

@@ -69,11 +69,14 @@ fn read_folder<I: Clone + Ord + Display, T>(
     folder: &Path,
     parse: impl Fn(&str, &str) -> Result<(I, T), einmal_register::ConfigError>,
 ) -> Result<BTreeMap<I, T>, SetupError> {
-    let entries = std::fs::read_dir(folder).map_err(|error| SetupError::input(folder, error))?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .collect();
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| SetupError::input(folder, error))? {
+        // Without one that cannot be read, the city would run and a template be missing.
+        let path = entry.map_err(|error| SetupError::input(folder, error))?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
     files.sort();
     if files.len() > MAX_TEMPLATES {
         return Err(SetupError::input(folder, format!("more than {MAX_TEMPLATES} templates")));
