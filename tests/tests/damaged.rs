@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use einmal::db::{EXCHANGES, TIMERS};
-use einmal_storage::{Batch, Store, Table, TenantId};
+use einmal_storage::{Batch, Key, Store, Table, TenantId};
 use einmal_tests::{ADULT, World, play};
 use serde_json::{Value, json};
 
@@ -67,6 +67,19 @@ fn timer_of_a_damaged_exchange_does_not_ring_for_ever() {
     play(async {
         let world = waiting_city().await;
         change_exchange(&world, |exchange| *exchange = json!({"kind": "issuer"}));
+        much_later(&world).await;
+        assert_eq!(count(&world, TIMERS), 0);
+    });
+}
+
+#[test]
+fn timer_that_does_not_parse_keeps_no_other_from_ringing() {
+    play(async {
+        let world = waiting_city().await;
+        let key = Key::new(&TenantId::default(), TIMERS, [0; 9]).unwrap();
+        let mut batch = Batch::new();
+        batch.put(key, "no timer");
+        world.store("city").commit(batch).wait().unwrap();
         much_later(&world).await;
         assert_eq!(count(&world, TIMERS), 0);
     });

@@ -110,11 +110,32 @@ impl Node {
         }
         self.timers_fit.store(present.stands, Ordering::Relaxed);
         let now = UnixSeconds(present.steady_ms / 1000);
-        let timers: Vec<(Vec<u8>, Timer)> = self.shared.db.scan(TIMERS, b"", None, PASS)?;
+        let timers = self.timers(None).await?;
         for (id, timer) in timers.into_iter().filter(|(id, timer)| due(id, timer) <= now) {
             self.wake(&id, &timer).instrument(log::request("timer")).await?;
         }
         Ok(())
+    }
+
+    /// Some timers in the order they are due, behind `after`. One that does not parse wakes nobody: it is taken away, for it
+    /// would keep all others from being read.
+    async fn timers(&self, after: Option<&[u8]>) -> Result<Vec<(Vec<u8>, Timer)>, StoreError> {
+        loop {
+            let (mut timers, mut damaged) = (Vec::new(), Batch::new());
+            for record in self.shared.db.scan_raw(TIMERS, b"", after, PASS)? {
+                match serde_json::from_slice(&record.value) {
+                    Ok(timer) => timers.push((record.key.id().to_vec(), timer)),
+                    Err(_) => {
+                        damaged.delete(record.key);
+                    }
+                }
+            }
+            if damaged.is_empty() {
+                return Ok(timers);
+            }
+            tracing::error!(count = damaged.len(), "timers that do not parse were removed");
+            self.shared.db.store().commit(damaged).await?;
+        }
     }
 
     /// Wakes one exchange. A timer whose exchange will never want it goes; one that may be woken later stays.
@@ -150,7 +171,7 @@ impl Node {
         let ahead = now.plus(LARGEST_STEP.as_secs());
         let mut after: Option<Vec<u8>> = Some(ahead.0.to_be_bytes().to_vec());
         loop {
-            let page: Vec<(Vec<u8>, Timer)> = self.shared.db.scan(TIMERS, b"", after.as_deref(), PASS)?;
+            let page = self.timers(after.as_deref()).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
             for (id, timer) in page {
