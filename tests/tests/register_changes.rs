@@ -280,3 +280,18 @@ fn city_is_called_in_invitations_what_it_is_configured_to_be_called() {
         }
     });
 }
+
+#[test]
+fn offer_for_whoever_proves_something_cannot_be_sent_to_a_phone() {
+    play(async {
+        let mut world = World::new(1);
+        world.add_city("city").await;
+        let order = json!({"template": "library-card", "after": "library-signup", "direct": true});
+        let Err(failure) = world.node("city").command("offer", &order).await else {
+            panic!("it was sent to somebody")
+        };
+        assert!(failure.to_string().contains("leave out --direct"), "{failure}");
+        let invited = world.ask("city", "offer", library()).await;
+        assert!(invited["invitation"].is_string());
+    });
+}
