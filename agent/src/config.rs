@@ -245,7 +245,7 @@ impl Default for P2pSettings {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CitySettings {
-    /// Name shown to people.
+    /// Name shown in invitations; empty for the one in the description.
     pub display_name: String,
     /// Folder or file of the register and the templates: a city description such as `examples/wetzlar/city.toml`.
     pub description: PathBuf,
@@ -257,7 +257,7 @@ pub struct CitySettings {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MerchantSettings {
-    /// Name shown to people.
+    /// Name shown in invitations.
     pub display_name: String,
     /// Folder of request templates.
     pub requests: PathBuf,

@@ -1,9 +1,9 @@
 //! Typed records over the store: which tables there are, and how their ids are made.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, ops::ControlFlow, sync::Arc};
 
 use einmal_did::Did;
-use einmal_storage::{Key, Store, StoreError, Table, TenantId, Version, mail::MailboxId};
+use einmal_storage::{Key, MAX_SCAN, Record, Store, StoreError, Table, TenantId, Version, mail::MailboxId};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
@@ -39,6 +39,15 @@ pub struct Stored<T> {
     pub version: Version,
     /// When it no longer counts, in seconds since 1970; it may be there for some time after.
     pub expires_at: Option<u64>,
+}
+
+/// Records of a table with their ids, as many as were asked for.
+#[derive(Clone, Debug)]
+pub struct Listed<T> {
+    /// The records.
+    pub records: Vec<(Vec<u8>, T)>,
+    /// There are others, which are left out.
+    pub cut: bool,
 }
 
 /// The store as one tenant's node sees it.
@@ -108,26 +117,67 @@ impl Db {
             .collect()
     }
 
-    /// Reads all records of a table, page by page, at most `most` of them.
+    /// Reads all records of a table, page by page, at most `most` of them: those with the first ids.
     ///
     /// # Errors
     ///
     /// As [`Db::get`].
-    pub fn all<T: DeserializeOwned>(
+    pub fn all<T: DeserializeOwned>(&self, table: Table, most: usize) -> Result<Listed<T>, StoreError> {
+        let mut listed = Listed { records: Vec::new(), cut: false };
+        self.each(table, |id, value| {
+            listed.cut = listed.records.len() >= most;
+            if listed.cut {
+                return Ok(ControlFlow::Break(()));
+            }
+            listed.records.push((id, value));
+            Ok::<_, StoreError>(ControlFlow::Continue(()))
+        })?;
+        Ok(listed)
+    }
+
+    /// Reads those records of a table that have the last ids, the last one first, at most `most` of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::get`].
+    pub fn last<T: DeserializeOwned>(&self, table: Table, most: usize) -> Result<Listed<T>, StoreError> {
+        let (mut kept, mut cut) = (VecDeque::new(), false);
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.scan_raw(table, b"", after.as_deref(), MAX_SCAN)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.id().to_vec());
+            kept.extend(page);
+            cut |= kept.len() > most;
+            kept.drain(..kept.len().saturating_sub(most));
+        }
+        let decoded = |record: Record| Ok((record.key.id().to_vec(), decode(table, &record.value)?));
+        let records = kept.into_iter().rev().map(decoded).collect::<Result<_, StoreError>>()?;
+        Ok(Listed { records, cut })
+    }
+
+    /// Shows `look` each record of a table in the order of their ids, until it has seen enough. Only a page of them is in
+    /// memory at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::get`], and what `look` fails with.
+    pub fn each<T: DeserializeOwned, E: From<StoreError>>(
         &self,
         table: Table,
-        most: usize,
-    ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
-        let mut found: Vec<(Vec<u8>, T)> = Vec::new();
-        while found.len() < most {
-            let after = found.last().map(|(id, _)| id.clone());
-            let page = self.scan(table, b"", after.as_deref(), most - found.len())?;
-            if page.is_empty() {
-                break;
+        mut look: impl FnMut(Vec<u8>, T) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.scan::<T>(table, b"", after.as_deref(), MAX_SCAN)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (id, value) in page {
+                if look(id, value)?.is_break() {
+                    return Ok(());
+                }
             }
-            found.extend(page);
         }
-        Ok(found)
     }
 
     /// Whether a record exists.
@@ -150,7 +200,7 @@ impl Db {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<einmal_storage::Record>, StoreError> {
+    ) -> Result<Vec<Record>, StoreError> {
         self.store.scan(&self.tenant, table, prefix, after, limit)
     }
 
@@ -208,4 +258,56 @@ pub fn did_id(did: &Did) -> String {
 /// The record id of a relationship.
 pub fn peer_id(ours: &Did, theirs: &Did) -> String {
     digest_id(&[ours.canonical().as_str(), theirs.canonical().as_str()])
+}
+
+#[cfg(test)]
+mod tests {
+    use einmal_storage::{Batch, MemoryStore};
+
+    use super::*;
+
+    const NUMBERS: Table = Table::new("number");
+
+    /// A table of this many numbers, in order.
+    fn numbers(count: u32) -> Db {
+        let db = Db::new(Arc::new(MemoryStore::new()), TenantId::default());
+        let mut batch = Batch::new();
+        for number in 0..count {
+            batch.put(db.key(NUMBERS, number.to_be_bytes()).unwrap(), encode(&number).unwrap());
+        }
+        db.store().commit(batch).wait().unwrap();
+        db
+    }
+
+    fn values(listed: &Listed<u32>) -> Vec<u32> {
+        listed.records.iter().map(|(_, value)| *value).collect()
+    }
+
+    #[test]
+    fn list_says_whether_it_was_cut() {
+        let db = numbers(3);
+        for (most, cut) in [(2, true), (3, false), (4, false)] {
+            let (first, last) = (db.all(NUMBERS, most).unwrap(), db.last(NUMBERS, most).unwrap());
+            assert_eq!((first.cut, last.cut), (cut, cut), "{most}");
+            assert_eq!(values(&first), (0..3).take(most).collect::<Vec<_>>());
+            assert_eq!(values(&last), (0..3).rev().take(most).collect::<Vec<_>>());
+        }
+        let none = numbers(0);
+        assert!(!none.all::<u32>(NUMBERS, 0).unwrap().cut && !none.last::<u32>(NUMBERS, 0).unwrap().cut);
+    }
+
+    #[test]
+    fn lists_go_on_behind_the_first_page() {
+        let count = u32::try_from(2 * MAX_SCAN).unwrap() + 1;
+        let db = numbers(count);
+        assert_eq!(values(&db.all(NUMBERS, usize::MAX).unwrap()), (0..count).collect::<Vec<_>>());
+        assert_eq!(values(&db.last(NUMBERS, 2).unwrap()), [count - 1, count - 2]);
+        let mut seen = 0;
+        let enough = db.each(NUMBERS, |_, value: u32| {
+            seen += 1;
+            let enough = usize::try_from(value).unwrap() >= MAX_SCAN;
+            Ok::<_, StoreError>(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        });
+        assert!(enough.is_ok() && seen == MAX_SCAN + 1);
+    }
 }

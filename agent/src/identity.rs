@@ -90,15 +90,20 @@ pub struct Prior {
 ///
 /// # Errors
 ///
-/// [`SetupError::Store`], or [`SetupError::Internal`] if a stored key does not parse.
+/// [`SetupError::Store`], or [`SetupError::Internal`] if a stored key does not parse, or there are more than can be
+/// loaded: one that is left out would be missed.
 pub fn load(db: &Db, keyring: &Keyring) -> Result<Vec<OwnDid>, SetupError> {
-    for (_, key) in db.all::<StoredKey>(KEYS, MAX_OWN)? {
+    let (keys, dids) = (db.all::<StoredKey>(KEYS, MAX_OWN)?, db.all::<OwnDid>(OWN_DIDS, MAX_OWN)?);
+    if keys.cut || dids.cut {
+        return Err(SetupError::internal(format!("more than {MAX_OWN} keys or DIDs of our own")));
+    }
+    for (_, key) in keys.records {
         let damaged = || SetupError::internal("a stored key does not parse");
         let bytes = Zeroizing::new(base64url_decode(&key.secret).ok_or_else(damaged)?);
         let secret = SecretKey::from_bytes(key.kind, &bytes).map_err(|_| damaged())?;
         keyring.insert(KeyId::new(key.kid), secret);
     }
-    Ok(db.all::<OwnDid>(OWN_DIDS, MAX_OWN)?.into_iter().map(|(_, did)| did).collect())
+    Ok(dids.records.into_iter().map(|(_, did)| did).collect())
 }
 
 /// Id of the authentication key of a DID made by [`pairwise`].

@@ -260,6 +260,6 @@ mod tests {
         let unread = ResolveError::Unavailable { did: short.clone() };
         assert_eq!(resolver.resolve(&short).map(|_| ()), Err(unread.clone()));
         let error = einmal_didcomm::OpenError::Resolve { did: short, source: unread };
-        assert_eq!(crate::handler::refusal_of(&error), crate::handler::Refusal::Unavailable);
+        assert_eq!(crate::handler::Refusal::from(&error), crate::handler::Refusal::Unavailable);
     }
 }

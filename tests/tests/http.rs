@@ -26,7 +26,7 @@ use einmal_did::{Did, DidDocument};
 use einmal_didcomm::{ReturnRoute, SenderProtection, limits::MAX_ENVELOPE_BYTES};
 use einmal_keys::SeededEntropy;
 use einmal_p2p::Source;
-use einmal_storage::{MemoryStore, TenantId, mail::MemoryMail};
+use einmal_storage::{Batch, Key, MemoryStore, Store, Table, TenantId, mail::MemoryMail};
 use einmal_tests::{ADULT, START_MS, Stranger, World, play};
 use futures_util::SinkExt;
 use serde_json::{Value, json};
@@ -280,6 +280,22 @@ fn document_and_status_list_are_served_with_their_media_types() {
         assert_eq!(answer.body.iter().filter(|byte| **byte == b'.').count(), 2, "a compact JWT");
         assert_eq!(http(address, "GET /status/2", "text/plain", b"").await.status, 404);
         assert_eq!(http(address, "GET /status/x", "text/plain", b"").await.status, 404);
+    });
+}
+
+#[test]
+fn status_list_that_cannot_be_read_is_not_one_that_is_not_there() {
+    play(async {
+        let world = World::with_everybody(1).await;
+        let address = serve(&world.node("city")).await;
+        let key = Key::new(&TenantId::default(), Table::new("status-list"), 1u32.to_be_bytes()).unwrap();
+        let mut batch = Batch::new();
+        batch.put(key, "no list");
+        world.store("city").commit(batch).wait().unwrap();
+        let answer = http(address, "GET /status/1", "text/plain", b"").await;
+        assert_eq!((answer.status, answer.is_for_pages()), (503, true));
+        assert!(answer.head.contains("retry-after"), "{answer:?}");
+        assert_eq!(http(address, "GET /status/2", "text/plain", b"").await.status, 404);
     });
 }
 

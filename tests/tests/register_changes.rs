@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use einmal::config::{Config, Role};
-use einmal_tests::{ADULT, World, own_city_folder, play};
+use einmal_tests::{ADULT, World, city_folder, invitation_in, own_city_folder, play};
 use serde_json::{Value, json};
 
 fn text<'v>(value: &'v Value, member: &str) -> &'v str {
@@ -247,4 +247,51 @@ fn a_card_ends_with_the_one_it_rests_on_says_so_and_is_named_when_that_is_revoke
 /// A moment in Unix seconds as a day.
 fn day_of(seconds: u64) -> String {
     einmal_register::Date::from_unix_seconds(seconds).unwrap().to_string()
+}
+
+#[test]
+fn template_that_cannot_be_read_is_named_and_not_left_out() {
+    play(async {
+        let folder = own_city_folder();
+        let world = world_with(1, folder.path()).await;
+        std::os::unix::fs::symlink("nowhere.toml", folder.path().join("templates/zz-gone.toml")).unwrap();
+        let Err(failure) = world.node("city").command("reload", &json!({})).await else {
+            panic!("it goes on without the template")
+        };
+        assert!(failure.to_string().contains("templates/zz-gone.toml"), "{failure}");
+        world.ask("city", "offer", resident()).await;
+    });
+}
+
+#[test]
+fn city_is_called_in_invitations_what_it_is_configured_to_be_called() {
+    play(async {
+        let mut world = World::new(1);
+        for (name, configured, shown) in
+            [("city", "", "Stadt Wetzlar"), ("hall", "Rathaus am Dom", "Rathaus am Dom")]
+        {
+            let mut config = Config::new(Role::City);
+            let city = config.city.as_mut().unwrap();
+            city.description = city_folder().join("city.toml");
+            city.display_name = configured.to_owned();
+            world.add(name, config).await;
+            let invitation = invitation_in(&world.ask(name, "invite", json!({})).await);
+            assert_eq!(invitation.goal.as_deref(), Some(shown));
+        }
+    });
+}
+
+#[test]
+fn offer_for_whoever_proves_something_cannot_be_sent_to_a_phone() {
+    play(async {
+        let mut world = World::new(1);
+        world.add_city("city").await;
+        let order = json!({"template": "library-card", "after": "library-signup", "direct": true});
+        let Err(failure) = world.node("city").command("offer", &order).await else {
+            panic!("it was sent to somebody")
+        };
+        assert!(failure.to_string().contains("leave out --direct"), "{failure}");
+        let invited = world.ask("city", "offer", library()).await;
+        assert!(invited["invitation"].is_string());
+    });
 }

@@ -46,7 +46,7 @@ fn mail_goes_on_both_ways_through_the_mediator_after_a_citizen_has_rotated() {
         world.ask("city", "send", json!({"to": ADULT, "text": "after"})).await;
         world.ask("anna", "send", json!({"to": city, "text": "thanks"})).await;
         world.pump().await;
-        assert_eq!(texts(&world, "anna").await, ["before", "crossing", "after"]);
+        assert_eq!(texts(&world, "anna").await, ["after", "crossing", "before"], "the newest first");
         assert_eq!(texts(&world, "city").await, ["thanks"]);
         assert_eq!(world.given_up("city").await, 0);
         let again = world.ask("anna", "rotate", json!({"peer": city})).await;
@@ -54,7 +54,7 @@ fn mail_goes_on_both_ways_through_the_mediator_after_a_citizen_has_rotated() {
         world.pump().await;
         world.ask("city", "send", json!({"to": ADULT, "text": "twice"})).await;
         world.pump().await;
-        assert_eq!(texts(&world, "anna").await.last().unwrap(), "twice");
+        assert_eq!(texts(&world, "anna").await.first().unwrap(), "twice");
     });
 }
 

@@ -169,7 +169,7 @@ pub enum Verb {
         #[command(flatten)]
         dir: Dir,
     },
-    /// Text messages that arrived, oldest first.
+    /// Text messages that arrived, newest first.
     #[command(after_help = "Example: einmal inbox --dir ./phone --json")]
     Inbox {
         /// The node's folder.
@@ -256,7 +256,7 @@ pub struct Init {
     /// Citizen: milliseconds between two looks into the mailbox.
     #[arg(long, value_name = "MS")]
     pub poll_ms: Option<u64>,
-    /// Name shown to people.
+    /// City, merchant: name shown in invitations; a city's is in its description otherwise.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 }

@@ -105,9 +105,7 @@ async fn back_up(node: &Arc<Node>, input: &Value) -> Result<Value, Failure> {
         let (dir, out) = (Path::new(&dir), Path::new(&out));
         backup::backup_running(dir, shared.db.store().as_ref(), mail, out, passphrase)
     };
-    let written =
-        tokio::task::spawn_blocking(write).await.map_err(|error| Failure::user(error.to_string()))?;
-    let written = written.map_err(|error| Failure::user(error.to_string()))?;
+    let written = tokio::task::spawn_blocking(write).await.map_err(Failure::internal)??;
     Ok(json!({"records": written.records, "letters": written.letters}))
 }
 

@@ -99,7 +99,10 @@ impl City {
 
     /// A credential template that was found before.
     pub(super) fn template(&self, kind: &Kind) -> Result<&Template, String> {
-        self.files.templates.get(&kind.template).ok_or_else(|| format!("no template `{}`", kind.template))
+        self.files
+            .templates
+            .get(kind.template.as_str())
+            .ok_or_else(|| format!("no template `{}`", kind.template))
     }
 }
 

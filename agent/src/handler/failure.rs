@@ -3,13 +3,21 @@
 use einmal_did::{Did, ResolveError};
 use einmal_didcomm::{MessageError, OpenError, PackError, ProblemCode};
 use einmal_flows::FlowError;
+use einmal_keys::KeyError;
 use einmal_storage::StoreError;
+
+use super::new_dids::IdentityError;
+use crate::error::SetupError;
 
 /// Something the node must fetch before the event can be handled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Need {
     /// A DID document.
-    Document(Did),
+    Document {
+        /// Whose.
+        did: Did,
+    },
     /// A status list token.
     StatusList {
         /// Where it lies.
@@ -17,14 +25,23 @@ pub enum Need {
     },
 }
 
-/// An event was not handled; nothing was changed.
+/// An event was not handled; nothing was changed. Sorted by who is to blame.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
+    // Nobody.
     /// Fetch this and handle the event again.
     #[error("something must be fetched first")]
     Need(Need),
-    /// The peer did something wrong and is told so.
+    /// It may work later: nothing was changed, and the event may come again.
+    #[error("not possible at present: {problem}")]
+    Later {
+        /// What stands in the way.
+        problem: &'static str,
+    },
+
+    // The peer whose event it is.
+    /// It did something wrong and is told so.
     #[error("{comment} ({code})")]
     Peer {
         /// What the peer is told.
@@ -32,56 +49,129 @@ pub enum Failure {
         /// Explanation for people, without personal data.
         comment: String,
     },
-    /// It may work later, through no fault of the peer: nothing was changed, and the message may come again.
-    #[error("not possible at present: {0}")]
-    Later(&'static str),
-    /// The sender is beyond its rate: nothing was looked at.
+    /// It proves nothing of what it would have to prove, and hears nothing.
+    #[error("{problem}")]
+    Unproved {
+        /// What is not proved.
+        problem: &'static str,
+    },
+    /// It is beyond its rate: nothing was looked at.
     #[error("more requests than one account may send in this time")]
     TooOften,
-    /// The user of this node asked for something impossible.
-    #[error("{0}")]
-    User(String),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Packing failed.
-    #[error(transparent)]
-    Pack(PackError),
-    /// Opening failed.
-    #[error(transparent)]
-    Open(OpenError),
-    /// A peer's answer is larger than an envelope may be.
+
+    // A peer that was asked for something.
+    /// It was not reached.
+    #[error("the peer was not reached: {problem}")]
+    Unreached {
+        /// Why not.
+        problem: String,
+    },
+    /// It was reached and says no.
+    #[error("{problem}")]
+    Declined {
+        /// What it does not do.
+        problem: String,
+    },
+    /// Its answer is larger than an envelope may be.
     #[error("the peer's answer has more than {most} bytes")]
     AnswerTooLarge {
         /// The bound in bytes.
         most: usize,
     },
+    /// Its answer does not open.
+    #[error(transparent)]
+    Open(OpenError),
+
+    // The user of this node.
+    /// Asked for something impossible; the text names the remedy.
+    #[error("{problem}")]
+    User {
+        /// What is impossible, and what to do instead.
+        problem: String,
+    },
+
+    // Whoever runs this node, and what it stands on.
+    /// What was set up cannot be carried out; the text says where it stands.
+    #[error("{problem}")]
+    Misconfigured {
+        /// What, and why not.
+        problem: String,
+    },
+    /// The store failed, or a record in it is damaged.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Packing failed.
+    #[error(transparent)]
+    Pack(PackError),
+
+    // This program.
+    /// It came to something that cannot be.
+    #[error("internal failure: {problem}")]
+    Internal {
+        /// What.
+        problem: String,
+    },
 }
 
 impl Failure {
+    /// It may work later, and nobody is to blame.
+    pub(crate) fn later(problem: &'static str) -> Self {
+        Self::Later { problem }
+    }
+
     /// The peer is to blame.
     pub(crate) fn peer(code: ProblemCode, comment: impl Into<String>) -> Self {
         Self::Peer { code, comment: comment.into() }
     }
 
+    /// The peer proves nothing, and hears nothing.
+    pub(crate) fn unproved(problem: &'static str) -> Self {
+        Self::Unproved { problem }
+    }
+
+    /// A peer that was asked was not reached.
+    pub(crate) fn unreached(problem: impl ToString) -> Self {
+        Self::Unreached { problem: problem.to_string() }
+    }
+
+    /// A peer that was asked says no.
+    pub(crate) fn declined(problem: impl Into<String>) -> Self {
+        Self::Declined { problem: problem.into() }
+    }
+
     /// The random source failed. Nobody is to blame, and nothing may be lost by it.
     pub(crate) fn entropy<E>(_: E) -> Self {
-        Self::Later("the random source did not answer")
+        Self::later("the random source did not answer")
     }
 
-    /// A key of ours could not be used.
+    /// A key of ours could not be made or used.
     pub(crate) fn key<E>(_: E) -> Self {
-        Self::Later("a key could not be used")
+        Self::later("a key could not be used")
     }
 
-    /// A record of ours does not parse.
-    pub(crate) fn damaged(what: &str) -> Self {
-        Self::Store(StoreError::Damaged { what: what.to_owned() })
+    /// The node has no public DID yet.
+    pub(crate) fn no_did_yet() -> Self {
+        Self::later("this node has no DID yet")
+    }
+
+    /// A record of ours says what cannot be; the text says which.
+    pub(crate) fn damaged(what: impl Into<String>) -> Self {
+        Self::Store(StoreError::Damaged { what: what.into() })
     }
 
     /// The user asked for something impossible; the text names the remedy.
-    pub(crate) fn user(text: impl Into<String>) -> Self {
-        Self::User(text.into())
+    pub(crate) fn user(problem: impl Into<String>) -> Self {
+        Self::User { problem: problem.into() }
+    }
+
+    /// What was set up cannot be carried out; the text says where it stands.
+    pub(crate) fn misconfigured(problem: impl Into<String>) -> Self {
+        Self::Misconfigured { problem: problem.into() }
+    }
+
+    /// A mistake of this program.
+    pub(crate) fn internal(problem: impl ToString) -> Self {
+        Self::Internal { problem: problem.to_string() }
     }
 
     /// What must be fetched, if that is what is missing.
@@ -90,9 +180,87 @@ impl Failure {
             Self::Need(need) => Some(need.clone()),
             Self::Pack(PackError::Resolve { source: ResolveError::NotFetched { did }, .. })
             | Self::Open(OpenError::Resolve { source: ResolveError::NotFetched { did }, .. }) => {
-                Some(Need::Document(did.clone()))
+                Some(Need::Document { did: did.clone() })
             }
             _ => None,
+        }
+    }
+
+    /// Whether the same event may be handled at another time though nobody changes it. What is not temporary fails each
+    /// time, and is not tried again for ever.
+    pub(crate) fn is_temporary(&self) -> bool {
+        match self {
+            Self::Need(_)
+            | Self::Later { .. }
+            | Self::TooOften
+            | Self::Unreached { .. }
+            | Self::Misconfigured { .. } => true,
+            Self::Store(error) => !is_lasting(error),
+            Self::Pack(PackError::Resolve { did, source }) => may_resolve(did, source),
+            Self::Pack(PackError::Custody(_) | PackError::Entropy) | Self::Open(OpenError::Custody(_)) => {
+                true
+            }
+            Self::Open(OpenError::Resolve { did, source }) => may_resolve(did, source),
+            Self::Peer { .. }
+            | Self::Unproved { .. }
+            | Self::Declined { .. }
+            | Self::AnswerTooLarge { .. }
+            | Self::User { .. }
+            | Self::Pack(_)
+            | Self::Open(_)
+            | Self::Internal { .. } => false,
+        }
+    }
+
+    /// Whether whoever runs this node must mend something, and is told.
+    pub(crate) fn is_ours_to_mend(&self) -> bool {
+        match self {
+            Self::Misconfigured { .. } | Self::Internal { .. } => true,
+            Self::Store(error) => is_lasting(error),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a store fails with this each time: what lies in it is damaged, or what is to be written cannot be.
+fn is_lasting(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Damaged { .. }
+            | StoreError::InvalidName { .. }
+            | StoreError::KeyTooLong { .. }
+            | StoreError::ValueTooLarge { .. }
+            | StoreError::BatchTooLarge { .. }
+    )
+}
+
+/// Whether a DID that does not resolve now may do so later: a did:web may be back, what is computed from the DID itself will
+/// not change.
+fn may_resolve(did: &Did, error: &ResolveError) -> bool {
+    match error {
+        ResolveError::NotFetched { .. } | ResolveError::Unavailable { .. } => true,
+        ResolveError::NotFound { .. } => did.method() == "web",
+        _ => false,
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Key(KeyError::Entropy) => Self::entropy(error),
+            IdentityError::Key(_) => Self::key(error),
+            IdentityError::Store(error) => Self::Store(error),
+            IdentityError::Did(error) => Self::internal(format!("no DID can be made: {error}")),
+        }
+    }
+}
+
+impl From<SetupError> for Failure {
+    fn from(error: SetupError) -> Self {
+        match error {
+            SetupError::Store(error) => Self::Store(error),
+            SetupError::Internal(problem) => Self::Internal { problem },
+            error => Self::user(error.to_string()),
         }
     }
 }
@@ -100,7 +268,7 @@ impl Failure {
 impl From<FlowError> for Failure {
     fn from(error: FlowError) -> Self {
         if matches!(error, FlowError::Unavailable | FlowError::Entropy) {
-            return Self::Later("the store or the random source did not answer");
+            return Self::later("the store or the random source did not answer");
         }
         Self::Peer { code: ProblemCode::from(&error), comment: error.to_string() }
     }

@@ -30,12 +30,10 @@ pub use self::{
 pub(crate) use self::{
     dids::{learn, our_form, their_form},
     effects::{Effects, Handled, MailWork, Outgoing, Timer},
-    input::{text, unknown_command},
+    input::{list_of, text, unknown_command},
     new_dids::{Reached, forget_key, keep_key, public},
     recent::Recent,
-    refusal::{
-        log_reason, reason_for, reason_for_code, reason_for_failure, reason_of, refusal_for, refusal_of,
-    },
+    refusal::describe_for_log,
     role_service::{Forwarded, Notice, RoleService},
     stats::Reason,
     visit::{LastVisit, Visit},

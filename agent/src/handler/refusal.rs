@@ -1,6 +1,5 @@
 //! Why something was not taken in: as a transport may know it, as it is counted, and as it is logged.
 
-use einmal_did::ResolveError;
 use einmal_didcomm::{EnvelopeError, OpenError, ProblemCode};
 
 use super::{Failure, stats::Reason};
@@ -36,76 +35,153 @@ impl Refusal {
     }
 }
 
-pub(crate) fn refusal_of(error: &OpenError) -> Refusal {
-    match error {
-        OpenError::Envelope(EnvelopeError::TooLarge) => Refusal::TooLarge,
-        // A did:web may be back later; what is computed from the DID itself will not change.
-        OpenError::Resolve {
-            source: ResolveError::NotFetched { .. } | ResolveError::Unavailable { .. },
-            ..
-        }
-        | OpenError::Custody(_) => Refusal::Unavailable,
-        OpenError::Resolve { did, source: ResolveError::NotFound { .. } } if did.method() == "web" => {
-            Refusal::Unavailable
-        }
-        _ => Refusal::Invalid,
+impl From<&OpenError> for Refusal {
+    fn from(error: &OpenError) -> Self {
+        Self::from(&Failure::Open(error.clone()))
     }
 }
 
 /// What a transport is told about a message that was not handled.
-pub(crate) fn refusal_for(failure: &Failure) -> Refusal {
+impl From<&Failure> for Refusal {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::TooOften => Self::TooOften,
+            Failure::Open(OpenError::Envelope(EnvelopeError::TooLarge)) => Self::TooLarge,
+            // Room may come back.
+            Failure::Peer { code, .. } if *code == ProblemCode::STORAGE => Self::Unavailable,
+            // The sender is not to blame: it may keep what it sent until we have mended what is ours, or it gives up.
+            failure if failure.is_temporary() || failure.is_ours_to_mend() => Self::Unavailable,
+            _ => Self::Invalid,
+        }
+    }
+}
+
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooLarge => Self::TooLarge,
+            Refusal::Invalid => Self::Invalid,
+            Refusal::Unavailable => Self::Unavailable,
+            Refusal::TooOften => Self::Rate,
+        }
+    }
+}
+
+impl Reason {
+    /// As what a failure is counted.
+    pub(crate) fn of_failure(failure: &Failure) -> Self {
+        match failure {
+            Failure::Peer { code, .. } => Self::of_code(code),
+            failure => Refusal::from(failure).into(),
+        }
+    }
+
+    /// As what a failure is counted that the peer is told by this code.
+    pub(crate) fn of_code(code: &ProblemCode) -> Self {
+        if *code == ProblemCode::NOT_ENROLLED {
+            Self::NotEnrolled
+        } else if *code == ProblemCode::STORAGE {
+            Self::MailboxFull
+        } else {
+            Self::Invalid
+        }
+    }
+}
+
+/// Why something was not handled, for the log: a failure itself may name a DID.
+pub(crate) fn describe_for_log(failure: &Failure) -> String {
     match failure {
-        Failure::TooOften => Refusal::TooOften,
-        Failure::Store(_) | Failure::Need(_) | Failure::Later(_) => Refusal::Unavailable,
-        // Room may come back.
-        Failure::Peer { code, .. } if *code == ProblemCode::STORAGE => Refusal::Unavailable,
-        _ => Refusal::Invalid,
-    }
-}
-
-pub(crate) fn reason_for(refusal: Refusal) -> Reason {
-    match refusal {
-        Refusal::TooLarge => Reason::TooLarge,
-        Refusal::Invalid => Reason::Invalid,
-        Refusal::Unavailable => Reason::Unavailable,
-        Refusal::TooOften => Reason::Rate,
-    }
-}
-
-pub(crate) fn reason_for_failure(failure: &Failure) -> Reason {
-    match failure {
-        Failure::Peer { code, .. } => reason_for_code(code),
-        Failure::User(_) => Reason::Invalid,
-        Failure::TooOften => Reason::Rate,
-        _ => Reason::Unavailable,
-    }
-}
-
-pub(crate) fn reason_for_code(code: &ProblemCode) -> Reason {
-    if *code == ProblemCode::NOT_ENROLLED {
-        Reason::NotEnrolled
-    } else if *code == ProblemCode::STORAGE {
-        Reason::MailboxFull
-    } else {
-        Reason::Invalid
-    }
-}
-
-/// The reason without identifiers, for the log.
-pub(crate) fn reason_of(error: &OpenError) -> String {
-    match error {
-        OpenError::Resolve { did, .. } => {
+        Failure::Pack(_) => "an answer could not be packed".into(),
+        Failure::Open(OpenError::Resolve { did, .. }) => {
             format!("the sender's DID cannot be resolved; its method is {}", did.method())
         }
         other => other.to_string(),
     }
 }
 
-/// Why something was not handled, for the log: a failure itself may name a DID.
-pub(crate) fn log_reason(failure: &Failure) -> String {
-    match failure {
-        Failure::Pack(_) => "an answer could not be packed".into(),
-        Failure::Open(error) => reason_of(error),
-        other => other.to_string(),
+#[cfg(test)]
+mod tests {
+    use einmal_did::{Did, DidError, ResolveError};
+    use einmal_keys::KeyError;
+    use einmal_storage::StoreError;
+
+    use super::*;
+    use crate::{error::SetupError, handler::new_dids::IdentityError};
+
+    fn unresolved(did: &str) -> Failure {
+        let did = Did::parse(did).unwrap();
+        let source = ResolveError::NotFound { did: did.clone() };
+        Failure::Open(OpenError::Resolve { did, source })
+    }
+
+    #[test]
+    fn what_may_pass_is_told_to_come_again_and_what_will_not_is_refused() {
+        let may_pass = [
+            Failure::later("not now"),
+            Failure::entropy(KeyError::Entropy),
+            Failure::key(KeyError::HalvesDisagree),
+            Failure::from(IdentityError::Key(KeyError::Entropy)),
+            Failure::from(IdentityError::Store(StoreError::Closed)),
+            Failure::Store(StoreError::Closed),
+            Failure::unreached("it is away"),
+            unresolved("did:web:away.example"),
+        ];
+        for failure in may_pass {
+            assert!(failure.is_temporary(), "{failure:?}");
+            assert_eq!(Refusal::from(&failure), Refusal::Unavailable, "{failure:?}");
+            assert_eq!(Reason::of_failure(&failure), Reason::Unavailable, "{failure:?}");
+        }
+        let never = [
+            Failure::unproved("no sender is proved"),
+            Failure::user("that cannot be; do something else"),
+            Failure::peer(ProblemCode::REQUEST, "no such exchange"),
+            Failure::Open(OpenError::Decrypt),
+            unresolved("did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"),
+        ];
+        for failure in never {
+            assert!(!failure.is_temporary(), "{failure:?}");
+            assert_eq!(Refusal::from(&failure), Refusal::Invalid, "{failure:?}");
+            assert_eq!(Reason::of_failure(&failure), Reason::Invalid, "{failure:?}");
+        }
+    }
+
+    /// The sender is not refused for good, and we do not try for ever.
+    #[test]
+    fn what_we_have_to_mend_is_not_the_senders_fault_and_not_temporary() {
+        let ours = [
+            Failure::damaged("a record"),
+            Failure::internal("a decision nobody knows"),
+            Failure::from(IdentityError::Did(DidError::IdMismatch)),
+            Failure::from(SetupError::internal("a task broke")),
+        ];
+        for failure in ours {
+            assert!(failure.is_ours_to_mend() && !failure.is_temporary(), "{failure:?}");
+            assert_eq!(Refusal::from(&failure), Refusal::Unavailable, "{failure:?}");
+        }
+        for failure in [Failure::later("not now"), Failure::unproved("nothing"), Failure::user("no")] {
+            assert!(!failure.is_ours_to_mend(), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn rate_size_and_room_have_answers_of_their_own() {
+        let full = Failure::peer(ProblemCode::STORAGE, "full");
+        assert_eq!(
+            (Refusal::from(&full), Reason::of_failure(&full)),
+            (Refusal::Unavailable, Reason::MailboxFull)
+        );
+        let stranger = Failure::peer(ProblemCode::NOT_ENROLLED, "who is that");
+        assert_eq!(Reason::of_failure(&stranger), Reason::NotEnrolled);
+        assert_eq!(Refusal::from(&Failure::TooOften), Refusal::TooOften);
+        let large = OpenError::Envelope(EnvelopeError::TooLarge);
+        assert_eq!(Refusal::from(&large), Refusal::TooLarge);
+    }
+
+    #[test]
+    fn log_names_no_did() {
+        for did in ["did:web:away.example", "did:web:elsewhere.example"] {
+            let text = describe_for_log(&unresolved(did));
+            assert!(text.contains("web") && !text.contains("example"), "{text}");
+        }
     }
 }

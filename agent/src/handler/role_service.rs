@@ -38,7 +38,7 @@ pub(crate) trait RoleService: Send + Sync {
     /// Handles a message without proved sender.
     fn on_anonymous(&self, _shared: &Shared, opened: &Opened, _fx: &mut Effects<'_>) -> Handled {
         tracing::info!(kind = %opened.message.kind, "a message without proved sender was dropped");
-        Err(Failure::user("messages without proved sender are not accepted"))
+        Err(Failure::unproved("messages without proved sender are not accepted"))
     }
 
     /// Wakes an exchange.
@@ -56,9 +56,9 @@ pub(crate) trait RoleService: Send + Sync {
     /// Protocols this role speaks beside the common ones: identifier and the roles it takes.
     fn protocols(&self) -> Vec<(&'static str, &'static str)>;
 
-    /// A token for the status list published at `uri`.
-    fn status_list(&self, _shared: &Shared, _uri: &str) -> Option<String> {
-        None
+    /// A token for the status list published at `uri`; `None` if there is no such list.
+    fn status_list(&self, _shared: &Shared, _uri: &str) -> Result<Option<String>, Failure> {
+        Ok(None)
     }
 
     /// Takes in a status list token that was asked for; `None` if it could not be fetched.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use einmal_did::{Did, Endpoint, Resolver};
-use einmal_didcomm::{MessageId, Packer, UnixSeconds};
+use einmal_didcomm::{MessageId, Packer, ThreadId, UnixSeconds};
 use einmal_flows::report_problem::ErrorBudget;
 use einmal_keys::{Custody, Entropy, Keyring};
 use einmal_storage::{
@@ -136,6 +136,11 @@ impl Shared {
         MessageId::random(self.entropy()).map_err(Failure::entropy)
     }
 
+    /// A fresh thread.
+    pub(crate) fn fresh_thread(&self) -> Result<ThreadId, Failure> {
+        Ok(self.fresh_id()?.to_thread())
+    }
+
     pub(crate) fn custody(&self) -> &dyn Custody {
         &self.keyring
     }
@@ -188,8 +193,7 @@ impl Shared {
     }
 
     fn pairwise_at(&self, fx: &mut Effects<'_>, endpoints: Vec<Endpoint>) -> Result<Did, Failure> {
-        new_dids::pairwise(fx, &self.keyring, self.entropy(), self.now(), endpoints)
-            .map_err(|error| Failure::user(error.to_string()))
+        Ok(new_dids::pairwise(fx, &self.keyring, self.entropy(), self.now(), endpoints)?)
     }
 
     fn remember_own(&self, own: &[OwnDid]) {

@@ -78,7 +78,7 @@ fn endpoint_of(node: &Node, mediator: &Did, wanted: fn(&str) -> bool) -> Option<
 }
 
 fn broken(problem: impl ToString) -> Failure {
-    Failure::user(format!("the line broke: {}", problem.to_string()))
+    Failure::unreached(format!("the line broke: {}", problem.to_string()))
 }
 
 /// Asks to have mail pushed on the connection this is sent by.

@@ -18,7 +18,7 @@ use tracing::Instrument;
 
 use crate::{
     db::{META, did_id},
-    handler::{Arrival, Failure, Refusal, Visit, learn, log_reason},
+    handler::{Arrival, Failure, Refusal, Visit, describe_for_log, learn},
     identity, log,
     node::Node,
     service::account::{ACCOUNT, Account, SPARES, UNREGISTERED, account},
@@ -59,7 +59,7 @@ async fn look(node: &Arc<Node>) -> Result<(), Failure> {
     let fetched = fetch(node, &account).await;
     let tried = parked::try_again(node).await;
     if let Err(problem) = &spares {
-        tracing::warn!(reason = %log_reason(problem), "no fresh DID was registered; mail is fetched all the same");
+        tracing::warn!(reason = %describe_for_log(problem), "no fresh DID was registered; mail is fetched all the same");
     }
     fetched.and(tried)
 }
@@ -74,7 +74,7 @@ async fn ask_for_account(node: &Arc<Node>, mut account: Account) -> Result<Accou
         _ => None,
     });
     account.routing = Some(granted.ok_or_else(|| {
-        Failure::user("the mediator grants no account; choose another one: einmal init --mediator")
+        Failure::declined("the mediator grants no account; choose another one: einmal init --mediator")
     })?);
     let granted = account.clone();
     node.change(|fx| {
@@ -101,7 +101,7 @@ async fn keep_spares(node: &Arc<Node>, account: &Account) -> Result<(), Failure>
         let actions = machine.handle(register, shared.now())?;
         let outcomes = negotiate(node, account, &mut machine, actions).await?;
         if !outcomes.iter().any(|outcome| matches!(outcome, MediationAction::Registered { .. })) {
-            return Err(Failure::user("the mediator takes no more DIDs for this account"));
+            return Err(Failure::declined("the mediator takes no more DIDs for this account"));
         }
         node.change(|fx| {
             fx.delete(UNREGISTERED, did_id(&did))?;
@@ -153,7 +153,7 @@ async fn negotiate(
 }
 
 fn unproved() -> Failure {
-    Failure::user("the mediator's answer proves no sender")
+    Failure::unproved("the mediator's answer proves no sender")
 }
 
 /// Fetches what waits; what is handed over is confirmed only when it is durable here.
@@ -228,7 +228,7 @@ impl Node {
             match visit(&self).await {
                 Ok(()) => pause = poll,
                 Err(problem) => {
-                    tracing::info!(reason = %log_reason(&problem), "the mailbox was not reached");
+                    tracing::info!(reason = %describe_for_log(&problem), "the mailbox was not reached");
                     pause = pause.saturating_mul(2).min(LONGEST_PAUSE_MS);
                 }
             }
@@ -247,7 +247,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Failure::User`] if the mediator cannot be reached or refuses.
+    /// [`Failure::Unreached`] if the mediator cannot be reached, [`Failure::Declined`] if it refuses.
     pub async fn visit_mailbox(self: &Arc<Self>) -> Result<(), Failure> {
         visit(self).await
     }
@@ -256,7 +256,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Failure::User`] if the peer cannot be reached, does not answer, or somebody else does.
+    /// [`Failure::Unreached`] if the peer cannot be reached or does not answer, [`Failure::Unproved`] if somebody else does,
+    /// [`Failure::Declined`] if it reports a problem.
     pub(crate) async fn ask(
         self: &Arc<Self>,
         draft: Draft,
@@ -272,11 +273,11 @@ impl Node {
         });
         let from_them = opened.is_authenticated() && opened.sender() == Some(&theirs.canonical());
         if !from_them || !in_thread || opened.recipient() != Some(&ours.canonical()) {
-            return Err(Failure::user("the answer does not come from the peer that was asked"));
+            return Err(Failure::unproved("the answer does not come from the peer that was asked"));
         }
         if einmal_flows::report_problem::is_report(&opened.message.kind) {
             let code = opened.message.body.get("code").and_then(Value::as_str).unwrap_or("?");
-            return Err(Failure::user(format!("the peer reports the problem {code}")));
+            return Err(Failure::declined(format!("the peer reports the problem {code}")));
         }
         Ok(opened)
     }

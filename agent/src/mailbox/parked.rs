@@ -173,7 +173,7 @@ fn give_up(id: &[u8], reason: &str, fx: &mut Effects<'_>) -> Result<(), Failure>
 }
 
 fn all(node: &Node) -> Result<Vec<(Vec<u8>, Parked)>, StoreError> {
-    node.shared().db.all(PARKED, 2 * MAX_PARKED)
+    Ok(node.shared().db.all(PARKED, 2 * MAX_PARKED)?.records)
 }
 
 #[cfg(test)]

@@ -143,11 +143,14 @@ impl Fetcher for MemoryNetwork {
     fn status_list<'a>(&'a self, uri: &'a str) -> BoxFuture<'a, Result<String, FetchError>> {
         Box::pin(async move {
             let nodes: Vec<Weak<Node>> = lock(&self.nodes).values().cloned().collect();
-            nodes
+            let published = nodes
                 .iter()
                 .filter_map(Weak::upgrade)
-                .find_map(|node| node.published_status_list(uri))
-                .ok_or(FetchError::Unreachable { reason: "nobody publishes this list".into() })
+                .find_map(|node| node.published_status_list(uri).transpose());
+            let unreachable = |reason: String| FetchError::Unreachable { reason };
+            published
+                .ok_or_else(|| unreachable("nobody publishes this list".into()))?
+                .map_err(|failure| unreachable(failure.to_string()))
         })
     }
 }

@@ -11,7 +11,7 @@ use axum::{
     routing::get,
 };
 use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, SIGNED_MEDIA_TYPE, limits::MAX_ENVELOPE_BYTES};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::watch, task::JoinError};
 use tracing::Instrument;
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    handler::{Arrival, Origin, Reason, Receipt, Refusal},
+    handler::{Arrival, Failure, Origin, Reason, Receipt, Refusal, describe_for_log},
     log::RequestId,
     node::Node,
 };
@@ -264,11 +264,41 @@ async fn status_list(State(server): State<Server>, Path(list): Path<String>) -> 
     let uri = format!("{}/status/{list}", server.node.shared().url());
     let node = Arc::clone(&server.node);
     // Signing and compressing are work for a thread that may block.
-    let token = tokio::task::spawn_blocking(move || node.published_status_list(&uri)).await;
+    for_pages(published(tokio::task::spawn_blocking(move || node.published_status_list(&uri)).await))
+}
+
+/// A status list as it was made. That there is none is said for certain only: whoever verifies a card would take it for
+/// withdrawn, while a list that cannot be made at present is asked for again.
+fn published(token: Result<Result<Option<String>, Failure>, JoinError>) -> Response {
     match token {
-        Ok(Some(token)) => {
-            for_pages(([(header::CONTENT_TYPE, "application/statuslist+jwt")], token).into_response())
+        Ok(Ok(Some(token))) => {
+            ([(header::CONTENT_TYPE, "application/statuslist+jwt")], token).into_response()
         }
-        _ => StatusCode::NOT_FOUND.into_response(),
+        Ok(Ok(None)) => StatusCode::NOT_FOUND.into_response(),
+        Ok(Err(failure)) => {
+            tracing::error!(reason = describe_for_log(&failure), "a status list is not served");
+            come_again(StatusCode::SERVICE_UNAVAILABLE)
+        }
+        Err(error) => {
+            tracing::error!(%error, "a status list is not served, by a mistake of this program");
+            come_again(StatusCode::SERVICE_UNAVAILABLE)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_list_that_is_not_there_is_not_found() {
+        let status = |token| published(token).status();
+        assert_eq!(status(Ok(Ok(Some("a.b.c".into())))), StatusCode::OK);
+        assert_eq!(status(Ok(Ok(None))), StatusCode::NOT_FOUND);
+        assert_eq!(status(Ok(Err(Failure::damaged("a list")))), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status(Ok(Err(Failure::key(())))), StatusCode::SERVICE_UNAVAILABLE);
+        let broken = tokio::task::spawn_blocking(|| panic!("in a test")).await;
+        assert_eq!(status(broken), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(published(Ok(Err(Failure::key(())))).headers().contains_key(header::RETRY_AFTER));
     }
 }

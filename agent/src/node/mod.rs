@@ -36,7 +36,7 @@ use crate::{
     delivery::LiveChange,
     handler::{self, Effects, Handled, MailWork, Notice, Outgoing, Reached, Recent, RoleService},
     role,
-    service::queue,
+    service::{exchange, queue},
     transport::{self, FetchError, Fetcher, SendError},
 };
 
@@ -109,6 +109,11 @@ impl Node {
             if moved > 0 {
                 tracing::info!(moved, "mail of an earlier version was taken over");
             }
+        } else {
+            let moved = exchange::take_over(&node.shared).await?;
+            if moved > 0 {
+                tracing::info!(moved, "relations of exchanges of an earlier version were taken over");
+            }
         }
         Ok(Arc::new(node))
     }
@@ -171,8 +176,12 @@ impl Node {
         self.shared.resolver.own(did)
     }
 
-    /// A fresh token for a status list this node publishes at `uri`.
-    pub fn published_status_list(&self, uri: &str) -> Option<String> {
+    /// A fresh token for the status list this node publishes at `uri`; `None` if it publishes none there.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if that cannot be known now, or the list cannot be read or signed.
+    pub fn published_status_list(&self, uri: &str) -> Result<Option<String>, Failure> {
         self.role.status_list(&self.shared, uri)
     }
 
@@ -280,17 +289,17 @@ impl Node {
         let Some(_waiting) = self.fetching.wait(from) else { return false };
         // Many messages of one sender need one document: it is fetched once.
         let _alone = match need {
-            Need::Document(did) => Some(self.fetching.alone(did).await),
+            Need::Document { did } => Some(self.fetching.alone(did).await),
             Need::StatusList { .. } => None,
         };
-        if let Need::Document(did) = need
+        if let Need::Document { did } = need
             && !matches!(self.shared.resolver.resolve(did), Err(ResolveError::NotFetched { .. }))
         {
             return true;
         }
         let Some(_slot) = self.fetching.begin(from) else { return false };
         match need {
-            Need::Document(did) => match self.fetcher.document(did).await {
+            Need::Document { did } => match self.fetcher.document(did).await {
                 Ok(document) => self.shared.resolver.remember(did, document),
                 Err(FetchError::Busy) => return false,
                 Err(error) => {
@@ -319,8 +328,7 @@ impl Node {
 
     /// Sends a message now and returns the envelope that comes back on the same connection.
     pub(crate) async fn exchange(self: &Arc<Self>, message: &Message, to: &Did) -> Result<Vec<u8>, Failure> {
-        let unreachable = |problem: String| Failure::user(format!("the peer was not reached: {problem}"));
-        let mut last = unreachable("it has no endpoint".into());
+        let mut last = Failure::unreached("it has no endpoint");
         let mut ways = self.ways(message, to).await?;
         // An answer is what HTTP is made for; a connection of its own for one question is not.
         ways.sort_by_key(|way| transport::is_socket(&way.uri));
@@ -330,10 +338,10 @@ impl Node {
             }
             match self.shared.transport.send(&way.uri, way.bytes).await {
                 Ok(Some(reply)) => return Ok(reply),
-                Ok(None) => last = unreachable("it gave no answer".into()),
+                Ok(None) => last = Failure::unreached("it gave no answer"),
                 // Another way would bring the same.
                 Err(SendError::AnswerTooLarge { most }) => return Err(Failure::AnswerTooLarge { most }),
-                Err(error) => last = unreachable(error.to_string()),
+                Err(error) => last = Failure::unreached(error),
             }
         }
         Err(last)

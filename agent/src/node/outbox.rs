@@ -193,7 +193,7 @@ impl Node {
                 ways => return ways,
             }
         }
-        Err(Failure::Need(Need::Document(to.clone())))
+        Err(Failure::Need(Need::Document { did: to.clone() }))
     }
 
     fn try_ways(&self, message: &Message, to: &Did) -> Result<Vec<einmal_didcomm::Delivery>, Failure> {

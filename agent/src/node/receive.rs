@@ -16,8 +16,8 @@ use crate::{
     db::{PEERS, SEEN, digest_id, mailbox_id},
     delivery,
     handler::{
-        Arrival, Effects, Failure, Forwarded, Handled, Origin, Outgoing, Receipt, Shared, learn, log_reason,
-        reason_for, reason_for_code, reason_for_failure, reason_of, refusal_for, refusal_of, their_form,
+        Arrival, Effects, Failure, Forwarded, Handled, Origin, Outgoing, Reason, Receipt, Refusal, Shared,
+        describe_for_log, learn, their_form,
     },
     identity::{self, DidUse},
     service::{exchange, queue},
@@ -123,9 +123,10 @@ impl Node {
         let Opening { opened, mail } = match opened {
             Ok(opening) => *opening,
             Err(error) => {
-                self.shared.stats.refuse(reason_for(refusal_of(&error)));
-                tracing::info!(code = %ProblemCode::from(&error), reason = %reason_of(&error), "envelope refused");
-                return Receipt::refused(refusal_of(&error));
+                let (code, failure) = (ProblemCode::from(&error), Failure::Open(error));
+                self.shared.stats.refuse(Reason::of_failure(&failure));
+                tracing::info!(%code, reason = %describe_for_log(&failure), "envelope refused");
+                return Receipt::refused(Refusal::from(&failure));
             }
         };
         let taken = match mail {
@@ -138,9 +139,14 @@ impl Node {
                 Receipt { refused: None, replies, live: done.live, notice: done.notice }
             }
             Err(failure) => {
-                self.shared.stats.refuse(reason_for_failure(&failure));
-                tracing::info!(reason = %log_reason(&failure), kind = %opened.message.kind, "message not handled");
-                let refusal = refusal_for(&failure);
+                self.shared.stats.refuse(Reason::of_failure(&failure));
+                let (reason, kind) = (describe_for_log(&failure), &opened.message.kind);
+                if failure.is_ours_to_mend() {
+                    tracing::error!(reason, %kind, "message not handled, by a fault of ours");
+                } else {
+                    tracing::info!(reason, %kind, "message not handled");
+                }
+                let refusal = Refusal::from(&failure);
                 let replies = self.signed_report(&opened, &failure, arrival).into_iter().collect();
                 Receipt { refused: Some(refusal), replies, ..Receipt::default() }
             }
@@ -207,7 +213,7 @@ impl Node {
             match followed.await {
                 Ok(_) => {}
                 Err(Failure::Peer { code, comment }) => {
-                    self.shared.stats.refuse(reason_for_code(&code));
+                    self.shared.stats.refuse(Reason::of_code(&code));
                     return self.report(opened, &rx, &seen, (code, &comment), arrival).await;
                 }
                 Err(failure) => return Err(failure),
@@ -245,7 +251,7 @@ impl Node {
             }
             Err(Failure::Peer { code, comment }) => {
                 tracing::info!(%code, kind = %rx.message().kind, "answered with a problem report");
-                self.shared.stats.refuse(reason_for_code(&code));
+                self.shared.stats.refuse(Reason::of_code(&code));
                 self.report(opened, &rx, &seen, (code, &comment), arrival).await
             }
             Err(failure) => Err(failure),
@@ -281,7 +287,7 @@ impl Node {
         };
         match (kept, Received::of(opened)) {
             (Err(Failure::Peer { code, comment }), Some(rx)) => {
-                self.shared.stats.refuse(reason_for_code(&code));
+                self.shared.stats.refuse(Reason::of_code(&code));
                 self.report(opened, &rx, &seen_id(&rx), (code, &comment), arrival).await
             }
             (kept, _) => kept.map(|()| Done::default()),
@@ -320,7 +326,7 @@ impl Node {
         };
         if !known && !rotated {
             // A DID made for one peer was passed on: nobody else is listened to there, and nobody is answered.
-            return Err(Failure::user("a stranger wrote to a DID of another relationship"));
+            return Err(Failure::unproved("a stranger wrote to a DID of another relationship"));
         }
         learn(&their_form(rx), fx)?;
         if let Some(stored) = identity::peer_of(fx.db(), rx.recipient(), rx.sender())?
@@ -429,7 +435,7 @@ impl Node {
                 match self.pack(&answer.message, &answer.to) {
                     Ok(bytes) => replies.push(bytes),
                     Err(error) => {
-                        tracing::info!(reason = %log_reason(&error), "an answer could not be packed");
+                        tracing::info!(reason = %describe_for_log(&error), "an answer could not be packed");
                     }
                 }
             } else if answer.transient {
@@ -458,7 +464,7 @@ impl Node {
             Err(failure) => {
                 // What it answers is done and stays so; it is of use only now.
                 self.shared.stats.given_up.inc();
-                tracing::info!(reason = %log_reason(&failure), "an answer was not queued");
+                tracing::info!(reason = %describe_for_log(&failure), "an answer was not queued");
                 return;
             }
         };

@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::Node;
 use crate::{
     db::TIMERS,
-    handler::{Failure, Timer, log_reason},
+    handler::{Failure, Timer, describe_for_log},
     log,
     service::asking::RESULTS,
     steady::LARGEST_STEP,
@@ -115,7 +115,7 @@ impl Node {
         let now = UnixSeconds(present.steady_ms / 1000);
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let page: Vec<(Vec<u8>, Timer)> = self.shared.db.scan(TIMERS, b"", after.as_deref(), PASS)?;
+            let page = self.timers(after.as_deref()).await?;
             let last = page.last().map(|(id, _)| id.clone());
             let all_due = page.last().is_some_and(|(id, timer)| due(id, timer) <= now);
             for (id, timer) in page.into_iter().filter(|(id, timer)| due(id, timer) <= now) {
@@ -125,6 +125,27 @@ impl Node {
                 return Ok(());
             }
             after = last;
+        }
+    }
+
+    /// Some timers in the order they are due, behind `after`. One that does not parse wakes nobody: it is taken away, for it
+    /// would keep all others from being read.
+    async fn timers(&self, after: Option<&[u8]>) -> Result<Vec<(Vec<u8>, Timer)>, StoreError> {
+        loop {
+            let (mut timers, mut damaged) = (Vec::new(), Batch::new());
+            for record in self.shared.db.scan_raw(TIMERS, b"", after, PASS)? {
+                match serde_json::from_slice(&record.value) {
+                    Ok(timer) => timers.push((record.key.id().to_vec(), timer)),
+                    Err(_) => {
+                        damaged.delete(record.key);
+                    }
+                }
+            }
+            if damaged.is_empty() {
+                return Ok(timers);
+            }
+            tracing::error!(count = damaged.len(), "timers that do not parse were removed");
+            self.shared.db.store().commit(damaged).await?;
         }
     }
 
@@ -139,11 +160,17 @@ impl Node {
             })
             .await;
         let Err(failure) = woken else { return Ok(()) };
-        tracing::info!(reason = %log_reason(&failure), "an exchange could not be woken");
-        let goes = matches!(failure, Failure::Peer { .. } | Failure::User(_));
+        let (reason, again) = (describe_for_log(&failure), failure.is_temporary());
+        if again {
+            tracing::info!(reason, "an exchange could not be woken and is tried again");
+        } else if failure.is_ours_to_mend() {
+            tracing::error!(reason, "an exchange can no longer be woken, by a fault of ours");
+        } else {
+            tracing::info!(reason, "an exchange can no longer be woken");
+        }
         let done = self.run(|fx| {
             fx.delete(TIMERS, id)?;
-            if !goes {
+            if again {
                 fx.put(TIMERS, timer.id(now.plus(PUT_OFF_SECS)), timer)?;
             }
             Ok(())
@@ -161,7 +188,7 @@ impl Node {
         let ahead = now.plus(LARGEST_STEP.as_secs());
         let mut after: Option<Vec<u8>> = Some(ahead.0.to_be_bytes().to_vec());
         loop {
-            let page: Vec<(Vec<u8>, Timer)> = self.shared.db.scan(TIMERS, b"", after.as_deref(), PASS)?;
+            let page = self.timers(after.as_deref()).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
             for (id, timer) in page {
@@ -211,7 +238,7 @@ mod tests {
 
         fn on_timer(&self, _: &Shared, exchange: &str, _: &mut Effects<'_>) -> Handled {
             if exchange.starts_with("stuck") {
-                return Err(Failure::Later("it sleeps"));
+                return Err(Failure::later("it sleeps"));
             }
             self.0.lock().unwrap().push(exchange.to_owned());
             Ok(())

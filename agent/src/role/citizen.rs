@@ -15,11 +15,13 @@ use serde_json::{Value, json};
 
 use crate::{
     db::PEERS,
-    handler::{Effects, Failure, Handled, Notice, RoleService, Shared, learn, text, unknown_command},
+    handler::{
+        Effects, Failure, Handled, Notice, RoleService, Shared, learn, list_of, text, unknown_command,
+    },
     identity::Peer,
     service::{
         account,
-        exchange::{self, Decision, Job, Work},
+        exchange::{self, Decision, Job, Relation, Work},
         holding::{self, HoldJob, Holding},
         invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT, check_reachable},
         proving::{self, ProveJob, Proving},
@@ -27,6 +29,9 @@ use crate::{
         status::KnownLists,
     },
 };
+
+/// Most exchanges shown at once that wait for a decision.
+const MAX_WAITING: usize = 1_000;
 
 /// The citizen's service.
 #[derive(Debug, Default)]
@@ -54,7 +59,7 @@ impl Citizen {
                 "note": "the mediator has not been reached yet; try again in a moment"}));
         };
         learn(&invitation.from, fx)?;
-        befriend(shared, &ours, &invitation, fx)?;
+        record_relationship(shared, &ours, &invitation, fx)?;
         self.begin(shared, &invitation, ours, auto, fx)
     }
 
@@ -68,7 +73,7 @@ impl Citizen {
         fx: &mut Effects<'_>,
     ) -> Result<Value, Failure> {
         let theirs = invitation.from.clone();
-        let (pthid, thid) = (invitation.thread(), fresh_thread(shared)?);
+        let (pthid, thid) = (invitation.thread(), shared.fresh_thread()?);
         let (own, peer) = (ours.canonical(), theirs.canonical());
         match invitation.goal_code.as_deref().unwrap_or(GOAL_CONNECT) {
             GOAL_ISSUE => {
@@ -77,7 +82,7 @@ impl Citizen {
                 let job = HoldJob::new(auto);
                 let mut exchange = Holding::new(ours, theirs, &thid, Job { machine, job });
                 holding::carry_out(shared, &mut exchange, actions, fx)?;
-                exchange.name(pthid.as_str(), fx)?;
+                exchange.index_by_thread(pthid.as_str(), fx)?;
                 exchange.save(fx)?;
             }
             GOAL_PRESENT => {
@@ -86,7 +91,7 @@ impl Citizen {
                 let job = ProveJob::new(auto);
                 let mut exchange = Proving::new(ours, theirs, &thid, Job { machine, job });
                 proving::carry_out(shared, &mut exchange, actions, fx)?;
-                exchange.name(pthid.as_str(), fx)?;
+                exchange.index_by_thread(pthid.as_str(), fx)?;
                 exchange.save(fx)?;
             }
             // Any other goal: the first message makes the relationship, and the other side takes it from there.
@@ -109,16 +114,16 @@ impl Citizen {
             let job = HoldJob::new(auto);
             let mut exchange = Holding::opened_by(rx, Job { machine, job });
             holding::carry_out(shared, &mut exchange, actions, fx)?;
-            exchange.name(&exchange.key.clone(), fx)?;
+            exchange.index_by_thread(&exchange.key.clone(), fx)?;
             exchange.save(fx)?;
         } else if rx.message().kind.is(RequestPresentation::TYPE) {
             let (machine, actions) = prover::Prover::from_request(rx, fx.now())?;
             let job = ProveJob::new(auto);
             let mut exchange = Proving::opened_by(rx, Job { machine, job });
             proving::carry_out(shared, &mut exchange, actions, fx)?;
-            exchange.name(&exchange.key.clone(), fx)?;
+            exchange.index_by_thread(&exchange.key.clone(), fx)?;
             if let Some(parent) = &rx.message().pthid {
-                exchange.name(&below(parent, rx.sender()), fx)?;
+                exchange.index_by_relation(asked_in(parent, rx.sender()), fx)?;
             }
             exchange.save(fx)?;
         } else {
@@ -131,34 +136,35 @@ impl Citizen {
     /// taken with `--yes`, from the same peer.
     fn follows_consent(&self, shared: &Shared, rx: &Received<'_>) -> Result<bool, Failure> {
         let Some(parent) = &rx.message().pthid else { return Ok(false) };
-        let Some(holding) = Holding::named(shared, parent.as_str())? else { return Ok(false) };
+        let Some(holding) = Holding::by_thread(shared, parent.as_str())? else { return Ok(false) };
         let same_parties = holding.theirs.same_as(rx.sender()) && holding.ours.same_as(rx.recipient());
         // Only the one request on the way to the offer is covered, not whatever that peer may ask later.
         let waiting = holding.work.machine.awaits_offer();
-        let first = Proving::named(shared, &below(parent, rx.sender()))?.is_none();
+        let first = Proving::by_relation(shared, asked_in(parent, rx.sender()))?.is_none();
         Ok(holding.work.job.auto && same_parties && waiting && first)
     }
 
-    fn progress(&self, shared: &Shared, thread: &str) -> Result<Value, Failure> {
-        if let Some(holding) = Holding::named(shared, thread)? {
+    /// Where the exchange of a thread stands; `None` if there is none.
+    fn progress(&self, shared: &Shared, thread: &str) -> Result<Option<Value>, Failure> {
+        if let Some(holding) = Holding::by_thread(shared, thread)? {
             let own = holding::progress(&holding);
             // A proof asked for on the way is decided about under the same thread.
             if let (true, Some(asked)) = (is_pending(&own), asked_below(shared, &holding)?) {
                 let inner = proving::progress(shared, &asked)?;
                 if wants_decision(&inner) {
-                    return Ok(inner);
+                    return Ok(Some(inner));
                 }
             }
-            return Ok(own);
+            return Ok(Some(own));
         }
-        match Proving::named(shared, thread)? {
-            Some(proving) => proving::progress(shared, &proving),
-            None => Err(unknown_thread(thread)),
+        match Proving::by_thread(shared, thread)? {
+            Some(proving) => Ok(Some(proving::progress(shared, &proving)?)),
+            None => Ok(None),
         }
     }
 
     fn decide(&self, shared: &Shared, thread: &str, decision: Decision<'_>, fx: &mut Effects<'_>) -> Handled {
-        if let Some(mut holding) = Holding::named(shared, thread)? {
+        if let Some(mut holding) = Holding::by_thread(shared, thread)? {
             if !wants_decision(&holding::progress(&holding))
                 && let Some(mut asked) = asked_below(shared, &holding)?
             {
@@ -168,20 +174,19 @@ impl Citizen {
             holding::decide(shared, &mut holding, decision, fx)?;
             return holding.save(fx);
         }
-        let mut proving = Proving::named(shared, thread)?.ok_or_else(|| unknown_thread(thread))?;
+        let mut proving = Proving::by_thread(shared, thread)?.ok_or_else(|| unknown_thread(thread))?;
         proving::decide(shared, &mut proving, decision, fx)?;
         proving.save(fx)
     }
 
     fn pending(&self, shared: &Shared) -> Result<Value, Failure> {
-        let mut waiting = Vec::new();
-        for thread in exchange::threads(shared)? {
-            let value = self.progress(shared, &thread)?;
-            if wants_decision(&value) {
-                waiting.push(json!({"thread": thread, "decide": value.get("decide")}));
-            }
-        }
-        Ok(Value::Array(waiting))
+        let (waiting, cut) = exchange::pick_threads(shared, MAX_WAITING, |thread| {
+            // A name outlives what it names.
+            let Some(value) = self.progress(shared, thread)? else { return Ok(None) };
+            Ok(wants_decision(&value).then(|| json!({"thread": thread, "decide": value.get("decide")})))
+        })?;
+        let left_out = "more waits; decide these first".to_owned();
+        Ok(list_of(waiting, cut.then_some(left_out)))
     }
 }
 
@@ -201,8 +206,8 @@ fn wants_decision(progress: &Value) -> bool {
 /// second one would be refused, if the invitation is good for one only.
 fn goes_on(shared: &Shared, invitation: &Invitation) -> Result<bool, Failure> {
     let thread = invitation.thread();
-    let holding = Holding::named(shared, thread.as_str())?.filter(|one| !one.work.has_ended());
-    let proving = Proving::named(shared, thread.as_str())?.filter(|one| !one.work.has_ended());
+    let holding = Holding::by_thread(shared, thread.as_str())?.filter(|one| !one.work.has_ended());
+    let proving = Proving::by_thread(shared, thread.as_str())?.filter(|one| !one.work.has_ended());
     let Some(theirs) = holding.map(|one| one.theirs).or(proving.map(|one| one.theirs)) else {
         return Ok(false);
     };
@@ -215,25 +220,25 @@ fn goes_on(shared: &Shared, invitation: &Invitation) -> Result<bool, Failure> {
     ))
 }
 
-/// The name under which a peer's request is found by the thread it was asked for in.
-fn below(parent: &ThreadId, peer: &Did) -> String {
-    format!("below:{}:{}", parent.to_key(), crate::db::did_id(peer))
+/// How a peer's request is found by the thread it was asked for in.
+fn asked_in<'a>(thread: &'a ThreadId, by: &'a Did) -> Relation<'a> {
+    Relation::AskedIn { thread, by }
 }
 
 /// The request for a proof that an issuer made in the course of `holding`.
 fn asked_below(shared: &Shared, holding: &Holding) -> Result<Option<Proving>, Failure> {
     match holding.work.machine.pthid() {
-        Some(pthid) => Proving::named(shared, &below(pthid, &holding.theirs)),
+        Some(pthid) => Proving::by_relation(shared, asked_in(pthid, &holding.theirs)),
         None => Ok(None),
     }
 }
 
-fn fresh_thread(shared: &Shared) -> Result<ThreadId, Failure> {
-    let id = shared.fresh_id()?;
-    Ok(id.to_thread())
-}
-
-fn befriend(shared: &Shared, ours: &Did, invitation: &Invitation, fx: &mut Effects<'_>) -> Handled {
+fn record_relationship(
+    shared: &Shared,
+    ours: &Did,
+    invitation: &Invitation,
+    fx: &mut Effects<'_>,
+) -> Handled {
     let peer = Peer {
         ours: ours.clone(),
         theirs: invitation.from.clone(),
@@ -299,7 +304,10 @@ impl RoleService for Citizen {
     ) -> Result<Value, Failure> {
         match name {
             "accept" => self.accept(shared, input, fx),
-            "progress" => self.progress(shared, text(input, "thread")?),
+            "progress" => {
+                let thread = text(input, "thread")?;
+                self.progress(shared, thread)?.ok_or_else(|| unknown_thread(thread))
+            }
             "decide" => {
                 let agree = input.get("agree").and_then(Value::as_bool).unwrap_or(false);
                 let decision =

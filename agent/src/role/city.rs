@@ -9,6 +9,7 @@ use einmal_flows::{
     report_problem,
     trust_ping::Ping,
 };
+use einmal_register::PersonId;
 use serde_json::{Value, json};
 
 use crate::{
@@ -21,8 +22,9 @@ use crate::{
     identity::Peer,
     service::{
         asking::{self, AskJob, Asking, AskingService},
-        exchange::{self, Job},
-        invitations::{self, IssueOrder, Purpose},
+        exchange::{self, Job, Relation},
+        ids::{RequestId, person_id},
+        invitations::{self, IssueOrder, Purpose, Subject},
         issuing::{IssueJob, Issuing, IssuingService, today},
         messages,
         status::KnownLists,
@@ -62,7 +64,7 @@ impl City {
 
     /// Reads register and templates anew, and says which cards count although the register says otherwise.
     fn reload(&self, shared: &Shared) -> Result<Value, Failure> {
-        let files = read_files(shared).map_err(|error| Failure::user(error.to_string()))?;
+        let files = read_files(shared)?;
         self.asking.replace_requests(files.requests.clone());
         self.issuing.replace_files(files);
         let mut answer = self.issuing.register_report();
@@ -77,15 +79,14 @@ impl City {
     /// Of a poster all exchanges end that have no card yet, the next time anything happens in them.
     fn withdraw(&self, shared: &Shared, thread: &str, fx: &mut Effects<'_>) -> Result<Value, Failure> {
         let thread = thread.to_ascii_lowercase();
-        let answer = ThreadId::try_from(thread.as_str()).ok().map(|thread| invitations::answered_by(&thread));
-        let mut exchange = Issuing::named(shared, &thread)?;
+        let mut exchange = Issuing::by_thread(shared, &thread)?;
         if exchange.is_none()
-            && let Some(answer) = &answer
+            && let Ok(invitation) = ThreadId::try_from(thread.as_str())
         {
-            exchange = Issuing::named(shared, answer)?;
+            exchange = Issuing::by_relation(shared, Relation::AnswerTo(&invitation))?;
         }
         let ended = |exchange: &Issuing| exchange.work.job.issued || exchange.work.machine.is_abandoned();
-        let for_one = exchange.as_ref().is_some_and(|exchange| exchange.work.job.order.after.is_none());
+        let for_one = exchange.as_ref().is_some_and(|exchange| !exchange.work.job.order.subject.must_prove());
         if for_one && exchange.as_ref().is_some_and(|exchange| exchange.work.job.issued) {
             return Err(Failure::user("its card was issued already; revoke that: einmal city issued"));
         }
@@ -105,32 +106,33 @@ impl City {
 
     /// An answer to an invitation: the offer follows, or first the request for a proof.
     fn proposal(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
-        let Some((Purpose::Issue(order), again)) = invitations::take(shared, fx, rx)? else {
+        let (Some((Purpose::Issue(order), again)), Some(pthid)) =
+            (invitations::take(shared, fx, rx)?, &rx.message().pthid)
+        else {
             let comment = "this proposal answers no invitation that is open to you";
             return Err(Failure::peer(ProblemCode::REQUEST, comment));
         };
         if exchange::is_taken(shared, rx)? {
             return Err(invitations::answered_already());
         }
-        let answer = rx.message().pthid.as_ref().map(invitations::answered_by).unwrap_or_default();
+        let answer = Relation::AnswerTo(pthid);
         // One that was abandoned may be begun anew, but not once there is a card: a holder who refuses what it was given would
         // get another one each time.
         let stands = |exchange: Issuing| exchange.work.job.issued || !exchange.work.machine.is_abandoned();
-        if again && Issuing::named(shared, &answer)?.is_some_and(stands) {
+        if again && Issuing::by_relation(shared, answer)?.is_some_and(stands) {
             return Err(invitations::answered_already());
         }
         let (machine, actions) = issuer::Issuer::from_proposal(rx, fx.now())?;
         let job = IssueJob::new(order.clone());
         let mut exchange = Issuing::opened_by(rx, Job { machine, job });
         self.issuing.carry_out(shared, &mut exchange, actions, fx)?;
-        exchange.name(&answer, fx)?;
-        if let Some(request) = &order.after {
-            self.ask_first(shared, request, &exchange, rx, fx)?;
-        } else {
-            if let Some(person) = &order.person {
-                bind(shared, rx, person, fx)?;
+        exchange.index_by_relation(answer, fx)?;
+        match order.subject {
+            Subject::Prover { request, .. } => self.ask_first(shared, request, &exchange, rx, fx)?,
+            Subject::Person(person) => {
+                bind(shared, rx, &person, fx)?;
+                self.issuing.offer(shared, &mut exchange, fx)?;
             }
-            self.issuing.offer(shared, &mut exchange, fx)?;
         }
         exchange.save(fx)
     }
@@ -139,12 +141,12 @@ impl City {
     fn ask_first(
         &self,
         shared: &Shared,
-        request: &str,
+        request: RequestId,
         issuing: &Issuing,
         rx: &Received<'_>,
         fx: &mut Effects<'_>,
     ) -> Handled {
-        let thread = random_thread(shared)?;
+        let thread = shared.fresh_thread()?;
         let parent = rx.message().pthid.clone().unwrap_or_else(|| rx.message().thread());
         let machine = verifier::Verifier::start(
             rx.recipient().clone(),
@@ -184,21 +186,23 @@ impl City {
     }
 
     fn offer(&self, shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
-        let optional = |name: &str| input.get(name).and_then(Value::as_str).map(str::to_owned);
-        let order = IssueOrder {
-            template: text(input, "template")?.to_owned(),
-            person: optional("person"),
-            after: optional("after"),
-            valid_for: input.get("valid_for").and_then(Value::as_u64),
+        let optional = |name: &str| input.get(name).and_then(Value::as_str);
+        let subject = match (optional("person"), optional("after")) {
+            (Some(person), None) => Subject::Person(person_id(person)?),
+            (None, Some(request)) => Subject::Prover { request: request.into(), only: None },
+            (None, None) => {
+                return Err(Failure::user(
+                    "say for whom: --person ID, or --after REQUEST for whoever proves it",
+                ));
+            }
+            (Some(_), Some(_)) => {
+                return Err(Failure::user(
+                    "say --person ID or --after REQUEST, not both: whoever proves it is the person",
+                ));
+            }
         };
-        if order.person.is_none() && order.after.is_none() {
-            return Err(Failure::user("say for whom: --person ID, or --after REQUEST for whoever proves it"));
-        }
-        if order.person.is_some() && order.after.is_some() {
-            return Err(Failure::user(
-                "say --person ID or --after REQUEST, not both: whoever proves it is the person",
-            ));
-        }
+        let valid_for = input.get("valid_for").and_then(Value::as_u64);
+        let order = IssueOrder { template: text(input, "template")?.into(), subject, valid_for };
         self.issuing.check(shared, &order)?;
         if input.get("direct").and_then(Value::as_bool).unwrap_or(false) {
             return self.offer_directly(shared, order, fx);
@@ -210,7 +214,7 @@ impl City {
             .text(self.issuing.files().config.language())
             .to_owned();
         // An offer for one person is taken once; a poster that asks for a proof serves everybody.
-        let uses = if order.person.is_some() { Uses::Single } else { Uses::Multi };
+        let uses = if order.subject.must_prove() { Uses::Multi } else { Uses::Single };
         let goal = (invitations::GOAL_ISSUE, label);
         let (thread, url) = invitations::create(shared, fx, Purpose::Issue(order), goal, uses)?;
         Ok(json!({"invitation": url, "thread": thread}))
@@ -223,35 +227,49 @@ impl City {
         order: IssueOrder,
         fx: &mut Effects<'_>,
     ) -> Result<Value, Failure> {
-        let person = order.person.clone().unwrap_or_default();
-        let peer = messages::find_peers(shared, &person)?.into_iter().next().ok_or_else(|| {
+        let Subject::Person(person) = &order.subject else {
+            return Err(Failure::user(
+                "who will prove it is not known yet: leave out --direct and pass the invitation on",
+            ));
+        };
+        let person = person.as_str();
+        let peer = messages::find_peers(shared, person)?.into_iter().next().ok_or_else(|| {
             Failure::user(format!(
                 "no relationship with {person} yet; connect first: einmal invite --person {person}"
             ))
         })?;
-        let thread = random_thread(shared)?;
+        let thread = shared.fresh_thread()?;
         let machine =
             issuer::Issuer::offer(peer.ours.canonical(), peer.theirs.canonical(), thread.clone(), None);
         let job = IssueJob::new(order);
         let mut exchange = Issuing::new(peer.ours, peer.theirs, &thread, Job { machine, job });
         self.issuing.offer(shared, &mut exchange, fx)?;
-        exchange.name(thread.as_str(), fx)?;
+        exchange.index_by_thread(thread.as_str(), fx)?;
         exchange.save(fx)?;
         Ok(json!({"sent": true, "thread": thread}))
     }
 
     fn invite(&self, shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
-        let person = input.get("person").and_then(Value::as_str).map(str::to_owned);
+        let person = input.get("person").and_then(Value::as_str).map(person_id).transpose()?;
         if let Some(person) = &person {
             self.issuing.known_person(person)?;
         }
         let uses = if person.is_some() { Uses::Single } else { Uses::Multi };
-        let files = self.issuing.files();
-        let name = files.config.name().text(files.config.language()).to_owned();
         let purpose = Purpose::Connect { person };
+        let name = self.display_name(shared);
         let (thread, url) =
             invitations::create(shared, fx, purpose, (invitations::GOAL_CONNECT, name), uses)?;
         Ok(json!({"invitation": url, "thread": thread}))
+    }
+
+    /// What the city calls itself: as it is configured, else as its description says.
+    fn display_name(&self, shared: &Shared) -> String {
+        let configured = shared.config.city.as_ref().map(|city| city.display_name.as_str());
+        if let Some(name) = configured.filter(|name| !name.is_empty()) {
+            return name.to_owned();
+        }
+        let files = self.issuing.files();
+        files.config.name().text(files.config.language()).to_owned()
     }
 }
 
@@ -269,20 +287,15 @@ fn read_files(shared: &Shared) -> Result<CityFiles, SetupError> {
     Ok(files)
 }
 
-fn random_thread(shared: &Shared) -> Result<ThreadId, Failure> {
-    let id = shared.fresh_id()?;
-    Ok(id.to_thread())
-}
-
 /// Notes that the sender is this person of the register.
-fn bind(shared: &Shared, rx: &Received<'_>, person: &str, fx: &mut Effects<'_>) -> Handled {
+fn bind(shared: &Shared, rx: &Received<'_>, person: &PersonId, fx: &mut Effects<'_>) -> Handled {
     learn(&their_form(rx), fx)?;
     let peer = Peer {
         ours: our_form(rx),
         theirs: their_form(rx),
         knows_us: true,
         since: shared.now(),
-        label: Some(person.to_owned()),
+        label: Some(person.as_str().to_owned()),
         rotated_at: None,
         prior: None,
         superseded: false,
@@ -311,7 +324,7 @@ impl RoleService for City {
             // Whoever proposes once more is offered the same once more; not before what must be proved first.
             let job = &exchange.work.job;
             let proposes = exchange.work.machine.awaits_our_offer();
-            if proposes && (job.order.after.is_none() || job.presented.is_some()) {
+            if proposes && (!job.order.subject.must_prove() || job.presented.is_some()) {
                 self.issuing.offer(shared, &mut exchange, fx)?;
             }
             exchange.save(fx)?;
@@ -357,7 +370,10 @@ impl RoleService for City {
             }
             "reload" => self.reload(shared),
             "withdraw" => self.withdraw(shared, text(input, "thread")?, fx),
-            "issued" => self.issuing.issued(shared, input.get("person").and_then(Value::as_str)),
+            "issued" => {
+                let person = input.get("person").and_then(Value::as_str).map(person_id).transpose()?;
+                self.issuing.issued(shared, person.as_ref())
+            }
             "register" => Ok(self.issuing.register_report()),
             _ => Err(unknown_command(shared, name)),
         }
@@ -370,7 +386,7 @@ impl RoleService for City {
         ]
     }
 
-    fn status_list(&self, shared: &Shared, uri: &str) -> Option<String> {
+    fn status_list(&self, shared: &Shared, uri: &str) -> Result<Option<String>, Failure> {
         self.issuing.lists.token(shared, uri)
     }
 

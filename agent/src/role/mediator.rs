@@ -78,12 +78,12 @@ impl Mediator {
         let ids = Sha256::new().chain_update(b"einmal letter ids\0").chain_update(*key).finalize();
         Ok(Self {
             settings: shared.config.mediator.clone().unwrap_or_default(),
-            ids: queue::Ids::new(ids.into()),
+            ids: queue::Ids::new(&ids).map_err(SetupError::internal)?,
         })
     }
 
     fn policy(&self, shared: &Shared) -> Result<MediationPolicy, Failure> {
-        let own = shared.public_did().cloned().ok_or_else(|| Failure::user("the mediator has no DID yet"))?;
+        let own = shared.public_did().cloned().ok_or_else(Failure::no_did_yet)?;
         let open = MediationPolicy::open(own);
         let max_recipients = most_recipients(&self.settings);
         Ok(MediationPolicy { require_proof: self.settings.require_proof, max_recipients, ..open })
@@ -92,7 +92,7 @@ impl Mediator {
     /// The letters of a forward, from whomever it comes.
     fn letters(&self, shared: &Shared, opened: &Opened) -> Result<Forwarded, Failure> {
         if opened.proof.recipient.is_none() {
-            return Err(Failure::user("a forward must be encrypted to the mediator"));
+            return Err(Failure::unproved("a forward must be encrypted to the mediator"));
         }
         let mut forward = Forward::from_message(&opened.message)?;
         let mut unwrapped = SelfForwards::default();
@@ -115,7 +115,7 @@ impl Mediator {
                     forward = forward_within(shared, &forward)?;
                 }
                 Decision::Refuse { code } => return Err(Failure::peer(code, "the forward is not taken")),
-                _ => return Err(Failure::user("a decision about a forward this version does not know")),
+                _ => return Err(Failure::internal("a decision about a forward that is not known here")),
             }
         }
     }
@@ -233,7 +233,7 @@ fn fetch_owners(shared: &Shared, rx: &Received<'_>, policy: &MediationPolicy, fx
         if fx.fetches_left > 0
             && let Err(ResolveError::NotFetched { did }) = shared.resolver.resolve(&did)
         {
-            return Err(Failure::Need(Need::Document(did)));
+            return Err(Failure::Need(Need::Document { did }));
         }
     }
     Ok(())
@@ -241,7 +241,7 @@ fn fetch_owners(shared: &Shared, rx: &Received<'_>, policy: &MediationPolicy, fx
 
 fn unreadable() -> Failure {
     // Not the peer's fault: it may come again, and nothing about it is known now.
-    Failure::Later("the registrations cannot be read")
+    Failure::later("the registrations cannot be read")
 }
 
 fn next_hop(shared: &Shared, next: &Did, mailbox: MailboxId) -> Result<NextHop, Failure> {
@@ -306,7 +306,7 @@ fn apply(
     fx: &mut Effects<'_>,
 ) -> Handled {
     if changes.iter().any(|change| matches!(change, RegistrationChange::Put { .. })) {
-        let Some(before) = before else { return Err(Failure::Later("the account was made just now")) };
+        let Some(before) = before else { return Err(Failure::later("the account was made just now")) };
         fx.update(ACCOUNTS, did_id(account), &before.value, Some(before.version))?;
     }
     for change in changes {
@@ -314,7 +314,7 @@ fn apply(
             RegistrationChange::Enroll { account } => enrol(&account, version, before, fx)?,
             RegistrationChange::Put { recipient, registration } => register(recipient, registration, fx)?,
             RegistrationChange::Remove { recipient, account } => unregister(&recipient, &account, fx)?,
-            _ => return Err(Failure::user("a registration change this version does not know")),
+            _ => return Err(Failure::internal("a registration change that is not known here")),
         }
     }
     Ok(())
@@ -439,7 +439,7 @@ impl RoleService for Mediator {
     }
 
     fn on_anonymous(&self, _shared: &Shared, _opened: &Opened, _fx: &mut Effects<'_>) -> Handled {
-        Err(Failure::user("only forwards are accepted without a proved sender"))
+        Err(Failure::unproved("only forwards are accepted without a proved sender"))
     }
 
     fn on_timer(&self, _shared: &Shared, _exchange: &str, _fx: &mut Effects<'_>) -> Handled {

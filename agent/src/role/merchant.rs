@@ -17,7 +17,8 @@ use crate::{
     handler::{Effects, Failure, Handled, RoleService, Shared, text, unknown_command},
     service::{
         asking::{self, AskJob, Asking, AskingService},
-        exchange::{self, Job},
+        exchange::{self, Job, Relation},
+        ids::RequestId,
         invitations::{self, Purpose},
         status::KnownLists,
         templates::read_requests,
@@ -70,7 +71,7 @@ impl Merchant {
 
     /// Somebody answers an invitation: the request goes out with a nonce of its own.
     fn proposal(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
-        let (Some((Purpose::Request { template }, again)), Some(pthid)) =
+        let (Some((Purpose::Request { request }, again)), Some(pthid)) =
             (invitations::take(shared, fx, rx)?, rx.message().pthid.clone())
         else {
             let comment = "this proposal answers no invitation that is open to you";
@@ -79,15 +80,15 @@ impl Merchant {
         if exchange::is_taken(shared, rx)? {
             return Err(invitations::answered_already());
         }
-        let answer = invitations::answered_by(&pthid);
+        let answer = Relation::AnswerTo(&pthid);
         let running = |exchange: Asking| !exchange.work.machine.is_abandoned();
-        if again && Asking::named(shared, &answer)?.is_some_and(running) {
+        if again && Asking::by_relation(shared, answer)?.is_some_and(running) {
             return Err(invitations::answered_already());
         }
         let (machine, actions) = verifier::Verifier::from_proposal(rx, fx.now())?;
-        let job = AskJob::new(&template, pthid.clone());
+        let job = AskJob::new(request, pthid.clone());
         let mut exchange = Asking::opened_by(rx, Job { machine, job });
-        exchange.name(&answer, fx)?;
+        exchange.index_by_relation(answer, fx)?;
         self.asking.carry_out(shared, &mut exchange, actions, &self.trusted, fx)?;
         self.asking.request(shared, &mut exchange, fx)?;
         exchange.save(fx)
@@ -138,10 +139,11 @@ impl RoleService for Merchant {
                 Ok(json!({"invitation": url, "thread": thread}))
             }
             "request" => {
-                let template = self.asking.template(text(input, "template")?)?;
+                let request = RequestId::from(text(input, "template")?);
+                let template = self.asking.template(&request)?;
                 let goal =
                     (invitations::GOAL_PRESENT, template.label().text(&self.asking.language).to_owned());
-                let purpose = Purpose::Request { template: template.id().to_owned() };
+                let purpose = Purpose::Request { request };
                 let (thread, url) = invitations::create(shared, fx, purpose, goal, Uses::Single)?;
                 Ok(json!({"invitation": url, "thread": thread}))
             }

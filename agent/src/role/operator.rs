@@ -41,7 +41,7 @@ pub(super) fn command(
 
 fn accounts(shared: &Shared) -> Result<Value, StoreError> {
     let mut listed = Vec::new();
-    for (id, value) in shared.db.all::<Value>(ACCOUNTS, MAX_LISTED)? {
+    for (id, value) in shared.db.all::<Value>(ACCOUNTS, MAX_LISTED)?.records {
         let recipients = recipients(shared, &id)?;
         let states = recipients.iter().map(|did| shared.mail.state(mailbox_id(did)));
         let (letters, bytes) = states.fold((0, 0), |sum, state| (sum.0 + state.letters, sum.1 + state.bytes));
@@ -119,7 +119,7 @@ fn remove(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Result<Value, Fail
         )));
     };
     let did = route.value.get("recipient").cloned().and_then(|did| serde_json::from_value::<Did>(did).ok());
-    let mailbox = mailbox_id(&did.ok_or_else(|| Failure::user("the registration does not parse"))?);
+    let mailbox = mailbox_id(&did.ok_or_else(|| Failure::damaged("a registration does not parse"))?);
     let messages = shared.mail.state(mailbox).letters;
     fx.clear_mailbox(mailbox);
     Ok(json!({"dropped": "mail", "messages": messages}))

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    exchange::{Exchange, Job, Work},
-    invitations::answered_by,
+    exchange::{Exchange, Job, Relation, Work},
+    ids::RequestId,
     issued::Basis,
     issuing::fresh_nonce,
     status::KnownLists,
@@ -45,22 +45,21 @@ const DAY: u64 = 24 * 3600;
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct AskJob {
     /// Request template.
-    pub(crate) template: String,
+    #[serde(rename = "template")]
+    pub(crate) request: RequestId,
     /// The thread users know the request by: the invitation's id.
     pub(crate) thread: ThreadId,
     /// Record id of the issuing exchange that waits for the proof.
     #[serde(default)]
     pub(crate) then: Option<String>,
-    #[serde(default)]
-    nonce: Option<String>,
     /// What was asked; the template may say something else by the time it is answered.
     #[serde(default)]
     dcql: Option<Value>,
 }
 
 impl AskJob {
-    pub(crate) fn new(template: &str, thread: ThreadId) -> Self {
-        Self { template: template.to_owned(), thread, then: None, nonce: None, dcql: None }
+    pub(crate) fn new(request: RequestId, thread: ThreadId) -> Self {
+        Self { request, thread, then: None, dcql: None }
     }
 }
 
@@ -93,14 +92,14 @@ struct StoredResult {
 }
 
 /// The request templates, as they were last read.
-pub(crate) struct Requests(RwLock<Arc<BTreeMap<String, RequestTemplate>>>);
+pub(crate) struct Requests(RwLock<Arc<BTreeMap<RequestId, RequestTemplate>>>);
 
 impl Requests {
-    pub(crate) fn new(templates: BTreeMap<String, RequestTemplate>) -> Self {
+    pub(crate) fn new(templates: BTreeMap<RequestId, RequestTemplate>) -> Self {
         Self(RwLock::new(Arc::new(templates)))
     }
 
-    fn get(&self) -> Arc<BTreeMap<String, RequestTemplate>> {
+    fn get(&self) -> Arc<BTreeMap<RequestId, RequestTemplate>> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -121,29 +120,32 @@ impl fmt::Debug for AskingService {
 
 impl AskingService {
     /// Goes on with these request templates.
-    pub(crate) fn replace_requests(&self, templates: BTreeMap<String, RequestTemplate>) {
+    pub(crate) fn replace_requests(&self, templates: BTreeMap<RequestId, RequestTemplate>) {
         *self.requests.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(templates);
     }
 
-    pub(crate) fn template(&self, id: &str) -> Result<RequestTemplate, Failure> {
+    pub(crate) fn template(&self, id: &RequestId) -> Result<RequestTemplate, Failure> {
         let requests = self.requests.get();
         requests.get(id).cloned().ok_or_else(|| {
-            let known: Vec<&str> = requests.keys().map(String::as_str).collect();
+            let known: Vec<&str> = requests.keys().map(RequestId::as_str).collect();
             Failure::user(format!("no request template `{id}`; there are: {}", known.join(", ")))
         })
     }
 
+    /// The template of an exchange that may be older than the present files.
+    fn present_template(&self, job: &AskJob) -> Result<RequestTemplate, Failure> {
+        let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
+        self.template(&job.request).map_err(gone)
+    }
+
     /// Sends the request of an exchange.
     pub(crate) fn request(&self, shared: &Shared, exchange: &mut Asking, fx: &mut Effects<'_>) -> Handled {
-        let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
-        let template = self.template(&exchange.work.job.template).map_err(gone)?;
-        let nonce = fresh_nonce(shared)?;
-        exchange.work.job.nonce = Some(nonce.clone());
+        let template = self.present_template(&exchange.work.job)?;
         exchange.work.job.dcql = Some(template.dcql_query().clone());
         let event = Event::Request {
             dcql: template.dcql_query().clone(),
             client_id: client_id(shared)?,
-            nonce,
+            nonce: fresh_nonce(shared)?,
             comment: Some(template.purpose().text(&self.language).to_owned()),
             goal_code: Some(format!("einmal.request.{}", template.id())),
             will_confirm: template.will_confirm(),
@@ -187,8 +189,8 @@ impl AskingService {
             match action {
                 Action::Send(draft) => exchange.send(draft, fx)?,
                 Action::WakeAt(at) => exchange.wake(at, fx)?,
-                Action::CheckPresentation { vp, .. } => {
-                    let (event, claims) = self.judge(shared, exchange, &vp, trusted, fx)?;
+                Action::CheckPresentation { vp, nonce } => {
+                    let (event, claims) = self.judge(shared, exchange, (&vp, &nonce), trusted, fx)?;
                     proved = claims;
                     let next = exchange.work.machine.handle(event, fx.now())?;
                     self.carry_out(shared, exchange, next, trusted, fx)?;
@@ -203,26 +205,26 @@ impl AskingService {
         Ok(proved)
     }
 
+    /// Whether a presentation proves what was asked for; it must be bound to `nonce`, that of the request.
     fn judge(
         &self,
         shared: &Shared,
         exchange: &Asking,
-        vp: &DcqlPresentation,
+        (vp, nonce): (&DcqlPresentation, &str),
         trusted: &[TrustedIssuer],
         fx: &mut Effects<'_>,
     ) -> Result<(Event<'static>, Option<Proved>), Failure> {
         let job = &exchange.work.job;
-        let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
         let asked = match &job.dcql {
             Some(asked) => asked.clone(),
-            None => self.template(&job.template).map_err(gone)?.dcql_query().clone(),
+            None => self.present_template(job)?.dcql_query().clone(),
         };
         let query = DcqlQuery::from_value(asked)
-            .map_err(|error| Failure::user(format!("request template {}: {error}", job.template)))?;
+            .map_err(|error| Failure::misconfigured(format!("request template {}: {error}", job.request)))?;
         let trust = |iss: &str, vct: &str| trusted.iter().any(|trusted| trusted.covers(iss, vct));
         let question = Question {
             query: &query,
-            nonce: job.nonce.as_deref().unwrap_or_default(),
+            nonce,
             audience: &client_id(shared)?,
             trust: &trust,
             clock_skew: self.clock_skew,
@@ -277,7 +279,7 @@ impl AskingService {
 
     fn write(&self, shared: &Shared, job: &AskJob, result: StoredResult, fx: &mut Effects<'_>) -> Handled {
         // What nobody says any more how long to keep is kept as short as can be.
-        let days = self.template(&job.template).map_or(0, |template| u64::from(template.retention().days));
+        let days = self.template(&job.request).map_or(0, |template| u64::from(template.retention().days));
         let until = shared.now().plus(days.saturating_mul(DAY).max(KEEP_RESULT_SECS));
         Ok(fx.put_expiring(RESULTS, job.thread.to_key(), &result, until)?)
     }
@@ -301,8 +303,9 @@ impl AskingService {
 
     /// What is said of a request nothing has come of, or nothing that is still kept.
     fn without_result(&self, shared: &Shared, thread: &str, id: &str) -> Result<Value, Failure> {
-        let answer = ThreadId::try_from(id).ok().map(|thread| answered_by(&thread));
-        let answered = answer.map(|answer| Asking::named(shared, &answer)).transpose()?.flatten();
+        let invitation = ThreadId::try_from(id).ok();
+        let answer = invitation.as_ref().map(Relation::AnswerTo);
+        let answered = answer.map(|answer| Asking::by_relation(shared, answer)).transpose()?.flatten();
         if answered.is_some_and(|exchange| exchange.work.has_ended()) {
             return Ok(json!({"accepted": false, "reason": "no-longer-kept", "disclosed": {}}));
         }
@@ -317,6 +320,21 @@ impl AskingService {
 
 /// The verifier as presentations must name it.
 fn client_id(shared: &Shared) -> Result<String, Failure> {
-    let did = shared.public_did().ok_or_else(|| Failure::user("the verifier has no DID yet"))?;
+    let did = shared.public_did().ok_or_else(Failure::no_did_yet)?;
     Ok(present_proof::client_id(did))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They named the nonce beside the machine, which has it.
+    #[test]
+    fn jobs_of_earlier_versions_are_read() {
+        let stored = json!({"template": "library-card", "thread": "a1b2", "then": null, "nonce": "n", "dcql": {"credentials": []}});
+        let job: AskJob = serde_json::from_value(stored).unwrap();
+        assert_eq!((job.request.as_str(), job.thread.as_str()), ("library-card", "a1b2"));
+        assert!(job.dcql.is_some());
+        assert!(serde_json::to_value(&job).unwrap().get("nonce").is_none());
+    }
 }

@@ -1,5 +1,7 @@
 //! Exchanges in the store: one record for each, with the machine, the job it is about, and both parties' DIDs.
 
+use std::ops::ControlFlow;
+
 use einmal_did::Did;
 use einmal_didcomm::{ThreadId, UnixSeconds};
 use einmal_flows::{
@@ -8,26 +10,30 @@ use einmal_flows::{
     present_proof::{prover::Prover, verifier::Verifier},
     report_problem,
 };
-use einmal_storage::{StoreError, Table, Version};
+use einmal_storage::{Batch, Record, StoreError, Table, Version};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    db::{EXCHANGES, digest_id, peer_id},
+    db::{EXCHANGES, did_id, digest_id, peer_id},
     handler::{Effects, Failure, Handled, Shared, learn, our_form, their_form},
     identity::peer_of,
 };
 
 /// Which exchange a thread, as users name it, belongs to.
 const THREADS: Table = Table::new("thread");
+/// Which exchange stands in a relation to a thread; no user names it by that.
+const RELATED: Table = Table::new("related-exchange");
+/// What the names in [`THREADS`] began with that were relations, in earlier versions.
+const OLD_RELATED: &str = "below:";
+/// Old relations moved at a time.
+const OLD_PAGE: usize = 256;
 /// The DID that a peer's took the place of, by our DID and the new one.
 const ROTATED: Table = Table::new("rotated");
 /// Longest DID of a stranger that is noted, in bytes.
 const MAX_STRANGERS_DID: usize = 1_024;
 /// Most rotations of one side that an exchange is looked for behind.
 const MAX_ROTATIONS: usize = 4;
-/// Most threads looked through.
-const MAX_THREADS: usize = 10_000;
 /// Seconds an ended exchange is kept.
 const KEEP_ENDED_SECS: u64 = 30 * 24 * 3600;
 
@@ -44,7 +50,7 @@ pub(crate) enum Decision<'a> {
 
 /// `view`, which an exchange asks its user about, with the name it is shown under as member `shown`: another request, another
 /// nonce, another card or another claim has another name.
-pub(crate) fn named(mut view: Value, key: &str, nonce: &str) -> Value {
+pub(crate) fn with_shown_name(mut view: Value, key: &str, nonce: &str) -> Value {
     let name = digest_id(&["shown", key, nonce, &view.to_string()]);
     if let Some(members) = view.as_object_mut() {
         members.insert("shown".into(), name.into());
@@ -52,7 +58,7 @@ pub(crate) fn named(mut view: Value, key: &str, nonce: &str) -> Value {
     view
 }
 
-/// Checks that `view`, as [`named`] made it just now, is what was shown to the user.
+/// Checks that `view`, as [`with_shown_name`] made it just now, is what was shown to the user.
 ///
 /// # Errors
 ///
@@ -76,9 +82,28 @@ pub(crate) trait Work: Serialize + DeserializeOwned {
     fn follow(&mut self, ours: &Did, theirs: &Did);
 }
 
+/// What an exchange has to do with a thread it does not bear the name of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Relation<'a> {
+    /// It answers the invitation that begins this thread, which is good for one answer.
+    AnswerTo(&'a ThreadId),
+    /// A peer asked for it in the course of this thread.
+    AskedIn { thread: &'a ThreadId, by: &'a Did },
+}
+
+impl Relation<'_> {
+    fn id(self) -> String {
+        let id = match self {
+            Self::AnswerTo(thread) => format!("{}:answer", thread.to_key()),
+            Self::AskedIn { thread, by } => format!("{}:{}", thread.to_key(), did_id(by)),
+        };
+        id.to_ascii_lowercase()
+    }
+}
+
 /// An exchange as stored.
 #[derive(Serialize, Deserialize)]
-struct Record {
+struct StoredExchange {
     kind: String,
     ours: Did,
     theirs: Did,
@@ -108,12 +133,12 @@ impl<W: Work> Exchange<W> {
 
     /// Reads the exchange with this key if it is of this kind.
     pub(crate) fn load(shared: &Shared, key: &str) -> Result<Option<Self>, Failure> {
-        let Some(stored) = shared.db.get::<Record>(EXCHANGES, key)? else { return Ok(None) };
+        let Some(stored) = shared.db.get::<StoredExchange>(EXCHANGES, key)? else { return Ok(None) };
         if stored.value.kind != W::KIND {
             return Ok(None);
         }
         let work = serde_json::from_value(stored.value.work)
-            .map_err(|_| StoreError::Damaged { what: "an exchange does not parse".into() })?;
+            .map_err(|_| Failure::damaged("an exchange does not parse"))?;
         let (ours, theirs) = (stored.value.ours, stored.value.theirs);
         Ok(Some(Self { key: key.to_owned(), ours, theirs, work, version: Some(stored.version) }))
     }
@@ -136,7 +161,7 @@ impl<W: Work> Exchange<W> {
             // Nobody has rotated, as nearly always: nothing more is read.
             return Ok(Some(found));
         }
-        let own = before(shared, rx)?;
+        let own = our_dids_towards(shared, rx)?;
         let chain = sender_chain(shared, rx, &own)?;
         for ours in &own {
             for theirs in &chain {
@@ -168,12 +193,12 @@ impl<W: Work> Exchange<W> {
 
     /// Writes the exchange back; fails with a conflict if another event changed it meanwhile.
     pub(crate) fn save(&self, fx: &mut Effects<'_>) -> Handled {
-        let record = Record {
+        let record = StoredExchange {
             kind: W::KIND.to_owned(),
             ours: self.ours.clone(),
             theirs: self.theirs.clone(),
             work: serde_json::to_value(&self.work)
-                .map_err(|_| StoreError::Damaged { what: "an exchange cannot be written".into() })?,
+                .map_err(|_| Failure::internal("an exchange cannot be written"))?,
         };
         learn(&self.theirs, fx)?;
         let key = fx.db().key(EXCHANGES, &self.key)?;
@@ -189,16 +214,28 @@ impl<W: Work> Exchange<W> {
     }
 
     /// Makes the exchange findable by a thread as users name it.
-    pub(crate) fn name(&self, thread: &str, fx: &mut Effects<'_>) -> Handled {
+    pub(crate) fn index_by_thread(&self, thread: &str, fx: &mut Effects<'_>) -> Handled {
         let until = fx.shared().now().plus(2 * KEEP_ENDED_SECS);
         Ok(fx.put_expiring(THREADS, thread.to_ascii_lowercase(), &self.key, until)?)
     }
 
     /// Reads the exchange a user names by its thread.
-    pub(crate) fn named(shared: &Shared, thread: &str) -> Result<Option<Self>, Failure> {
+    pub(crate) fn by_thread(shared: &Shared, thread: &str) -> Result<Option<Self>, Failure> {
         let Some(key) = shared.db.get::<String>(THREADS, thread.to_ascii_lowercase())? else {
             return Ok(None);
         };
+        Self::load(shared, &key.value)
+    }
+
+    /// Makes the exchange findable by what it has to do with a thread.
+    pub(crate) fn index_by_relation(&self, relation: Relation<'_>, fx: &mut Effects<'_>) -> Handled {
+        let until = fx.shared().now().plus(2 * KEEP_ENDED_SECS);
+        Ok(fx.put_expiring(RELATED, relation.id(), &self.key, until)?)
+    }
+
+    /// Reads the exchange that stands in this relation to a thread.
+    pub(crate) fn by_relation(shared: &Shared, relation: Relation<'_>) -> Result<Option<Self>, Failure> {
+        let Some(key) = shared.db.get::<String>(RELATED, relation.id())? else { return Ok(None) };
         Self::load(shared, &key.value)
     }
 
@@ -218,11 +255,46 @@ pub(crate) fn is_taken(shared: &Shared, rx: &Received<'_>) -> Result<bool, Failu
     Ok(shared.db.exists(EXCHANGES, ExchangeKey::of(rx).as_str())?)
 }
 
-/// All threads users can name, oldest names first.
-pub(crate) fn threads(shared: &Shared) -> Result<Vec<String>, Failure> {
-    let names = shared.db.all::<String>(THREADS, MAX_THREADS)?.into_iter();
-    let names = names.map(|(id, _)| String::from_utf8_lossy(&id).into_owned());
-    Ok(names.filter(|name| !name.starts_with("below:")).collect())
+/// What `pick` makes of the threads users can name, in the order of their names; at most `most`, and whether there are more.
+pub(crate) fn pick_threads<T>(
+    shared: &Shared,
+    most: usize,
+    mut pick: impl FnMut(&str) -> Result<Option<T>, Failure>,
+) -> Result<(Vec<T>, bool), Failure> {
+    let (mut picked, mut cut) = (Vec::new(), false);
+    shared.db.each(THREADS, |id, _: String| {
+        let Some(one) = pick(&String::from_utf8_lossy(&id))? else { return Ok(ControlFlow::Continue(())) };
+        cut = picked.len() >= most;
+        if cut {
+            return Ok(ControlFlow::Break(()));
+        }
+        picked.push(one);
+        Ok::<_, Failure>(ControlFlow::Continue(()))
+    })?;
+    Ok((picked, cut))
+}
+
+/// Moves relations that earlier versions kept among the names of threads into a table of their own. Returns how many.
+///
+/// # Errors
+///
+/// [`StoreError`] if they cannot be read or written.
+pub(crate) async fn take_over(shared: &Shared) -> Result<u64, StoreError> {
+    let mut moved = 0;
+    loop {
+        let page = shared.db.scan_raw(THREADS, OLD_RELATED.as_bytes(), None, OLD_PAGE)?;
+        if page.is_empty() {
+            return Ok(moved);
+        }
+        let mut batch = Batch::new();
+        for Record { key, value, expires_at, .. } in page {
+            let id = key.id().get(OLD_RELATED.len()..).unwrap_or_default();
+            batch.put_expiring(shared.db.key(RELATED, id)?, value, expires_at.unwrap_or(u64::MAX));
+            batch.delete(key);
+            moved += 1;
+        }
+        shared.db.store().commit(batch).await?;
+    }
 }
 
 /// Notes which DID the sender's has taken the place of, so that what was begun under the earlier one can be found, in whatever
@@ -234,7 +306,7 @@ pub(crate) fn note_rotation(rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled 
     let known = prior.as_str().len() <= MAX_STRANGERS_DID
         || peer_of(&shared.db, rx.recipient(), prior)?.is_some()
         || shared.db.exists(EXCHANGES, key(prior))?
-        || earlier(shared, rx.recipient(), prior)?.is_some();
+        || prior_did_of(shared, rx.recipient(), prior)?.is_some();
     if !known {
         return Ok(());
     }
@@ -243,7 +315,7 @@ pub(crate) fn note_rotation(rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled 
 }
 
 /// The DID that a peer had before this one.
-fn earlier(shared: &Shared, ours: &Did, theirs: &Did) -> Result<Option<Did>, Failure> {
+fn prior_did_of(shared: &Shared, ours: &Did, theirs: &Did) -> Result<Option<Did>, Failure> {
     Ok(shared.db.get::<Did>(ROTATED, peer_id(ours, theirs))?.map(|stored| stored.value))
 }
 
@@ -256,7 +328,7 @@ fn sender_chain(shared: &Shared, rx: &Received<'_>, own: &[Did]) -> Result<Vec<D
     {
         let mut found = None;
         for ours in own {
-            found = found.or(earlier(shared, ours, &last)?);
+            found = found.or(prior_did_of(shared, ours, &last)?);
         }
         match found {
             Some(did) if !all.contains(&did) => all.push(did),
@@ -267,7 +339,7 @@ fn sender_chain(shared: &Shared, rx: &Received<'_>, own: &[Did]) -> Result<Vec<D
 }
 
 /// Our DIDs towards the sender: the one it wrote to, and those that this one took the place of.
-fn before(shared: &Shared, rx: &Received<'_>) -> Result<Vec<Did>, Failure> {
+fn our_dids_towards(shared: &Shared, rx: &Received<'_>) -> Result<Vec<Did>, Failure> {
     let mut all = vec![rx.recipient().clone()];
     while all.len() <= MAX_ROTATIONS
         && let Some(last) = all.last()

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    exchange::{Decision, Exchange, Job, Work, check_shown, named},
+    exchange::{Decision, Exchange, Job, Work, check_shown, with_shown_name},
     keys::DidIssuerKeys,
     status::KnownLists,
 };
@@ -210,7 +210,7 @@ fn keep(
             Err(VerifyError::KeyLookup(KeyLookupError::Unavailable { .. })) => {
                 return Err(keys
                     .need()
-                    .map_or(Failure::Later("the issuer cannot be reached"), Failure::Need));
+                    .map_or(Failure::later("the issuer cannot be reached"), Failure::Need));
             }
             Err(error) => {
                 tracing::warn!(%error, "an issued card was refused");
@@ -241,7 +241,7 @@ fn view(exchange: &Holding, offer: &ShownOffer) -> Value {
         "comment": offer.comment,
         "preview": preview,
     });
-    named(view, &exchange.key, &offer.nonce)
+    with_shown_name(view, &exchange.key, &offer.nonce)
 }
 
 /// Where a holding exchange stands, for its user.
@@ -263,9 +263,15 @@ pub(crate) fn progress(exchange: &Holding) -> Value {
 /// All cards, oldest first.
 pub(crate) fn cards(shared: &Shared) -> Result<Vec<Card>, Failure> {
     let mut cards = Vec::new();
-    for (id, stored) in shared.db.all::<StoredCard>(CARDS, MAX_CARDS)? {
+    let listed = shared.db.all::<StoredCard>(CARDS, MAX_CARDS)?;
+    if listed.cut {
+        tracing::warn!(
+            "this wallet holds more than {MAX_CARDS} cards; some are neither listed nor shown to anybody"
+        );
+    }
+    for (id, stored) in listed.records {
         let credential = HeldCredential::from_store(&stored.text)
-            .map_err(|error| Failure::damaged(&format!("a stored card does not parse: {error}")))?;
+            .map_err(|error| Failure::damaged(format!("a stored card does not parse: {error}")))?;
         cards.push(Card {
             id: String::from_utf8_lossy(&id).into_owned(),
             credential,

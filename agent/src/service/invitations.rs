@@ -6,9 +6,11 @@ use einmal_flows::{
     Received,
     out_of_band::{Admission, Invitation, InvitationRecord, Uses},
 };
+use einmal_register::PersonId;
 use einmal_storage::Table;
 use serde::{Deserialize, Serialize};
 
+use super::ids::{RequestId, TemplateId, stored_person};
 use crate::{
     db::INVITATIONS,
     guard,
@@ -38,24 +40,92 @@ pub(crate) const GOAL_MEDIATE: &str = "request-mediate";
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Purpose {
     /// A relationship; with this person of the register, if one is named.
-    Connect { person: Option<String> },
+    Connect {
+        #[serde(default, with = "stored_person")]
+        person: Option<PersonId>,
+    },
     /// Issuing a card.
     Issue(IssueOrder),
     /// Verifying by a request template.
-    Request { template: String },
+    Request {
+        #[serde(rename = "template")]
+        request: RequestId,
+    },
 }
 
-/// What is to be issued, to whom, on what condition.
+/// What is to be issued, and to whom.
 #[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "StoredOrder", into = "StoredOrder")]
 pub(crate) struct IssueOrder {
-    /// Credential template.
-    pub(crate) template: String,
-    /// Person of the register.
-    pub(crate) person: Option<String>,
-    /// Request template that must be answered first.
-    pub(crate) after: Option<String>,
+    pub(crate) template: TemplateId,
+    pub(crate) subject: Subject,
     /// Shortens the validity, in seconds.
     pub(crate) valid_for: Option<u64>,
+}
+
+/// Whom a card is for.
+#[derive(Clone)]
+pub(crate) enum Subject {
+    /// This person of the register.
+    Person(PersonId),
+    /// Whoever answers this request template first.
+    Prover {
+        request: RequestId,
+        /// It must be this person; orders of version 0.1 could say so.
+        only: Option<PersonId>,
+    },
+}
+
+impl Subject {
+    /// The person the order names.
+    pub(crate) fn person(&self) -> Option<&PersonId> {
+        match self {
+            Self::Person(person) => Some(person),
+            Self::Prover { only, .. } => only.as_ref(),
+        }
+    }
+
+    /// Whether something must be proved before the card is offered.
+    pub(crate) fn must_prove(&self) -> bool {
+        matches!(self, Self::Prover { .. })
+    }
+}
+
+/// An order as it is stored.
+#[derive(Clone, Serialize, Deserialize)]
+struct StoredOrder {
+    template: TemplateId,
+    #[serde(default, with = "stored_person")]
+    person: Option<PersonId>,
+    #[serde(default)]
+    after: Option<RequestId>,
+    #[serde(default)]
+    valid_for: Option<u64>,
+}
+
+impl TryFrom<StoredOrder> for IssueOrder {
+    type Error = &'static str;
+
+    fn try_from(stored: StoredOrder) -> Result<Self, &'static str> {
+        let StoredOrder { template, person, after, valid_for } = stored;
+        let subject = match (after, person) {
+            (Some(request), only) => Subject::Prover { request, only },
+            (None, Some(person)) => Subject::Person(person),
+            (None, None) => return Err("the order says not for whom it is"),
+        };
+        Ok(Self { template, subject, valid_for })
+    }
+}
+
+impl From<IssueOrder> for StoredOrder {
+    fn from(order: IssueOrder) -> Self {
+        let IssueOrder { template, subject, valid_for } = order;
+        let (person, after) = match subject {
+            Subject::Person(person) => (Some(person), None),
+            Subject::Prover { request, only } => (only, Some(request)),
+        };
+        Self { template, person, after, valid_for }
+    }
 }
 
 /// An invitation as stored. `Debug` is left out on purpose: it names a person.
@@ -162,11 +232,6 @@ pub(crate) fn is_withdrawn(shared: &Shared, pthid: Option<&ThreadId>) -> Result<
     pthid.map_or(Ok(false), |pthid| Ok(shared.db.exists(WITHDRAWN, pthid.to_key())?))
 }
 
-/// The name of the exchange that answered a single-use invitation.
-pub(crate) fn answered_by(pthid: &ThreadId) -> String {
-    format!("below:{}:answer", pthid.to_key())
-}
-
 /// The refusal of a second exchange on an invitation that was made for one.
 pub(crate) fn answered_already() -> Failure {
     Failure::peer(ProblemCode::REQUEST, "this invitation was answered already")
@@ -197,4 +262,46 @@ pub(crate) fn check_reachable(shared: &Shared, inviter: &Did) -> Result<(), Fail
         }
     }
     reason.map_or(Ok(()), |reason| Err(refused(reason)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn order(stored: Value) -> Option<IssueOrder> {
+        serde_json::from_value(stored).ok()
+    }
+
+    /// What the invitations hold that are on their way today.
+    #[test]
+    fn purposes_are_stored_as_they_were_before_there_were_types_for_them() {
+        let stored = [
+            json!({"connect": {"person": null}}),
+            json!({"connect": {"person": "A-1"}}),
+            json!({"issue": {"template": "resident-card", "person": "A-1", "after": null, "valid_for": 60}}),
+            json!({"issue": {"template": "library-card", "person": null, "after": "signup", "valid_for": null}}),
+            json!({"issue": {"template": "library-card", "person": "A-1", "after": "signup", "valid_for": null}}),
+            json!({"request": {"template": "library-card"}}),
+        ];
+        for json in stored {
+            let purpose: Purpose = serde_json::from_value(json.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&purpose).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn order_is_for_a_person_or_for_who_proves_something() {
+        let named =
+            order(json!({"template": "t", "person": "A-1", "after": null, "valid_for": null})).unwrap();
+        assert!(matches!(&named.subject, Subject::Person(person) if person.as_str() == "A-1"));
+        let open = order(json!({"template": "t", "person": null, "after": "r", "valid_for": null})).unwrap();
+        assert!(open.subject.must_prove() && open.subject.person().is_none());
+        // Both conditions of an order that has two are kept.
+        let both = order(json!({"template": "t", "person": "A-1", "after": "r", "valid_for": null})).unwrap();
+        assert!(both.subject.must_prove() && both.subject.person().is_some());
+        assert!(order(json!({"template": "t", "person": null, "after": null, "valid_for": null})).is_none());
+        assert!(order(json!({"template": "t", "person": "", "after": null, "valid_for": null})).is_none());
+    }
 }

@@ -1,16 +1,21 @@
 //! The cards a city has issued: written down without claims, found by id, person and place in the status list, revoked.
 
+use std::ops::ControlFlow;
+
 use einmal_credentials::vc::StatusReference;
 use einmal_didcomm::{ThreadId, UnixSeconds};
-use einmal_register::Template;
+use einmal_register::{PersonId, Template};
 use einmal_storage::Table;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::status::PublishedLists;
+use super::{
+    ids::{TemplateId, stored_person},
+    status::PublishedLists,
+};
 use crate::{
-    db::digest_id,
-    handler::{Effects, Failure, Shared},
+    db::{Listed, digest_id},
+    handler::{Effects, Failure, Shared, list_of},
 };
 
 /// Issued cards, by their id.
@@ -29,9 +34,9 @@ const PAGE: usize = 256;
 /// An issued card as the issuer remembers it. No claims: they are in the register.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct IssuedCard {
-    pub(crate) template: String,
-    #[serde(default)]
-    pub(crate) person: Option<String>,
+    pub(crate) template: TemplateId,
+    #[serde(default, with = "stored_person")]
+    pub(crate) person: Option<PersonId>,
     pub(crate) status: Option<StatusReference>,
     pub(crate) issued_at: UnixSeconds,
     pub(crate) expires_at: u64,
@@ -86,8 +91,8 @@ pub(crate) fn at(shared: &Shared, place: &StatusReference) -> Result<Option<Issu
 }
 
 /// The cards of one person, with their ids.
-pub(crate) fn of_person(shared: &Shared, person: &str) -> Result<Vec<(String, IssuedCard)>, Failure> {
-    found(shared, ISSUED_TO, &digest_id(&[person]))
+pub(crate) fn of_person(shared: &Shared, person: &PersonId) -> Result<Vec<(String, IssuedCard)>, Failure> {
+    found(shared, ISSUED_TO, &digest_id(&[person.as_str()]))
 }
 
 fn found(shared: &Shared, table: Table, prefix: &str) -> Result<Vec<(String, IssuedCard)>, Failure> {
@@ -104,10 +109,27 @@ fn found(shared: &Shared, table: Table, prefix: &str) -> Result<Vec<(String, Iss
     }
 }
 
-/// All cards, with their ids.
-pub(crate) fn all(shared: &Shared) -> Result<Vec<(String, IssuedCard)>, Failure> {
-    let cards = shared.db.all::<IssuedCard>(ISSUED, MAX_LISTED)?.into_iter();
-    Ok(cards.map(|(id, card)| (String::from_utf8_lossy(&id).into_owned(), card)).collect())
+/// Shows `look` each card with its id.
+pub(crate) fn each(
+    shared: &Shared,
+    mut look: impl FnMut(&str, IssuedCard) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    shared.db.each(ISSUED, |id, card| {
+        look(&String::from_utf8_lossy(&id), card)?;
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+/// Cards as the clerk sees them, all or those of one person; of all no more than can be shown.
+pub(crate) fn list(shared: &Shared, person: Option<&PersonId>) -> Result<Value, Failure> {
+    let shown = |cards: &[(String, IssuedCard)]| cards.iter().map(|(id, card)| summary(id, card)).collect();
+    if let Some(person) = person {
+        return Ok(Value::Array(shown(&of_person(shared, person)?)));
+    }
+    let Listed { records, cut } = shared.db.all::<IssuedCard>(ISSUED, MAX_LISTED)?;
+    let named = records.into_iter().map(|(id, card)| (String::from_utf8_lossy(&id).into_owned(), card));
+    let left_out = format!("there are more than {MAX_LISTED} cards; ask for those of a person: --person ID");
+    Ok(list_of(shown(&named.collect::<Vec<_>>()), cut.then_some(left_out)))
 }
 
 /// Writes down an issued card, findable by id, by person, by its place, and by the cards it was issued for.
@@ -122,7 +144,7 @@ pub(crate) fn remember(
         fx.put(ISSUED_AT, place_id(status), &id)?;
     }
     if let Some(person) = &card.person {
-        fx.put(ISSUED_TO, format!("{}{id}", digest_id(&[person])), &id)?;
+        fx.put(ISSUED_TO, format!("{}{id}", digest_id(&[person.as_str()])), &id)?;
     }
     for place in basis.iter().filter_map(|basis| basis.status.as_ref()) {
         pin(place, fx)?;
@@ -154,7 +176,7 @@ pub(crate) fn revoke(
     shared: &Shared,
     lists: &PublishedLists,
     (id, reason): (&str, &str),
-    template: impl FnOnce(&str) -> Result<Template, Failure>,
+    template: impl FnOnce(&TemplateId) -> Result<Template, Failure>,
     fx: &mut Effects<'_>,
 ) -> Result<Left, Failure> {
     let stored = shared
@@ -194,11 +216,11 @@ pub(crate) fn revoke(
 }
 
 /// A card as the clerk sees it in a list.
-pub(crate) fn summary(id: &str, card: &IssuedCard) -> Value {
+fn summary(id: &str, card: &IssuedCard) -> Value {
     json!({
         "credential": id,
         "template": card.template,
-        "person": card.person,
+        "person": card.person.as_ref().map(PersonId::as_str),
         "issued_at": card.issued_at,
         "expires_at": card.expires_at,
         "thread": card.thread,

@@ -9,7 +9,7 @@ use std::{
 
 use einmal_credentials::{
     proof,
-    sd_jwt::{Claims, PathElement},
+    sd_jwt::{Claims, IssueError, PathElement},
     vc::{self, CredentialRequest},
 };
 use einmal_did::Did;
@@ -25,7 +25,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     exchange::{Exchange, Job},
-    invitations::{self, IssueOrder},
+    ids::{RequestId, TemplateId},
+    invitations::{self, IssueOrder, Subject},
     issued::{self, Basis, IssuedCard, Left},
     patron_nym::patron_nym,
     status::PublishedLists,
@@ -96,10 +97,10 @@ impl IssuingService {
         *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
     }
 
-    pub(crate) fn template(&self, id: &str) -> Result<Template, Failure> {
+    pub(crate) fn template(&self, id: &TemplateId) -> Result<Template, Failure> {
         let files = self.files();
         files.templates.get(id).cloned().ok_or_else(|| {
-            let known: Vec<&str> = files.templates.keys().map(String::as_str).collect();
+            let known: Vec<&str> = files.templates.keys().map(TemplateId::as_str).collect();
             Failure::user(format!("no credential template `{id}`; there are: {}", known.join(", ")))
         })
     }
@@ -107,23 +108,25 @@ impl IssuingService {
     /// Checks an order before it is taken: template, person, eligibility.
     pub(crate) fn check(&self, shared: &Shared, order: &IssueOrder) -> Result<(), Failure> {
         self.template(&order.template)?;
-        if let Some(person) = &order.person {
-            self.known_person(person)?;
-            let job = IssueJob::new(order.clone());
-            self.filled(shared, &job).map_err(|error| match error {
-                Failure::Peer { comment, .. } => Failure::user(format!("{person}: {comment}")),
-                other => other,
-            })?;
-        }
-        let files = self.files();
-        if let Some(after) = &order.after
-            && !files.requests.contains_key(after)
-        {
-            let known: Vec<&str> = files.requests.keys().map(String::as_str).collect();
-            return Err(Failure::user(format!(
-                "no request template `{after}`; there are: {}",
-                known.join(", ")
-            )));
+        match &order.subject {
+            Subject::Person(person) => {
+                self.known_person(person)?;
+                let job = IssueJob::new(order.clone());
+                self.filled(shared, &job).map_err(|error| match error {
+                    Failure::Peer { comment, .. } => Failure::user(format!("{}: {comment}", person.as_str())),
+                    other => other,
+                })?;
+            }
+            Subject::Prover { request, .. } => {
+                let files = self.files();
+                if !files.requests.contains_key(request) {
+                    let known: Vec<&str> = files.requests.keys().map(RequestId::as_str).collect();
+                    let known = known.join(", ");
+                    return Err(Failure::user(format!(
+                        "no request template `{request}`; there are: {known}"
+                    )));
+                }
+            }
         }
         Ok(())
     }
@@ -209,7 +212,8 @@ impl IssuingService {
     ) -> Result<Event<'static>, Failure> {
         let issuer = issuer(shared)?;
         let job = &exchange.work.job;
-        let nonce = job.nonce.as_deref().unwrap_or_default();
+        let nonce =
+            job.nonce.as_deref().ok_or_else(|| Failure::damaged("an offer that was made has no nonce"))?;
         let holder = match proof::verify(proof_jwt, issuer.as_str(), nonce, shared.now().0) {
             Ok(key) => key,
             Err(error) => {
@@ -259,9 +263,9 @@ impl IssuingService {
         };
         let kid = identity::key_id(&issuer, ASSERTION);
         let card = vc::issue(shared.custody(), &kid, &request, shared.entropy())
-            .map_err(|error| Failure::user(format!("the card cannot be signed: {error}")))?;
+            .map_err(|error| not_issued(template.id(), error))?;
         let record = IssuedCard {
-            template: template.id().to_owned(),
+            template: job.order.template.clone(),
             person: person_of(shared, job)?,
             status,
             issued_at: now,
@@ -283,7 +287,8 @@ impl IssuingService {
         }
         let gone =
             |_| Failure::peer(ProblemCode::REQUEST, "the register does not hold whom this card would be for");
-        let person = known.as_deref().map(|id| in_register(&files, id).map_err(gone)).transpose()?;
+        let person = known.as_ref().map(|id| in_register(&files, id).map_err(gone)).transpose()?;
+        let known = known.as_ref().map(|person| person.as_str().to_owned());
         let subject = known.or_else(|| job.subject.clone()).map_or_else(|| fresh_nonce(shared), Ok)?;
         let generated = BTreeMap::from([("patron_nym".to_owned(), patron_nym(shared, &subject)?)]);
         let latest = latest_end(shared, job).and_then(|end| Date::from_unix_seconds(end.saturating_sub(1)));
@@ -293,7 +298,7 @@ impl IssuingService {
     }
 
     /// Checks that a person is in the register.
-    pub(crate) fn known_person(&self, id: &str) -> Result<(), Failure> {
+    pub(crate) fn known_person(&self, id: &PersonId) -> Result<(), Failure> {
         in_register(&self.files(), id).map(|_| ())
     }
 
@@ -369,33 +374,37 @@ impl IssuingService {
     }
 
     /// Lists issued cards, of one person or all.
-    pub(crate) fn issued(&self, shared: &Shared, person: Option<&str>) -> Result<Value, Failure> {
-        let cards = person.map_or_else(|| issued::all(shared), |person| issued::of_person(shared, person))?;
-        Ok(cards.iter().map(|(id, card)| issued::summary(id, card)).collect())
+    pub(crate) fn issued(&self, shared: &Shared, person: Option<&PersonId>) -> Result<Value, Failure> {
+        issued::list(shared, person)
     }
 
     /// Cards that count although the register says that whom they were issued to may have none.
     pub(crate) fn outdated(&self, shared: &Shared) -> Result<Vec<Value>, Failure> {
         let (files, today) = (self.files(), today(shared)?);
         let mut found = Vec::new();
-        for (id, card) in issued::all(shared)? {
-            let (Some(person), Some(template)) = (&card.person, files.templates.get(&card.template)) else {
-                continue;
+        issued::each(shared, |id, card| {
+            let (Some(issued_to), Some(template)) = (&card.person, files.templates.get(&card.template))
+            else {
+                return Ok(());
             };
             if !card.is_valid(shared.now()) {
-                continue;
+                return Ok(());
             }
-            let reason = match in_register(&files, person) {
+            let reason = match in_register(&files, issued_to) {
                 Err(_) => "the register no longer holds this person".to_owned(),
                 Ok(person) => match einmal_register::eligible(template, person, today) {
-                    Ok(()) => continue,
+                    Ok(()) => return Ok(()),
                     Err(error) => error.to_string(),
                 },
             };
-            found.push(
-                json!({"credential": id, "template": card.template, "person": card.person, "reason": reason}),
-            );
-        }
+            found.push(json!({
+                "credential": id,
+                "template": card.template,
+                "person": issued_to.as_str(),
+                "reason": reason,
+            }));
+            Ok(())
+        })?;
         Ok(found)
     }
 }
@@ -408,6 +417,15 @@ fn basis_of(job: &IssueJob) -> Cow<'_, [Basis]> {
     }
 }
 
+/// Why no card was made by a template, by who is to blame.
+fn not_issued(template: &str, error: IssueError) -> Failure {
+    match error {
+        IssueError::Custody(_) | IssueError::CannotSign => Failure::key(error),
+        IssueError::Entropy => Failure::entropy(error),
+        error => Failure::misconfigured(format!("credential template {template} makes no card: {error}")),
+    }
+}
+
 /// The latest second a card may last to: what was ordered, and the end of what it rests on.
 fn latest_end(shared: &Shared, job: &IssueJob) -> Option<u64> {
     let ordered = job.order.valid_for.map(|seconds| shared.now().plus(seconds).0);
@@ -415,8 +433,8 @@ fn latest_end(shared: &Shared, job: &IssueJob) -> Option<u64> {
 }
 
 /// The person a card is for: whom the order names, and whom the cards were issued to that were proved. They must be one.
-fn person_of(shared: &Shared, job: &IssueJob) -> Result<Option<String>, Failure> {
-    let mut known = job.order.person.clone();
+fn person_of(shared: &Shared, job: &IssueJob) -> Result<Option<PersonId>, Failure> {
+    let mut known = job.order.subject.person().cloned();
     for place in basis_of(job).iter().filter_map(|basis| basis.status.as_ref()) {
         let Some(person) = issued::at(shared, place)?.and_then(|card| card.person) else { continue };
         if known.as_ref().is_some_and(|known| *known != person) {
@@ -428,19 +446,18 @@ fn person_of(shared: &Shared, job: &IssueJob) -> Result<Option<String>, Failure>
     Ok(known)
 }
 
-fn in_register<'f>(files: &'f CityFiles, id: &str) -> Result<&'f Person, Failure> {
-    let id = PersonId::parse(id).map_err(|error| Failure::user(error.to_string()))?;
-    files.register.people.get(&id).ok_or_else(|| {
+fn in_register<'f>(files: &'f CityFiles, id: &PersonId) -> Result<&'f Person, Failure> {
+    files.register.people.get(id).ok_or_else(|| {
         Failure::user("no such person in the register; see the skipped rows with: einmal city register")
     })
 }
 
 /// Refuses a card to somebody whose earlier one was revoked for a reason that bars from another.
-fn check_not_barred(shared: &Shared, template: &Template, person: &str) -> Result<(), Failure> {
+fn check_not_barred(shared: &Shared, template: &Template, person: &PersonId) -> Result<(), Failure> {
     let bars =
         |code: &str| template.revocation_reasons().iter().any(|reason| reason.bars && reason.code == code);
     let barred = issued::of_person(shared, person)?.into_iter().any(|(_, card)| {
-        card.template == template.id() && card.revoked.is_some_and(|revoked| bars(&revoked.reason))
+        card.template.as_str() == template.id() && card.revoked.is_some_and(|revoked| bars(&revoked.reason))
     });
     if barred {
         return Err(Failure::peer(
@@ -462,13 +479,13 @@ fn path(elements: Vec<einmal_register::PathElement>) -> Vec<PathElement> {
 }
 
 fn issuer(shared: &Shared) -> Result<Did, Failure> {
-    shared.public_did().cloned().ok_or_else(|| Failure::user("the issuer has no DID yet"))
+    shared.public_did().cloned().ok_or_else(Failure::no_did_yet)
 }
 
 /// The present day, as the register counts days.
 pub(crate) fn today(shared: &Shared) -> Result<Date, Failure> {
     Date::from_unix_seconds(shared.now().0)
-        .ok_or_else(|| Failure::user("the clock is out of range; set it right"))
+        .ok_or_else(|| Failure::later("the clock is out of range; set it right"))
 }
 
 /// 128 random bits as text.

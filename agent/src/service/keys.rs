@@ -41,7 +41,7 @@ impl IssuerKeys for DidIssuerKeys<'_> {
         }
         let document = self.resolver.resolve(&did).map_err(|error| {
             if let ResolveError::NotFetched { did } = &error {
-                *self.need.borrow_mut() = Some(Need::Document(did.clone()));
+                *self.need.borrow_mut() = Some(Need::Document { did: did.clone() });
             }
             KeyLookupError::Unavailable { reason: "the issuer's DID does not resolve".into() }
         })?;

@@ -1,5 +1,7 @@
 //! Text messages: kept for the user to read, sent to a peer by name.
 
+use std::ops::ControlFlow;
+
 use einmal_did::Did;
 use einmal_didcomm::UnixSeconds;
 use einmal_flows::{Received, basic_message};
@@ -8,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    db::{PEERS, digest_id},
-    handler::{Effects, Failure, Handled, Shared, text},
+    db::{Listed, PEERS, digest_id},
+    handler::{Effects, Failure, Handled, Shared, list_of, text},
     identity::Peer,
 };
 
@@ -19,8 +21,6 @@ const INBOX: Table = Table::new("inbox");
 const KEEP_SECS: u64 = 90 * 24 * 3600;
 /// Most messages listed at once.
 const MAX_LISTED: usize = 10_000;
-/// Most peers looked through for a name.
-const MAX_PEERS: usize = 1_000_000;
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -39,10 +39,12 @@ pub(crate) fn take(shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> 
     Ok(fx.put_expiring(INBOX, id, &stored, shared.now().plus(KEEP_SECS))?)
 }
 
-/// Lists arrived messages, oldest first.
+/// Lists arrived messages, newest first.
 pub(crate) fn inbox(shared: &Shared) -> Result<Value, Failure> {
-    let stored = shared.db.all::<Stored>(INBOX, MAX_LISTED)?;
-    Ok(stored.into_iter().map(|(_, m)| json!({"from": m.from, "text": m.text, "at": m.at})).collect())
+    let Listed { records, cut } = shared.db.last::<Stored>(INBOX, MAX_LISTED)?;
+    let shown = records.into_iter().map(|(_, m)| json!({"from": m.from, "text": m.text, "at": m.at}));
+    let left_out = format!("messages older than these {MAX_LISTED}");
+    Ok(list_of(shown.collect(), cut.then_some(left_out)))
 }
 
 /// Sends a text to a peer, named by its DID or by the label of the relationship.
@@ -64,17 +66,17 @@ pub(crate) fn send(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Resu
 /// several devices.
 pub(crate) fn find_peers(shared: &Shared, name: &str) -> Result<Vec<Peer>, Failure> {
     let did = Did::parse(name).ok();
-    let peers = shared.db.all::<Peer>(PEERS, MAX_PEERS)?;
-    let mut found: Vec<Peer> = peers
-        .into_iter()
-        .map(|(_, peer)| peer)
-        .filter(|peer| {
-            let by_did = did.as_ref().is_some_and(|did| peer.theirs.same_as(did));
-            (by_did || peer.label.as_deref() == Some(name))
-                && !peer.superseded
-                && shared.can_be_sent_to(&peer.theirs)
-        })
-        .collect();
+    let mut found: Vec<Peer> = Vec::new();
+    shared.db.each(PEERS, |_, peer: Peer| {
+        let by_did = did.as_ref().is_some_and(|did| peer.theirs.same_as(did));
+        if (by_did || peer.label.as_deref() == Some(name))
+            && !peer.superseded
+            && shared.can_be_sent_to(&peer.theirs)
+        {
+            found.push(peer);
+        }
+        Ok::<_, Failure>(ControlFlow::Continue(()))
+    })?;
     found.sort_by_key(|peer| std::cmp::Reverse(peer.since));
     Ok(found)
 }

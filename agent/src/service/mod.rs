@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub(crate) mod asking;
 pub(crate) mod exchange;
 pub(crate) mod holding;
+pub(crate) mod ids;
 pub(crate) mod invitations;
 pub(crate) mod issued;
 pub(crate) mod issuing;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use einmal_credentials::{
     dcql::{DcqlQuery, Selection},
-    sd_jwt::PathElement,
+    sd_jwt::{PathElement, PresentError},
     vc::KeyBindingRequest,
 };
 use einmal_didcomm::ProblemCode;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    exchange::{Decision, Exchange, Job, Work, check_shown, named},
+    exchange::{Decision, Exchange, Job, Work, check_shown, with_shown_name},
     holding::{self, Card},
 };
 use crate::handler::{Effects, Failure, Handled, Shared};
@@ -153,13 +153,18 @@ fn present(
             nonce: &request.nonce,
             issued_at: shared.now().0,
         };
-        let text = card
-            .credential
-            .present(&chosen.paths, Some(&binding))
-            .map_err(|error| Failure::user(format!("the card cannot be presented: {error}")))?;
+        let text = card.credential.present(&chosen.paths, Some(&binding)).map_err(not_presented)?;
         presentation.0.insert(id.clone(), vec![text]);
     }
     Ok(Some(presentation))
+}
+
+/// Why a card that was selected cannot be presented, by who is to blame.
+fn not_presented(error: PresentError) -> Failure {
+    match error {
+        PresentError::Custody(_) | PresentError::CannotSign => Failure::key(error),
+        error => Failure::internal(format!("the card cannot be presented: {error}")),
+    }
 }
 
 /// Where a proving exchange stands, for its user.
@@ -200,7 +205,7 @@ fn view(exchange: &Proving, request: &ShownRequest, selected: Option<&Selected>)
         "issuers": issuers,
         "would_disclose": selected.map(would_disclose),
     });
-    named(view, &exchange.key, &request.nonce)
+    with_shown_name(view, &exchange.key, &request.nonce)
 }
 
 /// What an answer would show: what was chosen because it was asked for, and what these cards show to everybody.

@@ -8,7 +8,7 @@ use einmal_storage::{
     Batch, Record, StoreError, Table,
     mail::{Letter, LetterId, MailboxId, NewLetter, Quota},
 };
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, KeyInit, Mac, digest::InvalidLength};
 use sha2::Sha256;
 
 use crate::{
@@ -31,6 +31,10 @@ pub(crate) const DEFAULT_MAX_TOTAL_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 pub(crate) const DEFAULT_KEEP_SECS: u64 = 30 * 24 * 3600;
 /// Length of the ids messages are acknowledged by, before they are written as text.
 const ID_LEN: usize = 16;
+/// What a code is made for, as its first byte: the tag of a letter's number.
+const TAG: u8 = 1;
+/// The mask a letter's number is under.
+const MASK: u8 = 2;
 
 /// Moves mail that version 0.1 kept among the records into the mail. Returns how many letters there were.
 ///
@@ -84,35 +88,54 @@ fn old_letter(record: &Record) -> Option<NewLetter> {
 ///
 /// They say nothing about other recipients' mail, not even how much of it there is, and need no table: a letter's
 /// number under a keyed mask, with a tag that nobody else can make.
-pub(crate) struct Ids([u8; 32]);
+pub(crate) struct Ids(Hmac<Sha256>);
 
 impl Ids {
-    pub(crate) fn new(key: [u8; 32]) -> Self {
-        Self(key)
+    /// # Errors
+    ///
+    /// [`InvalidLength`] if no key of this length is taken; without a key there are no ids.
+    pub(crate) fn new(key: &[u8]) -> Result<Self, InvalidLength> {
+        Ok(Self(Hmac::new_from_slice(key)?))
     }
 
-    fn mac(&self, purpose: u8, data: &[u8; 8]) -> [u8; 8] {
-        // Any length is a key; should that change, all ids would be refused and none forged.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return [0; 8] };
+    fn mac(&self, purpose: u8, data: [u8; 8]) -> Hmac<Sha256> {
+        let mut mac = self.0.clone();
         mac.update(&[purpose]);
-        mac.update(data);
-        mac.finalize().into_bytes().first_chunk().copied().unwrap_or_default()
+        mac.update(&data);
+        mac
+    }
+
+    fn tag(&self, id: u64) -> [u8; 8] {
+        truncated(self.mac(TAG, id.to_le_bytes()))
+    }
+
+    /// A letter's number under the mask that belongs to its tag, or the number that was put under it.
+    fn masked(&self, id: u64, tag: [u8; 8]) -> u64 {
+        id ^ u64::from_le_bytes(truncated(self.mac(MASK, tag)))
     }
 
     /// The text for a letter.
     pub(crate) fn write(&self, LetterId(id): LetterId) -> String {
-        let tag = self.mac(1, &id.to_le_bytes());
-        let masked = id ^ u64::from_le_bytes(self.mac(2, &tag));
-        base64url_encode([tag, masked.to_le_bytes()].concat())
+        let tag = self.tag(id);
+        base64url_encode([tag, self.masked(id, tag).to_le_bytes()].concat())
     }
 
     /// The letter a text names, if it was written here.
     pub(crate) fn read(&self, text: &str) -> Option<LetterId> {
         let bytes = base64url_decode(text).filter(|bytes| bytes.len() == ID_LEN)?;
         let (tag, masked) = (bytes.first_chunk::<8>()?, bytes.last_chunk::<8>()?);
-        let id = u64::from_le_bytes(*masked) ^ u64::from_le_bytes(self.mac(2, tag));
-        (self.mac(1, &id.to_le_bytes()) == *tag).then_some(LetterId(id))
+        let id = self.masked(u64::from_le_bytes(*masked), *tag);
+        // In the same time whichever byte is wrong: else a tag could be guessed byte by byte.
+        self.mac(TAG, id.to_le_bytes()).verify_truncated_left(tag).ok()?;
+        Some(LetterId(id))
     }
+}
+
+/// The first bytes of a code.
+fn truncated(mac: Hmac<Sha256>) -> [u8; 8] {
+    let mut first = [0; 8];
+    first.iter_mut().zip(mac.finalize().into_bytes()).for_each(|(to, from)| *to = from);
+    first
 }
 
 /// The letters a forward puts into `mailbox`, that of its `next`.
@@ -259,17 +282,39 @@ pub(crate) fn acknowledge(
 mod tests {
     use super::*;
 
+    fn ids(key: u8) -> Ids {
+        Ids::new(&[key; 32]).unwrap()
+    }
+
     #[test]
     fn ids_come_back_and_no_other_text_does() {
-        let ids = Ids::new([1; 32]);
         for id in [LetterId(0), LetterId(7), LetterId(u64::MAX)] {
-            let text = ids.write(id);
-            assert_eq!(ids.read(&text), Some(id));
-            assert_eq!(Ids::new([2; 32]).read(&text), None, "another mediator's");
+            let text = ids(1).write(id);
+            assert_eq!(ids(1).read(&text), Some(id));
+            assert_eq!(ids(2).read(&text), None, "another mediator's");
         }
         for text in ["", "7", "AAAAAAAAAAAAAAAAAAAAAA", "not base64!"] {
-            assert_eq!(ids.read(text), None, "{text}");
+            assert_eq!(ids(1).read(text), None, "{text}");
         }
-        assert_ne!(ids.write(LetterId(1)).get(..8), ids.write(LetterId(2)).get(..8), "no order shows");
+        assert_ne!(ids(1).write(LetterId(1)).get(..8), ids(1).write(LetterId(2)).get(..8), "no order shows");
+    }
+
+    #[test]
+    fn id_with_any_byte_changed_names_no_letter() {
+        let text = ids(1).write(LetterId(7));
+        for at in 0..ID_LEN {
+            let mut bytes = base64url_decode(&text).unwrap();
+            bytes[at] ^= 1;
+            assert_eq!(ids(1).read(&base64url_encode(bytes)), None, "byte {at}");
+        }
+    }
+
+    /// Recipients hold ids that were handed out before an update.
+    #[test]
+    fn ids_of_earlier_versions_are_read() {
+        for (id, text) in [(7, "moMFI18Ver8lcyiNHgkw6Q"), (u64::MAX, "PA0BGADUhWq9O17YmKghIg")] {
+            assert_eq!(ids(1).read(text), Some(LetterId(id)));
+            assert_eq!(ids(1).write(LetterId(id)), text);
+        }
     }
 }

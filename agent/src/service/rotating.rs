@@ -27,7 +27,7 @@ pub(crate) fn rotate(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Re
         Failure::user(format!("no relationship with `{name}`; see them with: einmal citizen list"))
     })?;
     let fresh = account::take_spare(shared, fx)?.ok_or_else(|| {
-        Failure::user("no DID is ready that the mediator takes mail for; try again when it was reached")
+        Failure::later("no DID is ready that the mediator takes mail for; try again when it was reached")
     })?;
     let prior = Prior { did: old.ours.clone(), decided_at: shared.now() };
     let new =

@@ -60,7 +60,7 @@ pub(crate) struct Inside {
 impl Inside {
     pub(crate) fn of_records(db: &Db) -> Result<Self, StoreError> {
         let seen = db.all::<UnixSeconds>(SEEN, MAX_SEEN)?;
-        let newest = seen.into_iter().map(|(_, at)| at).max();
+        let newest = seen.records.into_iter().map(|(_, at)| at).max();
         Ok(Self { parked: db.count(DEAD)?, newest, ..Self::default() })
     }
 

@@ -1,7 +1,8 @@
 //! Status lists: the one this node publishes, and those of others it looks into.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
+    ops::ControlFlow,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -36,12 +37,14 @@ const CACHE_BYTES: usize = 64 * 1024 * 1024;
 const FAILURE_TTL_MS: u64 = 2000;
 /// Most failures remembered.
 const MAX_FAILURES: usize = 1024;
+/// Most fetched tokens that wait for their issuer's document.
+const MAX_PENDING_TOKENS: usize = 64;
+/// Most bytes of them; a token of the largest list takes an eighth.
+const MAX_PENDING_BYTES: usize = 32 * 1024 * 1024;
 /// The first list. A full list is followed by the next number.
 const FIRST_LIST: u32 = 1;
 /// Name of the record that says with which list a restored city begins.
 const BEGIN_WITH: &str = "first-status-list";
-/// Most lists looked through.
-const MAX_LISTS: usize = 100_000;
 
 /// A published list as stored.
 #[derive(Clone, Serialize, Deserialize)]
@@ -86,10 +89,11 @@ impl PublishedLists {
         if block.next >= block.end {
             *block = reserve(shared, block.list.max(first_list(shared)?))?;
         }
-        let stored = read(shared, block.list)?.ok_or_else(|| Failure::user("the status list is gone"))?.value;
+        let gone = || Failure::damaged("a status list that gives places away is gone");
+        let stored = read(shared, block.list)?.ok_or_else(gone)?.value;
         let index = permutation(&stored)?
             .index(block.next)
-            .ok_or_else(|| Failure::user("the status list is full"))?;
+            .ok_or_else(|| Failure::internal("a place behind the end of a status list was reserved"))?;
         block.next += 1;
         Ok(StatusReference { uri: uri(shared, block.list), idx: u64::from(index) })
     }
@@ -102,31 +106,36 @@ impl PublishedLists {
         fx: &mut Effects<'_>,
     ) -> Result<(), Failure> {
         let number = list_number(&reference.uri)
-            .ok_or_else(|| Failure::user("this credential has no place in a status list of this node"))?;
+            .ok_or_else(|| Failure::damaged("the place of an issued card names no status list"))?;
         let stored = read(shared, number)?
-            .ok_or_else(|| Failure::user("the status list of this credential is not published here"))?;
+            .ok_or_else(|| Failure::damaged("the status list of an issued card is gone"))?;
         let mut register = StatusRegister::from_list(list_of(&stored.value)?);
-        register.revoke(reference.idx).map_err(|error| Failure::user(error.to_string()))?;
+        register
+            .revoke(reference.idx)
+            .map_err(|error| Failure::damaged(format!("the place of an issued card: {error}")))?;
         let changed = StoredList { statuses: base64url_encode(register.list().as_bytes()), ..stored.value };
         fx.update(LISTS, number.to_be_bytes(), &changed, Some(stored.version))?;
         Ok(())
     }
 
-    /// The signed token of the list published at `wanted`.
+    /// The signed token of the list published at `wanted`; `None` if there is no such list.
     ///
     /// It is signed anew when a quarter of its time to live has passed, and not at each revocation: the moment of a
     /// change would tell whose it was.
-    pub(crate) fn token(&self, shared: &Shared, wanted: &str) -> Option<String> {
-        let number = list_number(wanted).filter(|number| uri(shared, *number) == wanted)?;
+    pub(crate) fn token(&self, shared: &Shared, wanted: &str) -> Result<Option<String>, Failure> {
+        let Some(number) = list_number(wanted).filter(|number| uri(shared, *number) == wanted) else {
+            return Ok(None);
+        };
         let ttl = ttl(shared);
         let now = shared.now_ms();
         if let Some((made, token)) = lock(&self.tokens).get(wanted)
             && now.checked_sub(*made).is_some_and(|age| age < ttl.saturating_mul(1000) / 4)
         {
-            return Some(token.clone());
+            return Ok(Some(token.clone()));
         }
-        let list = list_of(&read(shared, number).ok()??.value).ok()?;
-        let issuer = shared.public_did()?;
+        let Some(stored) = read(shared, number)? else { return Ok(None) };
+        let list = list_of(&stored.value)?;
+        let issuer = shared.public_did().ok_or_else(Failure::no_did_yet)?;
         let request = StatusTokenRequest {
             uri: wanted,
             issuer: issuer.as_str(),
@@ -135,9 +144,10 @@ impl PublishedLists {
             expires_at: shared.now().plus(ttl.saturating_mul(2)).0,
             ttl,
         };
-        let token = issue_token(shared.custody(), &identity::key_id(issuer, ASSERTION), &request).ok()?;
+        let token = issue_token(shared.custody(), &identity::key_id(issuer, ASSERTION), &request)
+            .map_err(Failure::key)?;
         lock(&self.tokens).insert(wanted.to_owned(), (now, token.clone()));
-        Some(token)
+        Ok(Some(token))
     }
 }
 
@@ -155,13 +165,13 @@ fn read(shared: &Shared, number: u32) -> Result<Option<crate::db::Stored<StoredL
 }
 
 fn list_of(stored: &StoredList) -> Result<StatusList, Failure> {
-    let damaged = || Failure::Store(StoreError::Damaged { what: "a status list does not parse".into() });
+    let damaged = || Failure::damaged("a status list does not parse");
     let bytes = base64url_decode(&stored.statuses).ok_or_else(damaged)?;
     StatusList::from_bytes(stored.bits, bytes).map_err(|_| damaged())
 }
 
 fn permutation(stored: &StoredList) -> Result<IndexPermutation, Failure> {
-    let damaged = || Failure::Store(StoreError::Damaged { what: "a status list key does not parse".into() });
+    let damaged = || Failure::damaged("a status list key does not parse");
     let key = Zeroizing::new(base64url_decode(&stored.key).ok_or_else(damaged)?);
     Ok(IndexPermutation::new(key.as_slice().try_into().map_err(|_| damaged())?))
 }
@@ -210,17 +220,17 @@ pub(crate) fn close_lists(db: &Db, entropy: &dyn Entropy) -> Result<(), StoreErr
     let mut batch = Batch::new();
     batch.put(db.key(META, BEGIN_WITH)?, encode(&begin)?);
     db.store().commit(batch).wait()?;
-    for (id, list) in db.all::<StoredList>(LISTS, MAX_LISTS)? {
+    db.each(LISTS, |id, list: StoredList| {
         let mut batch = Batch::new();
         batch.put(db.key(LISTS, &id)?, encode(&StoredList { reserved: INDEX_SPACE, ..list })?);
         db.store().commit(batch).wait()?;
-    }
-    Ok(())
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 fn fresh(shared: &Shared) -> Result<StoredList, Failure> {
     let size = usize::try_from(INDEX_SPACE).unwrap_or_default();
-    let list = StatusList::new(1, size).map_err(|error| Failure::user(error.to_string()))?;
+    let list = StatusList::new(1, size).map_err(Failure::internal)?;
     let mut key = Zeroizing::new([0u8; 32]);
     shared.entropy().fill(&mut *key).map_err(Failure::entropy)?;
     Ok(StoredList {
@@ -231,11 +241,43 @@ fn fresh(shared: &Shared) -> Result<StoredList, Failure> {
     })
 }
 
+/// Fetched tokens that were not verified yet, in the order they came. The one that has waited longest gives way: it is fetched
+/// again if it is still asked for.
+#[derive(Default)]
+struct Pending {
+    tokens: VecDeque<(String, String)>,
+    bytes: usize,
+}
+
+impl Pending {
+    /// Keeps a token; false if it takes more room than there is for all.
+    fn insert(&mut self, uri: &str, token: String) -> bool {
+        self.remove(uri);
+        if token.len() > MAX_PENDING_BYTES {
+            return false;
+        }
+        self.bytes = self.bytes.saturating_add(token.len());
+        self.tokens.push_back((uri.to_owned(), token));
+        while self.tokens.len() > MAX_PENDING_TOKENS || self.bytes > MAX_PENDING_BYTES {
+            let Some((_, oldest)) = self.tokens.pop_front() else { break };
+            self.bytes = self.bytes.saturating_sub(oldest.len());
+        }
+        true
+    }
+
+    fn remove(&mut self, uri: &str) -> Option<String> {
+        let at = self.tokens.iter().position(|(other, _)| other == uri)?;
+        let (_, token) = self.tokens.remove(at)?;
+        self.bytes = self.bytes.saturating_sub(token.len());
+        Some(token)
+    }
+}
+
 /// Lists of other issuers, cached as long as they say; a list that cannot be had counts as a refusal.
 pub(crate) struct KnownLists {
     cache: Mutex<StatusCache>,
     failed: Mutex<HashMap<String, u64>>,
-    pending: Mutex<HashMap<String, String>>,
+    pending: Mutex<Pending>,
 }
 
 impl std::fmt::Debug for KnownLists {
@@ -257,14 +299,9 @@ impl Default for KnownLists {
 impl KnownLists {
     /// Keeps what was fetched, or that nothing could be.
     pub(crate) fn fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
-        match token {
-            Some(token) => {
-                let mut pending = lock(&self.pending);
-                if pending.len() < MAX_FAILURES {
-                    pending.insert(uri.to_owned(), token);
-                }
-            }
-            None => self.fail(shared, uri),
+        let kept = token.is_some_and(|token| lock(&self.pending).insert(uri, token));
+        if !kept {
+            self.fail(shared, uri);
         }
     }
 
@@ -304,7 +341,7 @@ impl StatusSource for ListSource<'_> {
             let list = verify_token(&token, uri, iss, now, self.keys).inspect_err(|error| {
                 if matches!(error, StatusError::KeyLookup(_)) && self.keys.need().is_some() {
                     // Whoever asks will fetch the issuer's document and ask again.
-                    lock(&self.lists.pending).insert(uri.to_owned(), token.clone());
+                    lock(&self.lists.pending).insert(uri, token.clone());
                     return;
                 }
                 tracing::info!(%error, "a fetched status list was refused");
@@ -319,5 +356,49 @@ impl StatusSource for ListSource<'_> {
             }
         }
         lock(&self.lists.cache).at(now).status(uri, idx, iss)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A token of so many bytes, and another for each number.
+    fn token(number: usize, bytes: usize) -> String {
+        char::from(b' ' + u8::try_from(number).unwrap()).to_string().repeat(bytes)
+    }
+
+    #[test]
+    fn fetched_tokens_are_bounded_in_number_and_the_newest_stay() {
+        let mut pending = Pending::default();
+        for name in 0..=MAX_PENDING_TOKENS {
+            assert!(pending.insert(&name.to_string(), token(name, 3)));
+        }
+        assert_eq!((pending.tokens.len(), pending.bytes), (MAX_PENDING_TOKENS, 3 * MAX_PENDING_TOKENS));
+        assert_eq!(pending.remove("0"), None, "the oldest");
+        assert_eq!(pending.remove("1"), Some(token(1, 3)), "the next");
+        assert_eq!(pending.bytes, 3 * (MAX_PENDING_TOKENS - 1));
+    }
+
+    #[test]
+    fn fetched_tokens_are_bounded_in_bytes() {
+        let mut pending = Pending::default();
+        let half = MAX_PENDING_BYTES / 2;
+        assert!(pending.insert("a", token(1, half)) && pending.insert("b", token(2, half)));
+        assert_eq!((pending.tokens.len(), pending.bytes), (2, MAX_PENDING_BYTES), "as much as may be");
+        assert!(pending.insert("c", token(3, half)));
+        assert_eq!((pending.tokens.len(), pending.bytes), (2, MAX_PENDING_BYTES));
+        assert!(pending.remove("a").is_none() && pending.remove("c").is_some());
+        assert!(!pending.insert("d", token(4, MAX_PENDING_BYTES + 1)), "more than there is room for");
+        assert!(pending.remove("d").is_none() && pending.remove("b").is_some());
+        assert_eq!(pending.bytes, 0);
+    }
+
+    #[test]
+    fn token_that_comes_again_takes_the_place_of_the_one_before() {
+        let mut pending = Pending::default();
+        assert!(pending.insert("a", token(1, 5)) && pending.insert("a", token(2, 7)));
+        assert_eq!((pending.tokens.len(), pending.bytes), (1, 7));
+        assert_eq!(pending.remove("a"), Some(token(2, 7)));
     }
 }

@@ -2,11 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     path::{Path, PathBuf},
 };
 
 use einmal_register::{CityConfig, Date, Register, RequestTemplate, Template, read_register};
 
+use super::ids::{RequestId, TemplateId};
 use crate::error::SetupError;
 
 /// Largest template or description read, in bytes.
@@ -18,8 +20,8 @@ const MAX_TEMPLATES: usize = 256;
 pub(crate) struct CityFiles {
     pub(crate) config: CityConfig,
     pub(crate) register: Register,
-    pub(crate) templates: BTreeMap<String, Template>,
-    pub(crate) requests: BTreeMap<String, RequestTemplate>,
+    pub(crate) templates: BTreeMap<TemplateId, Template>,
+    pub(crate) requests: BTreeMap<RequestId, RequestTemplate>,
 }
 
 impl std::fmt::Debug for CityFiles {
@@ -41,7 +43,7 @@ impl CityFiles {
         let register = read_register(input, config.register().columns(), today)
             .map_err(|error| SetupError::input(&path, error))?;
         let templates = read_folder(&folder.join(config.templates()), |name, text| {
-            Template::parse(name, text).map(|template| (template.id().to_owned(), template))
+            Template::parse(name, text).map(|template| (TemplateId::from(template.id()), template))
         })?;
         let requests = read_requests(&folder.join(config.requests()))?;
         Ok(Self { config, register, templates, requests })
@@ -49,9 +51,9 @@ impl CityFiles {
 }
 
 /// Reads a folder of request templates.
-pub(crate) fn read_requests(folder: &Path) -> Result<BTreeMap<String, RequestTemplate>, SetupError> {
+pub(crate) fn read_requests(folder: &Path) -> Result<BTreeMap<RequestId, RequestTemplate>, SetupError> {
     read_folder(folder, |name, text| {
-        RequestTemplate::parse(name, text).map(|template| (template.id().to_owned(), template))
+        RequestTemplate::parse(name, text).map(|template| (RequestId::from(template.id()), template))
     })
 }
 
@@ -63,15 +65,18 @@ fn read_text(path: &Path) -> Result<String, SetupError> {
     std::fs::read_to_string(path).map_err(|error| SetupError::input(path, error))
 }
 
-fn read_folder<T>(
+fn read_folder<I: Clone + Ord + Display, T>(
     folder: &Path,
-    parse: impl Fn(&str, &str) -> Result<(String, T), einmal_register::ConfigError>,
-) -> Result<BTreeMap<String, T>, SetupError> {
-    let entries = std::fs::read_dir(folder).map_err(|error| SetupError::input(folder, error))?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .collect();
+    parse: impl Fn(&str, &str) -> Result<(I, T), einmal_register::ConfigError>,
+) -> Result<BTreeMap<I, T>, SetupError> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| SetupError::input(folder, error))? {
+        // Without one that cannot be read, the city would run and a template be missing.
+        let path = entry.map_err(|error| SetupError::input(folder, error))?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
     files.sort();
     if files.len() > MAX_TEMPLATES {
         return Err(SetupError::input(folder, format!("more than {MAX_TEMPLATES} templates")));

@@ -84,7 +84,7 @@ fn verify_one(
             Err(Failure::Need(Need::StatusList { uri }))
         }
         Err(VerifyError::KeyLookup(KeyLookupError::Unavailable { .. })) => {
-            Err(keys.need().map_or(Failure::Later("the issuer cannot be reached"), Failure::Need))
+            Err(keys.need().map_or(Failure::later("the issuer cannot be reached"), Failure::Need))
         }
         answer => Ok(answer),
     }

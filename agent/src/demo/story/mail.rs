@@ -41,8 +41,9 @@ pub(super) fn mediator_killed_and_back(cast: &mut Cast) -> StepResult {
     cast.city.drained(PATIENCE)?;
     kept(&cast.mediator, 0)?;
     let inbox = cast.bela.ask("inbox", json!({}))?;
-    let mut texts: Vec<&str> =
-        inbox.as_array().into_iter().flatten().skip(known).filter_map(|mail| mail["text"].as_str()).collect();
+    // The newest come first: those that were there before are the last.
+    let arrived = inbox.as_array().into_iter().flatten().rev().skip(known);
+    let mut texts: Vec<&str> = arrived.filter_map(|mail| mail["text"].as_str()).collect();
     let arrived = texts.len();
     texts.sort_unstable();
     expected.sort_unstable();

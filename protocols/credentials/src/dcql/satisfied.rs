@@ -62,7 +62,7 @@ struct Shown<'a> {
     /// All of it was asked for.
     whole: Option<&'a Value>,
     /// Parts of it were.
-    parts: BTreeMap<PathElement, Shown<'a>>,
+    parts: BTreeMap<PathElement, Self>,
 }
 
 impl<'a> Shown<'a> {

@@ -6,7 +6,7 @@ use einmal_keys::{Custody, KeyId, KeyKind, Keyring, PublicKey, SecretKey, Seeded
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{path::MAX_FOUND, *};
 use crate::{
     sd_jwt::{Claims, PathElement},
     status_list::{Status, StatusError, StatusSource},
@@ -410,8 +410,8 @@ fn a_query_for_a_long_list_many_times_is_refused_or_answered_quickly() {
     let city = city();
     let card = |len: usize| city.card("resident", json!({ "list": vec![1; len] }), Vec::new());
     let whole = ask(claims(&[json!(["list", null])]));
-    assert!(chosen(&whole, &card(super::path::MAX_FOUND)).is_ok());
-    assert_eq!(chosen(&whole, &card(super::path::MAX_FOUND + 1)), Err(NoMatch));
+    assert!(chosen(&whole, &card(MAX_FOUND)).is_ok());
+    assert_eq!(chosen(&whole, &card(MAX_FOUND + 1)), Err(NoMatch));
 }
 
 #[test]
