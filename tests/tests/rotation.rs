@@ -58,6 +58,38 @@ fn mail_goes_on_both_ways_through_the_mediator_after_a_citizen_has_rotated() {
     });
 }
 
+/// The pause of what failed grows to minutes; what comes meanwhile must not be there first.
+#[test]
+fn messages_arrive_in_the_order_they_were_sent_though_the_first_were_put_off() {
+    for restarted in [false, true] {
+        play(async {
+            let mut world = acquainted().await;
+            let city = world.node("city").public_did().unwrap().to_string();
+            let send = async |world: &World, text: &str| {
+                world.clock().advance(5);
+                world.ask("anna", "send", json!({"to": city, "text": text})).await;
+            };
+            world.kill("city");
+            send(&world, "first").await;
+            for _ in 0..6 {
+                world.node("anna").outbox_pass().await.unwrap();
+                world.clock().advance(10_000);
+            }
+            if restarted {
+                world.kill("anna");
+                world.start("anna").await;
+            }
+            world.start("city").await;
+            send(&world, "second").await;
+            world.node("anna").outbox_pass().await.unwrap();
+            assert!(texts(&world, "city").await.is_empty(), "the first is put off still");
+            send(&world, "third").await;
+            world.pump().await;
+            assert_eq!(texts(&world, "city").await, ["third", "second", "first"], "the newest first");
+        });
+    }
+}
+
 #[test]
 fn rotating_towards_nobody_names_the_remedy() {
     play(async {

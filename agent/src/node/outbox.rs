@@ -9,7 +9,7 @@ use std::{borrow::Cow, hash::Hash, sync::Arc};
 use einmal_did::{Did, ResolveError, Resolver};
 use einmal_didcomm::{Message, PackError, PackOptions, Packed, SenderProtection, UnixSeconds, deliveries};
 use einmal_storage::StoreError;
-use origin::Queued;
+use origin::{Queued, Waiting};
 pub(super) use seats::Served;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -50,6 +50,12 @@ struct Item {
     /// Of use only as an answer, and only soon.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     transient: bool,
+    /// When it was queued, in Unix milliseconds: messages for one recipient go in this order, however often some were put off.
+    #[serde(default)]
+    queued_ms: u64,
+    /// About how many bytes it takes.
+    #[serde(default)]
+    bytes: usize,
 }
 
 /// Whether an item left the outbox.
@@ -77,15 +83,15 @@ impl Node {
         outgoing: Vec<Outgoing>,
     ) -> Result<Queued<'_>, Failure> {
         let from = fx.arrival.and_then(Arrival::origin);
-        let count = put_due(fx, outgoing, from)?;
-        self.outbox_served.queue(from, count).ok_or(Failure::TooOften)
+        let waiting = put_due(fx, outgoing, from)?;
+        self.outbox_served.queue(from, waiting).ok_or(Failure::TooOften)
     }
 }
 
 /// Puts messages into the batch, due at once, in their order, and counts them.
-fn put_due(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>, from: Option<Origin>) -> Result<usize, Failure> {
+fn put_due(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>, from: Option<Origin>) -> Result<Waiting, Failure> {
     let shared = fx.shared();
-    let mut count = 0;
+    let mut waiting = Waiting::default();
     for (index, out) in outgoing.into_iter().enumerate() {
         if !shared.can_be_sent_to(&out.to) {
             // Nobody to deliver to: the message can only go back on the connection it answers.
@@ -94,14 +100,26 @@ fn put_due(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>, from: Option<Origin>) 
         // An answer that is of use only now is not carried after whoever asked for days, nor to whom they named.
         let end = shared.kept_for(if out.transient { GIVE_UP_TRANSIENT_SECS } else { GIVE_UP_SECS });
         let give_up_at = out.message.expires_time.map_or(end, |expires| expires.min(end));
-        let transient = out.transient;
-        let item =
-            Item { message: out.message.to_value(), to: out.to, attempts: 0, give_up_at, from, transient };
-        let id = item_id(shared.present().steady_ms, index, shared.entropy())?;
-        fx.put(OUTBOX, id, &item)?;
-        count += 1;
+        let (transient, queued_ms) = (out.transient, shared.present().steady_ms);
+        let message = out.message.to_value();
+        let bytes = weight(&message);
+        let item = Item { message, to: out.to, attempts: 0, give_up_at, from, transient, queued_ms, bytes };
+        fx.put(OUTBOX, item_id(queued_ms, index, shared.entropy())?, &item)?;
+        waiting = waiting.and(Waiting { messages: 1, bytes });
     }
-    Ok(count)
+    Ok(waiting)
+}
+
+/// About how many bytes a value takes as JSON.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| weight(item) + 1).sum::<usize>() + 2,
+        Value::Object(members) => {
+            members.iter().map(|(name, member)| name.len() + weight(member) + 4).sum::<usize>() + 2
+        }
+    }
 }
 
 /// Orders items by the instant they are due; the random tail keeps them apart, for one of an equal id would take the place of
@@ -270,7 +288,7 @@ impl Node {
         let mut fx = Effects::new(&self.shared);
         let mut reply = None;
         let gone = !matches!(&outcome, Outcome::Later);
-        let from = item.from;
+        let (from, waiting) = (item.from, Waiting { messages: 1, bytes: item.bytes });
         match outcome {
             Outcome::Sent(back) => {
                 self.shared.stats.sent.inc();
@@ -281,6 +299,7 @@ impl Node {
                 // Written by a clock that was ahead, it would be tried for years.
                 item.give_up_at = item.give_up_at.min(self.shared.kept_for(GIVE_UP_SECS));
                 let due = self.shared.present().steady_ms.saturating_add(self.pause_ms(item.attempts));
+                self.outbox_served.put_off(item.to.canonical().as_str(), due);
                 // The last first: all of them may be more than one batch takes, and a crash between two must not turn the order.
                 for (index, (id, item)) in held_up.iter().enumerate().rev() {
                     fx.delete(OUTBOX, id)?;
@@ -311,7 +330,7 @@ impl Node {
         let (batch, _) = fx.into_parts();
         self.shared.db.store().commit(batch).await?;
         if gone {
-            self.outbox_served.gone(from, 1);
+            self.outbox_served.gone(from, waiting);
         }
         Ok(())
     }

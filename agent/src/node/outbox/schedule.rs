@@ -28,6 +28,8 @@ const LEFT_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// Pause after the store failed: what cannot be written down must not be sent again and again.
 const FAILED_PAUSE: Duration = Duration::from_secs(5);
+/// Most bytes of messages one look takes in: what is left comes with the next.
+const MAX_LOOK_BYTES: usize = 64 * 1024 * 1024;
 /// Under load one look serves the messages of so long a time.
 const GATHERED: Duration = Duration::from_millis(5);
 /// Under load no look begins before so many times as long as the last one took: a full outbox must not take a processor.
@@ -77,6 +79,12 @@ struct Due {
     left: HashSet<String>,
     /// What the looks before this one saw.
     round: Round,
+    /// The present, in Unix milliseconds.
+    now: u64,
+    /// Of recipients whose messages are put off, when the first of them are due.
+    put_off: Option<u64>,
+    /// Bytes of what was taken in.
+    bytes: usize,
 }
 
 /// What is due for one recipient.
@@ -94,6 +102,10 @@ impl Due {
         let mut left = false;
         for (id, item) in items {
             let recipient = item.to.canonical().to_string();
+            if let Some(due) = seats.is_put_off(&recipient, self.now, 2 * LONGEST_PAUSE_MS) {
+                self.put_off = Some(self.put_off.map_or(due, |first| first.min(due)));
+                continue;
+            }
             if served.contains(&recipient) || self.left.contains(&recipient) || self.round.has_met(&recipient)
             {
                 self.left.insert(recipient);
@@ -101,6 +113,7 @@ impl Due {
                 continue;
             }
             if let Some(group) = self.groups.get_mut(&recipient) {
+                self.bytes = self.bytes.saturating_add(item.bytes);
                 group.items.push((id, item));
                 continue;
             }
@@ -110,6 +123,7 @@ impl Due {
                 left = true;
                 continue;
             }
+            self.bytes = self.bytes.saturating_add(item.bytes);
             self.order.push(recipient.clone());
             self.groups.insert(recipient, Group { standing, from: item.from, items: vec![(id, item)] });
         }
@@ -159,7 +173,7 @@ impl Due {
             if later.is_some() {
                 return Ok(look);
             }
-            if self.fills_all_seats() {
+            if self.fills_all_seats() || self.bytes > MAX_LOOK_BYTES {
                 return Ok(Look { left: true, ..look });
             }
         }
@@ -180,7 +194,12 @@ impl Due {
 
     fn into_groups(mut self) -> impl Iterator<Item = (String, Group)> {
         let order = std::mem::take(&mut self.order).into_iter();
-        order.filter_map(move |recipient| self.groups.remove_entry(&recipient))
+        order.filter_map(move |recipient| {
+            let (recipient, mut group) = self.groups.remove_entry(&recipient)?;
+            // Some may have been put off and others not: they go as they came.
+            group.items.sort_by_key(|(_, item)| item.queued_ms);
+            Some((recipient, group))
+        })
     }
 }
 
@@ -279,14 +298,35 @@ impl Node {
         // No pause is that long: these were written by a clock that was ahead, and must not wait until it is right.
         let too_late = now.saturating_add(LONGEST_PAUSE_MS * 2);
         let page = |after: Option<&[u8]>| self.shared.db.scan(OUTBOX, b"", after, PAGE);
-        let mut due = Due { round: seats.round(), ..Due::default() };
+        self.recall_what_was_put_off(now)?;
+        let mut due = Due { round: seats.round(), now, ..Due::default() };
         let ahead = page(Some(&too_late.to_be_bytes()))?;
         let left = due.take_in(ahead, served, seats);
         let begin = due.round.turn.take();
         let look = due.take_in_pages(begin, now, page, |due, page| due.take_in(page, served, seats))?;
         seats.go_on(due.round_after(look.turn.as_ref()));
-        let next = look.next.filter(|due| *due < too_late);
+        let next = look.next.filter(|due| *due < too_late).into_iter().chain(due.put_off).min();
         Ok((due, Look { left: look.left || left, next, ..look }))
+    }
+}
+
+impl Node {
+    /// Once after the start: whose messages were put off before it, and until when.
+    fn recall_what_was_put_off(&self, now: u64) -> Result<(), StoreError> {
+        if self.outbox_served.has_recalled() {
+            return Ok(());
+        }
+        let mut after = now.saturating_add(1).to_be_bytes().to_vec();
+        loop {
+            let page: Vec<(Vec<u8>, Item)> = self.shared.db.scan(OUTBOX, b"", Some(&after), PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after.clone_from(last);
+            for (id, item) in page {
+                self.outbox_served.put_off_until_first(item.to.canonical().as_str(), due_ms(&id));
+            }
+        }
+        self.outbox_served.recalled();
+        Ok(())
     }
 }
 
@@ -315,6 +355,8 @@ mod tests {
                     give_up_at: UnixSeconds(1),
                     from: None,
                     transient: false,
+                    queued_ms: 0,
+                    bytes: 0,
                 },
             )
         };

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::origin::{Origins, Queued};
+use super::origin::{Origins, Queued, Waiting};
 use crate::handler::Origin;
 
 /// Most recipients served at once.
@@ -81,6 +81,9 @@ impl Round {
 #[derive(Debug, Default)]
 struct Seats {
     taken: HashMap<String, (Standing, Option<Origin>)>,
+    /// Until when messages for a recipient are put off, in Unix milliseconds; gone when they are tried again.
+    put_off: HashMap<String, u64>,
+    recalled: bool,
     round: Round,
     answering: HashSet<String>,
     /// The same, in the order in which they were remembered.
@@ -98,13 +101,40 @@ impl Served {
     }
 
     /// See [`Origins::queue`].
-    pub(super) fn queue(&self, from: Option<Origin>, count: usize) -> Option<Queued<'_>> {
-        self.origins.queue(from, count)
+    pub(super) fn queue(&self, from: Option<Origin>, more: Waiting) -> Option<Queued<'_>> {
+        self.origins.queue(from, more)
     }
 
     /// See [`Origins::gone`].
-    pub(super) fn gone(&self, from: Option<Origin>, count: usize) {
-        self.origins.gone(from, count);
+    pub(super) fn gone(&self, from: Option<Origin>, less: Waiting) {
+        self.origins.gone(from, less);
+    }
+
+    /// Messages for a recipient were put off until `due`, in Unix milliseconds: none that comes meanwhile may pass them.
+    pub(super) fn put_off(&self, recipient: &str, due: u64) {
+        self.lock().put_off.insert(recipient.to_owned(), due);
+    }
+
+    /// As [`Served::put_off`], unless something was put off already.
+    pub(super) fn put_off_until_first(&self, recipient: &str, due: u64) {
+        self.lock().put_off.entry(recipient.to_owned()).or_insert(due);
+    }
+
+    /// Whether it is known what was put off before the start.
+    pub(super) fn has_recalled(&self) -> bool {
+        self.lock().recalled
+    }
+
+    /// What was put off before the start is known now.
+    pub(super) fn recalled(&self) {
+        self.lock().recalled = true;
+    }
+
+    /// Until when messages for a recipient are put off, if that is after `now` and within `most` of it: a clock that was ahead
+    /// put nobody off.
+    pub(super) fn is_put_off(&self, recipient: &str, now: u64, most: u64) -> Option<u64> {
+        let due = *self.lock().put_off.get(recipient)?;
+        (due > now && due <= now.saturating_add(most)).then_some(due)
     }
 
     /// The round the next look belongs to, to be given back by [`Served::go_on`]; a new one if it is not.
@@ -143,6 +173,7 @@ impl Served {
             return false;
         }
         seats.taken.insert(recipient.to_owned(), (standing, from));
+        seats.put_off.remove(recipient);
         true
     }
 
