@@ -405,6 +405,31 @@ mod tests {
     }
 
     #[test]
+    fn messages_put_off_are_waited_for_and_then_go_before_those_that_came_later() {
+        let (seats, none) = (Served::default(), HashSet::new());
+        let item = |queued_ms| {
+            let mut items = items("peer", 0..1, 0);
+            items[0].1.queued_ms = queued_ms;
+            items
+        };
+        seats.put_off("did:example:peer-0", 500);
+        let mut early = Due { now: 400, ..Due::default() };
+        assert!(!early.take_in(item(300), &none, &seats));
+        assert!(early.groups.is_empty() && early.put_off == Some(500));
+        let mut later = Due { now: 500, ..Due::default() };
+        for queued_ms in [300, 100, 200] {
+            later.take_in(item(queued_ms), &none, &seats);
+        }
+        let (_, group) = later.into_groups().next().unwrap();
+        assert_eq!(group.items.iter().map(|(_, item)| item.queued_ms).collect::<Vec<_>>(), [100, 200, 300]);
+        // A clock that was years ahead puts nobody off for years.
+        seats.put_off("did:example:peer-0", u64::MAX);
+        let mut due = Due { now: 400, ..Due::default() };
+        due.take_in(item(1), &none, &seats);
+        assert_eq!(due.groups.len(), 1);
+    }
+
+    #[test]
     fn nobody_stands_behind_a_pile_that_one_look_cannot_take_in() {
         let (seats, none) = (Served::default(), HashSet::new());
         let pile = items("dead", 0..2 * MAX_PAGES * PAGE, 1).into_iter().chain(items("new", 0..1, 0));
