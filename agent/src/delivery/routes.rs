@@ -10,6 +10,8 @@ use einmal_storage::mail::MailboxId;
 
 /// Most owners remembered; then all are forgotten.
 const MAX_REMEMBERED: usize = 200_000;
+/// Most bytes of their DIDs: somebody may choose long ones.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Owners by mailbox. Only what the store said is remembered, and nothing beyond a change.
 #[derive(Default)]
@@ -18,6 +20,8 @@ pub(crate) struct Routes(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     owners: HashMap<MailboxId, Did>,
+    /// Bytes of the DIDs.
+    bytes: usize,
     /// Counts changes, so that an answer read before one is not remembered after it.
     changes: u64,
 }
@@ -39,10 +43,14 @@ impl Routes {
         let owner = ask()?;
         let mut known = self.lock();
         if let Some(owner) = owner.as_ref().filter(|_| known.changes == changes) {
-            if known.owners.len() >= MAX_REMEMBERED {
+            let bytes = owner.as_str().len();
+            if known.owners.len() >= MAX_REMEMBERED || known.bytes + bytes > MAX_BYTES {
                 known.owners.clear();
+                known.bytes = 0;
             }
-            known.owners.insert(mailbox, owner.clone());
+            if known.owners.insert(mailbox, owner.clone()).is_none() {
+                known.bytes += bytes;
+            }
         }
         Ok(owner)
     }
@@ -51,7 +59,9 @@ impl Routes {
     pub(crate) fn changed(&self, mailbox: MailboxId) {
         let mut known = self.lock();
         known.changes += 1;
-        known.owners.remove(&mailbox);
+        if let Some(owner) = known.owners.remove(&mailbox) {
+            known.bytes = known.bytes.saturating_sub(owner.as_str().len());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -81,6 +91,20 @@ mod tests {
         assert_eq!(ask(&routes, Some("did:example:b")), Some(did("did:example:a")), "remembered");
         routes.changed(MAILBOX);
         assert_eq!(ask(&routes, Some("did:example:b")), Some(did("did:example:b")));
+    }
+
+    #[test]
+    fn long_dids_of_owners_are_bounded_in_bytes() {
+        let routes = Routes::default();
+        let long = did(&format!("did:example:{}", "a".repeat(16_000)));
+        for number in 0..2 * MAX_BYTES / 16_000 {
+            let mut id = [0; 20];
+            id[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            routes.owner::<()>(MailboxId(id), || Ok(Some(long.clone()))).unwrap();
+        }
+        let known = routes.lock();
+        let weight: usize = known.owners.values().map(|did| did.as_str().len()).sum();
+        assert!(weight <= MAX_BYTES && weight == known.bytes && weight > 0, "{weight}");
     }
 
     #[test]

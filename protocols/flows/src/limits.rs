@@ -9,6 +9,9 @@ pub const MAX_GOAL_CODE_LEN: usize = 128;
 /// Longest out-of-band URL read, in bytes; a long did:peer:4 and an attached request fit.
 pub const MAX_INVITATION_URL_LEN: usize = 64 * 1024;
 
+/// Longest DID a mediator registers, in bytes: whatever an account asks about reads all of its DIDs.
+pub const MAX_RECIPIENT_LEN: usize = 4096;
+
 /// Most characters of a shortened invitation's id that are told.
 pub const MAX_SHORT_ID_CHARS: usize = 256;
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Draft, FlowError, Received,
-    limits::{MAX_RECIPIENT_PAGE, MAX_RECIPIENTS_PER_ACCOUNT, MAX_UPDATES_PER_MESSAGE},
+    limits::{MAX_RECIPIENT_LEN, MAX_RECIPIENT_PAGE, MAX_RECIPIENTS_PER_ACCOUNT, MAX_UPDATES_PER_MESSAGE},
 };
 
 /// Asks for mediation in version 2.0; its body is as empty as that of 3.0.
@@ -243,6 +243,9 @@ impl Book<'_> {
         let Update { recipient_did, action } = update;
         let result = match (recipient_of(&recipient_did), action) {
             (None, _) => Ok(UpdateResult::ClientError),
+            (Some(recipient), UpdateAction::Add) if recipient.as_str().len() > MAX_RECIPIENT_LEN => {
+                Ok(UpdateResult::ClientError)
+            }
             (Some(recipient), UpdateAction::Add) => self.add(&recipient, proved),
             (Some(recipient), UpdateAction::Remove) => self.remove(recipient.canonical()),
         };
