@@ -1,6 +1,10 @@
 //! What the host is made of: transports and protocols, each with its bounds.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::{NonZeroU8, NonZeroU32},
+    sync::Arc,
+    time::Duration,
+};
 
 use libp2p::{
     PeerId, StreamProtocol, Swarm, Transport, autonat,
@@ -31,6 +35,9 @@ const RESERVATION_PACE: Duration = Duration::from_secs(2);
 const CIRCUITS: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
 /// After this time it may open one more.
 const CIRCUIT_PACE: Duration = Duration::from_millis(500);
+/// Addresses of one connection that are dialled at once. The clock of each starts with the first, so that one that has to wait
+/// for others may never be tried.
+pub(crate) const DIALLED_AT_ONCE: NonZeroU8 = NonZeroU8::MIN.saturating_add(31);
 /// Most bytes of one stream that wait to be read, by QUIC: about one message. Yamux begins with a quarter of that.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// The same for all streams of one connection.
@@ -75,6 +82,7 @@ pub(crate) fn swarm(
     let protocols = protocols(key, holds, relay_client, config)?;
     let settings = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(bounds.idle)
+        .with_dial_concurrency_factor(DIALLED_AT_ONCE)
         .with_max_negotiating_inbound_streams(bounds.streams_per_connection);
     Ok(Swarm::new(transport, protocols, id, settings))
 }

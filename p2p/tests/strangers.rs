@@ -1,0 +1,79 @@
+//! What strangers make a host dial, look up and relay, and that it leaves room for everybody else.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod common;
+#[path = "common/stranger.rs"]
+mod stranger;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use common::{Keeper, PATIENCE, config, host, named};
+use einmal_p2p::{Host, HostConfig, Multiaddr, PeerEndpoint, RelayLimits, SendError, Status, is_relayed};
+use libp2p::multiaddr::Protocol;
+use stranger::{Silent, tcp_of};
+
+/// Well below the time in which an address that does not answer is given up.
+const AT_ONCE: Duration = Duration::from_secs(6);
+
+/// A peer with addresses as somebody may have told them.
+fn told(of: &Host, addresses: impl IntoIterator<Item = Multiaddr>) -> PeerEndpoint {
+    let id = of.peer_id();
+    let with_id = |address: Multiaddr| address.with_p2p(id).unwrap().to_string();
+    let texts: Vec<String> = addresses.into_iter().map(with_id).collect();
+    PeerEndpoint::parse(&of.endpoint().uri(), &texts).unwrap()
+}
+
+async fn sent_at_once(from: &Host, to: &PeerEndpoint) -> Result<(), SendError> {
+    tokio::time::timeout(AT_ONCE, from.send(to, b"honest".to_vec())).await.expect("it waited for others")
+}
+
+#[tokio::test]
+async fn an_address_behind_many_that_do_not_answer_is_tried() {
+    let (silent, to) = (Silent::start().await, host(config(130)).await);
+    let from = host(HostConfig { listen: Vec::new(), ..config(131) }).await;
+    let endpoint = told(&to, silent.addresses(1, 15).into_iter().chain([tcp_of(&to)]));
+    assert_eq!(sent_at_once(&from, &endpoint).await, Ok(()));
+}
+
+#[tokio::test]
+async fn addresses_others_made_up_for_a_peer_do_not_keep_its_own_from_being_tried() {
+    let (silent, to) = (Silent::start().await, host(config(132)).await);
+    let from = host(HostConfig { listen: Vec::new(), ..config(133) }).await;
+    for net in 1..=5 {
+        let (from, endpoint) = (from.clone(), told(&to, silent.addresses(net, 16)));
+        tokio::spawn(async move { from.send(&endpoint, b"made up".to_vec()).await });
+    }
+    let begun = Instant::now();
+    while silent.reached() < 16 {
+        assert!(begun.elapsed() < PATIENCE, "nothing is dialled");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(sent_at_once(&from, &told(&to, [tcp_of(&to)])).await, Ok(()));
+}
+
+#[tokio::test]
+async fn relays_others_made_up_for_a_peer_do_not_keep_its_own_from_being_tried() {
+    let relay = host(HostConfig { relay_server: Some(RelayLimits::default()), ..config(134) }).await;
+    let (silent, keeper) = (Silent::start().await, Keeper::new(Status::Accepted));
+    let to = HostConfig { listen: Vec::new(), relays: vec![tcp_of(&relay)], ..config(135) };
+    let to = Host::start(to, Arc::clone(&keeper) as _).await.unwrap();
+    let reserved = to.addresses_until(|addresses| addresses.iter().any(is_relayed));
+    tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
+    let from = host(HostConfig { listen: Vec::new(), ..config(136) }).await;
+    let nowhere = host(config(137)).await.peer_id();
+    for net in [1, 2] {
+        let made_up = silent.addresses(net, 15).into_iter();
+        let made_up = made_up.map(|address| address.with_p2p(nowhere).unwrap().with(Protocol::P2pCircuit));
+        // A direct one beside them, for the time of which they wait.
+        let endpoint = told(&to, silent.addresses(net + 2, 1).into_iter().chain(made_up));
+        let from = from.clone();
+        tokio::spawn(async move { from.send(&endpoint, b"made up".to_vec()).await });
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(sent_at_once(&from, &named(&to)).await, Ok(()));
+}
