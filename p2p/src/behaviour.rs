@@ -1,10 +1,6 @@
 //! What the host is made of: transports and protocols, each with its bounds.
 
-use std::{
-    num::{NonZeroU8, NonZeroU32},
-    sync::Arc,
-    time::Duration,
-};
+use std::{num::NonZeroU8, sync::Arc};
 
 use libp2p::{
     PeerId, StreamProtocol, Swarm, Transport, autonat,
@@ -16,25 +12,18 @@ use libp2p::{
 };
 
 use crate::{
+    circuits::relay_server,
     codec::{Entering, EnvelopeCodec, PROTOCOL},
     guard::Guarded,
     hint::Hint,
     hold::{self, Holds},
-    host::{Bounds, HostConfig, P2pError, RelayLimits},
+    host::{Bounds, HostConfig, P2pError},
     limits::Limits,
     places::Places,
 };
 
 /// What is said to peers that ask who we are: the protocol family, and nothing about version or machine.
 const IDENTIFY: &str = "/einmal";
-/// Reservations one peer may ask for at once.
-const RESERVATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
-/// After this time it may ask for one more.
-const RESERVATION_PACE: Duration = Duration::from_secs(2);
-/// Circuits one address may open at once.
-const CIRCUITS: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
-/// After this time it may open one more.
-const CIRCUIT_PACE: Duration = Duration::from_millis(500);
 /// Addresses of one connection that are dialled at once. The clock of each starts with the first, so that one that has to wait
 /// for others may never be tried.
 pub(crate) const DIALLED_AT_ONCE: NonZeroU8 = NonZeroU8::MIN.saturating_add(31);
@@ -158,52 +147,4 @@ fn protocols(
         dcutr: dcutr::Behaviour::new(id),
         mdns: discovery.into(),
     })
-}
-
-fn relay_server(id: PeerId, limits: &RelayLimits) -> relay::Behaviour {
-    let mut server = relay::Behaviour::new(id, relay_config(limits));
-    // It was configured as one: whether it looks public to itself does not matter.
-    server.set_status(Some(relay::Status::Enable));
-    server
-}
-
-fn relay_config(limits: &RelayLimits) -> relay::Config {
-    let config = relay::Config {
-        max_reservations: limits.reservations,
-        max_reservations_per_peer: limits.reservations_per_peer,
-        max_circuits: limits.circuits,
-        max_circuits_per_peer: limits.circuits_per_peer,
-        max_circuit_bytes: limits.circuit_bytes,
-        // The library panics beyond 32 bits of seconds.
-        max_circuit_duration: limits.circuit_time.min(Duration::from_secs(u32::MAX.into())),
-        reservation_rate_limiters: Vec::new(),
-        circuit_src_rate_limiters: Vec::new(),
-        ..relay::Config::default()
-    };
-    config
-        .reservation_rate_per_peer(RESERVATIONS, RESERVATION_PACE)
-        .circuit_src_per_ip(CIRCUITS, CIRCUIT_PACE)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-
-    #[test]
-    fn who_has_used_up_its_circuits_gets_the_next_after_a_moment() {
-        let mut config = relay_config(&RelayLimits::default());
-        let (peer, address) = (PeerId::random(), "/ip4/192.0.2.1/tcp/1".parse().unwrap());
-        for (limiters, burst, a_minute_later) in [
-            (&mut config.circuit_src_rate_limiters, 120, 120),
-            (&mut config.reservation_rate_limiters, 30, 30),
-        ] {
-            let mut granted = |now| (0..500).filter(|_| limiters[0].try_next(peer, &address, now)).count();
-            let now = Instant::now();
-            assert_eq!(granted(now), burst);
-            assert_eq!(granted(now + Duration::from_secs(60)), a_minute_later);
-            assert!((1..=5).contains(&granted(now + Duration::from_secs(62))));
-        }
-    }
 }

@@ -95,9 +95,9 @@ pub struct RelayLimits {
     pub reservations: usize,
     /// Most reservations of one peer.
     pub reservations_per_peer: usize,
-    /// Most circuits at once.
+    /// Most circuits at once, an eighth of them opened from one source, but at least two.
     pub circuits: usize,
-    /// Most circuits of one peer at once.
+    /// Most circuits of one peer, counted when it opens one.
     pub circuits_per_peer: usize,
     /// Most bytes through one circuit, each way. Must hold some messages of the largest size.
     pub circuit_bytes: u64,

@@ -8,6 +8,7 @@
 
 mod address;
 mod behaviour;
+mod circuits;
 mod codec;
 mod driver;
 mod guard;

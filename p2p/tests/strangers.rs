@@ -7,14 +7,14 @@ mod common;
 mod stranger;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use common::{Keeper, PATIENCE, config, host, named};
 use einmal_p2p::{Host, HostConfig, Multiaddr, PeerEndpoint, RelayLimits, SendError, Status, is_relayed};
 use libp2p::multiaddr::Protocol;
-use stranger::{Silent, tcp_of};
+use stranger::{Opened, Silent, open_circuits, reserve, tcp_of};
 
 /// Well below the time in which an address that does not answer is given up.
 const AT_ONCE: Duration = Duration::from_secs(6);
@@ -76,4 +76,33 @@ async fn relays_others_made_up_for_a_peer_do_not_keep_its_own_from_being_tried()
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(sent_at_once(&from, &named(&to)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn one_address_leaves_circuits_to_others() {
+    let limits = RelayLimits { circuits: 16, ..RelayLimits::default() };
+    let listen: Vec<Multiaddr> =
+        ["tcp/0", "udp/0/quic-v1"].map(|way| format!("/ip4/127.0.0.1/{way}").parse().unwrap()).into();
+    let relay = host(HostConfig { relay_server: Some(limits), listen, ..config(138) }).await;
+    let at = tcp_of(&relay);
+    let hidden = host(HostConfig { listen: Vec::new(), relays: vec![at.clone()], ..config(139) }).await;
+    let reserved = hidden.addresses_until(|addresses| addresses.iter().any(is_relayed));
+    tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
+    let target = tokio::time::timeout(PATIENCE, reserve(&at)).await.unwrap();
+    let opened = Arc::<Opened>::default();
+    (0..4).for_each(|_| open_circuits(&at, target, &opened));
+    let begun = Instant::now();
+    // Each of the four is refused in the end, with all circuits open or some.
+    while opened.refused.load(Ordering::SeqCst) < 4 {
+        assert!(begun.elapsed() < PATIENCE, "{} circuits are open", opened.open.load(Ordering::SeqCst));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let open = opened.open.load(Ordering::SeqCst);
+    assert!((1..=2).contains(&open), "{open} of 16 circuits are one address's");
+    // QUIC goes out from the address that is listened on: this one is another.
+    let listen = vec!["/ip4/127.0.0.2/udp/0/quic-v1".parse().unwrap()];
+    let other = host(HostConfig { listen, ..config(140) }).await;
+    let quic = relay.listen_addresses().into_iter().find(|one| one.to_string().contains("quic")).unwrap();
+    let through = quic.with(Protocol::P2pCircuit);
+    assert_eq!(sent_at_once(&other, &told(&hidden, [through])).await, Ok(()));
 }
