@@ -12,9 +12,10 @@ use libp2p::{
 };
 
 use crate::{
+    asked::{Allowance, Bounded},
     circuits::relay_server,
     codec::{Entering, EnvelopeCodec, PROTOCOL},
-    guard::Guarded,
+    guard::{Attempts, Guarded},
     hint::Hint,
     hold::{self, Holds},
     host::{Bounds, HostConfig, P2pError},
@@ -24,6 +25,10 @@ use crate::{
 
 /// What is said to peers that ask who we are: the protocol family, and nothing about version or machine.
 const IDENTIFY: &str = "/einmal";
+/// Holes that are punched at once, and what is heeded of one relayed connection: the library tries thrice.
+const PUNCHED: Allowance = Allowance { dials: 8, dials_of_one: 4, heeded: 8 };
+/// Peers that are dialled back at once for AutoNAT.
+const DIALLED_BACK: Allowance = Allowance { dials: 32, dials_of_one: 4, heeded: usize::MAX };
 /// Addresses of one connection that are dialled at once. The clock of each starts with the first, so that one that has to wait
 /// for others may never be tried.
 pub(crate) const DIALLED_AT_ONCE: NonZeroU8 = NonZeroU8::MIN.saturating_add(31);
@@ -42,10 +47,10 @@ pub(crate) struct Protocols {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     autonat_client: Hint,
-    autonat_server: Toggle<autonat::v2::server::Behaviour>,
+    autonat_server: Toggle<Bounded<autonat::v2::server::Behaviour>>,
     relay_client: relay::client::Behaviour,
     relay_server: Toggle<relay::Behaviour>,
-    dcutr: dcutr::Behaviour,
+    dcutr: Bounded<dcutr::Behaviour>,
     mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
@@ -63,12 +68,14 @@ pub(crate) fn swarm(
         .authenticate(noise::Config::new(key).map_err(P2pError::setup)?)
         .multiplex(multiplexer(bounds))
         .timeout(bounds.connect);
+    let attempts = Attempts::default();
+    let guarded = Guarded::new(direct(key, bounds)?, config.permit.clone(), attempts.clone(), bounds.dials);
     let transport: Boxed<(PeerId, StreamMuxerBox)> = relayed
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
-        .or_transport(Guarded::new(direct(key, bounds)?, config.permit.clone()))
+        .or_transport(guarded)
         .map(|either, _| either.into_inner())
         .boxed();
-    let protocols = protocols(key, holds, relay_client, config)?;
+    let protocols = protocols(key, holds, attempts, relay_client, config)?;
     let settings = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(bounds.idle)
         .with_dial_concurrency_factor(DIALLED_AT_ONCE)
@@ -77,7 +84,10 @@ pub(crate) fn swarm(
 }
 
 /// QUIC, and TCP with Noise and Yamux.
-fn direct(key: &identity::Keypair, bounds: &Bounds) -> Result<Boxed<(PeerId, StreamMuxerBox)>, P2pError> {
+pub(crate) fn direct(
+    key: &identity::Keypair,
+    bounds: &Bounds,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, P2pError> {
     let mut quic = quic::Config::new(key);
     quic.handshake_timeout = bounds.connect;
     quic.max_concurrent_stream_limit = u32::try_from(bounds.streams_per_connection).unwrap_or(u32::MAX);
@@ -102,6 +112,7 @@ fn multiplexer(bounds: &Bounds) -> yamux::Config {
 fn protocols(
     key: &identity::Keypair,
     holds: Arc<Holds>,
+    attempts: Attempts,
     relay_client: relay::client::Behaviour,
     config: &HostConfig,
 ) -> Result<Protocols, P2pError> {
@@ -127,7 +138,7 @@ fn protocols(
         .with_hide_listen_addrs(true)
         .with_cache_size(0);
     Ok(Protocols {
-        limits: Limits::new(bounds, entering),
+        limits: Limits::new(bounds, entering, attempts),
         held: hold::Behaviour::new(holds),
         messages: request_response::Behaviour::with_codec(
             codec,
@@ -140,11 +151,11 @@ fn protocols(
         autonat_server: config
             .relay_server
             .as_ref()
-            .map(|_| autonat::v2::server::Behaviour::default())
+            .map(|_| Bounded::new(autonat::v2::server::Behaviour::default(), DIALLED_BACK))
             .into(),
         relay_client,
         relay_server: config.relay_server.as_ref().map(|limits| relay_server(id, limits)).into(),
-        dcutr: dcutr::Behaviour::new(id),
+        dcutr: Bounded::new(dcutr::Behaviour::new(id), PUNCHED),
         mdns: discovery.into(),
     })
 }

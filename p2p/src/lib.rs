@@ -7,6 +7,7 @@
 //! whichever protocol asks for it.
 
 mod address;
+mod asked;
 mod behaviour;
 mod circuits;
 mod codec;

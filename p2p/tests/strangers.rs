@@ -14,7 +14,7 @@ use std::{
 use common::{Keeper, PATIENCE, config, host, named};
 use einmal_p2p::{Host, HostConfig, Multiaddr, PeerEndpoint, RelayLimits, SendError, Status, is_relayed};
 use libp2p::multiaddr::Protocol;
-use stranger::{Opened, Silent, open_circuits, reserve, tcp_of};
+use stranger::{Opened, Silent, claim, open_circuits, reserve, tcp_of};
 
 /// Well below the time in which an address that does not answer is given up.
 const AT_ONCE: Duration = Duration::from_secs(6);
@@ -105,4 +105,18 @@ async fn one_address_leaves_circuits_to_others() {
     let quic = relay.listen_addresses().into_iter().find(|one| one.to_string().contains("quic")).unwrap();
     let through = quic.with(Protocol::P2pCircuit);
     assert_eq!(sent_at_once(&other, &told(&hidden, [through])).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_relay_dials_few_addresses_at_once_for_one_who_asks_whether_it_is_reached_there() {
+    let relay = host(HostConfig { relay_server: Some(RelayLimits::default()), ..config(141) }).await;
+    let silent = Silent::start().await;
+    claim(tcp_of(&relay), &silent.addresses(1, 10));
+    let begun = Instant::now();
+    while silent.reached() < 3 {
+        assert!(begun.elapsed() < PATIENCE, "nobody is dialled back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(silent.reached() <= 4, "{} addresses are dialled for one", silent.reached());
 }
