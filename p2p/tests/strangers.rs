@@ -108,6 +108,22 @@ async fn one_address_leaves_circuits_to_others() {
 }
 
 #[tokio::test]
+async fn one_peer_has_as_many_circuits_as_the_relay_was_told() {
+    let limits = RelayLimits { circuits: 800, circuits_per_peer: 2, ..RelayLimits::default() };
+    let relay = host(HostConfig { relay_server: Some(limits), ..config(142) }).await;
+    let at = tcp_of(&relay);
+    let target = tokio::time::timeout(PATIENCE, reserve(&at)).await.unwrap();
+    let opened = Arc::<Opened>::default();
+    open_circuits(&at, target, &opened);
+    let begun = Instant::now();
+    while opened.refused.load(Ordering::SeqCst) == 0 {
+        assert!(begun.elapsed() < PATIENCE, "{} circuits are open", opened.open.load(Ordering::SeqCst));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(opened.open.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn a_relay_dials_few_addresses_at_once_for_one_who_asks_whether_it_is_reached_there() {
     let relay = host(HostConfig { relay_server: Some(RelayLimits::default()), ..config(141) }).await;
     let silent = Silent::start().await;
