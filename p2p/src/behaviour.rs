@@ -1,6 +1,6 @@
 //! What the host is made of: transports and protocols, each with its bounds.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU8, sync::Arc};
 
 use libp2p::{
     PeerId, StreamProtocol, Swarm, Transport, autonat,
@@ -12,25 +12,26 @@ use libp2p::{
 };
 
 use crate::{
+    asked::{Allowance, Bounded},
+    circuits::relay_server,
     codec::{Entering, EnvelopeCodec, PROTOCOL},
-    guard::Guarded,
+    guard::{Attempts, Guarded},
     hint::Hint,
     hold::{self, Holds},
-    host::{Bounds, HostConfig, P2pError, RelayLimits},
+    host::{Bounds, HostConfig, P2pError},
     limits::Limits,
     places::Places,
 };
 
 /// What is said to peers that ask who we are: the protocol family, and nothing about version or machine.
 const IDENTIFY: &str = "/einmal";
-/// Reservations one peer may ask for at once.
-const RESERVATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
-/// After this time it may ask for one more.
-const RESERVATION_PACE: Duration = Duration::from_secs(2);
-/// Circuits one address may open at once.
-const CIRCUITS: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
-/// After this time it may open one more.
-const CIRCUIT_PACE: Duration = Duration::from_millis(500);
+/// Holes that are punched at once, and what is heeded of one relayed connection: the library tries thrice.
+const PUNCHED: Allowance = Allowance { dials: 8, dials_of_one: 4, heeded: 8 };
+/// Peers that are dialled back at once for AutoNAT.
+const DIALLED_BACK: Allowance = Allowance { dials: 32, dials_of_one: 4, heeded: usize::MAX };
+/// Addresses of one connection that are dialled at once. The clock of each starts with the first, so that one that has to wait
+/// for others may never be tried.
+pub(crate) const DIALLED_AT_ONCE: NonZeroU8 = NonZeroU8::MIN.saturating_add(31);
 /// Most bytes of one stream that wait to be read, by QUIC: about one message. Yamux begins with a quarter of that.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// The same for all streams of one connection.
@@ -46,10 +47,10 @@ pub(crate) struct Protocols {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     autonat_client: Hint,
-    autonat_server: Toggle<autonat::v2::server::Behaviour>,
+    autonat_server: Toggle<Bounded<autonat::v2::server::Behaviour>>,
     relay_client: relay::client::Behaviour,
     relay_server: Toggle<relay::Behaviour>,
-    dcutr: dcutr::Behaviour,
+    dcutr: Bounded<dcutr::Behaviour>,
     mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
@@ -67,20 +68,26 @@ pub(crate) fn swarm(
         .authenticate(noise::Config::new(key).map_err(P2pError::setup)?)
         .multiplex(multiplexer(bounds))
         .timeout(bounds.connect);
+    let attempts = Attempts::default();
+    let guarded = Guarded::new(direct(key, bounds)?, config.permit.clone(), attempts.clone(), bounds.dials);
     let transport: Boxed<(PeerId, StreamMuxerBox)> = relayed
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
-        .or_transport(Guarded::new(direct(key, bounds)?, config.permit.clone()))
+        .or_transport(guarded)
         .map(|either, _| either.into_inner())
         .boxed();
-    let protocols = protocols(key, holds, relay_client, config)?;
+    let protocols = protocols(key, holds, attempts, relay_client, config)?;
     let settings = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(bounds.idle)
+        .with_dial_concurrency_factor(DIALLED_AT_ONCE)
         .with_max_negotiating_inbound_streams(bounds.streams_per_connection);
     Ok(Swarm::new(transport, protocols, id, settings))
 }
 
 /// QUIC, and TCP with Noise and Yamux.
-fn direct(key: &identity::Keypair, bounds: &Bounds) -> Result<Boxed<(PeerId, StreamMuxerBox)>, P2pError> {
+pub(crate) fn direct(
+    key: &identity::Keypair,
+    bounds: &Bounds,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, P2pError> {
     let mut quic = quic::Config::new(key);
     quic.handshake_timeout = bounds.connect;
     quic.max_concurrent_stream_limit = u32::try_from(bounds.streams_per_connection).unwrap_or(u32::MAX);
@@ -105,6 +112,7 @@ fn multiplexer(bounds: &Bounds) -> yamux::Config {
 fn protocols(
     key: &identity::Keypair,
     holds: Arc<Holds>,
+    attempts: Attempts,
     relay_client: relay::client::Behaviour,
     config: &HostConfig,
 ) -> Result<Protocols, P2pError> {
@@ -130,7 +138,7 @@ fn protocols(
         .with_hide_listen_addrs(true)
         .with_cache_size(0);
     Ok(Protocols {
-        limits: Limits::new(bounds, entering),
+        limits: Limits::new(bounds, entering, attempts),
         held: hold::Behaviour::new(holds),
         messages: request_response::Behaviour::with_codec(
             codec,
@@ -143,59 +151,11 @@ fn protocols(
         autonat_server: config
             .relay_server
             .as_ref()
-            .map(|_| autonat::v2::server::Behaviour::default())
+            .map(|_| Bounded::new(autonat::v2::server::Behaviour::default(), DIALLED_BACK))
             .into(),
         relay_client,
         relay_server: config.relay_server.as_ref().map(|limits| relay_server(id, limits)).into(),
-        dcutr: dcutr::Behaviour::new(id),
+        dcutr: Bounded::new(dcutr::Behaviour::new(id), PUNCHED),
         mdns: discovery.into(),
     })
-}
-
-fn relay_server(id: PeerId, limits: &RelayLimits) -> relay::Behaviour {
-    let mut server = relay::Behaviour::new(id, relay_config(limits));
-    // It was configured as one: whether it looks public to itself does not matter.
-    server.set_status(Some(relay::Status::Enable));
-    server
-}
-
-fn relay_config(limits: &RelayLimits) -> relay::Config {
-    let config = relay::Config {
-        max_reservations: limits.reservations,
-        max_reservations_per_peer: limits.reservations_per_peer,
-        max_circuits: limits.circuits,
-        max_circuits_per_peer: limits.circuits_per_peer,
-        max_circuit_bytes: limits.circuit_bytes,
-        // The library panics beyond 32 bits of seconds.
-        max_circuit_duration: limits.circuit_time.min(Duration::from_secs(u32::MAX.into())),
-        reservation_rate_limiters: Vec::new(),
-        circuit_src_rate_limiters: Vec::new(),
-        ..relay::Config::default()
-    };
-    config
-        .reservation_rate_per_peer(RESERVATIONS, RESERVATION_PACE)
-        .circuit_src_per_ip(CIRCUITS, CIRCUIT_PACE)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-
-    #[test]
-    fn who_has_used_up_its_circuits_gets_the_next_after_a_moment() {
-        let mut config = relay_config(&RelayLimits::default());
-        let (peer, address) = (PeerId::random(), "/ip4/192.0.2.1/tcp/1".parse().unwrap());
-        for (limiters, burst, a_minute_later) in [
-            (&mut config.circuit_src_rate_limiters, 120, 120),
-            (&mut config.reservation_rate_limiters, 30, 30),
-        ] {
-            let mut granted = |now| (0..500).filter(|_| limiters[0].try_next(peer, &address, now)).count();
-            let now = Instant::now();
-            assert_eq!(granted(now), burst);
-            assert_eq!(granted(now + Duration::from_secs(60)), a_minute_later);
-            assert!((1..=5).contains(&granted(now + Duration::from_secs(62))));
-        }
-    }
 }

@@ -5,7 +5,10 @@ use std::{
     fmt, io,
     net::IpAddr,
     pin::Pin,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -17,7 +20,14 @@ use libp2p::{
     },
 };
 
-use crate::address::{is_relayed, reached_ip};
+use crate::{
+    address::{is_relayed, reached_ip},
+    behaviour::DIALLED_AT_ONCE,
+    limits::Tally,
+};
+
+/// Addresses of one connection that are dialled when half of the places are taken, and after that no more.
+const DIALLED_WHEN_CROWDED: usize = 4;
 
 /// Says which addresses may be dialled on the word of others.
 #[derive(Clone)]
@@ -54,15 +64,73 @@ impl Permit {
     }
 }
 
-/// A transport that dials permitted literal addresses only.
+/// Which connection is being dialled for, by number.
+///
+/// A transport is given one address after the other and not told what for; the swarm does so right after
+/// [`Limits`](crate::limits::Limits) has judged the connection, in the same turn.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attempts(Arc<AtomicU64>);
+
+impl Attempts {
+    /// From here on it is another.
+    pub(crate) fn begin(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Addresses that are being dialled, each of which has a socket from the beginning.
+#[derive(Debug, Default)]
+struct Dials {
+    all: usize,
+    of_one: Tally<u64>,
+}
+
+/// The place of one address, until this is dropped.
+#[derive(Debug)]
+struct Dialled {
+    dials: Arc<Mutex<Dials>>,
+    attempt: u64,
+}
+
+impl Dialled {
+    /// A place, if there is one: who names many addresses has fewer when there are many dials.
+    fn new(dials: &Arc<Mutex<Dials>>, most: usize, attempt: u64) -> Option<Self> {
+        let mut taken = dials.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_one = if taken.all < most / 2 { DIALLED_AT_ONCE.get().into() } else { DIALLED_WHEN_CROWDED };
+        if taken.all >= most || taken.of_one.of(attempt) >= of_one {
+            return None;
+        }
+        taken.all += 1;
+        taken.of_one.change(attempt, true);
+        Some(Self { dials: Arc::clone(dials), attempt })
+    }
+}
+
+impl Drop for Dialled {
+    fn drop(&mut self) {
+        let mut taken = self.dials.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.all = taken.all.saturating_sub(1);
+        taken.of_one.change(self.attempt, false);
+    }
+}
+
+/// A transport that dials permitted literal addresses only, and so many at once.
 pub(crate) struct Guarded {
-    inner: Boxed<(PeerId, StreamMuxerBox)>,
+    inner: Inner,
     permit: Permit,
+    attempts: Attempts,
+    dials: Arc<Mutex<Dials>>,
+    /// Most addresses dialled at once.
+    most: usize,
 }
 
 impl Guarded {
-    pub(crate) fn new(inner: Boxed<(PeerId, StreamMuxerBox)>, permit: Permit) -> Self {
-        Self { inner, permit }
+    pub(crate) fn new(inner: Inner, permit: Permit, attempts: Attempts, most: usize) -> Self {
+        Self { inner, permit, attempts, dials: Arc::default(), most }
     }
 }
 
@@ -91,7 +159,14 @@ impl Transport for Guarded {
         if is_relayed(&address) || !self.permit.allows_address(&address) {
             return Err(TransportError::Other(io::ErrorKind::PermissionDenied.into()));
         }
-        self.inner.dial(address, options)
+        let Some(place) = Dialled::new(&self.dials, self.most, self.attempts.now()) else {
+            return Err(TransportError::Other(io::ErrorKind::QuotaExceeded.into()));
+        };
+        let dial = self.inner.dial(address, options)?;
+        Ok(Box::pin(async move {
+            let _place = place;
+            dial.await
+        }))
     }
 
     fn poll(
@@ -104,7 +179,12 @@ impl Transport for Guarded {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use libp2p::identity::Keypair;
+
     use super::*;
+    use crate::{behaviour, host::Bounds};
 
     #[test]
     fn only_literal_permitted_addresses_pass() {
@@ -123,7 +203,8 @@ mod tests {
             transport::{PortUse, dummy::DummyTransport},
         };
         let inner = DummyTransport::<(PeerId, StreamMuxerBox)>::new().boxed();
-        let mut guarded = Guarded::new(inner, Permit::new(|ip| ip == IpAddr::from([192, 0, 2, 1])));
+        let permit = Permit::new(|ip| ip == IpAddr::from([192, 0, 2, 1]));
+        let mut guarded = Guarded::new(inner, permit, Attempts::default(), 1);
         let mut dial = |text: &str| {
             let options = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
             guarded.dial(text.parse().unwrap(), options).err().unwrap()
@@ -148,5 +229,51 @@ mod tests {
         assert!(permit.allows(ip));
         permit.set_nearby(HashSet::new());
         assert!(!permit.allows(ip));
+    }
+
+    #[test]
+    fn one_connection_dials_so_many_addresses_and_few_when_many_are_dialled() {
+        let dials = Arc::default();
+        let attempts = Attempts::default();
+        let dial = |count| {
+            attempts.begin();
+            (0..count).filter_map(|_| Dialled::new(&dials, 80, attempts.now())).collect::<Vec<_>>()
+        };
+        let first = dial(400);
+        assert_eq!(first.len(), 32);
+        assert_eq!(dial(20).len(), 8, "until half of the places are taken");
+        let second = dial(8);
+        assert_eq!((second.len(), dial(400).len()), (8, 4));
+        let crowd: Vec<_> = (0..10).map(|_| dial(16)).collect();
+        assert_eq!(crowd.iter().map(Vec::len).sum::<usize>(), 40);
+        assert!(dial(1).is_empty(), "there are no more places");
+        drop(crowd);
+        assert_eq!(dial(1).len(), 1, "who is done gives the places back");
+        drop((first, second));
+        let left = dials.lock().unwrap();
+        assert!(left.all == 0 && left.of_one.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_dial_has_its_place_until_it_ends_or_is_given_up() {
+        use libp2p::core::{Endpoint, transport::PortUse};
+        let (key, bounds) = (Keypair::generate_ed25519(), Bounds::default());
+        let inner = behaviour::direct(&key, &bounds).unwrap();
+        let mut guarded = Guarded::new(inner, Permit::new(|_| true), Attempts::default(), 1);
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let there: Multiaddr =
+            format!("/ip4/127.0.0.1/tcp/{}", silent.local_addr().unwrap().port()).parse().unwrap();
+        let mut dial = |address: &Multiaddr| {
+            let options = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
+            guarded.dial(address.clone(), options)
+        };
+        let first = dial(&there).unwrap();
+        let told = dial(&there).err().unwrap();
+        assert!(matches!(told, TransportError::Other(error) if error.kind() == io::ErrorKind::QuotaExceeded));
+        drop(first);
+        let second = dial(&there).unwrap();
+        drop(silent);
+        assert!(second.await.is_err());
+        assert!(dial(&there).is_ok());
     }
 }

@@ -43,8 +43,10 @@ pub struct Bounds {
     pub pending_connections: usize,
     /// Most of them from one source.
     pub pending_per_source: usize,
-    /// Most connections being made.
+    /// Most connections being made. Those that others ask for have a part of them.
     pub pending_outgoing: usize,
+    /// Most addresses dialled at once, 32 of them for one connection; from half on, four for one connection.
+    pub dials: usize,
     /// Most streams of one connection at once, both ways together. By TCP one more ends the connection, so this must be
     /// well above what all protocols use at once.
     pub streams_per_connection: usize,
@@ -75,6 +77,7 @@ impl Default for Bounds {
             pending_connections: 1024,
             pending_per_source: 32,
             pending_outgoing: 256,
+            dials: 512,
             streams_per_connection: 256,
             requests_per_connection: 64,
             reading: 128,
@@ -95,9 +98,9 @@ pub struct RelayLimits {
     pub reservations: usize,
     /// Most reservations of one peer.
     pub reservations_per_peer: usize,
-    /// Most circuits at once.
+    /// Most circuits at once, an eighth of them opened from one source, but at least two.
     pub circuits: usize,
-    /// Most circuits of one peer at once.
+    /// Most circuits of one peer, counted when it opens one.
     pub circuits_per_peer: usize,
     /// Most bytes through one circuit, each way. Must hold some messages of the largest size.
     pub circuit_bytes: u64,

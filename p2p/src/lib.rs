@@ -7,7 +7,9 @@
 //! whichever protocol asks for it.
 
 mod address;
+mod asked;
 mod behaviour;
+mod circuits;
 mod codec;
 mod driver;
 mod guard;

@@ -18,16 +18,16 @@ use libp2p::{
     },
 };
 
-use crate::{codec::Entering, host::Bounds, source::Source};
+use crate::{codec::Entering, guard::Attempts, host::Bounds, source::Source};
 
 /// There are as many connections as there may be.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("there are too many connections, in all or with this address or peer")]
-struct TooMany;
+pub(crate) struct TooMany;
 
 /// How many there are of each. What there is none of is forgotten.
 #[derive(Debug)]
-struct Tally<K>(HashMap<K, usize>);
+pub(crate) struct Tally<K>(HashMap<K, usize>);
 
 impl<K> Default for Tally<K> {
     fn default() -> Self {
@@ -36,11 +36,16 @@ impl<K> Default for Tally<K> {
 }
 
 impl<K: Copy + Eq + Hash> Tally<K> {
-    fn of(&self, key: K) -> usize {
+    pub(crate) fn of(&self, key: K) -> usize {
         self.0.get(&key).copied().unwrap_or_default()
     }
 
-    fn change(&mut self, key: K, up: bool) {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn change(&mut self, key: K, up: bool) {
         let count = self.0.entry(key).or_default();
         *count = if up { *count + 1 } else { count.saturating_sub(1) };
         if *count == 0 {
@@ -79,6 +84,8 @@ pub(crate) struct Limits {
     bounds: Bounds,
     /// Where others learn the source of a connection.
     entering: Entering,
+    /// Where the guard learns which connection it dials for.
+    attempts: Attempts,
     totals: Tally<Stage>,
     /// Those of one source at one stage: also of those we make, for peers say where, and may all name one place.
     sources: Tally<(Stage, Source)>,
@@ -88,10 +95,11 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn new(bounds: &Bounds, entering: Entering) -> Self {
+    pub(crate) fn new(bounds: &Bounds, entering: Entering, attempts: Attempts) -> Self {
         Self {
             bounds: bounds.clone(),
             entering,
+            attempts,
             totals: Tally::default(),
             sources: Tally::default(),
             peers: Tally::default(),
@@ -186,6 +194,7 @@ impl NetworkBehaviour for Limits {
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         permitted(self.may_leave(), ())?;
+        self.attempts.begin();
         self.note(connection, Counted { stage: Stage::Leaving, source: None, peer: None });
         Ok(Vec::new())
     }
@@ -242,7 +251,7 @@ mod tests {
     }
 
     fn limits(bounds: &Bounds) -> Limits {
-        Limits::new(bounds, Entering::default())
+        Limits::new(bounds, Entering::default(), Attempts::default())
     }
 
     fn id(number: usize) -> ConnectionId {

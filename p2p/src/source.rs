@@ -38,6 +38,14 @@ impl Source {
         Self(Place::Relay(relay))
     }
 
+    /// The address that stands for it, if it has one.
+    pub(crate) fn address(self) -> Option<IpAddr> {
+        match self.0 {
+            Place::Address(address) => Some(address),
+            Place::Relay(_) | Place::Elsewhere => None,
+        }
+    }
+
     /// Whether it is the machine the node runs on.
     pub fn is_this_machine(self) -> bool {
         matches!(self.0, Place::Address(address) if address.is_loopback())

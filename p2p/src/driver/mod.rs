@@ -77,7 +77,7 @@ pub(crate) struct Driver {
     permit: Permit,
     handling: Arc<Places>,
     handled: JoinSet<(ResponseChannel<Status>, Status)>,
-    dialing: HashMap<PeerId, Dialing>,
+    dialing: HashMap<PeerId, Vec<Dialing>>,
     naming: JoinSet<(PeerId, Vec<Multiaddr>)>,
     names: Names,
     lanes: HashMap<PeerId, Lane>,
@@ -238,7 +238,8 @@ impl Driver {
                 let how = if relayed { "through a relay" } else { "directly" };
                 tracing::debug!("a peer is connected {how}");
                 self.on_relay_connected(peer_id, &endpoint);
-                for task in self.dialing.remove(&peer_id).into_iter().flat_map(|dialing| dialing.waiting) {
+                let served = self.dialing.remove(&peer_id).into_iter().flatten();
+                for task in served.flat_map(|dialing| dialing.waiting) {
                     self.request(task);
                 }
             }

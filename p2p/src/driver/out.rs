@@ -12,15 +12,21 @@ use tokio::{task, time::Instant};
 use super::{Driver, HEAD_START, SendTask};
 use crate::{
     address::{MAX_ADDRESSES, is_relayed},
+    behaviour::DIALLED_AT_ONCE,
     host::SendError,
     names::is_named,
 };
 
-/// Most direct addresses dialled for one peer before it is given up.
-const MAX_TRIED: usize = 2 * MAX_ADDRESSES;
+/// Most direct addresses of one endpoint that are dialled, those of its names among them.
+const MAX_TRIED: usize = 3 * MAX_ADDRESSES;
 
-/// A peer that is being connected to, and what waits for it.
+/// An endpoint that is being connected to, and what waits for it.
+///
+/// Others may name the same peer elsewhere: that is another one, so that addresses made up for a peer keep no right ones
+/// from being tried. Whichever is connected to first serves them all.
 pub(super) struct Dialing {
+    /// The addresses as they were told.
+    told: Vec<Multiaddr>,
     attempts: Vec<ConnectionId>,
     /// Look-ups of names that may bring more addresses.
     naming: Vec<task::Id>,
@@ -37,8 +43,9 @@ pub(super) struct Dialing {
 }
 
 impl Dialing {
-    fn new() -> Self {
+    fn new(told: Vec<Multiaddr>) -> Self {
         Self {
+            told,
             attempts: Vec::new(),
             naming: Vec::new(),
             tried: Vec::new(),
@@ -50,12 +57,23 @@ impl Dialing {
         }
     }
 
+    fn is_under_way(&self) -> bool {
+        !self.attempts.is_empty() || !self.naming.is_empty()
+    }
+
     /// Why the peer was not reached. A neighbour that is not found yet may be found in a moment, if somebody `discovers`.
     fn failure(&self, discovers: bool) -> SendError {
         match self {
             Self { is_known: true, .. } => SendError::Unreachable { reason: "none of its addresses answers" },
             Self { is_forbidden: true, .. } if !discovers => SendError::Forbidden,
             _ => SendError::Unreachable { reason: "no address of it is known that may be used" },
+        }
+    }
+
+    fn fail(self, discovers: bool) {
+        let failure = self.failure(discovers);
+        for task in self.waiting {
+            let _ = task.done.send(Err(failure.clone()));
         }
     }
 }
@@ -74,31 +92,54 @@ impl Driver {
             let _ = task.done.send(Err(SendError::Unreachable { reason: "it is not connected" }));
             return;
         }
+        let known = self.dialing.entry(peer_id).or_default();
+        if let Some(dialing) = known.iter_mut().find(|dialing| dialing.told == task.addresses) {
+            dialing.waiting.push(task);
+            return;
+        }
         // They stay with it: the connection may be lost before it has its turn.
-        let told = task.addresses.clone();
+        let mut dialing = Dialing::new(task.addresses.clone());
         let found = self.nearby.get(&peer_id).into_iter().flatten().cloned();
-        let (mut named, literal): (Vec<_>, Vec<_>) = found.chain(told).partition(is_named);
-        named.truncate(MAX_NAMED);
-        let dialing = self.dialing.entry(peer_id).or_insert_with(Dialing::new);
+        let (mut named, literal): (Vec<_>, Vec<_>) = found.chain(task.addresses.clone()).partition(is_named);
         dialing.waiting.push(task);
+        named.truncate(MAX_NAMED);
         if !named.is_empty() {
             let names = self.names.clone();
             let lookup = self.naming.spawn(async move { (peer_id, names.resolve(named).await) });
             dialing.naming.push(lookup.id());
         }
-        self.dial_all(peer_id, literal);
+        self.dial_all(peer_id, &mut dialing, literal);
+        self.go_on(peer_id, dialing);
     }
 
     /// Names were looked up; what they stand for is tried beside the rest.
     pub(super) fn on_named(&mut self, lookup: task::Id, peer_id: PeerId, found: Vec<Multiaddr>) {
-        let Some(dialing) = self.dialing.get_mut(&peer_id) else { return };
+        let Some(mut dialing) = self.take_dialing(peer_id, |one| one.naming.contains(&lookup)) else {
+            return;
+        };
         dialing.naming.retain(|one| *one != lookup);
-        self.dial_all(peer_id, found);
+        self.dial_all(peer_id, &mut dialing, found);
+        self.go_on(peer_id, dialing);
+    }
+
+    /// One attempt to connect to a peer failed.
+    pub(super) fn on_dial_failure(&mut self, peer_id: PeerId, connection: ConnectionId) {
+        let Some(mut dialing) = self.take_dialing(peer_id, |one| one.attempts.contains(&connection)) else {
+            return;
+        };
+        dialing.attempts.retain(|attempt| *attempt != connection);
+        self.go_on(peer_id, dialing);
+    }
+
+    /// One that is being worked on; [`Self::go_on`] puts it back.
+    fn take_dialing(&mut self, peer_id: PeerId, is_it: impl Fn(&Dialing) -> bool) -> Option<Dialing> {
+        let known = self.dialing.get_mut(&peer_id)?;
+        let place = known.iter().position(is_it)?;
+        Some(known.swap_remove(place))
     }
 
     /// Dials what may be dialled and was not yet; relayed addresses have their time later.
-    fn dial_all(&mut self, peer_id: PeerId, addresses: Vec<Multiaddr>) {
-        let Some(dialing) = self.dialing.get_mut(&peer_id) else { return };
+    fn dial_all(&mut self, peer_id: PeerId, dialing: &mut Dialing, addresses: Vec<Multiaddr>) {
         let (allowed, forbidden): (Vec<_>, Vec<_>) =
             addresses.into_iter().partition(|address| self.permit.allows_address(address));
         dialing.is_known |= !allowed.is_empty();
@@ -106,18 +147,13 @@ impl Driver {
         let (relayed, direct): (Vec<_>, Vec<_>) = allowed.into_iter().partition(is_relayed);
         let room = MAX_ADDRESSES.saturating_sub(dialing.relayed.len());
         dialing.relayed.extend(relayed.into_iter().take(room));
-        // Addresses another message brought may have been wrong ones: those of this one are tried as well.
-        let room = MAX_TRIED.saturating_sub(dialing.tried.len());
+        let room = MAX_TRIED.saturating_sub(dialing.tried.len()).min(DIALLED_AT_ONCE.get().into());
         let fresh: Vec<_> =
             direct.into_iter().filter(|one| !dialing.tried.contains(one)).take(room).collect();
         dialing.tried.extend(fresh.iter().cloned());
-        if !fresh.is_empty()
-            && let Some(attempt) = self.dial(peer_id, fresh)
-            && let Some(dialing) = self.dialing.get_mut(&peer_id)
-        {
-            dialing.attempts.push(attempt);
+        if !fresh.is_empty() {
+            dialing.attempts.extend(self.dial(peer_id, fresh));
         }
-        self.go_on(peer_id);
     }
 
     fn dial(&mut self, peer_id: PeerId, addresses: Vec<Multiaddr>) -> Option<ConnectionId> {
@@ -127,51 +163,47 @@ impl Driver {
         self.swarm.dial(options).ok().map(|()| connection)
     }
 
-    /// One attempt to connect to a peer failed.
-    pub(super) fn on_dial_failure(&mut self, peer_id: PeerId, connection: ConnectionId) {
-        if let Some(dialing) = self.dialing.get_mut(&peer_id) {
-            dialing.attempts.retain(|attempt| *attempt != connection);
-            self.go_on(peer_id);
+    /// If nothing is under way to an endpoint any more: its relayed addresses, else the end.
+    fn go_on(&mut self, peer_id: PeerId, mut dialing: Dialing) {
+        if !dialing.is_under_way() {
+            self.dial_relayed(peer_id, &mut dialing);
         }
-    }
-
-    /// If nothing is under way to a peer any more: its relayed addresses, else the end.
-    fn go_on(&mut self, peer_id: PeerId) {
-        let under_way = self
-            .dialing
-            .get(&peer_id)
-            .is_none_or(|dialing| !dialing.attempts.is_empty() || !dialing.naming.is_empty());
-        if under_way || self.dial_relayed(peer_id) {
+        if dialing.is_under_way() {
+            self.dialing.entry(peer_id).or_default().push(dialing);
             return;
         }
-        let Some(dialing) = self.dialing.remove(&peer_id) else { return };
-        let failure = dialing.failure(self.discovers);
-        for task in dialing.waiting {
-            let _ = task.done.send(Err(failure.clone()));
+        dialing.fail(self.discovers);
+        if self.dialing.get(&peer_id).is_some_and(Vec::is_empty) {
+            self.dialing.remove(&peer_id);
         }
     }
 
-    /// Turns to the relayed addresses of a peer, if there are any left.
-    fn dial_relayed(&mut self, peer_id: PeerId) -> bool {
-        let relayed = self.dialing.get_mut(&peer_id).map(|dialing| std::mem::take(&mut dialing.relayed));
-        let Some(relayed) = relayed.filter(|relayed| !relayed.is_empty()) else { return false };
-        let attempt = self.dial(peer_id, relayed);
-        if let (Some(attempt), Some(dialing)) = (attempt, self.dialing.get_mut(&peer_id)) {
-            dialing.attempts.push(attempt);
+    /// Turns to the relayed addresses of an endpoint, if there are any left.
+    fn dial_relayed(&mut self, peer_id: PeerId, dialing: &mut Dialing) {
+        let relayed = std::mem::take(&mut dialing.relayed);
+        if !relayed.is_empty() {
+            dialing.attempts.extend(self.dial(peer_id, relayed));
         }
-        attempt.is_some()
     }
 
     /// Gives up what nobody waits for any more, and helps along what direct addresses keep waiting.
     pub(super) fn look_after_dialing(&mut self, now: Instant) {
-        self.dialing.retain(|_, dialing| {
-            dialing.waiting.retain(|task| !task.done.is_closed());
-            !dialing.waiting.is_empty()
+        self.dialing.retain(|_, known| {
+            known.retain_mut(|dialing| {
+                dialing.waiting.retain(|task| !task.done.is_closed());
+                !dialing.waiting.is_empty()
+            });
+            !known.is_empty()
         });
-        let due: Vec<PeerId> =
-            self.dialing.iter().filter(|(_, dialing)| dialing.then <= now).map(|(peer, _)| *peer).collect();
-        for peer_id in due {
-            self.dial_relayed(peer_id);
+        let is_due = |dialing: &mut Dialing| dialing.then <= now && !dialing.relayed.is_empty();
+        let due: Vec<(PeerId, Dialing)> = self
+            .dialing
+            .iter_mut()
+            .flat_map(|(peer, known)| known.extract_if(.., is_due).map(move |dialing| (*peer, dialing)))
+            .collect();
+        for (peer_id, mut dialing) in due {
+            self.dial_relayed(peer_id, &mut dialing);
+            self.go_on(peer_id, dialing);
         }
     }
 }

@@ -71,7 +71,7 @@ impl Driver {
             relay.due = now + relay.pause;
             relay.pause = (relay.pause * 2).min(LONGEST_PAUSE);
             let (names, addresses) = (self.names.clone(), relay.addresses.clone());
-            self.resolving.spawn(async move { (index, names.resolve(addresses).await) });
+            self.resolving.spawn(async move { (index, names.resolve_own(addresses).await) });
         }
     }
 

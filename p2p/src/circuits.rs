@@ -1,0 +1,135 @@
+//! A relay's bounds: what one source may open of what there is for all.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use libp2p::{Multiaddr, PeerId, relay};
+
+use crate::{host::RelayLimits, source::Source};
+
+/// Reservations one peer may ask for at once.
+const RESERVATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
+/// After this time it may ask for one more.
+const RESERVATION_PACE: Duration = Duration::from_secs(2);
+/// One source has this part of the circuits.
+const SHARE_OF_ONE: usize = 8;
+/// But so many at least: one at once, and one while that lasts.
+const LEAST_OF_ONE: usize = 2;
+/// How long the library waits for a circuit to be agreed upon at its other end; it counts from the beginning.
+const AGREEING: Duration = Duration::from_secs(60);
+
+/// Which circuits one source may open: as many at once, and one more whenever a time has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pace {
+    at_once: NonZeroU32,
+    every: Duration,
+}
+
+impl Pace {
+    /// Half of a source's share at once and the other half while these last, so that they are never more than the share.
+    fn of(limits: &RelayLimits) -> Self {
+        let share = (limits.circuits / SHARE_OF_ONE).max(LEAST_OF_ONE);
+        let share = u32::try_from(share).unwrap_or(u32::MAX);
+        let at_once = NonZeroU32::new(share / 2).unwrap_or(NonZeroU32::MIN);
+        let rest = share.saturating_sub(at_once.get()).max(1);
+        Self { at_once, every: longest(limits).saturating_add(AGREEING) / rest }
+    }
+}
+
+/// The longest life of a circuit. The library panics beyond 32 bits of seconds.
+fn longest(limits: &RelayLimits) -> Duration {
+    limits.circuit_time.min(Duration::from_secs(u32::MAX.into()))
+}
+
+/// The protocol of a host that relays for others.
+pub(crate) fn relay_server(id: PeerId, limits: &RelayLimits) -> relay::Behaviour {
+    let mut server = relay::Behaviour::new(id, config(limits));
+    // It was configured as one: whether it looks public to itself does not matter.
+    server.set_status(Some(relay::Status::Enable));
+    server
+}
+
+fn config(limits: &RelayLimits) -> relay::Config {
+    let config = relay::Config {
+        max_reservations: limits.reservations,
+        // Of these two the library grants one more.
+        max_reservations_per_peer: limits.reservations_per_peer.saturating_sub(1),
+        max_circuits: limits.circuits,
+        max_circuits_per_peer: limits.circuits_per_peer.saturating_sub(1),
+        max_circuit_bytes: limits.circuit_bytes,
+        max_circuit_duration: longest(limits),
+        reservation_rate_limiters: Vec::new(),
+        circuit_src_rate_limiters: Vec::new(),
+        ..relay::Config::default()
+    };
+    let pace = Pace::of(limits);
+    let mut config = config
+        .reservation_rate_per_peer(RESERVATIONS, RESERVATION_PACE)
+        .circuit_src_per_ip(pace.at_once, pace.every);
+    let by_address = config.circuit_src_rate_limiters.drain(..).map(by_source).collect();
+    config.circuit_src_rate_limiters = by_address;
+    config
+}
+
+/// The library tells addresses apart, of which one customer of IPv6 has many.
+fn by_source(mut by_address: Box<dyn relay::RateLimiter>) -> Box<dyn relay::RateLimiter> {
+    Box::new(move |peer, address: &Multiaddr, now| {
+        // What has no address shares what one has.
+        let source = Source::of_ends(None, address).address().unwrap_or([0; 4].into());
+        by_address.try_next(peer, &Multiaddr::from(source), now)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn address(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    /// How many of 500 circuits, and reservations, somebody at `from` is granted at `now`.
+    fn granted(limiters: &mut [Box<dyn relay::RateLimiter>], from: &str, now: Instant) -> usize {
+        let (peer, from) = (PeerId::random(), address(from));
+        (0..500).filter(|_| limiters[0].try_next(peer, &from, now)).count()
+    }
+
+    #[test]
+    fn what_lives_of_one_source_is_an_eighth_at_most_and_who_waits_gets_the_next() {
+        for circuits in [0, 1, 8, 64, 1000] {
+            let limits = RelayLimits { circuits, ..RelayLimits::default() };
+            let limiters = &mut config(&limits).circuit_src_rate_limiters;
+            let (begun, mut opened) = (Instant::now(), Vec::new());
+            for second in 0..1000 {
+                let granted = granted(limiters, "/ip4/192.0.2.1/tcp/1", begun + Duration::from_secs(second));
+                opened.extend((0..granted).map(|_| second));
+                let alive = opened.iter().filter(|at| **at + 180 > second).count();
+                assert!(alive <= (circuits / 8).max(2), "{alive} of {circuits} after {second} s");
+            }
+            assert!(opened.len() > circuits / 8 * 2, "{} of {circuits}", opened.len());
+        }
+    }
+
+    #[test]
+    fn one_source_leaves_room_for_others_whatever_its_addresses_and_peer_ids() {
+        let limiters = &mut config(&RelayLimits::default()).circuit_src_rate_limiters;
+        let now = Instant::now();
+        assert_eq!(granted(limiters, "/ip6/2001:db8::1/tcp/1", now), 4);
+        assert_eq!(granted(limiters, "/ip6/2001:db8::ffff:2/udp/1/quic-v1", now), 0);
+        assert_eq!(granted(limiters, "/ip6/2001:db8:0:1::1/tcp/1", now), 4);
+        assert_eq!(granted(limiters, "/ip4/192.0.2.1/tcp/1", now), 4);
+        assert_eq!(granted(limiters, "/memory/1", now), 4);
+        assert_eq!(granted(limiters, "/memory/2", now), 0);
+    }
+
+    #[test]
+    fn who_has_used_up_its_reservations_gets_the_next_after_a_moment() {
+        let limiters = &mut config(&RelayLimits::default()).reservation_rate_limiters;
+        let (peer, from, begun) = (PeerId::random(), address("/ip4/192.0.2.1/tcp/1"), Instant::now());
+        let mut granted = |now| (0..500).filter(|_| limiters[0].try_next(peer, &from, now)).count();
+        assert_eq!(granted(begun), 30);
+        assert_eq!(granted(begun + Duration::from_secs(60)), 30);
+        assert!((1..=5).contains(&granted(begun + Duration::from_secs(62))));
+    }
+}
