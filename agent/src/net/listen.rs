@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::{
     admission::{Admission, Place},
-    paced::Paced,
+    paced::{Paced, ReadBytes},
     tls::Tls,
 };
 
@@ -102,18 +102,21 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let waiting = Arc::clone(&place);
+    let read = Arc::new(ReadBytes::default());
+    let told = Arc::clone(&read);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (mut routes, place): (Router, Arc<Place>) = (routes.clone(), Arc::clone(&place));
         place.arrived();
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(place);
+        request.extensions_mut().insert(Arc::clone(&told));
         async move { routes.call(request).await }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(Paced::new(stream)), service)
+        .serve_connection(TokioIo::new(Paced::new(stream, read)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

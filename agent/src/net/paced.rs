@@ -4,6 +4,10 @@ use std::{
     future::Future,
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -17,16 +21,33 @@ use tokio::{
 /// memory, and its connection a place.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes that came on a connection, for whoever must know of what is not complete.
+#[derive(Debug, Default)]
+pub(super) struct ReadBytes(AtomicU64);
+
+impl ReadBytes {
+    /// Some more came.
+    pub(super) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// All so far.
+    pub(super) fn total(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A stream that fails once a write has waited for [`WRITE_TIMEOUT`].
 pub(super) struct Paced<S> {
     stream: S,
+    read: Arc<ReadBytes>,
     /// Runs while a write waits; there is none for the many connections whose writes do not.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Paced<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, waiting: None }
+    pub(super) fn new(stream: S, read: Arc<ReadBytes>) -> Self {
+        Self { stream, read, waiting: None }
     }
 
     /// What came of a write: passed on, or an error once it has waited too long.
@@ -47,7 +68,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, into)
+        let before = into.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, into);
+        let more = into.filled().len().saturating_sub(before);
+        self.read.add(more as u64);
+        polled
     }
 }
 
@@ -97,7 +122,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_to_a_peer_that_does_not_read_fails_in_time_and_one_that_is_read_slowly_does_not() {
         let (ours, mut theirs) = duplex(8);
-        let mut ours = Paced::new(ours);
+        let mut ours = Paced::new(ours, Arc::default());
         let slow = tokio::spawn(async move {
             for _ in 0..4 {
                 tokio::time::sleep(WRITE_TIMEOUT / 2).await;

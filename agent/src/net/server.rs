@@ -18,6 +18,7 @@ use super::{
     admission::{Admission, Place, RETRY_AFTER_SECS, Room},
     listen,
     outlast::Outlasting,
+    paced::ReadBytes,
     socket,
     tls::Tls,
 };
@@ -210,13 +211,14 @@ fn come_again(status: StatusCode) -> Response {
 
 async fn upgrade(server: Server, request: Request, place: Arc<Place>) -> Response {
     let (mut parts, _) = request.into_parts();
+    let read = parts.extensions.get::<Arc<ReadBytes>>().cloned().unwrap_or_default();
     match WebSocketUpgrade::from_request_parts(&mut parts, &server).await {
         Ok(upgrade) => upgrade
             .read_buffer_size(socket::READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(MAX_ENVELOPE_BYTES)
             .max_frame_size(MAX_ENVELOPE_BYTES)
-            .on_upgrade(move |stream| socket::serve(server, stream, place)),
+            .on_upgrade(move |stream| socket::serve(server, stream, place, read)),
         Err(refused) => refused.into_response(),
     }
 }

@@ -17,6 +17,7 @@ use tracing::Instrument;
 use super::{
     admission::Place,
     listen::stopped,
+    paced::ReadBytes,
     pushing::{Pushing, Trouble},
     server::Server,
     ws::NOT_TAKEN,
@@ -38,6 +39,39 @@ const MAX_UNDER_WAY: usize = 64;
 /// Bytes read from the socket at a time; kept for every connection. A request of a wallet with a `did:peer:2` takes 2.1
 /// KiB: a buffer that it does not fit in doubles, and stays so.
 pub(super) const READ_BUFFER: usize = 2_560;
+
+/// Bytes of the head of a control frame from a client.
+const CONTROL_HEAD: u64 = 6;
+/// Bytes that may have come beyond the last message without a message being slow: what is read ahead.
+const READ_AHEAD: u64 = 8 * 1024;
+
+/// A message of which a part has come: it takes memory for as long as its sender likes, whatever control frames come between.
+struct Unfinished {
+    read: Arc<ReadBytes>,
+    /// What had been read when the last message was complete.
+    complete: u64,
+    /// Whether a part of the same message was there at the last look.
+    told: bool,
+}
+
+impl Unfinished {
+    /// A message is complete.
+    fn completed(&mut self) {
+        self.complete = self.read.total();
+        self.told = false;
+    }
+
+    /// A control frame came, which is a part of no message.
+    fn passed(&mut self, payload: usize) {
+        self.complete += CONTROL_HEAD + payload as u64;
+    }
+
+    /// Whether a part of one message has been there for a whole time between two looks.
+    fn lingers(&mut self) -> bool {
+        let is_there = self.read.total().saturating_sub(self.complete) > READ_AHEAD;
+        std::mem::replace(&mut self.told, is_there) && is_there
+    }
+}
 
 /// One open socket.
 struct Socket {
@@ -66,11 +100,13 @@ impl From<Trouble> for Ending {
 }
 
 /// Serves one socket until it ends.
-pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>) {
+pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>, read: Arc<ReadBytes>) {
     let (out, mut incoming) = stream.split();
     let mut stopping = server.stopping.clone();
     let mut socket = Socket { server, out, pushing: Pushing::default(), place };
     let mut heard = Instant::now();
+    let mut unfinished = Unfinished { read, complete: 0, told: false };
+    unfinished.completed();
     let mut timer = tokio::time::interval(PING_EVERY);
     timer.reset();
     let bell = socket.pushing.bell();
@@ -81,12 +117,18 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>) 
             Some(receipt) = under_way.next() => socket.answer(receipt).await,
             frame = incoming.next(), if under_way.len() < MAX_UNDER_WAY => match frame {
                 // The pong goes out with the next look at the connection: who waits for it takes it to say that all before is safe.
-                Some(Ok(Frame::Ping(_))) => {
+                Some(Ok(Frame::Ping(payload))) => {
                     heard = Instant::now();
+                    unfinished.passed(payload.len());
                     socket.settle_for_pong(&mut under_way).await
                 }
                 Some(Ok(frame)) => {
                     heard = Instant::now();
+                    match &frame {
+                        Frame::Text(_) | Frame::Binary(_) => unfinished.completed(),
+                        Frame::Ping(payload) | Frame::Pong(payload) => unfinished.passed(payload.len()),
+                        Frame::Close(_) => {}
+                    }
                     match socket.begin(frame).await {
                         Ok(Some((begun, turn))) if begun.is_mail() => {
                             under_way.push_back(socket.finish(begun, turn));
@@ -101,7 +143,13 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>) 
             },
             () = bell.notified() => socket.push().await,
             _ = timer.tick() => {
-                if heard.elapsed() > SILENCE { Err(Ending::Gone) } else { socket.ping().await }
+                if heard.elapsed() > SILENCE {
+                    Err(Ending::Gone)
+                } else if unfinished.lingers() {
+                    Err(Ending::Told(close_code::POLICY, "a message took too long to come"))
+                } else {
+                    socket.ping().await
+                }
             }
             () = stopped(&mut stopping) => {
                 Err(Ending::Told(close_code::AWAY, "the node stops; come again"))
@@ -277,5 +325,31 @@ impl Socket {
             let close = Frame::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) }));
             let _ = tokio::time::timeout(SEND_TIMEOUT, self.out.send(close)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_does_not_end_lingers_and_neither_whole_ones_nor_pings_do() {
+        let read = Arc::new(ReadBytes::default());
+        let mut unfinished = Unfinished { read: Arc::clone(&read), complete: 0, told: false };
+        for _ in 0..1_000 {
+            read.add(CONTROL_HEAD + 120);
+            unfinished.passed(120);
+            assert!(!unfinished.lingers());
+        }
+        read.add(READ_AHEAD + 1);
+        assert!(!unfinished.lingers(), "it may be on its way");
+        assert!(unfinished.lingers(), "it was there the last time");
+        unfinished.completed();
+        assert!(!unfinished.lingers());
+        read.add(READ_AHEAD + 1);
+        assert!(!unfinished.lingers());
+        unfinished.completed();
+        read.add(READ_AHEAD + 1);
+        assert!(!unfinished.lingers(), "this is another one");
     }
 }
