@@ -54,6 +54,14 @@ impl Parked {
         FIRST_PAUSE_SECS.saturating_mul(1 << self.attempts.min(16)).min(LONGEST_PAUSE_SECS)
     }
 
+    /// What is known of it once it was tried in vain. `latest` is the latest it may be given up: an end set by a clock that was
+    /// ahead, or by none, would have it tried for years.
+    fn tried(&self, now: UnixSeconds, latest: UnixSeconds) -> Self {
+        let attempts = self.attempts.saturating_add(1);
+        let again = Self { attempts, give_up_at: self.give_up_at.min(latest), ..self.clone() };
+        Self { due: now.plus(again.pause()), ..again }
+    }
+
     /// Whether it is time to try again. Also if a clock that was ahead has put that off for years.
     fn is_due(&self, now: UnixSeconds) -> bool {
         self.due <= now || self.due > now.plus(LONGEST_PAUSE_SECS)
@@ -126,7 +134,7 @@ fn host_of(envelope: &[u8]) -> String {
 pub(super) async fn try_again(node: &Arc<Node>) -> Result<(), Failure> {
     let now = node.shared().now();
     let due = all(node)?.into_iter().filter(|(_, parked)| parked.is_due(now));
-    for (id, mut parked) in due.take(TRIED_AT_ONCE) {
+    for (id, parked) in due.take(TRIED_AT_ONCE) {
         let Some(envelope) = stored_envelope(node, &id)? else {
             // Nothing is left to try again; that it was lost is said, as of every letter that is given up.
             node.change(|fx| give_up(&id, "its bytes cannot be read any more", fx)).await?;
@@ -134,8 +142,7 @@ pub(super) async fn try_again(node: &Arc<Node>) -> Result<(), Failure> {
         };
         let handled = node.receive(&envelope, Arrival::Mailbox { from: None });
         let handled = handled.instrument(log::request("parked")).await;
-        parked.attempts = parked.attempts.saturating_add(1);
-        parked.due = now.plus(parked.pause());
+        let parked = parked.tried(now, node.shared().kept_for(GIVE_UP_SECS));
         let waits = handled.refused == Some(Refusal::Unavailable);
         let given_up = waits && now >= parked.give_up_at && node.shared().present().stands;
         node.change(|fx| {
@@ -235,5 +242,16 @@ mod tests {
         assert_eq!((all(&node).unwrap().len(), shared.stats.given_up.get()), (0, 1));
         let dead = shared.db.get::<serde_json::Value>(DEAD, &id).unwrap().unwrap().value;
         assert_eq!(dead["reason"], "its bytes cannot be read any more");
+    }
+
+    #[test]
+    fn an_end_set_by_a_clock_that_was_wrong_comes_into_reach_when_it_is_tried_again() {
+        let now = UnixSeconds(1_800_000_000);
+        let end = now.plus(GIVE_UP_SECS);
+        let of_1970 = Parked { give_up_at: UnixSeconds(u64::MAX), ..parked("", 1) };
+        let again = of_1970.tried(now, end);
+        assert_eq!((again.attempts, again.give_up_at, again.due), (1, end, now.plus(2 * FIRST_PAUSE_SECS)));
+        let nearer = Parked { give_up_at: now, ..parked("", 1) };
+        assert_eq!(nearer.tried(now, end).give_up_at, now);
     }
 }
