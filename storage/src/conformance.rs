@@ -603,6 +603,7 @@ pub fn a_closed_store_refuses(fixture: &impl Fixture) -> Checked {
     assert_eq!(put(&*store, &key("b")?, b""), Err(StoreError::Closed));
     assert_eq!(store.read(&key("a")?), Err(StoreError::Closed));
     assert_eq!(store.scan(&main, BOOKS, b"", None, 1), Err(StoreError::Closed));
+    assert_eq!(store.dump(None, 1), Err(StoreError::Closed));
     assert_eq!(store.count(&main, BOOKS, b""), Err(StoreError::Closed));
     assert_eq!(store.tenants(None, 1), Err(StoreError::Closed));
     assert_eq!(store.purge_expired(0, 1), Err(StoreError::Closed));

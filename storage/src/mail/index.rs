@@ -105,6 +105,13 @@ impl Hasher for AsItIs {
     }
 }
 
+/// Whether a letter that is kept until `held_until` may stand for the same one that arrived at `arrived_ms` and would be kept until
+/// `expires_at`: for half of its time at least.
+pub(super) fn lasts_for(held_until: u64, arrived_ms: u64, expires_at: u64) -> bool {
+    let left = |end: u64| end.saturating_sub(arrived_ms / 1000);
+    left(held_until) > 0 && left(held_until) >= left(expires_at) / 2
+}
+
 /// The index.
 #[derive(Default)]
 pub(super) struct Index {
@@ -125,8 +132,8 @@ impl Index {
         self.digests.contains(&digest)
     }
 
-    /// Whether the same letter waits already, and for long enough that one which arrived at `arrived_ms` and would be kept until
-    /// `expires_at` may be dropped for it: for half of its time at least.
+    /// Whether the same letter waits already, and long enough ([`lasts_for`]) that one which arrived at `arrived_ms` and would be
+    /// kept until `expires_at` may be dropped for it.
     pub(super) fn stands_in(
         &self,
         mailbox: MailboxId,
@@ -137,10 +144,9 @@ impl Index {
         if !self.knows(digest) {
             return false;
         }
-        let left = |end: u64| end.saturating_sub(arrived_ms / 1000);
         let held = self.mailboxes.get(&mailbox).into_iter().flat_map(|held| held.letters.iter().rev());
         let mut twins = held.filter(|entry| entry.digest == digest);
-        twins.any(|twin| left(twin.expires_at) > 0 && left(twin.expires_at) >= left(expires_at) / 2)
+        twins.any(|twin| lasts_for(twin.expires_at, arrived_ms, expires_at))
     }
 
     /// Adds a letter; one with the same id is only moved to its new place.

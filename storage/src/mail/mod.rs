@@ -176,7 +176,8 @@ pub trait Mail: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Damaged`] if it was changed on the disk, [`StoreError::Io`].
+    /// [`StoreError::Damaged`] if it was changed on the disk, [`StoreError::LetterMoved`] if it is moved there faster than it can be
+    /// read, [`StoreError::Io`].
     fn read(&self, mailbox: MailboxId, letter: LetterId) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// How a mailbox stands. Letters that have expired and were not removed yet count.
