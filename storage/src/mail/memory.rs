@@ -66,6 +66,7 @@ impl State {
                 let same = u64::from(other.mailbox == letter.mailbox);
                 ahead.letters += same;
                 ahead.bytes += same * len;
+                ahead.letters_in_all += 1;
                 ahead.bytes_in_all += len;
             }
             self.index.admit(letter.mailbox, letter.payload.len() as u64, letter.quota, ahead)?;
