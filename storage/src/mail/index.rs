@@ -1,7 +1,7 @@
 //! Which letters there are and where they lie: held in memory, some 130 bytes for each, 400 where one lies alone.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     hash::{BuildHasherDefault, Hasher},
     ops::Bound,
 };
@@ -121,6 +121,8 @@ pub(super) struct Index {
     mailboxes: BTreeMap<MailboxId, Mailbox>,
     /// Digests of letter and mailbox together, under a secret key: nobody can make two that collide.
     digests: HashSet<u64, BuildHasherDefault<AsItIs>>,
+    /// Of the few that are there more than once, how often beyond that.
+    twins: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
     live: BTreeMap<u32, Live>,
     letters: u64,
     bytes: u64,
@@ -171,7 +173,9 @@ impl Index {
             Err(at) => {
                 held.bytes += u64::from(entry.len);
                 held.letters.insert(at, entry);
-                self.digests.insert(entry.digest);
+                if !self.digests.insert(entry.digest) {
+                    *self.twins.entry(entry.digest).or_default() += 1;
+                }
                 self.letters += 1;
                 self.bytes += u64::from(entry.len);
             }
@@ -200,7 +204,15 @@ impl Index {
     }
 
     fn forget(&mut self, entry: &Entry) {
-        self.digests.remove(&entry.digest);
+        match self.twins.get_mut(&entry.digest) {
+            None => {
+                self.digests.remove(&entry.digest);
+            }
+            Some(1) => {
+                self.twins.remove(&entry.digest);
+            }
+            Some(more) => *more -= 1,
+        }
         self.letters -= 1;
         self.bytes -= u64::from(entry.len);
         self.unlive(entry.place.segment, entry.len);

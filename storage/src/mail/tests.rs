@@ -77,6 +77,12 @@ fn a_letter_is_kept_although_the_same_one_waits_that_will_soon_be_gone() {
         mail.put(vec![until(10_000)]).wait().unwrap();
         assert_eq!(mail.list(ALICE, None, 9, 1).len(), 2, "now the same one stands");
         assert_eq!(mail.list(ALICE, None, 9, 61).len(), 1, "and outlives the first");
+        assert_eq!(mail.expire(61, 100), 1);
+        mail.put(vec![until(10_000)]).wait().unwrap();
+        assert_eq!(mail.list(ALICE, None, 9, 61).len(), 1, "and is still known");
+        mail.clear(ALICE).wait().unwrap();
+        mail.put(vec![until(10_000)]).wait().unwrap();
+        assert_eq!(mail.list(ALICE, None, 9, 61).len(), 1, "until it is gone too");
     });
 }
 
