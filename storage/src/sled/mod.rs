@@ -24,12 +24,12 @@ use ::sled::IVec;
 
 use self::{
     job::{Encoded, Job},
-    layout::{RECORD, SEGMENT_LEN},
+    layout::{Head, RECORD, SEGMENT_LEN},
     writer::{Shared, Writer},
 };
 use crate::{
     Batch, Commit, Key, MAX_PURGE, MAX_SCAN, MAX_SCAN_BYTES, Record, Stats, Store, StoreError, Table,
-    TenantId, folder::lock,
+    TenantId, Version, folder::lock,
 };
 
 /// Memory sled may use for tree nodes it keeps at hand.
@@ -177,6 +177,23 @@ impl Store for SledStore {
             Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         Ok(records)
+    }
+
+    fn dump_since(&self, since: Version, most: usize) -> Result<Option<Vec<Record>>, StoreError> {
+        let (mut records, mut bytes) = (Vec::new(), 0usize);
+        self.visit(Bound::Included(vec![RECORD]), &[RECORD], |tree, key, entry| {
+            if Head::parse(entry)?.0.version <= since {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let key = layout::key_of(key)?;
+            if !key.tenant().is_house() {
+                let record = layout::load(tree, key, entry)?;
+                bytes = bytes.saturating_add(record.size());
+                records.push(record);
+            }
+            Ok(if bytes > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok((bytes <= most).then_some(records))
     }
 
     fn count(&self, tenant: &TenantId, table: Table, prefix: &[u8]) -> Result<u64, StoreError> {
