@@ -287,6 +287,8 @@ pub struct MediatorSettings {
     pub max_queue: Option<u64>,
     /// Most bytes of messages kept for one recipient.
     pub max_queue_bytes: Option<u64>,
+    /// Most messages kept for all recipients together.
+    pub max_total_queue: Option<u64>,
     /// Most bytes of messages kept for all recipients together.
     pub max_total_bytes: Option<u64>,
     /// Most DIDs one account may register.

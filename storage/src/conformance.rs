@@ -3,7 +3,14 @@
 //! A backend implements [`Fixture`] and expands [`conformance_tests!`](crate::conformance_tests) in its test
 //! module. Each function of this module is one rule of [`Store`].
 
-use std::{collections::BTreeSet, sync::Arc, thread};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use crate::{
     Batch, Key, MAX_BATCH_OPS, MAX_KEY_LEN, MAX_SCAN, MAX_VALUE_LEN, Record, Store, StoreError, Table,
@@ -33,6 +40,8 @@ macro_rules! conformance_tests {
             tables_never_meet
             tenants_are_listed_in_order
             a_dump_holds_every_record_once
+            what_changed_since_a_version_comes_once_and_within_its_bound
+            what_changed_since_a_version_holds_each_batch_whole
             a_batch_is_written_whole
             an_expectation_that_fails_leaves_nothing
             expectations_see_earlier_batches_that_are_not_yet_durable
@@ -243,6 +252,57 @@ pub fn a_dump_holds_every_record_once(fixture: &impl Fixture) -> Checked {
     }
     assert_eq!(found, expected, "everything comes once, in order, and nothing else");
     assert!(store.dump(None, 0)?.is_empty(), "nothing asked for is nothing given");
+    Ok(())
+}
+
+/// What was put after a version is read, nothing that was put before it, and not more than was asked for.
+pub fn what_changed_since_a_version_comes_once_and_within_its_bound(fixture: &impl Fixture) -> Checked {
+    let store = fixture.open()?;
+    let other = Key::new(&TenantId::new("other")?, BOOKS_LENT, "c")?;
+    put(&*store, &key("a")?, b"old")?;
+    put(&*store, &key("b")?, b"old")?;
+    let since = put(&*store, &key("c")?, b"old")?;
+    assert_eq!(store.dump_since(since, usize::MAX)?, Some(Vec::new()));
+    put(&*store, &key("b")?, b"new")?;
+    put(&*store, &other, &pattern(100_000))?;
+    let found = store.dump_since(since, usize::MAX)?.unwrap_or_default();
+    let found: Vec<_> = found.into_iter().map(|record| (record.key, record.value)).collect();
+    let mut expected = vec![(key("b")?, b"new".to_vec()), (other, pattern(100_000))];
+    expected.sort();
+    assert!(found == expected, "what was put since, once, in order");
+    assert!(store.dump_since(since, 100_000)?.is_none(), "keys count too");
+    assert!(store.dump_since(since, 200_000)?.is_some());
+    Ok(())
+}
+
+/// Of what belongs together no half is read while somebody writes.
+pub fn what_changed_since_a_version_holds_each_batch_whole(fixture: &impl Fixture) -> Checked {
+    let store = fixture.open()?;
+    let since = put(&*store, &key("before")?, b"")?;
+    let last = Key::new(&TenantId::new("zz")?, BOOKS_LENT, "last")?;
+    let put_all = |number: u32| -> Checked {
+        let mut batch = Batch::new();
+        batch.put(key("first")?, number.to_be_bytes()).put(last.clone(), number.to_be_bytes());
+        // What lies between them takes its time to read.
+        for id in 0..50u8 {
+            batch.put(key([b'm', id])?, number.to_be_bytes());
+        }
+        store.commit(batch).wait().map(drop)
+    };
+    put_all(0)?;
+    let stop = AtomicBool::new(false);
+    let found = thread::scope(|scope| {
+        let writer =
+            scope.spawn(|| (1..).take_while(|_| !stop.load(Ordering::Relaxed)).try_for_each(put_all));
+        let read = || store.dump_since(since, usize::MAX).map(Option::unwrap_or_default);
+        let found: Result<Vec<Vec<Record>>, StoreError> = (0..50).map(|_| read()).collect();
+        stop.store(true, Ordering::Relaxed);
+        writer.join().map_err(|_| StoreError::TaskPanicked)?.and(found)
+    })?;
+    for records in found {
+        let values: BTreeSet<_> = records.iter().map(|record| &record.value).collect();
+        assert_eq!((records.len(), values.len()), (52, 1), "a batch is there in part");
+    }
     Ok(())
 }
 
@@ -603,6 +663,8 @@ pub fn a_closed_store_refuses(fixture: &impl Fixture) -> Checked {
     assert_eq!(put(&*store, &key("b")?, b""), Err(StoreError::Closed));
     assert_eq!(store.read(&key("a")?), Err(StoreError::Closed));
     assert_eq!(store.scan(&main, BOOKS, b"", None, 1), Err(StoreError::Closed));
+    assert_eq!(store.dump(None, 1), Err(StoreError::Closed));
+    assert_eq!(store.dump_since(Version(0), 1), Err(StoreError::Closed));
     assert_eq!(store.count(&main, BOOKS, b""), Err(StoreError::Closed));
     assert_eq!(store.tenants(None, 1), Err(StoreError::Closed));
     assert_eq!(store.purge_expired(0, 1), Err(StoreError::Closed));

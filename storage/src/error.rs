@@ -18,6 +18,14 @@ pub enum StoreError {
         /// The first record found different; its `Debug` does not show the id.
         key: Key,
     },
+    /// A letter was moved on the disk each time it was being read, by cleaning. It is there: read it again.
+    #[error("a letter was moved on the disk while it was being read; read it again")]
+    LetterMoved,
+
+    // The owner of a mailbox.
+    /// The mailbox, or all mailboxes together, hold as much as they may.
+    #[error("the mailbox is full; try again when its owner has fetched some of it")]
+    MailboxFull,
 
     // The calling program.
     /// A tenant name outside the allowed letters or length.
@@ -52,9 +60,6 @@ pub enum StoreError {
         /// Bytes of its keys and values.
         bytes: usize,
     },
-    /// The mailbox, or all mailboxes together, hold as much as they may.
-    #[error("the mailbox is full; try again when its owner has fetched some of it")]
-    MailboxFull,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -170,6 +175,11 @@ pub enum StoreError {
         "the store stopped after a failed write; look into the log for the cause and mend it, and start the node again unless it does by itself"
     )]
     Failed,
+    /// A thread or task that had to do with the store ended by a panic: a fault of the program, not of the disk.
+    #[error(
+        "a task of the store ended by a panic; report it with what the log says, and start the node again unless it does by itself"
+    )]
+    TaskPanicked,
     /// The system's random source failed; nothing was sealed.
     #[error("the system's random source failed")]
     Entropy,

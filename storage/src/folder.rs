@@ -1,6 +1,10 @@
 //! The folder of a node's store: header, records, lock.
 
-use std::path::Path;
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    path::Path,
+    thread,
+};
 
 use crate::{
     FORMAT, Sealed, SledStore, Store, StoreError, Unlock,
@@ -11,6 +15,8 @@ use crate::{
 
 /// Name of the sub-folder that holds the records.
 pub const RECORDS_FOLDER: &str = "records";
+/// Name of the file in a folder that is locked by whoever has it open.
+pub(crate) const LOCK_FILE: &str = "lock";
 
 /// Opens the store of a node in `folder`, or creates it: sled under sealed values, brought to the newest format.
 ///
@@ -39,6 +45,36 @@ pub fn open(folder: &Path, unlock: &Unlock) -> Result<Sealed<SledStore>, StoreEr
         Err(error) => {
             store.close()?;
             Err(error)
+        }
+    }
+}
+
+/// Locks a folder for this process alone, until the file is closed.
+///
+/// # Errors
+///
+/// [`StoreError::InUse`] if it is locked already, [`StoreError::Io`], [`StoreError::Full`].
+pub(crate) fn lock(folder: &Path) -> Result<File, StoreError> {
+    let failed = |e: &std::io::Error| StoreError::io("lock the folder", e);
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(folder.join(LOCK_FILE)).map_err(|e| failed(&e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: folder.to_owned() }),
+        Err(TryLockError::Error(e)) => Err(failed(&e)),
+    }
+}
+
+/// Does something when its scope is left by a panic.
+pub(crate) struct OnPanic<F: Fn()>(pub(crate) F);
+
+impl<F: Fn()> Drop for OnPanic<F> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            (self.0)();
         }
     }
 }

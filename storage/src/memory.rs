@@ -165,6 +165,13 @@ impl Store for MemoryStore {
             .collect())
     }
 
+    fn dump_since(&self, since: Version, most: usize) -> Result<Option<Vec<Record>>, StoreError> {
+        let disk = self.open()?;
+        let changed = disk.records.values().filter(|record| record.version > since);
+        let changed: Vec<_> = changed.filter(|record| !record.key.tenant().is_house()).cloned().collect();
+        Ok((changed.iter().map(Record::size).sum::<usize>() <= most).then_some(changed))
+    }
+
     fn count(&self, tenant: &TenantId, table: Table, prefix: &[u8]) -> Result<u64, StoreError> {
         let count = self.open()?.range(Key::unchecked(tenant, table, prefix), prefix).count();
         Ok(u64::try_from(count).unwrap_or(u64::MAX))

@@ -28,6 +28,11 @@ impl Record {
     pub fn is_expired(&self, now: u64) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }
+
+    /// Bytes it takes in memory, roughly.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>().saturating_add(self.key.id().len()).saturating_add(self.value.len())
+    }
 }
 
 impl fmt::Debug for Record {

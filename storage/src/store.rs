@@ -1,6 +1,6 @@
 //! The trait every backend implements, and its limits.
 
-use crate::{Batch, Commit, Key, Record, StoreError, Table, TenantId};
+use crate::{Batch, Commit, Key, Record, StoreError, Table, TenantId, Version};
 
 /// Most records one [`Store::scan`] returns.
 pub const MAX_SCAN: usize = 1000;
@@ -49,6 +49,15 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// As [`Store::read`].
     fn dump(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError>;
+
+    /// Reads the records of all tenants and tables that were put after `since`, in the order of their keys and as one consistent view:
+    /// each batch whole or not at all. The store's own are left out. `None` if they take more than `most` bytes together, keys
+    /// included. Walks over all records, and holds up whoever writes or reads meanwhile: for the end of a backup.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    fn dump_since(&self, since: Version, most: usize) -> Result<Option<Vec<Record>>, StoreError>;
 
     /// Counts the records of a table whose id starts with `prefix`. Walks over all of them; the number is exact
     /// only while nobody writes.

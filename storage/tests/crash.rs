@@ -10,6 +10,9 @@
     reason = "the whole file is a test"
 )]
 
+#[cfg(unix)]
+mod limited;
+
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -200,15 +203,7 @@ fn a_node_killed_at_any_moment_keeps_every_acknowledged_batch_whole() {
 fn a_full_disk_stops_the_store_and_loses_nothing_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     create_key_file(&folder.path().join("key")).unwrap();
-    let output = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\""])
-        .arg(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "child_that_fills_the_disk"])
-        .env(FOLDER, folder.path())
-        .output()
-        .unwrap();
-    let out = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
+    let out = limited::run("child_that_fills_the_disk", FOLDER, folder.path(), 8192);
     let acknowledged =
         out.lines().filter_map(|line| line.strip_prefix("acknowledged ")?.parse::<u64>().ok()).max();
     assert!(acknowledged > Some(5), "{out}");

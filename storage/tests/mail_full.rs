@@ -1,7 +1,9 @@
 //! The mail on a disk that is full: new letters are refused, nothing that was accepted is lost, and it goes on later.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::{env, path::Path, process::Command, sync::Arc};
+mod limited;
+
+use std::{env, path::Path, sync::Arc};
 
 use einmal_storage::{
     StoreError,
@@ -33,15 +35,7 @@ fn letter(number: u32) -> NewLetter {
 #[test]
 fn a_full_disk_refuses_new_letters_and_loses_none() {
     let folder = tempfile::tempdir().unwrap();
-    let output = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\""])
-        .arg(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", "child_that_fills_the_disk"])
-        .env(FOLDER, folder.path())
-        .output()
-        .unwrap();
-    let out = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
+    let out = limited::run("child_that_fills_the_disk", FOLDER, folder.path(), 8192);
     let accepted = out.lines().filter(|line| line.starts_with("accepted ")).count();
     assert!(accepted > 5, "{out}");
     let mail = open(folder.path());
@@ -100,4 +94,60 @@ fn child_that_fills_the_disk() {
         mail.remove(MAILBOX, part.to_vec()).wait().unwrap();
     }
     assert_eq!(small().count(), 0);
+}
+
+/// Letters that wait in a folder before its disk becomes full.
+fn waiting(folder: &Path, count: u32) {
+    let mail = open(folder);
+    for number in 0..count {
+        mail.put(vec![NewLetter { payload: number.to_be_bytes().to_vec(), ..letter(0) }]).wait().unwrap();
+    }
+    mail.close().unwrap();
+}
+
+#[test]
+fn a_node_started_on_a_disk_that_is_nearly_full_can_still_remove_mail() {
+    let folder = tempfile::tempdir().unwrap();
+    waiting(folder.path(), 100);
+    // 600 KiB: less than a file of the mail grows by.
+    limited::run("child_that_starts_on_a_nearly_full_disk", FOLDER, folder.path(), 1200);
+    let left = open(folder.path()).list(MAILBOX, None, 1000, 0);
+    assert!(left.iter().all(|letter| letter.len > 4), "what was removed stays so: {left:?}");
+    assert!(!left.is_empty(), "and what was accepted is there");
+}
+
+#[test]
+#[ignore = "the child of the other test, which limits its files"]
+fn child_that_starts_on_a_nearly_full_disk() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let mail = open(Path::new(&folder));
+    let accepted = (0..).take_while(|number| mail.put(vec![letter(*number)]).wait().is_ok()).count();
+    assert!(accepted > 2, "the room there is, is used, although it is less than a step: {accepted}");
+    assert_eq!(mail.put(vec![letter(u32::MAX)]).wait(), Err(StoreError::Full));
+    let small = || mail.list(MAILBOX, None, 1000, 0).into_iter().filter(|letter| letter.len == 4);
+    for letter in small() {
+        mail.remove(MAILBOX, vec![letter.id]).wait().unwrap();
+    }
+    assert_eq!(small().count(), 0);
+}
+
+#[test]
+fn a_node_started_on_a_disk_with_room_for_removals_only_takes_no_letter_and_removes_mail() {
+    let folder = tempfile::tempdir().unwrap();
+    waiting(folder.path(), 100);
+    // 50 KiB: less than what letters leave to removals.
+    limited::run("child_that_starts_with_room_for_removals_only", FOLDER, folder.path(), 100);
+    assert_eq!(open(folder.path()).list(MAILBOX, None, 1000, 0).len(), 0);
+}
+
+#[test]
+#[ignore = "the child of the other test, which limits its files"]
+fn child_that_starts_with_room_for_removals_only() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let mail = open(Path::new(&folder));
+    let tiny = NewLetter { payload: vec![1], ..letter(0) };
+    assert_eq!(mail.put(vec![tiny]).wait(), Err(StoreError::Full));
+    for letter in mail.list(MAILBOX, None, 1000, 0) {
+        mail.remove(MAILBOX, vec![letter.id]).wait().unwrap();
+    }
 }

@@ -1,7 +1,8 @@
 //! Making a node of a backup: in a folder that is empty or not there yet, whole or not at all.
 
 use std::{
-    fs::File,
+    ffi::OsString,
+    fs::{DirEntry, File},
     io::{self, BufReader, Read},
     path::{Path, PathBuf},
 };
@@ -86,8 +87,16 @@ pub fn restore(backup: &Path, dir: &Path, passphrase: SecretString) -> Result<Re
 
 /// Whether nothing is in a folder but what a new file system has.
 fn is_empty(dir: &Path) -> Result<bool, SetupError> {
-    let files = std::fs::read_dir(dir).map_err(|e| SetupError::input(dir, e))?;
-    Ok(files.filter_map(Result::ok).all(|file| file.file_name() == "lost+found"))
+    Ok(names(dir, std::fs::read_dir(dir))?.iter().all(|name| name == "lost+found"))
+}
+
+/// The names of a folder, if all of them can be read: what is not seen is not moved, and no folder is empty because of it.
+fn names(
+    dir: &Path,
+    files: io::Result<impl Iterator<Item = io::Result<DirEntry>>>,
+) -> Result<Vec<OsString>, SetupError> {
+    let failed = |e| SetupError::input(dir, e);
+    files.map_err(failed)?.map(|file| Ok(file.map_err(failed)?.file_name())).collect()
 }
 
 fn beside(dir: &Path) -> PathBuf {
@@ -98,8 +107,7 @@ fn beside(dir: &Path) -> PathBuf {
 
 /// Moves everything of `draft` into `dir`, the configuration last: without it the folder holds no node.
 fn move_in(draft: &Path, dir: &Path) -> Result<(), SetupError> {
-    let files = std::fs::read_dir(draft).map_err(|e| SetupError::input(draft, e))?;
-    let mut names: Vec<_> = files.filter_map(|file| Some(file.ok()?.file_name())).collect();
+    let mut names = names(draft, std::fs::read_dir(draft))?;
     names.sort_by_key(|name| name == CONFIG_FILE);
     let mut moved = Vec::new();
     for name in names {
@@ -254,5 +262,24 @@ impl Sink<'_> {
         }
         (self.waiting, self.bytes) = (0, 0);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_cannot_be_read_is_an_error_and_not_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        std::fs::write(dir.join("lost+found"), "").unwrap();
+        assert!(is_empty(dir).unwrap());
+        let unreadable = || std::iter::once(Err(io::Error::other("a bad sector")));
+        let read = std::fs::read_dir(dir).map(|files| files.chain(unreadable()));
+        assert!(names(dir, read).unwrap_err().to_string().contains("a bad sector"));
+        std::fs::write(dir.join("other"), "").unwrap();
+        assert!(!is_empty(dir).unwrap());
+        assert!(is_empty(&dir.join("absent")).is_err());
     }
 }

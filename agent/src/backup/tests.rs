@@ -1,14 +1,22 @@
-//! Backups of other formats, which no command of this version makes.
+//! Backups of other formats, which no command of this version makes, and of a node that does not rest.
 
-use std::fs::File;
+use std::{
+    fs::File,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use age::Encryptor;
+use einmal_storage::{Batch, Key, MemoryStore, Store, Table, TenantId};
 
 use super::{
     item::{Item, Writer},
     *,
 };
-use crate::config::{Config, Role};
+use crate::{
+    config::{Config, Role},
+    home,
+    node::testing::Watched,
+};
 
 fn passphrase() -> SecretString {
     SecretString::from("seven geese under one umbrella".to_owned())
@@ -61,4 +69,58 @@ fn a_format_said_twice_is_refused() {
     backup_of(&file, &[format(), format()]);
     let refused = restore(&file, &folder.path().join("node"), passphrase()).unwrap_err().to_string();
     assert!(refused.contains("does not begin with a configuration"), "{refused}");
+}
+
+/// A table that is read early, and one that is read late.
+const EARLY: Table = Table::new("account-route");
+const LATE: Table = Table::new("route");
+
+/// A store somebody writes to whenever a part of a dump was read: one record of each table in one batch.
+fn restless() -> Watched {
+    let written = AtomicU64::new(0);
+    let write = move |store: &MemoryStore| {
+        // Each before the last one, so that of what is being read none lies ahead.
+        let number = u64::MAX - written.fetch_add(1, Ordering::SeqCst);
+        let mut batch = Batch::new();
+        for table in [EARLY, LATE] {
+            batch.put(Key::new(&TenantId::default(), table, number.to_be_bytes()).unwrap(), b"1");
+        }
+        store.commit(batch).wait().unwrap();
+    };
+    let inner = MemoryStore::new();
+    write(&inner);
+    let mut watched = Watched::new(move |store, _| write(store));
+    watched.inner = inner;
+    watched
+}
+
+#[test]
+fn a_backup_of_a_node_that_does_not_rest_holds_each_batch_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, file) = (folder.path().join("node"), folder.path().join("x.age"));
+    home::init(&node, &Config::new(Role::Mediator)).unwrap();
+    let written = backup_running(&node, &restless(), None, &file, passphrase()).unwrap();
+    assert!(written.records > 20, "it wrote all the time: {written:?}");
+    let again = folder.path().join("again");
+    restore(&file, &again, passphrase()).unwrap();
+    let db = home::open_store(&again, &Config::new(Role::Mediator)).unwrap();
+    let ids = |table| {
+        let found = db.store().scan(&TenantId::default(), table, b"", None, 1000).unwrap();
+        found.into_iter().map(|record| record.key.id().to_vec()).collect::<Vec<_>>()
+    };
+    assert!(ids(EARLY).len() > 10);
+    assert_eq!(ids(EARLY), ids(LATE), "each has its pair");
+    db.store().close().unwrap();
+}
+
+#[test]
+fn a_backup_that_cannot_follow_is_refused_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, file) = (folder.path().join("node"), folder.path().join("x.age"));
+    home::init(&node, &Config::new(Role::Mediator)).unwrap();
+    let mut store = restless();
+    store.follows = false;
+    let refused = backup_running(&node, &store, None, &file, passphrase()).unwrap_err();
+    assert!(refused.to_string().contains("at a quieter time"), "{refused}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "only the node");
 }

@@ -32,6 +32,8 @@ const WORK_FACTOR: u8 = 18;
 const MAX_PASSES: usize = 8;
 /// Records read at a time.
 const PAGE: usize = 256;
+/// Most bytes of records that changed during the last of these passes: they are read at once.
+const MAX_CHANGED: usize = 64 * 1024 * 1024;
 
 /// What a backup holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,9 +160,22 @@ fn records<W: Write>(store: &dyn Store, items: &mut Writer<W>, draft: &Path) -> 
         }
         count += found;
         if since.is_some() && found == 0 {
-            break;
+            return Ok(count);
         }
         since = Some(begun);
+    }
+    // It does not rest: what changed during the last pass is read at once, while nobody writes.
+    let changed = match since {
+        Some(since) => store.dump_since(since, MAX_CHANGED)?,
+        None => None,
+    };
+    let changed = changed.ok_or_else(|| SetupError::Usage {
+        problem: "the node writes more than a backup can follow".into(),
+        remedy: "back it up at a quieter time, or stop it meanwhile".into(),
+    })?;
+    count += changed.len() as u64;
+    for record in changed {
+        items.write(&Item::Record(record)).map_err(|e| SetupError::input(draft, e))?;
     }
     Ok(count)
 }

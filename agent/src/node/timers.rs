@@ -24,8 +24,10 @@ const PASS: usize = 200;
 /// Seconds until an exchange that could not be woken is tried again.
 const PUT_OFF_SECS: u64 = 30;
 
-/// Most expired records removed in one pass.
+/// Most expired records removed at a time.
 const PURGED_AT_ONCE: usize = 1000;
+/// Times this is done in one pass, while any is due: faster than a busy node writes them, so that they do not pile up.
+const PURGES: usize = 20;
 
 /// Letters looked at in one pass for whether their time is over.
 const MAIL_PASS: usize = 20_000;
@@ -70,16 +72,23 @@ impl Node {
         }
         if present.stands {
             let (node, now) = (Arc::clone(self), present.shown_ms / 1000);
-            let purge = tokio::task::spawn_blocking(move || {
-                node.shared.db.store().purge_expired(now, PURGED_AT_ONCE)
-            });
-            match purge.await {
-                Ok(Ok(_)) => {}
+            match tokio::task::spawn_blocking(move || node.purge(now)).await {
+                Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "expired records cannot be removed"),
                 Err(error) => tracing::error!(%error, "the removal of expired records ended by itself"),
             }
             self.shared.mail.expire(present.shown_ms / 1000, MAIL_PASS);
         }
+    }
+
+    /// Removes records that have expired at `now`, a part at a time.
+    fn purge(&self, now: u64) -> Result<(), StoreError> {
+        for _ in 0..PURGES {
+            if self.shared.db.store().purge_expired(now, PURGED_AT_ONCE)? == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Removes what was disclosed to this node as soon as its time is over: that it may be kept for an hour after each start is for
@@ -90,12 +99,21 @@ impl Node {
             let page = self.shared.db.scan_raw(RESULTS, b"", after.as_deref(), PASS)?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.key.id().to_vec());
-            let mut batch = Batch::new();
-            for record in page.into_iter().filter(|record| record.expires_at.is_some_and(|end| end <= now)) {
-                batch.delete(record.key);
-            }
-            if !batch.is_empty() {
-                self.shared.db.store().commit(batch).await?;
+            let over = page.into_iter().filter(|record| record.is_expired(now));
+            // All on their way before the first is waited for: one flush does for them.
+            let removals: Vec<_> = over
+                .map(|record| {
+                    let mut batch = Batch::new();
+                    batch.expect_version(record.key.clone(), record.version).delete(record.key);
+                    self.shared.db.store().commit(batch)
+                })
+                .collect();
+            for removal in removals {
+                match removal.await {
+                    // What was put in its place is not over.
+                    Ok(_) | Err(StoreError::Conflict { .. }) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
     }
@@ -219,11 +237,13 @@ mod tests {
     use std::sync::Mutex;
 
     use einmal_flows::Received;
+    use einmal_storage::{MemoryStore, Store, TenantId};
     use serde_json::Value;
 
     use super::*;
     use crate::{
         config::Role,
+        db::SEEN,
         handler::{Effects, Handled, RoleService, Shared},
         node::testing,
     };
@@ -251,6 +271,56 @@ mod tests {
         fn protocols(&self) -> Vec<(&'static str, &'static str)> {
             Vec::new()
         }
+    }
+
+    fn record(table: einmal_storage::Table, number: u32) -> einmal_storage::Key {
+        einmal_storage::Key::new(&TenantId::default(), table, number.to_be_bytes()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn records_whose_time_is_over_are_removed_as_fast_as_a_busy_node_writes_them_and_a_part_at_a_time()
+    {
+        let (node, clock) = testing::node(Role::Citizen).await;
+        let store = node.shared.db.store();
+        let late = PURGES * PURGED_AT_ONCE + 10;
+        for numbers in (0..u32::try_from(late).unwrap()).collect::<Vec<_>>().chunks(500) {
+            let mut batch = Batch::new();
+            for number in numbers {
+                batch.put_expiring(record(SEEN, *number), b"", testing::START_MS / 1000);
+            }
+            store.commit(batch).await.unwrap();
+        }
+        let left = || store.count(&TenantId::default(), SEEN, b"").unwrap();
+        node.sweep().await;
+        assert_eq!(left(), late as u64, "not before the clock stands");
+        clock.advance(2 * 3_600_000);
+        node.sweep().await;
+        assert_eq!(left(), 10, "in one pass, and no more than it may");
+        node.sweep().await;
+        assert_eq!(left(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_result_that_was_put_anew_while_the_old_one_was_looked_at_stays_and_others_go() {
+        let over = testing::START_MS / 1000 - 1;
+        let renewed = std::sync::atomic::AtomicBool::new(false);
+        let store = testing::Watched::new(move |store: &MemoryStore, read| {
+            if read == testing::Read::Scan(RESULTS) && !renewed.swap(true, Ordering::SeqCst) {
+                let mut batch = Batch::new();
+                batch.put_expiring(record(RESULTS, 1), b"new", over + 1000);
+                assert!(store.commit(batch).wait().is_ok());
+            }
+        });
+        let mut batch = Batch::new();
+        for number in 0..3 {
+            batch.put_expiring(record(RESULTS, number), b"old", over);
+        }
+        store.inner.commit(batch).await.unwrap();
+        let (node, _) = testing::node_on(Role::Citizen, Arc::new(store)).await;
+        node.sweep().await;
+        let left = node.shared.db.store().scan(&TenantId::default(), RESULTS, b"", None, 9).unwrap();
+        let left: Vec<_> = left.iter().map(|record| record.value.as_slice()).collect();
+        assert_eq!(left, [b"new"]);
     }
 
     #[tokio::test]

@@ -13,9 +13,7 @@ use crate::{
     db::{did_id, mailbox_id},
     handler::{Effects, Failure, Shared, text},
     rates,
-    service::queue::{
-        DEFAULT_KEEP_SECS, DEFAULT_MAX_QUEUE, DEFAULT_MAX_QUEUE_BYTES, DEFAULT_MAX_TOTAL_BYTES,
-    },
+    service::queue::{DEFAULT_KEEP_SECS, quota},
 };
 
 /// Most accounts or mailboxes listed at once.
@@ -127,11 +125,12 @@ fn remove(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Result<Value, Fail
 
 fn limits(shared: &Shared) -> Value {
     let settings = shared.config.mediator.clone().unwrap_or_default();
-    let limits = &shared.config.limits;
+    let (limits, quota) = (&shared.config.limits, quota(&settings));
     json!({
-        "messages_per_recipient": settings.max_queue.unwrap_or(DEFAULT_MAX_QUEUE),
-        "bytes_per_recipient": settings.max_queue_bytes.unwrap_or(DEFAULT_MAX_QUEUE_BYTES),
-        "bytes_in_all": settings.max_total_bytes.unwrap_or(DEFAULT_MAX_TOTAL_BYTES),
+        "messages_per_recipient": quota.letters,
+        "bytes_per_recipient": quota.bytes,
+        "messages_in_all": quota.total_letters,
+        "bytes_in_all": quota.total_bytes,
         "bytes_per_message": MAX_QUEUED_PAYLOAD_BYTES,
         "seconds_kept": settings.keep_seconds.unwrap_or(DEFAULT_KEEP_SECS),
         "recipients_per_account": super::mediator::most_recipients(&settings),

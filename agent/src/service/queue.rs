@@ -22,11 +22,14 @@ const OLD_QUEUE: Table = Table::new("queue");
 /// Old records moved at a time.
 const OLD_PAGE: usize = 64;
 /// Most messages kept for one recipient unless configured otherwise.
-pub(crate) const DEFAULT_MAX_QUEUE: u64 = 10_000;
+const DEFAULT_MAX_QUEUE: u64 = 10_000;
 /// Most bytes kept for one recipient unless configured otherwise.
-pub(crate) const DEFAULT_MAX_QUEUE_BYTES: u64 = 64 * 1024 * 1024;
+const DEFAULT_MAX_QUEUE_BYTES: u64 = 64 * 1024 * 1024;
+/// Most messages kept for all recipients together unless configured otherwise: what the index takes of memory with them is told in
+/// `docs/configuration.md`.
+const DEFAULT_MAX_TOTAL_QUEUE: u64 = 2_000_000;
 /// Most bytes kept for all recipients together unless configured otherwise.
-pub(crate) const DEFAULT_MAX_TOTAL_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+const DEFAULT_MAX_TOTAL_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// Seconds a message is kept unless configured otherwise.
 pub(crate) const DEFAULT_KEEP_SECS: u64 = 30 * 24 * 3600;
 /// Length of the ids messages are acknowledged by, before they are written as text.
@@ -149,13 +152,19 @@ pub(crate) fn letters(
     let keep = shared.kept_for(settings.keep_seconds.unwrap_or(DEFAULT_KEEP_SECS));
     let expires_at = expires.map_or(keep, |end| end.min(keep)).0;
     let arrived_ms = shared.now_ms();
-    let quota = Quota {
-        letters: settings.max_queue.unwrap_or(DEFAULT_MAX_QUEUE),
-        bytes: settings.max_queue_bytes.unwrap_or(DEFAULT_MAX_QUEUE_BYTES),
-        total_bytes: settings.max_total_bytes.unwrap_or(DEFAULT_MAX_TOTAL_BYTES),
-    };
+    let quota = quota(settings);
     let letter = |payload| NewLetter { mailbox, payload, arrived_ms, expires_at, quota, early: None };
     forward.payloads.into_iter().map(letter).collect()
+}
+
+/// How much mail is kept.
+pub(crate) fn quota(settings: &MediatorSettings) -> Quota {
+    Quota {
+        letters: settings.max_queue.unwrap_or(DEFAULT_MAX_QUEUE),
+        bytes: settings.max_queue_bytes.unwrap_or(DEFAULT_MAX_QUEUE_BYTES),
+        total_letters: settings.max_total_queue.unwrap_or(DEFAULT_MAX_TOTAL_QUEUE),
+        total_bytes: settings.max_total_bytes.unwrap_or(DEFAULT_MAX_TOTAL_BYTES),
+    }
 }
 
 /// What a sender is told about mail that could not be kept.
@@ -284,6 +293,23 @@ mod tests {
 
     fn ids(key: u8) -> Ids {
         Ids::new(&[key; 32]).unwrap()
+    }
+
+    #[test]
+    fn every_bound_of_the_mail_is_that_of_the_settings_and_a_million_letters_in_a_hundred_mailboxes_fit_without()
+     {
+        let settings = MediatorSettings {
+            max_queue: Some(1),
+            max_queue_bytes: Some(2),
+            max_total_queue: Some(3),
+            max_total_bytes: Some(4),
+            ..MediatorSettings::default()
+        };
+        let expected = Quota { letters: 1, bytes: 2, total_letters: 3, total_bytes: 4 };
+        assert_eq!(quota(&settings), expected);
+        let quota = quota(&MediatorSettings::default());
+        let left = quota.total_letters - 990_000;
+        assert!(quota.letters >= 10_000 && left / 64 >= 10_000, "{quota:?}");
     }
 
     #[test]

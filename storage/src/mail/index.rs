@@ -1,7 +1,7 @@
-//! Which letters there are and where they lie: held in memory, 64 bytes for each.
+//! Which letters there are and where they lie: held in memory, some 130 bytes for each, 400 where one lies alone.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     hash::{BuildHasherDefault, Hasher},
     ops::Bound,
 };
@@ -13,6 +13,8 @@ use crate::StoreError;
 const SHARE_OF_ROOM: u64 = 64;
 /// So many bytes a mailbox may have even where its part of the room is less.
 const ALWAYS_GRANTED: u64 = 64 * 1024;
+/// So many letters a mailbox may have even where its part of the room is less.
+const LETTERS_ALWAYS_GRANTED: u64 = 100;
 
 /// A letter as it is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,7 @@ pub(super) struct Live {
 pub(super) struct Ahead {
     pub(super) letters: u64,
     pub(super) bytes: u64,
+    pub(super) letters_in_all: u64,
     pub(super) bytes_in_all: u64,
 }
 
@@ -105,12 +108,21 @@ impl Hasher for AsItIs {
     }
 }
 
+/// Whether a letter that is kept until `held_until` may stand for the same one that arrived at `arrived_ms` and would be kept until
+/// `expires_at`: for half of its time at least.
+pub(super) fn lasts_for(held_until: u64, arrived_ms: u64, expires_at: u64) -> bool {
+    let left = |end: u64| end.saturating_sub(arrived_ms / 1000);
+    left(held_until) > 0 && left(held_until) >= left(expires_at) / 2
+}
+
 /// The index.
 #[derive(Default)]
 pub(super) struct Index {
     mailboxes: BTreeMap<MailboxId, Mailbox>,
     /// Digests of letter and mailbox together, under a secret key: nobody can make two that collide.
     digests: HashSet<u64, BuildHasherDefault<AsItIs>>,
+    /// Of the few that are there more than once, how often beyond that.
+    twins: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
     live: BTreeMap<u32, Live>,
     letters: u64,
     bytes: u64,
@@ -125,8 +137,8 @@ impl Index {
         self.digests.contains(&digest)
     }
 
-    /// Whether the same letter waits already, and for long enough that one which arrived at `arrived_ms` and would be kept until
-    /// `expires_at` may be dropped for it: for half of its time at least.
+    /// Whether the same letter waits already, and long enough ([`lasts_for`]) that one which arrived at `arrived_ms` and would be
+    /// kept until `expires_at` may be dropped for it.
     pub(super) fn stands_in(
         &self,
         mailbox: MailboxId,
@@ -137,10 +149,9 @@ impl Index {
         if !self.knows(digest) {
             return false;
         }
-        let left = |end: u64| end.saturating_sub(arrived_ms / 1000);
         let held = self.mailboxes.get(&mailbox).into_iter().flat_map(|held| held.letters.iter().rev());
         let mut twins = held.filter(|entry| entry.digest == digest);
-        twins.any(|twin| left(twin.expires_at) > 0 && left(twin.expires_at) >= left(expires_at) / 2)
+        twins.any(|twin| lasts_for(twin.expires_at, arrived_ms, expires_at))
     }
 
     /// Adds a letter; one with the same id is only moved to its new place.
@@ -162,7 +173,9 @@ impl Index {
             Err(at) => {
                 held.bytes += u64::from(entry.len);
                 held.letters.insert(at, entry);
-                self.digests.insert(entry.digest);
+                if !self.digests.insert(entry.digest) {
+                    *self.twins.entry(entry.digest).or_default() += 1;
+                }
                 self.letters += 1;
                 self.bytes += u64::from(entry.len);
             }
@@ -191,7 +204,15 @@ impl Index {
     }
 
     fn forget(&mut self, entry: &Entry) {
-        self.digests.remove(&entry.digest);
+        match self.twins.get_mut(&entry.digest) {
+            None => {
+                self.digests.remove(&entry.digest);
+            }
+            Some(1) => {
+                self.twins.remove(&entry.digest);
+            }
+            Some(more) => *more -= 1,
+        }
         self.letters -= 1;
         self.bytes -= u64::from(entry.len);
         self.unlive(entry.place.segment, entry.len);
@@ -301,10 +322,13 @@ impl Index {
     ) -> Result<(), StoreError> {
         let held = self.state(mailbox, &[]);
         let room = quota.total_bytes.saturating_sub(self.bytes.saturating_add(ahead.bytes_in_all));
+        let places = quota.total_letters.saturating_sub(self.letters.saturating_add(ahead.letters_in_all));
         // The less room there is for all, the less of it one may have: nobody takes the last of it by many mailboxes.
         let most = quota.bytes.min((room / SHARE_OF_ROOM).max(ALWAYS_GRANTED));
-        let fits = held.letters.saturating_add(ahead.letters) < quota.letters
+        let most_letters = quota.letters.min((places / SHARE_OF_ROOM).max(LETTERS_ALWAYS_GRANTED));
+        let fits = held.letters.saturating_add(ahead.letters) < most_letters
             && held.bytes.saturating_add(ahead.bytes).saturating_add(len) <= most
+            && places > 0
             && len <= room;
         if fits { Ok(()) } else { Err(StoreError::MailboxFull) }
     }

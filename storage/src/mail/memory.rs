@@ -49,18 +49,24 @@ impl State {
         for letter in letters {
             let digest = digest(&DIGEST_KEY, letter.mailbox, &letter.payload);
             let NewLetter { mailbox, arrived_ms, expires_at, .. } = letter;
-            if self.index.stands_in(mailbox, digest, arrived_ms, expires_at)
-                || fresh.iter().any(|(other, _)| *other == digest)
-            {
+            if self.index.stands_in(mailbox, digest, arrived_ms, expires_at) {
                 continue;
             }
             check_len(&letter.payload)?;
+            if let Some((_, twin)) = fresh.iter_mut().find(|(other, _)| *other == digest) {
+                // Of two in one go the one that lasts longer.
+                if twin.expires_at < expires_at {
+                    *twin = letter;
+                }
+                continue;
+            }
             let mut ahead = Ahead::default();
             for (_, other) in &fresh {
                 let len = other.payload.len() as u64;
                 let same = u64::from(other.mailbox == letter.mailbox);
                 ahead.letters += same;
                 ahead.bytes += same * len;
+                ahead.letters_in_all += 1;
                 ahead.bytes_in_all += len;
             }
             self.index.admit(letter.mailbox, letter.payload.len() as u64, letter.quota, ahead)?;

@@ -2,7 +2,7 @@
 //!
 //! A mediator's mail is written once, read once and deleted; it needs no versions, no scans and no tree. So it does
 //! not lie among the records but in a log of its own ([`LogMail`]): appended to, one flush for all who wait, and
-//! cleaned from its oldest end. Which letters there are is held in memory (64 bytes each) and rebuilt at the start.
+//! cleaned from its oldest end. Which letters there are is held in memory (some 130 bytes each) and rebuilt at the start.
 //!
 //! The rules of the [`Store`](crate::Store) hold here too: what was put is durable when its [`Commit`] resolves, and
 //! what is read or listed would survive a crash. The same letter put twice into one mailbox is one letter.
@@ -87,18 +87,21 @@ impl fmt::Debug for NewLetter {
 /// How much one mailbox may hold, and all of them together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// Most letters in the mailbox.
+    /// Most letters in the mailbox; less where few are left of `total_letters`, of which nobody gets more than a part.
     pub letters: u64,
     /// Most bytes of payload in the mailbox; less where little room is left of `total_bytes`, of which nobody gets more than
     /// a part.
     pub bytes: u64,
+    /// Most letters in all mailboxes. Each takes memory, whatever its length.
+    pub total_letters: u64,
     /// Most bytes of payload in all mailboxes.
     pub total_bytes: u64,
 }
 
 impl Quota {
     /// No bound.
-    pub const NONE: Self = Self { letters: u64::MAX, bytes: u64::MAX, total_bytes: u64::MAX };
+    pub const NONE: Self =
+        Self { letters: u64::MAX, bytes: u64::MAX, total_letters: u64::MAX, total_bytes: u64::MAX };
 }
 
 /// Key that letters are sealed with and their digests are made with. Wiped when dropped; cannot be printed.
@@ -176,7 +179,8 @@ pub trait Mail: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Damaged`] if it was changed on the disk, [`StoreError::Io`].
+    /// [`StoreError::Damaged`] if it was changed on the disk, [`StoreError::LetterMoved`] if it is moved there faster than it can be
+    /// read, [`StoreError::Io`].
     fn read(&self, mailbox: MailboxId, letter: LetterId) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// How a mailbox stands. Letters that have expired and were not removed yet count.

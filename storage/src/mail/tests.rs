@@ -1,5 +1,10 @@
 //! What every backend of the mail must do.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
 use super::*;
 
 const ALICE: MailboxId = MailboxId([1; 20]);
@@ -72,6 +77,12 @@ fn a_letter_is_kept_although_the_same_one_waits_that_will_soon_be_gone() {
         mail.put(vec![until(10_000)]).wait().unwrap();
         assert_eq!(mail.list(ALICE, None, 9, 1).len(), 2, "now the same one stands");
         assert_eq!(mail.list(ALICE, None, 9, 61).len(), 1, "and outlives the first");
+        assert_eq!(mail.expire(61, 100), 1);
+        mail.put(vec![until(10_000)]).wait().unwrap();
+        assert_eq!(mail.list(ALICE, None, 9, 61).len(), 1, "and is still known");
+        mail.clear(ALICE).wait().unwrap();
+        mail.put(vec![until(10_000)]).wait().unwrap();
+        assert_eq!(mail.list(ALICE, None, 9, 61).len(), 1, "until it is gone too");
     });
 }
 
@@ -96,7 +107,7 @@ fn what_is_removed_is_gone_and_nothing_else() {
 #[test]
 fn quotas_hold_exactly_and_refuse_the_whole_batch() {
     on_each(|mail| {
-        let quota = Quota { letters: 2, bytes: 10, total_bytes: 12 };
+        let quota = Quota { letters: 2, bytes: 10, total_bytes: 12, ..Quota::NONE };
         let put = |letters: &[(MailboxId, &str)]| {
             mail.put(letters.iter().map(|(to, text)| NewLetter { quota, ..letter(*to, text) }).collect())
                 .wait()
@@ -117,7 +128,7 @@ fn quotas_hold_exactly_and_refuse_the_whole_batch() {
 #[test]
 fn many_mailboxes_together_leave_room_for_others() {
     on_each(|mail| {
-        let quota = Quota { letters: 1_000, bytes: 8 << 20, total_bytes: 64 << 20 };
+        let quota = Quota { letters: 1_000, bytes: 8 << 20, total_bytes: 64 << 20, ..Quota::NONE };
         let text = "x".repeat(128 << 10);
         let put = |to: u8, number: usize| {
             let payload = format!("{to} {number} {text}").into_bytes();
@@ -133,6 +144,55 @@ fn many_mailboxes_together_leave_room_for_others() {
         assert!(left > 128 << 10, "yet there is room for smaller ones: {left}");
         let small = NewLetter { quota, payload: vec![1; 60 << 10], ..letter(MailboxId([200; 20]), "") };
         mail.put(vec![small]).wait().unwrap();
+    });
+}
+
+#[test]
+fn letters_are_bounded_in_all_however_small_and_however_many_mailboxes_share_them() {
+    on_each(|mail| {
+        let quota = Quota { letters: 10_000, total_letters: 10_000, ..Quota::NONE };
+        let mailbox =
+            |n: u32| MailboxId(std::array::from_fn(|at| n.to_be_bytes().get(at).copied().unwrap_or(9)));
+        let put = |to: u32, text: &str| mail.put(vec![NewLetter { quota, ..letter(mailbox(to), text) }]);
+        // One letter after the other until it is refused. What is on its way counts: nobody waits for the disk.
+        let mut commits = Vec::new();
+        let mut fill = |to: u32| {
+            let accepted = |number: &u32| {
+                let mut commit = put(to, &number.to_string());
+                let answer = Pin::new(&mut commit).poll(&mut Context::from_waker(Waker::noop()));
+                commits.push(commit);
+                !matches!(answer, Poll::Ready(Err(StoreError::MailboxFull)))
+            };
+            (0..).take_while(accepted).count()
+        };
+        let counts: Vec<_> = (0..1_000).map(&mut fill).collect();
+        let refused = commits.into_iter().filter_map(|commit| commit.wait().err()).count();
+        assert_eq!(refused, 1_000, "each was refused once");
+        assert_eq!((mail.stats().letters, counts.iter().sum::<usize>()), (10_000, 10_000));
+        assert_eq!(counts.first(), Some(&153), "a 64th of what is left");
+        assert!(counts.is_sorted_by(|one, next| one >= next), "{counts:?}");
+        assert!(counts[60] > 99, "small ones are granted a few: {counts:?}");
+        assert_eq!(put(2_000, "one").wait(), Err(StoreError::MailboxFull));
+        mail.clear(mailbox(0)).wait().unwrap();
+        put(2_000, "one").wait().unwrap();
+    });
+}
+
+#[test]
+fn of_the_same_letter_twice_one_stays_as_long_as_the_later_was_to_be_kept() {
+    on_each(|mail| {
+        let until = |expires_at| NewLetter { expires_at, ..letter(ALICE, "same") };
+        let listed = |now| mail.list(ALICE, None, 9, now).len();
+        mail.put(vec![until(61), until(10_000)]).wait().unwrap();
+        assert_eq!((listed(0), listed(61)), (1, 1), "in one go");
+        mail.clear(ALICE).wait().unwrap();
+        // Many at once, so that some go to the disk together.
+        let commits: Vec<_> = (0..64).map(|_| mail.put(vec![until(61)])).collect();
+        let longer = mail.put(vec![until(10_000)]);
+        assert!(commits.into_iter().chain([longer]).all(|commit| commit.wait().is_ok()));
+        assert_eq!(listed(61), 1, "one after the other");
+        mail.put(vec![until(10_000), until(5_002)]).wait().unwrap();
+        assert_eq!(listed(61), 1, "for which this one stands");
     });
 }
 

@@ -18,7 +18,7 @@ pub use self::{
     header::{MAX_PASSPHRASE_LEN, Passphrase, SEAL_FILE, Unlock, rewrap},
     key_file::{KEY_FILE_LEN, create_key_file},
 };
-use crate::{Batch, Commit, Key, Record, Stats, Store, StoreError, Table, TenantId};
+use crate::{Batch, Commit, Key, Record, Stats, Store, StoreError, Table, TenantId, Version};
 
 /// A store whose values are sealed before the backend `S` sees them, in the caller's thread.
 #[derive(Debug)]
@@ -58,6 +58,11 @@ impl<S: Store> Store for Sealed<S> {
     fn dump(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
         let records = self.inner.dump(after, limit)?;
         records.into_iter().map(|record| self.unseal(record)).collect()
+    }
+
+    fn dump_since(&self, since: Version, most: usize) -> Result<Option<Vec<Record>>, StoreError> {
+        let records = self.inner.dump_since(since, most)?;
+        records.map(|records| records.into_iter().map(|record| self.unseal(record)).collect()).transpose()
     }
 
     fn count(&self, tenant: &TenantId, table: Table, prefix: &[u8]) -> Result<u64, StoreError> {

@@ -10,11 +10,11 @@ mod layout;
 mod writer;
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::File,
     io,
     ops::{Bound, ControlFlow},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
@@ -24,18 +24,17 @@ use ::sled::IVec;
 
 use self::{
     job::{Encoded, Job},
-    layout::{RECORD, SEGMENT_LEN},
+    layout::{Head, RECORD, SEGMENT_LEN},
     writer::{Shared, Writer},
 };
 use crate::{
     Batch, Commit, Key, MAX_PURGE, MAX_SCAN, MAX_SCAN_BYTES, Record, Stats, Store, StoreError, Table,
-    TenantId,
+    TenantId, Version, folder::lock,
 };
 
 /// Memory sled may use for tree nodes it keeps at hand.
 pub const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
-const LOCK_FILE: &str = "lock";
 /// How often, and after which pauses, the log is tried again whose lock a thread of an earlier, closed store in
 /// this process has not let go yet.
 const LOCK_TRIES: u32 = 100;
@@ -180,6 +179,23 @@ impl Store for SledStore {
         Ok(records)
     }
 
+    fn dump_since(&self, since: Version, most: usize) -> Result<Option<Vec<Record>>, StoreError> {
+        let (mut records, mut bytes) = (Vec::new(), 0usize);
+        self.visit(Bound::Included(vec![RECORD]), &[RECORD], |tree, key, entry| {
+            if Head::parse(entry)?.0.version <= since {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let key = layout::key_of(key)?;
+            if !key.tenant().is_house() {
+                let record = layout::load(tree, key, entry)?;
+                bytes = bytes.saturating_add(record.size());
+                records.push(record);
+            }
+            Ok(if bytes > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok((bytes <= most).then_some(records))
+    }
+
     fn count(&self, tenant: &TenantId, table: Table, prefix: &[u8]) -> Result<u64, StoreError> {
         let prefix = [&layout::table_start(tenant, table), prefix].concat();
         let mut start = Bound::Included(prefix.clone());
@@ -260,7 +276,8 @@ impl Store for SledStore {
         // Held throughout, so that who closes second returns when the folder is free.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.queue.close(StoreError::Closed);
-        let joined = writer.take().map_or(Ok(()), |thread| thread.join().map_err(|_| StoreError::Failed));
+        let joined =
+            writer.take().map_or(Ok(()), |thread| thread.join().map_err(|_| StoreError::TaskPanicked));
         let (db, outcome) = self.shared.shut();
         // sled panics when its last flush fails; at this point that is one more error to tell, not to die of.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(db))).map_err(|_| StoreError::Failed);
@@ -299,17 +316,6 @@ fn open_db(folder: &Path) -> Result<::sled::Db, StoreError> {
         }
     }
     Err(StoreError::InUse { path: folder.to_path_buf() })
-}
-
-fn lock(folder: &Path) -> Result<File, StoreError> {
-    let path: PathBuf = folder.join(LOCK_FILE);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    let file = file.map_err(|e| StoreError::io("lock", &e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: folder.to_path_buf() }),
-        Err(TryLockError::Error(e)) => Err(StoreError::io("lock", &e)),
-    }
 }
 
 /// Creates `folder`, for its owner only, if it is missing.

@@ -196,3 +196,14 @@ fn a_panicking_writer_fails_the_store_instead_of_hanging_it() {
     assert_eq!(store.close(), Err(StoreError::Failed));
     assert_eq!(store.commit(put("a", "")).wait(), Err(StoreError::Closed));
 }
+
+#[test]
+fn closing_tells_a_writer_that_panicked_from_a_disk_that_failed() {
+    let folder = folder();
+    let store = SledStore::open(&folder.0.path().join("records")).unwrap();
+    let (reply, answer) = mpsc::sync_channel(1);
+    store.shared.queue.push(Job::Panic(reply)).unwrap();
+    let _ = answer.recv();
+    assert_eq!(store.close(), Err(StoreError::TaskPanicked));
+    assert_eq!(store.close(), Ok(()), "closing again is fine");
+}

@@ -7,7 +7,6 @@ use std::{
         Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
 };
 
 use sled::{IVec, Tree};
@@ -17,7 +16,7 @@ use super::{
     job::{Encoded, EncodedPut, Job, Outcome},
     layout::{EXPIRY, Head, VERSION_CEILING, expiries_until, expiry_key, expiry_of, part_key},
 };
-use crate::{Committed, StoreError, Version, queue::Queue};
+use crate::{Committed, StoreError, Version, folder::OnPanic, queue::Queue};
 
 /// Versions set aside by one write of the ceiling, so that the counter costs nothing in the usual batch. After
 /// a crash the unused ones are skipped.
@@ -144,7 +143,7 @@ impl Writer {
     /// Works until the queue is closed and empty, or a write fails.
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let _guard = FailOnPanic(&shared);
+        let _guard = OnPanic(|| shared.fail());
         let mut group = 0u64;
         while let Some(mut jobs) = shared.queue.take_group() {
             group = group.saturating_add(1);
@@ -353,15 +352,4 @@ impl Group<'_> {
 /// Whether an error met while reading says that the disk cannot be trusted any more. Others concern one record.
 fn stops_the_store(error: &StoreError) -> bool {
     matches!(error, StoreError::Io { .. } | StoreError::Full)
-}
-
-/// Marks the store as failed if the writer dies.
-struct FailOnPanic<'a>(&'a Shared);
-
-impl Drop for FailOnPanic<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.fail();
-        }
-    }
 }

@@ -228,7 +228,7 @@ impl Node {
     /// Looks from a thread that may take its time: a full outbox is long.
     async fn look_aside(self: &Arc<Self>) -> Result<(Due, Look), StoreError> {
         let node = Arc::clone(self);
-        spawn_blocking(move || node.look()).await.map_err(|_| StoreError::Failed)?
+        spawn_blocking(move || node.look()).await.map_err(|_| StoreError::TaskPanicked)?
     }
 
     /// Waits until there may be something to send.
@@ -332,7 +332,7 @@ impl Node {
 
 /// What became of one recipient's messages; a task that panicked is a failure as any other.
 fn settled(done: Result<Result<(), StoreError>, JoinError>) -> Result<(), StoreError> {
-    done.map_err(|_| StoreError::Failed)?
+    done.map_err(|_| StoreError::TaskPanicked)?
 }
 
 #[cfg(test)]

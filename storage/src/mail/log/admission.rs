@@ -48,7 +48,8 @@ impl Admission {
     /// second is there. It has been counted.
     pub(super) fn admit(&mut self, letters: Vec<Sealed>, index: &Index) -> Result<Vec<Sealed>, StoreError> {
         let mut fresh: Vec<Sealed> = Vec::with_capacity(letters.len());
-        let (mut own, mut own_bytes) = (HashMap::<MailboxId, (u64, u64)>::new(), 0u64);
+        let mut own = HashMap::<MailboxId, (u64, u64)>::new();
+        let (mut own_letters, mut own_bytes) = (0u64, 0u64);
         for mut letter in letters {
             let Header { mailbox, digest, arrived_ms, expires_at, .. } = letter.header;
             if index.stands_in(mailbox, digest, arrived_ms, expires_at) {
@@ -73,11 +74,13 @@ impl Admission {
             let ahead = Ahead {
                 letters: before.0 + count.0,
                 bytes: before.1 + count.1,
+                letters_in_all: self.letters.len() as u64 + own_letters,
                 bytes_in_all: self.ahead_bytes + own_bytes,
             };
             index.admit(mailbox, len, letter.quota, ahead)?;
             count.0 += 1;
             count.1 += len;
+            own_letters += 1;
             own_bytes += len;
             fresh.push(letter);
         }

@@ -5,9 +5,10 @@ use std::{
     path::Path,
 };
 
-use super::{LOCK_FILE, bytes_of, frame::Sealer, open_letter, segment, writer::replay};
+use super::{bytes_of, frame::Sealer, open_letter, segment, writer::replay};
 use crate::{
     StoreError,
+    folder::LOCK_FILE,
     mail::{
         LetterId, MAX_LISTED, MailKey,
         index::{Entry, Index},

@@ -9,8 +9,8 @@ mod writer;
 
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions, TryLockError},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    fs::File,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -36,7 +36,7 @@ use super::{
     Letter, LetterId, Mail, MailKey, MailStats, MailboxId, MailboxState, NewLetter,
     index::{Entry, Index},
 };
-use crate::{Acknowledgement, Commit, StoreError, queue::Queue, sled::create_private_folder};
+use crate::{Acknowledgement, Commit, StoreError, folder::lock, queue::Queue, sled::create_private_folder};
 
 /// Longest payload of a letter in bytes.
 pub const MAX_LETTER_LEN: usize = 1024 * 1024;
@@ -46,7 +46,6 @@ const MAX_OPEN_FILES: usize = 64;
 const MAX_MOVES: usize = 8;
 /// Bytes a letter takes in the log beyond its payload.
 pub(super) const ENTRY_OVERHEAD: u64 = (HEADER_LEN + SEAL_LEN) as u64;
-const LOCK_FILE: &str = "lock";
 /// A mailbox nobody has: no digest comes out as zeros. What is written about it changes nothing.
 const NOBODY: MailboxId = MailboxId([0; 20]);
 
@@ -132,22 +131,6 @@ impl LogMail {
             Ok(()) => commit,
             Err(error) => Commit::answered(Err(error)),
         }
-    }
-}
-
-fn lock(folder: &Path) -> Result<File, StoreError> {
-    let path = folder.join(LOCK_FILE);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|e| StoreError::io("lock the mail", &e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: folder.to_owned() }),
-        Err(TryLockError::Error(e)) => Err(StoreError::io("lock the mail", &e)),
     }
 }
 
@@ -294,7 +277,7 @@ impl Mail for LogMail {
                 }
             };
         }
-        Err(StoreError::Failed)
+        Err(StoreError::LetterMoved)
     }
 
     fn state_without(&self, mailbox: MailboxId, gone: &[LetterId]) -> MailboxState {
@@ -342,7 +325,7 @@ impl Mail for LogMail {
     fn close(&self) -> Result<(), StoreError> {
         self.shared.queue.close(StoreError::Closed);
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let ended = writer.map_or(Ok(()), |writer| writer.join().map_err(|_| StoreError::Failed));
+        let ended = writer.map_or(Ok(()), |writer| writer.join().map_err(|_| StoreError::TaskPanicked));
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         ended
     }

@@ -58,8 +58,28 @@ pub(super) fn path_of(folder: &Path, number: u32, ending: &str) -> PathBuf {
 }
 
 impl Segment {
-    /// Begins a segment.
-    pub(super) fn create(folder: &Path, number: u32, next_id: u64) -> Result<Self, StoreError> {
+    /// Begins a segment that has the room left to removals. None is left behind if the disk has no room for it.
+    pub(super) fn begin(folder: &Path, number: u32, next_id: u64) -> Result<Self, StoreError> {
+        let begun = Self::create(folder, number, next_id).and_then(|mut segment| {
+            segment.reserve()?;
+            Ok(segment)
+        });
+        if begun.is_err() {
+            // What it took is wanted elsewhere. If it stays, the next start finds it empty.
+            let _ = std::fs::remove_file(path_of(folder, number, "mail"));
+        }
+        begun
+    }
+
+    /// Begins a segment, with as much room for removals as the disk has: what lies there already can be read without any.
+    pub(super) fn begin_anyway(folder: &Path, number: u32, next_id: u64) -> Result<Self, StoreError> {
+        let mut segment = Self::create(folder, number, next_id)?;
+        // Whatever is wrong, the first write meets it too, and then there is somebody to tell.
+        let _ = segment.reserve();
+        Ok(segment)
+    }
+
+    fn create(folder: &Path, number: u32, next_id: u64) -> Result<Self, StoreError> {
         let path = path_of(folder, number, "mail");
         let failed = |e: &io::Error| StoreError::io("begin a file of the mail", e);
         let file = OpenOptions::new()
@@ -94,13 +114,7 @@ impl Segment {
     /// Writes whole entries at the end, and has room for `spare` bytes behind them. They count only after [`Segment::advance`].
     pub(super) fn write(&mut self, bytes: &[u8], spare: u64) -> Result<(), StoreError> {
         let failed = |e: io::Error| StoreError::io("write mail", &e);
-        let needed = self.end + bytes.len() as u64 + spare;
-        if needed > self.grown {
-            let grown = needed.div_ceil(GROWTH) * GROWTH;
-            let zeros = vec![0; usize::try_from(grown - self.grown).unwrap_or(0)];
-            self.file.write_all_at(&zeros, self.grown).map_err(failed)?;
-            self.grown = grown;
-        }
+        self.grow(self.end + bytes.len() as u64 + spare).map_err(failed)?;
         let end = self.end + bytes.len() as u64;
         let leftover = usize::try_from(self.refused.saturating_sub(end)).unwrap_or(0);
         self.refused = self.refused.max(end);
@@ -108,6 +122,30 @@ impl Segment {
         self.file.write_all_at(&vec![0; leftover], end).map_err(failed)?;
         self.refused = 0;
         Ok(())
+    }
+
+    /// Grows to at least `needed` bytes, in steps; where the disk has no room for a whole step, a part that is enough will do.
+    fn grow(&mut self, needed: u64) -> io::Result<()> {
+        if needed <= self.grown {
+            return Ok(());
+        }
+        let grown = needed.div_ceil(GROWTH) * GROWTH;
+        let zeros = vec![0; usize::try_from(grown - self.grown).unwrap_or(0)];
+        match self.file.write_all_at(&zeros, self.grown) {
+            Ok(()) => self.grown = grown,
+            Err(error) => {
+                // What it took of the zeros lies in the file: room like any other, also for what comes later and is less.
+                self.grown = self.grown.max(self.file.metadata().map_or(0, |file| file.len()));
+                if needed > self.grown {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self) -> Result<(), StoreError> {
+        self.grow(self.end + LEFT_TO_REMOVALS).map_err(|e| StoreError::io("begin a file of the mail", &e))
     }
 
     pub(super) fn flush(&self) -> Result<(), StoreError> {
@@ -122,12 +160,13 @@ impl Segment {
         offset
     }
 
-    /// Ends the segment: its contents go beside it, and what it grew too far is given back.
+    /// Ends the segment: what it grew too far is given back, and its contents go beside it. Without them it is read as a whole at
+    /// the next start: slower, and nothing is missing.
     pub(super) fn finish(self, folder: &Path) -> Result<(), StoreError> {
         let failed = |e: io::Error| StoreError::io("finish a file of the mail", &e);
-        write_contents(folder, self.number, &self.contents)?;
         self.file.set_len(self.end).map_err(failed)?;
-        self.file.sync_all().map_err(failed)
+        self.file.sync_all().map_err(failed)?;
+        write_contents(folder, self.number, &self.contents)
     }
 }
 
@@ -142,14 +181,20 @@ fn note(contents: &mut Vec<u8>, header: &Header, offset: u32, body: &[u8]) {
     }
 }
 
-fn write_contents(folder: &Path, number: u32, contents: &[u8]) -> Result<(), StoreError> {
+/// Puts the contents of a segment beside it, whole or not at all.
+pub(super) fn write_contents(folder: &Path, number: u32, contents: &[u8]) -> Result<(), StoreError> {
     let failed = |e: io::Error| StoreError::io("write the contents of a file of the mail", &e);
     let mut bytes = contents.to_vec();
     bytes.extend_from_slice(&crc32fast::hash(contents).to_le_bytes());
     let draft = path_of(folder, number, "new");
-    std::fs::write(&draft, bytes).map_err(failed)?;
-    File::open(&draft).and_then(|file| file.sync_all()).map_err(failed)?;
-    std::fs::rename(&draft, path_of(folder, number, "toc")).map_err(failed)?;
+    let written = std::fs::write(&draft, bytes)
+        .and_then(|()| File::open(&draft)?.sync_all())
+        .and_then(|()| std::fs::rename(&draft, path_of(folder, number, "toc")));
+    if let Err(error) = written {
+        // On a full disk a part of them would take the room of mail.
+        let _ = std::fs::remove_file(&draft);
+        return Err(failed(error));
+    }
     sync(folder)
 }
 
@@ -161,16 +206,19 @@ pub(super) struct Loaded {
     pub(super) listed: Vec<Listed>,
     /// Entries that are not whole, between others that are.
     pub(super) damaged: u64,
+    /// Its contents, if they do not lie beside it yet: for [`write_contents`].
+    pub(super) contents: Option<Vec<u8>>,
 }
 
-/// Reads what a segment holds. Afterwards its contents lie beside it.
+/// Reads what a segment holds. The torn end of one that was not finished is cut off.
 pub(super) fn load(folder: &Path, number: u32) -> Result<Loaded, StoreError> {
     let Some(next_id) = free_id(folder, number)? else { return Ok(Loaded::default()) };
     if let Some(listed) = finished(folder, number) {
-        return Ok(Loaded { next_id, listed, damaged: 0 });
+        return Ok(Loaded { next_id, listed, ..Loaded::default() });
     }
-    let (listed, damaged) = recover(folder, number, &path_of(folder, number, "mail"))?;
-    Ok(Loaded { next_id, listed, damaged })
+    let Whole { contents, damaged, .. } = recover(number, &path_of(folder, number, "mail"))?;
+    let listed = entries(&contents).ok_or_else(unreadable)?;
+    Ok(Loaded { next_id, listed, damaged, contents: Some(contents) })
 }
 
 /// What a segment holds, as [`load`] would find it. Nothing is written.
@@ -255,15 +303,14 @@ fn parse_head(head: &[u8; HEAD_LEN], number: u32) -> Option<u64> {
     fits.then(|| text.get(16..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))).flatten()
 }
 
-/// Reads a segment that was not finished, cuts off its torn end, and finishes it; also how many entries are damaged.
-fn recover(folder: &Path, number: u32, path: &Path) -> Result<(Vec<Listed>, u64), StoreError> {
+/// Reads a segment that was not finished, and cuts off its torn end.
+fn recover(number: u32, path: &Path) -> Result<Whole, StoreError> {
     let failed = |e: io::Error| StoreError::io("recover mail", &e);
     let whole = whole_entries(number, &read(path)?);
     let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
     file.set_len(whole.end as u64).map_err(failed)?;
     file.sync_all().map_err(failed)?;
-    write_contents(folder, number, &whole.contents)?;
-    Ok((entries(&whole.contents).ok_or_else(unreadable)?, whole.damaged))
+    Ok(whole)
 }
 
 fn parse(toc: &[u8]) -> Option<Vec<Listed>> {
@@ -313,3 +360,6 @@ pub(super) fn delete(folder: &Path, number: u32) -> Result<(), StoreError> {
     let _ = std::fs::remove_file(path_of(folder, number, "toc"));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

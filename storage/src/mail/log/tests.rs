@@ -373,3 +373,47 @@ fn ids_told_of_are_not_given_again_after_an_end_in_order_with_nothing_written() 
     assert!(last(&folder) > first);
     assert!(files(&folder, "mail").len() < 5, "empty files do not pile up");
 }
+
+#[test]
+fn mail_stays_in_a_full_file_while_no_new_one_can_be_begun_and_can_be_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    let path = files(&folder, "mail").remove(0).with_file_name("0000000002.mail");
+    // A folder of that name stands for a disk without room for another file.
+    std::fs::create_dir(&path).unwrap();
+    let large = |number: u8| vec![number; MAX_LETTER_LEN];
+    for number in 0..16 {
+        put(&mail, large(number));
+    }
+    let refused = |payload: &[u8]| {
+        let (payload, quota) = (payload.to_vec(), Quota::NONE);
+        let letter =
+            NewLetter { mailbox: ALICE, payload, arrived_ms: 1, expires_at: u64::MAX, quota, early: None };
+        mail.put(vec![letter]).wait()
+    };
+    assert!(refused(b"one").is_err());
+    let first = list(&mail)[0].id;
+    mail.remove(ALICE, vec![first]).wait().unwrap();
+    assert_eq!(list(&mail).len(), 15);
+    std::fs::remove_dir(&path).unwrap();
+    put(&mail, "two");
+    mail.close().unwrap();
+    let mail = open(&folder);
+    let lengths: Vec<u64> = list(&mail).iter().map(|letter| letter.len).collect();
+    assert_eq!(lengths, [vec![MAX_LETTER_LEN as u64; 15], vec![3]].concat());
+    assert!(list(&mail).iter().all(|letter| letter.id != first));
+}
+
+#[test]
+fn a_start_whose_tables_of_contents_cannot_be_written_loses_nothing() {
+    let folder = killed(&["one", "two"]);
+    let toc = files(&folder, "mail").remove(0).with_extension("toc");
+    std::fs::create_dir(&toc).unwrap();
+    let mail = open(&folder);
+    assert_eq!(read(&mail), [b"one", b"two"]);
+    drop(mail);
+    std::fs::remove_dir(&toc).unwrap();
+    drop(open(&folder));
+    assert!(toc.is_file(), "they are made up for");
+    assert_eq!(read(&open(&folder)), [b"one", b"two"]);
+}

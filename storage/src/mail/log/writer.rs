@@ -1,35 +1,32 @@
 //! The one thread that writes the log: groups what waits, flushes once, answers; cleans from the oldest end.
 
+mod cleaning;
+
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
     sync::{Arc, atomic::Ordering},
 };
 
+use self::cleaning::Cleaning;
 use super::{
     Shared,
     admission::Admission,
     frame::{self, Header, Kind},
-    is_bad_sector,
     job::{Job, Sealed, Work},
     segment::{self, Listed, Loaded, SEGMENT_LEN, Segment},
 };
 use crate::{
     Acknowledgement, Committed, StoreError, Version,
+    folder::OnPanic,
     mail::{
         LetterId, MailboxId,
-        index::{Entry, Index, Place},
+        index::{Entry, Index, Place, lasts_for},
     },
 };
 
-/// The log may take this many halves of what its letters take, before its oldest file is cleaned.
-const HALVES_KEPT: u64 = 3;
 /// Removals written at once on a full disk: the last of its room may take some of them.
 const REMOVED_AT_ONCE: usize = 64;
-/// Turns of cleaning after which a letter that the disk cannot read counts as damaged.
-const READ_IN_VAIN: u32 = 3;
-/// Bytes moved in one turn of cleaning, so that no writer waits long for it.
-const MOVED_AT_ONCE: usize = 512 * 1024;
 /// Ids left out at every start. Those of letters that somebody was told of, and that a crash kept from the disk, are
 /// among them: such an id must never name another letter. The queue holds far fewer letters, and beyond it nobody is
 /// given any while the disk refuses.
@@ -47,19 +44,13 @@ pub(super) struct Writer {
     in_vain: u32,
 }
 
-/// The oldest segment on its way out: what it holds and has not been looked at.
-struct Cleaning {
-    number: u32,
-    left: VecDeque<Listed>,
-}
-
 /// One group on its way to the disk.
 #[derive(Default)]
 struct Group {
     entries: Vec<(Header, Vec<u8>)>,
-    /// Its letters, and their digests.
+    /// Its letters, and until when each digest is kept.
     fresh: HashSet<(MailboxId, LetterId)>,
-    digests: HashSet<u64>,
+    digests: HashMap<u64, u64>,
     /// Of those who put letters, and of those who had some removed.
     puts: Vec<Acknowledgement>,
     removals: Vec<Acknowledgement>,
@@ -70,11 +61,12 @@ impl Writer {
     pub(super) fn open(shared: Arc<Shared>) -> Result<Self, StoreError> {
         let folder = shared.folder.clone();
         let (mut next_id, mut last, mut finished, mut empty) = (1u64, 0u32, BTreeMap::new(), Vec::new());
+        let mut unlisted = Vec::new();
         {
             let mut index = shared.index_mut();
             for number in segment::numbers(&folder)? {
                 last = number;
-                let Loaded { next_id: free, listed, damaged } = segment::load(&folder, number)?;
+                let Loaded { next_id: free, listed, damaged, contents } = segment::load(&folder, number)?;
                 next_id = next_id.max(free);
                 shared.damaged.fetch_add(damaged, Ordering::Relaxed);
                 if listed.is_empty() {
@@ -86,12 +78,17 @@ impl Writer {
                 let (length, cut_off) = replay(&mut index, &folder, number, &listed)?;
                 shared.damaged.fetch_add(cut_off, Ordering::Relaxed);
                 finished.insert(number, length);
+                unlisted.extend(contents.map(|contents| (number, contents)));
             }
         }
         let number = last.checked_add(1).ok_or(StoreError::Full)?;
         next_id = next_id.checked_add(IDS_LEFT_OUT).ok_or(StoreError::Full)?;
-        let active = Segment::create(&folder, number, next_id)?;
+        let active = Segment::begin_anyway(&folder, number, next_id)?;
         *shared.admission() = Admission::new(next_id);
+        // Behind the room for removals, which on a full disk is what the killed process had.
+        for (number, contents) in unlisted {
+            without_contents(number, segment::write_contents(&folder, number, &contents));
+        }
         // Only now: what they say about free ids is said by the new one.
         for number in empty {
             segment::delete(&folder, number)?;
@@ -104,7 +101,8 @@ impl Writer {
     /// Works until the queue is closed and empty, or a flush fails.
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let _guard = FailOnPanic(&shared);
+        // Nobody waits for a writer that is gone.
+        let _guard = OnPanic(|| shared.fail());
         loop {
             let busy = self.must_clean();
             let jobs = if busy { shared.queue.try_take_group() } else { shared.queue.take_group() };
@@ -115,9 +113,8 @@ impl Writer {
             }
         }
         // Also if it is empty: it says which ids are free.
-        if self.active.finish(&shared.folder).is_ok() {
-            self.finished.clear();
-        }
+        let number = self.active.number;
+        without_contents(number, self.active.finish(&shared.folder));
     }
 
     /// Writes what one group asks for. An error means that nothing more may be written.
@@ -201,123 +198,23 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins a new segment if the present one is full.
+    /// Begins a new segment if the present one is full. One that would have no room for removals is not begun: the present one has.
     fn make_room(&mut self) -> Result<(), StoreError> {
         if self.active.end < SEGMENT_LEN {
             return Ok(());
         }
         let number = self.active.number.checked_add(1).ok_or(StoreError::Full)?;
-        let next = Segment::create(&self.shared.folder, number, self.shared.admission().next_id())?;
+        let next = Segment::begin(&self.shared.folder, number, self.shared.admission().next_id())?;
         let full = std::mem::replace(&mut self.active, next);
         self.finished.insert(full.number, full.end);
-        // Without its contents it is read as a whole at the next start: slower, and nothing is missing.
-        let _ = full.finish(&self.shared.folder);
+        let number = full.number;
+        without_contents(number, full.finish(&self.shared.folder));
         Ok(())
     }
 
     fn measure(&self) {
         let total = self.finished.values().sum::<u64>() + self.active.end;
         self.shared.bytes_on_disk.store(total, Ordering::Relaxed);
-    }
-
-    fn must_clean(&self) -> bool {
-        if self.hold || self.cleaning.is_some() {
-            return !self.hold;
-        }
-        let Some((oldest, _)) = self.finished.first_key_value() else { return false };
-        let index = self.shared.index();
-        let total = self.finished.values().sum::<u64>();
-        index.live(*oldest).letters == 0 || total > index.bytes_on_disk() / 2 * HALVES_KEPT + 2 * SEGMENT_LEN
-    }
-
-    /// One turn of cleaning. Only the oldest segment goes: what it says about removals then concerns only letters
-    /// that are gone from the disk already, or lie in it.
-    fn clean(&mut self) -> Result<(), StoreError> {
-        let Some(mut cleaning) = self.cleaning.take().or_else(|| self.begin_cleaning()) else {
-            self.hold = true;
-            return Ok(());
-        };
-        let mut moved: Vec<(Header, Vec<u8>)> = Vec::new();
-        let mut bytes = 0;
-        while bytes < MOVED_AT_ONCE {
-            let Some(listed) = cleaning.left.pop_front() else { break };
-            let place = Place { segment: cleaning.number, offset: listed.offset };
-            let (mailbox, id) = (listed.header.mailbox, listed.header.id);
-            let entry = self.shared.index().entry(mailbox, id).filter(|entry| entry.place == place);
-            let Some(entry) = entry.filter(|_| listed.header.kind == Kind::Letter) else { continue };
-            let read = match self.shared.bytes_of(&entry) {
-                Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
-                    // No file could be opened: that says nothing about the letter. Nor does a disk that fails once.
-                    self.in_vain += u32::from(is_bad_sector(&e));
-                    if self.in_vain < READ_IN_VAIN {
-                        cleaning.left.push_front(listed);
-                        self.hold = true;
-                        break;
-                    }
-                    Vec::new()
-                }
-                read => read.unwrap_or_default(),
-            };
-            self.in_vain = 0;
-            match frame::read(cleaning.number, &read) {
-                Some((header, body)) => {
-                    bytes += body.len();
-                    moved.push((header, body.to_vec()));
-                }
-                None => {
-                    self.shared.damaged.fetch_add(1, Ordering::Relaxed);
-                    self.shared.index_mut().remove(mailbox, id);
-                }
-            }
-        }
-        match self.store(&moved) {
-            Err(Outcome::Fatal(error)) => return Err(error),
-            // No room to move into: the segment stays as it is, and is tried again after the next group.
-            Err(Outcome::Refused(_)) => {
-                self.hold = true;
-                return Ok(());
-            }
-            Ok(()) => {}
-        }
-        if cleaning.left.is_empty() && !self.hold {
-            let number = cleaning.number;
-            // What its contents did not tell of is not thrown away with it. And it counts as there until it is gone: were newer
-            // ones deleted before it, what they say about removals of its letters would be lost.
-            if self.shared.index().live(number).letters > 0
-                || segment::delete(&self.shared.folder, number).is_err()
-            {
-                self.hold = true;
-                return Ok(());
-            }
-            self.finished.remove(&number);
-            self.shared.close_file(number);
-            self.measure();
-        } else {
-            self.cleaning = Some(cleaning);
-        }
-        Ok(())
-    }
-
-    fn begin_cleaning(&mut self) -> Option<Cleaning> {
-        let number = *self.finished.first_key_value()?.0;
-        if self.shared.index().live(number).letters == 0 {
-            return Some(Cleaning { number, left: VecDeque::new() });
-        }
-        match segment::load(&self.shared.folder, number) {
-            Ok(Loaded { listed, .. }) => Some(Cleaning { number, left: listed.into() }),
-            Err(_) => None,
-        }
-    }
-}
-
-/// Lets nobody wait for a writer that is gone.
-struct FailOnPanic<'a>(&'a Shared);
-
-impl Drop for FailOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.fail();
-        }
     }
 }
 
@@ -338,10 +235,12 @@ impl Group {
                 for Sealed { header, body, again, .. } in letters {
                     let Header { mailbox, digest, arrived_ms, expires_at, .. } = header;
                     let stands = || index.stands_in(mailbox, digest, arrived_ms, expires_at);
-                    let known = again && (stands() || self.digests.contains(&digest));
-                    if !known {
-                        self.fresh.insert((header.mailbox, LetterId(header.id)));
-                        self.digests.insert(header.digest);
+                    let kept = self.digests.get(&digest);
+                    let comes = || kept.is_some_and(|until| lasts_for(*until, arrived_ms, expires_at));
+                    if !(again && (stands() || comes())) {
+                        self.fresh.insert((mailbox, LetterId(header.id)));
+                        let kept = self.digests.entry(digest).or_default();
+                        *kept = expires_at.max(*kept);
                         self.entries.push((header, body));
                     }
                 }
@@ -363,6 +262,13 @@ impl Group {
                 self.entries.push((Header::about(Kind::Cleared, mailbox, last), Vec::new()));
             }
         }
+    }
+}
+
+/// Notes that a segment stays without its contents: it is read as a whole at the next start, slower, and nothing is missing.
+fn without_contents(number: u32, finished: Result<(), StoreError>) {
+    if let Err(error) = finished {
+        tracing::warn!(number, %error, "a file of the mail stays without its contents, the next start is slower");
     }
 }
 
@@ -421,8 +327,12 @@ mod tests {
     use crate::mail::{NewLetter, Quota};
 
     fn letter() -> Sealed {
+        kept_until(9)
+    }
+
+    fn kept_until(expires_at: u64) -> Sealed {
         let (mailbox, payload, quota) = (MailboxId([1; 20]), b"the same".to_vec(), Quota::NONE);
-        let letter = NewLetter { mailbox, payload, arrived_ms: 1, expires_at: 9, quota, early: None };
+        let letter = NewLetter { mailbox, payload, arrived_ms: 1, expires_at, quota, early: None };
         let sealer = frame::Sealer::new(&crate::mail::MailKey::new(zeroize::Zeroizing::new([1; 32])));
         Sealed::new(letter, &sealer, &[0; 32]).unwrap()
     }
@@ -447,5 +357,18 @@ mod tests {
         last.take(fourth, &index);
         assert!(last.entries.is_empty(), "the third is there");
         assert!(matches!(admit(&index), Work::Put(letters) if letters.is_empty()));
+    }
+
+    #[test]
+    fn repetition_in_the_same_group_is_dropped_only_for_a_letter_that_lasts_for_half_of_its_time() {
+        let (mut admission, index) = (Admission::new(1), Index::default());
+        let mut group = Group::default();
+        // Seconds each is kept for, and whether it is written.
+        for (until, written) in [(60, true), (120, false), (122, true), (60, false), (200, false)] {
+            let before = group.entries.len();
+            let letters = admission.admit(vec![kept_until(until)], &index).unwrap();
+            group.take(Work::Put(letters), &index);
+            assert_eq!(group.entries.len() > before, written, "until {until}");
+        }
     }
 }

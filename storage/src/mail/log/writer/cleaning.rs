@@ -1,0 +1,145 @@
+//! Cleaning: living letters of the oldest segment are appended again, and it goes.
+
+use std::{collections::VecDeque, sync::atomic::Ordering};
+
+use super::{Outcome, Writer};
+use crate::{
+    StoreError,
+    mail::{
+        index::{Entry, Place},
+        log::{
+            frame::{self, Header, Kind},
+            is_bad_sector,
+            segment::{self, Listed, Loaded, SEGMENT_LEN},
+        },
+    },
+};
+
+/// The log may take this many halves of what its letters take, before its oldest file is cleaned.
+const HALVES_KEPT: u64 = 3;
+/// Turns of cleaning after which a letter that the disk cannot read counts as damaged.
+const READ_IN_VAIN: u32 = 3;
+/// Bytes moved in one turn of cleaning, so that no writer waits long for it.
+const MOVED_AT_ONCE: usize = 512 * 1024;
+
+/// The oldest segment on its way out: what it holds and has not been looked at.
+pub(super) struct Cleaning {
+    number: u32,
+    left: VecDeque<Listed>,
+}
+
+impl Writer {
+    pub(super) fn must_clean(&self) -> bool {
+        if self.hold || self.cleaning.is_some() {
+            return !self.hold;
+        }
+        let Some((oldest, _)) = self.finished.first_key_value() else { return false };
+        let index = self.shared.index();
+        let total = self.finished.values().sum::<u64>();
+        index.live(*oldest).letters == 0 || total > index.bytes_on_disk() / 2 * HALVES_KEPT + 2 * SEGMENT_LEN
+    }
+
+    /// One turn of cleaning. Only the oldest segment goes: what it says about removals then concerns only letters
+    /// that are gone from the disk already, or lie in it.
+    pub(super) fn clean(&mut self) -> Result<(), StoreError> {
+        let Some(mut cleaning) = self.cleaning.take().or_else(|| self.begin_cleaning()) else {
+            self.hold = true;
+            return Ok(());
+        };
+        let moved = self.gather_moved(&mut cleaning);
+        if !self.store_moved(&moved)? {
+            // The segment stays as it is, and is begun with anew.
+            return Ok(());
+        }
+        if cleaning.left.is_empty() && !self.hold {
+            self.drop_segment(cleaning.number);
+        } else {
+            self.cleaning = Some(cleaning);
+        }
+        Ok(())
+    }
+
+    fn begin_cleaning(&mut self) -> Option<Cleaning> {
+        let number = *self.finished.first_key_value()?.0;
+        if self.shared.index().live(number).letters == 0 {
+            return Some(Cleaning { number, left: VecDeque::new() });
+        }
+        match segment::load(&self.shared.folder, number) {
+            Ok(Loaded { listed, .. }) => Some(Cleaning { number, left: listed.into() }),
+            Err(_) => None,
+        }
+    }
+
+    /// The next letters of a segment that still lie there, as many as one turn moves. Those that are damaged are forgotten.
+    fn gather_moved(&mut self, cleaning: &mut Cleaning) -> Vec<(Header, Vec<u8>)> {
+        let mut moved: Vec<(Header, Vec<u8>)> = Vec::new();
+        let mut bytes = 0;
+        while bytes < MOVED_AT_ONCE {
+            let Some(listed) = cleaning.left.pop_front() else { break };
+            let place = Place { segment: cleaning.number, offset: listed.offset };
+            let (mailbox, id) = (listed.header.mailbox, listed.header.id);
+            let entry = self.shared.index().entry(mailbox, id).filter(|entry| entry.place == place);
+            let Some(entry) = entry.filter(|_| listed.header.kind == Kind::Letter) else { continue };
+            let Some(read) = self.read_moved(&entry) else {
+                cleaning.left.push_front(listed);
+                self.hold = true;
+                break;
+            };
+            match frame::read(cleaning.number, &read) {
+                Some((header, body)) => {
+                    bytes += body.len();
+                    moved.push((header, body.to_vec()));
+                }
+                None => {
+                    self.shared.damaged.fetch_add(1, Ordering::Relaxed);
+                    self.shared.index_mut().remove(mailbox, id);
+                }
+            }
+        }
+        moved
+    }
+
+    /// The bytes of a letter, none if they are lost. `None` if it is to be tried again: no file could be opened, which says nothing
+    /// about the letter, nor does a disk that fails once.
+    fn read_moved(&mut self, entry: &Entry) -> Option<Vec<u8>> {
+        let read = match self.shared.bytes_of(entry) {
+            Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
+                self.in_vain += u32::from(is_bad_sector(&e));
+                if self.in_vain < READ_IN_VAIN {
+                    return None;
+                }
+                Vec::new()
+            }
+            read => read.unwrap_or_default(),
+        };
+        self.in_vain = 0;
+        Some(read)
+    }
+
+    /// Appends letters again. False if there is no room to move into: it is tried again after the next group.
+    fn store_moved(&mut self, moved: &[(Header, Vec<u8>)]) -> Result<bool, StoreError> {
+        match self.store(moved) {
+            Err(Outcome::Fatal(error)) => Err(error),
+            Err(Outcome::Refused(_)) => {
+                self.hold = true;
+                Ok(false)
+            }
+            Ok(()) => Ok(true),
+        }
+    }
+
+    /// Deletes a segment nothing is left in.
+    fn drop_segment(&mut self, number: u32) {
+        // What its contents did not tell of is not thrown away with it. And it counts as there until it is gone: were newer
+        // ones deleted before it, what they say about removals of its letters would be lost.
+        if self.shared.index().live(number).letters > 0
+            || segment::delete(&self.shared.folder, number).is_err()
+        {
+            self.hold = true;
+            return;
+        }
+        self.finished.remove(&number);
+        self.shared.close_file(number);
+        self.measure();
+    }
+}
