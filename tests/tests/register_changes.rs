@@ -180,6 +180,40 @@ fn of_a_poster_that_was_withdrawn_also_those_get_no_card_who_took_it_before_the_
     });
 }
 
+/// The invitation itself lasts a day, what was taken on it lasts longer.
+#[test]
+fn a_poster_can_be_withdrawn_also_when_its_invitation_is_over_and_the_last_who_took_it_has_a_card() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(9, folder.path()).await;
+        world.add_citizen("bela").await;
+        issue(&mut world, resident()).await;
+        let other = json!({"template": "resident-card", "person": "JJMSK-3YTCM"});
+        let offer = world.ask("city", "offer", other).await;
+        world.ask("bela", "accept", json!({"url": text(&offer, "invitation"), "yes": true})).await;
+        world.pump().await;
+        let poster = world.ask("city", "offer", library()).await;
+        let url = text(&poster, "invitation");
+        world.ask("anna", "accept", json!({ "url": url })).await;
+        agree(&mut world, "anna").await;
+        world.ask("bela", "accept", json!({"url": url, "yes": true})).await;
+        world.pump().await;
+        let issued = world.ask("city", "issued", json!({})).await;
+        assert_eq!(issued.as_array().unwrap().len(), 3, "bela has hers");
+        for _ in 0..25 {
+            world.clock().advance(3_600_000);
+            world.node("city").sweep().await;
+        }
+        let thread = json!({"thread": text(&poster, "thread")});
+        assert_eq!(world.ask("city", "withdraw", thread.clone()).await["withdrawn"], true);
+        agree(&mut world, "anna").await;
+        assert_eq!(world.ask("city", "issued", json!({})).await, issued);
+        assert_eq!(cards(&world).await, 1);
+        let again = world.node("city").command("withdraw", &thread).await.unwrap_err().to_string();
+        assert!(again.contains("no offer"), "{again}");
+    });
+}
+
 #[test]
 fn somebody_who_left_the_register_meanwhile_is_told_that_there_is_no_card() {
     play(async {
