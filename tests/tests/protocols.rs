@@ -7,18 +7,22 @@ use einmal::{
     config::{Config, Role},
     node::{Arrival, Node, Refusal},
 };
-use einmal_credentials::proof;
+use einmal_credentials::{
+    proof,
+    sd_jwt::Claims,
+    vc::{self, CredentialRequest},
+};
 use einmal_did::Did;
 use einmal_didcomm::{Message, SenderProtection, ThreadId, UnixSeconds};
 use einmal_flows::{
     Draft,
-    formats::{Content, CryptographicBinding, DcqlPresentation, DcqlRequest, SdJwtOffer, SdJwtRequest},
-    issue_credential::{OfferCredential, ProposeCredential, RequestCredential},
+    formats::{Content, CryptographicBinding, DcqlPresentation, DcqlRequest, SdJwtIssue, SdJwtOffer, SdJwtRequest},
+    issue_credential::{IssueCredential, OfferCredential, ProposeCredential, RequestCredential},
     limits::MAX_ERRORS,
     out_of_band::Invitation,
     present_proof::{self, Presentation, ProposePresentation, RequestPresentation},
 };
-use einmal_keys::{Custody, KeyId, base64url_decode, base64url_encode};
+use einmal_keys::{Custody, KeyId, PublicKey, base64url_decode, base64url_encode};
 use einmal_storage::Store;
 use einmal_tests::{
     ADULT, REPORT, START_MS, Stranger, World, code, did_of, invitation_in, letters, name, own_city_folder,
@@ -332,37 +336,92 @@ fn an_offer_for_keys_of_one_kind_is_taken_with_such_a_key_or_declined_unseen() {
         for (alg, taken) in [("ES256", true), ("EdDSA", true), ("ES384", false)] {
             let stranger = Stranger::reached_at(1, STRANGER);
             let (world, anna, to) = befriended(&stranger).await;
-            let aud = stranger.did().to_string();
-            let offer = SdJwtOffer {
-                vct: "urn:x:1".into(),
-                cryptographic_binding: CryptographicBinding::Jwk,
-                alg: vec![alg.into()],
-                nonce: "AAAAAAAAAAAAAAAAAAAAAA".into(),
-                aud: aud.clone(),
-            };
-            let attachment = offer.to_attachment("offer").unwrap();
-            let draft = Draft::of(&OfferCredential::default()).attach(attachment);
-            let offered = stranger.drafted(draft, &to);
-            let answer = stranger.hear(&anna, &offered).await;
+            let offer = card_offer(&stranger, alg);
+            let answer = stranger.hear(&anna, &offering(&stranger, &offer, &to)).await;
             let pending = world.ask("anna", "pending", json!({})).await;
             assert_eq!(pending.as_array().unwrap().len(), usize::from(taken), "{alg}");
             if !taken {
                 continue;
             }
             assert_eq!(answer, None);
-            let decide = json!({"thread": pending[0]["thread"], "agree": true, "shown": pending[0]["decide"]["shown"]});
-            let caught = world.wire().catch(STRANGER);
-            world.node("anna").command("decide", &decide).await.unwrap();
-            anna.outbox_pass().await.unwrap();
-            let sent = caught.lock().unwrap().clone();
-            let requested =
-                sent.iter().find_map(|sent| SdJwtRequest::find_in(&stranger.open(sent).message).ok());
-            let requested = requested.unwrap();
-            proof::verify(&requested.proof_jwt, &aud, &offer.nonce, NOW.0).unwrap();
+            let sent = agreed(&world, &stranger).await;
+            let requested = sent.iter().find_map(|sent| SdJwtRequest::find_in(sent).ok()).unwrap();
+            proof::verify(&requested.proof_jwt, &offer.aud, &offer.nonce, NOW.0).unwrap();
             let header = requested.proof_jwt.split('.').next().unwrap();
             let header: serde_json::Value =
                 serde_json::from_slice(&base64url_decode(header).unwrap()).unwrap();
             assert_eq!(header["alg"], alg);
+        }
+    });
+}
+
+/// What `issuer` offers: cards for keys of `alg`.
+fn card_offer(issuer: &Stranger, alg: &str) -> SdJwtOffer {
+    SdJwtOffer {
+        vct: "urn:x:1".into(),
+        cryptographic_binding: CryptographicBinding::Jwk,
+        alg: vec![alg.into()],
+        nonce: "AAAAAAAAAAAAAAAAAAAAAA".into(),
+        aud: issuer.did().canonical().to_string(),
+    }
+}
+
+/// The message that makes this offer.
+fn offering(issuer: &Stranger, offer: &SdJwtOffer, to: &Did) -> Message {
+    let attachment = offer.to_attachment("offer").unwrap();
+    issuer.drafted(Draft::of(&OfferCredential::default()).attach(attachment), to)
+}
+
+/// Anna agrees to the first thing that waits; returns what she sends to the stranger.
+async fn agreed(world: &World, stranger: &Stranger) -> Vec<Message> {
+    let pending = world.ask("anna", "pending", json!({})).await;
+    let (thread, shown) = (&pending[0]["thread"], &pending[0]["decide"]["shown"]);
+    let caught = world.wire().catch(STRANGER);
+    world.ask("anna", "decide", json!({"thread": thread, "agree": true, "shown": shown})).await;
+    world.node("anna").outbox_pass().await.unwrap();
+    let sent = caught.lock().unwrap().clone();
+    sent.iter().map(|sent| stranger.open(sent).message).collect()
+}
+
+/// A card of the stranger's, bound to `holder`.
+fn card(issuer: &Stranger, holder: PublicKey) -> String {
+    let iss = issuer.did().canonical();
+    let request = CredentialRequest {
+        issuer: iss.to_string(),
+        vct: "urn:x:1".into(),
+        holder,
+        claims: Claims::new(serde_json::Map::new()),
+        disclosable: Vec::new(),
+        issued_at: NOW.0,
+        not_before: None,
+        expires_at: NOW.0 + 400 * DAY,
+        status: None,
+    };
+    let kid = KeyId::new(format!("{iss}#key-2"));
+    vc::issue(issuer.keyring(), &kid, &request, issuer.entropy()).unwrap()
+}
+
+#[test]
+fn of_two_cards_neither_is_kept_if_one_is_bound_to_another_key() {
+    play(async {
+        for good in [true, false] {
+            let issuer = Stranger::issuing_at(1, STRANGER);
+            let (world, anna, to) = befriended(&issuer).await;
+            let offer = card_offer(&issuer, "ES256");
+            let offered = offering(&issuer, &offer, &to);
+            assert_eq!(issuer.hear(&anna, &offered).await, None);
+            let sent = agreed(&world, &issuer).await;
+            let requested = sent.iter().find_map(|sent| SdJwtRequest::find_in(sent).ok()).unwrap();
+            let holder = proof::verify(&requested.proof_jwt, &offer.aud, &offer.nonce, NOW.0).unwrap();
+            let second = if good { holder.clone() } else { issuer.holder_key().1 };
+            let both = SdJwtIssue { credentials: vec![card(&issuer, holder), card(&issuer, second)] };
+            let draft = Draft::of(&IssueCredential::default()).attach(both.to_attachment("cards").unwrap());
+            let mut issued = issuer.drafted(draft, &to);
+            issued.thid = Some(offered.thread());
+            let answer = issuer.ask(&anna, &issued).await;
+            let held = world.ask("anna", "list", json!({})).await;
+            assert_eq!(held.as_array().unwrap().len(), if good { 2 } else { 0 }, "{held}");
+            assert_eq!(name(&answer), if good { "ack" } else { "problem-report" });
         }
     });
 }

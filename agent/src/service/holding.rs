@@ -200,7 +200,6 @@ fn keep(
     let Some(holder) = shared.custody().public_key(&kid) else {
         return Ok(Event::Rejected { code: ProblemCode::INTERNAL });
     };
-    let mut cards = Vec::new();
     for text in credentials {
         let keys = DidIssuerKeys::new(&shared.resolver);
         let expected = IssuedExpectation::new(&offer.aud, &offer.vct, &holder, shared.now().0);
@@ -217,6 +216,10 @@ fn keep(
                 return Ok(Event::Rejected { code: ProblemCode::CRYPTO });
             }
         }
+    }
+    // All were checked first: of an issuance that is refused nothing is kept.
+    let mut cards = Vec::new();
+    for text in credentials {
         let id = shared.fresh_id()?.to_key();
         let card = StoredCard {
             text: text.clone(),
