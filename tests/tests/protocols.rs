@@ -333,7 +333,7 @@ fn a_request_that_demands_nothing_is_not_met_by_something_that_does_not_hold() {
 #[test]
 fn an_offer_for_keys_of_one_kind_is_taken_with_such_a_key_or_declined_unseen() {
     play(async {
-        for (alg, taken) in [("ES256", true), ("EdDSA", true), ("ES384", false)] {
+        for (alg, taken) in [("ES256", true), ("EdDSA", true), ("Ed25519", true), ("ES384", false)] {
             let stranger = Stranger::reached_at(1, STRANGER);
             let (world, anna, to) = befriended(&stranger).await;
             let offer = card_offer(&stranger, alg);
