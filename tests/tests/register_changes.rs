@@ -7,6 +7,8 @@ use einmal::config::{Config, Role};
 use einmal_tests::{ADULT, World, city_folder, invitation_in, own_city_folder, play};
 use serde_json::{Value, json};
 
+const DAY: u64 = 24 * 3600;
+
 fn text<'v>(value: &'v Value, member: &str) -> &'v str {
     value[member].as_str().unwrap_or_else(|| panic!("no `{member}` in {value}"))
 }
@@ -81,6 +83,106 @@ fn a_death_entered_later_is_told_at_the_next_reading_and_keeps_further_cards_bac
         // The resident card was not revoked yet: what it proves was overtaken.
         let issued = issue(&mut world, library()).await;
         assert_eq!((issued.as_array().unwrap().len(), cards(&world).await), (1, 1), "{issued}");
+    });
+}
+
+/// Changes one field of the register's row of [`ADULT`].
+fn enter(folder: &Path, field: usize, value: &str) {
+    let file = folder.join("einwohner.csv");
+    let rows = fs::read_to_string(&file).unwrap();
+    let changed = rows.lines().map(|row| {
+        let mut fields: Vec<&str> = row.split(';').collect();
+        if fields[0] == ADULT {
+            fields[field] = value;
+        }
+        fields.join(";") + "\r\n"
+    });
+    fs::write(&file, changed.collect::<String>()).unwrap();
+}
+
+/// Revoking is final: a fault of the file is no reason for it.
+#[test]
+fn cards_of_whose_row_was_skipped_are_listed_apart() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(11, folder.path()).await;
+        issue(&mut world, resident()).await;
+        let good = fs::read_to_string(folder.path().join("einwohner.csv")).unwrap();
+        for (field, value, reason) in [(20, "31.02.2001", "was skipped"), (0, "?", "without an id")] {
+            enter(folder.path(), field, value);
+            let reloaded = world.ask("city", "reload", json!({})).await;
+            assert_eq!(reloaded["outdated"], json!([]), "{reloaded}");
+            assert_eq!(text(&reloaded["uncertain"][0], "person"), ADULT, "{reloaded}");
+            assert!(text(&reloaded["uncertain"][0], "reason").contains(reason), "{reloaded}");
+            fs::write(folder.path().join("einwohner.csv"), &good).unwrap();
+        }
+        let gone: String =
+            good.lines().filter(|row| !row.starts_with(ADULT)).map(|row| format!("{row}\r\n")).collect();
+        fs::write(folder.path().join("einwohner.csv"), gone).unwrap();
+        let reloaded = world.ask("city", "reload", json!({})).await;
+        assert_eq!(reloaded["uncertain"], json!([]), "{reloaded}");
+        assert!(text(&reloaded["outdated"][0], "reason").contains("no longer holds"), "{reloaded}");
+    });
+}
+
+#[test]
+fn cards_of_a_kind_that_is_no_longer_issued_are_listed_and_can_be_revoked() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(12, folder.path()).await;
+        let issued = issue(&mut world, resident()).await;
+        let id = &issued[0]["credential"];
+        fs::remove_file(folder.path().join("templates/resident-card.toml")).unwrap();
+        let reloaded = world.ask("city", "reload", json!({})).await;
+        assert_eq!(&reloaded["outdated"][0]["credential"], id, "{reloaded}");
+        assert!(text(&reloaded["outdated"][0], "reason").contains("no longer issued"), "{reloaded}");
+        let no_word = json!({"credential": id, "reason": "No Word"});
+        let refused = world.node("city").command("revoke", &no_word).await.unwrap_err().to_string();
+        assert!(refused.contains("one word"), "{refused}");
+        world.ask("city", "revoke", json!({"credential": id, "reason": "discontinued"})).await;
+        let reloaded = world.ask("city", "reload", json!({})).await;
+        assert_eq!(reloaded["outdated"], json!([]), "{reloaded}");
+    });
+}
+
+#[test]
+fn cards_whose_kind_has_a_status_no_more_can_be_revoked() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(13, folder.path()).await;
+        let issued = issue(&mut world, resident()).await;
+        let file = folder.path().join("templates/resident-card.toml");
+        let template = fs::read_to_string(&file).unwrap().replace("status_list = true", "status_list = false");
+        let (reasons, claims) =
+            (template.find("[[revocation_reasons]]").unwrap(), template.find("[[claims]]").unwrap());
+        fs::write(&file, format!("{}{}", &template[..reasons], &template[claims..])).unwrap();
+        world.ask("city", "reload", json!({})).await;
+        let revocation = json!({"credential": issued[0]["credential"], "reason": "moved"});
+        assert_eq!(world.ask("city", "revoke", revocation).await["revoked"], true);
+    });
+}
+
+#[test]
+fn cards_are_forgotten_a_year_after_their_end_unless_they_were_revoked() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(14, folder.path()).await;
+        let mut short = resident();
+        short["valid_for"] = json!(2 * DAY);
+        issue(&mut world, short.clone()).await;
+        let issued = issue(&mut world, short).await;
+        let revocation = json!({"credential": issued[0]["credential"], "reason": "moved"});
+        world.ask("city", "revoke", revocation).await;
+        for (days, left) in [(300, 2), (100, 1)] {
+            world.clock().advance(days * DAY * 1000);
+            for _ in 0..3 {
+                world.node("city").sweep().await;
+            }
+            let issued = world.ask("city", "issued", json!({"person": ADULT})).await;
+            assert_eq!(issued.as_array().unwrap().len(), left, "{issued}");
+            assert_eq!(world.ask("city", "issued", json!({})).await, issued);
+        }
+        assert_eq!(world.ask("city", "issued", json!({})).await[0]["revoked"], "moved");
     });
 }
 

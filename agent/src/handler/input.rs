@@ -15,7 +15,62 @@ pub(crate) fn list_of(mut shown: Vec<Value>, left_out: Option<String>) -> Value 
     Value::Array(shown)
 }
 
+/// Most bytes of JSON in one list: with the others of an answer they go over one line of the control socket.
+const MAX_LIST_BYTES: usize = 2 * 1024 * 1024;
+
+/// A list of an answer that takes no more once it is full, and counts what it has left out.
+#[derive(Debug, Default)]
+pub(crate) struct BoundedList {
+    shown: Vec<Value>,
+    bytes: usize,
+    left: u64,
+}
+
+impl BoundedList {
+    /// Takes an element if there is room.
+    pub(crate) fn push(&mut self, value: Value) {
+        self.bytes = self.bytes.saturating_add(value.to_string().len() + 1);
+        if self.left > 0 || self.bytes > MAX_LIST_BYTES {
+            self.left += 1;
+        } else {
+            self.shown.push(value);
+        }
+    }
+
+    /// Whether something was left out.
+    pub(crate) fn is_full(&self) -> bool {
+        self.left > 0
+    }
+
+    /// The list; `left_out` says what is missing, given how many.
+    pub(crate) fn into_value(self, left_out: impl FnOnce(u64) -> String) -> Value {
+        let left = (self.left > 0).then(|| left_out(self.left));
+        list_of(self.shown, left)
+    }
+}
+
 /// The answer to a command this role does not know.
 pub(crate) fn unknown_command(shared: &Shared, name: &str) -> Failure {
     Failure::user(format!("a {} has no command `{name}`; see: einmal --help", shared.config.role))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_stays_within_its_bytes_keeps_the_first_and_counts_the_rest() {
+        let mut list = BoundedList::default();
+        for number in 0..4 {
+            list.push(json!([number, "x".repeat(MAX_LIST_BYTES / 3)]));
+        }
+        list.push(json!(4));
+        assert!(list.is_full());
+        let value = list.into_value(|left| format!("{left} more"));
+        let shown = value.as_array().unwrap();
+        assert_eq!((shown.len(), &shown[1][0], &shown[2]["left_out"]), (3, &json!(1), &json!("3 more")));
+        let mut short = BoundedList::default();
+        short.push(json!(1));
+        assert_eq!(short.into_value(|_| "more".into()), json!([1]));
+    }
 }

@@ -69,7 +69,9 @@ impl City {
         self.issuing.replace_files(files);
         let mut answer = self.issuing.register_report();
         if let Some(members) = answer.as_object_mut() {
-            members.insert("outdated".into(), self.issuing.outdated(shared)?.into());
+            let overtaken = self.issuing.overtaken(shared)?;
+            members.insert("outdated".into(), overtaken.outdated);
+            members.insert("uncertain".into(), overtaken.uncertain);
         }
         Ok(answer)
     }
