@@ -811,6 +811,52 @@ fn request_in_a_relationship_waits_for_the_citizen() {
 }
 
 #[test]
+fn what_one_peer_asks_unasked_is_bounded_until_something_of_it_is_decided() {
+    play(async {
+        let friend = Stranger::reached_at(1, STRANGER);
+        let (world, anna, to) = befriended(&friend).await;
+        let own = present_proof::client_id(friend.did());
+        let ask = async || friend.hear(&anna, &asking(&friend, &to, &own)).await;
+        for _ in 0..7 {
+            assert_eq!(ask().await, None);
+        }
+        assert_eq!(friend.hear(&anna, &offering(&friend, &card_offer(&friend, "ES256"), &to)).await, None);
+        assert_eq!(code(&ask().await.unwrap()), "e.p.req");
+        let offered = friend.hear(&anna, &offering(&friend, &card_offer(&friend, "ES256"), &to)).await;
+        assert_eq!(code(&offered.unwrap()), "e.p.req");
+        let waiting = world.ask("anna", "pending", json!({})).await;
+        assert_eq!(waiting.as_array().unwrap().len(), 8);
+        world.ask("anna", "decide", json!({"thread": waiting[0]["thread"], "agree": false})).await;
+        assert_eq!(ask().await, None);
+        assert_eq!(pending(&world).await, 8);
+    });
+}
+
+#[test]
+fn peers_do_not_keep_offers_and_requests_open_for_as_long_as_they_like() {
+    play(async {
+        for (is_offer, days) in [(false, 1), (true, 7)] {
+            let friend = Stranger::reached_at(1, STRANGER);
+            let (world, anna, to) = befriended(&friend).await;
+            let mut message = if is_offer {
+                offering(&friend, &card_offer(&friend, "ES256"), &to)
+            } else {
+                asking(&friend, &to, &present_proof::client_id(friend.did()))
+            };
+            message.expires_time = Some(UnixSeconds(NOW.0 + 100 * 365 * DAY));
+            assert_eq!(friend.hear(&anna, &message).await, None);
+            let thread = world.ask("anna", "pending", json!({})).await[0]["thread"].clone();
+            for (advanced, waiting) in [(days * DAY - 600, 1), (1200, 0)] {
+                world.clock().advance(advanced * 1000);
+                anna.timer_pass().await.unwrap();
+                assert_eq!(pending(&world).await, waiting, "{is_offer}");
+            }
+            assert_eq!(world.ask("anna", "progress", json!({"thread": thread})).await["state"], "abandoned");
+        }
+    });
+}
+
+#[test]
 fn verifier_whose_client_id_is_none_of_a_did_is_refused() {
     play(async {
         let friend = Stranger::reached_at(1, STRANGER);

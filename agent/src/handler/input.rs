@@ -19,18 +19,30 @@ pub(crate) fn list_of(mut shown: Vec<Value>, left_out: Option<String>) -> Value 
 const MAX_LIST_BYTES: usize = 2 * 1024 * 1024;
 
 /// A list of an answer that takes no more once it is full, and counts what it has left out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct BoundedList {
+    most: usize,
     shown: Vec<Value>,
     bytes: usize,
     left: u64,
 }
 
+impl Default for BoundedList {
+    fn default() -> Self {
+        Self::of(usize::MAX)
+    }
+}
+
 impl BoundedList {
+    /// A list of `most` elements at most.
+    pub(crate) fn of(most: usize) -> Self {
+        Self { most, shown: Vec::new(), bytes: 0, left: 0 }
+    }
+
     /// Takes an element if there is room.
     pub(crate) fn push(&mut self, value: Value) {
         self.bytes = self.bytes.saturating_add(value.to_string().len() + 1);
-        if self.left > 0 || self.bytes > MAX_LIST_BYTES {
+        if self.left > 0 || self.bytes > MAX_LIST_BYTES || self.shown.len() >= self.most {
             self.left += 1;
         } else {
             self.shown.push(value);
@@ -72,5 +84,10 @@ mod tests {
         let mut short = BoundedList::default();
         short.push(json!(1));
         assert_eq!(short.into_value(|_| "more".into()), json!([1]));
+        let mut few = BoundedList::of(1);
+        few.push(json!(1));
+        assert!(!few.is_full());
+        few.push(json!(2));
+        assert_eq!(few.into_value(|left| left.to_string()), json!([1, {"left_out": "1"}]));
     }
 }
