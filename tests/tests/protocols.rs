@@ -10,7 +10,7 @@ use einmal::{
 use einmal_credentials::{
     proof,
     sd_jwt::Claims,
-    vc::{self, CredentialRequest},
+    vc::{self, CredentialRequest, HeldCredential, KeyBindingRequest},
 };
 use einmal_did::Did;
 use einmal_didcomm::{Message, SenderProtection, ThreadId, UnixSeconds};
@@ -904,6 +904,43 @@ fn presentation_into_the_thread_of_another_is_refused() {
         // The same from whom it was asked is looked at, and found malformed.
         assert!(a.ask(&library, &a.drafted(draft, &invitation.from)).await.kind.is(REPORT));
         assert_eq!(world.ask("library", "result", thread).await["reason"], "malformed");
+    });
+}
+
+#[test]
+fn what_a_wallet_shows_and_was_not_asked_for_is_not_kept() {
+    play(async {
+        let (mut world, city, _) = city().await;
+        world.add_library("library", &["city"]).await;
+        let library = world.node("library");
+        let stranger = stranger_of(1, &city);
+        stranger.learn(&library);
+        let offered = stranger.ask(&city, &proposal(&stranger, &offer(&world).await)).await;
+        let issued = stranger.ask(&city, &request(&stranger, &offered, Some(offered.thread()))).await;
+        let card = SdJwtIssue::find_in(&issued).unwrap().credentials.remove(0);
+        let asked = world.ask("library", "request", json!({"template": "cafe-over-16"})).await;
+        let invitation = invitation_in(&asked);
+        let draft = Draft::of(&ProposePresentation::default()).child_of(invitation.thread());
+        let requested = stranger.ask(&library, &stranger.drafted(draft, &invitation.from)).await;
+        let asks = DcqlRequest::find_in(&requested).unwrap();
+        let binding = KeyBindingRequest {
+            custody: stranger.keyring(),
+            kid: &KeyId::new("holder:stranger"),
+            audience: &asks.client_id,
+            nonce: &asks.nonce,
+            issued_at: NOW.0,
+        };
+        let shown = [["age_equal_or_over", "16"].as_slice(), &["age_equal_or_over", "18"], &["family_name"]];
+        let shown = shown.map(|path| path.iter().map(|name| (*name).into()).collect());
+        let text = HeldCredential::from_store(&card).unwrap().present(&shown, Some(&binding)).unwrap();
+        let vp = DcqlPresentation([("resident".to_owned(), vec![text])].into());
+        let attachment = vp.to_attachment("vp").unwrap();
+        let draft = Draft::of(&Presentation::default()).in_thread(requested.thread()).attach(attachment);
+        stranger.say(&library, &stranger.drafted(draft, &invitation.from)).await;
+        let result = world.ask("library", "result", json!({"thread": asked["thread"]})).await;
+        assert_eq!(result["accepted"], true, "{result}");
+        let claims = &result["disclosed"]["resident"][0]["claims"];
+        assert_eq!(*claims, json!({"age_equal_or_over": {"16": true}}));
     });
 }
 
