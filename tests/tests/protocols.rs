@@ -102,6 +102,32 @@ fn replayed_message_is_known_after_a_restart() {
     });
 }
 
+#[test]
+fn texts_of_strangers_are_bounded_the_newest_stay_and_those_of_peers_too() {
+    play(async {
+        let mut world = World::with_everybody(1).await;
+        let invited = world.ask("city", "invite", json!({"person": ADULT})).await;
+        world.ask("anna", "accept", json!({"url": invited["invitation"]})).await;
+        world.pump().await;
+        let (city, long) = (world.node("city"), "x".repeat(16 * 1024 + 1));
+        let to = did_of(&city);
+        world.ask("anna", "send", json!({"to": to, "text": long})).await;
+        world.pump().await;
+        let stranger = stranger_of(1, &city);
+        let write = |text: &str| stranger.message(TEXT, &to, json!({"content": text}));
+        assert_eq!(code(&stranger.ask(&city, &write(&long)).await), "e.p.req");
+        for number in 0..1002 {
+            world.clock().advance(10);
+            assert_eq!(stranger.say(&city, &write(&number.to_string())).await.refused, None);
+        }
+        let inbox = world.ask("city", "inbox", json!({})).await;
+        let texts: Vec<&str> =
+            inbox.as_array().unwrap().iter().map(|one| one["text"].as_str().unwrap()).collect();
+        assert_eq!((texts.len(), texts[0], texts[999]), (1001, "1001", "2"));
+        assert_eq!(texts[1000], long, "of somebody who is known");
+    });
+}
+
 /// Ids of a month would be gigabytes of one address.
 #[test]
 fn what_a_stranger_sends_and_nothing_comes_of_leaves_no_record_and_is_still_handled_once() {

@@ -9,12 +9,6 @@ pub(crate) fn text<'v>(input: &'v Value, name: &str) -> Result<&'v str, Failure>
     input.get(name).and_then(Value::as_str).ok_or_else(|| Failure::user(format!("`{name}` is missing")))
 }
 
-/// A list as its user sees it; where something is left out, its last element says what, under `left_out`.
-pub(crate) fn list_of(mut shown: Vec<Value>, left_out: Option<String>) -> Value {
-    shown.extend(left_out.map(|left_out| json!({"left_out": left_out})));
-    Value::Array(shown)
-}
-
 /// Most bytes of JSON in one list: with the others of an answer they go over one line of the control socket.
 const MAX_LIST_BYTES: usize = 2 * 1024 * 1024;
 
@@ -54,10 +48,13 @@ impl BoundedList {
         self.left > 0
     }
 
-    /// The list; `left_out` says what is missing, given how many.
-    pub(crate) fn into_value(self, left_out: impl FnOnce(u64) -> String) -> Value {
-        let left = (self.left > 0).then(|| left_out(self.left));
-        list_of(self.shown, left)
+    /// The list as its user sees it; where something is left out, its last element says so under `left_out`, in the words that
+    /// `left_out` has for that many.
+    pub(crate) fn into_value(mut self, left_out: impl FnOnce(u64) -> String) -> Value {
+        if self.left > 0 {
+            self.shown.push(json!({"left_out": left_out(self.left)}));
+        }
+        Value::Array(self.shown)
     }
 }
 
