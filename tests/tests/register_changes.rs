@@ -355,6 +355,28 @@ fn who_is_barred_gets_no_other_card_and_who_lost_a_phone_does() {
     });
 }
 
+/// A poster serves everybody again and again.
+#[test]
+fn one_person_has_so_many_valid_cards_of_a_kind_and_no_more() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(15, folder.path()).await;
+        issue(&mut world, resident()).await;
+        for number in 1..=9 {
+            let issued = issue(&mut world, library()).await;
+            assert_eq!(issued.as_array().unwrap().len(), 1 + number.min(8));
+        }
+        let issued = world.ask("city", "issued", json!({})).await;
+        let one = issued.as_array().unwrap().iter().find(|card| card["template"] == "library-card").unwrap();
+        let revocation = json!({"credential": one["credential"], "reason": "lost"});
+        world.ask("city", "revoke", revocation).await;
+        assert_eq!(issue(&mut world, library()).await.as_array().unwrap().len(), 10);
+        let named = json!({"template": "library-card", "person": ADULT});
+        let refused = world.node("city").command("offer", &named).await.unwrap_err().to_string();
+        assert!(refused.contains("as many valid cards"), "{refused}");
+    });
+}
+
 #[test]
 fn a_card_ends_with_the_one_it_rests_on_says_so_and_is_named_when_that_is_revoked() {
     play(async {

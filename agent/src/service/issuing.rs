@@ -37,6 +37,8 @@ use crate::{
     identity::{self, ASSERTION},
 };
 
+/// Most valid cards of one kind that one person may have: a poster serves everybody again and again.
+const MAX_VALID_CARDS: usize = 8;
 /// Seconds in a day.
 const DAY: u64 = 24 * 3600;
 
@@ -283,7 +285,7 @@ impl IssuingService {
         let template = self.present_template(job)?;
         let (files, known) = (self.files(), person_of(shared, job)?);
         if let Some(known) = &known {
-            check_not_barred(shared, &template, known)?;
+            check_may_have_another(shared, &template, known)?;
         }
         let gone =
             |_| Failure::peer(ProblemCode::REQUEST, "the register does not hold whom this card would be for");
@@ -483,13 +485,20 @@ fn in_register<'f>(files: &'f CityFiles, id: &PersonId) -> Result<&'f Person, Fa
     })
 }
 
-/// Refuses a card to somebody whose earlier one was revoked for a reason that bars from another.
-fn check_not_barred(shared: &Shared, template: &Template, person: &PersonId) -> Result<(), Failure> {
+/// Refuses a card to somebody whose earlier one was revoked for a reason that bars from another, or who has enough of the kind.
+fn check_may_have_another(shared: &Shared, template: &Template, person: &PersonId) -> Result<(), Failure> {
     let bars =
         |code: &str| template.revocation_reasons().iter().any(|reason| reason.bars && reason.code == code);
-    let barred = issued::of_person(shared, person)?.into_iter().any(|(_, card)| {
-        card.template.as_str() == template.id() && card.revoked.is_some_and(|revoked| bars(&revoked.reason))
-    });
+    let mut cards = issued::of_person(shared, person)?;
+    cards.retain(|(_, card)| card.template.as_str() == template.id());
+    if cards.iter().filter(|(_, card)| card.is_valid(shared.now())).count() >= MAX_VALID_CARDS {
+        return Err(Failure::peer(
+            ProblemCode::REQUEST,
+            "there are as many valid cards of this kind as one person may have; one must be revoked first",
+        ));
+    }
+    let barred =
+        cards.iter().any(|(_, card)| card.revoked.as_ref().is_some_and(|revoked| bars(&revoked.reason)));
     if barred {
         return Err(Failure::peer(
             ProblemCode::REQUEST,
