@@ -378,6 +378,23 @@ fn one_person_has_so_many_valid_cards_of_a_kind_and_no_more() {
 }
 
 #[test]
+fn request_template_whose_query_could_not_be_sent_is_refused_when_it_is_read() {
+    play(async {
+        let folder = own_city_folder();
+        let world = world_with(16, folder.path()).await;
+        let file = folder.path().join("requests/cafe-over-16.toml");
+        let good = fs::read_to_string(&file).unwrap();
+        // As JSON it is longer than it is here, and than a query may be.
+        let long = format!("values = ['{}']", "\"".repeat(40_000));
+        fs::write(&file, good.replace("values = [true]", &long)).unwrap();
+        let refused = world.node("city").command("reload", &json!({})).await.unwrap_err().to_string();
+        assert!(refused.contains("cafe-over-16.toml") && refused.contains("dcql_query"), "{refused}");
+        fs::write(&file, good).unwrap();
+        world.ask("city", "reload", json!({})).await;
+    });
+}
+
+#[test]
 fn a_card_ends_with_the_one_it_rests_on_says_so_and_is_named_when_that_is_revoked() {
     play(async {
         let folder = own_city_folder();
