@@ -50,6 +50,12 @@ impl Stranger {
         Self::made(seed, vec![Endpoint::didcomm(endpoint)])
     }
 
+    /// A stranger reached at `endpoint` who may also sign cards, with `#key-2` of its DID.
+    pub fn issuing_at(seed: u64, endpoint: &str) -> Self {
+        let roles = &[Relationship::Authentication, Relationship::AssertionMethod];
+        Self::with_roles(seed, vec![Endpoint::didcomm(endpoint)], KeyKind::X25519, roles)
+    }
+
     /// A stranger whose only agreement key is of `kind`, and who sends signed and anonymously encrypted.
     pub fn with_agreement(seed: u64, kind: KeyKind) -> Self {
         Self::of_kind(seed, Vec::new(), kind)
@@ -72,8 +78,12 @@ impl Stranger {
     }
 
     fn of_kind(seed: u64, endpoints: Vec<Endpoint>, kind: KeyKind) -> Self {
+        Self::with_roles(seed, endpoints, kind, &[Relationship::Authentication])
+    }
+
+    fn with_roles(seed: u64, endpoints: Vec<Endpoint>, kind: KeyKind, roles: &[Relationship]) -> Self {
         let (keyring, entropy) = (Keyring::new(), SeededEntropy::new(seed ^ 0x57a9_6e00));
-        let did = fresh_did(&keyring, &entropy, &endpoints, kind);
+        let did = fresh_did(&keyring, &entropy, &endpoints, kind, roles);
         let resolver = LocalResolver::new();
         einmal_did::Resolver::resolve(&resolver, &did).unwrap();
         Self { did, keyring, entropy, resolver, endpoints }
@@ -86,7 +96,8 @@ impl Stranger {
 
     /// Another DID with fresh keys, which the stranger holds as well.
     pub fn another_did(&self) -> Did {
-        let did = fresh_did(&self.keyring, &self.entropy, &self.endpoints, KeyKind::X25519);
+        let roles = &[Relationship::Authentication];
+        let did = fresh_did(&self.keyring, &self.entropy, &self.endpoints, KeyKind::X25519, roles);
         einmal_did::Resolver::resolve(&self.resolver, &did).unwrap();
         did
     }
@@ -214,12 +225,19 @@ impl Stranger {
     }
 }
 
-fn fresh_did(keyring: &Keyring, entropy: &SeededEntropy, endpoints: &[Endpoint], kind: KeyKind) -> Did {
+/// `roles` are those of the key that signs.
+fn fresh_did(
+    keyring: &Keyring,
+    entropy: &SeededEntropy,
+    endpoints: &[Endpoint],
+    kind: KeyKind,
+    roles: &[Relationship],
+) -> Did {
     let agreement = SecretKey::generate(kind, entropy).unwrap();
     let authentication = SecretKey::generate(KeyKind::Ed25519, entropy).unwrap();
     let mut input = peer::four::InputDocument::new()
         .add_method("key-1", agreement.public_key(), &[Relationship::KeyAgreement])
-        .add_method("key-2", authentication.public_key(), &[Relationship::Authentication]);
+        .add_method("key-2", authentication.public_key(), roles);
     if !endpoints.is_empty() {
         input = input.add_service(Service::didcomm("#service", endpoints.to_vec()));
     }

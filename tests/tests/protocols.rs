@@ -7,18 +7,22 @@ use einmal::{
     config::{Config, Role},
     node::{Arrival, Node, Refusal},
 };
-use einmal_credentials::proof;
+use einmal_credentials::{
+    proof,
+    sd_jwt::Claims,
+    vc::{self, CredentialRequest, HeldCredential, KeyBindingRequest},
+};
 use einmal_did::Did;
 use einmal_didcomm::{Message, SenderProtection, ThreadId, UnixSeconds};
 use einmal_flows::{
     Draft,
-    formats::{Content, CryptographicBinding, DcqlPresentation, DcqlRequest, SdJwtOffer, SdJwtRequest},
-    issue_credential::{OfferCredential, ProposeCredential, RequestCredential},
+    formats::{Content, CryptographicBinding, DcqlPresentation, DcqlRequest, SdJwtIssue, SdJwtOffer, SdJwtRequest},
+    issue_credential::{IssueCredential, OfferCredential, ProposeCredential, RequestCredential},
     limits::MAX_ERRORS,
     out_of_band::Invitation,
     present_proof::{self, Presentation, ProposePresentation, RequestPresentation},
 };
-use einmal_keys::{Custody, KeyId, base64url_decode, base64url_encode};
+use einmal_keys::{Custody, KeyId, PublicKey, base64url_decode, base64url_encode};
 use einmal_storage::Store;
 use einmal_tests::{
     ADULT, REPORT, START_MS, Stranger, World, code, did_of, invitation_in, letters, name, own_city_folder,
@@ -95,6 +99,32 @@ fn replayed_message_is_known_after_a_restart() {
         world.start("city").await;
         stranger.say(&world.node("city"), &message).await;
         assert_eq!((letters(&world, "city").await, world.count("city", "duplicates")), (1, 1));
+    });
+}
+
+#[test]
+fn texts_of_strangers_are_bounded_the_newest_stay_and_those_of_peers_too() {
+    play(async {
+        let mut world = World::with_everybody(1).await;
+        let invited = world.ask("city", "invite", json!({"person": ADULT})).await;
+        world.ask("anna", "accept", json!({"url": invited["invitation"]})).await;
+        world.pump().await;
+        let (city, long) = (world.node("city"), "x".repeat(16 * 1024 + 1));
+        let to = did_of(&city);
+        world.ask("anna", "send", json!({"to": to, "text": long})).await;
+        world.pump().await;
+        let stranger = stranger_of(1, &city);
+        let write = |text: &str| stranger.message(TEXT, &to, json!({"content": text}));
+        assert_eq!(code(&stranger.ask(&city, &write(&long)).await), "e.p.req");
+        for number in 0..1002 {
+            world.clock().advance(10);
+            assert_eq!(stranger.say(&city, &write(&number.to_string())).await.refused, None);
+        }
+        let inbox = world.ask("city", "inbox", json!({})).await;
+        let texts: Vec<&str> =
+            inbox.as_array().unwrap().iter().map(|one| one["text"].as_str().unwrap()).collect();
+        assert_eq!((texts.len(), texts[0], texts[999]), (1001, "1001", "2"));
+        assert_eq!(texts[1000], long, "of somebody who is known");
     });
 }
 
@@ -329,40 +359,95 @@ fn a_request_that_demands_nothing_is_not_met_by_something_that_does_not_hold() {
 #[test]
 fn an_offer_for_keys_of_one_kind_is_taken_with_such_a_key_or_declined_unseen() {
     play(async {
-        for (alg, taken) in [("ES256", true), ("EdDSA", true), ("ES384", false)] {
+        for (alg, taken) in [("ES256", true), ("EdDSA", true), ("Ed25519", true), ("ES384", false)] {
             let stranger = Stranger::reached_at(1, STRANGER);
             let (world, anna, to) = befriended(&stranger).await;
-            let aud = stranger.did().to_string();
-            let offer = SdJwtOffer {
-                vct: "urn:x:1".into(),
-                cryptographic_binding: CryptographicBinding::Jwk,
-                alg: vec![alg.into()],
-                nonce: "AAAAAAAAAAAAAAAAAAAAAA".into(),
-                aud: aud.clone(),
-            };
-            let attachment = offer.to_attachment("offer").unwrap();
-            let draft = Draft::of(&OfferCredential::default()).attach(attachment);
-            let offered = stranger.drafted(draft, &to);
-            let answer = stranger.hear(&anna, &offered).await;
+            let offer = card_offer(&stranger, alg);
+            let answer = stranger.hear(&anna, &offering(&stranger, &offer, &to)).await;
             let pending = world.ask("anna", "pending", json!({})).await;
             assert_eq!(pending.as_array().unwrap().len(), usize::from(taken), "{alg}");
             if !taken {
                 continue;
             }
             assert_eq!(answer, None);
-            let decide = json!({"thread": pending[0]["thread"], "agree": true, "shown": pending[0]["decide"]["shown"]});
-            let caught = world.wire().catch(STRANGER);
-            world.node("anna").command("decide", &decide).await.unwrap();
-            anna.outbox_pass().await.unwrap();
-            let sent = caught.lock().unwrap().clone();
-            let requested =
-                sent.iter().find_map(|sent| SdJwtRequest::find_in(&stranger.open(sent).message).ok());
-            let requested = requested.unwrap();
-            proof::verify(&requested.proof_jwt, &aud, &offer.nonce, NOW.0).unwrap();
+            let sent = agreed(&world, &stranger).await;
+            let requested = sent.iter().find_map(|sent| SdJwtRequest::find_in(sent).ok()).unwrap();
+            proof::verify(&requested.proof_jwt, &offer.aud, &offer.nonce, NOW.0).unwrap();
             let header = requested.proof_jwt.split('.').next().unwrap();
             let header: serde_json::Value =
                 serde_json::from_slice(&base64url_decode(header).unwrap()).unwrap();
             assert_eq!(header["alg"], alg);
+        }
+    });
+}
+
+/// What `issuer` offers: cards for keys of `alg`.
+fn card_offer(issuer: &Stranger, alg: &str) -> SdJwtOffer {
+    SdJwtOffer {
+        vct: "urn:x:1".into(),
+        cryptographic_binding: CryptographicBinding::Jwk,
+        alg: vec![alg.into()],
+        nonce: "AAAAAAAAAAAAAAAAAAAAAA".into(),
+        aud: issuer.did().canonical().to_string(),
+    }
+}
+
+/// The message that makes this offer.
+fn offering(issuer: &Stranger, offer: &SdJwtOffer, to: &Did) -> Message {
+    let attachment = offer.to_attachment("offer").unwrap();
+    issuer.drafted(Draft::of(&OfferCredential::default()).attach(attachment), to)
+}
+
+/// Anna agrees to the first thing that waits; returns what she sends to the stranger.
+async fn agreed(world: &World, stranger: &Stranger) -> Vec<Message> {
+    let pending = world.ask("anna", "pending", json!({})).await;
+    let (thread, shown) = (&pending[0]["thread"], &pending[0]["decide"]["shown"]);
+    let caught = world.wire().catch(STRANGER);
+    world.ask("anna", "decide", json!({"thread": thread, "agree": true, "shown": shown})).await;
+    world.node("anna").outbox_pass().await.unwrap();
+    let sent = caught.lock().unwrap().clone();
+    sent.iter().map(|sent| stranger.open(sent).message).collect()
+}
+
+/// A card of the stranger's, bound to `holder`.
+fn card(issuer: &Stranger, holder: PublicKey) -> String {
+    let iss = issuer.did().canonical();
+    let request = CredentialRequest {
+        issuer: iss.to_string(),
+        vct: "urn:x:1".into(),
+        holder,
+        claims: Claims::new(serde_json::Map::new()),
+        disclosable: Vec::new(),
+        issued_at: NOW.0,
+        not_before: None,
+        expires_at: NOW.0 + 400 * DAY,
+        status: None,
+    };
+    let kid = KeyId::new(format!("{iss}#key-2"));
+    vc::issue(issuer.keyring(), &kid, &request, issuer.entropy()).unwrap()
+}
+
+#[test]
+fn of_two_cards_neither_is_kept_if_one_is_bound_to_another_key() {
+    play(async {
+        for good in [true, false] {
+            let issuer = Stranger::issuing_at(1, STRANGER);
+            let (world, anna, to) = befriended(&issuer).await;
+            let offer = card_offer(&issuer, "ES256");
+            let offered = offering(&issuer, &offer, &to);
+            assert_eq!(issuer.hear(&anna, &offered).await, None);
+            let sent = agreed(&world, &issuer).await;
+            let requested = sent.iter().find_map(|sent| SdJwtRequest::find_in(sent).ok()).unwrap();
+            let holder = proof::verify(&requested.proof_jwt, &offer.aud, &offer.nonce, NOW.0).unwrap();
+            let second = if good { holder.clone() } else { issuer.holder_key().1 };
+            let both = SdJwtIssue { credentials: vec![card(&issuer, holder), card(&issuer, second)] };
+            let draft = Draft::of(&IssueCredential::default()).attach(both.to_attachment("cards").unwrap());
+            let mut issued = issuer.drafted(draft, &to);
+            issued.thid = Some(offered.thread());
+            let answer = issuer.ask(&anna, &issued).await;
+            let held = world.ask("anna", "list", json!({})).await;
+            assert_eq!(held.as_array().unwrap().len(), if good { 2 } else { 0 }, "{held}");
+            assert_eq!(name(&answer), if good { "ack" } else { "problem-report" });
         }
     });
 }
@@ -752,6 +837,52 @@ fn request_in_a_relationship_waits_for_the_citizen() {
 }
 
 #[test]
+fn what_one_peer_asks_unasked_is_bounded_until_something_of_it_is_decided() {
+    play(async {
+        let friend = Stranger::reached_at(1, STRANGER);
+        let (world, anna, to) = befriended(&friend).await;
+        let own = present_proof::client_id(friend.did());
+        let ask = async || friend.hear(&anna, &asking(&friend, &to, &own)).await;
+        for _ in 0..7 {
+            assert_eq!(ask().await, None);
+        }
+        assert_eq!(friend.hear(&anna, &offering(&friend, &card_offer(&friend, "ES256"), &to)).await, None);
+        assert_eq!(code(&ask().await.unwrap()), "e.p.req");
+        let offered = friend.hear(&anna, &offering(&friend, &card_offer(&friend, "ES256"), &to)).await;
+        assert_eq!(code(&offered.unwrap()), "e.p.req");
+        let waiting = world.ask("anna", "pending", json!({})).await;
+        assert_eq!(waiting.as_array().unwrap().len(), 8);
+        world.ask("anna", "decide", json!({"thread": waiting[0]["thread"], "agree": false})).await;
+        assert_eq!(ask().await, None);
+        assert_eq!(pending(&world).await, 8);
+    });
+}
+
+#[test]
+fn peers_do_not_keep_offers_and_requests_open_for_as_long_as_they_like() {
+    play(async {
+        for (is_offer, days) in [(false, 1), (true, 7)] {
+            let friend = Stranger::reached_at(1, STRANGER);
+            let (world, anna, to) = befriended(&friend).await;
+            let mut message = if is_offer {
+                offering(&friend, &card_offer(&friend, "ES256"), &to)
+            } else {
+                asking(&friend, &to, &present_proof::client_id(friend.did()))
+            };
+            message.expires_time = Some(UnixSeconds(NOW.0 + 100 * 365 * DAY));
+            assert_eq!(friend.hear(&anna, &message).await, None);
+            let thread = world.ask("anna", "pending", json!({})).await[0]["thread"].clone();
+            for (advanced, waiting) in [(days * DAY - 600, 1), (1200, 0)] {
+                world.clock().advance(advanced * 1000);
+                anna.timer_pass().await.unwrap();
+                assert_eq!(pending(&world).await, waiting, "{is_offer}");
+            }
+            assert_eq!(world.ask("anna", "progress", json!({"thread": thread})).await["state"], "abandoned");
+        }
+    });
+}
+
+#[test]
 fn verifier_whose_client_id_is_none_of_a_did_is_refused() {
     play(async {
         let friend = Stranger::reached_at(1, STRANGER);
@@ -799,6 +930,43 @@ fn presentation_into_the_thread_of_another_is_refused() {
         // The same from whom it was asked is looked at, and found malformed.
         assert!(a.ask(&library, &a.drafted(draft, &invitation.from)).await.kind.is(REPORT));
         assert_eq!(world.ask("library", "result", thread).await["reason"], "malformed");
+    });
+}
+
+#[test]
+fn what_a_wallet_shows_and_was_not_asked_for_is_not_kept() {
+    play(async {
+        let (mut world, city, _) = city().await;
+        world.add_library("library", &["city"]).await;
+        let library = world.node("library");
+        let stranger = stranger_of(1, &city);
+        stranger.learn(&library);
+        let offered = stranger.ask(&city, &proposal(&stranger, &offer(&world).await)).await;
+        let issued = stranger.ask(&city, &request(&stranger, &offered, Some(offered.thread()))).await;
+        let card = SdJwtIssue::find_in(&issued).unwrap().credentials.remove(0);
+        let asked = world.ask("library", "request", json!({"template": "cafe-over-16"})).await;
+        let invitation = invitation_in(&asked);
+        let draft = Draft::of(&ProposePresentation::default()).child_of(invitation.thread());
+        let requested = stranger.ask(&library, &stranger.drafted(draft, &invitation.from)).await;
+        let asks = DcqlRequest::find_in(&requested).unwrap();
+        let binding = KeyBindingRequest {
+            custody: stranger.keyring(),
+            kid: &KeyId::new("holder:stranger"),
+            audience: &asks.client_id,
+            nonce: &asks.nonce,
+            issued_at: NOW.0,
+        };
+        let shown = [["age_equal_or_over", "16"].as_slice(), &["age_equal_or_over", "18"], &["family_name"]];
+        let shown = shown.map(|path| path.iter().map(|name| (*name).into()).collect());
+        let text = HeldCredential::from_store(&card).unwrap().present(&shown, Some(&binding)).unwrap();
+        let vp = DcqlPresentation([("resident".to_owned(), vec![text])].into());
+        let attachment = vp.to_attachment("vp").unwrap();
+        let draft = Draft::of(&Presentation::default()).in_thread(requested.thread()).attach(attachment);
+        stranger.say(&library, &stranger.drafted(draft, &invitation.from)).await;
+        let result = world.ask("library", "result", json!({"thread": asked["thread"]})).await;
+        assert_eq!(result["accepted"], true, "{result}");
+        let claims = &result["disclosed"]["resident"][0]["claims"];
+        assert_eq!(*claims, json!({"age_equal_or_over": {"16": true}}));
     });
 }
 

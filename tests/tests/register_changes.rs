@@ -7,6 +7,8 @@ use einmal::config::{Config, Role};
 use einmal_tests::{ADULT, World, city_folder, invitation_in, own_city_folder, play};
 use serde_json::{Value, json};
 
+const DAY: u64 = 24 * 3600;
+
 fn text<'v>(value: &'v Value, member: &str) -> &'v str {
     value[member].as_str().unwrap_or_else(|| panic!("no `{member}` in {value}"))
 }
@@ -81,6 +83,106 @@ fn a_death_entered_later_is_told_at_the_next_reading_and_keeps_further_cards_bac
         // The resident card was not revoked yet: what it proves was overtaken.
         let issued = issue(&mut world, library()).await;
         assert_eq!((issued.as_array().unwrap().len(), cards(&world).await), (1, 1), "{issued}");
+    });
+}
+
+/// Changes one field of the register's row of [`ADULT`].
+fn enter(folder: &Path, field: usize, value: &str) {
+    let file = folder.join("einwohner.csv");
+    let rows = fs::read_to_string(&file).unwrap();
+    let changed = rows.lines().map(|row| {
+        let mut fields: Vec<&str> = row.split(';').collect();
+        if fields[0] == ADULT {
+            fields[field] = value;
+        }
+        fields.join(";") + "\r\n"
+    });
+    fs::write(&file, changed.collect::<String>()).unwrap();
+}
+
+/// Revoking is final: a fault of the file is no reason for it.
+#[test]
+fn cards_of_whose_row_was_skipped_are_listed_apart() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(11, folder.path()).await;
+        issue(&mut world, resident()).await;
+        let good = fs::read_to_string(folder.path().join("einwohner.csv")).unwrap();
+        for (field, value, reason) in [(20, "31.02.2001", "was skipped"), (0, "?", "without an id")] {
+            enter(folder.path(), field, value);
+            let reloaded = world.ask("city", "reload", json!({})).await;
+            assert_eq!(reloaded["outdated"], json!([]), "{reloaded}");
+            assert_eq!(text(&reloaded["uncertain"][0], "person"), ADULT, "{reloaded}");
+            assert!(text(&reloaded["uncertain"][0], "reason").contains(reason), "{reloaded}");
+            fs::write(folder.path().join("einwohner.csv"), &good).unwrap();
+        }
+        let gone: String =
+            good.lines().filter(|row| !row.starts_with(ADULT)).map(|row| format!("{row}\r\n")).collect();
+        fs::write(folder.path().join("einwohner.csv"), gone).unwrap();
+        let reloaded = world.ask("city", "reload", json!({})).await;
+        assert_eq!(reloaded["uncertain"], json!([]), "{reloaded}");
+        assert!(text(&reloaded["outdated"][0], "reason").contains("no longer holds"), "{reloaded}");
+    });
+}
+
+#[test]
+fn cards_of_a_kind_that_is_no_longer_issued_are_listed_and_can_be_revoked() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(12, folder.path()).await;
+        let issued = issue(&mut world, resident()).await;
+        let id = &issued[0]["credential"];
+        fs::remove_file(folder.path().join("templates/resident-card.toml")).unwrap();
+        let reloaded = world.ask("city", "reload", json!({})).await;
+        assert_eq!(&reloaded["outdated"][0]["credential"], id, "{reloaded}");
+        assert!(text(&reloaded["outdated"][0], "reason").contains("no longer issued"), "{reloaded}");
+        let no_word = json!({"credential": id, "reason": "No Word"});
+        let refused = world.node("city").command("revoke", &no_word).await.unwrap_err().to_string();
+        assert!(refused.contains("one word"), "{refused}");
+        world.ask("city", "revoke", json!({"credential": id, "reason": "discontinued"})).await;
+        let reloaded = world.ask("city", "reload", json!({})).await;
+        assert_eq!(reloaded["outdated"], json!([]), "{reloaded}");
+    });
+}
+
+#[test]
+fn cards_whose_kind_has_a_status_no_more_can_be_revoked() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(13, folder.path()).await;
+        let issued = issue(&mut world, resident()).await;
+        let file = folder.path().join("templates/resident-card.toml");
+        let template = fs::read_to_string(&file).unwrap().replace("status_list = true", "status_list = false");
+        let (reasons, claims) =
+            (template.find("[[revocation_reasons]]").unwrap(), template.find("[[claims]]").unwrap());
+        fs::write(&file, format!("{}{}", &template[..reasons], &template[claims..])).unwrap();
+        world.ask("city", "reload", json!({})).await;
+        let revocation = json!({"credential": issued[0]["credential"], "reason": "moved"});
+        assert_eq!(world.ask("city", "revoke", revocation).await["revoked"], true);
+    });
+}
+
+#[test]
+fn cards_are_forgotten_a_year_after_their_end_unless_they_were_revoked() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(14, folder.path()).await;
+        let mut short = resident();
+        short["valid_for"] = json!(2 * DAY);
+        issue(&mut world, short.clone()).await;
+        let issued = issue(&mut world, short).await;
+        let revocation = json!({"credential": issued[0]["credential"], "reason": "moved"});
+        world.ask("city", "revoke", revocation).await;
+        for (days, left) in [(300, 2), (100, 1)] {
+            world.clock().advance(days * DAY * 1000);
+            for _ in 0..3 {
+                world.node("city").sweep().await;
+            }
+            let issued = world.ask("city", "issued", json!({"person": ADULT})).await;
+            assert_eq!(issued.as_array().unwrap().len(), left, "{issued}");
+            assert_eq!(world.ask("city", "issued", json!({})).await, issued);
+        }
+        assert_eq!(world.ask("city", "issued", json!({})).await[0]["revoked"], "moved");
     });
 }
 
@@ -180,6 +282,40 @@ fn of_a_poster_that_was_withdrawn_also_those_get_no_card_who_took_it_before_the_
     });
 }
 
+/// The invitation itself lasts a day, what was taken on it lasts longer.
+#[test]
+fn a_poster_can_be_withdrawn_also_when_its_invitation_is_over_and_the_last_who_took_it_has_a_card() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(9, folder.path()).await;
+        world.add_citizen("bela").await;
+        issue(&mut world, resident()).await;
+        let other = json!({"template": "resident-card", "person": "JJMSK-3YTCM"});
+        let offer = world.ask("city", "offer", other).await;
+        world.ask("bela", "accept", json!({"url": text(&offer, "invitation"), "yes": true})).await;
+        world.pump().await;
+        let poster = world.ask("city", "offer", library()).await;
+        let url = text(&poster, "invitation");
+        world.ask("anna", "accept", json!({ "url": url })).await;
+        agree(&mut world, "anna").await;
+        world.ask("bela", "accept", json!({"url": url, "yes": true})).await;
+        world.pump().await;
+        let issued = world.ask("city", "issued", json!({})).await;
+        assert_eq!(issued.as_array().unwrap().len(), 3, "bela has hers");
+        for _ in 0..25 {
+            world.clock().advance(3_600_000);
+            world.node("city").sweep().await;
+        }
+        let thread = json!({"thread": text(&poster, "thread")});
+        assert_eq!(world.ask("city", "withdraw", thread.clone()).await["withdrawn"], true);
+        agree(&mut world, "anna").await;
+        assert_eq!(world.ask("city", "issued", json!({})).await, issued);
+        assert_eq!(cards(&world).await, 1);
+        let again = world.node("city").command("withdraw", &thread).await.unwrap_err().to_string();
+        assert!(again.contains("no offer"), "{again}");
+    });
+}
+
 #[test]
 fn somebody_who_left_the_register_meanwhile_is_told_that_there_is_no_card() {
     play(async {
@@ -216,6 +352,45 @@ fn who_is_barred_gets_no_other_card_and_who_lost_a_phone_does() {
                 world.ask("city", "revoke", revoke).await;
             }
         }
+    });
+}
+
+/// A poster serves everybody again and again.
+#[test]
+fn one_person_has_so_many_valid_cards_of_a_kind_and_no_more() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(15, folder.path()).await;
+        issue(&mut world, resident()).await;
+        for number in 1..=9 {
+            let issued = issue(&mut world, library()).await;
+            assert_eq!(issued.as_array().unwrap().len(), 1 + number.min(8));
+        }
+        let issued = world.ask("city", "issued", json!({})).await;
+        let one = issued.as_array().unwrap().iter().find(|card| card["template"] == "library-card").unwrap();
+        let revocation = json!({"credential": one["credential"], "reason": "lost"});
+        world.ask("city", "revoke", revocation).await;
+        assert_eq!(issue(&mut world, library()).await.as_array().unwrap().len(), 10);
+        let named = json!({"template": "library-card", "person": ADULT});
+        let refused = world.node("city").command("offer", &named).await.unwrap_err().to_string();
+        assert!(refused.contains("as many valid cards"), "{refused}");
+    });
+}
+
+#[test]
+fn request_template_whose_query_could_not_be_sent_is_refused_when_it_is_read() {
+    play(async {
+        let folder = own_city_folder();
+        let world = world_with(16, folder.path()).await;
+        let file = folder.path().join("requests/cafe-over-16.toml");
+        let good = fs::read_to_string(&file).unwrap();
+        // As JSON it is longer than it is here, and than a query may be.
+        let long = format!("values = ['{}']", "\"".repeat(40_000));
+        fs::write(&file, good.replace("values = [true]", &long)).unwrap();
+        let refused = world.node("city").command("reload", &json!({})).await.unwrap_err().to_string();
+        assert!(refused.contains("cafe-over-16.toml") && refused.contains("dcql_query"), "{refused}");
+        fs::write(&file, good).unwrap();
+        world.ask("city", "reload", json!({})).await;
     });
 }
 

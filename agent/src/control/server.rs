@@ -84,9 +84,33 @@ async fn answer(node: Arc<Node>, stream: UnixStream) {
         },
         Err(_) => Answer::Error("the request does not parse; use the `einmal` of the same version".into()),
     };
-    if let Ok(mut bytes) = serde_json::to_vec(&answer) {
-        bytes.push(b'\n');
-        let _ = write.write_all(&bytes).await;
+    if let Some(line) = line_of(&answer) {
+        let _ = write.write_all(&line).await;
+    }
+}
+
+/// An answer as a line. One that is too long would be cut by the client and taken for the node's end: that is said instead.
+fn line_of(answer: &Answer) -> Option<Vec<u8>> {
+    let mut line = serde_json::to_vec(answer).ok()?;
+    if line.len() >= MAX_LINE {
+        let said = format!("the answer has more than {MAX_LINE} bytes; ask for less");
+        line = serde_json::to_vec(&Answer::Error(said)).ok()?;
+    }
+    line.push(b'\n');
+    Some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answer_that_is_too_long_is_told_and_not_cut() {
+        let answer = |length: usize| line_of(&Answer::Ok("x".repeat(length).into())).unwrap();
+        let (short, long) = (answer(10), answer(MAX_LINE));
+        assert!(matches!(serde_json::from_slice(&short), Ok(Answer::Ok(_))));
+        assert!(long.len() < MAX_LINE && long.ends_with(b"\n"));
+        assert!(matches!(serde_json::from_slice(&long), Ok(Answer::Error(said)) if said.contains("bytes")));
     }
 }
 

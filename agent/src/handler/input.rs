@@ -9,13 +9,82 @@ pub(crate) fn text<'v>(input: &'v Value, name: &str) -> Result<&'v str, Failure>
     input.get(name).and_then(Value::as_str).ok_or_else(|| Failure::user(format!("`{name}` is missing")))
 }
 
-/// A list as its user sees it; where something is left out, its last element says what, under `left_out`.
-pub(crate) fn list_of(mut shown: Vec<Value>, left_out: Option<String>) -> Value {
-    shown.extend(left_out.map(|left_out| json!({"left_out": left_out})));
-    Value::Array(shown)
+/// Most bytes of JSON in one list: with the others of an answer they go over one line of the control socket.
+const MAX_LIST_BYTES: usize = 2 * 1024 * 1024;
+
+/// A list of an answer that takes no more once it is full, and counts what it has left out.
+#[derive(Debug)]
+pub(crate) struct BoundedList {
+    most: usize,
+    shown: Vec<Value>,
+    bytes: usize,
+    left: u64,
+}
+
+impl Default for BoundedList {
+    fn default() -> Self {
+        Self::of(usize::MAX)
+    }
+}
+
+impl BoundedList {
+    /// A list of `most` elements at most.
+    pub(crate) fn of(most: usize) -> Self {
+        Self { most, shown: Vec::new(), bytes: 0, left: 0 }
+    }
+
+    /// Takes an element if there is room.
+    pub(crate) fn push(&mut self, value: Value) {
+        self.bytes = self.bytes.saturating_add(value.to_string().len() + 1);
+        if self.left > 0 || self.bytes > MAX_LIST_BYTES || self.shown.len() >= self.most {
+            self.left += 1;
+        } else {
+            self.shown.push(value);
+        }
+    }
+
+    /// Whether something was left out.
+    pub(crate) fn is_full(&self) -> bool {
+        self.left > 0
+    }
+
+    /// The list as its user sees it; where something is left out, its last element says so under `left_out`, in the words that
+    /// `left_out` has for that many.
+    pub(crate) fn into_value(mut self, left_out: impl FnOnce(u64) -> String) -> Value {
+        if self.left > 0 {
+            self.shown.push(json!({"left_out": left_out(self.left)}));
+        }
+        Value::Array(self.shown)
+    }
 }
 
 /// The answer to a command this role does not know.
 pub(crate) fn unknown_command(shared: &Shared, name: &str) -> Failure {
     Failure::user(format!("a {} has no command `{name}`; see: einmal --help", shared.config.role))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_stays_within_its_bytes_keeps_the_first_and_counts_the_rest() {
+        let mut list = BoundedList::default();
+        for number in 0..4 {
+            list.push(json!([number, "x".repeat(MAX_LIST_BYTES / 3)]));
+        }
+        list.push(json!(4));
+        assert!(list.is_full());
+        let value = list.into_value(|left| format!("{left} more"));
+        let shown = value.as_array().unwrap();
+        assert_eq!((shown.len(), &shown[1][0], &shown[2]["left_out"]), (3, &json!(1), &json!("3 more")));
+        let mut short = BoundedList::default();
+        short.push(json!(1));
+        assert_eq!(short.into_value(|_| "more".into()), json!([1]));
+        let mut few = BoundedList::of(1);
+        few.push(json!(1));
+        assert!(!few.is_full());
+        few.push(json!(2));
+        assert_eq!(few.into_value(|left| left.to_string()), json!([1, {"left_out": "1"}]));
+    }
 }

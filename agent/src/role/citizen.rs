@@ -1,9 +1,11 @@
 //! The citizen: takes invitations, holds cards, proves what it agrees to prove.
 
+use std::ops::ControlFlow;
+
 use einmal_did::Did;
 use einmal_didcomm::{Body, ProblemCode, ThreadId};
 use einmal_flows::{
-    Draft, Received,
+    Draft, ExchangeKey, Received,
     issue_credential::{self, OfferCredential, holder},
     message_pickup::PickupVersion,
     out_of_band::{Invitation, consider},
@@ -16,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     db::PEERS,
     handler::{
-        Effects, Failure, Handled, Notice, RoleService, Shared, learn, list_of, text, unknown_command,
+        BoundedList, Effects, Failure, Handled, Notice, RoleService, Shared, learn, text, unknown_command,
     },
     identity::Peer,
     service::{
@@ -109,6 +111,10 @@ impl Citizen {
         // Unasked exchanges are named by their key: thread ids are the peer's choice, and no peer may put its own
         // request under a name the user knows from another.
         let auto = self.follows_consent(shared, rx)?;
+        if !auto && opens(rx) {
+            let waits = |key: &str| waits_for_decision(shared, key);
+            exchange::note_unasked(rx, ExchangeKey::of(rx).as_str(), waits, fx)?;
+        }
         if rx.message().kind.is(OfferCredential::TYPE) {
             let (machine, actions) = holder::Holder::from_offer(rx, fx.now())?;
             let job = HoldJob::new(auto);
@@ -180,14 +186,29 @@ impl Citizen {
     }
 
     fn pending(&self, shared: &Shared) -> Result<Value, Failure> {
-        let (waiting, cut) = exchange::pick_threads(shared, MAX_WAITING, |thread| {
+        let mut waiting = BoundedList::of(MAX_WAITING);
+        exchange::each_thread(shared, |thread| {
             // A name outlives what it names.
-            let Some(value) = self.progress(shared, thread)? else { return Ok(None) };
-            Ok(wants_decision(&value).then(|| json!({"thread": thread, "decide": value.get("decide")})))
+            if let Some(value) = self.progress(shared, thread)?.filter(wants_decision) {
+                waiting.push(json!({"thread": thread, "decide": value.get("decide")}));
+            }
+            Ok(if waiting.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
-        let left_out = "more waits; decide these first".to_owned();
-        Ok(list_of(waiting, cut.then_some(left_out)))
+        Ok(waiting.into_value(|_| "more waits; decide these first".to_owned()))
     }
+}
+
+/// Whether a message opens an exchange the citizen may be asked about.
+fn opens(rx: &Received<'_>) -> bool {
+    rx.message().kind.is(OfferCredential::TYPE) || rx.message().kind.is(RequestPresentation::TYPE)
+}
+
+/// Whether the exchange with this key waits for the citizen's decision.
+fn waits_for_decision(shared: &Shared, key: &str) -> Result<bool, Failure> {
+    if let Some(holding) = Holding::load(shared, key)? {
+        return Ok(wants_decision(&holding::progress(&holding)));
+    }
+    Ok(Proving::load(shared, key)?.is_some_and(|proving| proving::is_undecided(&proving)))
 }
 
 fn unknown_thread(thread: &str) -> Failure {

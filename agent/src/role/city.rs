@@ -69,7 +69,9 @@ impl City {
         self.issuing.replace_files(files);
         let mut answer = self.issuing.register_report();
         if let Some(members) = answer.as_object_mut() {
-            members.insert("outdated".into(), self.issuing.outdated(shared)?.into());
+            let overtaken = self.issuing.overtaken(shared)?;
+            members.insert("outdated".into(), overtaken.outdated);
+            members.insert("uncertain".into(), overtaken.uncertain);
         }
         Ok(answer)
     }
@@ -90,10 +92,12 @@ impl City {
         if for_one && exchange.as_ref().is_some_and(|exchange| exchange.work.job.issued) {
             return Err(Failure::user("its card was issued already; revoke that: einmal city issued"));
         }
-        // Also if the invitation itself is over: some of those who took it may be on their way to a card.
+        // Also if the invitation itself is over: some of those who took it may be on their way to a card, whatever became of the last.
+        let is_poster = exchange.as_ref().is_some_and(|exchange| exchange.work.job.order.subject.must_prove());
+        let news = is_poster && !invitations::is_withdrawn_by_key(shared, &thread)?;
         let open = invitations::withdraw(shared, &thread, exchange.is_some(), fx)?;
         let running = exchange.filter(|exchange| !ended(exchange));
-        if !open && running.is_none() {
+        if !open && !news && running.is_none() {
             return Err(Failure::user(format!("no offer `{thread}` is open")));
         }
         if let Some(mut exchange) = running {

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use einmal_credentials::dcql::DcqlQuery;
+use einmal_credentials::{dcql::DcqlQuery, vc::VerifiedCredential};
 use einmal_didcomm::{ProblemCode, ThreadId, UnixSeconds};
 use einmal_flows::{
     formats::DcqlPresentation,
@@ -68,16 +68,22 @@ pub(crate) type Asking = Exchange<Job<Verifier, AskJob>>;
 
 /// What an accepted presentation proved. Holds personal data.
 pub(crate) struct Proved {
-    /// The claims of all cards.
+    /// The claims of all cards that were asked for.
     pub(crate) claims: Map<String, Value>,
     /// The cards themselves.
     pub(crate) basis: Vec<Basis>,
 }
 
 impl Proved {
-    fn of<'a>(cards: impl Iterator<Item = &'a Map<String, Value>> + Clone) -> Self {
-        let basis = cards.clone().map(Basis::of).collect();
-        Self { claims: cards.flat_map(Clone::clone).collect(), basis }
+    fn of(query: &DcqlQuery, verified: &BTreeMap<String, Vec<VerifiedCredential>>) -> Self {
+        let mut proved = Self { claims: Map::new(), basis: Vec::new() };
+        for (id, credentials) in verified {
+            for credential in credentials {
+                proved.basis.push(Basis::of(credential.claims.as_map()));
+                proved.claims.extend(verifying::asked_of(query, id, credential));
+            }
+        }
+        proved
     }
 }
 
@@ -231,9 +237,8 @@ impl AskingService {
         };
         match verifying::verify(shared, &self.lists, vp, &question)? {
             Verdict::Accepted(verified) => {
-                let proved =
-                    Proved::of(verified.values().flatten().map(|credential| credential.claims.as_map()));
-                let disclosed = verifying::disclosed(&verified);
+                let proved = Proved::of(&query, &verified);
+                let disclosed = verifying::disclosed(&query, &verified);
                 self.write(
                     shared,
                     job,

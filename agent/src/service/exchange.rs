@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use einmal_did::Did;
-use einmal_didcomm::{ThreadId, UnixSeconds};
+use einmal_didcomm::{ProblemCode, ThreadId, UnixSeconds};
 use einmal_flows::{
     Draft, ExchangeKey, Received,
     issue_credential::{holder::Holder, issuer::Issuer},
@@ -32,6 +32,10 @@ const OLD_PAGE: usize = 256;
 const ROTATED: Table = Table::new("rotated");
 /// Longest DID of a stranger that is noted, in bytes.
 const MAX_STRANGERS_DID: usize = 1_024;
+/// Keys of exchanges that came unasked and wait for a decision, by our DID of the relationship.
+const UNASKED: Table = Table::new("unasked");
+/// Most of them in one relationship: with more a peer could bury what others ask.
+const MAX_UNASKED: usize = 8;
 /// Most rotations of one side that an exchange is looked for behind.
 const MAX_ROTATIONS: usize = 4;
 /// Seconds an ended exchange is kept.
@@ -255,23 +259,47 @@ pub(crate) fn is_taken(shared: &Shared, rx: &Received<'_>) -> Result<bool, Failu
     Ok(shared.db.exists(EXCHANGES, ExchangeKey::of(rx).as_str())?)
 }
 
-/// What `pick` makes of the threads users can name, in the order of their names; at most `most`, and whether there are more.
-pub(crate) fn pick_threads<T>(
+/// Shows `look` the threads users can name, in the order of their names, until it has seen enough.
+pub(crate) fn each_thread(
     shared: &Shared,
-    most: usize,
-    mut pick: impl FnMut(&str) -> Result<Option<T>, Failure>,
-) -> Result<(Vec<T>, bool), Failure> {
-    let (mut picked, mut cut) = (Vec::new(), false);
-    shared.db.each(THREADS, |id, _: String| {
-        let Some(one) = pick(&String::from_utf8_lossy(&id))? else { return Ok(ControlFlow::Continue(())) };
-        cut = picked.len() >= most;
-        if cut {
-            return Ok(ControlFlow::Break(()));
+    mut look: impl FnMut(&str) -> Result<ControlFlow<()>, Failure>,
+) -> Handled {
+    shared.db.each(THREADS, |id, _: String| look(&String::from_utf8_lossy(&id)))
+}
+
+/// Adds an exchange that came unasked to those that wait for a decision of ours, in the relationship of our DID that the message was
+/// sent to. `waits` says of a key whether its exchange still does.
+///
+/// # Errors
+///
+/// [`Failure::Peer`] if as many as may wait there already.
+pub(crate) fn note_unasked(
+    rx: &Received<'_>,
+    key: &str,
+    waits: impl Fn(&str) -> Result<bool, Failure>,
+    fx: &mut Effects<'_>,
+) -> Handled {
+    let id = did_id(rx.recipient());
+    let stored = fx.db().get::<Vec<String>>(UNASKED, &id)?;
+    let (mut open, version) = stored.map_or_else(Default::default, |one| (one.value, Some(one.version)));
+    let mut still = Vec::with_capacity(open.len() + 1);
+    for key in open.drain(..) {
+        if waits(&key)? {
+            still.push(key);
         }
-        picked.push(one);
-        Ok::<_, Failure>(ControlFlow::Continue(()))
-    })?;
-    Ok((picked, cut))
+    }
+    if still.len() >= MAX_UNASKED {
+        let comment = "too many offers and requests wait for a decision already";
+        return Err(Failure::peer(ProblemCode::REQUEST, comment));
+    }
+    still.push(key.to_owned());
+    let record = fx.db().key(UNASKED, &id)?;
+    match version {
+        Some(version) => fx.batch().expect_version(record, version),
+        None => fx.batch().expect_absent(record),
+    };
+    let until = fx.shared().now().plus(KEEP_ENDED_SECS);
+    Ok(fx.put_expiring(UNASKED, id, &still, until)?)
 }
 
 /// Moves relations that earlier versions kept among the names of threads into a table of their own. Returns how many.

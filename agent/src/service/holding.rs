@@ -8,7 +8,7 @@ use einmal_credentials::{
 use einmal_did::Did;
 use einmal_didcomm::{ProblemCode, UnixSeconds};
 use einmal_flows::issue_credential::holder::{Action, Event, Holder, OfferView};
-use einmal_keys::{KeyId, KeyKind, SecretKey};
+use einmal_keys::{KeyId, KeyKind, SecretKey, SignatureAlgorithm};
 use einmal_storage::Table;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -59,13 +59,18 @@ struct ShownOffer {
 }
 
 impl ShownOffer {
-    /// The kind of key the card can be bound to; `None` if the issuer takes none that there is here.
-    fn key_kind(&self) -> Option<KeyKind> {
-        let takes = |alg: &str| self.alg.iter().any(|one| one == alg);
-        if takes("ES256") || self.alg.is_empty() {
-            return Some(KeyKind::P256);
+    /// The kind of key the card can be bound to, with its algorithm as the issuer calls it; `None` if the issuer takes none that
+    /// there is here.
+    fn key_kind(&self) -> Option<(KeyKind, &str)> {
+        let called = |algorithm: SignatureAlgorithm| {
+            self.alg.iter().find(|name| SignatureAlgorithm::from_name(name) == Some(algorithm))
+        };
+        if self.alg.is_empty() {
+            return Some((KeyKind::P256, SignatureAlgorithm::Es256.name()));
         }
-        takes("EdDSA").then_some(KeyKind::Ed25519)
+        [(KeyKind::P256, SignatureAlgorithm::Es256), (KeyKind::Ed25519, SignatureAlgorithm::EdDsa)]
+            .into_iter()
+            .find_map(|(kind, algorithm)| Some((kind, called(algorithm)?.as_str())))
     }
 }
 
@@ -173,15 +178,18 @@ pub(crate) fn decide(
         Decision::AgreeTo(shown) => check_shown(shown, &view(exchange, &offer))?,
         Decision::AgreedBefore => {}
     }
+    let Some((kind, alg)) = offer.key_kind() else {
+        return Err(Failure::internal("an offer was shown that no key here fits"));
+    };
     // A key of its own for every card, so that cards cannot be linked by it.
     let name = shared.fresh_id()?;
     let kid = KeyId::new(format!("holder:{name}"));
-    let key = SecretKey::generate(offer.key_kind().unwrap_or(KeyKind::P256), shared.entropy())
-        .map_err(Failure::entropy)?;
+    let key = SecretKey::generate(kind, shared.entropy()).map_err(Failure::entropy)?;
     handler::keep_key(fx, &shared.keyring, kid.clone(), key)?;
     exchange.work.job.holder_key = Some(kid.as_str().to_owned());
-    let proof_jwt = proof::prove(shared.custody(), &kid, &offer.aud, &offer.nonce, shared.now().0)
-        .map_err(Failure::key)?;
+    let proof_jwt =
+        proof::prove_by_name(shared.custody(), (&kid, alg), &offer.aud, &offer.nonce, shared.now().0)
+            .map_err(Failure::key)?;
     handle(shared, exchange, Event::Accepted { proof_jwt }, fx)
 }
 
@@ -200,7 +208,6 @@ fn keep(
     let Some(holder) = shared.custody().public_key(&kid) else {
         return Ok(Event::Rejected { code: ProblemCode::INTERNAL });
     };
-    let mut cards = Vec::new();
     for text in credentials {
         let keys = DidIssuerKeys::new(&shared.resolver);
         let expected = IssuedExpectation::new(&offer.aud, &offer.vct, &holder, shared.now().0);
@@ -217,6 +224,10 @@ fn keep(
                 return Ok(Event::Rejected { code: ProblemCode::CRYPTO });
             }
         }
+    }
+    // All were checked first: of an issuance that is refused nothing is kept.
+    let mut cards = Vec::new();
+    for text in credentials {
         let id = shared.fresh_id()?.to_key();
         let card = StoredCard {
             text: text.clone(),

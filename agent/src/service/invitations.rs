@@ -229,7 +229,12 @@ pub(crate) fn withdraw(
 
 /// Whether the invitation an exchange began with was taken back.
 pub(crate) fn is_withdrawn(shared: &Shared, pthid: Option<&ThreadId>) -> Result<bool, Failure> {
-    pthid.map_or(Ok(false), |pthid| Ok(shared.db.exists(WITHDRAWN, pthid.to_key())?))
+    pthid.map_or(Ok(false), |pthid| is_withdrawn_by_key(shared, &pthid.to_key()))
+}
+
+/// As [`is_withdrawn`], of the invitation with this key.
+pub(crate) fn is_withdrawn_by_key(shared: &Shared, key: &str) -> Result<bool, Failure> {
+    Ok(shared.db.exists(WITHDRAWN, key)?)
 }
 
 /// The refusal of a second exchange on an invitation that was made for one.

@@ -14,8 +14,8 @@ use super::{
     status::PublishedLists,
 };
 use crate::{
-    db::{Listed, digest_id},
-    handler::{Effects, Failure, Shared, list_of},
+    db::digest_id,
+    handler::{BoundedList, Effects, Failure, Shared},
 };
 
 /// Issued cards, by their id.
@@ -26,8 +26,10 @@ const ISSUED_AT: Table = Table::new("issued-at");
 const ISSUED_TO: Table = Table::new("issued-to");
 /// Ids of issued cards, by the card whose presentation they were issued for.
 const ISSUED_FOR: Table = Table::new("issued-for");
-/// Most cards listed at once.
-const MAX_LISTED: usize = 100_000;
+/// Seconds a card is remembered after its end; one that was revoked is remembered for good, for it may bar from another.
+const KEEP_ENDED_SECS: u64 = 365 * 24 * 3600;
+/// Longest reason of a revocation that no template names.
+const MAX_REASON_LEN: usize = 64;
 /// Cards of one person, or for one card, looked at in one go.
 const PAGE: usize = 256;
 
@@ -122,14 +124,16 @@ pub(crate) fn each(
 
 /// Cards as the clerk sees them, all or those of one person; of all no more than can be shown.
 pub(crate) fn list(shared: &Shared, person: Option<&PersonId>) -> Result<Value, Failure> {
-    let shown = |cards: &[(String, IssuedCard)]| cards.iter().map(|(id, card)| summary(id, card)).collect();
+    let mut shown = BoundedList::default();
     if let Some(person) = person {
-        return Ok(Value::Array(shown(&of_person(shared, person)?)));
+        of_person(shared, person)?.iter().for_each(|(id, card)| shown.push(summary(id, card)));
+        return Ok(shown.into_value(|left| format!("{left} more of this person")));
     }
-    let Listed { records, cut } = shared.db.all::<IssuedCard>(ISSUED, MAX_LISTED)?;
-    let named = records.into_iter().map(|(id, card)| (String::from_utf8_lossy(&id).into_owned(), card));
-    let left_out = format!("there are more than {MAX_LISTED} cards; ask for those of a person: --person ID");
-    Ok(list_of(shown(&named.collect::<Vec<_>>()), cut.then_some(left_out)))
+    each(shared, |id, card| {
+        shown.push(summary(id, &card));
+        Ok(())
+    })?;
+    Ok(shown.into_value(|left| format!("{left} more; ask for those of a person: --person ID")))
 }
 
 /// Writes down an issued card, findable by id, by person, by its place, and by the cards it was issued for.
@@ -140,17 +144,23 @@ pub(crate) fn remember(
     fx: &mut Effects<'_>,
 ) -> Result<(), Failure> {
     let id = shared.fresh_id()?.to_key();
+    let until = UnixSeconds(card.expires_at).plus(KEEP_ENDED_SECS);
     if let Some(status) = &card.status {
-        fx.put(ISSUED_AT, place_id(status), &id)?;
+        fx.put_expiring(ISSUED_AT, place_id(status), &id, until)?;
     }
     if let Some(person) = &card.person {
-        fx.put(ISSUED_TO, format!("{}{id}", digest_id(&[person.as_str()])), &id)?;
+        fx.put_expiring(ISSUED_TO, issued_to(person, &id), &id, until)?;
     }
     for place in basis.iter().filter_map(|basis| basis.status.as_ref()) {
         pin(place, fx)?;
-        fx.put(ISSUED_FOR, format!("{}{id}", place_id(place)), &id)?;
+        fx.put_expiring(ISSUED_FOR, format!("{}{id}", place_id(place)), &id, until)?;
     }
-    Ok(fx.put(ISSUED, &id, card)?)
+    Ok(fx.put_expiring(ISSUED, &id, card, until)?)
+}
+
+/// By what a card is found as one of this person's.
+fn issued_to(person: &PersonId, id: &str) -> String {
+    format!("{}{id}", digest_id(&[person.as_str()]))
 }
 
 /// Has this event be decided anew if the card with this place is revoked before it is committed.
@@ -172,11 +182,13 @@ pub(crate) struct Left {
 }
 
 /// Revokes the card `id` for good. Returns those that may have to go with it.
-pub(crate) fn revoke(
+///
+/// A kind of card that is no longer issued, or no longer has a status, names no reasons any more: then any word is one.
+pub(crate) fn revoke<'t>(
     shared: &Shared,
     lists: &PublishedLists,
     (id, reason): (&str, &str),
-    template: impl FnOnce(&TemplateId) -> Result<Template, Failure>,
+    template: impl FnOnce(&TemplateId) -> Option<&'t Template>,
     fx: &mut Effects<'_>,
 ) -> Result<Left, Failure> {
     let stored = shared
@@ -184,15 +196,7 @@ pub(crate) fn revoke(
         .get::<IssuedCard>(ISSUED, id)?
         .ok_or_else(|| Failure::user(format!("no issued card `{id}`; see: einmal city issued")))?;
     let mut card = stored.value;
-    let template = template(&card.template)?;
-    let reasons: Vec<&str> =
-        template.revocation_reasons().iter().map(|reason| reason.code.as_str()).collect();
-    if !reasons.contains(&reason) {
-        return Err(Failure::user(format!(
-            "`{reason}` is no reason here; use one of: {}",
-            reasons.join(", ")
-        )));
-    }
+    check_reason(template(&card.template), reason)?;
     if card.revoked.is_some() {
         return Err(Failure::user("this card is revoked already; nothing was changed"));
     }
@@ -203,6 +207,9 @@ pub(crate) fn revoke(
     lists.revoke(shared, &status, fx)?;
     card.revoked = Some(Revoked { reason: reason.to_owned(), at: shared.now() });
     fx.update(ISSUED, id, &card, Some(stored.version))?;
+    if let Some(person) = &card.person {
+        fx.put(ISSUED_TO, issued_to(person, id), &id)?;
+    }
     let valid = |cards: Vec<(String, IssuedCard)>| -> Vec<String> {
         cards.into_iter().filter(|(_, card)| card.is_valid(shared.now())).map(|(id, _)| id).collect()
     };
@@ -213,6 +220,22 @@ pub(crate) fn revoke(
     others.retain(|(other, theirs)| other != id && theirs.template == card.template);
     let issued_for_it = valid(found(shared, ISSUED_FOR, &place_id(&status))?);
     Ok(Left { issued_for_it, of_person: valid(others) })
+}
+
+fn check_reason(template: Option<&Template>, reason: &str) -> Result<(), Failure> {
+    let reasons = template.map_or(&[][..], Template::revocation_reasons);
+    if reasons.is_empty() {
+        let is_word = reason.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        if is_word && (1..=MAX_REASON_LEN).contains(&reason.len()) {
+            return Ok(());
+        }
+        return Err(Failure::user("say why in one word of the letters a to z and hyphens"));
+    }
+    if reasons.iter().any(|one| one.code == reason) {
+        return Ok(());
+    }
+    let codes: Vec<&str> = reasons.iter().map(|reason| reason.code.as_str()).collect();
+    Err(Failure::user(format!("`{reason}` is no reason here; use one of: {}", codes.join(", "))))
 }
 
 /// A card as the clerk sees it in a list.

@@ -33,10 +33,12 @@ use super::{
     templates::CityFiles,
 };
 use crate::{
-    handler::{Effects, Failure, Handled, Shared},
+    handler::{BoundedList, Effects, Failure, Handled, Shared},
     identity::{self, ASSERTION},
 };
 
+/// Most valid cards of one kind that one person may have: a poster serves everybody again and again.
+const MAX_VALID_CARDS: usize = 8;
 /// Seconds in a day.
 const DAY: u64 = 24 * 3600;
 
@@ -283,7 +285,7 @@ impl IssuingService {
         let template = self.present_template(job)?;
         let (files, known) = (self.files(), person_of(shared, job)?);
         if let Some(known) = &known {
-            check_not_barred(shared, &template, known)?;
+            check_may_have_another(shared, &template, known)?;
         }
         let gone =
             |_| Failure::peer(ProblemCode::REQUEST, "the register does not hold whom this card would be for");
@@ -370,7 +372,8 @@ impl IssuingService {
         reason: &str,
         fx: &mut Effects<'_>,
     ) -> Result<Left, Failure> {
-        issued::revoke(shared, &self.lists, (id, reason), |template| self.template(template), fx)
+        let files = self.files();
+        issued::revoke(shared, &self.lists, (id, reason), |template| files.templates.get(template), fx)
     }
 
     /// Lists issued cards, of one person or all.
@@ -378,34 +381,64 @@ impl IssuingService {
         issued::list(shared, person)
     }
 
-    /// Cards that count although the register says that whom they were issued to may have none.
-    pub(crate) fn outdated(&self, shared: &Shared) -> Result<Vec<Value>, Failure> {
+    /// Cards that count although register and templates say that there should be none.
+    pub(crate) fn overtaken(&self, shared: &Shared) -> Result<Overtaken, Failure> {
         let (files, today) = (self.files(), today(shared)?);
-        let mut found = Vec::new();
+        let (mut outdated, mut uncertain) = (BoundedList::default(), BoundedList::default());
         issued::each(shared, |id, card| {
-            let (Some(issued_to), Some(template)) = (&card.person, files.templates.get(&card.template))
-            else {
-                return Ok(());
-            };
             if !card.is_valid(shared.now()) {
                 return Ok(());
             }
-            let reason = match in_register(&files, issued_to) {
-                Err(_) => "the register no longer holds this person".to_owned(),
-                Ok(person) => match einmal_register::eligible(template, person, today) {
-                    Ok(()) => return Ok(()),
-                    Err(error) => error.to_string(),
-                },
+            let (list, reason) = match standing(&files, &card, today) {
+                Standing::Good => return Ok(()),
+                Standing::Outdated(reason) => (&mut outdated, reason),
+                Standing::Uncertain(reason) => (&mut uncertain, reason.to_owned()),
             };
-            found.push(json!({
+            list.push(json!({
                 "credential": id,
                 "template": card.template,
-                "person": issued_to.as_str(),
+                "person": card.person.as_ref().map(PersonId::as_str),
                 "reason": reason,
             }));
             Ok(())
         })?;
-        Ok(found)
+        let more = |left: u64| format!("{left} more; deal with these first");
+        Ok(Overtaken { outdated: outdated.into_value(more), uncertain: uncertain.into_value(more) })
+    }
+}
+
+/// Cards that count, in lists for the clerk.
+pub(crate) struct Overtaken {
+    /// Those to be revoked.
+    pub(crate) outdated: Value,
+    /// Those nothing can be said about before the register's faults are corrected. Revoking is final.
+    pub(crate) uncertain: Value,
+}
+
+/// What register and templates say of a card.
+enum Standing {
+    Good,
+    Outdated(String),
+    Uncertain(&'static str),
+}
+
+fn standing(files: &CityFiles, card: &IssuedCard, today: Date) -> Standing {
+    let Some(template) = files.templates.get(&card.template) else {
+        return Standing::Outdated("cards of this kind are no longer issued".into());
+    };
+    let (Some(person), register) = (&card.person, &files.register) else { return Standing::Good };
+    match register.people.get(person) {
+        Some(person) => match einmal_register::eligible(template, person, today) {
+            Ok(()) => Standing::Good,
+            Err(error) => Standing::Outdated(error.to_string()),
+        },
+        None if register.skipped.contains(person) => {
+            Standing::Uncertain("the row of this person was skipped; correct it first: einmal city register")
+        }
+        None if register.nameless_rows > 0 => Standing::Uncertain(
+            "no row of this person was found, but rows without an id that can be read; correct those first: einmal city register",
+        ),
+        None => Standing::Outdated("the register no longer holds this person".into()),
     }
 }
 
@@ -452,13 +485,20 @@ fn in_register<'f>(files: &'f CityFiles, id: &PersonId) -> Result<&'f Person, Fa
     })
 }
 
-/// Refuses a card to somebody whose earlier one was revoked for a reason that bars from another.
-fn check_not_barred(shared: &Shared, template: &Template, person: &PersonId) -> Result<(), Failure> {
+/// Refuses a card to somebody whose earlier one was revoked for a reason that bars from another, or who has enough of the kind.
+fn check_may_have_another(shared: &Shared, template: &Template, person: &PersonId) -> Result<(), Failure> {
     let bars =
         |code: &str| template.revocation_reasons().iter().any(|reason| reason.bars && reason.code == code);
-    let barred = issued::of_person(shared, person)?.into_iter().any(|(_, card)| {
-        card.template.as_str() == template.id() && card.revoked.is_some_and(|revoked| bars(&revoked.reason))
-    });
+    let mut cards = issued::of_person(shared, person)?;
+    cards.retain(|(_, card)| card.template.as_str() == template.id());
+    if cards.iter().filter(|(_, card)| card.is_valid(shared.now())).count() >= MAX_VALID_CARDS {
+        return Err(Failure::peer(
+            ProblemCode::REQUEST,
+            "there are as many valid cards of this kind as one person may have; one must be revoked first",
+        ));
+    }
+    let barred =
+        cards.iter().any(|(_, card)| card.revoked.as_ref().is_some_and(|revoked| bars(&revoked.reason)));
     if barred {
         return Err(Failure::peer(
             ProblemCode::REQUEST,

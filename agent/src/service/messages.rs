@@ -3,20 +3,26 @@
 use std::ops::ControlFlow;
 
 use einmal_did::Did;
-use einmal_didcomm::UnixSeconds;
+use einmal_didcomm::{ProblemCode, UnixSeconds};
 use einmal_flows::{Received, basic_message};
 use einmal_storage::Table;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    db::{Listed, PEERS, digest_id},
-    handler::{Effects, Failure, Handled, Shared, list_of, text},
-    identity::Peer,
+    db::{PEERS, digest_id},
+    handler::{BoundedList, Effects, Failure, Handled, Shared, text},
+    identity::{Peer, peer_of},
 };
 
 /// Messages that arrived, in the order they did.
 const INBOX: Table = Table::new("inbox");
+/// Messages of senders there is no relationship with, in the order they arrived.
+const STRANGERS_INBOX: Table = Table::new("strangers-inbox");
+/// Most of them; of more the oldest give way. With [`MAX_STRANGERS_TEXT`] they take 16 MiB at most.
+const MAX_OF_STRANGERS: usize = 1_000;
+/// Longest text of such a sender, in bytes.
+const MAX_STRANGERS_TEXT: usize = 16 * 1024;
 /// Seconds an arrived message is kept.
 const KEEP_SECS: u64 = 90 * 24 * 3600;
 /// Most messages listed at once.
@@ -29,22 +35,56 @@ struct Stored {
     at: UnixSeconds,
 }
 
-/// Keeps an arrived text message.
+/// Keeps an arrived text message. Anybody can write to a public DID: what strangers send has bounds of its own.
 pub(crate) fn take(shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
     let text = basic_message::read(rx, shared.now())?;
+    let table = if is_known(shared, rx)? { INBOX } else { STRANGERS_INBOX };
+    if table == STRANGERS_INBOX {
+        if text.content.len() > MAX_STRANGERS_TEXT {
+            let comment = "a text of somebody who is not known here is shorter";
+            return Err(Failure::peer(ProblemCode::REQUEST, comment));
+        }
+        make_room(shared, fx)?;
+    }
     let stored = Stored { from: rx.sender().clone(), text: text.content, at: shared.now() };
     let mut id = shared.now_ms().to_be_bytes().to_vec();
     // Ids are the sender's choice: with the sender in it, no message takes the place of another's.
     id.extend_from_slice(digest_id(&[rx.sender().as_str(), &rx.message().id.to_key()]).as_bytes());
-    Ok(fx.put_expiring(INBOX, id, &stored, shared.now().plus(KEEP_SECS))?)
+    Ok(fx.put_expiring(table, id, &stored, shared.now().plus(KEEP_SECS))?)
+}
+
+/// Whether there is a relationship with the sender, also under the DID it rotates away from with this message.
+fn is_known(shared: &Shared, rx: &Received<'_>) -> Result<bool, Failure> {
+    for sender in std::iter::once(rx.sender()).chain(rx.prior()) {
+        if peer_of(&shared.db, rx.recipient(), sender)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Removes the oldest messages of strangers, so that one more has room.
+fn make_room(shared: &Shared, fx: &mut Effects<'_>) -> Handled {
+    let kept = usize::try_from(shared.db.count(STRANGERS_INBOX)?).unwrap_or(usize::MAX);
+    let Some(surplus) = (kept + 1).checked_sub(MAX_OF_STRANGERS).filter(|&surplus| surplus > 0) else {
+        return Ok(());
+    };
+    for record in shared.db.scan_raw(STRANGERS_INBOX, b"", None, surplus.min(MAX_OF_STRANGERS))? {
+        fx.delete(STRANGERS_INBOX, record.key.id())?;
+    }
+    Ok(())
 }
 
 /// Lists arrived messages, newest first.
 pub(crate) fn inbox(shared: &Shared) -> Result<Value, Failure> {
-    let Listed { records, cut } = shared.db.last::<Stored>(INBOX, MAX_LISTED)?;
-    let shown = records.into_iter().map(|(_, m)| json!({"from": m.from, "text": m.text, "at": m.at}));
-    let left_out = format!("messages older than these {MAX_LISTED}");
-    Ok(list_of(shown.collect(), cut.then_some(left_out)))
+    let mut all = shared.db.last::<Stored>(INBOX, MAX_LISTED + 1)?.records;
+    all.extend(shared.db.last::<Stored>(STRANGERS_INBOX, MAX_OF_STRANGERS)?.records);
+    all.sort_by(|(one, _), (other, _)| other.cmp(one));
+    let mut shown = BoundedList::of(MAX_LISTED);
+    for (_, m) in all {
+        shown.push(json!({"from": m.from, "text": m.text, "at": m.at}));
+    }
+    Ok(shown.into_value(|_| "messages older than these".to_owned()))
 }
 
 /// Sends a text to a peer, named by its DID or by the label of the relationship.

@@ -167,11 +167,17 @@ fn not_presented(error: PresentError) -> Failure {
     }
 }
 
+/// Whether there is a request that its user has not decided about.
+pub(crate) fn is_undecided(exchange: &Proving) -> bool {
+    let job = &exchange.work.job;
+    job.request.is_some() && !job.decided && !exchange.work.has_ended()
+}
+
 /// Where a proving exchange stands, for its user.
 pub(crate) fn progress(shared: &Shared, exchange: &Proving) -> Result<Value, Failure> {
     let machine = &exchange.work.machine;
     let job = &exchange.work.job;
-    let decide = match job.request.as_ref().filter(|_| !job.decided && !exchange.work.has_ended()) {
+    let decide = match job.request.as_ref().filter(|_| is_undecided(exchange)) {
         Some(request) => Some(view(exchange, request, select(shared, request)?.as_ref())),
         None => None,
     };

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use einmal_credentials::dcql::DcqlQuery;
 use einmal_register::{CityConfig, Date, Register, RequestTemplate, Template, read_register};
 
 use super::ids::{RequestId, TemplateId};
@@ -50,10 +51,14 @@ impl CityFiles {
     }
 }
 
-/// Reads a folder of request templates.
+/// Reads a folder of request templates. What they ask must be a query, of a length that can be sent: else that would be found when
+/// somebody takes the invitation.
 pub(crate) fn read_requests(folder: &Path) -> Result<BTreeMap<RequestId, RequestTemplate>, SetupError> {
     read_folder(folder, |name, text| {
-        RequestTemplate::parse(name, text).map(|template| (RequestId::from(template.id()), template))
+        let template = RequestTemplate::parse(name, text).map_err(|error| error.to_string())?;
+        DcqlQuery::parse(&template.dcql_query().to_string())
+            .map_err(|error| format!("{name}: dcql_query: {error}"))?;
+        Ok::<_, String>((RequestId::from(template.id()), template))
     })
 }
 
@@ -65,9 +70,9 @@ fn read_text(path: &Path) -> Result<String, SetupError> {
     std::fs::read_to_string(path).map_err(|error| SetupError::input(path, error))
 }
 
-fn read_folder<I: Clone + Ord + Display, T>(
+fn read_folder<I: Clone + Ord + Display, T, E: Display>(
     folder: &Path,
-    parse: impl Fn(&str, &str) -> Result<(I, T), einmal_register::ConfigError>,
+    parse: impl Fn(&str, &str) -> Result<(I, T), E>,
 ) -> Result<BTreeMap<I, T>, SetupError> {
     let mut files: Vec<PathBuf> = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|error| SetupError::input(folder, error))? {

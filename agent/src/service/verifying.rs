@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use einmal_credentials::{
-    dcql::{DcqlQuery, satisfied_by},
+    dcql::{DcqlQuery, asked_claims, satisfied_by},
     status_list::StatusError,
     vc::{
         IssuerTrust, KeyBindingRequirement, KeyLookupError, TECHNICAL_CLAIMS, VerificationContext,
@@ -111,23 +111,53 @@ fn code(error: &VerifyError) -> &'static str {
     }
 }
 
-/// What was disclosed, by query id: the claims without the members every credential carries.
-pub(crate) fn disclosed(verified: &BTreeMap<String, Vec<VerifiedCredential>>) -> Value {
+/// What was disclosed of what was asked for, by query id: a wallet may show more, and that is kept and told by nobody.
+pub(crate) fn disclosed(query: &DcqlQuery, verified: &BTreeMap<String, Vec<VerifiedCredential>>) -> Value {
     let mut out = Map::new();
     for (id, credentials) in verified {
         let claims = credentials.iter().map(|credential| {
-            let members = credential.claims.as_map().iter();
-            // An object all of whose members stayed hidden discloses nothing.
-            let hidden = |value: &Value| value.as_object().is_some_and(Map::is_empty);
-            let members =
-                members.filter(|(name, value)| !TECHNICAL_CLAIMS.contains(&name.as_str()) && !hidden(value));
             json!({
                 "issuer": credential.issuer,
                 "vct": credential.vct,
-                "claims": members.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>(),
+                "claims": asked_of(query, id, credential),
             })
         });
         out.insert(id.clone(), claims.collect());
     }
     Value::Object(out)
+}
+
+/// The claims of one credential that were asked for, without the members every credential carries.
+pub(crate) fn asked_of(query: &DcqlQuery, id: &str, credential: &VerifiedCredential) -> Map<String, Value> {
+    let mut claims = asked_claims(query, id, credential);
+    claims.retain(|name, value| !TECHNICAL_CLAIMS.contains(&name.as_str()) && says_something(value));
+    claims
+}
+
+/// Takes out of a value what says nothing, for all it holds stayed hidden. False if nothing is left of it.
+fn says_something(value: &mut Value) -> bool {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| says_something(member));
+            !members.is_empty()
+        }
+        Value::Array(elements) => {
+            elements.retain_mut(says_something);
+            !elements.is_empty()
+        }
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stayed_hidden_leaves_no_hollow_value_at_any_depth() {
+        let mut value = json!({"a": {"b": {"c": {}}, "d": 1}, "e": [{}, [[]], {"f": null}], "g": [{}], "h": ""});
+        assert!(says_something(&mut value));
+        assert_eq!(value, json!({"a": {"d": 1}, "e": [{"f": null}], "h": ""}));
+        assert!(!says_something(&mut json!([{"a": {}}])));
+    }
 }

@@ -53,8 +53,8 @@ pub enum ProofError {
 }
 
 #[derive(Serialize)]
-struct Header {
-    alg: &'static str,
+struct Header<'a> {
+    alg: &'a str,
     typ: &'static str,
     jwk: Jwk,
 }
@@ -86,6 +86,26 @@ pub fn prove(
 ) -> Result<String, ProofError> {
     let key = custody.public_key(kid).ok_or(ProofError::Signing)?;
     let alg = SignatureAlgorithm::of(key.kind()).ok_or(ProofError::Signing)?.name();
+    prove_by_name(custody, (kid, alg), audience, nonce, now)
+}
+
+/// As [`prove`]; the header calls the algorithm `alg`, as the issuer does: one algorithm may have two names (RFC 9864).
+///
+/// # Errors
+///
+/// [`ProofError::Signing`] if the key is not held, cannot sign, or `alg` is no name of its algorithm.
+pub fn prove_by_name(
+    custody: &dyn Custody,
+    (kid, alg): (&KeyId, &str),
+    audience: &str,
+    nonce: &str,
+    now: u64,
+) -> Result<String, ProofError> {
+    let key = custody.public_key(kid).ok_or(ProofError::Signing)?;
+    let algorithm = SignatureAlgorithm::of(key.kind()).ok_or(ProofError::Signing)?;
+    if SignatureAlgorithm::from_name(alg) != Some(algorithm) {
+        return Err(ProofError::Signing);
+    }
     let header = Header { alg, typ: PROOF_TYP, jwk: key.to_jwk() };
     let payload = Payload { aud: audience, iat: now, nonce };
     jwt::sign(custody, kid, &header, &payload).map_err(|_: SignFault| ProofError::Signing)
@@ -153,6 +173,20 @@ mod tests {
             let text = prove(&ring, &kid, "a", "n", NOW).unwrap();
             assert_eq!(verify(&text, "a", "n", NOW).unwrap(), ring.public_key(&kid).unwrap());
         }
+    }
+
+    #[test]
+    fn proof_calls_its_algorithm_as_it_is_told_if_that_is_a_name_of_it() {
+        let (ring, kid) = ring(KeyKind::Ed25519);
+        let named = |alg| prove_by_name(&ring, (&kid, alg), "a", "n", NOW);
+        for alg in ["EdDSA", "Ed25519"] {
+            let text = named(alg).unwrap();
+            let header = base64url_decode(text.split('.').next().unwrap()).unwrap();
+            let header: Value = serde_json::from_slice(&header).unwrap();
+            assert_eq!(header["alg"], alg);
+            assert!(verify(&text, "a", "n", NOW).is_ok());
+        }
+        assert_eq!(named("ES256"), Err(ProofError::Signing));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! its own row and not the rest of the file, and a line number in the report is the one an editor shows.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io::{self, BufRead, BufReader, Read},
 };
 
@@ -80,6 +80,10 @@ pub enum ReadError {
 pub struct Register {
     /// Everybody whose row is good, by id.
     pub people: BTreeMap<PersonId, Person>,
+    /// Ids of rows that were skipped: nobody with one of them is gone, for all that is known.
+    pub skipped: BTreeSet<PersonId>,
+    /// Rows that were skipped and whose id cannot be read: they may be anybody's.
+    pub nameless_rows: u64,
     /// What was skipped and why.
     pub report: Report,
 }
@@ -104,6 +108,7 @@ pub fn read_register(input: impl Read, columns: &Columns, today: Date) -> Result
     };
     let mut people = BTreeMap::new();
     let mut first_lines: HashMap<PersonId, u64> = HashMap::new();
+    let mut nameless_rows = 0;
     while let Some(line) = lines.next()? {
         if line.text.is_some_and(|text| text.trim().is_empty()) {
             report.blank_lines += 1;
@@ -113,7 +118,9 @@ pub fn read_register(input: impl Read, columns: &Columns, today: Date) -> Result
         if report.rows > MAX_ROWS {
             return Err(ReadError::TooManyRows);
         }
-        match take_row(&line, &layout, &mut splitter, &mut first_lines, today) {
+        let row = take_row(&line, &layout, &mut splitter, &mut first_lines, today);
+        nameless_rows += u64::from(row.id.is_none());
+        match row.person {
             Ok(person) => {
                 people.insert(person.id().clone(), person);
             }
@@ -131,7 +138,15 @@ pub fn read_register(input: impl Read, columns: &Columns, today: Date) -> Result
     }
     // One whose id is used again was found late.
     report.bad_rows.sort_by_key(|row| row.line);
-    Ok(Register { people, report })
+    let skipped = first_lines.into_keys().filter(|id| !people.contains_key(id)).collect();
+    Ok(Register { people, skipped, nameless_rows, report })
+}
+
+/// What became of a row.
+struct TakenRow {
+    /// Its id, as far as it can be read.
+    id: Option<PersonId>,
+    person: Result<Person, RowFault>,
 }
 
 fn take_row(
@@ -140,24 +155,22 @@ fn take_row(
     splitter: &mut Splitter,
     first_lines: &mut HashMap<PersonId, u64>,
     today: Date,
-) -> Result<Person, RowFault> {
-    let text = line.text.ok_or_else(|| RowFault::row(Reason::RowTooLong))?;
-    let record = splitter.split(text).map_err(RowFault::row)?;
-    let (expected, found) = (layout.headers.len(), record.len());
+) -> TakenRow {
+    let Some(text) = line.text else {
+        return TakenRow { id: None, person: Err(RowFault::row(Reason::RowTooLong)) };
+    };
+    let (record, whole) = splitter.split(text);
     let row = Row { record, layout };
     // Also of a row that is bad in other ways: another with its id must not count as if it were the only one.
     let id = person_id(&row);
-    if let Ok(id) = &id {
-        if let Some(first_line) = first_lines.get(id) {
-            return Err(RowFault::Again { id: id.clone(), first_line: *first_line });
+    let known = id.as_ref().ok().cloned();
+    if let Some(id) = &known {
+        if let Some(&first_line) = first_lines.get(id) {
+            return TakenRow { id: known.clone(), person: Err(RowFault::Again { id: id.clone(), first_line }) };
         }
         first_lines.insert(id.clone(), line.number);
     }
-    if found != expected {
-        return Err(RowFault::row(Reason::WrongColumnCount { expected, found }));
-    }
-    row.check_fields()?;
-    Ok(person(id?, &row, today)?)
+    TakenRow { id: known, person: whole.map_err(RowFault::row).and_then(|()| row.person(id, today)) }
 }
 
 /// Why a row was skipped; the column by its meaning or, before meanings are looked at, by its index.
@@ -208,7 +221,8 @@ impl Layout {
         report: &mut Report,
     ) -> Result<Self, ReadError> {
         let unusable = ReadError::Header { line: 1 };
-        let record = splitter.split(text).map_err(|_| unusable.clone())?;
+        let (record, whole) = splitter.split(text);
+        whole.map_err(|_| unusable.clone())?;
         if record.len() > MAX_COLUMNS || record.iter().any(|header| header.len() > MAX_FIELD_BYTES) {
             return Err(unusable);
         }
@@ -253,6 +267,15 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
+    fn person(&self, id: Result<PersonId, Fault>, today: Date) -> Result<Person, RowFault> {
+        let (expected, found) = (self.layout.headers.len(), self.record.len());
+        if found != expected {
+            return Err(RowFault::row(Reason::WrongColumnCount { expected, found }));
+        }
+        self.check_fields()?;
+        Ok(person(id?, self, today)?)
+    }
+
     /// Bounds and characters of the columns that are read; what is in the others is nobody's business here.
     fn check_fields(&self) -> Result<(), RowFault> {
         let mut indexes: Vec<usize> = self.layout.positions.values().copied().collect();
@@ -295,17 +318,22 @@ impl Splitter {
         Self { parser, record: StringRecord::new() }
     }
 
-    /// The fields of `line`, which is not blank. A line end inside the last one proves that a quote was left open.
-    fn split(&mut self, line: &str) -> Result<&StringRecord, Reason> {
+    /// The fields of `line`, which is not blank, and whether they are all of it: those before a quote that was left open are as good
+    /// as any. A line end inside the last one proves such a quote.
+    fn split(&mut self, line: &str) -> (&StringRecord, Result<(), Reason>) {
         self.parser.get_mut().load(line);
-        match self.parser.read_record(&mut self.record) {
+        let whole = match self.parser.read_record(&mut self.record) {
             Ok(_) if self.record.iter().next_back().is_some_and(|last| last.contains('\n')) => {
                 Err(Reason::UnclosedQuote)
             }
-            Ok(_) => Ok(&self.record),
+            Ok(_) => Ok(()),
             // Lines are UTF-8 and rows flexible, so that nothing is left to fail but the unforeseen.
-            Err(_) => Err(Reason::UnreadableCharacter),
-        }
+            Err(_) => {
+                self.record.clear();
+                Err(Reason::UnreadableCharacter)
+            }
+        };
+        (&self.record, whole)
     }
 }
 

@@ -216,7 +216,9 @@ impl Holder {
 
     fn show(received: &Received<'_>, now: UnixSeconds) -> Result<(State, Vec<Action>), FlowError> {
         let view = OfferView::read(received)?;
-        let deadline = view.expires.unwrap_or_else(|| now.plus(OFFER_TIMEOUT_SECS));
+        // The issuer may want it sooner, but not keep it open for as long as it likes.
+        let usual = now.plus(OFFER_TIMEOUT_SECS);
+        let deadline = view.expires.map_or(usual, |end| end.min(usual));
         let actions = vec![Action::ShowOffer(view.clone()), Action::WakeAt(deadline)];
         Ok((State::OfferReceived { offer: Box::new(view), deadline }, actions))
     }

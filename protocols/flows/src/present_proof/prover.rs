@@ -195,7 +195,9 @@ impl Prover {
 
     fn show(received: &Received<'_>, now: UnixSeconds) -> Result<(State, Vec<Action>), FlowError> {
         let view = RequestView::read(received)?;
-        let deadline = received.message().expires_time.unwrap_or_else(|| now.plus(REQUEST_TIMEOUT_SECS));
+        // The verifier may want it sooner, but not keep it open for as long as it likes.
+        let usual = now.plus(REQUEST_TIMEOUT_SECS);
+        let deadline = received.message().expires_time.map_or(usual, |end| end.min(usual));
         let actions = vec![Action::ShowRequest(view.clone()), Action::WakeAt(deadline)];
         Ok((State::RequestReceived { request: Box::new(view), deadline }, actions))
     }

@@ -141,6 +141,34 @@ fn of_rows_with_one_id_none_counts_and_each_is_reported() {
     assert_eq!(register.report.bad_row_count, 3);
 }
 
+/// Such a row may hold a death that the other does not know of.
+#[test]
+fn an_id_before_a_quotation_mark_that_is_not_closed_counts_as_used() {
+    let dead = with("Tod", "01.03.2020").replace("Weiß", "\"Weiß");
+    for both in [[GOOD, &dead], [&dead, GOOD]] {
+        let register = rows(&both);
+        assert!(register.people.is_empty(), "{both:?}");
+        assert_eq!(register.report.bad_row_count, 2);
+    }
+    let alone = rows(&[&dead]);
+    assert_eq!(alone.report.bad_rows[0].reason, Reason::UnclosedQuote);
+    let another = dead.replace("A-1", "A-2");
+    assert_eq!(rows(&[GOOD, &another]).people.len(), 1);
+}
+
+#[test]
+fn ids_of_skipped_rows_are_kept_and_rows_without_a_readable_one_are_counted() {
+    let typo = with("Geboren", "31.02.1984").replace("A-1", "A-2");
+    let nameless = with("Kennung", "\"A-3");
+    let register = rows(&[GOOD, &typo, &nameless]);
+    let skipped: Vec<&str> = register.skipped.iter().map(PersonId::as_str).collect();
+    assert_eq!((skipped, register.nameless_rows), (vec!["A-2"], 1));
+    let twice = rows(&[GOOD, GOOD]);
+    assert_eq!((twice.skipped.len(), twice.nameless_rows), (1, 0));
+    let good = rows(&[GOOD]);
+    assert_eq!((good.skipped.len(), good.nameless_rows), (0, 0));
+}
+
 #[test]
 fn an_id_whose_first_row_is_bad_is_given_to_nobody() {
     let register = rows(&[&with("PLZ", "x"), GOOD]);
