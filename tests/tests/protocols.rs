@@ -16,7 +16,9 @@ use einmal_did::Did;
 use einmal_didcomm::{Message, SenderProtection, ThreadId, UnixSeconds};
 use einmal_flows::{
     Draft,
-    formats::{Content, CryptographicBinding, DcqlPresentation, DcqlRequest, SdJwtIssue, SdJwtOffer, SdJwtRequest},
+    formats::{
+        Content, CryptographicBinding, DcqlPresentation, DcqlRequest, SdJwtIssue, SdJwtOffer, SdJwtRequest,
+    },
     issue_credential::{IssueCredential, OfferCredential, ProposeCredential, RequestCredential},
     limits::MAX_ERRORS,
     out_of_band::Invitation,

@@ -93,7 +93,8 @@ impl City {
             return Err(Failure::user("its card was issued already; revoke that: einmal city issued"));
         }
         // Also if the invitation itself is over: some of those who took it may be on their way to a card, whatever became of the last.
-        let is_poster = exchange.as_ref().is_some_and(|exchange| exchange.work.job.order.subject.must_prove());
+        let is_poster =
+            exchange.as_ref().is_some_and(|exchange| exchange.work.job.order.subject.must_prove());
         let news = is_poster && !invitations::is_withdrawn_by_key(shared, &thread)?;
         let open = invitations::withdraw(shared, &thread, exchange.is_some(), fx)?;
         let running = exchange.filter(|exchange| !ended(exchange));
