@@ -26,7 +26,7 @@ use crate::{
         ids::{RequestId, person_id},
         invitations::{self, IssueOrder, Purpose, Subject},
         issuing::{IssueJob, Issuing, IssuingService, today},
-        messages,
+        messages, overtaken,
         status::KnownLists,
         templates::CityFiles,
     },
@@ -69,7 +69,7 @@ impl City {
         self.issuing.replace_files(files);
         let mut answer = self.issuing.register_report();
         if let Some(members) = answer.as_object_mut() {
-            let overtaken = self.issuing.overtaken(shared)?;
+            let overtaken = overtaken::overtaken(shared, &self.issuing.files())?;
             members.insert("outdated".into(), overtaken.outdated);
             members.insert("uncertain".into(), overtaken.uncertain);
         }
