@@ -16,7 +16,9 @@ use einmal_did::Did;
 use einmal_didcomm::{Message, SenderProtection, ThreadId, UnixSeconds};
 use einmal_flows::{
     Draft,
-    formats::{Content, CryptographicBinding, DcqlPresentation, DcqlRequest, SdJwtIssue, SdJwtOffer, SdJwtRequest},
+    formats::{
+        Content, CryptographicBinding, DcqlPresentation, DcqlRequest, SdJwtIssue, SdJwtOffer, SdJwtRequest,
+    },
     issue_credential::{IssueCredential, OfferCredential, ProposeCredential, RequestCredential},
     limits::MAX_ERRORS,
     out_of_band::Invitation,
@@ -416,8 +418,8 @@ fn card(issuer: &Stranger, holder: PublicKey) -> String {
         issuer: iss.to_string(),
         vct: "urn:x:1".into(),
         holder,
-        claims: Claims::new(serde_json::Map::new()),
-        disclosable: Vec::new(),
+        claims: Claims::new(json!({"age": 16, "name": "Anna"}).as_object().cloned().unwrap()),
+        disclosable: vec![vec!["age".into()], vec!["name".into()]],
         issued_at: NOW.0,
         not_before: None,
         expires_at: NOW.0 + 400 * DAY,
@@ -449,6 +451,38 @@ fn of_two_cards_neither_is_kept_if_one_is_bound_to_another_key() {
             assert_eq!(held.as_array().unwrap().len(), if good { 2 } else { 0 }, "{held}");
             assert_eq!(name(&answer), if good { "ack" } else { "problem-report" });
         }
+    });
+}
+
+/// The result a verifier of ours keeps does not show it: that holds what was asked for whatever came.
+#[test]
+fn a_wallet_shows_what_was_asked_for_and_nothing_else() {
+    play(async {
+        let peer = Stranger::issuing_at(1, STRANGER);
+        let (world, anna, to) = befriended(&peer).await;
+        let offer = card_offer(&peer, "ES256");
+        let offered = offering(&peer, &offer, &to);
+        peer.hear(&anna, &offered).await;
+        let sent = agreed(&world, &peer).await;
+        let requested = sent.iter().find_map(|sent| SdJwtRequest::find_in(sent).ok()).unwrap();
+        let holder = proof::verify(&requested.proof_jwt, &offer.aud, &offer.nonce, NOW.0).unwrap();
+        let issue = SdJwtIssue { credentials: vec![card(&peer, holder)] };
+        let draft = Draft::of(&IssueCredential::default()).attach(issue.to_attachment("card").unwrap());
+        let draft = draft.in_thread(offered.thread());
+        assert_eq!(name(&peer.ask(&anna, &peer.drafted(draft, &to)).await), "ack");
+        let dcql_query = json!({"credentials": [{"id": "card", "format": "dc+sd-jwt",
+            "meta": {"vct_values": ["urn:x:1"]}, "claims": [{"path": ["age"]}]}]});
+        let client_id = present_proof::client_id(peer.did());
+        let asks = DcqlRequest { dcql_query, nonce: "0123456789abcdef".into(), client_id };
+        let draft = Draft::of(&RequestPresentation::default()).attach(asks.to_attachment("request").unwrap());
+        assert_eq!(peer.hear(&anna, &peer.drafted(draft, &to)).await, None);
+        let sent = agreed(&world, &peer).await;
+        let shown = sent.iter().find_map(|sent| DcqlPresentation::find_in(sent).ok()).unwrap();
+        let disclosures: Vec<String> = shown.0["card"][0]
+            .split('~')
+            .filter_map(|part| String::from_utf8(base64url_decode(part)?).ok())
+            .collect();
+        assert!(disclosures.len() == 1 && disclosures[0].contains("age"), "{disclosures:?}");
     });
 }
 

@@ -152,7 +152,8 @@ fn cards_whose_kind_has_a_status_no_more_can_be_revoked() {
         let mut world = world_with(13, folder.path()).await;
         let issued = issue(&mut world, resident()).await;
         let file = folder.path().join("templates/resident-card.toml");
-        let template = fs::read_to_string(&file).unwrap().replace("status_list = true", "status_list = false");
+        let template =
+            fs::read_to_string(&file).unwrap().replace("status_list = true", "status_list = false");
         let (reasons, claims) =
             (template.find("[[revocation_reasons]]").unwrap(), template.find("[[claims]]").unwrap());
         fs::write(&file, format!("{}{}", &template[..reasons], &template[claims..])).unwrap();

@@ -100,20 +100,6 @@ fn line_of(answer: &Answer) -> Option<Vec<u8>> {
     Some(line)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answer_that_is_too_long_is_told_and_not_cut() {
-        let answer = |length: usize| line_of(&Answer::Ok("x".repeat(length).into())).unwrap();
-        let (short, long) = (answer(10), answer(MAX_LINE));
-        assert!(matches!(serde_json::from_slice(&short), Ok(Answer::Ok(_))));
-        assert!(long.len() < MAX_LINE && long.ends_with(b"\n"));
-        assert!(matches!(serde_json::from_slice(&long), Ok(Answer::Error(said)) if said.contains("bytes")));
-    }
-}
-
 /// Writes a backup while everything else goes on.
 async fn back_up(node: &Arc<Node>, input: &Value) -> Result<Value, Failure> {
     let member = |name: &str| input.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -148,5 +134,19 @@ async fn run(node: &Arc<Node>, request: &Request) -> Result<Value, Failure> {
             return Ok(value);
         }
         node.changed(left.min(Duration::from_millis(200))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answer_that_is_too_long_is_told_and_not_cut() {
+        let answer = |length: usize| line_of(&Answer::Ok("x".repeat(length).into())).unwrap();
+        let (short, long) = (answer(10), answer(MAX_LINE));
+        assert!(matches!(serde_json::from_slice(&short), Ok(Answer::Ok(_))));
+        assert!(long.len() < MAX_LINE && long.ends_with(b"\n"));
+        assert!(matches!(serde_json::from_slice(&long), Ok(Answer::Error(said)) if said.contains("bytes")));
     }
 }

@@ -26,7 +26,7 @@ use crate::{
         ids::{RequestId, person_id},
         invitations::{self, IssueOrder, Purpose, Subject},
         issuing::{IssueJob, Issuing, IssuingService, today},
-        messages,
+        messages, overtaken,
         status::KnownLists,
         templates::CityFiles,
     },
@@ -69,7 +69,7 @@ impl City {
         self.issuing.replace_files(files);
         let mut answer = self.issuing.register_report();
         if let Some(members) = answer.as_object_mut() {
-            let overtaken = self.issuing.overtaken(shared)?;
+            let overtaken = overtaken::overtaken(shared, &self.issuing.files())?;
             members.insert("outdated".into(), overtaken.outdated);
             members.insert("uncertain".into(), overtaken.uncertain);
         }
@@ -93,7 +93,8 @@ impl City {
             return Err(Failure::user("its card was issued already; revoke that: einmal city issued"));
         }
         // Also if the invitation itself is over: some of those who took it may be on their way to a card, whatever became of the last.
-        let is_poster = exchange.as_ref().is_some_and(|exchange| exchange.work.job.order.subject.must_prove());
+        let is_poster =
+            exchange.as_ref().is_some_and(|exchange| exchange.work.job.order.subject.must_prove());
         let news = is_poster && !invitations::is_withdrawn_by_key(shared, &thread)?;
         let open = invitations::withdraw(shared, &thread, exchange.is_some(), fx)?;
         let running = exchange.filter(|exchange| !ended(exchange));

@@ -10,6 +10,7 @@ pub(crate) mod issued;
 pub(crate) mod issuing;
 pub(crate) mod keys;
 pub(crate) mod messages;
+pub(crate) mod overtaken;
 mod patron_nym;
 pub(crate) mod proving;
 pub(crate) mod queue;

@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn what_stayed_hidden_leaves_no_hollow_value_at_any_depth() {
-        let mut value = json!({"a": {"b": {"c": {}}, "d": 1}, "e": [{}, [[]], {"f": null}], "g": [{}], "h": ""});
+        let mut value =
+            json!({"a": {"b": {"c": {}}, "d": 1}, "e": [{}, [[]], {"f": null}], "g": [{}], "h": ""});
         assert!(says_something(&mut value));
         assert_eq!(value, json!({"a": {"d": 1}, "e": [{"f": null}], "h": ""}));
         assert!(!says_something(&mut json!([{"a": {}}])));

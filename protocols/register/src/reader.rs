@@ -166,7 +166,10 @@ fn take_row(
     let known = id.as_ref().ok().cloned();
     if let Some(id) = &known {
         if let Some(&first_line) = first_lines.get(id) {
-            return TakenRow { id: known.clone(), person: Err(RowFault::Again { id: id.clone(), first_line }) };
+            return TakenRow {
+                id: known.clone(),
+                person: Err(RowFault::Again { id: id.clone(), first_line }),
+            };
         }
         first_lines.insert(id.clone(), line.number);
     }
