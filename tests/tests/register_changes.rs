@@ -373,8 +373,8 @@ fn one_person_has_so_many_valid_cards_of_a_kind_and_no_more() {
         world.ask("city", "revoke", revocation).await;
         assert_eq!(issue(&mut world, library()).await.as_array().unwrap().len(), 10);
         let named = json!({"template": "library-card", "person": ADULT});
-        let refused = world.node("city").command("offer", &named).await.unwrap_err().to_string();
-        assert!(refused.contains("as many valid cards"), "{refused}");
+        let offered = world.node("city").command("offer", &named).await;
+        assert!(offered.is_ok(), "what a clerk offers is for the clerk to say: {offered:?}");
     });
 }
 

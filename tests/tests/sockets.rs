@@ -492,6 +492,21 @@ fn no_pong_comes_for_a_letter_that_nobody_here_takes_and_the_sender_learns_that_
 }
 
 #[test]
+fn no_pong_comes_for_an_envelope_that_was_refused_before_the_ping_was_read() {
+    play(async {
+        let scene = scene_with(Arc::new(HeldMail::default())).await;
+        let mut socket = scene.open().await;
+        let sender = Stranger::new(2);
+        let payload = json!({"ciphertext": "a", "protected": "x", "recipients": [], "iv": "x", "tag": "x"});
+        let vain = sender.forward(&scene.mediator, Stranger::new(3).did(), payload);
+        send(&mut socket, sender.pack(&vain, SenderProtection::Anoncrypt)).await;
+        tokio::time::sleep(QUIET).await;
+        socket.send(Frame::Ping(Default::default())).await.unwrap();
+        assert_eq!(until_closed(&mut socket).await, (0, 4400));
+    });
+}
+
+#[test]
 fn no_pong_comes_before_the_close_if_the_disk_did_not_take_the_letter() {
     play(async {
         let (mail, mut socket) = letter_on_its_way().await;

@@ -54,6 +54,7 @@ fn relations_as_before(world: &World, name: &str) {
         batch.delete(record.key);
     }
     assert!(!batch.is_empty());
+    batch.delete(Key::new(&TenantId::default(), Table::new("meta"), "relations-moved").unwrap());
     world.store(name).commit(batch).wait().unwrap();
 }
 
@@ -74,6 +75,14 @@ fn offer_that_was_taken_before_the_upgrade_is_found_and_withdrawn() {
         };
         assert_eq!(told(&after), told(&before));
         assert!(records(&world, "city", "thread").is_empty(), "no name of a thread is left that is none");
+        // Once moved, what looks like a relation is a name that somebody chose.
+        let mut batch = Batch::new();
+        let chosen = Key::new(&TenantId::default(), Table::new("thread"), "below:42").unwrap();
+        batch.put_expiring(chosen, b"\"x\"".to_vec(), u64::MAX);
+        world.store("city").commit(batch).wait().unwrap();
+        world.kill("city");
+        world.start("city").await;
+        assert_eq!(records(&world, "city", "thread").len(), 1);
         world.ask("city", "withdraw", json!({"thread": offer["thread"]})).await;
         world.pump().await;
         let progress = world.ask("anna", "progress", json!({"thread": accepted["thread"]})).await;

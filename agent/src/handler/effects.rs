@@ -55,12 +55,13 @@ pub(crate) enum MailWork {
     Clear(MailboxId),
     /// Its owner has changed.
     Rerouted(MailboxId),
-    /// An account is handed letters in this form, the one with this id before the others.
+    /// An account is handed letters in this form.
     HandedOver {
         account: MailboxId,
         form: AttachedAs,
-        first: String,
     },
+    /// An account has confirmed letters.
+    Read(MailboxId),
     /// An account has received nothing of what it was handed over.
     NothingRead(MailboxId),
     /// An account with these mailboxes has taken another DID, in the form its owner uses.
@@ -196,9 +197,14 @@ impl<'a> Effects<'a> {
         self.mail.push(MailWork::Rerouted(mailbox));
     }
 
-    /// Notes in which form an account is handed letters, the one with the id `first` before the others.
-    pub(crate) fn hand_over(&mut self, account: MailboxId, form: AttachedAs, first: &str) {
-        self.mail.push(MailWork::HandedOver { account, form, first: first.to_owned() });
+    /// Notes in which form an account is handed letters.
+    pub(crate) fn hand_over(&mut self, account: MailboxId, form: AttachedAs) {
+        self.mail.push(MailWork::HandedOver { account, form });
+    }
+
+    /// Notes that an account has confirmed letters.
+    pub(crate) fn some_read(&mut self, account: MailboxId) {
+        self.mail.push(MailWork::Read(account));
     }
 
     /// Notes that an account has received nothing of what it was handed over.

@@ -10,7 +10,7 @@ use futures_util::{
 use tokio::{
     sync::OwnedSemaphorePermit,
     task::{JoinError, JoinHandle},
-    time::Instant,
+    time::{Instant, MissedTickBehavior},
 };
 use tracing::Instrument;
 
@@ -32,6 +32,8 @@ use crate::{
 pub(super) const PING_EVERY: Duration = Duration::from_secs(30);
 /// A connection on which nothing was heard for so long is gone.
 pub(super) const SILENCE: Duration = Duration::from_secs(75);
+/// How soon after an envelope a ping belongs to it, and its pong says that the envelope was taken.
+const PING_BEHIND: Duration = Duration::from_secs(5);
 /// Longest a reader takes to accept what is sent to it; its mail waits for the next connection.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most messages of one connection on their way to the disk.
@@ -79,6 +81,8 @@ struct Socket {
     out: SplitSink<WebSocket, Frame>,
     pushing: Pushing,
     place: Arc<Place>,
+    /// When an envelope was refused for good, if one was since the last ping.
+    not_taken: Option<Instant>,
 }
 
 /// Why a socket is closed by us.
@@ -103,11 +107,13 @@ impl From<Trouble> for Ending {
 pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>, read: Arc<ReadBytes>) {
     let (out, mut incoming) = stream.split();
     let mut stopping = server.stopping.clone();
-    let mut socket = Socket { server, out, pushing: Pushing::default(), place };
+    let mut socket = Socket { server, out, pushing: Pushing::default(), place, not_taken: None };
     let mut heard = Instant::now();
     let mut unfinished = Unfinished { read, complete: 0, told: false };
     unfinished.completed();
     let mut timer = tokio::time::interval(PING_EVERY);
+    // Two looks for a message that lingers must be as far apart as they seem.
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer.reset();
     let bell = socket.pushing.bell();
     // Mail that is on its way to the disk, in the order it came.
@@ -233,12 +239,14 @@ impl Socket {
         before: &mut FuturesOrdered<JoinHandle<Receipt>>,
     ) -> Result<(), Ending> {
         let receipts = all_of(before).await;
+        // A ping long after it asks for something else: whether we are still there.
+        let not_taken = self.not_taken.take().is_some_and(|at| at.elapsed() < PING_BEHIND);
         if receipts.iter().any(|receipt| {
             receipt.as_ref().map_or(true, |receipt| receipt.refused.is_some_and(Refusal::is_temporary))
         }) {
             return Err(Ending::Told(close_code::AGAIN, "not taken at present; come again later"));
         }
-        if receipts.iter().flatten().any(|receipt| receipt.refused.is_some()) {
+        if not_taken || receipts.iter().flatten().any(|receipt| receipt.refused.is_some()) {
             return Err(Ending::Told(NOT_TAKEN, "an envelope was not taken"));
         }
         for receipt in receipts {
@@ -269,6 +277,9 @@ impl Socket {
                 self.feed(reply).await?;
             }
             self.flush().await?;
+        }
+        if refused.is_some_and(|refusal| !refusal.is_temporary()) {
+            self.not_taken = Some(Instant::now());
         }
         if refused.is_some_and(Refusal::is_temporary) {
             // A socket has no other way to say that an envelope may come again.

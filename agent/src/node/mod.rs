@@ -258,9 +258,8 @@ impl Node {
                 MailWork::Followed { prior, new, mailboxes } => {
                     self.shared.live.follow(prior, new, mailboxes);
                 }
-                MailWork::HandedOver { account, form, first } => {
-                    self.shared.read_forms.handed_over(*account, *form, first);
-                }
+                MailWork::HandedOver { account, form } => self.shared.read_forms.handed_over(*account, *form),
+                MailWork::Read(account) => self.shared.read_forms.read(*account),
                 MailWork::NothingRead(account) => self.shared.read_forms.nothing_read(*account),
                 MailWork::Remove(..) | MailWork::Clear(_) => {}
             }
@@ -277,6 +276,7 @@ impl Node {
                 MailWork::Rerouted(_)
                 | MailWork::Followed { .. }
                 | MailWork::HandedOver { .. }
+                | MailWork::Read(_)
                 | MailWork::NothingRead(_) => {}
             }
         }

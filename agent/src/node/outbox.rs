@@ -34,6 +34,8 @@ const MOVED_AT_ONCE: usize = 1_000;
 const MOVED_BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
 /// Milliseconds before the second attempt; doubled for each further one.
 const FIRST_PAUSE_MS: u64 = 500;
+/// Attempts in which a message holds up those behind it for the same recipient: about half a minute.
+const MAX_HOLDING_UP: u32 = 6;
 /// Longest pause between attempts, in milliseconds.
 const LONGEST_PAUSE_MS: u64 = 5 * 60 * 1000;
 
@@ -138,7 +140,8 @@ fn due_ms(id: &[u8]) -> u64 {
 }
 
 impl Node {
-    /// Sends the messages for one recipient in their order; the first that must wait holds up the rest.
+    /// Sends the messages for one recipient in their order; the first that must wait holds up the rest, but not for ever: a message
+    /// that its recipient never takes, though it takes others, stands in nobody's way after some attempts.
     async fn send_group(self: Arc<Self>, group: Vec<(Vec<u8>, Item)>) -> Result<(), StoreError> {
         let mut group = group.into_iter();
         while let Some((id, item)) = group.next() {
@@ -149,10 +152,8 @@ impl Node {
                 self.outbox_served.note(item.to.canonical().as_str(), is_sent);
             }
             // They would only be tried in vain, and stand before those of others.
-            let held_up = match outcome {
-                Outcome::Later => group.by_ref().collect(),
-                _ => Vec::new(),
-            };
+            let holds_up = matches!(outcome, Outcome::Later) && item.attempts < MAX_HOLDING_UP;
+            let held_up = if holds_up { group.by_ref().collect() } else { Vec::new() };
             self.settle(&id, item, outcome, held_up).instrument(request).await?;
         }
         Ok(())
@@ -299,7 +300,9 @@ impl Node {
                 // Written by a clock that was ahead, it would be tried for years.
                 item.give_up_at = item.give_up_at.min(self.shared.kept_for(GIVE_UP_SECS));
                 let due = self.shared.present().steady_ms.saturating_add(self.pause_ms(item.attempts));
-                self.outbox_served.put_off(item.to.canonical().as_str(), due);
+                if item.attempts <= MAX_HOLDING_UP {
+                    self.outbox_served.put_off(item.to.canonical().as_str(), due);
+                }
                 // The last first: all of them may be more than one batch takes, and a crash between two must not turn the order.
                 for (index, (id, item)) in held_up.iter().enumerate().rev() {
                     fx.delete(OUTBOX, id)?;

@@ -6,7 +6,7 @@ use einmal_did::{Did, Resolver};
 use einmal_didcomm::{
     FORWARD_TYPE, LayerPolicy, OpenContext, OpenError, Opened, ProblemCode, ReturnRoute, UnixSeconds, open,
 };
-use einmal_flows::{Draft, Received, report_problem::ProblemReport};
+use einmal_flows::{Draft, Received, coordinate_mediation::MediationVersion, report_problem::ProblemReport};
 use einmal_storage::{Commit, mail::MailboxId};
 use tracing::{Instrument, Span};
 
@@ -233,7 +233,9 @@ impl Node {
                 self.note_rotation(opened, &rx, fx)?;
                 self.dispatch(&rx, fx)?;
                 // Of what leaves no trace the memory is enough: strangers must not fill the disk with the ids of their pings.
-                is_kept = !question && !fx.leaves_no_trace();
+                // What changes nothing today may change something when it comes again: an account's removal of what it adds later.
+                let may_change = MediationVersion::of(&rx.message().kind).is_some();
+                is_kept = !question && (may_change || !fx.leaves_no_trace());
                 if is_kept { self.keep_seen(&rx, &seen, fx) } else { Ok(()) }
             })
             .await;

@@ -149,8 +149,8 @@ impl Mediator {
                 let recipients = named(recipient)?;
                 let waiting = queue::oldest(shared, &self.ids, &recipients, limit)?;
                 let form = reading_form(shared, rx.sender())?;
-                if let Some((first, _)) = waiting.first().filter(|_| version == PickupVersion::V3) {
-                    fx.hand_over(mailbox_id(rx.sender()), form, first);
+                if version == PickupVersion::V3 && !waiting.is_empty() {
+                    fx.hand_over(mailbox_id(rx.sender()), form);
                 }
                 message_pickup::delivery_reply(rx, &waiting, &status(&recipients, &[]), form, now)
             }
@@ -160,6 +160,9 @@ impl Mediator {
                     fx.nothing_read(mailbox_id(rx.sender()));
                 }
                 let gone = queue::acknowledge(shared, &self.ids, &recipients, &ids, fx);
+                if !gone.is_empty() {
+                    fx.some_read(mailbox_id(rx.sender()));
+                }
                 message_pickup::status_reply(rx, &status(&recipients, &gone), now)
             }
             PickupRequest::LiveDelivery { on } => {
@@ -417,8 +420,10 @@ impl RoleService for Mediator {
             ));
         }
         for recipient in moved {
-            let Some(stored) = fx.db().get::<Route>(ROUTES, did_id(&recipient))? else { continue };
             fx.delete(ACCOUNT_ROUTES, pair(prior, &recipient))?;
+            // What another account has registered stays with it, whatever this one's list says: that may be of a backup.
+            let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
+            let Some(stored) = stored.filter(|stored| stored.value.account.same_as(prior)) else { continue };
             fx.put(ACCOUNT_ROUTES, pair(new, &recipient), &recipient)?;
             fx.reroute(mailbox_id(&recipient));
             mailboxes.push(mailbox_id(&recipient));

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    db::{EXCHANGES, did_id, digest_id, peer_id},
+    db::{EXCHANGES, META, did_id, digest_id, encode, peer_id},
     handler::{Effects, Failure, Handled, Shared, learn, our_form, their_form},
     identity::peer_of,
 };
@@ -26,6 +26,8 @@ const THREADS: Table = Table::new("thread");
 const RELATED: Table = Table::new("related-exchange");
 /// What the names in [`THREADS`] began with that were relations, in earlier versions.
 const OLD_RELATED: &str = "below:";
+/// Name of the record that says they were moved.
+const RELATED_MOVED: &str = "relations-moved";
 /// Old relations moved at a time.
 const OLD_PAGE: usize = 256;
 /// The DID that a peer's took the place of, by our DID and the new one.
@@ -309,9 +311,16 @@ pub(crate) fn note_unasked(
 /// [`StoreError`] if they cannot be read or written.
 pub(crate) async fn take_over(shared: &Shared) -> Result<u64, StoreError> {
     let mut moved = 0;
+    // Once: a thread of today may have a name that looks like one of those.
+    if shared.db.exists(META, RELATED_MOVED)? {
+        return Ok(moved);
+    }
     loop {
         let page = shared.db.scan_raw(THREADS, OLD_RELATED.as_bytes(), None, OLD_PAGE)?;
         if page.is_empty() {
+            let mut batch = Batch::new();
+            batch.put(shared.db.key(META, RELATED_MOVED)?, encode(&true)?);
+            shared.db.store().commit(batch).await?;
             return Ok(moved);
         }
         let mut batch = Batch::new();

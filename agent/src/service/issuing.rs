@@ -285,7 +285,7 @@ impl IssuingService {
         let template = self.present_template(job)?;
         let (files, known) = (self.files(), person_of(shared, job)?);
         if let Some(known) = &known {
-            check_may_have_another(shared, &template, known)?;
+            check_may_have_another(shared, &template, known, job.order.subject.must_prove())?;
         }
         let gone =
             |_| Failure::peer(ProblemCode::REQUEST, "the register does not hold whom this card would be for");
@@ -425,16 +425,23 @@ fn in_register<'f>(files: &'f CityFiles, id: &PersonId) -> Result<&'f Person, Fa
     })
 }
 
-/// Refuses a card to somebody whose earlier one was revoked for a reason that bars from another, or who has enough of the kind.
-fn check_may_have_another(shared: &Shared, template: &Template, person: &PersonId) -> Result<(), Failure> {
+/// Refuses a card to somebody whose earlier one was revoked for a reason that bars from another, or who has enough of the kind and
+/// takes one `unasked`, as by a poster: what a clerk offers is for the clerk to say.
+fn check_may_have_another(
+    shared: &Shared,
+    template: &Template,
+    person: &PersonId,
+    unasked: bool,
+) -> Result<(), Failure> {
     let bars =
         |code: &str| template.revocation_reasons().iter().any(|reason| reason.bars && reason.code == code);
     let mut cards = issued::of_person(shared, person)?;
     cards.retain(|(_, card)| card.template.as_str() == template.id());
-    if cards.iter().filter(|(_, card)| card.is_valid(shared.now())).count() >= MAX_VALID_CARDS {
+    let valid = cards.iter().filter(|(_, card)| card.is_valid(shared.now())).count();
+    if unasked && valid >= MAX_VALID_CARDS {
         return Err(Failure::peer(
             ProblemCode::REQUEST,
-            "there are as many valid cards of this kind as one person may have; one must be revoked first",
+            "there are as many valid cards of this kind as one person may take by a poster; the issuer may offer more",
         ));
     }
     let barred =

@@ -119,7 +119,7 @@ pub fn read_register(input: impl Read, columns: &Columns, today: Date) -> Result
             return Err(ReadError::TooManyRows);
         }
         let row = take_row(&line, &layout, &mut splitter, &mut first_lines, today);
-        nameless_rows += u64::from(row.id.is_none());
+        nameless_rows += u64::from(row.is_nameless);
         match row.person {
             Ok(person) => {
                 people.insert(person.id().clone(), person);
@@ -144,8 +144,8 @@ pub fn read_register(input: impl Read, columns: &Columns, today: Date) -> Result
 
 /// What became of a row.
 struct TakenRow {
-    /// Its id, as far as it can be read.
-    id: Option<PersonId>,
+    /// Whether nobody can say whose it is.
+    is_nameless: bool,
     person: Result<Person, RowFault>,
 }
 
@@ -157,23 +157,22 @@ fn take_row(
     today: Date,
 ) -> TakenRow {
     let Some(text) = line.text else {
-        return TakenRow { id: None, person: Err(RowFault::row(Reason::RowTooLong)) };
+        return TakenRow { is_nameless: true, person: Err(RowFault::row(Reason::RowTooLong)) };
     };
     let (record, whole) = splitter.split(text);
     let row = Row { record, layout };
     // Also of a row that is bad in other ways: another with its id must not count as if it were the only one.
     let id = person_id(&row);
-    let known = id.as_ref().ok().cloned();
-    if let Some(id) = &known {
+    // Of a row with a field too many or too few another field may stand where the id is looked for.
+    let is_shifted = whole.is_ok() && row.record.len() != layout.headers.len();
+    let is_nameless = is_shifted || id.is_err();
+    if let Ok(id) = &id {
         if let Some(&first_line) = first_lines.get(id) {
-            return TakenRow {
-                id: known.clone(),
-                person: Err(RowFault::Again { id: id.clone(), first_line }),
-            };
+            return TakenRow { is_nameless, person: Err(RowFault::Again { id: id.clone(), first_line }) };
         }
         first_lines.insert(id.clone(), line.number);
     }
-    TakenRow { id: known, person: whole.map_err(RowFault::row).and_then(|()| row.person(id, today)) }
+    TakenRow { is_nameless, person: whole.map_err(RowFault::row).and_then(|()| row.person(id, today)) }
 }
 
 /// Why a row was skipped; the column by its meaning or, before meanings are looked at, by its index.

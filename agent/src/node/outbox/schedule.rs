@@ -173,8 +173,11 @@ impl Due {
             if later.is_some() {
                 return Ok(look);
             }
-            if self.fills_all_seats() || self.bytes > MAX_LOOK_BYTES {
+            if self.fills_all_seats() {
                 return Ok(Look { left: true, ..look });
+            }
+            if self.bytes > MAX_LOOK_BYTES {
+                break;
             }
         }
         // More is due than one look takes in: the next one goes on here, so that nobody stands behind a pile for ever.
@@ -447,6 +450,27 @@ mod tests {
         assert!(!found && second.left);
         let (found, third) = look(second.turn);
         assert!(found && third.turn.is_none() && third.left, "the front was not seen this time");
+    }
+
+    #[test]
+    fn nobody_stands_behind_more_bytes_than_one_look_takes_in() {
+        let (seats, none) = (Served::default(), HashSet::new());
+        let mut long = items("long", 0..6, 0);
+        long.iter_mut().for_each(|(_, item)| item.bytes = MAX_LOOK_BYTES / 4);
+        let outbox = outbox(long.into_iter().chain(items("behind", 0..1, 0)));
+        let look = |begin| {
+            let mut due = Due::default();
+            let look = due
+                .take_in_pages(begin, u64::MAX, pages(&outbox, 3), |due, page| {
+                    due.take_in(page, &none, &seats)
+                })
+                .unwrap();
+            (due.groups.contains_key("did:example:behind-0"), look.turn)
+        };
+        let (found, turn) = look(None);
+        assert!(!found && turn.is_some());
+        let (found, _) = look(turn);
+        assert!(found);
     }
 
     #[test]

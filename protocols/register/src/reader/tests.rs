@@ -165,6 +165,9 @@ fn ids_of_skipped_rows_are_kept_and_rows_without_a_readable_one_are_counted() {
     assert_eq!((skipped, register.nameless_rows), (vec!["A-2"], 1));
     let twice = rows(&[GOOD, GOOD]);
     assert_eq!((twice.skipped.len(), twice.nameless_rows), (1, 0));
+    // With a field too many another one may stand where the id is looked for.
+    let shifted = format!("Anna;{GOOD}");
+    assert_eq!(rows(&[&shifted]).nameless_rows, 1);
     let good = rows(&[GOOD]);
     assert_eq!((good.skipped.len(), good.nameless_rows), (0, 0));
 }

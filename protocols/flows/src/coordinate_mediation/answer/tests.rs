@@ -343,8 +343,7 @@ fn a_did_too_long_to_be_read_at_every_request_is_not_registered() {
     let longest = of(MAX_RECIPIENT_LEN);
     let (changes, _) = ask(&add(A, &longest), &Table::with_accounts()).unwrap();
     assert_eq!(changes, [put(&longest, A, false)]);
-    let (changes, draft) =
-        ask(&add(A, &of(MAX_RECIPIENT_LEN + 1)), &Table::with_accounts()).unwrap();
+    let (changes, draft) = ask(&add(A, &of(MAX_RECIPIENT_LEN + 1)), &Table::with_accounts()).unwrap();
     assert!(changes.is_empty());
     assert_eq!(draft.body["updated"][0]["result"], "client_error");
 }
