@@ -10,6 +10,7 @@
     reason = "a harness of tests: whatever goes wrong here is a failed test"
 )]
 
+mod acquaintance;
 mod city;
 mod courier;
 mod dialogue;
@@ -21,6 +22,7 @@ mod stranger;
 mod wire;
 mod world;
 
+pub use acquaintance::{befriended, card_offer, lone_city, offer, offering, proposal, request};
 pub use city::{ADULT, city_folder, own_city_folder};
 pub use courier::{Answered, Courier};
 pub use dialogue::{REPORT, code, did_of, invitation_in, letters, name, stranger_of};

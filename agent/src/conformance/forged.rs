@@ -103,6 +103,8 @@ async fn listening(run: &Run, forgery: Forgery, victim: &Mailbox, forger: &Did) 
             break;
         }
     }
+    // What is looked for comes only after these were carried out, if they are.
+    socket.settle(&run.probe).await;
     Ok(Some(socket))
 }
 

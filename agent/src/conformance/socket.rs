@@ -23,6 +23,8 @@ const MAX_KEPT: usize = 64;
 const MAX_FRAMES: usize = 4_096;
 /// How long an answer may come after the target has shown, by a pong, that it read what was sent.
 const AFTER_PONG: Duration = Duration::from_secs(3);
+/// How long something that was read takes to be carried out.
+const CARRIED_OUT: Duration = Duration::from_millis(500);
 /// Longest we wait for our own `Close` to leave.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -94,6 +96,21 @@ impl Socket {
     /// Sends text as one frame.
     pub(super) async fn send(&mut self, probe: &Probe, bytes: Vec<u8>) -> Outcome {
         self.send_frame(probe, ws::frame(bytes)).await
+    }
+
+    /// Waits until what was sent is read, as a pong shows, and a moment longer, for it to be carried out. Whoever closes the socket
+    /// or answers no ping has had its time.
+    pub(super) async fn settle(&mut self, probe: &Probe) {
+        let end = Instant::now() + probe.quiet();
+        if self.send_frame(probe, Frame::Ping(Default::default())).await.is_err() {
+            return;
+        }
+        while let Ok(Next::Envelope(bytes)) = self.receive(end).await {
+            if self.kept.len() < MAX_KEPT {
+                self.kept.push_back(bytes);
+            }
+        }
+        tokio::time::sleep(CARRIED_OUT).await;
     }
 
     async fn send_frame(&mut self, probe: &Probe, frame: Frame) -> Outcome {

@@ -365,3 +365,74 @@ fn pack_outcome(error: &PackError) -> Outcome {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use einmal_did::{Endpoint, Relationship, Service, peer};
+    use einmal_flows::{Draft, basic_message::BasicMessage};
+    use einmal_keys::{KeyKind, SecretKey, SeededEntropy};
+    use einmal_storage::MemoryStore;
+
+    use super::*;
+    use crate::{
+        node::testing,
+        transport::{BoxFuture, Transport},
+    };
+
+    /// Longest envelope the peer of these tests takes, in bytes.
+    const MOST: usize = 20_000;
+
+    /// A peer that fails at long envelopes, and notes the others.
+    #[derive(Default)]
+    struct Picky(Mutex<Vec<usize>>);
+
+    impl Transport for Picky {
+        fn send<'a>(
+            &'a self,
+            _: &'a str,
+            envelope: Vec<u8>,
+        ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>> {
+            Box::pin(async move {
+                if envelope.len() > MOST {
+                    return Err(SendError::Refused { status: 500 });
+                }
+                self.0.lock().unwrap().push(envelope.len());
+                Ok(None)
+            })
+        }
+    }
+
+    fn peer_did() -> Did {
+        let key = SecretKey::generate(KeyKind::X25519, &SeededEntropy::new(9)).unwrap().public_key();
+        let service = Service::didcomm("#service", vec![Endpoint::didcomm("https://peer.example")]);
+        peer::two::create(&[(Relationship::KeyAgreement, key)], &[service]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_message_that_its_recipient_never_takes_holds_up_the_others_for_some_attempts_only() {
+        let picky = Arc::new(Picky::default());
+        let store = Arc::new(MemoryStore::new());
+        let (node, clock) = testing::node_behind(Role::Mediator, store, Arc::clone(&picky) as _).await;
+        let (own, peer) = (node.public_did().unwrap().clone(), peer_did());
+        for content in ["x".repeat(2 * MOST), "short".into()] {
+            let send = node.change(|fx| {
+                Ok(fx.send(Draft::of(&BasicMessage { content: content.clone() }), &own, &peer)?)
+            });
+            send.await.unwrap();
+            clock.advance(1_000);
+        }
+        let attempt = async || {
+            node.outbox_pass().await.unwrap();
+            clock.advance(2 * LONGEST_PAUSE_MS);
+        };
+        for _ in 0..MAX_HOLDING_UP {
+            attempt().await;
+            assert!(picky.0.lock().unwrap().is_empty(), "the order is kept for a while");
+        }
+        attempt().await;
+        assert_eq!(picky.0.lock().unwrap().len(), 1);
+        assert_eq!(node.shared.db.count(OUTBOX).unwrap(), 1, "the long one is tried on");
+    }
+}

@@ -14,6 +14,7 @@ use crate::{
     db::Db,
     net::memory::MemoryNetwork,
     node::{Node, Parts},
+    transport::Transport,
 };
 
 /// The time of all of them, in milliseconds.
@@ -26,15 +27,24 @@ pub(crate) async fn node(role: Role) -> (Arc<Node>, Arc<ManualClock>) {
 
 /// A node on a store, and its clock.
 pub(crate) async fn node_on(role: Role, store: Arc<dyn Store>) -> (Arc<Node>, Arc<ManualClock>) {
-    let (network, clock) = (MemoryNetwork::new(1), Arc::new(ManualClock::at(START_MS)));
+    node_behind(role, store, MemoryNetwork::new(1)).await
+}
+
+/// A node on a store whose messages leave by `transport`, and its clock.
+pub(crate) async fn node_behind(
+    role: Role,
+    store: Arc<dyn Store>,
+    transport: Arc<dyn Transport>,
+) -> (Arc<Node>, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::at(START_MS));
     let parts = Parts {
         config: Config::new(role),
         db: Db::new(store, TenantId::default()),
         mail: Arc::new(MemoryMail::new()),
         clock: Arc::clone(&clock) as _,
         entropy: Arc::new(SeededEntropy::new(1)),
-        transport: Arc::clone(&network) as _,
-        fetcher: network,
+        transport,
+        fetcher: MemoryNetwork::new(1),
     };
     let url = if role == Role::Citizen { "" } else { "https://node.example" };
     (Node::start(parts, url).await.unwrap(), clock)
