@@ -254,23 +254,30 @@ async fn agree(world: &mut World, name: &str) {
     world.pump().await;
 }
 
+/// A poster for a library card that Anna took first and lets lie, and Bela took after her and has a card of; both have a resident
+/// card. Returns what the city said of the poster.
+async fn poster_of_two(world: &mut World) -> Value {
+    world.add_citizen("bela").await;
+    issue(world, resident()).await;
+    let other = json!({"template": "resident-card", "person": "JJMSK-3YTCM"});
+    let offer = world.ask("city", "offer", other).await;
+    world.ask("bela", "accept", json!({"url": text(&offer, "invitation"), "yes": true})).await;
+    world.pump().await;
+    let poster = world.ask("city", "offer", library()).await;
+    let url = text(&poster, "invitation");
+    world.ask("anna", "accept", json!({ "url": url })).await;
+    agree(world, "anna").await;
+    world.ask("bela", "accept", json!({"url": url, "yes": true})).await;
+    world.pump().await;
+    poster
+}
+
 #[test]
 fn of_a_poster_that_was_withdrawn_also_those_get_no_card_who_took_it_before_the_last() {
     play(async {
         let folder = own_city_folder();
         let mut world = world_with(8, folder.path()).await;
-        world.add_citizen("bela").await;
-        issue(&mut world, resident()).await;
-        let other = json!({"template": "resident-card", "person": "JJMSK-3YTCM"});
-        let offer = world.ask("city", "offer", other).await;
-        world.ask("bela", "accept", json!({"url": text(&offer, "invitation"), "yes": true})).await;
-        world.pump().await;
-        let poster = world.ask("city", "offer", library()).await;
-        let url = text(&poster, "invitation");
-        world.ask("anna", "accept", json!({ "url": url })).await;
-        agree(&mut world, "anna").await;
-        world.ask("bela", "accept", json!({"url": url, "yes": true})).await;
-        world.pump().await;
+        let poster = poster_of_two(&mut world).await;
         assert_eq!(
             world.ask("city", "issued", json!({})).await.as_array().unwrap().len(),
             3,
@@ -289,18 +296,7 @@ fn a_poster_can_be_withdrawn_also_when_its_invitation_is_over_and_the_last_who_t
     play(async {
         let folder = own_city_folder();
         let mut world = world_with(9, folder.path()).await;
-        world.add_citizen("bela").await;
-        issue(&mut world, resident()).await;
-        let other = json!({"template": "resident-card", "person": "JJMSK-3YTCM"});
-        let offer = world.ask("city", "offer", other).await;
-        world.ask("bela", "accept", json!({"url": text(&offer, "invitation"), "yes": true})).await;
-        world.pump().await;
-        let poster = world.ask("city", "offer", library()).await;
-        let url = text(&poster, "invitation");
-        world.ask("anna", "accept", json!({ "url": url })).await;
-        agree(&mut world, "anna").await;
-        world.ask("bela", "accept", json!({"url": url, "yes": true})).await;
-        world.pump().await;
+        let poster = poster_of_two(&mut world).await;
         let issued = world.ask("city", "issued", json!({})).await;
         assert_eq!(issued.as_array().unwrap().len(), 3, "bela has hers");
         for _ in 0..25 {

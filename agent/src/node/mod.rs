@@ -8,6 +8,7 @@
 //! ([`Need`]); the node fetches it and handles the event again. Nothing is acknowledged before the batch is durable,
 //! and nothing is sent that is not in it, except direct answers that are worthless later.
 
+mod answering;
 mod dispatch;
 mod fetching;
 mod line_state;

@@ -103,25 +103,12 @@ fn put_due(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>, from: Option<Origin>) 
         let end = shared.kept_for(if out.transient { GIVE_UP_TRANSIENT_SECS } else { GIVE_UP_SECS });
         let give_up_at = out.message.expires_time.map_or(end, |expires| expires.min(end));
         let (transient, queued_ms) = (out.transient, shared.present().steady_ms);
-        let message = out.message.to_value();
-        let bytes = weight(&message);
+        let (message, bytes) = (out.message.to_value(), out.message.weight());
         let item = Item { message, to: out.to, attempts: 0, give_up_at, from, transient, queued_ms, bytes };
         fx.put(OUTBOX, item_id(queued_ms, index, shared.entropy())?, &item)?;
         waiting = waiting.and(Waiting { messages: 1, bytes });
     }
     Ok(waiting)
-}
-
-/// About how many bytes a value takes as JSON.
-fn weight(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
-        Value::String(text) => text.len() + 2,
-        Value::Array(items) => items.iter().map(|item| weight(item) + 1).sum::<usize>() + 2,
-        Value::Object(members) => {
-            members.iter().map(|(name, member)| name.len() + weight(member) + 4).sum::<usize>() + 2
-        }
-    }
 }
 
 /// Orders items by the instant they are due; the random tail keeps them apart, for one of an equal id would take the place of

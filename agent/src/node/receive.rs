@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use einmal_did::{Did, Resolver};
-use einmal_didcomm::{
-    FORWARD_TYPE, LayerPolicy, OpenContext, OpenError, Opened, ProblemCode, ReturnRoute, UnixSeconds, open,
-};
-use einmal_flows::{Draft, Received, coordinate_mediation::MediationVersion, report_problem::ProblemReport};
+use einmal_did::Did;
+use einmal_didcomm::{LayerPolicy, OpenContext, OpenError, Opened, ProblemCode, UnixSeconds, open};
+use einmal_flows::{Received, coordinate_mediation::MediationVersion};
 use einmal_storage::{Commit, mail::MailboxId};
 use tracing::{Instrument, Span};
 
@@ -14,14 +12,12 @@ use super::{Done, Node, dispatch};
 use crate::{
     config::Role,
     db::{PEERS, SEEN, digest_id, mailbox_id},
-    delivery,
     handler::{
-        Arrival, Effects, Failure, Forwarded, Handled, Origin, Outgoing, Reason, Receipt, Refusal, Shared,
+        Arrival, Effects, Failure, Forwarded, Handled, Origin, Reason, Receipt, Refusal, Shared,
         describe_for_log, learn, their_form,
     },
     identity::{self, DidUse},
     service::{exchange, queue},
-    transport,
 };
 
 /// Seconds a message id is remembered beyond the message's own expiry: longer than mediators keep mail, which may bring it again.
@@ -260,22 +256,6 @@ impl Node {
         }
     }
 
-    /// Tells somebody unknown, on the connection it came by and nowhere else, why a forward is not taken: signed, for there
-    /// is nobody to encrypt for. Deployed clients expect it.
-    fn signed_report(&self, opened: &Opened, failure: &Failure, arrival: Arrival) -> Option<Vec<u8>> {
-        let Failure::Peer { code, comment } = failure else { return None };
-        let connected = matches!(arrival, Arrival::Http { .. } | Arrival::Socket { .. });
-        if !connected || opened.is_authenticated() || !opened.message.kind.is(FORWARD_TYPE) {
-            return None;
-        }
-        let mut draft = Draft::of(&ProblemReport::new(code.clone()).with_comment(comment, &[]));
-        draft.pthid = Some(opened.message.thread());
-        let own = self.shared.public_did()?;
-        let mut report = draft.into_message(own, own, self.shared.now(), self.shared.entropy()).ok()?;
-        report.to.clear();
-        self.shared.packer().sign(&report).ok()
-    }
-
     /// Waits for letters and tells whoever is connected for them; a proved sender hears why they are not kept.
     async fn keep_mail(
         self: &Arc<Self>,
@@ -412,90 +392,9 @@ impl Node {
         }
         Ok(done)
     }
-
-    /// Packs answers for the same connection if the sender asked for that, and queues transient answers that did not
-    /// go back for the sender's own endpoint.
-    async fn reply(&self, opened: &Opened, answers: Vec<Outgoing>, arrival: Arrival) -> Vec<Vec<u8>> {
-        let (open_route, most) = match arrival {
-            Arrival::Http { .. } => (wants_return(opened) || self.has_no_other_way(opened), 1),
-            // A connection that stays open is its own return route, unless it was asked not to be.
-            Arrival::Socket { .. } => {
-                (opened.message.return_route.is_none() || wants_return(opened), usize::MAX)
-            }
-            // Peers have endpoints of their own: what does not ask for the connection is answered there. Live delivery is
-            // about the connection itself.
-            Arrival::Libp2p { answerable, .. } => {
-                let asks = opened.message.return_route.is_none() && delivery::is_change(&opened.message.kind);
-                (answerable && (asks || wants_return(opened)), usize::MAX)
-            }
-            Arrival::Mailbox { .. } => (false, 0),
-        };
-        let mut replies = Vec::new();
-        for answer in answers {
-            let to_sender = Some(&answer.to.canonical()) == opened.sender();
-            if open_route && to_sender && replies.len() < most {
-                match self.pack(&answer.message, &answer.to) {
-                    Ok(bytes) => replies.push(bytes),
-                    Err(error) => {
-                        tracing::info!(reason = %describe_for_log(&error), "an answer could not be packed");
-                    }
-                }
-            } else if answer.transient {
-                self.enqueue_now(answer, arrival).await;
-            }
-        }
-        replies
-    }
-
-    /// Whether an answer about mediation or mail would never arrive: deployed wallets that have no endpoint leave out the
-    /// `return_route` these protocols demand, and read what comes back.
-    fn has_no_other_way(&self, opened: &Opened) -> bool {
-        let protocol = opened.message.kind.standard_protocol();
-        let about_mail = matches!(protocol, Some("coordinatemediation" | "messagepickup"));
-        let silent = about_mail && opened.message.return_route.is_none();
-        let Some(sender) = opened.sender().filter(|_| silent) else { return false };
-        let document = self.shared.resolver.resolve(sender);
-        document.is_ok_and(|document| !document.didcomm_endpoints().any(|endpoint| is_address(&endpoint.uri)))
-    }
-
-    async fn enqueue_now(&self, answer: Outgoing, arrival: Arrival) {
-        let mut fx = Effects::new(&self.shared);
-        fx.arrival = Some(arrival);
-        let queued = match self.enqueue(&mut fx, vec![answer]) {
-            Ok(queued) => queued,
-            Err(failure) => {
-                // What it answers is done and stays so; it is of use only now.
-                self.shared.stats.given_up.inc();
-                tracing::info!(reason = %describe_for_log(&failure), "an answer was not queued");
-                return;
-            }
-        };
-        let (batch, _) = fx.into_parts();
-        if !batch.is_empty() && self.shared.db.store().commit(batch).await.is_ok() {
-            queued.keep();
-            self.outbox_bell.notify_one();
-        }
-    }
 }
 
 /// The record id of a message: ids are unique for each sender.
 fn seen_id(rx: &Received<'_>) -> String {
     digest_id(&[rx.sender().as_str(), &rx.message().id.to_key()])
-}
-
-/// Whether something may be sent there, directly or by a mediator.
-fn is_address(uri: &str) -> bool {
-    let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
-    matches!(scheme.as_str(), "http" | "https" | "ws" | "wss" | "did") || transport::is_one_way(uri)
-}
-
-fn wants_return(opened: &Opened) -> bool {
-    match opened.message.return_route {
-        Some(ReturnRoute::All) => true,
-        Some(ReturnRoute::Thread) => {
-            let thread = opened.message.thread();
-            opened.message.return_route_thread.as_ref().is_none_or(|wanted| *wanted == thread)
-        }
-        _ => false,
-    }
 }

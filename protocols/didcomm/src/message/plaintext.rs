@@ -200,7 +200,7 @@ impl Message {
     /// Writes the message as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let parts = self.parts();
-        let length: usize = parts.iter().map(|(name, part)| name.len() + part.weight() + 4).sum();
+        let length = weight_of(&parts);
         // Room for some escapes: a buffer that grows leaves copies of the plaintext behind and costs another copy.
         let mut bytes = Vec::with_capacity(length + length / 16 + 64);
         match serde_json::Serializer::new(&mut bytes).collect_map(parts) {
@@ -208,6 +208,11 @@ impl Message {
             // Names are text and a vector takes every byte, so that nothing can fail.
             Err(_) => Vec::new(),
         }
+    }
+
+    /// About how many bytes it takes as JSON, if little in it needs escaping; found out without writing it.
+    pub fn weight(&self) -> usize {
+        weight_of(&self.parts())
     }
 
     /// The headers that are set, with their names, borrowed; each name once.
@@ -257,6 +262,10 @@ enum Part<'a> {
     Object(&'a Map<String, Value>),
     Value(&'a Value),
     Attachments(&'a [Attachment]),
+}
+
+fn weight_of(parts: &[(&str, Part<'_>)]) -> usize {
+    parts.iter().map(|(name, part)| name.len() + part.weight() + 4).sum()
 }
 
 impl Part<'_> {

@@ -1,0 +1,121 @@
+//! How answers leave: on the connection that asked, if its sender wants that, else by the outbox.
+
+use einmal_did::Resolver;
+use einmal_didcomm::{FORWARD_TYPE, Opened, ReturnRoute};
+use einmal_flows::{Draft, report_problem::ProblemReport};
+
+use super::Node;
+use crate::{
+    delivery,
+    handler::{Arrival, Effects, Failure, Outgoing, describe_for_log},
+    transport,
+};
+
+impl Node {
+    /// Tells somebody unknown, on the connection it came by and nowhere else, why a forward is not taken: signed, for there
+    /// is nobody to encrypt for. Deployed clients expect it.
+    pub(super) fn signed_report(
+        &self,
+        opened: &Opened,
+        failure: &Failure,
+        arrival: Arrival,
+    ) -> Option<Vec<u8>> {
+        let Failure::Peer { code, comment } = failure else { return None };
+        let connected = matches!(arrival, Arrival::Http { .. } | Arrival::Socket { .. });
+        if !connected || opened.is_authenticated() || !opened.message.kind.is(FORWARD_TYPE) {
+            return None;
+        }
+        let mut draft = Draft::of(&ProblemReport::new(code.clone()).with_comment(comment, &[]));
+        draft.pthid = Some(opened.message.thread());
+        let own = self.shared.public_did()?;
+        let mut report = draft.into_message(own, own, self.shared.now(), self.shared.entropy()).ok()?;
+        report.to.clear();
+        self.shared.packer().sign(&report).ok()
+    }
+
+    /// Packs answers for the same connection if the sender asked for that, and queues transient answers that did not
+    /// go back for the sender's own endpoint.
+    pub(super) async fn reply(
+        &self,
+        opened: &Opened,
+        answers: Vec<Outgoing>,
+        arrival: Arrival,
+    ) -> Vec<Vec<u8>> {
+        let (open_route, most) = match arrival {
+            Arrival::Http { .. } => (wants_return(opened) || self.has_no_other_way(opened), 1),
+            // A connection that stays open is its own return route, unless it was asked not to be.
+            Arrival::Socket { .. } => {
+                (opened.message.return_route.is_none() || wants_return(opened), usize::MAX)
+            }
+            // Peers have endpoints of their own: what does not ask for the connection is answered there. Live delivery is
+            // about the connection itself.
+            Arrival::Libp2p { answerable, .. } => {
+                let asks = opened.message.return_route.is_none() && delivery::is_change(&opened.message.kind);
+                (answerable && (asks || wants_return(opened)), usize::MAX)
+            }
+            Arrival::Mailbox { .. } => (false, 0),
+        };
+        let mut replies = Vec::new();
+        for answer in answers {
+            let to_sender = Some(&answer.to.canonical()) == opened.sender();
+            if open_route && to_sender && replies.len() < most {
+                match self.pack(&answer.message, &answer.to) {
+                    Ok(bytes) => replies.push(bytes),
+                    Err(error) => {
+                        tracing::info!(reason = %describe_for_log(&error), "an answer could not be packed");
+                    }
+                }
+            } else if answer.transient {
+                self.enqueue_now(answer, arrival).await;
+            }
+        }
+        replies
+    }
+
+    /// Whether an answer about mediation or mail would never arrive: deployed wallets that have no endpoint leave out the
+    /// `return_route` these protocols demand, and read what comes back.
+    fn has_no_other_way(&self, opened: &Opened) -> bool {
+        let protocol = opened.message.kind.standard_protocol();
+        let about_mail = matches!(protocol, Some("coordinatemediation" | "messagepickup"));
+        let silent = about_mail && opened.message.return_route.is_none();
+        let Some(sender) = opened.sender().filter(|_| silent) else { return false };
+        let document = self.shared.resolver.resolve(sender);
+        document.is_ok_and(|document| !document.didcomm_endpoints().any(|endpoint| is_address(&endpoint.uri)))
+    }
+
+    async fn enqueue_now(&self, answer: Outgoing, arrival: Arrival) {
+        let mut fx = Effects::new(&self.shared);
+        fx.arrival = Some(arrival);
+        let queued = match self.enqueue(&mut fx, vec![answer]) {
+            Ok(queued) => queued,
+            Err(failure) => {
+                // What it answers is done and stays so; it is of use only now.
+                self.shared.stats.given_up.inc();
+                tracing::info!(reason = %describe_for_log(&failure), "an answer was not queued");
+                return;
+            }
+        };
+        let (batch, _) = fx.into_parts();
+        if !batch.is_empty() && self.shared.db.store().commit(batch).await.is_ok() {
+            queued.keep();
+            self.outbox_bell.notify_one();
+        }
+    }
+}
+
+/// Whether something may be sent there, directly or by a mediator.
+fn is_address(uri: &str) -> bool {
+    let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
+    matches!(scheme.as_str(), "http" | "https" | "ws" | "wss" | "did") || transport::is_one_way(uri)
+}
+
+fn wants_return(opened: &Opened) -> bool {
+    match opened.message.return_route {
+        Some(ReturnRoute::All) => true,
+        Some(ReturnRoute::Thread) => {
+            let thread = opened.message.thread();
+            opened.message.return_route_thread.as_ref().is_none_or(|wanted| *wanted == thread)
+        }
+        _ => false,
+    }
+}
