@@ -181,7 +181,10 @@ mod tests {
     use einmal_storage::{MemoryStore, TenantId};
 
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::{
+        clock::ManualClock,
+        handler::{Failure, Refusal},
+    };
 
     const START: u64 = 1_780_000_000_000;
 
@@ -260,6 +263,6 @@ mod tests {
         let unread = ResolveError::Unavailable { did: short.clone() };
         assert_eq!(resolver.resolve(&short).map(|_| ()), Err(unread.clone()));
         let error = einmal_didcomm::OpenError::Resolve { did: short, source: unread };
-        assert_eq!(crate::handler::Refusal::from(&error), crate::handler::Refusal::Unavailable);
+        assert_eq!(Refusal::from(&Failure::Open(error)), Refusal::Unavailable);
     }
 }

@@ -35,12 +35,6 @@ impl Refusal {
     }
 }
 
-impl From<&OpenError> for Refusal {
-    fn from(error: &OpenError) -> Self {
-        Self::from(&Failure::Open(error.clone()))
-    }
-}
-
 /// What a transport is told about a message that was not handled.
 impl From<&Failure> for Refusal {
     fn from(failure: &Failure) -> Self {
@@ -174,7 +168,7 @@ mod tests {
         assert_eq!(Reason::of_failure(&stranger), Reason::NotEnrolled);
         assert_eq!(Refusal::from(&Failure::TooOften), Refusal::TooOften);
         let large = OpenError::Envelope(EnvelopeError::TooLarge);
-        assert_eq!(Refusal::from(&large), Refusal::TooLarge);
+        assert_eq!(Refusal::from(&Failure::Open(large)), Refusal::TooLarge);
     }
 
     #[test]

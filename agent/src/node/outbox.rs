@@ -6,7 +6,7 @@ mod seats;
 
 use std::{borrow::Cow, hash::Hash, sync::Arc};
 
-use einmal_did::{Did, ResolveError, Resolver};
+use einmal_did::{Did, Resolver};
 use einmal_didcomm::{Message, PackError, PackOptions, Packed, SenderProtection, UnixSeconds, deliveries};
 use einmal_storage::StoreError;
 use origin::{Queued, Waiting};
@@ -157,7 +157,9 @@ impl Node {
         };
         let ways = match self.ways(&message, &item.to).await {
             Ok(ways) => ways,
-            Err(Failure::Pack(error)) => return pack_outcome(&error),
+            // A recipient that cannot be resolved now may be resolvable later; a document without endpoint will not change.
+            Err(failure @ Failure::Pack(_)) if failure.is_temporary() => return Outcome::Later,
+            Err(Failure::Pack(error)) => return Outcome::Never(pack_problem(&error)),
             Err(_) => return Outcome::Later,
         };
         let mut last = Outcome::Never("its recipient has no endpoint that can be used".into());
@@ -336,20 +338,12 @@ impl Node {
     }
 }
 
-/// A recipient that cannot be resolved now may be resolvable later; a document without endpoint will not change.
-fn pack_outcome(error: &PackError) -> Outcome {
+/// Why a message cannot be packed, ever.
+fn pack_problem(error: &PackError) -> String {
     match error {
-        PackError::Resolve { source: ResolveError::NotFound { did }, .. } if did.method() == "web" => {
-            Outcome::Later
-        }
-        PackError::Resolve { source: ResolveError::Unavailable { .. }, .. }
-        | PackError::Entropy
-        | PackError::Custody(_) => Outcome::Later,
-        other => Outcome::Never(match other {
-            PackError::Resolve { .. } => "its recipient cannot be resolved".into(),
-            PackError::NoEndpoint { .. } => "its recipient has no endpoint".into(),
-            _ => "it cannot be packed for its recipient".into(),
-        }),
+        PackError::Resolve { .. } => "its recipient cannot be resolved".into(),
+        PackError::NoEndpoint { .. } => "its recipient has no endpoint".into(),
+        _ => "it cannot be packed for its recipient".into(),
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
         exchange::{self, Job, Relation},
         ids::{RequestId, person_id},
         invitations::{self, IssueOrder, Purpose, Subject},
+        issued,
         issuing::{IssueJob, Issuing, IssuingService, today},
         messages, overtaken,
         status::KnownLists,
@@ -377,7 +378,7 @@ impl RoleService for City {
             "withdraw" => self.withdraw(shared, text(input, "thread")?, fx),
             "issued" => {
                 let person = input.get("person").and_then(Value::as_str).map(person_id).transpose()?;
-                self.issuing.issued(shared, person.as_ref())
+                issued::list(shared, person.as_ref())
             }
             "register" => Ok(self.issuing.register_report()),
             _ => Err(unknown_command(shared, name)),

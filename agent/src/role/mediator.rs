@@ -148,10 +148,14 @@ impl Mediator {
             PickupRequest::Delivery { recipient, limit } => {
                 let recipients = named(recipient)?;
                 let waiting = queue::oldest(shared, &self.ids, &recipients, limit)?;
-                let form = reading_form(shared, rx.sender())?;
-                if version == PickupVersion::V3 && !waiting.is_empty() {
+                // In 4.0 the form is given, and where nothing waits there is none.
+                let form = if version == PickupVersion::V3 && !waiting.is_empty() {
+                    let form = reading_form(shared, rx.sender())?;
                     fx.hand_over(mailbox_id(rx.sender()), form);
-                }
+                    form
+                } else {
+                    AttachedAs::Base64
+                };
                 message_pickup::delivery_reply(rx, &waiting, &status(&recipients, &[]), form, now)
             }
             PickupRequest::Received { ids } => {

@@ -375,11 +375,6 @@ impl IssuingService {
         let files = self.files();
         issued::revoke(shared, &self.lists, (id, reason), |template| files.templates.get(template), fx)
     }
-
-    /// Lists issued cards, of one person or all.
-    pub(crate) fn issued(&self, shared: &Shared, person: Option<&PersonId>) -> Result<Value, Failure> {
-        issued::list(shared, person)
-    }
 }
 
 /// The cards that the claims of a job come from; earlier versions wrote down the claims alone.

@@ -10,11 +10,12 @@ pub(crate) fn is_one_way(uri: &str) -> bool {
 /// Order in which the ways to one recipient are tried: direct libp2p, relayed, WebSocket, HTTP.
 pub(crate) fn rank(uri: &str, multi_addrs: &[String]) -> u8 {
     let relayed = |text: &String| text.parse::<Multiaddr>().is_ok_and(|address| is_relayed(&address));
-    match uri.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
-        _ if is_served(uri) && !multi_addrs.is_empty() && multi_addrs.iter().all(relayed) => 1,
-        _ if is_served(uri) => 0,
-        Some("ws" | "wss") => 2,
-        _ => 3,
+    if is_served(uri) {
+        u8::from(!multi_addrs.is_empty() && multi_addrs.iter().all(relayed))
+    } else if is_socket(uri) {
+        2
+    } else {
+        3
     }
 }
 
