@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod init;
 mod output;
 mod verbs;
 

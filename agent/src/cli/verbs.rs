@@ -1,26 +1,19 @@
 //! Each verb: what it asks of the folder or of the running node, and what it prints.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use age::secrecy::ExposeSecret;
-use einmal_flows::out_of_band::Invitation;
 use einmal_storage::StoreError;
 use serde_json::{Value, json};
 
 use super::{
-    args::{Bench, CitizenVerb, CityVerb, Cli, Conformance, Init, MediatorVerb, MerchantVerb, Verb},
-    ask, output, runtime,
+    args::{Bench, CitizenVerb, CityVerb, Cli, Conformance, MediatorVerb, MerchantVerb, Verb},
+    ask, init, output, runtime,
 };
 use crate::{
-    backup, bench,
-    config::{self, Config, Role, TrustedIssuer},
-    conformance, control, demo, doctor,
+    backup, bench, conformance, control, demo, doctor,
     error::SetupError,
-    home, log,
+    log,
     run::{self, RunOptions},
 };
 
@@ -56,7 +49,7 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
                 json!({"role": restored.role, "records": restored.records, "letters": restored.letters});
             output::answer(&answer, json);
         }
-        Verb::Init(init) => return make(&init, json),
+        Verb::Init(asked) => init::make(&asked, json)?,
         Verb::Run { dir, listen, log_json } => {
             log::start(log_json);
             runtime()?.block_on(run::run(RunOptions { dir: dir.dir, listen, json }))?;
@@ -93,78 +86,6 @@ fn show_qr(answer: &Value, json: bool) {
     if let (false, Some(url)) = (json, answer.get("invitation").and_then(Value::as_str)) {
         output::qr(url);
     }
-}
-
-fn make(init: &Init, json: bool) -> Result<ExitCode, SetupError> {
-    let role: Role = init.role.parse()?;
-    let mut config = Config::new(role);
-    config.passphrase = init.passphrase;
-    let wrong = |flag: &str| SetupError::Usage {
-        problem: format!("--{flag} is not for a {role}"),
-        remedy: "see: einmal init --help".into(),
-    };
-    for (flag, is_set) in [("listen", init.listen.is_some()), ("public-url", init.public_url.is_some())] {
-        if is_set && role == Role::Citizen {
-            return Err(wrong(flag));
-        }
-    }
-    config.listen = init.listen.or(config.listen);
-    if let Some(url) = &init.public_url {
-        config::check_public_url(url)
-            .map_err(|problem| SetupError::Usage { problem, remedy: "see: einmal init --help".into() })?;
-        config.public_url = Some(url.clone());
-    }
-    let absolute = |path: &PathBuf, example: &str| {
-        path.canonicalize().map_err(|error| {
-            let problem = format!("{error}; give a path that is there, such as {example}");
-            SetupError::Input { path: path.clone(), problem }
-        })
-    };
-    if let Some(path) = &init.description {
-        config.city.as_mut().ok_or_else(|| wrong("description"))?.description =
-            absolute(path, "examples/wetzlar/city.toml")?;
-    }
-    if let Some(ttl) = init.status_ttl {
-        config.city.as_mut().ok_or_else(|| wrong("status-ttl"))?.status_ttl_seconds = Some(ttl);
-    }
-    if let Some(path) = &init.requests {
-        config.merchant.as_mut().ok_or_else(|| wrong("requests"))?.requests =
-            absolute(path, "examples/wetzlar/requests")?;
-    }
-    if !init.trust.is_empty() {
-        let trusted = init.trust.iter().cloned().map(TrustedIssuer::Any).collect();
-        config.merchant.as_mut().ok_or_else(|| wrong("trust"))?.trusted_issuers = trusted;
-    }
-    if init.clock_skew.is_some() {
-        config.merchant.as_mut().ok_or_else(|| wrong("clock-skew"))?.clock_skew_seconds = init.clock_skew;
-    }
-    if let Some(url) = &init.mediator {
-        let citizen = config.citizen.as_mut().ok_or_else(|| wrong("mediator"))?;
-        Invitation::from_url(url).map_err(|error| SetupError::Usage {
-            problem: format!("--mediator is no invitation: {error}"),
-            remedy: "give what `einmal invite` prints at the mediator".into(),
-        })?;
-        citizen.mediator = Some(url.clone());
-    }
-    if init.poll_ms.is_some() {
-        config.citizen.as_mut().ok_or_else(|| wrong("poll-ms"))?.poll_ms = init.poll_ms;
-    }
-    if let Some(name) = &init.name {
-        if let Some(city) = &mut config.city {
-            city.display_name.clone_from(name);
-        } else if let Some(merchant) = &mut config.merchant {
-            merchant.display_name.clone_from(name);
-        } else {
-            return Err(wrong("name"));
-        }
-    }
-    config
-        .check()
-        .map_err(|problem| SetupError::Usage { problem, remedy: "see: einmal init --help".into() })?;
-    home::init(&init.dir.dir, &config)?;
-    let next = format!("einmal run --dir {}", init.dir.dir.display());
-    output::answer(&json!({"role": role, "dir": init.dir.dir, "next": next}), json);
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Takes an invitation or what waits, asks for consent, and waits for the outcome.

@@ -13,8 +13,10 @@ mod dispatch;
 mod fetching;
 mod line_state;
 mod live;
+mod once;
 mod outbox;
 mod receive;
+mod relationship;
 #[cfg(test)]
 pub(crate) mod testing;
 mod timers;

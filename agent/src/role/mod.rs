@@ -4,7 +4,6 @@ mod citizen;
 mod city;
 mod mediator;
 mod merchant;
-mod operator;
 
 use crate::{
     config::Role,

@@ -8,7 +8,7 @@ use einmal_storage::{
 };
 use serde_json::{Value, json};
 
-use super::mediator::{ACCOUNT_ROUTES, ACCOUNTS, ROUTES};
+use super::accounts::{ACCOUNT_ROUTES, ACCOUNTS, ROUTES};
 use crate::{
     db::{did_id, mailbox_id},
     handler::{Effects, Failure, Shared, text},
@@ -133,7 +133,7 @@ fn limits(shared: &Shared) -> Value {
         "bytes_in_all": quota.total_bytes,
         "bytes_per_message": MAX_QUEUED_PAYLOAD_BYTES,
         "seconds_kept": settings.keep_seconds.unwrap_or(DEFAULT_KEEP_SECS),
-        "recipients_per_account": super::mediator::most_recipients(&settings),
+        "recipients_per_account": super::most_recipients(&settings),
         "requests_per_second_per_account":
             settings.max_account_requests_per_second.unwrap_or(rates::DEFAULT_PER_ACCOUNT),
         "proof_required": settings.require_proof,

@@ -1,0 +1,65 @@
+//! What a message says about its sender beside its body: the long form of a DID, that ours arrived, that the sender has rotated.
+
+use einmal_didcomm::{Opened, ProblemCode, UnixSeconds};
+use einmal_flows::Received;
+
+use super::Node;
+use crate::{
+    config::Role,
+    db::PEERS,
+    handler::{Effects, Failure, Handled, learn, their_form},
+    identity::{self, DidUse},
+    service::exchange,
+};
+
+impl Node {
+    /// Notes the sender's long form, and that the sender knows our DID.
+    pub(super) fn remember(&self, opened: &Opened, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
+        let pairwise = self.shared.own_did(rx.recipient())?.is_some_and(|own| own.usage == DidUse::Pairwise);
+        if !pairwise {
+            return Ok(());
+        }
+        let known = identity::peer_of(fx.db(), rx.recipient(), rx.sender())?.is_some();
+        let rotated = match &opened.proof.rotation {
+            Some(rotation) => identity::peer_of(fx.db(), rx.recipient(), &rotation.prior)?.is_some(),
+            None => false,
+        };
+        if !known && !rotated {
+            // A DID made for one peer was passed on: nobody else is listened to there, and nobody is answered.
+            return Err(Failure::unproved("a stranger wrote to a DID of another relationship"));
+        }
+        learn(&their_form(rx), fx)?;
+        if let Some(stored) = identity::peer_of(fx.db(), rx.recipient(), rx.sender())?
+            && !stored.value.knows_us
+        {
+            let peer = identity::Peer { knows_us: true, ..stored.value };
+            let id = crate::db::peer_id(rx.recipient(), rx.sender());
+            fx.update(PEERS, id, &peer, Some(stored.version))?;
+        }
+        Ok(())
+    }
+
+    /// Moves a relationship to the DID its peer has proved to rotate to.
+    pub(super) fn note_rotation(&self, opened: &Opened, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
+        let Some(rotation) = &opened.proof.rotation else { return Ok(()) };
+        let is_old = |last: UnixSeconds| rotation.issued_at < last;
+        let known = identity::peer_of(fx.db(), rx.recipient(), &rotation.prior)?;
+        if known.as_ref().and_then(|stored| stored.value.rotated_at).is_some_and(is_old) {
+            return Err(Failure::peer(ProblemCode::REPLAYED, "an older rotation than the one in force"));
+        }
+        if self.shared.config.role != Role::Mediator {
+            exchange::note_rotation(rx, fx)?;
+        }
+        let Some(stored) = known else {
+            // Not a peer of ours: there is nothing to rotate.
+            return Ok(());
+        };
+        let old = crate::db::peer_id(rx.recipient(), &rotation.prior);
+        let peer =
+            identity::Peer { theirs: their_form(rx), rotated_at: Some(rotation.issued_at), ..stored.value };
+        learn(&their_form(rx), fx)?;
+        fx.delete(PEERS, old)?;
+        fx.put(PEERS, crate::db::peer_id(rx.recipient(), rx.sender()), &peer)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! Accounts and registrations as the mediator stores them: who may fetch what is addressed to whom.
+
+use einmal_did::Did;
+use einmal_didcomm::{ProblemCode, UnixSeconds};
+use einmal_flows::coordinate_mediation::{
+    MediationVersion, Registration, RegistrationChange, Registrations, Unavailable,
+};
+use einmal_storage::Table;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    db::{Db, Stored, did_id, mailbox_id},
+    handler::{Effects, Failure, Handled, Shared, learn},
+};
+
+/// Accounts, by the DID they were granted to.
+pub(super) const ACCOUNTS: Table = Table::new("account");
+/// Registrations, by recipient DID.
+pub(super) const ROUTES: Table = Table::new("route");
+/// Recipient DIDs of each account: account id, then recipient id.
+pub(super) const ACCOUNT_ROUTES: Table = Table::new("account-route");
+/// Most DIDs of one account looked through.
+pub(super) const MAX_ROUTES: usize = 100_000;
+
+/// An account as stored.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Account {
+    since: UnixSeconds,
+    /// In which version it was asked for; unknown of those that are older than this member.
+    #[serde(default)]
+    pub(super) mediation: Option<MediationVersion>,
+}
+
+/// A registration as stored.
+#[derive(Clone, Serialize, Deserialize)]
+struct Route {
+    recipient: Did,
+    account: Did,
+    proved: bool,
+}
+
+/// The registrations in the store.
+pub(super) struct Book<'a>(pub(super) &'a Db);
+
+impl Registrations for Book<'_> {
+    fn is_account(&self, account: &Did) -> Result<bool, Unavailable> {
+        self.0.exists(ACCOUNTS, did_id(account)).map_err(|_| Unavailable)
+    }
+
+    fn owner(&self, recipient: &Did) -> Result<Option<Registration>, Unavailable> {
+        let route = self.0.get::<Route>(ROUTES, did_id(recipient)).map_err(|_| Unavailable)?;
+        Ok(route.map(|route| Registration { account: route.value.account, proved: route.value.proved }))
+    }
+
+    fn list(&self, account: &Did, offset: usize, limit: usize) -> Result<Vec<Did>, Unavailable> {
+        let prefix = did_id(account);
+        let mut found: Vec<Did> = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        let wanted = offset.saturating_add(limit).min(MAX_ROUTES);
+        while found.len() < wanted {
+            let page = self
+                .0
+                .scan::<Did>(ACCOUNT_ROUTES, prefix.as_bytes(), after.as_deref(), wanted - found.len())
+                .map_err(|_| Unavailable)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            found.extend(page.into_iter().map(|(_, did)| did));
+        }
+        Ok(found.into_iter().skip(offset).collect())
+    }
+
+    fn count(&self, account: &Did) -> Result<usize, Unavailable> {
+        self.list(account, 0, MAX_ROUTES).map(|dids| dids.len())
+    }
+}
+
+/// Where a registration stands among those of its account.
+fn pair(account: &Did, recipient: &Did) -> String {
+    format!("{}{}", did_id(account), did_id(recipient))
+}
+
+/// Writes registration changes, asked for in `version` by `account`, into the batch. `before` is the account as it stood before it
+/// was decided about them.
+///
+/// Of two requests of one account at once, each of which counted without the other, one decides again; and so does one whose
+/// account moves to another DID meanwhile.
+pub(super) fn apply(
+    changes: Vec<RegistrationChange>,
+    version: MediationVersion,
+    account: &Did,
+    before: Option<&Stored<Account>>,
+    fx: &mut Effects<'_>,
+) -> Handled {
+    if changes.iter().any(|change| matches!(change, RegistrationChange::Put { .. })) {
+        let Some(before) = before else { return Err(Failure::later("the account was made just now")) };
+        fx.update(ACCOUNTS, did_id(account), &before.value, Some(before.version))?;
+    }
+    for change in changes {
+        match change {
+            RegistrationChange::Enroll { account } => enrol(&account, version, before, fx)?,
+            RegistrationChange::Put { recipient, registration } => register(recipient, registration, fx)?,
+            RegistrationChange::Remove { recipient, account } => unregister(&recipient, &account, fx)?,
+            _ => return Err(Failure::internal("a registration change that is not known here")),
+        }
+    }
+    Ok(())
+}
+
+/// Makes an account, or notes by which version of the protocol it was asked for last.
+fn enrol(
+    account: &Did,
+    version: MediationVersion,
+    before: Option<&Stored<Account>>,
+    fx: &mut Effects<'_>,
+) -> Handled {
+    if before.is_some_and(|before| before.value.mediation == Some(version)) {
+        return Ok(());
+    }
+    let since = before.map_or(fx.now(), |before| before.value.since);
+    let enrolled = Account { since, mediation: Some(version) };
+    Ok(fx.update(ACCOUNTS, did_id(account), &enrolled, before.map(|before| before.version))?)
+}
+
+/// Gives a recipient to an account, whosever it was: that it may was decided before.
+fn register(recipient: Did, registration: Registration, fx: &mut Effects<'_>) -> Handled {
+    let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
+    let version = stored.as_ref().map(|stored| stored.version);
+    if let Some(old) = stored {
+        fx.delete(ACCOUNT_ROUTES, pair(&old.value.account, &recipient))?;
+    }
+    let Registration { account, proved } = registration;
+    fx.put(ACCOUNT_ROUTES, pair(&account, &recipient), &recipient)?;
+    fx.reroute(mailbox_id(&recipient));
+    // Two accounts that register the same DID at once: one of them decides again.
+    let id = did_id(&recipient);
+    Ok(fx.update(ROUTES, id, &Route { recipient, account, proved }, version)?)
+}
+
+/// Takes a recipient from an account, and throws its mail away: nobody can fetch it any more.
+fn unregister(recipient: &Did, account: &Did, fx: &mut Effects<'_>) -> Handled {
+    let stored = fx.db().get::<Route>(ROUTES, did_id(recipient))?;
+    let Some(stored) = stored.filter(|stored| stored.value.account.same_as(account)) else { return Ok(()) };
+    // Whoever registered it meanwhile keeps it.
+    let key = fx.db().key(ROUTES, did_id(recipient))?;
+    fx.batch().expect_version(key, stored.version);
+    fx.delete(ROUTES, did_id(recipient))?;
+    fx.delete(ACCOUNT_ROUTES, pair(account, recipient))?;
+    fx.reroute(mailbox_id(recipient));
+    fx.clear_mailbox(mailbox_id(recipient));
+    Ok(())
+}
+
+/// Moves the account of the DID `prior`, and everything registered for it, to the DID its owner has rotated to, given as it
+/// was written; an account there takes it in, if together they have no more than `most` recipients.
+///
+/// # Errors
+///
+/// [`Failure::Peer`] if both together have more; [`Failure::Later`] if the registrations cannot be read.
+pub(super) fn follow(
+    shared: &Shared,
+    (prior, form): (&Did, &Did),
+    most: usize,
+    fx: &mut Effects<'_>,
+) -> Handled {
+    let (book, new) = (Book(&shared.db), &form.canonical());
+    if prior.same_as(new) {
+        return Ok(());
+    }
+    let Some(account) = fx.db().get::<Account>(ACCOUNTS, did_id(prior))? else { return Ok(()) };
+    let version = fx.db().get::<Account>(ACCOUNTS, did_id(new))?.map(|stored| stored.version);
+    let moved = book.list(prior, 0, MAX_ROUTES).map_err(|_| unreadable())?;
+    let held = book.count(new).map_err(|_| unreadable())?;
+    if held > 0 && held + moved.len() > most {
+        return Err(Failure::peer(
+            ProblemCode::STORAGE,
+            "both accounts together have more DIDs than one may; remove some first",
+        ));
+    }
+    let mut mailboxes = Vec::new();
+    for recipient in moved {
+        fx.delete(ACCOUNT_ROUTES, pair(prior, &recipient))?;
+        // What another account has registered stays with it, whatever this one's list says: that may be of a backup.
+        let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
+        let Some(stored) = stored.filter(|stored| stored.value.account.same_as(prior)) else { continue };
+        fx.put(ACCOUNT_ROUTES, pair(new, &recipient), &recipient)?;
+        fx.reroute(mailbox_id(&recipient));
+        mailboxes.push(mailbox_id(&recipient));
+        let route = Route { account: new.clone(), ..stored.value };
+        fx.update(ROUTES, did_id(&recipient), &route, Some(stored.version))?;
+    }
+    let key = fx.db().key(ACCOUNTS, did_id(prior))?;
+    fx.batch().expect_version(key, account.version);
+    fx.delete(ACCOUNTS, did_id(prior))?;
+    learn(form, fx)?;
+    fx.update(ACCOUNTS, did_id(new), &Account { since: shared.now(), ..account.value }, version)?;
+    fx.follow(prior, form, mailboxes);
+    Ok(())
+}
+
+/// What cannot be read is nobody's fault who asked: it may come again.
+pub(super) fn unreadable() -> Failure {
+    Failure::later("the registrations cannot be read")
+}

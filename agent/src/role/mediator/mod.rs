@@ -1,0 +1,156 @@
+//! The mediator: grants accounts, keeps mail, hands it out; sees only ciphertext.
+
+mod accounts;
+mod forwards;
+mod operator;
+mod pickup;
+
+use einmal_did::{Did, ResolveError, Resolver};
+use einmal_didcomm::{FORWARD_TYPE, MessageType, Opened};
+use einmal_flows::{
+    Received,
+    coordinate_mediation::{self, MediationPolicy, MediationVersion},
+    limits::MAX_RECIPIENTS_PER_ACCOUNT,
+    message_pickup::PickupVersion,
+};
+use einmal_storage::mail::LetterId;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use self::accounts::{ACCOUNTS, Account, Book};
+use crate::{
+    config::MediatorSettings,
+    db::did_id,
+    delivery,
+    error::SetupError,
+    handler::{
+        Effects, Failure, Forwarded, Handled, Need, RoleService, Shared, learn, our_form, their_form,
+        unknown_command,
+    },
+    home::mail_key,
+    service::{invitations, queue},
+};
+
+/// Recipients one account may register: as configured, within what a mediator takes at all.
+pub(super) fn most_recipients(settings: &MediatorSettings) -> usize {
+    settings.max_recipients.unwrap_or(MAX_RECIPIENTS_PER_ACCOUNT).min(MAX_RECIPIENTS_PER_ACCOUNT)
+}
+
+/// The mediator's service.
+pub(super) struct Mediator {
+    settings: MediatorSettings,
+    ids: queue::Ids,
+}
+
+impl Mediator {
+    pub(super) fn new(shared: &Shared) -> Result<Self, SetupError> {
+        let key = mail_key(&shared.db, shared.entropy())?;
+        let ids = Sha256::new().chain_update(b"einmal letter ids\0").chain_update(*key).finalize();
+        Ok(Self {
+            settings: shared.config.mediator.clone().unwrap_or_default(),
+            ids: queue::Ids::new(&ids).map_err(SetupError::internal)?,
+        })
+    }
+
+    fn policy(&self, shared: &Shared) -> Result<MediationPolicy, Failure> {
+        let own = shared.public_did().cloned().ok_or_else(Failure::no_did_yet)?;
+        let open = MediationPolicy::open(own);
+        let max_recipients = most_recipients(&self.settings);
+        Ok(MediationPolicy { require_proof: self.settings.require_proof, max_recipients, ..open })
+    }
+}
+
+impl RoleService for Mediator {
+    fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
+        let kind = &rx.message().kind;
+        if let Some(version) = MediationVersion::of(kind) {
+            let policy = self.policy(shared)?;
+            let book = Book(&shared.db);
+            let before = fx.db().get::<Account>(ACCOUNTS, did_id(rx.sender()))?;
+            if before.is_some() {
+                fetch_owners(shared, rx, &policy, fx)?;
+            }
+            let (changes, draft) =
+                coordinate_mediation::answer(rx, &book, &shared.resolver, &policy, shared.now())?;
+            if !changes.is_empty() {
+                learn(&their_form(rx), fx)?;
+            }
+            accounts::apply(changes, version, rx.sender(), before.as_ref(), fx)?;
+            fx.answer(draft, &our_form(rx), &their_form(rx))?;
+        } else if let Some(version) = PickupVersion::of(kind) {
+            pickup::answer(shared, &self.ids, rx, version, fx)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn forwarded(&self, shared: &Shared, opened: &Opened) -> Option<Result<Forwarded, Failure>> {
+        opened.message.kind.is(FORWARD_TYPE).then(|| forwards::letters(shared, &self.settings, opened))
+    }
+
+    fn is_question(&self, kind: &MessageType) -> bool {
+        // What turns live delivery on binds a connection: that must not be repeatable after a restart.
+        PickupVersion::of(kind).is_some() && !delivery::is_change(kind)
+    }
+
+    /// The account and everything registered for it follow its owner's DID.
+    fn on_rotation(&self, shared: &Shared, prior: &Did, form: &Did, fx: &mut Effects<'_>) -> Handled {
+        accounts::follow(shared, (prior, form), self.policy(shared)?.max_recipients, fx)
+    }
+
+    fn letter_id(&self, letter: LetterId) -> String {
+        self.ids.write(letter)
+    }
+
+    fn on_anonymous(&self, _shared: &Shared, _opened: &Opened, _fx: &mut Effects<'_>) -> Handled {
+        Err(Failure::unproved("only forwards are accepted without a proved sender"))
+    }
+
+    fn on_timer(&self, _shared: &Shared, _exchange: &str, _fx: &mut Effects<'_>) -> Handled {
+        Ok(())
+    }
+
+    fn command(
+        &self,
+        shared: &Shared,
+        name: &str,
+        input: &Value,
+        fx: &mut Effects<'_>,
+    ) -> Result<Value, Failure> {
+        match name {
+            "invite" => {
+                let goal = "Let this mediator keep your mail".to_owned();
+                let (_, url) = invitations::standing(shared, (invitations::GOAL_MEDIATE, goal))?;
+                Ok(json!({"invitation": url}))
+            }
+            _ => operator::command(shared, name, input, fx)?.ok_or_else(|| unknown_command(shared, name)),
+        }
+    }
+
+    fn protocols(&self) -> Vec<(&'static str, &'static str)> {
+        vec![
+            ("https://didcomm.org/routing/2.0", "mediator"),
+            ("https://didcomm.org/coordinate-mediation/2.0", "mediator"),
+            ("https://didcomm.org/coordinate-mediation/3.0", "mediator"),
+            ("https://didcomm.org/messagepickup/3.0", "mediator"),
+            ("https://didcomm.org/message-pickup/4.0", "mediator"),
+        ]
+    }
+
+    fn reports_replays(&self) -> bool {
+        true
+    }
+}
+
+/// Has documents fetched that a `recipient-update` rests on, as far as fetches are left; what cannot be had is not proved.
+fn fetch_owners(shared: &Shared, rx: &Received<'_>, policy: &MediationPolicy, fx: &Effects<'_>) -> Handled {
+    for did in coordinate_mediation::dids_to_resolve(rx, policy) {
+        if fx.fetches_left > 0
+            && let Err(ResolveError::NotFetched { did }) = shared.resolver.resolve(&did)
+        {
+            return Err(Failure::Need(Need::Document { did }));
+        }
+    }
+    Ok(())
+}
