@@ -15,13 +15,14 @@ use serde_json::Value;
 const WORLDLY: [&str; 10] =
     ["tokio", "libp2p", "sled", "axum", "reqwest", "hyper", "socket2", "mio", "async-std", "rustls"];
 
-/// Each package of ours, and which others of ours it may use.
-const ARROWS: [(&str, &[&str]); 9] = [
+/// Each package of ours, and which others of ours it may use, its tests included.
+const ARROWS: [(&str, &[&str]); 10] = [
     ("einmal-keys", &[]),
     ("einmal-did", &["einmal-keys"]),
-    ("einmal-didcomm", &["einmal-keys", "einmal-did"]),
-    ("einmal-credentials", &["einmal-keys", "einmal-did"]),
-    ("einmal-flows", &["einmal-keys", "einmal-did", "einmal-didcomm", "einmal-credentials"]),
+    ("einmal-mutate", &[]),
+    ("einmal-didcomm", &["einmal-keys", "einmal-did", "einmal-mutate"]),
+    ("einmal-credentials", &["einmal-keys", "einmal-did", "einmal-mutate"]),
+    ("einmal-flows", &["einmal-keys", "einmal-did", "einmal-didcomm"]),
     ("einmal-register", &[]),
     ("einmal-storage", &[]),
     ("einmal-p2p", &[]),

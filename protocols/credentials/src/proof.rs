@@ -140,9 +140,16 @@ pub fn verify(text: &str, audience: &str, nonce: &str, now: u64) -> Result<Publi
     if member("nonce") != Some(nonce) {
         return Err(ProofError::WrongNonce);
     }
-    let issued = token.payload.get("iat").and_then(numeric_date).ok_or(ProofError::Malformed)?;
-    let too_early = issued > now.saturating_add(MAX_CLOCK_SKEW_SECS);
-    let too_old = now > issued.saturating_add(MAX_PROOF_AGE_SECS);
+    let date = |name: &str| match token.payload.get(name) {
+        Some(value) => numeric_date(value).map(Some).ok_or(ProofError::Malformed),
+        None => Ok(None),
+    };
+    let issued = date("iat")?.ok_or(ProofError::Malformed)?;
+    // What a holder bounds further holds, as in any JWT (RFC 7519).
+    let begins = date("nbf")?.unwrap_or(0).max(issued);
+    let too_early = begins > now.saturating_add(MAX_CLOCK_SKEW_SECS);
+    let over = date("exp")?.is_some_and(|end| end.saturating_add(MAX_CLOCK_SKEW_SECS) <= now);
+    let too_old = over || now > issued.saturating_add(MAX_PROOF_AGE_SECS);
     if too_early || too_old { Err(ProofError::Stale) } else { Ok(key) }
 }
 

@@ -19,6 +19,7 @@ use einmal_didcomm::{
 use einmal_keys::{
     Jwk, KeyId, KeyKind, Keyring, SecretKey, SeededEntropy, base64url_decode, base64url_encode,
 };
+use einmal_mutate::{ADDED, Change, changes, general, paths, replaced};
 use serde_json::{Value, json};
 
 /// Changes that an envelope survives, by the place (list positions as `#`, `*` for anywhere) and the change, and why.
@@ -203,9 +204,28 @@ fn between_peers() -> Vec<Case> {
     cases
 }
 
-/// The name under which serde_json hands raw JSON to itself. Whoever reads a `Value` from a `Value`, or from what was stored,
-/// parses the text under it, without any of the bounds of a strict reader.
-const RAW: &str = "$serde_json::private::RawValue";
+/// Members that have a meaning somewhere in an envelope or a message.
+const KNOWN: [&str; 19] = [
+    "zip",
+    "crit",
+    "b64",
+    "aad",
+    "unprotected",
+    "header",
+    "encrypted_key",
+    "epk",
+    "skid",
+    "apu",
+    "apv",
+    "alg",
+    "enc",
+    "payload",
+    "ciphertext",
+    "signatures",
+    "signature",
+    "id",
+    "type",
+];
 
 /// One changed envelope.
 struct Mutant {
@@ -214,319 +234,22 @@ struct Mutant {
     bytes: Vec<u8>,
 }
 
-/// All paths of a value, parents first.
-fn paths(value: &Value) -> Vec<String> {
-    fn walk(value: &Value, path: &str, out: &mut Vec<String>) {
-        out.push(path.to_owned());
-        match value {
-            Value::Object(map) => {
-                map.iter().for_each(|(name, value)| walk(value, &format!("{path}/{name}"), out))
-            }
-            Value::Array(list) => {
-                list.iter().enumerate().for_each(|(at, value)| walk(value, &format!("{path}/{at}"), out));
-            }
-            _ => {}
-        }
-    }
-    let mut out = Vec::new();
-    walk(value, "", &mut out);
-    out
-}
-
-fn general(path: &str) -> String {
-    let part = |part: &str| {
-        if part.bytes().all(|b| b.is_ascii_digit()) && !part.is_empty() {
-            "#".to_owned()
-        } else {
-            part.to_owned()
-        }
-    };
-    path.split('/').map(part).collect::<Vec<_>>().join("/")
-}
-
-/// The value without the member or entry at `path`.
-fn without(value: &Value, path: &str) -> Option<Value> {
-    let mut changed = value.clone();
-    let (parent, name) = path.rsplit_once('/')?;
-    match changed.pointer_mut(parent)? {
-        Value::Object(map) => drop(map.remove(name)?),
-        Value::Array(list) => drop(list.remove(name.parse().ok()?)),
-        _ => return None,
-    }
-    Some(changed)
-}
-
-fn with(value: &Value, path: &str, new: Value) -> Value {
-    let mut changed = value.clone();
-    *changed.pointer_mut(path).unwrap() = new;
-    changed
-}
-
-/// Changes of any JSON text, whatever it means.
-fn structural(value: &Value) -> Vec<(String, String, String)> {
-    const MARK: &str = "\u{1}MARK\u{1}";
-    let mut out = Vec::new();
-    for path in paths(value) {
-        let here = value.pointer(&path).unwrap();
-        let mut add = |change: &str, text: String| out.push((path.clone(), change.to_owned(), text));
-        if let Some(changed) = without(value, &path) {
-            add("remove", changed.to_string());
-        }
-        for (change, new) in [
-            ("null", Value::Null),
-            ("true", json!(true)),
-            ("number", json!(7)),
-            ("negative", json!(-1)),
-            ("text", json!("x")),
-            ("empty text", json!("")),
-            ("empty list", json!([])),
-            ("empty object", json!({})),
-            ("in a list", json!([here])),
-            ("in an object", json!({"x": here})),
-        ] {
-            if new != *here {
-                add(change, with(value, &path, new).to_string());
-            }
-        }
-        // Written twice, in the text, where JSON values cannot have it.
-        if let Some((parent, name)) = path.rsplit_once('/')
-            && value.pointer(parent).is_some_and(Value::is_object)
-        {
-            let mark = serde_json::to_string(MARK).unwrap();
-            let marked = with(value, &path, json!(MARK)).to_string();
-            for (change, again) in
-                [("twice", here.clone()), ("twice, first other", json!("x")), ("twice, null", Value::Null)]
-            {
-                let name = serde_json::to_string(name).unwrap();
-                let text = format!("{again},{name}:{here}");
-                add(change, marked.replace(&mark, &text));
-                let text = format!("{here},{name}:{again}");
-                add(&format!("{change}, last"), marked.replace(&mark, &text));
-            }
-            add("other case", rename(value, parent, name, &name.to_uppercase()));
-        }
-        match here {
-            Value::Object(map) => {
-                let mut more = map.clone();
-                more.insert("x-unknown".into(), json!({"a": [1]}));
-                add("unknown member", with(value, &path, Value::Object(more)).to_string());
-                let mut text = with(value, &path, json!(MARK)).to_string();
-                let inner = here.to_string();
-                let comma = if map.is_empty() { "" } else { "," };
-                let twice = format!("{{\"x-unknown\":1,\"x-unknown\":2{comma}{}", &inner[1..]);
-                text = text.replace(&serde_json::to_string(MARK).unwrap(), &twice);
-                add("unknown member named twice", text);
-                for name in [
-                    "zip",
-                    "crit",
-                    "b64",
-                    "aad",
-                    "unprotected",
-                    "header",
-                    "encrypted_key",
-                    "epk",
-                    "skid",
-                    "apu",
-                    "apv",
-                    "alg",
-                    "enc",
-                    "payload",
-                    "ciphertext",
-                    "signatures",
-                    "signature",
-                    "id",
-                    "type",
-                ] {
-                    if !map.contains_key(name) {
-                        for new in
-                            [json!("DEF"), Value::Null, json!({"kid": "did:example:mallory#agree-x25519"})]
-                        {
-                            let mut more = map.clone();
-                            let kind = if new.is_null() {
-                                "null"
-                            } else if new.is_object() {
-                                "object"
-                            } else {
-                                "text"
-                            };
-                            more.insert(name.into(), new);
-                            add(
-                                known_elsewhere(&path, name, kind),
-                                with(value, &path, Value::Object(more)).to_string(),
-                            );
-                        }
-                    }
-                }
-                for inner in ["[1]", "{"] {
-                    let named = json!({RAW: inner});
-                    add("name of raw JSON alone", with(value, &path, named.clone()).to_string());
-                    let mut more = map.clone();
-                    more.insert("x-raw".into(), named);
-                    add("name of raw JSON within", with(value, &path, Value::Object(more)).to_string());
-                }
-                let members: Vec<String> =
-                    map.iter().rev().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
-                let marked = with(value, &path, json!(MARK)).to_string();
-                let mark = serde_json::to_string(MARK).unwrap();
-                if map.len() > 1 {
-                    add("reorder", marked.replace(&mark, &format!("{{{}}}", members.join(","))));
-                }
-                add("space", marked.replace(&mark, &format!(" \n{here}\t ")));
-            }
-            Value::Array(list) => {
-                if list.len() > 1 {
-                    let mut swapped = list.clone();
-                    swapped.reverse();
-                    add("reverse", with(value, &path, json!(swapped)).to_string());
-                }
-                if let Some(first) = list.first() {
-                    let mut more = list.clone();
-                    more.push(first.clone());
-                    add("entry twice", with(value, &path, json!(more)).to_string());
-                    add("entry seventy times", with(value, &path, json!(vec![first; 70])).to_string());
-                }
-            }
-            Value::String(text) => {
-                for (change, new) in texts(text) {
-                    add(&change, with(value, &path, json!(new)).to_string());
-                }
-                let marked = with(value, &path, json!(MARK)).to_string();
-                if let Some(first) = text.chars().next() {
-                    let escaped =
-                        format!("\"\\u{:04x}{}", u32::from(first), &here.to_string()[1 + first.len_utf8()..]);
-                    add("escape", marked.replace(&serde_json::to_string(MARK).unwrap(), &escaped));
-                }
-                for bad in ["\\ud800", "\\u0000", "\\x41", "\u{7f}"] {
-                    let raw = format!("\"{bad}{}", &here.to_string()[1..]);
-                    add(&format!("raw {bad}"), marked.replace(&serde_json::to_string(MARK).unwrap(), &raw));
-                }
-            }
-            Value::Number(number) => {
-                for new in [number.as_i64().unwrap_or(0) + 1, 0, i64::MAX] {
-                    add("another number", with(value, &path, json!(new)).to_string());
-                }
-                add("as text", with(value, &path, json!(number.to_string())).to_string());
-                add(
-                    "as fraction",
-                    with(value, &path, json!(number.as_f64().unwrap_or(0.5) + 0.5)).to_string(),
-                );
-            }
-            _ => {}
-        }
-    }
-    out
-}
-
-fn rename(value: &Value, parent: &str, name: &str, new: &str) -> String {
-    let mut changed = value.clone();
-    if let Some(Value::Object(map)) = changed.pointer_mut(parent) {
-        let inner = map.remove(name).unwrap();
-        map.insert(new.to_owned(), inner);
-    }
-    changed.to_string()
-}
-
-/// Texts close to `text`.
-fn texts(text: &str) -> Vec<(String, String)> {
-    let mut out: Vec<(String, String)> = Vec::new();
-    let mut add = |change: &str, new: String| {
-        if new != text {
-            out.push((change.to_owned(), new));
-        }
-    };
-    let chars: Vec<char> = text.chars().collect();
-    // Every place of short texts, some of long ones, the ends of all.
-    let step = (chars.len() / 8).max(1);
-    let places: BTreeSet<usize> =
-        (0..chars.len()).step_by(step).chain(chars.len().saturating_sub(3)..chars.len()).collect();
-    for at in places {
-        for new in ['A', '_'] {
-            let mut changed = chars.clone();
-            changed[at] = new;
-            add("one character", changed.iter().collect());
-        }
-        let mut changed = chars.clone();
-        changed[at] = if chars[at].is_ascii_lowercase() {
-            chars[at].to_ascii_uppercase()
-        } else {
-            chars[at].to_ascii_lowercase()
-        };
-        add("case of one character", changed.iter().collect());
-        let mut changed = chars.clone();
-        changed.remove(at);
-        add("one character less", changed.iter().collect());
-        let mut changed = chars.clone();
-        changed.insert(at, '-');
-        add("one character more", changed.iter().collect());
-    }
-    // The last character of base64 may hold bits that nothing is read from.
-    const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    if let Some((last, rest)) = chars.split_last() {
-        for new in ALPHABET.chars().filter(|new| new != last).step_by(7) {
-            add("last character", rest.iter().chain([&new]).collect());
-        }
-    }
-    for end in ["=", "==", "===", "A", "AA", "AAAA", " ", "\n", ".", "\u{0}"] {
-        add(&format!("{end:?} at the end"), format!("{text}{end}"));
-        add(&format!("{end:?} at the beginning"), format!("{end}{text}"));
-    }
-    for cut in 1..=4.min(chars.len()) {
-        add("cut off", chars[..chars.len() - cut].iter().collect());
-    }
-    if let Some((half, other)) = text.split_at_checked(text.len() / 2) {
-        for between in ["\n", " ", "\r\n", "="] {
-            add("something between", format!("{half}{between}{other}"));
-        }
-    }
-    add("alphabet of plain base64", text.replace('-', "+").replace('_', "/"));
-    add("all upper case", text.to_uppercase());
-    add("all lower case", text.to_lowercase());
-    if text.starts_with("did:") {
-        let (name, fragment) = text.split_once('#').unwrap_or((text, ""));
-        for (change, new) in [
-            ("another DID", format!("did:example:mallory#{fragment}")),
-            ("DID in other case", format!("{}#{fragment}", name.to_uppercase())),
-            ("query", format!("{name}?a=b#{fragment}")),
-            ("path", format!("{name}/a#{fragment}")),
-            ("no fragment", name.to_owned()),
-            ("fragment alone", format!("#{fragment}")),
-            ("two fragments", format!("{text}#{fragment}")),
-            (
-                "encoded fragment",
-                format!(
-                    "{name}#%{:02x}{}",
-                    fragment.bytes().next().unwrap_or(b'x'),
-                    fragment.get(1..).unwrap_or_default()
-                ),
-            ),
-            ("another key", format!("{name}#agree-p-384")),
-            ("another use", format!("{name}#auth-ed25519")),
-            ("a key nobody has", format!("{name}#key-9")),
-        ] {
-            add(change, new);
-        }
-        if let Some((short, _)) = name.rsplit_once(":z") {
-            add("short form", format!("{short}#{fragment}"));
-        }
-    }
-    if let Ok(parsed) = serde_json::from_str::<Value>(text) {
-        add("JSON of itself", json!(parsed).to_string());
-    }
-    out
-}
-
 /// All single changes of an envelope: of its own JSON, and of the protected headers in it.
 fn mutants(envelope: &Value) -> Vec<Mutant> {
-    let mut out: Vec<Mutant> = structural(envelope)
+    let mut out: Vec<Mutant> = changes(envelope, &KNOWN)
         .into_iter()
-        .map(|(path, change, text)| Mutant { path: general(&path), change, bytes: text.into_bytes() })
+        .map(|Change { path, what, text }| {
+            let change = named(&path, what);
+            Mutant { path: general(&path), change, bytes: text.into_bytes() }
+        })
         .collect();
     let protected = paths(envelope).into_iter().filter(|path| path.ends_with("/protected"));
     for path in protected {
         let header = base64url_decode(envelope.pointer(&path).unwrap().as_str().unwrap()).unwrap();
         let header: Value = serde_json::from_slice(&header).unwrap();
-        for (inner, change, text) in structural(&header) {
-            let bytes = with(envelope, &path, json!(base64url_encode(text))).to_string().into_bytes();
+        for Change { path: inner, what, text } in changes(&header, &KNOWN) {
+            let change = named(&inner, what);
+            let bytes = replaced(envelope, &path, json!(base64url_encode(text))).to_string().into_bytes();
             out.push(Mutant { path: format!("{}!{}", general(&path), general(&inner)), change, bytes });
         }
     }
@@ -575,7 +298,10 @@ fn mutants(envelope: &Value) -> Vec<Mutant> {
 }
 
 /// What adding a member that has a meaning somewhere is called: where it has one, or would hide one, it must be refused.
-fn known_elsewhere(path: &str, name: &str, kind: &str) -> &'static str {
+fn named(path: &str, change: String) -> String {
+    let Some((name, kind)) = change.strip_prefix(ADDED).and_then(|added| added.split_once(": ")) else {
+        return change;
+    };
     let place = general(path);
     let matters = match place.as_str() {
         "" => ["aad", "unprotected", "header", "encrypted_key", "ciphertext"].contains(&name),
@@ -583,7 +309,7 @@ fn known_elsewhere(path: &str, name: &str, kind: &str) -> &'static str {
         "/signatures/#/header" => ["crit", "b64"].contains(&name),
         _ => false,
     };
-    if matters && kind != "null" { "known member" } else { "known member elsewhere" }
+    if matters && kind != "null" { "known member".into() } else { "known member elsewhere".into() }
 }
 
 fn is_void(case: &Case, mutant: &Mutant) -> bool {
@@ -662,7 +388,7 @@ fn a_changed_plaintext_of_a_proper_sender_stays_that_senders() {
                 {"id": "b", "data": {"base64": "e30"}},
             ],
         });
-        for (path, change, text) in structural(&sound) {
+        for Change { path, what: change, text } in changes(&sound, &KNOWN) {
             let packer = world.packer(&alice.ring);
             let rule = einmal_didcomm::Irregularity::None;
             let bytes = packer.authcrypt_unchecked(text.as_bytes(), &alice.did, &bob.did, rule).unwrap();

@@ -190,7 +190,8 @@ fn check_payload(
     let date = |name| payload.get(name).map(|value| numeric_date(value).ok_or(malformed(name))).transpose();
     let issued_at = date("iat")?.ok_or(malformed("iat"))?;
     let (expires_at, ttl) = (date("exp")?, date("ttl")?);
-    if issued_at > now.saturating_add(MAX_CLOCK_SKEW_SECS) {
+    let begins_at = date("nbf")?.unwrap_or(0).max(issued_at);
+    if begins_at > now.saturating_add(MAX_CLOCK_SKEW_SECS) {
         return Err(StatusError::FromTheFuture);
     }
     if expires_at.is_some_and(|end| now >= end.saturating_add(MAX_CLOCK_SKEW_SECS)) {

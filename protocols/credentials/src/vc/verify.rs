@@ -162,7 +162,8 @@ pub fn verify_presentation(
     let expires_at = read_date(claims, "exp")?;
     let issued_at = read_date(claims, "iat")?;
     let status = read_status(claims)?;
-    check_begun(not_before, context.now, context.clock_skew)?;
+    // What says that it will be issued one day was not, whatever else it says about its validity.
+    check_begun(not_before.max(issued_at), context.now, context.clock_skew)?;
     check_not_expired(expires_at, context.now, context.clock_skew)?;
     let key_binding = check_possession(&verified, context)?;
     check_status(&issuer, status.as_ref(), context.status, statuses)?;
