@@ -106,7 +106,7 @@ pub fn load(db: &Db, keyring: &Keyring) -> Result<Vec<OwnDid>, SetupError> {
     Ok(dids.records.into_iter().map(|(_, did)| did).collect())
 }
 
-/// Id of the authentication key of a DID made by [`pairwise`].
+/// Id of the authentication key of a DID made for one peer.
 pub(crate) fn authentication_key(did: &Did) -> KeyId {
     key_id(did, AUTHENTICATION)
 }

@@ -157,7 +157,7 @@ impl Holds {
 #[derive(Debug)]
 pub(crate) struct Look;
 
-/// The protocol that is none: it only says which connections stay.
+/// Speaks no protocol, and only says which connections stay.
 pub(crate) struct Behaviour {
     holds: Arc<Holds>,
     looks: VecDeque<(PeerId, ConnectionId)>,

@@ -157,7 +157,7 @@ impl fmt::Debug for HostConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum P2pError {
-    /// The key is none.
+    /// The bytes are no Ed25519 secret key.
     #[error("the peer-to-peer key cannot be used")]
     Key,
     /// An address cannot be listened on.

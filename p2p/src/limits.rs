@@ -77,7 +77,7 @@ struct Counted {
     peer: Option<PeerId>,
 }
 
-/// Bounds the connections. Peer ids cost nothing, so that a bound for each of them alone is none.
+/// Bounds the connections. Peer ids cost nothing, so a bound for each of them would bound nothing.
 ///
 /// It takes the place of the library's limits, which keep an entry for each peer id they ever saw.
 pub(crate) struct Limits {

@@ -24,7 +24,7 @@ struct Standing {
     form: AttachedAs,
     /// Deliveries in this form of which nothing was confirmed.
     unread: u8,
-    /// Something was confirmed that came in this form: letters that are not are not for want of reading.
+    /// Something that came in this form was confirmed; from then on, letters that stay unconfirmed do not count against it.
     is_read: bool,
 }
 

@@ -49,7 +49,7 @@ impl Arrival {
 /// What became of an envelope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
-    /// Set if nothing was changed.
+    /// Set if the message itself had no effect; a rotation it proved may have been followed.
     pub refused: Option<Refusal>,
     /// Envelopes to give back on the same connection; at most one for HTTP.
     pub replies: Vec<Vec<u8>>,

@@ -47,58 +47,109 @@ impl Timer {
     }
 }
 
-/// What happens to mail kept for others once the event is committed. Doing it twice does no harm, and a crash in
-/// between leaves mail too many rather than mail too few.
+/// Why something is handled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cause {
+    /// A message came this way.
+    Arrival(Arrival),
+    /// An exchange is woken, for this deadline.
+    Deadline(UnixSeconds),
+    /// The node's own user asks for it, or the node itself.
+    Own,
+}
+
+impl Cause {
+    /// How a message came, if one is the cause.
+    pub(crate) fn arrival(self) -> Option<Arrival> {
+        match self {
+            Self::Arrival(arrival) => Some(arrival),
+            _ => None,
+        }
+    }
+}
+
+/// A change of mail kept for others, made once the event is committed. Doing it twice does no harm, and a crash in between
+/// leaves mail too many rather than mail too few.
 #[derive(Clone, Debug)]
-pub(crate) enum MailWork {
+pub(crate) enum MailChange {
+    /// These letters are gone.
     Remove(MailboxId, Vec<LetterId>),
+    /// All letters are gone.
     Clear(MailboxId),
-    /// Its owner has changed.
+}
+
+impl MailChange {
+    pub(crate) async fn apply(self, shared: &Shared) -> Result<(), StoreError> {
+        match self {
+            Self::Remove(mailbox, letters) => {
+                shared.stats.delivered.inc_by(letters.len() as u64);
+                shared.mail.remove(mailbox, letters).await?;
+            }
+            Self::Clear(mailbox) => {
+                shared.mail.clear(mailbox).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A change of what a mediator has in memory only, made once the event is committed.
+#[derive(Clone, Debug)]
+pub(crate) enum MemoryChange {
+    /// A mailbox has another owner, or none.
     Rerouted(MailboxId),
     /// An account is handed letters in this form.
-    HandedOver {
-        account: MailboxId,
-        form: AttachedAs,
-    },
+    HandedOver { account: MailboxId, form: AttachedAs },
     /// An account has confirmed letters.
     Read(MailboxId),
     /// An account has received nothing of what it was handed over.
     NothingRead(MailboxId),
     /// An account with these mailboxes has taken another DID, in the form its owner uses.
-    Followed {
-        prior: Did,
-        new: Did,
-        mailboxes: Vec<MailboxId>,
-    },
+    Followed { prior: Did, new: Did, mailboxes: Vec<MailboxId> },
+}
+
+impl MemoryChange {
+    pub(crate) fn apply(self, shared: &Shared) {
+        match self {
+            Self::Rerouted(mailbox) => shared.routes.changed(mailbox),
+            Self::HandedOver { account, form } => shared.read_forms.handed_over(account, form),
+            Self::Read(account) => shared.read_forms.read(account),
+            Self::NothingRead(account) => shared.read_forms.nothing_read(account),
+            Self::Followed { prior, new, mailboxes } => shared.live.follow(&prior, &new, &mailboxes),
+        }
+    }
 }
 
 /// Collects the changes of one event.
 pub(crate) struct Effects<'a> {
     shared: &'a Shared,
+    cause: Cause,
     batch: Batch,
     pub(crate) outgoing: Vec<Outgoing>,
-    pub(crate) mail: Vec<MailWork>,
+    pub(crate) mail: Vec<MailChange>,
+    pub(crate) memory: Vec<MemoryChange>,
     pub(crate) live: Option<LiveChange>,
     /// How often the handler may still ask for something to be fetched.
     pub(crate) fetches_left: usize,
-    /// How the event came, if it came from outside.
-    pub(crate) arrival: Option<Arrival>,
-    /// The deadline an exchange is woken for.
-    pub(crate) deadline: Option<UnixSeconds>,
 }
 
 impl<'a> Effects<'a> {
-    pub(crate) fn new(shared: &'a Shared) -> Self {
+    pub(crate) fn new(shared: &'a Shared, cause: Cause) -> Self {
         Self {
             shared,
+            cause,
             batch: Batch::new(),
             outgoing: Vec::new(),
             mail: Vec::new(),
+            memory: Vec::new(),
             live: None,
             fetches_left: 0,
-            arrival: None,
-            deadline: None,
         }
+    }
+
+    /// How the message came that is handled, if one is.
+    pub(crate) fn arrival(&self) -> Option<Arrival> {
+        self.cause.arrival()
     }
 
     pub(crate) fn into_parts(self) -> (Batch, Vec<Outgoing>) {
@@ -107,7 +158,8 @@ impl<'a> Effects<'a> {
 
     /// Whether nothing of this event lasts: no record, no mail, no message that must arrive, no change of a connection.
     pub(crate) fn leaves_no_trace(&self) -> bool {
-        let changes = !self.batch.is_empty() || !self.mail.is_empty() || self.live.is_some();
+        let changes =
+            !(self.batch.is_empty() && self.mail.is_empty() && self.memory.is_empty()) || self.live.is_some();
         !changes && self.outgoing.iter().all(|out| out.transient)
     }
 
@@ -119,7 +171,10 @@ impl<'a> Effects<'a> {
     /// the exchange is woken for, though the clock may have been set back since it was set.
     pub(crate) fn now(&self) -> UnixSeconds {
         let now = UnixSeconds(self.shared.present().steady_ms / 1000);
-        self.deadline.map_or(now, |deadline| now.max(deadline))
+        match self.cause {
+            Cause::Deadline(deadline) => now.max(deadline),
+            _ => now,
+        }
     }
 
     pub(crate) fn batch(&mut self) -> &mut Batch {
@@ -184,37 +239,37 @@ impl<'a> Effects<'a> {
 
     /// Removes letters from a mailbox.
     pub(crate) fn remove_letters(&mut self, mailbox: MailboxId, letters: Vec<LetterId>) {
-        self.mail.push(MailWork::Remove(mailbox, letters));
+        self.mail.push(MailChange::Remove(mailbox, letters));
     }
 
     /// Removes all letters of a mailbox.
     pub(crate) fn clear_mailbox(&mut self, mailbox: MailboxId) {
-        self.mail.push(MailWork::Clear(mailbox));
+        self.mail.push(MailChange::Clear(mailbox));
     }
 
     /// Notes that a mailbox has another owner, or none.
     pub(crate) fn reroute(&mut self, mailbox: MailboxId) {
-        self.mail.push(MailWork::Rerouted(mailbox));
+        self.memory.push(MemoryChange::Rerouted(mailbox));
     }
 
     /// Notes in which form an account is handed letters.
     pub(crate) fn hand_over(&mut self, account: MailboxId, form: AttachedAs) {
-        self.mail.push(MailWork::HandedOver { account, form });
+        self.memory.push(MemoryChange::HandedOver { account, form });
     }
 
     /// Notes that an account has confirmed letters.
     pub(crate) fn some_read(&mut self, account: MailboxId) {
-        self.mail.push(MailWork::Read(account));
+        self.memory.push(MemoryChange::Read(account));
     }
 
     /// Notes that an account has received nothing of what it was handed over.
     pub(crate) fn nothing_read(&mut self, account: MailboxId) {
-        self.mail.push(MailWork::NothingRead(account));
+        self.memory.push(MemoryChange::NothingRead(account));
     }
 
     /// Notes that an account has taken another DID: live delivery follows it.
     pub(crate) fn follow(&mut self, prior: &Did, new: &Did, mailboxes: Vec<MailboxId>) {
-        self.mail.push(MailWork::Followed { prior: prior.clone(), new: new.clone(), mailboxes });
+        self.memory.push(MemoryChange::Followed { prior: prior.clone(), new: new.clone(), mailboxes });
     }
 
     /// Turns live delivery on or off on the connection the event came by.

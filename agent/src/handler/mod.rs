@@ -29,11 +29,11 @@ pub use self::{
 };
 pub(crate) use self::{
     dids::{learn, our_form, their_form},
-    effects::{Effects, Handled, MailWork, Outgoing, Timer},
+    effects::{Cause, Effects, Handled, Outgoing, Timer},
     input::{BoundedList, text, unknown_command},
     new_dids::{Reached, forget_key, keep_key, public},
     recent::Recent,
-    refusal::describe_for_log,
+    refusal::{describe_for_log, describe_packing},
     role_service::{Forwarded, Notice, RoleService},
     stats::Reason,
     visit::{LastVisit, Visit},

@@ -1,6 +1,6 @@
 //! Why something was not taken in: as a transport may know it, as it is counted, and as it is logged.
 
-use einmal_didcomm::{EnvelopeError, OpenError, ProblemCode};
+use einmal_didcomm::{EnvelopeError, OpenError, PackError, ProblemCode};
 
 use super::{Failure, stats::Reason};
 
@@ -85,11 +85,27 @@ impl Reason {
 /// Why something was not handled, for the log: a failure itself may name a DID.
 pub(crate) fn describe_for_log(failure: &Failure) -> String {
     match failure {
-        Failure::Pack(_) => "an answer could not be packed".into(),
+        Failure::Pack(error) => describe_packing(error),
         Failure::Open(OpenError::Resolve { did, .. }) => {
             format!("the sender's DID cannot be resolved; its method is {}", did.method())
         }
         other => other.to_string(),
+    }
+}
+
+/// Why a message could not be packed, for the log and for the operator: the error itself may name a DID or a key of one.
+pub(crate) fn describe_packing(error: &PackError) -> String {
+    match error {
+        PackError::Resolve { did, .. } => {
+            format!("its recipient's DID cannot be resolved; its method is {}", did.method())
+        }
+        PackError::NoEndpoint { .. } => "its recipient has no endpoint that can be used".into(),
+        PackError::NoCommonCurve { .. } => "its recipient has no key on a curve that is spoken here".into(),
+        PackError::NoSigningKey { .. } => "no authentication key of its sender is held here".into(),
+        PackError::MissingTo { .. } => "its recipient is not in `to`".into(),
+        PackError::MediatorChain { .. } => "its recipient's mediator has a DID as its own endpoint".into(),
+        PackError::RoutingKey { .. } => "a routing key of its recipient cannot be used".into(),
+        other => format!("it cannot be packed: {other}"),
     }
 }
 
@@ -169,6 +185,28 @@ mod tests {
         assert_eq!(Refusal::from(&Failure::TooOften), Refusal::TooOften);
         let large = OpenError::Envelope(EnvelopeError::TooLarge);
         assert_eq!(Refusal::from(&Failure::Open(large)), Refusal::TooLarge);
+    }
+
+    #[test]
+    fn log_names_the_fault_of_packing_and_no_did() {
+        let did = Did::parse("did:web:away.example").unwrap();
+        let faults = [
+            (PackError::NoCommonCurve { recipient: did.clone() }, "curve"),
+            (PackError::NoEndpoint { did: did.clone() }, "endpoint"),
+            (PackError::NoSigningKey { did: did.clone() }, "authentication key"),
+            (PackError::MissingTo { recipient: did.clone() }, "`to`"),
+            (PackError::MediatorChain { mediator: did.clone() }, "mediator"),
+            (PackError::RoutingKey { key: format!("{did}#1") }, "routing key"),
+            (
+                PackError::Resolve { source: ResolveError::NotFound { did: did.clone() }, did },
+                "method is web",
+            ),
+            (PackError::TooLarge { size: 7_000_000 }, "7000000"),
+        ];
+        for (error, part) in faults {
+            let text = describe_for_log(&Failure::Pack(error));
+            assert!(text.contains(part) && !text.contains("example"), "{text}");
+        }
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Place {
         self.source
     }
 
-    /// A request is there: the connection is none of those that have not said what they want.
+    /// A request has arrived: the connection no longer counts as pending.
     pub(crate) fn arrived(&self) {
         let held = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
         if held.is_some()

@@ -25,7 +25,7 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    /// What whoever is connected may know.
+    /// The reason the connected peer is told.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::TooManyAccounts => "too many accounts on one connection",

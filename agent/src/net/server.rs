@@ -104,7 +104,7 @@ fn for_pages(mut response: Response) -> Response {
     response
 }
 
-/// What a browser asks before it posts an envelope, for its media type is none a form could have.
+/// The answer to a browser that asks before it posts an envelope: it does so for every media type that no HTML form can send.
 fn preflight() -> Response {
     let answers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),

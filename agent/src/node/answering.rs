@@ -7,7 +7,7 @@ use einmal_flows::{Draft, report_problem::ProblemReport};
 use super::Node;
 use crate::{
     delivery,
-    handler::{Arrival, Effects, Failure, Outgoing, describe_for_log},
+    handler::{Arrival, Cause, Effects, Failure, Outgoing, describe_for_log},
     transport,
 };
 
@@ -84,8 +84,7 @@ impl Node {
     }
 
     async fn enqueue_now(&self, answer: Outgoing, arrival: Arrival) {
-        let mut fx = Effects::new(&self.shared);
-        fx.arrival = Some(arrival);
+        let mut fx = Effects::new(&self.shared, Cause::Arrival(arrival));
         let queued = match self.enqueue(&mut fx, vec![answer]) {
             Ok(queued) => queued,
             Err(failure) => {

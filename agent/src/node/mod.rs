@@ -1,10 +1,11 @@
 //! The node: one loop for every event, whatever brought it.
 //!
 //! ```text
-//! bytes -> open (sender proved) -> dedupe -> role.handle -> one batch: state + outgoing + timers -> durable -> answer
+//! bytes -> open (sender proved) -> seen before? -> role.on_message -> one batch: state, messages, timers -> durable -> answer
 //! ```
 //!
-//! Handlers are synchronous and change nothing but the batch. What they cannot know without the network they ask for
+//! Handlers are synchronous and change nothing but the batch, with one exception: places in a status list are reserved by a
+//! commit of their own, 64 at once, for what was given to one card must not be given to another. What they cannot know without the network they ask for
 //! ([`Need`]); the node fetches it and handles the event again. Nothing is acknowledged before the batch is durable,
 //! and nothing is sent that is not in it, except direct answers that are worthless later.
 
@@ -37,7 +38,7 @@ pub(crate) use self::{live::Pushes, receive::Begun};
 pub use crate::handler::{Arrival, Failure, Need, Origin, Parts, Receipt, Refusal, Shared, Stats};
 use crate::{
     delivery::LiveChange,
-    handler::{self, Effects, Handled, MailWork, Notice, Outgoing, Reached, Recent, RoleService},
+    handler::{self, Cause, Effects, Handled, Notice, Outgoing, Reached, Recent, RoleService},
     role,
     service::{exchange, queue},
     transport::{self, FetchError, Fetcher, SendError},
@@ -129,7 +130,7 @@ impl Node {
         if url.is_empty() && !by_peers_only {
             return Ok(());
         }
-        let mut fx = Effects::new(shared);
+        let mut fx = Effects::new(shared, Cause::Own);
         let peer_did = role == crate::config::Role::Mediator || url.is_empty();
         let did = handler::public(
             &mut fx,
@@ -195,7 +196,7 @@ impl Node {
     /// [`Failure::User`] with the remedy, or why it cannot be done now.
     pub async fn command(self: &Arc<Self>, name: &str, input: &Value) -> Result<Value, Failure> {
         let mut answer = Value::Null;
-        self.run(|fx| {
+        self.run(Cause::Own, |fx| {
             answer = match dispatch::command(&self.shared, name, input, fx)? {
                 Some(answer) => answer,
                 None => self.role.command(&self.shared, name, input, fx)?,
@@ -209,17 +210,18 @@ impl Node {
     /// Handles one event: repeats it after fetching and after conflicts, and commits.
     async fn run(
         self: &Arc<Self>,
+        cause: Cause,
         mut handle: impl FnMut(&mut Effects<'_>) -> Handled,
     ) -> Result<Done, Failure> {
         let (mut fetches, mut conflicts) = (0, 0);
         loop {
-            let mut fx = Effects::new(&self.shared);
+            let mut fx = Effects::new(&self.shared, cause);
             fx.fetches_left = MAX_FETCHES - fetches;
             if let Err(failure) = handle(&mut fx) {
                 match failure.need() {
                     Some(need) if fetches < MAX_FETCHES => {
                         fetches += 1;
-                        if self.fetch(&need, fx.arrival.and_then(Arrival::origin)).await {
+                        if self.fetch(&need, cause.arrival().and_then(Arrival::origin)).await {
                             continue;
                         }
                         return Err(failure);
@@ -228,62 +230,34 @@ impl Node {
                 }
             }
             let outgoing = std::mem::take(&mut fx.outgoing);
-            let (mail, live) = (std::mem::take(&mut fx.mail), fx.live.take());
+            let (mail, memory) = (std::mem::take(&mut fx.mail), std::mem::take(&mut fx.memory));
+            let live = fx.live.take();
             let durable: Vec<_> = outgoing.iter().filter(|out| !out.transient).cloned().collect();
             let queued = !durable.is_empty();
             let in_outbox = self.enqueue(&mut fx, durable)?;
             let (batch, _) = fx.into_parts();
-            if batch.is_empty() {
-                self.work_on_mail(mail).await?;
-                return Ok(Done { outgoing, live, notice: None });
-            }
-            match self.shared.db.store().commit(batch).await {
-                Ok(_) => {
-                    in_outbox.keep();
-                    if queued {
-                        self.outbox_bell.notify_one();
+            if !batch.is_empty() {
+                match self.shared.db.store().commit(batch).await {
+                    Ok(_) => {}
+                    Err(StoreError::Conflict { .. }) if conflicts < MAX_CONFLICTS => {
+                        conflicts += 1;
+                        continue;
                     }
-                    self.changed.notify_waiters();
-                    self.work_on_mail(mail).await?;
-                    return Ok(Done { outgoing, live, notice: None });
+                    Err(error) => return Err(error.into()),
                 }
-                Err(StoreError::Conflict { .. }) if conflicts < MAX_CONFLICTS => conflicts += 1,
-                Err(error) => return Err(error.into()),
+                in_outbox.keep();
+                if queued {
+                    self.outbox_bell.notify_one();
+                }
+                self.changed.notify_waiters();
             }
-        }
-    }
-
-    async fn work_on_mail(&self, work: Vec<MailWork>) -> Result<(), StoreError> {
-        // First what cannot fail.
-        for work in &work {
-            match work {
-                MailWork::Rerouted(mailbox) => self.shared.routes.changed(*mailbox),
-                MailWork::Followed { prior, new, mailboxes } => {
-                    self.shared.live.follow(prior, new, mailboxes);
-                }
-                MailWork::HandedOver { account, form } => self.shared.read_forms.handed_over(*account, *form),
-                MailWork::Read(account) => self.shared.read_forms.read(*account),
-                MailWork::NothingRead(account) => self.shared.read_forms.nothing_read(*account),
-                MailWork::Remove(..) | MailWork::Clear(_) => {}
+            // First what cannot fail.
+            memory.into_iter().for_each(|change| change.apply(&self.shared));
+            for change in mail {
+                change.apply(&self.shared).await?;
             }
+            return Ok(Done { outgoing, live, notice: None });
         }
-        for work in work {
-            match work {
-                MailWork::Remove(mailbox, letters) => {
-                    self.shared.stats.delivered.inc_by(letters.len() as u64);
-                    self.shared.mail.remove(mailbox, letters).await?;
-                }
-                MailWork::Clear(mailbox) => {
-                    self.shared.mail.clear(mailbox).await?;
-                }
-                MailWork::Rerouted(_)
-                | MailWork::Followed { .. }
-                | MailWork::HandedOver { .. }
-                | MailWork::Read(_)
-                | MailWork::NothingRead(_) => {}
-            }
-        }
-        Ok(())
     }
 
     /// Fetches what a handler asked for because of `from`; a failure is remembered, so that the repeated handler sees
@@ -326,7 +300,7 @@ impl Node {
 
     /// Commits changes of the node's own, outside of any message or command.
     pub(crate) async fn change(self: &Arc<Self>, handle: impl FnMut(&mut Effects<'_>) -> Handled) -> Handled {
-        self.run(handle).await.map(|_| ())
+        self.run(Cause::Own, handle).await.map(|_| ())
     }
 
     /// Sends a message now and returns the envelope that comes back on the same connection.

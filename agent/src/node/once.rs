@@ -9,7 +9,7 @@ use super::{Done, Node, dispatch};
 use crate::{
     config::Role,
     db::{SEEN, digest_id, mailbox_id},
-    handler::{Arrival, Effects, Failure, Handled, Reason, their_form},
+    handler::{Arrival, Cause, Effects, Failure, Handled, Reason, their_form},
 };
 
 /// Seconds a message id is remembered beyond the message's own expiry: longer than mediators keep mail, which may bring it again.
@@ -21,10 +21,7 @@ impl Node {
         let rx = Received::of(opened);
         let Some(rx) = rx else {
             return self
-                .run(|fx| {
-                    fx.arrival = Some(arrival);
-                    self.role.on_anonymous(&self.shared, opened, fx)
-                })
+                .run(Cause::Arrival(arrival), |fx| self.role.on_anonymous(&self.shared, opened, fx))
                 .await;
         };
         if self.shared.config.role == Role::Mediator && !self.shared.rates.admit(&mailbox_id(rx.sender())) {
@@ -57,8 +54,7 @@ impl Node {
             return Ok(None);
         }
         let new = their_form(rx);
-        let followed = self.run(|fx| {
-            fx.arrival = Some(arrival);
+        let followed = self.run(Cause::Arrival(arrival), |fx| {
             self.role.on_rotation(&self.shared, &rotation.prior, &new, fx)
         });
         match followed.await {
@@ -82,14 +78,13 @@ impl Node {
         let question = self.role.is_question(&rx.message().kind);
         let (mut repeated, mut is_kept) = (false, false);
         let handled = self
-            .run(|fx| {
+            .run(Cause::Arrival(arrival), |fx| {
                 // Asked anew on every turn: two copies may be handled at once, and the slower one must see the faster.
                 repeated =
                     self.recent.get(seen).is_some() || (!question && self.shared.db.exists(SEEN, seen)?);
                 if repeated {
                     return Ok(());
                 }
-                fx.arrival = Some(arrival);
                 self.remember(opened, rx, fx)?;
                 self.note_rotation(opened, rx, fx)?;
                 self.dispatch(rx, fx)?;
@@ -145,8 +140,7 @@ impl Node {
         if !self.role.reports_replays() {
             return Ok(Done::default());
         }
-        self.run(|fx| {
-            fx.arrival = Some(arrival);
+        self.run(Cause::Arrival(arrival), |fx| {
             dispatch::report(rx, ProblemCode::REPLAYED, "a message with this id was handled before", fx)
         })
         .await
@@ -165,8 +159,7 @@ impl Node {
             return Ok(Done::default());
         }
         let mut is_kept = false;
-        let done = self.run(|fx| {
-            fx.arrival = Some(arrival);
+        let done = self.run(Cause::Arrival(arrival), |fx| {
             if self.shared.db.exists(SEEN, seen)? {
                 is_kept = true;
                 return Ok(());

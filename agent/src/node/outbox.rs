@@ -19,7 +19,7 @@ use super::Node;
 use crate::{
     config::Role,
     db::{DEAD, OUTBOX},
-    handler::{Arrival, Effects, Failure, Need, Origin, Outgoing},
+    handler::{Arrival, Cause, Effects, Failure, Need, Origin, Outgoing, describe_packing},
     identity, log,
     service::rotating,
     transport::{self, SendError},
@@ -84,7 +84,7 @@ impl Node {
         fx: &mut Effects<'_>,
         outgoing: Vec<Outgoing>,
     ) -> Result<Queued<'_>, Failure> {
-        let from = fx.arrival.and_then(Arrival::origin);
+        let from = fx.arrival().and_then(Arrival::origin);
         let waiting = put_due(fx, outgoing, from)?;
         self.outbox_served.queue(from, waiting).ok_or(Failure::TooOften)
     }
@@ -159,7 +159,7 @@ impl Node {
             Ok(ways) => ways,
             // A recipient that cannot be resolved now may be resolvable later; a document without endpoint will not change.
             Err(failure @ Failure::Pack(_)) if failure.is_temporary() => return Outcome::Later,
-            Err(Failure::Pack(error)) => return Outcome::Never(pack_problem(&error)),
+            Err(Failure::Pack(error)) => return Outcome::Never(describe_packing(&error)),
             Err(_) => return Outcome::Later,
         };
         let mut last = Outcome::Never("its recipient has no endpoint that can be used".into());
@@ -271,60 +271,69 @@ impl Node {
     async fn settle(
         self: &Arc<Self>,
         id: &[u8],
-        mut item: Item,
+        item: Item,
         outcome: Outcome,
         held_up: Vec<(Vec<u8>, Item)>,
     ) -> Result<(), StoreError> {
-        let mut fx = Effects::new(&self.shared);
-        let mut reply = None;
-        let gone = !matches!(&outcome, Outcome::Later);
         let (from, waiting) = (item.from, Waiting { messages: 1, bytes: item.bytes });
+        let mut fx = Effects::new(&self.shared, Cause::Own);
         match outcome {
-            Outcome::Sent(back) => {
+            Outcome::Later => return self.put_off(id, item, held_up).await,
+            Outcome::Never(reason) => self.give_up(id, item, &reason, &mut fx)?,
+            Outcome::Sent(reply) => {
                 self.shared.stats.sent.inc();
-                reply = back;
-            }
-            Outcome::Later => {
-                item.attempts = item.attempts.saturating_add(1);
-                // Written by a clock that was ahead, it would be tried for years.
-                item.give_up_at = item.give_up_at.min(self.shared.kept_for(GIVE_UP_SECS));
-                let due = self.shared.present().steady_ms.saturating_add(self.pause_ms(item.attempts));
-                if item.attempts <= MAX_HOLDING_UP {
-                    self.outbox_served.put_off(item.to.canonical().as_str(), due);
-                }
-                // The last first: all of them may be more than one batch takes, and a crash between two must not turn the order.
-                for (index, (id, item)) in held_up.iter().enumerate().rev() {
-                    fx.delete(OUTBOX, id)?;
-                    fx.put(OUTBOX, item_id(due, index + 1, self.shared.entropy())?, item)?;
-                    if fx.batch().len() >= MOVED_AT_ONCE || fx.batch().bytes() >= MOVED_BYTES_AT_ONCE {
-                        let full = std::mem::replace(&mut fx, Effects::new(&self.shared));
-                        self.shared.db.store().commit(full.into_parts().0).await?;
-                    }
-                }
-                fx.put(OUTBOX, item_id(due, 0, self.shared.entropy())?, &item)?;
-            }
-            Outcome::Never(reason) => {
-                self.shared.stats.given_up.inc();
-                tracing::warn!(%reason, "a message was given up");
-                // An answer that was of use only then is nothing to look at later, and strangers cause as many as they like.
-                if !item.transient {
-                    let until = self.shared.now().plus(GIVE_UP_SECS);
-                    fx.put_expiring(DEAD, id, &serde_json::json!({"reason": reason, "item": item}), until)?;
+                if let Some(envelope) = reply {
+                    // First, for a crash in between brings it again: sent again, the message has the same answer. Boxed, because
+                    // taking in an envelope may in turn send. What it causes was caused by whom we answered.
+                    Box::pin(self.receive(&envelope, Arrival::Mailbox { from })).await;
                 }
             }
-        }
-        if let Some(envelope) = reply {
-            // First, for a crash in between brings it again: sent again, the message has the same answer. Boxed, because taking in an
-            // envelope may in turn send. What it causes was caused by whom we answered.
-            Box::pin(self.receive(&envelope, Arrival::Mailbox { from })).await;
         }
         fx.delete(OUTBOX, id)?;
-        let (batch, _) = fx.into_parts();
-        self.shared.db.store().commit(batch).await?;
-        if gone {
-            self.outbox_served.gone(from, waiting);
-        }
+        self.shared.db.store().commit(fx.into_parts().0).await?;
+        self.outbox_served.gone(from, waiting);
         Ok(())
+    }
+
+    /// Has a message, and behind it those it holds up, tried at a later time.
+    async fn put_off(
+        &self,
+        id: &[u8],
+        mut item: Item,
+        held_up: Vec<(Vec<u8>, Item)>,
+    ) -> Result<(), StoreError> {
+        item.attempts = item.attempts.saturating_add(1);
+        // Written by a clock that was ahead, it would be tried for years.
+        item.give_up_at = item.give_up_at.min(self.shared.kept_for(GIVE_UP_SECS));
+        let due = self.shared.present().steady_ms.saturating_add(self.pause_ms(item.attempts));
+        if item.attempts <= MAX_HOLDING_UP {
+            self.outbox_served.put_off(item.to.canonical().as_str(), due);
+        }
+        let mut fx = Effects::new(&self.shared, Cause::Own);
+        // The last first: all of them may be more than one batch takes, and a crash between two must not turn the order.
+        for (index, (id, item)) in held_up.iter().enumerate().rev() {
+            fx.delete(OUTBOX, id)?;
+            fx.put(OUTBOX, item_id(due, index + 1, self.shared.entropy())?, item)?;
+            if fx.batch().len() >= MOVED_AT_ONCE || fx.batch().bytes() >= MOVED_BYTES_AT_ONCE {
+                let full = std::mem::replace(&mut fx, Effects::new(&self.shared, Cause::Own));
+                self.shared.db.store().commit(full.into_parts().0).await?;
+            }
+        }
+        fx.put(OUTBOX, item_id(due, 0, self.shared.entropy())?, &item)?;
+        fx.delete(OUTBOX, id)?;
+        self.shared.db.store().commit(fx.into_parts().0).await.map(|_| ())
+    }
+
+    /// Keeps a message that will never be sent, for the operator to look at.
+    fn give_up(&self, id: &[u8], item: Item, reason: &str, fx: &mut Effects<'_>) -> Result<(), StoreError> {
+        self.shared.stats.given_up.inc();
+        tracing::warn!(reason, "a message was given up");
+        // An answer that was of use only then is nothing to look at later, and strangers cause as many as they like.
+        if item.transient {
+            return Ok(());
+        }
+        let until = self.shared.now().plus(GIVE_UP_SECS);
+        fx.put_expiring(DEAD, id, &serde_json::json!({"reason": reason, "item": item}), until)
     }
 
     /// Exponential with up to a quarter of jitter either way, so that many nodes do not return in step.
@@ -335,15 +344,6 @@ impl Node {
         let _ = self.shared.entropy().fill(&mut dice);
         let jitter = u64::from(u16::from_be_bytes(dice)) * (base / 2) / u64::from(u16::MAX);
         base - base / 4 + jitter
-    }
-}
-
-/// Why a message cannot be packed, ever.
-fn pack_problem(error: &PackError) -> String {
-    match error {
-        PackError::Resolve { .. } => "its recipient cannot be resolved".into(),
-        PackError::NoEndpoint { .. } => "its recipient has no endpoint".into(),
-        _ => "it cannot be packed for its recipient".into(),
     }
 }
 

@@ -46,7 +46,7 @@ impl Begun {
 
 /// Letters on their way to the disk.
 struct Posting {
-    /// Of whom whoever is connected for it hears.
+    /// The account whose connections are told of the letters.
     account: MailboxId,
     mailbox: MailboxId,
     letters: u64,

@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::Node;
 use crate::{
     db::TIMERS,
-    handler::{Failure, Timer, describe_for_log},
+    handler::{Cause, Failure, Timer, describe_for_log},
     log,
     service::asking::RESULTS,
     steady::LARGEST_STEP,
@@ -171,9 +171,8 @@ impl Node {
     /// it does not stand before the others each second.
     async fn wake(self: &Arc<Self>, id: &[u8], timer: &Timer, now: UnixSeconds) -> Result<(), StoreError> {
         let woken = self
-            .run(|fx| {
+            .run(Cause::Deadline(timer.at), |fx| {
                 fx.delete(TIMERS, id)?;
-                fx.deadline = Some(timer.at);
                 self.role.on_timer(&self.shared, &timer.exchange, fx)
             })
             .await;
@@ -186,7 +185,7 @@ impl Node {
         } else {
             tracing::info!(reason, "an exchange can no longer be woken");
         }
-        let done = self.run(|fx| {
+        let done = self.run(Cause::Own, |fx| {
             fx.delete(TIMERS, id)?;
             if again {
                 fx.put(TIMERS, timer.id(now.plus(PUT_OFF_SECS)), timer)?;

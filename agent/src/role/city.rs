@@ -27,7 +27,7 @@ use crate::{
         invitations::{self, IssueOrder, Purpose, Subject},
         issued,
         issuing::{IssueJob, Issuing, IssuingService, today},
-        messages, overtaken,
+        messages, overtaken, patron_nym,
         status::KnownLists,
         templates::CityFiles,
     },
@@ -54,6 +54,7 @@ impl City {
             });
         }
         let files = read_files(shared)?;
+        patron_nym::make_secret(shared)?;
         let asking = AskingService {
             requests: asking::Requests::new(files.requests.clone()),
             clock_skew: CLOCK_SKEW_SECS,

@@ -161,7 +161,7 @@ impl AskingService {
         self.carry_out(shared, exchange, actions, &[], fx).map(|_| ())
     }
 
-    /// Asks the same once more whoever proposes something else, or the same again.
+    /// Repeats the request when the peer answers it with a proposal of its own.
     pub(crate) fn ask_again(&self, shared: &Shared, exchange: &mut Asking, fx: &mut Effects<'_>) -> Handled {
         if !exchange.work.machine.awaits_our_request() {
             return Ok(());

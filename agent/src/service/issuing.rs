@@ -279,7 +279,7 @@ impl IssuingService {
         Ok(card)
     }
 
-    /// What the card will say. Whoever is known from the card that was proved is looked up like whoever was named: the register
+    /// What the card will say. A person known from a presented card is looked up in the register as a named one is: the register
     /// knows better than a card of last year.
     fn filled(&self, shared: &Shared, job: &IssueJob) -> Result<Filled, Failure> {
         let template = self.present_template(job)?;

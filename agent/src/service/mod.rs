@@ -11,7 +11,7 @@ pub(crate) mod issuing;
 pub(crate) mod keys;
 pub(crate) mod messages;
 pub(crate) mod overtaken;
-mod patron_nym;
+pub(crate) mod patron_nym;
 pub(crate) mod proving;
 pub(crate) mod queue;
 pub(crate) mod rotating;

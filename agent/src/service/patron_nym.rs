@@ -1,14 +1,19 @@
 //! The pseudonym by which a library knows a person.
 
 use einmal_keys::base64url_encode;
+use einmal_storage::Batch;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::{
-    db::META,
-    handler::{Effects, Failure, Shared},
+    db::{META, encode},
+    error::SetupError,
+    handler::{Failure, Shared},
 };
+
+/// Record id of the secret behind pseudonyms.
+const NAME: &str = "nym-secret";
 
 /// The pseudonym of `subject`: the same for every card of the same person, and without the secret nobody can tell whose it is.
 pub(crate) fn patron_nym(shared: &Shared, subject: &str) -> Result<String, Failure> {
@@ -25,22 +30,28 @@ pub(crate) fn patron_nym(shared: &Shared, subject: &str) -> Result<String, Failu
     Ok(tag.iter().take(10).filter_map(|byte| ALPHABET.get(usize::from(byte % 32))).collect())
 }
 
-/// The secret behind pseudonyms, made at first use and written down before it is used.
+/// The secret behind pseudonyms.
 fn secret(shared: &Shared) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    const NAME: &str = "nym-secret";
-    if let Some(stored) = shared.db.get::<Zeroizing<String>>(META, NAME)? {
-        return Ok(Zeroizing::new(stored.value.as_bytes().to_vec()));
+    let stored = shared.db.get::<Zeroizing<String>>(META, NAME)?;
+    let stored = stored.ok_or_else(|| Failure::internal("the secret of pseudonyms was not made"))?;
+    Ok(Zeroizing::new(stored.value.as_bytes().to_vec()))
+}
+
+/// Makes the secret behind pseudonyms if there is none yet: once, when a city comes to life.
+///
+/// # Errors
+///
+/// [`SetupError`] if the random source fails, or why the secret cannot be read or written.
+pub(crate) fn make_secret(shared: &Shared) -> Result<(), SetupError> {
+    if shared.db.exists(META, NAME)? {
+        return Ok(());
     }
     let mut bytes = Zeroizing::new([0u8; 32]);
-    shared.entropy().fill(&mut *bytes).map_err(Failure::entropy)?;
+    shared.entropy().fill(&mut *bytes).map_err(SetupError::internal)?;
     let text = Zeroizing::new(base64url_encode(*bytes));
-    let mut fx = Effects::new(shared);
-    fx.update(META, NAME, &text, None)?;
-    let (batch, _) = fx.into_parts();
-    match shared.db.store().commit(batch).wait() {
-        Ok(_) => Ok(Zeroizing::new(text.as_bytes().to_vec())),
-        // Somebody else made it meanwhile: that one counts.
-        Err(einmal_storage::StoreError::Conflict { .. }) => secret(shared),
-        Err(error) => Err(error.into()),
-    }
+    let place = shared.db.key(META, NAME)?;
+    let mut batch = Batch::new();
+    batch.expect_absent(place.clone()).put(place, encode(&text)?);
+    shared.db.store().commit(batch).wait()?;
+    Ok(())
 }

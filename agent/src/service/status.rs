@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::keys::DidIssuerKeys;
 use crate::{
     db::{Db, META, encode},
-    handler::{Effects, Failure, Shared},
+    handler::{Cause, Effects, Failure, Shared},
     identity::{self, ASSERTION},
 };
 
@@ -193,7 +193,7 @@ fn reserve(shared: &Shared, list: u32) -> Result<Block, Failure> {
         let next = value.reserved;
         let end = next.saturating_add(BLOCK).min(INDEX_SPACE);
         value.reserved = end;
-        let mut fx = Effects::new(shared);
+        let mut fx = Effects::new(shared, Cause::Own);
         fx.update(LISTS, number.to_be_bytes(), &value, version)?;
         let (batch, _) = fx.into_parts();
         shared.db.store().commit(batch).wait()?;

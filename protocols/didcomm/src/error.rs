@@ -242,4 +242,10 @@ pub enum PackError {
     /// The random source failed.
     #[error("the system's random source failed")]
     Entropy,
+    /// A step that cannot fail with what was checked before did: a fault of this program.
+    #[error("{step} failed, which is a fault of this program")]
+    Internal {
+        /// What was to be done.
+        step: &'static str,
+    },
 }

@@ -90,7 +90,9 @@ pub fn from_prior_jwt(
         iat: decided_at.0,
         ..Payload::default()
     };
-    let part = |json: serde_json::Result<String>| json.map(base64url_encode).map_err(|_| PackError::Entropy);
+    let part = |json: serde_json::Result<String>| {
+        json.map(base64url_encode).map_err(|_| PackError::Internal { step: "writing `from_prior`" })
+    };
     let input =
         format!("{}.{}", part(serde_json::to_string(&header))?, part(serde_json::to_string(&payload))?);
     let signature = custody.sign(&key_id(&kid), input.as_bytes())?;

@@ -47,11 +47,11 @@ impl X25519Secret {
         #[cfg(feature = "aws-lc")]
         {
             use aws_lc_rs::agreement::{PrivateKey, X25519};
-            let invalid = |_| KeyError::InvalidScalar { kind: KeyKind::X25519 };
-            let fast = PrivateKey::from_private_key(&X25519, secret.as_bytes()).map_err(invalid)?;
-            let public = fast.compute_public_key().map_err(|_| KeyError::Entropy)?;
-            let public =
-                public.as_ref().try_into().map_err(|_| KeyError::InvalidScalar { kind: KeyKind::X25519 })?;
+            let invalid = KeyError::InvalidScalar { kind: KeyKind::X25519 };
+            let fast =
+                PrivateKey::from_private_key(&X25519, secret.as_bytes()).map_err(|_| invalid.clone())?;
+            let public = fast.compute_public_key().map_err(|_| invalid.clone())?;
+            let public = public.as_ref().try_into().map_err(|_| invalid)?;
             Ok(Self { secret, public, fast: std::sync::Arc::new(fast) })
         }
         #[cfg(not(feature = "aws-lc"))]

@@ -19,7 +19,7 @@ pub(super) const ACCOUNTS: Table = Table::new("account");
 pub(super) const ROUTES: Table = Table::new("route");
 /// Recipient DIDs of each account: account id, then recipient id.
 pub(super) const ACCOUNT_ROUTES: Table = Table::new("account-route");
-/// Most DIDs of one account looked through.
+/// Most DIDs of one account looked through: more than one may register, for two accounts may have become one.
 pub(super) const MAX_ROUTES: usize = 100_000;
 
 /// An account as stored.

@@ -44,7 +44,7 @@ pub(super) fn answer(
     let request = PickupRequest::read(rx, now)?;
     request.authorise(rx, &Book(&shared.db))?;
     // A second device, or a connection that broke, says nothing about this one.
-    let live = match fx.arrival {
+    let live = match fx.arrival() {
         Some(Arrival::Socket { live, .. }) => live,
         Some(Arrival::Libp2p { .. }) => shared.live.is_live(rx.sender()),
         _ => false,
@@ -110,7 +110,7 @@ impl Pickup<'_> {
     fn change_live(&self, on: bool, fx: &mut Effects<'_>) -> Result<Draft, Failure> {
         let (shared, rx) = (self.shared, self.rx);
         let persistent =
-            matches!(fx.arrival, Some(Arrival::Socket { .. } | Arrival::Libp2p { answerable: true, .. }));
+            matches!(fx.arrival(), Some(Arrival::Socket { .. } | Arrival::Libp2p { answerable: true, .. }));
         // Before the status: what it counts has waited, what comes later is pushed, nothing is in between.
         let since = shared.mail.last();
         let recipients = self.named(None)?;

@@ -89,7 +89,11 @@ pub(crate) fn encrypt_breaking(
     if matches!(sender, JweSender::Authenticated { .. }) && enc != ContentEncryption::A256CbcHs512 {
         return Err(PackError::Algorithm);
     }
-    let epk = SecretKey::generate(first.key.kind(), means.entropy).map_err(|_| PackError::Entropy)?;
+    let kind = first.key.kind();
+    let epk = SecretKey::generate(kind, means.entropy).map_err(|error| match error {
+        KeyError::Entropy => PackError::Entropy,
+        _ => PackError::KeyKind { kind },
+    })?;
     let parties = Parties {
         apu: match sender {
             JweSender::Authenticated { .. } if rule == Irregularity::Apu => &IRREGULAR,
@@ -101,13 +105,16 @@ pub(crate) fn encrypt_breaking(
             _ => apv_of(recipients.iter().map(|recipient| recipient.kid.as_str())),
         },
     };
-    let protected = protected_header(sender, enc, &epk, &parties).ok_or(PackError::Algorithm)?;
+    let failed = |step| move || PackError::Internal { step };
+    let protected =
+        protected_header(sender, enc, &epk, &parties).ok_or_else(failed("writing the protected header"))?;
     let fresh = enc.fresh(means.entropy).map_err(|_| PackError::Entropy)?;
-    let sealed = enc.seal(&fresh, plaintext, protected.as_bytes()).ok_or(PackError::Entropy)?;
+    let sealed =
+        enc.seal(&fresh, plaintext, protected.as_bytes()).ok_or_else(failed("encrypting the content"))?;
     let mut wrapped = Vec::with_capacity(recipients.len());
     for recipient in &recipients {
         let kek = kek(recipient, sender, means.custody, &epk, &parties, &sealed.tag)?;
-        wrapped.push(wrap(&kek, &fresh.key).ok_or(PackError::Entropy)?);
+        wrapped.push(wrap(&kek, &fresh.key).ok_or_else(failed("wrapping the key"))?);
     }
     let envelope = assemble(&protected, &recipients, &wrapped, &sealed);
     if envelope.len() > MAX_ENVELOPE_BYTES {
