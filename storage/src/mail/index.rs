@@ -29,6 +29,17 @@ pub struct Letter {
     pub expires_at: u64,
 }
 
+impl From<&Entry> for Letter {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            id: LetterId(entry.id),
+            len: entry.len.into(),
+            arrived_ms: entry.arrived_ms,
+            expires_at: entry.expires_at,
+        }
+    }
+}
+
 /// How a mailbox stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MailboxState {
@@ -65,12 +76,39 @@ struct Mailbox {
     /// Ordered by id.
     letters: VecDeque<Entry>,
     bytes: u64,
+    /// No letter expires before, in seconds since 1970: until then all count, without a look at each.
+    first_end: u64,
 }
 
 impl Mailbox {
     /// Where the letter is, or where it would be.
     fn find(&self, id: u64) -> Result<usize, usize> {
         self.letters.binary_search_by_key(&id, |entry| entry.id)
+    }
+
+    /// Those of `letters`, given in order, that are here. The fewer are looked for among the more: somebody may name a thousand
+    /// letters of a thousand mailboxes.
+    fn among(&self, letters: &[LetterId]) -> Vec<LetterId> {
+        let (Some(first), Some(last)) = (self.letters.front(), self.letters.back()) else {
+            return Vec::new();
+        };
+        let from = letters.partition_point(|letter| letter.0 < first.id);
+        let to = letters.partition_point(|letter| letter.0 <= last.id);
+        let letters = letters.get(from..to).unwrap_or_default();
+        if letters.len() <= self.letters.len() {
+            return letters.iter().copied().filter(|letter| self.find(letter.0).is_ok()).collect();
+        }
+        let named = |entry: &Entry| {
+            let letter = LetterId(entry.id);
+            letters.binary_search(&letter).is_ok().then_some(letter)
+        };
+        self.letters.iter().filter_map(named).collect()
+    }
+
+    /// The letters after `after` that have not expired at `now`.
+    fn listed(&self, after: Option<LetterId>, now: u64) -> impl Iterator<Item = Letter> {
+        let start = after.map_or(0, |after| self.letters.partition_point(|entry| entry.id <= after.0));
+        self.letters.range(start..).filter(move |entry| entry.expires_at > now).map(Letter::from)
     }
 }
 
@@ -172,6 +210,11 @@ impl Index {
             }
             Err(at) => {
                 held.bytes += u64::from(entry.len);
+                held.first_end = if held.letters.is_empty() {
+                    entry.expires_at
+                } else {
+                    held.first_end.min(entry.expires_at)
+                };
                 held.letters.insert(at, entry);
                 if !self.digests.insert(entry.digest) {
                     *self.twins.entry(entry.digest).or_default() += 1;
@@ -182,10 +225,17 @@ impl Index {
         }
     }
 
-    /// Which of these letters there are in a mailbox.
-    pub(super) fn held(&self, mailbox: MailboxId, letters: &[LetterId]) -> Vec<LetterId> {
-        let Some(held) = self.mailboxes.get(&mailbox) else { return Vec::new() };
-        letters.iter().copied().filter(|letter| held.find(letter.0).is_ok()).collect()
+    /// Which of these letters, given in order, there are in these mailboxes; those without any are left out.
+    pub(super) fn held(
+        &self,
+        mailboxes: &[MailboxId],
+        letters: &[LetterId],
+    ) -> Vec<(MailboxId, Vec<LetterId>)> {
+        let in_one = |mailbox: &MailboxId| {
+            let found = self.mailboxes.get(mailbox)?.among(letters);
+            (!found.is_empty()).then_some((*mailbox, found))
+        };
+        mailboxes.iter().filter_map(in_one).collect()
     }
 
     /// Takes a letter out.
@@ -227,7 +277,7 @@ impl Index {
         }
         if !kept.is_empty() {
             let bytes = kept.iter().map(|entry| u64::from(entry.len)).sum();
-            self.mailboxes.insert(mailbox, Mailbox { letters: kept, bytes });
+            self.mailboxes.insert(mailbox, Mailbox { letters: kept, bytes, first_end: held.first_end });
         }
         held.letters.into()
     }
@@ -254,24 +304,44 @@ impl Index {
         limit: usize,
         now: u64,
     ) -> Vec<Letter> {
-        let Some(held) = self.mailboxes.get(&mailbox) else { return Vec::new() };
-        let start = after.map_or(0, |after| held.letters.partition_point(|entry| entry.id <= after.0));
-        let listed = held.letters.range(start..).filter(|entry| entry.expires_at > now);
-        listed
-            .take(limit.min(MAX_LISTED))
-            .map(|entry| Letter {
-                id: LetterId(entry.id),
-                len: entry.len.into(),
-                arrived_ms: entry.arrived_ms,
-                expires_at: entry.expires_at,
-            })
-            .collect()
+        let held = self.mailboxes.get(&mailbox);
+        held.into_iter().flat_map(|held| held.listed(after, now)).take(limit.min(MAX_LISTED)).collect()
     }
 
-    /// How a mailbox stands, or will stand once the letters `gone` are removed.
-    pub(super) fn state(&self, mailbox: MailboxId, gone: &[LetterId]) -> MailboxState {
+    /// The oldest letters of several mailboxes together.
+    pub(super) fn oldest(
+        &self,
+        mailboxes: &[MailboxId],
+        after: Option<LetterId>,
+        limit: usize,
+        now: u64,
+    ) -> Vec<(MailboxId, Letter)> {
+        let limit = limit.min(MAX_LISTED);
+        let mut oldest: BTreeMap<LetterId, (MailboxId, Letter)> = BTreeMap::new();
+        for mailbox in mailboxes {
+            let Some(held) = self.mailboxes.get(mailbox) else { continue };
+            for letter in held.listed(after, now) {
+                let is_full = oldest.len() >= limit;
+                if is_full && oldest.last_key_value().is_none_or(|(newest, _)| *newest < letter.id) {
+                    break;
+                }
+                oldest.insert(letter.id, (*mailbox, letter));
+                if oldest.len() > limit {
+                    oldest.pop_last();
+                }
+            }
+        }
+        oldest.into_values().collect()
+    }
+
+    /// How a mailbox stands, or will stand once the letters `gone` are removed. What has expired at `now` does not count.
+    pub(super) fn state(&self, mailbox: MailboxId, gone: &[LetterId], now: u64) -> MailboxState {
         let Some(held) = self.mailboxes.get(&mailbox) else { return MailboxState::default() };
         let mut gone: Vec<usize> = gone.iter().filter_map(|letter| held.find(letter.0).ok()).collect();
+        if held.first_end <= now {
+            let expired = held.letters.iter().enumerate().filter(|(_, entry)| entry.expires_at <= now);
+            gone.extend(expired.map(|(at, _)| at));
+        }
         gone.sort_unstable();
         gone.dedup();
         let lost: u64 =
@@ -304,6 +374,15 @@ impl Index {
         found
     }
 
+    /// Notes when the first of the letters in these mailboxes expires, once others are gone.
+    pub(super) fn note_ends(&mut self, mailboxes: impl IntoIterator<Item = MailboxId>) {
+        for mailbox in mailboxes {
+            if let Some(held) = self.mailboxes.get_mut(&mailbox) {
+                held.first_end = held.letters.iter().map(|entry| entry.expires_at).min().unwrap_or(u64::MAX);
+            }
+        }
+    }
+
     fn after(&self, after: Option<MailboxId>) -> impl Iterator<Item = (&MailboxId, &Mailbox)> {
         self.mailboxes.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
     }
@@ -320,7 +399,8 @@ impl Index {
         quota: Quota,
         ahead: Ahead,
     ) -> Result<(), StoreError> {
-        let held = self.state(mailbox, &[]);
+        // What has expired takes its place until it is swept.
+        let held = self.state(mailbox, &[], 0);
         let room = quota.total_bytes.saturating_sub(self.bytes.saturating_add(ahead.bytes_in_all));
         let places = quota.total_letters.saturating_sub(self.letters.saturating_add(ahead.letters_in_all));
         // The less room there is for all, the less of it one may have: nobody takes the last of it by many mailboxes.

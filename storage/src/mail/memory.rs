@@ -119,9 +119,9 @@ impl Mail for MemoryMail {
         answered(Ok(()), state.last)
     }
 
-    fn clear(&self, mailbox: MailboxId) -> Commit {
+    fn clear(&self, mailbox: MailboxId, last: LetterId) -> Commit {
         let mut state = self.lock();
-        for entry in state.index.clear(mailbox, u64::MAX) {
+        for entry in state.index.clear(mailbox, last.0) {
             state.payloads.remove(&entry.id);
         }
         answered(Ok(()), state.last)
@@ -131,12 +131,26 @@ impl Mail for MemoryMail {
         self.lock().index.list(mailbox, after, limit, now)
     }
 
+    fn oldest(
+        &self,
+        mailboxes: &[MailboxId],
+        after: Option<LetterId>,
+        limit: usize,
+        now: u64,
+    ) -> Vec<(MailboxId, Letter)> {
+        self.lock().index.oldest(mailboxes, after, limit, now)
+    }
+
     fn last(&self) -> LetterId {
         self.lock().index.last()
     }
 
-    fn held(&self, mailbox: MailboxId, letters: &[LetterId]) -> Vec<LetterId> {
-        self.lock().index.held(mailbox, letters)
+    fn newest(&self) -> LetterId {
+        LetterId(self.lock().last)
+    }
+
+    fn held(&self, mailboxes: &[MailboxId], letters: &[LetterId]) -> Vec<(MailboxId, Vec<LetterId>)> {
+        self.lock().index.held(mailboxes, letters)
     }
 
     fn read(&self, mailbox: MailboxId, letter: LetterId) -> Result<Option<Vec<u8>>, StoreError> {
@@ -145,8 +159,8 @@ impl Mail for MemoryMail {
         Ok(held.then(|| state.payloads.get(&letter.0).cloned()).flatten())
     }
 
-    fn state_without(&self, mailbox: MailboxId, gone: &[LetterId]) -> MailboxState {
-        self.lock().index.state(mailbox, gone)
+    fn state_without(&self, mailbox: MailboxId, gone: &[LetterId], now: u64) -> MailboxState {
+        self.lock().index.state(mailbox, gone, now)
     }
 
     fn expire(&self, now: u64, limit: usize) -> u64 {
@@ -155,6 +169,7 @@ impl Mail for MemoryMail {
         for (mailbox, id) in &gone {
             state.remove(*mailbox, *id);
         }
+        state.index.note_ends(gone.iter().map(|(mailbox, _)| *mailbox));
         gone.len() as u64
     }
 

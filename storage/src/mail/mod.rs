@@ -158,22 +158,37 @@ pub trait Mail: Send + Sync + 'static {
     /// As [`Mail::put`], without the quotas.
     fn remove(&self, mailbox: MailboxId, letters: Vec<LetterId>) -> Commit;
 
-    /// Removes all letters of a mailbox.
+    /// Removes all letters of a mailbox up to and including `last`. Letters that were put later stay, so that a mailbox which
+    /// gets a new owner meanwhile keeps what the new owner gets.
     ///
     /// # Errors
     ///
     /// As [`Mail::remove`].
-    fn clear(&self, mailbox: MailboxId) -> Commit;
+    fn clear(&self, mailbox: MailboxId, last: LetterId) -> Commit;
 
     /// The letters of a mailbox after one of them, the oldest first, at most `limit` and never more than
     /// [`MAX_LISTED`]. Letters that have expired at `now` (seconds since 1970) are left out.
     fn list(&self, mailbox: MailboxId, after: Option<LetterId>, limit: usize, now: u64) -> Vec<Letter>;
 
-    /// The last letter that was ever put, as far as is known: all later ones have greater ids.
+    /// The oldest letters of several mailboxes together, in order of arrival: those after `after`, at most `limit` and never
+    /// more than [`MAX_LISTED`], without those that have expired at `now` (seconds since 1970).
+    fn oldest(
+        &self,
+        mailboxes: &[MailboxId],
+        after: Option<LetterId>,
+        limit: usize,
+        now: u64,
+    ) -> Vec<(MailboxId, Letter)>;
+
+    /// The last durable letter, as far as is known: all later ones have greater ids.
     fn last(&self) -> LetterId;
 
-    /// Which of these letters wait in a mailbox or are on their way into it.
-    fn held(&self, mailbox: MailboxId, letters: &[LetterId]) -> Vec<LetterId>;
+    /// The last letter that was let in, durable or on its way: all later ones have greater ids.
+    fn newest(&self) -> LetterId;
+
+    /// Which of `letters`, given in order and each once, wait in these mailboxes or are on their way into them. Mailboxes that
+    /// have none of them are left out.
+    fn held(&self, mailboxes: &[MailboxId], letters: &[LetterId]) -> Vec<(MailboxId, Vec<LetterId>)>;
 
     /// Reads a letter. `None` if it is not there any more.
     ///
@@ -183,13 +198,13 @@ pub trait Mail: Send + Sync + 'static {
     /// read, [`StoreError::Io`].
     fn read(&self, mailbox: MailboxId, letter: LetterId) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// How a mailbox stands. Letters that have expired and were not removed yet count.
-    fn state(&self, mailbox: MailboxId) -> MailboxState {
-        self.state_without(mailbox, &[])
+    /// How a mailbox stands. Letters that have expired at `now` (seconds since 1970) do not count.
+    fn state(&self, mailbox: MailboxId, now: u64) -> MailboxState {
+        self.state_without(mailbox, &[], now)
     }
 
     /// How a mailbox will stand once the letters `gone` are removed; those that are not there make no difference.
-    fn state_without(&self, mailbox: MailboxId, gone: &[LetterId]) -> MailboxState;
+    fn state_without(&self, mailbox: MailboxId, gone: &[LetterId], now: u64) -> MailboxState;
 
     /// Forgets letters that have expired at `now` (seconds since 1970), looking at about `limit` letters; the next
     /// call goes on behind them. Returns how many are gone.

@@ -60,7 +60,7 @@ fn the_same_letter_is_kept_once_for_each_mailbox() {
         mail.put(vec![letter(ALICE, "one")]).wait().unwrap();
         assert_eq!(mail.list(ALICE, None, 9, 0).len(), 1);
         assert_eq!(mail.list(ALICE, None, 9, 0)[0].id, id);
-        assert_eq!(mail.state(BOB).letters, 1);
+        assert_eq!(mail.state(BOB, 0).letters, 1);
     });
 }
 
@@ -80,7 +80,7 @@ fn a_letter_is_kept_although_the_same_one_waits_that_will_soon_be_gone() {
         assert_eq!(mail.expire(61, 100), 1);
         mail.put(vec![until(10_000)]).wait().unwrap();
         assert_eq!(mail.list(ALICE, None, 9, 61).len(), 1, "and is still known");
-        mail.clear(ALICE).wait().unwrap();
+        mail.clear(ALICE, mail.newest()).wait().unwrap();
         mail.put(vec![until(10_000)]).wait().unwrap();
         assert_eq!(mail.list(ALICE, None, 9, 61).len(), 1, "until it is gone too");
     });
@@ -92,12 +92,12 @@ fn what_is_removed_is_gone_and_nothing_else() {
         mail.put(vec![letter(ALICE, "one"), letter(ALICE, "two"), letter(BOB, "three")]).wait().unwrap();
         let ids: Vec<_> = mail.list(ALICE, None, 9, 0).iter().map(|letter| letter.id).collect();
         mail.remove(BOB, ids.clone()).wait().unwrap();
-        assert_eq!(mail.state(ALICE).letters, 2, "Bob cannot remove Alice's");
+        assert_eq!(mail.state(ALICE, 0).letters, 2, "Bob cannot remove Alice's");
         mail.remove(ALICE, vec![ids[0], LetterId(99_999)]).wait().unwrap();
         assert_eq!(texts(mail, ALICE), ["two"]);
-        assert_eq!(mail.held(ALICE, &ids), [ids[1]]);
-        mail.clear(ALICE).wait().unwrap();
-        assert_eq!(mail.state(ALICE), MailboxState::default());
+        assert_eq!(mail.held(&[ALICE], &ids), [(ALICE, vec![ids[1]])]);
+        mail.clear(ALICE, mail.newest()).wait().unwrap();
+        assert_eq!(mail.state(ALICE, 0), MailboxState::default());
         assert_eq!(texts(mail, BOB), ["three"]);
         mail.put(vec![letter(ALICE, "two")]).wait().unwrap();
         assert_eq!(texts(mail, ALICE), ["two"], "a removed letter may come again");
@@ -113,14 +113,14 @@ fn quotas_hold_exactly_and_refuse_the_whole_batch() {
                 .wait()
         };
         assert_eq!(put(&[(ALICE, "1"), (ALICE, "2"), (ALICE, "3")]), Err(StoreError::MailboxFull));
-        assert_eq!(mail.state(ALICE).letters, 0);
+        assert_eq!(mail.state(ALICE, 0).letters, 0);
         put(&[(ALICE, "1"), (ALICE, "2")]).unwrap();
         assert_eq!(put(&[(ALICE, "3")]), Err(StoreError::MailboxFull), "letters");
         put(&[(ALICE, "2")]).unwrap();
         assert_eq!(put(&[(BOB, "elevenbytes")]), Err(StoreError::MailboxFull), "bytes");
         put(&[(BOB, "tenbytes..")]).unwrap();
         assert_eq!(put(&[(MailboxId([3; 20]), "x")]), Err(StoreError::MailboxFull), "all together");
-        mail.clear(ALICE).wait().unwrap();
+        mail.clear(ALICE, mail.newest()).wait().unwrap();
         put(&[(ALICE, "3")]).unwrap();
     });
 }
@@ -173,7 +173,7 @@ fn letters_are_bounded_in_all_however_small_and_however_many_mailboxes_share_the
         assert!(counts.is_sorted_by(|one, next| one >= next), "{counts:?}");
         assert!(counts[60] > 99, "small ones are granted a few: {counts:?}");
         assert_eq!(put(2_000, "one").wait(), Err(StoreError::MailboxFull));
-        mail.clear(mailbox(0)).wait().unwrap();
+        mail.clear(mailbox(0), mail.newest()).wait().unwrap();
         put(2_000, "one").wait().unwrap();
     });
 }
@@ -185,7 +185,7 @@ fn of_the_same_letter_twice_one_stays_as_long_as_the_later_was_to_be_kept() {
         let listed = |now| mail.list(ALICE, None, 9, now).len();
         mail.put(vec![until(61), until(10_000)]).wait().unwrap();
         assert_eq!((listed(0), listed(61)), (1, 1), "in one go");
-        mail.clear(ALICE).wait().unwrap();
+        mail.clear(ALICE, mail.newest()).wait().unwrap();
         // Many at once, so that some go to the disk together.
         let commits: Vec<_> = (0..64).map(|_| mail.put(vec![until(61)])).collect();
         let longer = mail.put(vec![until(10_000)]);
@@ -214,7 +214,7 @@ fn state_and_numbers_tell_what_is_there() {
     on_each(|mail| {
         let late = NewLetter { arrived_ms: 3000, ..letter(ALICE, "three") };
         mail.put(vec![letter(ALICE, "one"), late, letter(BOB, "x")]).wait().unwrap();
-        let state = mail.state(ALICE);
+        let state = mail.state(ALICE, 0);
         assert_eq!((state.letters, state.bytes), (2, 8));
         assert_eq!((state.oldest_ms, state.newest_ms), (Some(1000), Some(3000)));
         let stats = mail.stats();
@@ -228,7 +228,7 @@ fn a_letter_beyond_the_bound_is_refused() {
         let large = NewLetter { payload: vec![0; MAX_LETTER_LEN + 1], ..letter(ALICE, "") };
         let refused = mail.put(vec![letter(ALICE, "small"), large]).wait();
         assert_eq!(refused, Err(StoreError::ValueTooLarge { len: MAX_LETTER_LEN + 1 }));
-        assert_eq!(mail.state(ALICE).letters, 0);
+        assert_eq!(mail.state(ALICE, 0).letters, 0);
     });
 }
 
@@ -251,10 +251,10 @@ fn each_new_letter_is_told_of_once_and_can_be_removed_from_then_on() {
         let payloads: Vec<_> = told.iter().map(|(_, payload)| payload.as_slice()).collect();
         assert_eq!(payloads, [b"one", b"two"], "neither what is known nor what is refused");
         let ids: Vec<_> = told.iter().map(|(id, _)| *id).collect();
-        assert_eq!(mail.held(ALICE, &ids), ids);
+        assert_eq!(mail.held(&[ALICE], &ids), [(ALICE, ids.clone())]);
         assert_eq!(mail.list(ALICE, None, 9, 0).iter().map(|one| one.id).collect::<Vec<_>>(), ids);
         mail.remove(ALICE, ids).wait().unwrap();
-        assert_eq!(mail.state(ALICE).letters, 0);
+        assert_eq!(mail.state(ALICE, 0).letters, 0);
     });
 }
 
@@ -281,14 +281,86 @@ fn state_without_some_letters_is_the_state_once_they_are_removed() {
         let stranger = LetterId(ids[3].0 + 99);
         for gone in [vec![], vec![ids[1]], vec![ids[0], ids[0], stranger], vec![ids[3], ids[0]], ids.clone()]
         {
-            let told = mail.state_without(ALICE, &gone);
+            let told = mail.state_without(ALICE, &gone, 0);
             on_each(|other| {
                 other.put(vec![at(1, "a"), at(2, "bb"), at(3, "ccc"), at(4, "dddd")]).wait().unwrap();
                 let listed = other.list(ALICE, None, 9, 0);
                 let named = ids.iter().zip(&listed).filter(|(id, _)| gone.contains(id));
                 other.remove(ALICE, named.map(|(_, letter)| letter.id).collect()).wait().unwrap();
-                assert_eq!(told, other.state(ALICE), "{gone:?}");
+                assert_eq!(told, other.state(ALICE, 0), "{gone:?}");
             });
         }
+    });
+}
+
+#[test]
+fn what_comes_after_the_last_letter_of_a_clearing_stays() {
+    on_each(|mail| {
+        mail.put(vec![letter(ALICE, "of the former owner")]).wait().unwrap();
+        let last = mail.newest();
+        mail.put(vec![letter(ALICE, "of the new owner")]).wait().unwrap();
+        mail.clear(ALICE, last).wait().unwrap();
+        assert_eq!(texts(mail, ALICE), ["of the new owner"]);
+    });
+}
+
+#[test]
+fn what_has_expired_does_not_count_though_nothing_was_swept() {
+    on_each(|mail| {
+        let until = |expires_at, text: &str| NewLetter { expires_at, ..letter(ALICE, text) };
+        mail.put(vec![until(10, "a"), until(20, "bb"), until(30, "ccc")]).wait().unwrap();
+        let counted = |now| {
+            let state = mail.state(ALICE, now);
+            (state.letters, state.bytes)
+        };
+        assert_eq!(counted(9), (3, 6));
+        assert_eq!(counted(10), (2, 5));
+        assert_eq!(counted(25), (1, 3));
+        let first = mail.list(ALICE, None, 9, 0)[0].id;
+        assert_eq!(mail.state_without(ALICE, &[first], 10).letters, 2, "expired and gone is not gone twice");
+        assert_eq!(mail.expire(10, 100), 1);
+        assert_eq!(counted(10), (2, 5));
+        mail.put(vec![until(15, "d")]).wait().unwrap();
+        assert_eq!(counted(15), (2, 5), "the new one ends first");
+        assert_eq!(counted(30), (0, 0));
+    });
+}
+
+#[test]
+fn the_oldest_letters_of_several_mailboxes_come_in_order_of_arrival() {
+    on_each(|mail| {
+        for (to, text) in [(ALICE, "1"), (BOB, "2"), (ALICE, "3"), (BOB, "4"), (ALICE, "5")] {
+            mail.put(vec![letter(to, text)]).wait().unwrap();
+        }
+        let oldest = |mailboxes: &[MailboxId], after, limit| -> Vec<LetterId> {
+            mail.oldest(mailboxes, after, limit, 0).into_iter().map(|(_, letter)| letter.id).collect()
+        };
+        let all = oldest(&[BOB, ALICE, MailboxId([9; 20])], None, 9);
+        assert!(all.len() == 5 && all.is_sorted(), "{all:?}");
+        assert_eq!(oldest(&[BOB, ALICE], None, 2), all[..2]);
+        assert_eq!(oldest(&[BOB, ALICE], Some(all[1]), 2), all[2..4]);
+        assert_eq!(oldest(&[BOB], None, 9), [all[1], all[3]]);
+        assert!(oldest(&[BOB, ALICE], None, 0).is_empty());
+    });
+}
+
+#[test]
+fn letters_of_many_mailboxes_are_found_whether_more_are_named_or_more_are_held() {
+    on_each(|mail| {
+        let mailbox = |number: u8| MailboxId([number; 20]);
+        for number in 0..40 {
+            mail.put(vec![letter(mailbox(number % 4), &number.to_string())]).wait().unwrap();
+        }
+        let mailboxes: Vec<MailboxId> = (0..4).map(mailbox).collect();
+        let all: Vec<LetterId> =
+            mail.oldest(&mailboxes, None, 100, 0).into_iter().map(|(_, letter)| letter.id).collect();
+        let found = |mailboxes: &[MailboxId], letters: &[LetterId]| -> usize {
+            mail.held(mailboxes, letters).iter().map(|(_, letters)| letters.len()).sum()
+        };
+        assert_eq!(found(&mailboxes, &all), 40, "more named than held");
+        assert_eq!(found(&mailboxes[..1], &all), 10);
+        assert_eq!(found(&mailboxes, &all[3..5]), 2, "fewer named than held");
+        let others = [LetterId(all[39].0 + 1), LetterId(all[39].0 + 2)];
+        assert!(mail.held(&mailboxes, &others).is_empty());
     });
 }

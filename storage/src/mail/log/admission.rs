@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct Admission {
     next_id: u64,
     digests: HashSet<u64>,
-    letters: HashSet<(MailboxId, LetterId)>,
+    letters: HashMap<LetterId, MailboxId>,
     /// Letters and bytes on their way into a mailbox, and bytes on their way in all.
     ahead: HashMap<MailboxId, (u64, u64)>,
     ahead_bytes: u64,
@@ -26,7 +26,7 @@ impl Admission {
         Self {
             next_id,
             digests: HashSet::new(),
-            letters: HashSet::new(),
+            letters: HashMap::new(),
             ahead: HashMap::new(),
             ahead_bytes: 0,
         }
@@ -37,9 +37,9 @@ impl Admission {
         self.next_id
     }
 
-    /// Whether a letter is on its way into a mailbox.
-    pub(super) fn awaits(&self, mailbox: MailboxId, letter: LetterId) -> bool {
-        self.letters.contains(&(mailbox, letter))
+    /// Those of `letters` that are on their way, with their mailboxes.
+    pub(super) fn awaited(&self, letters: &[LetterId]) -> impl Iterator<Item = (MailboxId, LetterId)> {
+        letters.iter().filter_map(|letter| Some((*self.letters.get(letter)?, *letter)))
     }
 
     /// Lets letters in that are not known yet and gives them ids: all of them, or none.
@@ -98,7 +98,7 @@ impl Admission {
     fn enter(&mut self, header: &Header) {
         let len = u64::from(header.payload_len());
         self.digests.insert(header.digest);
-        self.letters.insert((header.mailbox, LetterId(header.id)));
+        self.letters.insert(LetterId(header.id), header.mailbox);
         let ahead = self.ahead.entry(header.mailbox).or_default();
         *ahead = (ahead.0 + 1, ahead.1 + len);
         self.ahead_bytes += len;
@@ -106,7 +106,7 @@ impl Admission {
 
     /// A letter is in the index now, or will never be.
     pub(super) fn retire(&mut self, header: &Header) {
-        if !self.letters.remove(&(header.mailbox, LetterId(header.id))) {
+        if self.letters.remove(&LetterId(header.id)).is_none() {
             return;
         }
         let len = u64::from(header.payload_len());

@@ -52,7 +52,7 @@ pub fn inspect(folder: &Path, key: &MailKey, most: u64) -> Result<Inspection, St
         let Some(mailbox) = mailboxes.last() else { return Ok(found) };
         last = Some(*mailbox);
         for mailbox in mailboxes {
-            found.newest_ms = found.newest_ms.max(index.state(mailbox, &[]).newest_ms);
+            found.newest_ms = found.newest_ms.max(index.state(mailbox, &[], 0).newest_ms);
             let mut after: Option<LetterId> = None;
             while found.looked_at < most {
                 let left = usize::try_from(most - found.looked_at).unwrap_or(MAX_LISTED);

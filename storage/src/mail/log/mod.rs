@@ -8,7 +8,7 @@ mod segment;
 mod writer;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -231,13 +231,14 @@ impl Mail for LogMail {
         self.commit(Work::Remove(mailbox, letters))
     }
 
-    fn clear(&self, mailbox: MailboxId) -> Commit {
+    fn clear(&self, mailbox: MailboxId, last: LetterId) -> Commit {
         let (acknowledgement, commit) = Commit::pending();
         self.shared.queue.wait_for_room();
-        // What is let in from now on comes after it in the queue too, and stays.
+        // Under the lock, so that every letter up to `last` is before it in the queue too.
         let admission = self.shared.admission();
-        let work = Work::Clear(mailbox, admission.next_id().saturating_sub(1));
-        let entered = self.shared.queue.push_now(Job { work, acknowledgement });
+        let last = last.0.min(admission.next_id().saturating_sub(1));
+        let entered = self.shared.queue.push_now(Job { work: Work::Clear(mailbox, last), acknowledgement });
+        drop(admission);
         entered.map_or_else(|error| Commit::answered(Err(error)), |()| commit)
     }
 
@@ -245,14 +246,36 @@ impl Mail for LogMail {
         self.shared.index().list(mailbox, after, limit, now)
     }
 
+    fn oldest(
+        &self,
+        mailboxes: &[MailboxId],
+        after: Option<LetterId>,
+        limit: usize,
+        now: u64,
+    ) -> Vec<(MailboxId, Letter)> {
+        self.shared.index().oldest(mailboxes, after, limit, now)
+    }
+
     fn last(&self) -> LetterId {
         self.shared.index().last()
     }
 
-    fn held(&self, mailbox: MailboxId, letters: &[LetterId]) -> Vec<LetterId> {
+    fn newest(&self) -> LetterId {
+        LetterId(self.shared.admission().next_id().saturating_sub(1))
+    }
+
+    fn held(&self, mailboxes: &[MailboxId], letters: &[LetterId]) -> Vec<(MailboxId, Vec<LetterId>)> {
         let admission = self.shared.admission();
-        let mut held = self.shared.index().held(mailbox, letters);
-        held.extend(letters.iter().copied().filter(|letter| admission.awaits(mailbox, *letter)));
+        let mut held = self.shared.index().held(mailboxes, letters);
+        let awaited: Vec<_> = admission.awaited(letters).collect();
+        drop(admission);
+        let asked: HashSet<&MailboxId> = mailboxes.iter().collect();
+        for (mailbox, letter) in awaited.into_iter().filter(|(mailbox, _)| asked.contains(mailbox)) {
+            match held.iter_mut().find(|(known, _)| *known == mailbox) {
+                Some((_, letters)) => letters.push(letter),
+                None => held.push((mailbox, vec![letter])),
+            }
+        }
         held
     }
 
@@ -280,8 +303,8 @@ impl Mail for LogMail {
         Err(StoreError::LetterMoved)
     }
 
-    fn state_without(&self, mailbox: MailboxId, gone: &[LetterId]) -> MailboxState {
-        self.shared.index().state(mailbox, gone)
+    fn state_without(&self, mailbox: MailboxId, gone: &[LetterId], now: u64) -> MailboxState {
+        self.shared.index().state(mailbox, gone, now)
     }
 
     fn expire(&self, now: u64, limit: usize) -> u64 {
@@ -291,6 +314,8 @@ impl Mail for LogMail {
         for (mailbox, id) in &gone {
             index.remove(*mailbox, *id);
         }
+        let mailboxes: HashSet<MailboxId> = gone.iter().map(|(mailbox, _)| *mailbox).collect();
+        index.note_ends(mailboxes);
         gone.len() as u64
     }
 

@@ -301,13 +301,13 @@ fn letter_told_of_is_held_at_once_and_a_removal_that_is_faster_than_the_disk_fin
     let mail = open(&folder);
     for round in 0..200 {
         let (id, put) = put_heard(&mail, &format!("round {round}"));
-        assert_eq!(mail.held(ALICE, &[id]), [id]);
-        assert!(mail.held(MailboxId([9; 20]), &[id]).is_empty());
+        assert_eq!(mail.held(&[ALICE], &[id]), [(ALICE, vec![id])]);
+        assert!(mail.held(&[MailboxId([9; 20])], &[id]).is_empty());
         // In the same group as the letter, or in a later one.
         let removed = mail.remove(ALICE, vec![id]);
         put.wait().unwrap();
         removed.wait().unwrap();
-        assert!(mail.held(ALICE, &[id]).is_empty() && list(&mail).is_empty(), "round {round}");
+        assert!(mail.held(&[ALICE], &[id]).is_empty() && list(&mail).is_empty(), "round {round}");
     }
     drop(mail);
     assert!(list(&open(&folder)).is_empty(), "nor does it come back");
@@ -319,7 +319,7 @@ fn clearing_takes_what_was_put_before_it_and_leaves_what_comes_after() {
     let mail = open(&folder);
     for round in 0..50 {
         let before = put_heard(&mail, &format!("before {round}"));
-        let cleared = mail.clear(ALICE);
+        let cleared = mail.clear(ALICE, mail.newest());
         let after = put_heard(&mail, &format!("after {round}"));
         for commit in [before.1, cleared, after.1] {
             commit.wait().unwrap();
