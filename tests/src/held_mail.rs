@@ -64,20 +64,34 @@ impl Mail for HeldMail {
         self.inner.remove(mailbox, letters)
     }
 
-    fn clear(&self, mailbox: MailboxId) -> Commit {
-        self.inner.clear(mailbox)
+    fn clear(&self, mailbox: MailboxId, last: LetterId) -> Commit {
+        self.inner.clear(mailbox, last)
     }
 
     fn list(&self, mailbox: MailboxId, after: Option<LetterId>, limit: usize, now: u64) -> Vec<Letter> {
         self.inner.list(mailbox, after, limit, now)
     }
 
+    fn oldest(
+        &self,
+        mailboxes: &[MailboxId],
+        after: Option<LetterId>,
+        limit: usize,
+        now: u64,
+    ) -> Vec<(MailboxId, Letter)> {
+        self.inner.oldest(mailboxes, after, limit, now)
+    }
+
     fn last(&self) -> LetterId {
         self.inner.last()
     }
 
-    fn held(&self, mailbox: MailboxId, letters: &[LetterId]) -> Vec<LetterId> {
-        self.inner.held(mailbox, letters)
+    fn newest(&self) -> LetterId {
+        self.inner.newest()
+    }
+
+    fn held(&self, mailboxes: &[MailboxId], letters: &[LetterId]) -> Vec<(MailboxId, Vec<LetterId>)> {
+        self.inner.held(mailboxes, letters)
     }
 
     fn read(&self, mailbox: MailboxId, letter: LetterId) -> Result<Option<Vec<u8>>, StoreError> {
@@ -87,8 +101,8 @@ impl Mail for HeldMail {
         self.inner.read(mailbox, letter)
     }
 
-    fn state_without(&self, mailbox: MailboxId, gone: &[LetterId]) -> MailboxState {
-        self.inner.state_without(mailbox, gone)
+    fn state_without(&self, mailbox: MailboxId, gone: &[LetterId], now: u64) -> MailboxState {
+        self.inner.state_without(mailbox, gone, now)
     }
 
     fn expire(&self, now: u64, limit: usize) -> u64 {

@@ -114,6 +114,61 @@ fn forward_to_an_unregistered_did_is_refused() {
     });
 }
 
+/// A sender without endpoint that asks for no answer reads nothing but the status: 200 would say that the letter is kept.
+#[test]
+fn a_forward_that_is_not_kept_is_refused_whether_its_sender_hears_the_report_or_not() {
+    play(async {
+        let (_, mediator, _) = mediator(|_| {}).await;
+        let (a, b) = (stranger_of(1, &mediator), Stranger::new(2));
+        let silent = forward(&a, &mediator, b.did(), "x");
+        for _ in 0..2 {
+            let receipt = a.say(&mediator, &silent).await;
+            assert_eq!((receipt.refused, receipt.replies.len()), (Some(Refusal::Invalid), 0));
+        }
+        let mut asking = forward(&a, &mediator, b.did(), "x");
+        asking.return_route = Some(ReturnRoute::All);
+        let receipt = a.say(&mediator, &asking).await;
+        assert_eq!(receipt.refused, Some(Refusal::Invalid));
+        assert_eq!(code(&a.open(&receipt.replies[0]).message), "e.p.req.not_enroll");
+    });
+}
+
+#[test]
+fn a_letter_larger_than_is_kept_is_refused_for_good() {
+    play(async {
+        let (_, mediator, _) = mediator(|_| {}).await;
+        let stranger = stranger_of(1, &mediator);
+        enrol(&stranger, &mediator).await;
+        register(&stranger, &mediator, stranger.did()).await;
+        let large = "x".repeat(MAX_QUEUED_PAYLOAD_BYTES);
+        let message = forward(&stranger, &mediator, stranger.did(), &large);
+        assert_eq!(drop_off(&stranger, &mediator, message.clone()).await, Some(Refusal::TooLarge));
+        assert_eq!(code(&stranger.ask(&mediator, &message).await), "e.p.me.res.storage.message_too_big");
+    });
+}
+
+/// Each would be one letter more to tell of (pickup 3.0 and 4.0, "Status").
+#[test]
+fn a_status_never_comes_into_the_mailbox_it_tells_of() {
+    play(async {
+        let (mut world, mediator, did) = mediator(|_| {}).await;
+        let wallet = Stranger::reached_at(7, did.as_str());
+        wallet.enrol(&mediator).await;
+        let routes = [(None, 1), (Some(ReturnRoute::None), 0), (Some(ReturnRoute::All), 1)];
+        for kind in ["messagepickup/3.0/status-request", "message-pickup/4.0/status-request"] {
+            for (return_route, answers) in routes.clone() {
+                let kind = format!("https://didcomm.org/{kind}");
+                let mut request = wallet.message(&kind, &did, json!({}));
+                request.return_route = return_route;
+                let receipt = wallet.say(&mediator, &request).await;
+                assert_eq!((receipt.refused, receipt.replies.len()), (None, answers));
+                world.turns(3).await;
+                assert_eq!(waiting(&wallet, &mediator).await, 0);
+            }
+        }
+    });
+}
+
 #[test]
 fn acknowledgements_asked_of_a_mediator_are_not_given() {
     play(async {
@@ -321,7 +376,7 @@ fn the_largest_letter_that_is_kept_is_delivered_in_every_version_and_a_larger_on
             message
         };
         let too_large = stranger.ask(&mediator, &letter(MAX_QUEUED_PAYLOAD_BYTES + 1)).await;
-        assert_eq!(code(&too_large), "e.p.me.res.storage");
+        assert_eq!(code(&too_large), "e.p.me.res.storage.message_too_big");
         assert_eq!(stranger.hear(&mediator, &letter(MAX_QUEUED_PAYLOAD_BYTES)).await, None);
         for family in ["messagepickup/3.0", "message-pickup/4.0"] {
             let kind = format!("https://didcomm.org/{family}/delivery-request");

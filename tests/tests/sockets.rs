@@ -25,6 +25,9 @@ const QUIET: Duration = Duration::from_millis(300);
 const PICKUP_3: &str = "https://didcomm.org/messagepickup/3.0";
 const PICKUP_4: &str = "https://didcomm.org/message-pickup/4.0";
 
+/// What a ping says that asks whether everything before it was taken.
+const IS_IT_TAKEN: &[u8] = b"einmal: taken?";
+
 type Socket = WebSocketStream<TcpStream>;
 
 struct Scene {
@@ -380,6 +383,65 @@ fn many_letters_come_in_order_while_a_reader_that_does_not_read_holds_nobody_up(
     });
 }
 
+/// The texts of the letters pushed next in deliveries, until there are `count`.
+async fn delivered(who: &Stranger, socket: &mut Socket, count: usize) -> Vec<String> {
+    let mut texts = Vec::new();
+    while texts.len() < count {
+        let delivery = who.open(&next(socket).await).message;
+        assert!(delivery.kind.is(&format!("{PICKUP_4}/delivery")), "{}", delivery.kind);
+        let payloads = delivery.attachments.iter().map(|one| one.to_json().unwrap());
+        texts.extend(payloads.map(|payload| payload["ciphertext"].as_str().unwrap().to_owned()));
+    }
+    texts
+}
+
+/// A delivery holds several letters: a turn that counted deliveries ended with letters nobody was rung for.
+#[test]
+fn a_burst_is_pushed_in_deliveries_whole_and_in_order() {
+    play(async {
+        let scene = scene().await;
+        let alice = scene.member(1).await;
+        let mut socket = scene.open().await;
+        scene.switch(&alice, &mut socket, PICKUP_4, true).await;
+        // The second round goes beyond what a session is offered, so that the rest is read from the disk.
+        for (round, letters) in [(1, 100), (2, 600)] {
+            let expected: Vec<String> = (0..letters).map(|number| format!("{round}.{number}")).collect();
+            for text in &expected {
+                scene.mail(&alice, text).await;
+            }
+            assert_eq!(delivered(&alice, &mut socket, letters).await, expected);
+        }
+        assert!(stays_silent(&mut socket).await);
+    });
+}
+
+#[test]
+fn a_mailbox_that_its_owner_took_back_is_no_longer_pushed_to_the_account_that_had_it() {
+    play(async {
+        let scene = scene().await;
+        let (thief, bob) = (scene.member(1).await, Stranger::new(2));
+        let updates = json!({"updates": [{"recipient_did": bob.did().as_str(), "action": "add"}]});
+        let kind = "https://didcomm.org/coordinate-mediation/3.0/recipient-update";
+        let taken = scene.ask(&thief, kind, updates).await;
+        assert_eq!(taken.body["updated"][0]["result"], "success", "nobody had proved it");
+        let mut socket = scene.open().await;
+        scene.switch(&thief, &mut socket, PICKUP_3, true).await;
+        // More than the session is offered and the connection holds, so that the mailbox is read from the disk later.
+        let padding = "x".repeat(100_000);
+        for number in 0..60 {
+            scene.mail(&bob, &format!("{number}{padding}")).await;
+        }
+        bob.enrol(&scene.node).await;
+        scene.mail(&bob, "for bob alone").await;
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(QUIET, socket.next()).await {
+            let letter: Value = serde_json::from_slice(&frame.into_data()).unwrap();
+            assert_ne!(letter["ciphertext"], "for bob alone");
+        }
+        let delivery = scene.ask(&bob, &format!("{PICKUP_3}/status-request"), json!({})).await;
+        assert!(delivery.body["message_count"].as_u64().unwrap() > 0);
+    });
+}
+
 #[test]
 fn a_frame_beyond_the_bound_ends_its_connection_and_no_other() {
     play(async {
@@ -402,7 +464,7 @@ async fn letter_and_ping(scene: &Scene) -> Socket {
     let payload = json!({"ciphertext": "a", "protected": "x", "recipients": [], "iv": "x", "tag": "x"});
     let forward = sender.forward(&scene.mediator, owner.did(), payload);
     send(&mut socket, sender.pack(&forward, SenderProtection::Anoncrypt)).await;
-    socket.send(Frame::Ping(Default::default())).await.unwrap();
+    socket.send(Frame::Ping(IS_IT_TAKEN.into())).await.unwrap();
     socket
 }
 
@@ -481,7 +543,7 @@ fn no_pong_comes_for_a_letter_that_nobody_here_takes_and_the_sender_learns_that_
         for envelope in [taken, vain] {
             send(&mut socket, envelope).await;
         }
-        socket.send(Frame::Ping(Default::default())).await.unwrap();
+        socket.send(Frame::Ping(IS_IT_TAKEN.into())).await.unwrap();
         while mail.waiting() == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -501,8 +563,23 @@ fn no_pong_comes_for_an_envelope_that_was_refused_before_the_ping_was_read() {
         let vain = sender.forward(&scene.mediator, Stranger::new(3).did(), payload);
         send(&mut socket, sender.pack(&vain, SenderProtection::Anoncrypt)).await;
         tokio::time::sleep(QUIET).await;
-        socket.send(Frame::Ping(Default::default())).await.unwrap();
+        socket.send(Frame::Ping(IS_IT_TAKEN.into())).await.unwrap();
         assert_eq!(until_closed(&mut socket).await, (0, 4400));
+    });
+}
+
+#[test]
+fn a_ping_that_only_asks_for_the_connection_is_answered_though_an_envelope_was_refused() {
+    play(async {
+        let scene = scene_with(Arc::new(HeldMail::default())).await;
+        let mut socket = scene.open().await;
+        send(&mut socket, b"no envelope".to_vec()).await;
+        for payload in [&b""[..], b"1234"] {
+            socket.send(Frame::Ping(payload.into())).await.unwrap();
+            assert!(matches!(heard(&mut socket).await, Frame::Pong(back) if back == payload));
+        }
+        socket.send(Frame::Ping(IS_IT_TAKEN.into())).await.unwrap();
+        assert_eq!(until_closed(&mut socket).await, (0, 4400), "it was not forgotten");
     });
 }
 

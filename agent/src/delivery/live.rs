@@ -18,7 +18,7 @@ use einmal_did::Did;
 use einmal_didcomm::MessageType;
 use einmal_flows::message_pickup::{PickupVersion, PushForm};
 use einmal_storage::mail::{Early, LetterId, MailboxId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::db::mailbox_id;
 
@@ -32,6 +32,8 @@ const MAX_OFFERED_BYTES: usize = 512 * 1024;
 const MAX_FORMER: usize = 4;
 /// Most bytes of such letters in all sessions.
 const MAX_OFFERED_BYTES_IN_ALL: usize = 32 * 1024 * 1024;
+/// Most large letters held in memory at once while slow readers take them. Others wait in the mail; small letters pass.
+const MAX_LARGE_IN_HAND: usize = 64;
 /// Most mailboxes of which a session knows how far they were pushed: several times as many as an account may have at once.
 const MAX_KNOWN_MAILBOXES: usize = 4_096;
 
@@ -137,6 +139,11 @@ impl Session {
         self.offered_in_all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
 
+    /// The length of the next letter that was offered and is not sent yet.
+    pub(crate) fn offered_len(&self) -> Option<usize> {
+        lock(&self.state).offered.front().map(|(_, payload)| payload.len())
+    }
+
     /// A letter that was offered and is not sent yet.
     pub(crate) fn next_offered(&self) -> Option<(LetterId, Vec<u8>)> {
         let mut state = lock(&self.state);
@@ -212,11 +219,22 @@ impl Drop for Session {
 }
 
 /// All sessions of a mediator.
-#[derive(Default)]
 pub(crate) struct Live {
     accounts: Mutex<Accounts>,
     sessions: AtomicUsize,
     offered: Arc<AtomicUsize>,
+    large: Arc<Semaphore>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            accounts: Mutex::default(),
+            sessions: AtomicUsize::new(0),
+            offered: Arc::default(),
+            large: Arc::new(Semaphore::new(MAX_LARGE_IN_HAND)),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -344,6 +362,11 @@ impl Live {
     /// Whether mail of `account` is pushed anywhere.
     pub(crate) fn is_live(&self, account: &Did) -> bool {
         lock(&self.accounts).live.contains_key(&mailbox_id(account))
+    }
+
+    /// Leave to hold one large letter in memory until a reader has taken it; `None` while as many are held as may be.
+    pub(crate) fn large(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.large).try_acquire_owned().ok()
     }
 
     /// Sessions open now.

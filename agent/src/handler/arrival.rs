@@ -51,6 +51,8 @@ impl Arrival {
 pub struct Receipt {
     /// Set if the message itself had no effect; a rotation it proved may have been followed.
     pub refused: Option<Refusal>,
+    /// Whether a sender that is known reads in `replies` why it was refused.
+    pub(crate) is_told: bool,
     /// Envelopes to give back on the same connection; at most one for HTTP.
     pub replies: Vec<Vec<u8>>,
     /// Live delivery on this connection is to change.

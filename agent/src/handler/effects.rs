@@ -4,7 +4,7 @@ use einmal_did::Did;
 use einmal_didcomm::{Message, UnixSeconds};
 use einmal_flows::{Draft, FlowError, message_pickup::AttachedAs};
 use einmal_storage::{
-    Batch, StoreError, Table, Version,
+    Batch, Commit, StoreError, Table, Version,
     mail::{LetterId, MailboxId},
 };
 use serde::{Deserialize, Serialize};
@@ -74,22 +74,19 @@ impl Cause {
 pub(crate) enum MailChange {
     /// These letters are gone.
     Remove(MailboxId, Vec<LetterId>),
-    /// All letters are gone.
-    Clear(MailboxId),
+    /// All letters up to this one are gone.
+    Clear(MailboxId, LetterId),
 }
 
 impl MailChange {
-    pub(crate) async fn apply(self, shared: &Shared) -> Result<(), StoreError> {
+    pub(crate) fn begin(self, shared: &Shared) -> Commit {
         match self {
             Self::Remove(mailbox, letters) => {
                 shared.stats.delivered.inc_by(letters.len() as u64);
-                shared.mail.remove(mailbox, letters).await?;
+                shared.mail.remove(mailbox, letters)
             }
-            Self::Clear(mailbox) => {
-                shared.mail.clear(mailbox).await?;
-            }
+            Self::Clear(mailbox, last) => shared.mail.clear(mailbox, last),
         }
-        Ok(())
     }
 }
 
@@ -242,9 +239,10 @@ impl<'a> Effects<'a> {
         self.mail.push(MailChange::Remove(mailbox, letters));
     }
 
-    /// Removes all letters of a mailbox.
+    /// Removes all letters that are in a mailbox now, or on their way into it. What comes while the event is committed may be of
+    /// a new owner and stays.
     pub(crate) fn clear_mailbox(&mut self, mailbox: MailboxId) {
-        self.mail.push(MailChange::Clear(mailbox));
+        self.mail.push(MailChange::Clear(mailbox, self.shared.mail.newest()));
     }
 
     /// Notes that a mailbox has another owner, or none.

@@ -41,6 +41,7 @@ impl From<&Failure> for Refusal {
         match failure {
             Failure::TooOften => Self::TooOften,
             Failure::Open(OpenError::Envelope(EnvelopeError::TooLarge)) => Self::TooLarge,
+            Failure::Peer { code, .. } if *code == ProblemCode::TOO_BIG => Self::TooLarge,
             // Room may come back.
             Failure::Peer { code, .. } if *code == ProblemCode::STORAGE => Self::Unavailable,
             // The sender is not to blame: it may keep what it sent until we have mended what is ours, or it gives up.
@@ -76,6 +77,8 @@ impl Reason {
             Self::NotEnrolled
         } else if *code == ProblemCode::STORAGE {
             Self::MailboxFull
+        } else if *code == ProblemCode::TOO_BIG {
+            Self::TooLarge
         } else {
             Self::Invalid
         }

@@ -76,6 +76,11 @@ pub(crate) trait RoleService: Send + Sync {
         false
     }
 
+    /// Whether `mailbox` is one of the account `account` now.
+    fn is_mailbox_of(&self, _shared: &Shared, _account: &Did, _mailbox: MailboxId) -> Result<bool, Failure> {
+        Ok(false)
+    }
+
     /// The id by which the owner of a letter acknowledges it.
     fn letter_id(&self, letter: LetterId) -> String {
         letter.0.to_string()

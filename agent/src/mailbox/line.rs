@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use crate::{
-    handler::Failure,
+    handler::{Failure, Notice},
     net::ws::{self, Line},
     node::Node,
     service::account,
@@ -27,7 +27,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// A line on which nothing was heard for so long is asked whether it is still there, and once more later it is gone.
 const SILENCE: Duration = Duration::from_secs(45);
-/// Longest a mediator takes to say by libp2p that it will push; then the WebSocket is tried.
+/// Longest a mediator takes to say that it will push; after libp2p the WebSocket is tried.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 impl Node {
@@ -129,17 +129,24 @@ async fn by_socket(node: &Node, endpoint: &Endpoint, parties: (&Did, &Did)) -> R
 }
 
 async fn listen(node: &Node, line: &mut Line) -> Result<(), String> {
-    let mut asked = false;
+    let (mut asked, begun) = (false, Instant::now());
     loop {
-        match tokio::time::timeout(SILENCE, line.next()).await {
-            Ok(Some(Ok(Frame::Text(_) | Frame::Binary(_)))) => {
-                // The answer to the switch, and every push.
-                node.line.heard_by_socket();
+        let patience = if node.line.is_up() { SILENCE } else { ANSWER_WAIT.saturating_sub(begun.elapsed()) };
+        match tokio::time::timeout(patience, line.next()).await {
+            Ok(Some(Ok(frame @ (Frame::Text(_) | Frame::Binary(_))))) => {
+                // Only until the mediator has said that it pushes: then every frame rings, whatever it holds.
+                let was_up = node.line.is_up();
+                let notice = if was_up { None } else { node.notice_in(&frame.into_data()).await };
+                node.line.heard_by_socket(notice);
+                if !was_up && notice == Some(Notice::Live(false)) {
+                    return Err("the mediator does not push by this WebSocket".into());
+                }
                 asked = false;
             }
             Ok(Some(Ok(Frame::Close(_))) | None) => return Ok(()),
             Ok(Some(Ok(_))) => asked = false,
             Ok(Some(Err(error))) => return Err(error.to_string()),
+            Err(_) if !node.line.is_up() => return Err("the mediator did not say that it pushes".into()),
             Err(_) if asked => return Err("nothing is heard any more".into()),
             Err(_) => {
                 asked = true;

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::{
     listen::stopped,
-    pushing::{Pushing, Trouble},
+    pushing::{Handful, Pushing, Trouble},
 };
 use crate::{
     delivery::LiveChange,
@@ -160,7 +160,7 @@ impl Line {
     async fn push(&mut self) -> Result<(), Ending> {
         let Some(node) = self.listed.node.upgrade() else { return Err(Ending::Quiet) };
         let mut turn = self.pushing.turn();
-        while let Some(envelopes) = self.pushing.next(&node, &mut turn)? {
+        while let Some(Handful { envelopes, hand }) = self.pushing.next(&node, &mut turn)? {
             for envelope in envelopes {
                 let taken = self.hand_over(&node, envelope).await?;
                 // What is refused stays in its mailbox, like everything that is pushed.
@@ -169,6 +169,7 @@ impl Line {
                     return Err(Ending::HangUp("the peer refuses one letter after the other"));
                 }
             }
+            drop(hand);
         }
         Ok(())
     }

@@ -1,13 +1,13 @@
 //! Accounts with live delivery on one connection, whichever carries it, and their letters, some at a time.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use einmal_did::Did;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     delivery::{LiveChange, Session},
-    node::{Node, Pushes},
+    node::{Hand, Node},
 };
 
 /// Most accounts with live delivery on one connection.
@@ -34,11 +34,16 @@ impl Trouble {
     }
 }
 
+/// How long a connection waits that was refused leave to hold a large letter.
+const REST: Duration = Duration::from_millis(500);
+
 /// The accounts of one connection.
 #[derive(Default)]
 pub(super) struct Pushing {
     sessions: Vec<Arc<Session>>,
     bell: Arc<Notify>,
+    /// Until when nothing is pushed.
+    resting: Option<Instant>,
 }
 
 /// Some letters of every account in turn, until there are none left or it is time to listen again.
@@ -46,6 +51,12 @@ pub(super) struct Turn {
     sessions: std::vec::IntoIter<Arc<Session>>,
     current: Option<Arc<Session>>,
     left: usize,
+}
+
+/// Envelopes to push, with what they hold in memory until they are sent.
+pub(super) struct Handful {
+    pub(super) envelopes: Vec<Vec<u8>>,
+    pub(super) hand: Hand,
 }
 
 impl Pushing {
@@ -81,35 +92,47 @@ impl Pushing {
         Ok(())
     }
 
-    /// Begins a turn; accounts that are live elsewhere in their stead are let go.
+    /// Begins a turn, each time with another account; accounts that are live elsewhere in their stead are let go.
     pub(super) fn turn(&mut self) -> Turn {
         self.sessions.retain(|session| !session.is_displaced());
+        if !self.sessions.is_empty() {
+            self.sessions.rotate_left(1);
+        }
         Turn { sessions: self.sessions.clone().into_iter(), current: None, left: PUSH_TURN }
     }
 
+    /// Nothing is pushed for a while; then it is rung for again.
+    fn rest(&mut self) {
+        self.resting = Some(Instant::now() + REST);
+        let bell = self.bell();
+        tokio::spawn(async move {
+            tokio::time::sleep(REST).await;
+            bell.notify_one();
+        });
+    }
+
     /// The next envelopes to push, perhaps none; `None` when the turn is over. What is left is rung for.
-    pub(super) fn next(&self, node: &Node, turn: &mut Turn) -> Result<Option<Vec<Vec<u8>>>, Trouble> {
+    pub(super) fn next(&mut self, node: &Node, turn: &mut Turn) -> Result<Option<Handful>, Trouble> {
+        if self.resting.is_some_and(|until| Instant::now() < until) {
+            return Ok(None);
+        }
         while turn.left > 0 {
-            let Some(session) = &turn.current else {
-                let Some(session) = turn.sessions.next() else { return Ok(None) };
-                let offered = node.offered_letters(&session, turn.left).map_err(|_| Trouble::Unreadable)?;
-                turn.left = turn.left.saturating_sub(offered.len());
-                turn.current = Some(session);
-                return Ok(Some(offered));
-            };
-            let Some(mailbox) = session.next_changed() else {
+            if turn.current.is_none() {
+                turn.current = turn.sessions.next();
+            }
+            let Some(session) = &turn.current else { return Ok(None) };
+            let Some(pushes) = node.next_pushes(session, turn.left).map_err(|_| Trouble::Unreadable)? else {
                 turn.current = None;
                 continue;
             };
-            let Pushes { envelopes, more } =
-                node.live_letters(session, mailbox, turn.left).map_err(|_| Trouble::Unreadable)?;
-            turn.left = turn.left.saturating_sub(envelopes.len());
-            if more {
-                session.look_again(mailbox);
+            if pushes.is_put_off {
+                self.rest();
+                return Ok(None);
             }
-            return Ok(Some(envelopes));
+            turn.left = turn.left.saturating_sub(pushes.letters);
+            return Ok(Some(Handful { envelopes: pushes.envelopes, hand: pushes.hand }));
         }
-        // Others first; the rest of this turn's mailboxes is rung for again.
+        // It is time to listen; what is left of this turn is rung for again.
         self.bell.notify_one();
         Ok(None)
     }

@@ -178,7 +178,8 @@ async fn body_of(request: Request, server: &Server, place: &Place) -> Result<(By
 }
 
 fn answer(receipt: Receipt) -> Response {
-    if let Some(refusal) = receipt.refused {
+    // Deployed clients read an answer only with status 200: a report in it says that nothing was taken.
+    if let Some(refusal) = receipt.refused.filter(|_| !receipt.is_told) {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
         let mut response = if matches!(refusal, Refusal::Unavailable | Refusal::TooOften) {
             come_again(status)

@@ -18,9 +18,9 @@ use super::{
     admission::Place,
     listen::stopped,
     paced::ReadBytes,
-    pushing::{Pushing, Trouble},
+    pushing::{Handful, Pushing, Trouble},
     server::Server,
-    ws::NOT_TAKEN,
+    ws::{IS_IT_TAKEN, NOT_TAKEN},
 };
 use crate::{
     handler::{Arrival, Reason, Receipt, Refusal},
@@ -32,8 +32,6 @@ use crate::{
 pub(super) const PING_EVERY: Duration = Duration::from_secs(30);
 /// A connection on which nothing was heard for so long is gone.
 pub(super) const SILENCE: Duration = Duration::from_secs(75);
-/// How soon after an envelope a ping belongs to it, and its pong says that the envelope was taken.
-const PING_BEHIND: Duration = Duration::from_secs(5);
 /// Longest a reader takes to accept what is sent to it; its mail waits for the next connection.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most messages of one connection on their way to the disk.
@@ -81,8 +79,8 @@ struct Socket {
     out: SplitSink<WebSocket, Frame>,
     pushing: Pushing,
     place: Arc<Place>,
-    /// When an envelope was refused for good, if one was since the last ping.
-    not_taken: Option<Instant>,
+    /// Why an envelope was refused, if one was since the last ping that asked for it.
+    not_taken: Option<Refusal>,
 }
 
 /// Why a socket is closed by us.
@@ -126,14 +124,18 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>, 
                 Some(Ok(Frame::Ping(payload))) => {
                     heard = Instant::now();
                     unfinished.passed(payload.len());
-                    socket.settle_for_pong(&mut under_way).await
+                    if payload.as_ref() == IS_IT_TAKEN {
+                        socket.settle_for_pong(&mut under_way).await
+                    } else {
+                        socket.settle(&mut under_way).await
+                    }
                 }
                 Some(Ok(frame)) => {
                     heard = Instant::now();
                     match &frame {
                         Frame::Text(_) | Frame::Binary(_) => unfinished.completed(),
-                        Frame::Ping(payload) | Frame::Pong(payload) => unfinished.passed(payload.len()),
-                        Frame::Close(_) => {}
+                        Frame::Pong(payload) => unfinished.passed(payload.len()),
+                        Frame::Ping(_) | Frame::Close(_) => {}
                     }
                     match socket.begin(frame).await {
                         Ok(Some((begun, turn))) if begun.is_mail() => {
@@ -232,21 +234,23 @@ impl Socket {
         Ok(())
     }
 
-    /// As [`Socket::settle`], where a ping came: with the first answer the pong goes out, and who hears it takes all before it for
-    /// taken. So if anything was refused there is no answer, only the end, which says why.
+    /// As [`Socket::settle`], where a ping asked whether all before it was taken: with the first answer the pong goes out, and says
+    /// so. If anything was refused there is no answer, only the end, which says why.
     async fn settle_for_pong(
         &mut self,
         before: &mut FuturesOrdered<JoinHandle<Receipt>>,
     ) -> Result<(), Ending> {
         let receipts = all_of(before).await;
-        // A ping long after it asks for something else: whether we are still there.
-        let not_taken = self.not_taken.take().is_some_and(|at| at.elapsed() < PING_BEHIND);
-        if receipts.iter().any(|receipt| {
-            receipt.as_ref().map_or(true, |receipt| receipt.refused.is_some_and(Refusal::is_temporary))
-        }) {
+        let became = |receipt: &Result<Receipt, JoinError>| match receipt {
+            Ok(receipt) => receipt.refused,
+            // What broke off may be done another time.
+            Err(_) => Some(Refusal::Unavailable),
+        };
+        let refused: Vec<Refusal> = receipts.iter().filter_map(became).chain(self.not_taken.take()).collect();
+        if refused.iter().any(|refusal| refusal.is_temporary()) {
             return Err(Ending::Told(close_code::AGAIN, "not taken at present; come again later"));
         }
-        if not_taken || receipts.iter().flatten().any(|receipt| receipt.refused.is_some()) {
+        if !refused.is_empty() {
             return Err(Ending::Told(NOT_TAKEN, "an envelope was not taken"));
         }
         for receipt in receipts {
@@ -269,7 +273,7 @@ impl Socket {
     }
 
     async fn answer(&mut self, receipt: Result<Receipt, JoinError>) -> Result<(), Ending> {
-        let Receipt { replies, live, refused, .. } =
+        let Receipt { replies, live, refused, is_told, .. } =
             receipt.map_err(|_| Ending::Told(close_code::ERROR, "internal error"))?;
         let changed = live.map_or(Ok(()), |change| self.pushing.change(&self.server.node, change));
         if !replies.is_empty() {
@@ -278,23 +282,22 @@ impl Socket {
             }
             self.flush().await?;
         }
-        if refused.is_some_and(|refusal| !refusal.is_temporary()) {
-            self.not_taken = Some(Instant::now());
-        }
-        if refused.is_some_and(Refusal::is_temporary) {
+        if refused.is_some_and(Refusal::is_temporary) && !is_told {
             // A socket has no other way to say that an envelope may come again.
             return Err(Ending::Told(close_code::AGAIN, "not taken at present; come again later"));
         }
+        self.not_taken = self.not_taken.or(refused);
         Ok(changed?)
     }
 
     /// Pushes letters of mailboxes that changed, some at a time.
     async fn push(&mut self) -> Result<(), Ending> {
         let mut turn = self.pushing.turn();
-        while let Some(envelopes) = self.pushing.next(&self.server.node, &mut turn)? {
+        while let Some(Handful { envelopes, hand }) = self.pushing.next(&self.server.node, &mut turn)? {
             for envelope in envelopes {
                 self.feed(envelope).await?;
             }
+            drop(hand);
         }
         self.flush().await
     }

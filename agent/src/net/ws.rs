@@ -31,6 +31,10 @@ const READ_BUFFER: usize = 16 * 1024;
 /// recalls the status of HTTP.
 pub(super) const NOT_TAKEN: u16 = 4400;
 
+/// What a ping says that asks whether everything before it was taken: only it is answered by [`NOT_TAKEN`] instead of a pong.
+/// Pings of others, which only ask whether the connection stands, are always answered.
+pub(super) const IS_IT_TAKEN: &[u8] = b"einmal: taken?";
+
 /// Whatever carries the bytes: TCP, or TLS on it.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -99,7 +103,7 @@ pub(crate) async fn exchange(
     let mut line = connect(uri, network).await?;
     let talk = async {
         line.send(frame(envelope)).await?;
-        line.send(Frame::Ping(Default::default())).await?;
+        line.send(Frame::Ping(IS_IT_TAKEN.into())).await?;
         let mut answer = None;
         while let Some(received) = line.next().await {
             match received? {

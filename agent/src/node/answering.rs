@@ -1,7 +1,7 @@
 //! How answers leave: on the connection that asked, if its sender wants that, else by the outbox.
 
-use einmal_did::Resolver;
-use einmal_didcomm::{FORWARD_TYPE, Opened, ReturnRoute};
+use einmal_did::{Did, Endpoint, Resolver};
+use einmal_didcomm::{FORWARD_TYPE, MessageType, Opened, ReturnRoute};
 use einmal_flows::{Draft, report_problem::ProblemReport};
 
 use super::Node;
@@ -65,7 +65,8 @@ impl Node {
                         tracing::info!(reason = %describe_for_log(&error), "an answer could not be packed");
                     }
                 }
-            } else if answer.transient {
+            } else if answer.transient && !(is_of_pickup(&answer.message.kind) && self.reads_here(&answer.to))
+            {
                 self.enqueue_now(answer, arrival).await;
             }
         }
@@ -80,7 +81,26 @@ impl Node {
         let silent = about_mail && opened.message.return_route.is_none();
         let Some(sender) = opened.sender().filter(|_| silent) else { return false };
         let document = self.shared.resolver.resolve(sender);
-        document.is_ok_and(|document| !document.didcomm_endpoints().any(|endpoint| is_address(&endpoint.uri)))
+        let leads_away = |endpoint: &Endpoint| is_address(&endpoint.uri) && !self.leads_here(endpoint);
+        document.is_ok_and(|document| !document.didcomm_endpoints().any(leads_away))
+    }
+
+    /// Whether whatever is sent to a DID comes into a mailbox here, and nowhere else. A status among the mail it speaks of would
+    /// be one letter more each time (pickup 3.0 and 4.0, "Status").
+    fn reads_here(&self, did: &Did) -> bool {
+        let Ok(document) = self.shared.resolver.resolve(did) else { return false };
+        let mut endpoints = document.didcomm_endpoints().peekable();
+        endpoints.peek().is_some() && endpoints.all(|endpoint| self.leads_here(endpoint))
+    }
+
+    /// Whether this node is the mediator of an endpoint.
+    fn leads_here(&self, endpoint: &Endpoint) -> bool {
+        let Some(own) = self.shared.public_did() else { return false };
+        let is_ours = |text: &str| {
+            let did = text.split(['#', '?']).next().and_then(|did| Did::parse(did).ok());
+            did.is_some_and(|did| did.same_as(own))
+        };
+        is_ours(&endpoint.uri) || endpoint.routing_keys.iter().any(|key| is_ours(key))
     }
 
     async fn enqueue_now(&self, answer: Outgoing, arrival: Arrival) {
@@ -100,6 +120,11 @@ impl Node {
             self.outbox_bell.notify_one();
         }
     }
+}
+
+/// Whether a message tells of a mailbox or hands over what is in it.
+fn is_of_pickup(kind: &MessageType) -> bool {
+    kind.standard_protocol() == Some("messagepickup")
 }
 
 /// Whether something may be sent there, directly or by a mediator.

@@ -68,10 +68,14 @@ impl LineState {
         self.up.send_replace(false);
     }
 
-    /// Something came by the WebSocket.
-    pub(crate) fn heard_by_socket(&self) {
-        self.up.send_replace(true);
-        self.bell.notify_one();
+    /// Something came by the WebSocket. It rings once the mediator has said that it pushes there.
+    pub(crate) fn heard_by_socket(&self, notice: Option<Notice>) {
+        if let Some(Notice::Live(live)) = notice {
+            self.up.send_replace(live);
+        }
+        if self.is_up() {
+            self.bell.notify_one();
+        }
     }
 
     /// From now on streams of `peer` are the line.

@@ -4,23 +4,64 @@ use std::sync::Arc;
 
 use einmal_did::Did;
 use einmal_flows::message_pickup;
-use einmal_storage::mail::{LetterId, MailboxId};
-use tokio::sync::Notify;
+use einmal_storage::mail::{Letter, LetterId, MailboxId};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::Node;
 use crate::{
-    delivery::{LiveChange, Session},
+    delivery::{Live, LiveChange, Session},
     handler::Failure,
     service::queue,
 };
 
 /// Most letters wrapped in one envelope.
 const WRAPPED_AT_ONCE: usize = 8;
+/// Most bytes of letters held for one connection until its reader has taken them, unless one letter alone is larger.
+const MAX_IN_HAND: usize = 64 * 1024;
 
-/// What is to be pushed, and whether there may be more.
+/// What is to be pushed.
+#[derive(Default)]
 pub(crate) struct Pushes {
     pub(crate) envelopes: Vec<Vec<u8>>,
-    pub(crate) more: bool,
+    /// Letters in the envelopes: wrapped, one holds several.
+    pub(crate) letters: usize,
+    /// Whether nothing was taken because too many large letters are held for slow readers.
+    pub(crate) is_put_off: bool,
+    /// Kept until the envelopes are sent.
+    pub(crate) hand: Hand,
+}
+
+/// What one connection holds in memory while its reader takes it.
+#[derive(Default)]
+pub(crate) struct Hand {
+    bytes: usize,
+    /// Leave to hold a large letter.
+    large: Option<OwnedSemaphorePermit>,
+}
+
+/// Whether a letter is taken in hand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Yes,
+    /// There is as much in the hand as it may hold.
+    Full,
+    /// The hand is empty, but no other large letter may be held.
+    NotNow,
+}
+
+impl Hand {
+    fn take(&mut self, len: usize, live: &Live) -> Taken {
+        if self.large.is_none() && self.bytes + len <= MAX_IN_HAND {
+            self.bytes += len;
+            return Taken::Yes;
+        }
+        if self.bytes > 0 {
+            return Taken::Full;
+        }
+        self.large = live.large();
+        self.bytes = len;
+        if self.large.is_some() { Taken::Yes } else { Taken::NotNow }
+    }
 }
 
 impl Node {
@@ -39,27 +80,62 @@ impl Node {
         session
     }
 
-    /// Up to `limit` letters a session was offered before they were durable, as envelopes.
-    pub(crate) fn offered_letters(&self, session: &Session, limit: usize) -> Result<Vec<Vec<u8>>, Failure> {
-        let offered = std::iter::from_fn(|| session.next_offered()).take(limit);
-        let letters: Vec<_> = offered.map(|(id, payload)| (self.role.letter_id(id), payload)).collect();
-        self.shared.stats.pushed.inc_by(letters.len() as u64);
-        self.in_form_of(session, letters)
+    /// What is to be pushed to a session next, at most `limit` letters; `None` if there is nothing.
+    ///
+    /// First what it was offered before it was durable: a mailbox is read from the disk behind that. What is returned counts
+    /// as pushed, not as delivered: it stays in the mailbox until it is acknowledged.
+    pub(crate) fn next_pushes(&self, session: &Session, limit: usize) -> Result<Option<Pushes>, Failure> {
+        if session.offered_len().is_some() {
+            return self.offered_letters(session, limit).map(Some);
+        }
+        session.next_changed().map(|mailbox| self.letters_of(session, mailbox, limit)).transpose()
     }
 
-    /// Up to `limit` letters for a session from one of its mailboxes, as envelopes.
-    ///
-    /// What is returned counts as pushed, not as delivered: it stays in the mailbox until it is acknowledged.
-    pub(crate) fn live_letters(
+    /// Up to `limit` letters a session was offered.
+    fn offered_letters(&self, session: &Session, limit: usize) -> Result<Pushes, Failure> {
+        let (mut letters, mut hand, mut is_put_off) = (Vec::new(), Hand::default(), false);
+        while letters.len() < limit
+            && let Some(len) = session.offered_len()
+        {
+            let taken = hand.take(len, &self.shared.live);
+            is_put_off = taken == Taken::NotNow;
+            if taken != Taken::Yes {
+                break;
+            }
+            if let Some((id, payload)) = session.next_offered() {
+                letters.push((self.role.letter_id(id), payload));
+            }
+        }
+        self.pushes(session, letters, Pushes { is_put_off, hand, ..Pushes::default() })
+    }
+
+    /// Up to `limit` letters for a session from one of its mailboxes. If there are more, the session looks again.
+    fn letters_of(&self, session: &Session, mailbox: MailboxId, limit: usize) -> Result<Pushes, Failure> {
+        let after: LetterId = session.pushed(mailbox);
+        let listed = self.shared.mail.list(mailbox, Some(after), limit, self.shared.now().0);
+        // Asked after the letters are known: those of a new owner came after the mailbox was taken from this one.
+        if !self.role.is_mailbox_of(&self.shared, &session.owner(), mailbox)? {
+            return Ok(Pushes::default());
+        }
+        self.take_letters(session, mailbox, &listed, limit)
+    }
+
+    /// Reads letters of a session's mailbox that were `listed` as the next ones, as many as were asked for up to `limit`.
+    fn take_letters(
         &self,
         session: &Session,
         mailbox: MailboxId,
+        listed: &[Letter],
         limit: usize,
     ) -> Result<Pushes, Failure> {
-        let after: LetterId = session.pushed(mailbox);
-        let listed = self.shared.mail.list(mailbox, Some(after), limit, self.shared.now().0);
-        let mut letters = Vec::with_capacity(listed.len());
-        for letter in &listed {
+        let (mut letters, mut hand, mut is_put_off) = (Vec::new(), Hand::default(), false);
+        let mut more = listed.len() == limit;
+        for letter in listed {
+            let taken = hand.take(usize::try_from(letter.len).unwrap_or(usize::MAX), &self.shared.live);
+            if taken != Taken::Yes {
+                (more, is_put_off) = (true, taken == Taken::NotNow);
+                break;
+            }
             if !session.claim(mailbox, letter.id) {
                 continue;
             }
@@ -67,10 +143,22 @@ impl Node {
                 letters.push((self.role.letter_id(letter.id), payload));
             }
         }
-        let count = letters.len() as u64;
+        if more {
+            session.look_again(mailbox);
+        }
+        self.pushes(session, letters, Pushes { is_put_off, hand, ..Pushes::default() })
+    }
+
+    fn pushes(
+        &self,
+        session: &Session,
+        letters: Vec<(String, Vec<u8>)>,
+        pushes: Pushes,
+    ) -> Result<Pushes, Failure> {
+        let count = letters.len();
         let envelopes = self.in_form_of(session, letters)?;
-        self.shared.stats.pushed.inc_by(count);
-        Ok(Pushes { envelopes, more: listed.len() == limit })
+        self.shared.stats.pushed.inc_by(count as u64);
+        Ok(Pushes { envelopes, letters: count, ..pushes })
     }
 
     /// As they are, or in deliveries of the mediator's.
@@ -136,7 +224,8 @@ mod tests {
         let between = put(&node, mailbox, b"[2]").await;
         let session = node.open_session(change(waited, mailbox), &bell);
         assert_eq!(session.next_changed(), Some(mailbox));
-        let pushes = node.live_letters(&session, mailbox, 9).unwrap();
+        let listed = node.shared.mail.list(mailbox, Some(session.pushed(mailbox)), 9, 0);
+        let pushes = node.take_letters(&session, mailbox, &listed, 9).unwrap();
         assert_eq!((pushes.envelopes.len(), session.pushed(mailbox)), (1, between));
     }
 }

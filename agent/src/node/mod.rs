@@ -34,7 +34,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use self::line_state::LineState;
-pub(crate) use self::{live::Pushes, receive::Begun};
+pub(crate) use self::{live::Hand, receive::Begun};
 pub use crate::handler::{Arrival, Failure, Need, Origin, Parts, Receipt, Refusal, Shared, Stats};
 use crate::{
     delivery::LiveChange,
@@ -58,6 +58,8 @@ struct Done {
     live: Option<LiveChange>,
     /// It was a word of our own mediator.
     notice: Option<Notice>,
+    /// Set if the message was not taken although it is answered.
+    refused: Option<Refusal>,
 }
 
 /// A running node.
@@ -253,10 +255,12 @@ impl Node {
             }
             // First what cannot fail.
             memory.into_iter().for_each(|change| change.apply(&self.shared));
-            for change in mail {
-                change.apply(&self.shared).await?;
+            // All are begun before one is waited for: the disk is made to write once, not once for each.
+            let changes: Vec<_> = mail.into_iter().map(|change| change.begin(&self.shared)).collect();
+            for change in changes {
+                change.await?;
             }
-            return Ok(Done { outgoing, live, notice: None });
+            return Ok(Done { outgoing, live, ..Done::default() });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use einmal_didcomm::{Opened, ProblemCode, UnixSeconds};
+use einmal_didcomm::{MessageType, Opened, ProblemCode, UnixSeconds};
 use einmal_flows::{Received, coordinate_mediation::MediationVersion};
 
 use super::{Done, Node, dispatch};
@@ -90,7 +90,7 @@ impl Node {
                 self.dispatch(rx, fx)?;
                 // Of what leaves no trace the memory is enough: strangers must not fill the disk with the ids of their pings.
                 // What changes nothing today may change something when it comes again: an account's removal of what it adds later.
-                let may_change = MediationVersion::of(&rx.message().kind).is_some();
+                let may_change = changes_accounts(&rx.message().kind);
                 is_kept = !question && (may_change || !fx.leaves_no_trace());
                 if is_kept { self.keep_seen(rx, seen, fx) } else { Ok(()) }
             })
@@ -180,6 +180,11 @@ impl Node {
         }
         Ok(done)
     }
+}
+
+/// Whether a message may change an account or its recipients, though it changes nothing today.
+fn changes_accounts(kind: &MessageType) -> bool {
+    MediationVersion::of(kind).is_some() && !matches!(kind.message(), "recipientquery" | "keylistquery")
 }
 
 /// The record id of a message: ids are unique for each sender.

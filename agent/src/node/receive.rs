@@ -12,7 +12,8 @@ use super::{Done, Node, once::seen_id};
 use crate::{
     db::mailbox_id,
     handler::{
-        Arrival, Failure, Forwarded, Handled, Origin, Reason, Receipt, Refusal, Shared, describe_for_log,
+        Arrival, Failure, Forwarded, Handled, Notice, Origin, Reason, Receipt, Refusal, Shared,
+        describe_for_log,
     },
     service::queue,
 };
@@ -126,7 +127,8 @@ impl Node {
         match taken {
             Ok(done) => {
                 let replies = self.reply(&opened, done.outgoing, arrival).await;
-                Receipt { refused: None, replies, live: done.live, notice: done.notice }
+                let is_told = !replies.is_empty();
+                Receipt { refused: done.refused, is_told, replies, live: done.live, notice: done.notice }
             }
             Err(failure) => {
                 self.shared.stats.refuse(Reason::of_failure(&failure));
@@ -141,6 +143,12 @@ impl Node {
                 Receipt { refused: Some(refusal), replies, ..Receipt::default() }
             }
         }
+    }
+
+    /// What our own mediator says in an envelope about its mail, if it says anything; nothing is done with it.
+    pub(crate) async fn notice_in(&self, bytes: &[u8]) -> Option<Notice> {
+        let opened = self.open(bytes, None).await.ok()?;
+        self.role.notice(&self.shared, &Received::of(&opened)?).ok()?
     }
 
     pub(super) async fn open(&self, bytes: &[u8], from: Option<Origin>) -> Result<Opened, OpenError> {
@@ -182,9 +190,13 @@ impl Node {
             Err(failure) => Err(failure),
         };
         match (kept, Received::of(opened)) {
-            (Err(Failure::Peer { code, comment }), Some(rx)) => {
+            (Err(failure @ Failure::Peer { .. }), Some(rx)) => {
+                let refused = Some(Refusal::from(&failure));
+                let Failure::Peer { code, comment } = failure else { return Err(failure) };
                 self.shared.stats.refuse(Reason::of_code(&code));
-                self.report(opened, &rx, &seen_id(&rx), (code, &comment), arrival).await
+                // With the report the letter is not kept all the same: whoever hears no report must not take it for accepted.
+                let told = self.report(opened, &rx, &seen_id(&rx), (code, &comment), arrival).await?;
+                Ok(Done { refused, ..told })
             }
             (kept, _) => kept.map(|()| Done::default()),
         }

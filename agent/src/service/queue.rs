@@ -1,19 +1,19 @@
 //! The mediator's mail: forwards put into mailboxes, handed out until acknowledged.
 
-use einmal_did::Did;
+use std::collections::HashMap;
+
 use einmal_didcomm::{Forward, ProblemCode, UnixSeconds};
 use einmal_flows::{limits::MAX_DELIVERY_BYTES, message_pickup::QueueStatus};
 use einmal_keys::{base64url_decode, base64url_encode};
 use einmal_storage::{
     Batch, Record, StoreError, Table,
-    mail::{Letter, LetterId, MailboxId, NewLetter, Quota},
+    mail::{LetterId, MailboxId, NewLetter, Quota},
 };
 use hmac::{Hmac, KeyInit, Mac, digest::InvalidLength};
 use sha2::Sha256;
 
 use crate::{
     config::MediatorSettings,
-    db::mailbox_id,
     handler::{Effects, Failure, Shared},
 };
 
@@ -177,38 +177,17 @@ pub(crate) fn not_kept(error: StoreError) -> Failure {
     }
 }
 
-/// Letters of several mailboxes in order of arrival, those behind `after`, at most `limit`.
-fn waiting(
-    shared: &Shared,
-    recipients: &[Did],
-    after: Option<LetterId>,
-    limit: usize,
-) -> Vec<(MailboxId, Letter)> {
-    let mut all: Vec<(MailboxId, Letter)> = Vec::new();
-    for recipient in recipients {
-        let mailbox = mailbox_id(recipient);
-        let listed = shared.mail.list(mailbox, after, limit, shared.now().0);
-        all.extend(listed.into_iter().map(|letter| (mailbox, letter)));
-        if recipients.len() > 1 {
-            // Never more in memory than one answer can carry and one mailbox adds.
-            all.sort_by_key(|(_, letter)| letter.id);
-            all.truncate(limit);
-        }
-    }
-    all
-}
-
-/// The oldest payloads of several recipients with the ids they are acknowledged by, in order of arrival: at most
+/// The oldest payloads of several mailboxes with the ids they are acknowledged by, in order of arrival: at most
 /// `limit`, and no more than one delivery can carry.
 pub(crate) fn oldest(
     shared: &Shared,
     ids: &Ids,
-    recipients: &[Did],
+    mailboxes: &[MailboxId],
     limit: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
     let (mut found, mut bytes, mut after) = (Vec::new(), 0, None);
     loop {
-        let page = waiting(shared, recipients, after, limit - found.len());
+        let page = shared.mail.oldest(mailboxes, after, limit - found.len(), shared.now().0);
         let Some((_, last)) = page.last() else { return Ok(found) };
         after = Some(last.id);
         for (mailbox, letter) in page {
@@ -242,17 +221,19 @@ pub(crate) fn read(
     }
 }
 
-/// How the mailboxes of `recipients` will stand once the letters `gone` are removed.
+/// How `mailboxes` will stand together once the letters `gone` are removed.
 pub(crate) fn status(
     shared: &Shared,
-    recipients: &[Did],
+    mailboxes: &[MailboxId],
     gone: &[(MailboxId, Vec<LetterId>)],
 ) -> QueueStatus {
     let mut status = QueueStatus::default();
-    for recipient in recipients {
-        let mailbox = mailbox_id(recipient);
-        let gone = gone.iter().find(|(other, _)| *other == mailbox).map(|(_, letters)| letters.as_slice());
-        let state = shared.mail.state_without(mailbox, gone.unwrap_or_default());
+    let now = shared.now().0;
+    let gone: HashMap<MailboxId, &[LetterId]> =
+        gone.iter().map(|(mailbox, letters)| (*mailbox, letters.as_slice())).collect();
+    for mailbox in mailboxes {
+        let gone = gone.get(mailbox).copied().unwrap_or_default();
+        let state = shared.mail.state_without(*mailbox, gone, now);
         if state.letters == 0 {
             continue;
         }
@@ -264,25 +245,20 @@ pub(crate) fn status(
     status
 }
 
-/// Removes acknowledged letters of `recipients` with the event; others' mail and unknown ids are passed over.
+/// Removes acknowledged letters of `mailboxes` with the event; others' mail and unknown ids are passed over.
 pub(crate) fn acknowledge(
     shared: &Shared,
     ids: &Ids,
-    recipients: &[Did],
+    mailboxes: &[MailboxId],
     named: &[String],
     fx: &mut Effects<'_>,
 ) -> Vec<(MailboxId, Vec<LetterId>)> {
     let mut letters: Vec<LetterId> = named.iter().filter_map(|id| ids.read(id)).collect();
     letters.sort_unstable();
     letters.dedup();
-    let mut gone = Vec::new();
-    for recipient in recipients {
-        let mailbox = mailbox_id(recipient);
-        let own = shared.mail.held(mailbox, &letters);
-        if !own.is_empty() {
-            fx.remove_letters(mailbox, own.clone());
-            gone.push((mailbox, own));
-        }
+    let gone = shared.mail.held(mailboxes, &letters);
+    for (mailbox, letters) in &gone {
+        fx.remove_letters(*mailbox, letters.clone());
     }
     gone
 }

@@ -67,7 +67,7 @@ impl Inside {
     /// What a running node has open.
     pub(crate) fn of_running(db: &Db, mail: &dyn Mail) -> Result<Self, StoreError> {
         let stats = mail.stats();
-        let newest = mail.mailboxes(None).into_iter().filter_map(|mailbox| mail.state(mailbox).newest_ms);
+        let newest = mail.mailboxes(None).into_iter().filter_map(|mailbox| mail.state(mailbox, 0).newest_ms);
         let newest = newest.max().map(|at| UnixSeconds(at / 1000));
         let records = Self::of_records(db)?;
         let newest = newest.max(records.newest);

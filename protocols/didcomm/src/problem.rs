@@ -47,6 +47,8 @@ impl ProblemCode {
     pub const LIVE_MODE: Self = Self(Cow::Borrowed("e.m.live-mode-not-supported"));
     /// Out of space.
     pub const STORAGE: Self = Self(Cow::Borrowed("e.p.me.res.storage"));
+    /// The message is larger than is kept, now or later.
+    pub const TOO_BIG: Self = Self(Cow::Borrowed("e.p.me.res.storage.message_too_big"));
     /// Something failed on our side.
     pub const INTERNAL: Self = Self(Cow::Borrowed("e.p.me"));
     /// Too many errors on one thread; nothing more will be said.

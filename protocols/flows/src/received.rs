@@ -106,12 +106,17 @@ impl<'a> Received<'a> {
     }
 
     /// Reads the body, also if the message bears one of the type URIs in `also`.
-    pub(crate) fn body<B: Body>(&self, also: &[&str]) -> Result<B, FlowError> {
-        if also.iter().any(|uri| self.is(uri)) {
-            return serde_json::from_value(Value::Object(self.message.body.clone()))
-                .map_err(|_| MessageError::InvalidBody { kind: B::TYPE }.into());
+    pub(crate) fn body<B: Body>(&self, also: &[&'static str]) -> Result<B, FlowError> {
+        match also.iter().find(|uri| self.is(uri)) {
+            Some(kind) => self.body_of_any_type(kind),
+            None => Ok(self.message.body_as()?),
         }
-        Ok(self.message.body_as()?)
+    }
+
+    /// Reads the body whatever the message's type is; `kind` is what the error names.
+    pub(crate) fn body_of_any_type<B: Body>(&self, kind: &'static str) -> Result<B, FlowError> {
+        serde_json::from_value(Value::Object(self.message.body.clone()))
+            .map_err(|_| MessageError::InvalidBody { kind }.into())
     }
 
     /// Refuses a message past its `expires_time`; time may have passed since it was opened.

@@ -82,8 +82,9 @@ fn pair(account: &Did, recipient: &Did) -> String {
 /// Writes registration changes, asked for in `version` by `account`, into the batch. `before` is the account as it stood before it
 /// was decided about them.
 ///
-/// Of two requests of one account at once, each of which counted without the other, one decides again; and so does one whose
-/// account moves to another DID meanwhile.
+/// The account is written with every change of its recipients. So of two requests of one account at once, each of which counted
+/// without the other, one decides again, and so does one whose account moves to another DID meanwhile; and a list of its
+/// mailboxes holds as long as the account's version.
 pub(super) fn apply(
     changes: Vec<RegistrationChange>,
     version: MediationVersion,
@@ -91,7 +92,8 @@ pub(super) fn apply(
     before: Option<&Stored<Account>>,
     fx: &mut Effects<'_>,
 ) -> Handled {
-    if changes.iter().any(|change| matches!(change, RegistrationChange::Put { .. })) {
+    let lists = |change: &RegistrationChange| !matches!(change, RegistrationChange::Enroll { .. });
+    if changes.iter().any(lists) {
         let Some(before) = before else { return Err(Failure::later("the account was made just now")) };
         fx.update(ACCOUNTS, did_id(account), &before.value, Some(before.version))?;
     }
@@ -125,10 +127,13 @@ fn enrol(
 fn register(recipient: Did, registration: Registration, fx: &mut Effects<'_>) -> Handled {
     let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
     let version = stored.as_ref().map(|stored| stored.version);
+    let Registration { account, proved } = registration;
     if let Some(old) = stored {
         fx.delete(ACCOUNT_ROUTES, pair(&old.value.account, &recipient))?;
+        if !old.value.account.same_as(&account) {
+            touch(&old.value.account, fx)?;
+        }
     }
-    let Registration { account, proved } = registration;
     fx.put(ACCOUNT_ROUTES, pair(&account, &recipient), &recipient)?;
     fx.reroute(mailbox_id(&recipient));
     // Two accounts that register the same DID at once: one of them decides again.
@@ -136,15 +141,27 @@ fn register(recipient: Did, registration: Registration, fx: &mut Effects<'_>) ->
     Ok(fx.update(ROUTES, id, &Route { recipient, account, proved }, version)?)
 }
 
+/// Writes an account anew as it is, for its recipients have changed.
+fn touch(account: &Did, fx: &mut Effects<'_>) -> Handled {
+    let Some(stored) = fx.db().get::<Account>(ACCOUNTS, did_id(account))? else { return Ok(()) };
+    Ok(fx.update(ACCOUNTS, did_id(account), &stored.value, Some(stored.version))?)
+}
+
 /// Takes a recipient from an account, and throws its mail away: nobody can fetch it any more.
 fn unregister(recipient: &Did, account: &Did, fx: &mut Effects<'_>) -> Handled {
+    release(recipient, &did_id(account), fx)
+}
+
+/// Takes a recipient from the account with the record id `account`, if it is that one's, and throws its mail away.
+pub(super) fn release(recipient: &Did, account: &str, fx: &mut Effects<'_>) -> Handled {
+    fx.delete(ACCOUNT_ROUTES, format!("{account}{}", did_id(recipient)))?;
     let stored = fx.db().get::<Route>(ROUTES, did_id(recipient))?;
-    let Some(stored) = stored.filter(|stored| stored.value.account.same_as(account)) else { return Ok(()) };
-    // Whoever registered it meanwhile keeps it.
+    let is_its = |stored: &Stored<Route>| did_id(&stored.value.account) == account;
+    let Some(stored) = stored.filter(is_its) else { return Ok(()) };
+    // An account that registered it meanwhile keeps it.
     let key = fx.db().key(ROUTES, did_id(recipient))?;
     fx.batch().expect_version(key, stored.version);
     fx.delete(ROUTES, did_id(recipient))?;
-    fx.delete(ACCOUNT_ROUTES, pair(account, recipient))?;
     fx.reroute(mailbox_id(recipient));
     fx.clear_mailbox(mailbox_id(recipient));
     Ok(())

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod forwards;
+mod mailboxes;
 mod operator;
 mod pickup;
 
@@ -13,11 +14,14 @@ use einmal_flows::{
     limits::MAX_RECIPIENTS_PER_ACCOUNT,
     message_pickup::PickupVersion,
 };
-use einmal_storage::mail::LetterId;
+use einmal_storage::mail::{LetterId, MailboxId};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use self::accounts::{ACCOUNTS, Account, Book};
+use self::{
+    accounts::{ACCOUNTS, Account, Book},
+    mailboxes::Mailboxes,
+};
 use crate::{
     config::MediatorSettings,
     db::did_id,
@@ -40,6 +44,7 @@ pub(super) fn most_recipients(settings: &MediatorSettings) -> usize {
 pub(super) struct Mediator {
     settings: MediatorSettings,
     ids: queue::Ids,
+    mailboxes: Mailboxes,
 }
 
 impl Mediator {
@@ -49,6 +54,7 @@ impl Mediator {
         Ok(Self {
             settings: shared.config.mediator.clone().unwrap_or_default(),
             ids: queue::Ids::new(&ids).map_err(SetupError::internal)?,
+            mailboxes: Mailboxes::default(),
         })
     }
 
@@ -78,7 +84,7 @@ impl RoleService for Mediator {
             accounts::apply(changes, version, rx.sender(), before.as_ref(), fx)?;
             fx.answer(draft, &our_form(rx), &their_form(rx))?;
         } else if let Some(version) = PickupVersion::of(kind) {
-            pickup::answer(shared, &self.ids, rx, version, fx)?;
+            pickup::answer(self, shared, rx, version, fx)?;
         } else {
             return Ok(false);
         }
@@ -97,6 +103,10 @@ impl RoleService for Mediator {
     /// The account and everything registered for it follow its owner's DID.
     fn on_rotation(&self, shared: &Shared, prior: &Did, form: &Did, fx: &mut Effects<'_>) -> Handled {
         accounts::follow(shared, (prior, form), self.policy(shared)?.max_recipients, fx)
+    }
+
+    fn is_mailbox_of(&self, shared: &Shared, account: &Did, mailbox: MailboxId) -> Result<bool, Failure> {
+        Ok(self.mailboxes.of(shared, account)?.binary_search(&mailbox).is_ok())
     }
 
     fn letter_id(&self, letter: LetterId) -> String {

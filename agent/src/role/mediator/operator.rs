@@ -8,9 +8,9 @@ use einmal_storage::{
 };
 use serde_json::{Value, json};
 
-use super::accounts::{ACCOUNT_ROUTES, ACCOUNTS, ROUTES};
+use super::accounts::{self, ACCOUNT_ROUTES, ACCOUNTS, ROUTES};
 use crate::{
-    db::{did_id, mailbox_id},
+    db::mailbox_id,
     handler::{Effects, Failure, Shared, text},
     rates,
     service::queue::{DEFAULT_KEEP_SECS, quota},
@@ -41,7 +41,7 @@ fn accounts(shared: &Shared) -> Result<Value, StoreError> {
     let mut listed = Vec::new();
     for (id, value) in shared.db.all::<Value>(ACCOUNTS, MAX_LISTED)?.records {
         let recipients = recipients(shared, &id)?;
-        let states = recipients.iter().map(|did| shared.mail.state(mailbox_id(did)));
+        let states = recipients.iter().map(|did| shared.mail.state(mailbox_id(did), shared.now().0));
         let (letters, bytes) = states.fold((0, 0), |sum, state| (sum.0 + state.letters, sum.1 + state.bytes));
         listed.push(json!({
             "id": String::from_utf8_lossy(&id),
@@ -72,8 +72,12 @@ fn hex(MailboxId(id): MailboxId) -> String {
 
 fn queues(shared: &Shared) -> Result<Value, StoreError> {
     let now = shared.now_ms();
-    let mut listed: Vec<(MailboxId, MailboxState)> =
-        shared.mail.mailboxes(None).into_iter().map(|id| (id, shared.mail.state(id))).collect();
+    let mut listed: Vec<(MailboxId, MailboxState)> = shared
+        .mail
+        .mailboxes(None)
+        .into_iter()
+        .map(|id| (id, shared.mail.state(id, shared.now().0)))
+        .collect();
     listed.sort_by_key(|(_, state)| std::cmp::Reverse(state.letters));
     let entries: Vec<Value> = listed
         .into_iter()
@@ -103,10 +107,7 @@ fn remove(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Result<Value, Fail
         fx.batch().expect_version(key, account.version);
         let recipients = recipients(shared, id.as_bytes())?;
         for did in &recipients {
-            fx.delete(ROUTES, did_id(did))?;
-            fx.delete(ACCOUNT_ROUTES, format!("{id}{}", did_id(did)))?;
-            fx.reroute(mailbox_id(did));
-            fx.clear_mailbox(mailbox_id(did));
+            accounts::release(did, id, fx)?;
         }
         fx.delete(ACCOUNTS, id)?;
         return Ok(json!({"dropped": "account", "recipients": recipients.len()}));
@@ -118,7 +119,7 @@ fn remove(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Result<Value, Fail
     };
     let did = route.value.get("recipient").cloned().and_then(|did| serde_json::from_value::<Did>(did).ok());
     let mailbox = mailbox_id(&did.ok_or_else(|| Failure::damaged("a registration does not parse"))?);
-    let messages = shared.mail.state(mailbox).letters;
+    let messages = shared.mail.state(mailbox, shared.now().0).letters;
     fx.clear_mailbox(mailbox);
     Ok(json!({"dropped": "mail", "messages": messages}))
 }

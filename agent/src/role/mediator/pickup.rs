@@ -1,26 +1,30 @@
 //! Pickup: what waits for an account is counted, handed over, removed and pushed, in both versions of the protocol.
 
+use std::sync::Arc;
+
 use einmal_did::Did;
 use einmal_didcomm::{ProblemCode, UnixSeconds};
 use einmal_flows::{
     Draft, Received,
-    coordinate_mediation::Registrations,
     message_pickup::{self, AttachedAs, PickupRequest, PickupVersion, PushForm, QueueStatus},
 };
 use einmal_storage::mail::{LetterId, MailboxId};
 
-use super::accounts::{ACCOUNTS, Account, Book, MAX_ROUTES, unreadable};
+use super::{
+    Mediator,
+    accounts::{ACCOUNTS, Account, Book},
+};
 use crate::{
     db::{did_id, mailbox_id},
     delivery::LiveChange,
     handler::{Arrival, Effects, Failure, Handled, Shared, our_form, their_form},
-    service::queue::{self, Ids},
+    service::queue,
 };
 
 /// One pickup request while it is answered.
 struct Pickup<'a> {
+    mediator: &'a Mediator,
     shared: &'a Shared,
-    ids: &'a Ids,
     rx: &'a Received<'a>,
     version: PickupVersion,
     now: UnixSeconds,
@@ -34,8 +38,8 @@ struct Pickup<'a> {
 ///
 /// [`Failure`] if it is malformed, asks for what is not the sender's, or the mail cannot be read.
 pub(super) fn answer(
+    mediator: &Mediator,
     shared: &Shared,
-    ids: &Ids,
     rx: &Received<'_>,
     version: PickupVersion,
     fx: &mut Effects<'_>,
@@ -49,7 +53,7 @@ pub(super) fn answer(
         Some(Arrival::Libp2p { .. }) => shared.live.is_live(rx.sender()),
         _ => false,
     };
-    let pickup = Pickup { shared, ids, rx, version, now, live };
+    let pickup = Pickup { mediator, shared, rx, version, now, live };
     let draft = match request {
         PickupRequest::Status { recipient } => {
             message_pickup::status_reply(rx, &pickup.status(&pickup.named(recipient)?, &[]), now)
@@ -67,19 +71,26 @@ pub(super) fn answer(
 }
 
 impl Pickup<'_> {
-    /// The recipient that was named, or all of the account.
-    fn named(&self, recipient: Option<Did>) -> Result<Vec<Did>, Failure> {
-        let all = || Book(&self.shared.db).list(self.rx.sender(), 0, MAX_ROUTES).map_err(|_| unreadable());
-        recipient.map_or_else(all, |one| Ok(vec![one]))
+    /// The mailbox of the recipient that was named, or all of the account.
+    fn named(&self, recipient: Option<Did>) -> Result<Arc<[MailboxId]>, Failure> {
+        match recipient {
+            Some(one) => Ok([mailbox_id(&one)].into()),
+            None => self.mediator.mailboxes.of(self.shared, self.rx.sender()),
+        }
     }
 
-    /// What waits for `recipients` once the letters `gone` are removed.
-    fn status(&self, recipients: &[Did], gone: &[(MailboxId, Vec<LetterId>)]) -> QueueStatus {
-        QueueStatus { live: self.live, ..queue::status(self.shared, recipients, gone) }
+    /// What waits in `mailboxes` once the letters `gone` are removed.
+    fn status(&self, mailboxes: &[MailboxId], gone: &[(MailboxId, Vec<LetterId>)]) -> QueueStatus {
+        QueueStatus { live: self.live, ..queue::status(self.shared, mailboxes, gone) }
     }
 
-    fn hand_over(&self, recipients: &[Did], limit: usize, fx: &mut Effects<'_>) -> Result<Draft, Failure> {
-        let waiting = queue::oldest(self.shared, self.ids, recipients, limit)?;
+    fn hand_over(
+        &self,
+        mailboxes: &[MailboxId],
+        limit: usize,
+        fx: &mut Effects<'_>,
+    ) -> Result<Draft, Failure> {
+        let waiting = queue::oldest(self.shared, &self.mediator.ids, mailboxes, limit)?;
         let account = self.rx.sender();
         // In 4.0 the form is given, and where nothing waits there is none.
         let form = if self.version == PickupVersion::V3 && !waiting.is_empty() {
@@ -89,22 +100,22 @@ impl Pickup<'_> {
         } else {
             AttachedAs::Base64
         };
-        let status = self.status(recipients, &[]);
+        let status = self.status(mailboxes, &[]);
         Ok(message_pickup::delivery_reply(self.rx, &waiting, &status, form, self.now))
     }
 
     /// Removes the letters with these ids: whoever fetched them has them.
     fn remove(&self, ids: &[String], fx: &mut Effects<'_>) -> Result<Draft, Failure> {
-        let recipients = self.named(None)?;
+        let mailboxes = self.named(None)?;
         let account = mailbox_id(self.rx.sender());
         if ids.is_empty() {
             fx.nothing_read(account);
         }
-        let gone = queue::acknowledge(self.shared, self.ids, &recipients, ids, fx);
+        let gone = queue::acknowledge(self.shared, &self.mediator.ids, &mailboxes, ids, fx);
         if !gone.is_empty() {
             fx.some_read(account);
         }
-        Ok(message_pickup::status_reply(self.rx, &self.status(&recipients, &gone), self.now))
+        Ok(message_pickup::status_reply(self.rx, &self.status(&mailboxes, &gone), self.now))
     }
 
     fn change_live(&self, on: bool, fx: &mut Effects<'_>) -> Result<Draft, Failure> {
@@ -113,8 +124,8 @@ impl Pickup<'_> {
             matches!(fx.arrival(), Some(Arrival::Socket { .. } | Arrival::Libp2p { answerable: true, .. }));
         // Before the status: what it counts has waited, what comes later is pushed, nothing is in between.
         let since = shared.mail.last();
-        let recipients = self.named(None)?;
-        let status = self.status(&recipients, &[]);
+        let mailboxes = self.named(None)?;
+        let status = self.status(&mailboxes, &[]);
         let draft = message_pickup::live_reply(rx, on, persistent, &status, self.now)?;
         let account = shared.db.get::<Account>(ACCOUNTS, did_id(rx.sender()))?;
         let mediation = account.and_then(|account| account.value.mediation);
@@ -125,7 +136,7 @@ impl Pickup<'_> {
             on,
             form: PushForm::of(self.version, mediation),
             since,
-            mailboxes: recipients.iter().map(mailbox_id).collect(),
+            mailboxes: mailboxes.to_vec(),
         });
         Ok(draft)
     }

@@ -37,13 +37,32 @@ pub struct Status {
 
 /// Asks for messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "AnyDeliveryRequest")]
 pub struct DeliveryRequest {
-    /// Most messages wanted; 4.0 drafts call it `message_count_limit`.
-    #[serde(alias = "message_count_limit", deserialize_with = "count")]
+    /// Most messages wanted.
     pub limit: u64,
     /// The DID meant; all of the account if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient_did: Option<String>,
+}
+
+/// A delivery request as clients write it: drafts of 4.0 say `message_count_limit`, and some clients give both names.
+#[derive(Deserialize)]
+struct AnyDeliveryRequest {
+    #[serde(default, deserialize_with = "optional_count")]
+    limit: Option<u64>,
+    #[serde(default, deserialize_with = "optional_count")]
+    message_count_limit: Option<u64>,
+    recipient_did: Option<String>,
+}
+
+impl TryFrom<AnyDeliveryRequest> for DeliveryRequest {
+    type Error = &'static str;
+
+    fn try_from(any: AnyDeliveryRequest) -> Result<Self, Self::Error> {
+        let limit = any.limit.or(any.message_count_limit).ok_or("`limit` is missing")?;
+        Ok(Self { limit, recipient_did: any.recipient_did })
+    }
 }
 
 /// Delivers messages, which are its attachments.
@@ -110,6 +129,12 @@ fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         }
         Count::Text(_) => Err(de::Error::custom("not a number")),
     }
+}
+
+fn optional_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    struct Wrapped(#[serde(deserialize_with = "count")] u64);
+    Ok(Option::<Wrapped>::deserialize(deserializer)?.map(|wrapped| wrapped.0))
 }
 
 fn maybe_flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {

@@ -143,7 +143,7 @@ pub fn read(received: &Received<'_>) -> Result<Problem, FlowError> {
     if !is_report(&received.message().kind) {
         return Err(FlowError::UnknownMessage);
     }
-    let mut report: ProblemReport = received.body(&[received.message().kind.as_str()])?;
+    let mut report: ProblemReport = received.body_of_any_type(ProblemReport::TYPE)?;
     report.code = ProblemCode::received(report.code.as_str());
     report.comment = report.comment.map(|text| text.chars().take(MAX_COMMENT_CHARS).collect());
     if let Some(args) = &mut report.args {

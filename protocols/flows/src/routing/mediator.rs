@@ -78,7 +78,7 @@ pub fn decide(forward: &Forward, next: NextHop, opened: SelfForwards, now: UnixS
             None => Decision::Refuse { code: ProblemCode::MALFORMED },
         },
         NextHop::Registered { .. } if forward.payloads.iter().any(|p| p.len() > MAX_QUEUED_PAYLOAD_BYTES) => {
-            Decision::Refuse { code: ProblemCode::STORAGE }
+            Decision::Refuse { code: ProblemCode::TOO_BIG }
         }
         NextHop::Registered { account } => Decision::Deliver { account, expires: forward.expires_time },
     }
@@ -147,6 +147,6 @@ mod tests {
         );
         let mut large = forward(json!({}), 1);
         large.payloads = vec![vec![b' '; MAX_QUEUED_PAYLOAD_BYTES + 1]];
-        assert_eq!(decide(&large, registered(), SelfForwards::default(), NOW), refused(ProblemCode::STORAGE));
+        assert_eq!(decide(&large, registered(), SelfForwards::default(), NOW), refused(ProblemCode::TOO_BIG));
     }
 }
