@@ -19,6 +19,8 @@ use crate::{config::Limits, rates::Rates};
 
 /// Most requests handled at once.
 pub(super) const MAX_REQUESTS: usize = 256;
+/// Most of them from one source: what it asks for may cost much, and others have their turn all the same.
+pub(super) const MAX_REQUESTS_PER_SOURCE: usize = 64;
 /// Most request bodies read at once, each of at most one envelope's size.
 pub(super) const MAX_BODIES: usize = 512;
 /// Most of them from one source: whoever lets bodies drip in holds up nobody else.
@@ -55,6 +57,15 @@ struct Counts {
     pending: usize,
     /// Bodies that are read, made for the first; kept while one of its connections is open.
     bodies: Option<Arc<Semaphore>>,
+    /// Requests that are handled, likewise.
+    requests: Option<Arc<Semaphore>>,
+}
+
+/// Leave to work on one request, until dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _own: Option<OwnedSemaphorePermit>,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// Room to wait for a turn in, until dropped.
@@ -241,16 +252,31 @@ impl Admission {
         within(MAX_WAIT_OUTSIDE, &self.rooms).await.map(Room)
     }
 
-    /// Waits for leave to work with what is read already; `None` if that takes too long.
-    pub(super) async fn request(&self) -> Option<OwnedSemaphorePermit> {
-        self.turn(self.room().await?).await
+    /// Waits for leave to work with what came by the connection of `place` and is read already; `None` if that takes too long.
+    pub(super) async fn request(&self, place: &Place) -> Option<Turn> {
+        self.turn(self.room().await?, place).await
     }
 
     /// Waits in its room for leave to work; `None` if that takes too long.
-    pub(super) async fn turn(&self, room: Room) -> Option<OwnedSemaphorePermit> {
-        let turn = within(MAX_WAIT, &self.requests).await;
+    pub(super) async fn turn(&self, room: Room, place: &Place) -> Option<Turn> {
+        // First the place among its own: who waits for that takes nothing of the others'.
+        let own = match self.requests_of(place.source) {
+            Some(requests) => Some(within(MAX_WAIT, &requests).await?),
+            None => None,
+        };
+        let of_all = within(MAX_WAIT, &self.requests).await;
         drop(room);
-        turn
+        Some(Turn { _own: own, _of_all: of_all? })
+    }
+
+    /// The places of a source's requests, if it is one that counts.
+    fn requests_of(&self, source: Source) -> Option<Arc<Semaphore>> {
+        if !self.is_bounded(source) {
+            return None;
+        }
+        let mut by_source = self.by_source();
+        let requests = &mut by_source.get_mut(&source)?.requests;
+        Some(Arc::clone(requests.get_or_insert_with(|| Arc::new(Semaphore::new(MAX_REQUESTS_PER_SOURCE)))))
     }
 
     /// Connections open now.
@@ -390,10 +416,11 @@ mod tests {
     }
 
     /// As many requests as may, at work and waiting.
-    async fn full_house(admission: &Admission) -> (Vec<OwnedSemaphorePermit>, Vec<Room>) {
+    async fn full_house(admission: &Arc<Admission>) -> (Vec<Turn>, Vec<Room>) {
         let (mut working, mut waiting) = (Vec::new(), Vec::new());
+        let own = admission.connect(at("127.0.0.1")).unwrap();
         for _ in 0..MAX_REQUESTS {
-            working.push(admission.request().await.unwrap());
+            working.push(admission.request(&own).await.unwrap());
         }
         for _ in 0..MAX_WAITING {
             waiting.push(admission.room().await.unwrap());
@@ -414,7 +441,7 @@ mod tests {
         let reading = admission.body(&place).await.unwrap();
         assert!(admission.room().await.is_none(), "whose body is read takes the room it will wait in");
         let room = reading.end();
-        let mut turn = Box::pin(admission.turn(room));
+        let mut turn = Box::pin(admission.turn(room, &place));
         assert!(futures_util::poll!(turn.as_mut()).is_pending());
         let mut next = Box::pin(admission.room());
         assert!(futures_util::poll!(next.as_mut()).is_pending(), "and keeps it until it is its turn");
@@ -472,16 +499,33 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_waits_for_its_turn_and_no_longer_than_the_bound() {
         let admission = Admission::new(limits());
+        let (own, other) =
+            (admission.connect(at("127.0.0.1")).unwrap(), admission.connect(at("192.0.2.1")).unwrap());
         let mut held = Vec::new();
         for _ in 0..MAX_REQUESTS {
-            held.push(admission.request().await.unwrap());
+            held.push(admission.request(&own).await.unwrap());
         }
         let begun = Instant::now();
-        assert!(admission.request().await.is_none(), "nobody gave a turn back");
+        assert!(admission.request(&other).await.is_none(), "nobody gave a turn back");
         assert_eq!(begun.elapsed(), MAX_WAIT);
-        let mut late = Box::pin(admission.request());
+        let mut late = Box::pin(admission.request(&other));
         assert!(futures_util::poll!(late.as_mut()).is_pending());
         held.pop();
         assert!(late.await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_requests_cost_much_takes_no_turn_of_others() {
+        let admission = Admission::new(limits());
+        let (busy, other) =
+            (admission.connect(at("192.0.2.1")).unwrap(), admission.connect(at("192.0.2.2")).unwrap());
+        let mut held = Vec::new();
+        for _ in 0..MAX_REQUESTS_PER_SOURCE {
+            held.push(admission.request(&busy).await.unwrap());
+        }
+        assert!(admission.request(&busy).await.is_none(), "it waits among its own");
+        assert!(admission.request(&other).await.is_some());
+        held.pop();
+        assert!(admission.request(&busy).await.is_some());
     }
 }

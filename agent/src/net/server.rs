@@ -139,7 +139,7 @@ async fn take(server: Server, request: Request) -> Response {
         Err(refused) => return refused,
     };
     // Only now: a body that drips in must not take the turn of another.
-    let Some(turn) = server.admission.turn(room).await else {
+    let Some(turn) = server.admission.turn(room, &place).await else {
         server.node.shared().stats.refuse(Reason::Busy);
         tracing::debug!("too many requests wait");
         return come_again(StatusCode::SERVICE_UNAVAILABLE);

@@ -8,14 +8,13 @@ use futures_util::{
     stream::{FuturesOrdered, SplitSink},
 };
 use tokio::{
-    sync::OwnedSemaphorePermit,
     task::{JoinError, JoinHandle},
     time::{Instant, MissedTickBehavior},
 };
 use tracing::Instrument;
 
 use super::{
-    admission::Place,
+    admission::{Place, Turn},
     listen::stopped,
     paced::ReadBytes,
     pushing::{Handful, Pushing, Trouble},
@@ -181,7 +180,7 @@ async fn all_of(under_way: &mut FuturesOrdered<JoinHandle<Receipt>>) -> Vec<Resu
 
 impl Socket {
     /// Opens what a frame brings, if it brings anything, once it is its turn.
-    async fn begin(&mut self, frame: Frame) -> Result<Option<(Begun, OwnedSemaphorePermit)>, Ending> {
+    async fn begin(&mut self, frame: Frame) -> Result<Option<(Begun, Turn)>, Ending> {
         let bytes = match frame {
             Frame::Text(text) => text.into(),
             Frame::Binary(bytes) => bytes,
@@ -198,8 +197,8 @@ impl Socket {
     }
 
     /// Waits for leave to work.
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, Ending> {
-        let turn = self.server.admission.request().await;
+    async fn turn(&self) -> Result<Turn, Ending> {
+        let turn = self.server.admission.request(&self.place).await;
         turn.ok_or_else(|| {
             self.server.node.shared().stats.refuse(Reason::Busy);
             Ending::Told(close_code::AGAIN, "too busy; come again later")
@@ -212,7 +211,7 @@ impl Socket {
     async fn alone(
         &mut self,
         begun: Begun,
-        turn: OwnedSemaphorePermit,
+        turn: Turn,
         before: &mut FuturesOrdered<JoinHandle<Receipt>>,
     ) -> Result<(), Ending> {
         let turn = if before.is_empty() {
@@ -261,7 +260,7 @@ impl Socket {
 
     /// Does what was begun, in a task of its own: neither a socket that breaks nor one that waits for its turn or its
     /// reader may hold it up, nor what others wait for.
-    fn finish(&self, begun: Begun, turn: OwnedSemaphorePermit) -> JoinHandle<Receipt> {
+    fn finish(&self, begun: Begun, turn: Turn) -> JoinHandle<Receipt> {
         let node = Arc::clone(&self.server.node);
         let live = begun.senders().any(|sender| self.pushing.is_for(sender));
         let arrival = Arrival::Socket { from: self.server.origin(&self.place), live };
