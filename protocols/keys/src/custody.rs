@@ -274,7 +274,6 @@ mod tests {
     #[test]
     fn memory_of_agreements_is_bounded() {
         let ring = Keyring::new();
-        let kid = KeyId::new("a");
         let result = SharedSecret::from_slice(&[1; 32]);
         let peer = key(KeyKind::X25519, 9).public_key();
         for n in 0..MAX_REMEMBERED_AGREEMENTS + 10 {
@@ -282,6 +281,5 @@ mod tests {
         }
         assert_eq!(ring.remembered.lock().unwrap().results.len(), MAX_REMEMBERED_AGREEMENTS);
         assert!(ring.recall(&(KeyId::new("0"), peer)).is_none());
-        drop(kid);
     }
 }

@@ -617,12 +617,13 @@ fn vectors(folder: &str) -> Option<PathBuf> {
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..", "/../shared/vectors")),
         PathBuf::from,
     );
-    let path = base.join(folder);
-    if path.is_dir() {
-        return Some(path);
+    if !base.is_dir() {
+        eprintln!("skipped: no vectors at {}", base.display());
+        return None;
     }
-    eprintln!("skipped: no vectors at {}", path.display());
-    None
+    let path = base.join(folder);
+    assert!(path.is_dir(), "{} is missing", path.display());
+    Some(path)
 }
 
 /// Some cases are broken into lines for print.
