@@ -110,14 +110,18 @@ impl Citizen {
     fn opened(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         // Unasked exchanges are named by their key: thread ids are the peer's choice, and no peer may put its own
         // request under a name the user knows from another.
-        let auto = self.follows_consent(shared, rx)?;
-        if !auto && opens(rx) {
+        let agreed = self.follows_consent(shared, rx)?;
+        let auto = agreed.is_some();
+        if let Some(mut holding) = agreed {
+            holding.work.job.proof_given = true;
+            holding.save(fx)?;
+        } else if opens(rx) {
             let waits = |key: &str| waits_for_decision(shared, key);
             exchange::note_unasked(rx, ExchangeKey::of(rx).as_str(), waits, fx)?;
         }
         if rx.message().kind.is(OfferCredential::TYPE) {
             let (machine, actions) = holder::Holder::from_offer(rx, fx.now())?;
-            let job = HoldJob::new(auto);
+            let job = HoldJob::new(false);
             let mut exchange = Holding::opened_by(rx, Job { machine, job });
             holding::carry_out(shared, &mut exchange, actions, fx)?;
             exchange.index_by_thread(&exchange.key.clone(), fx)?;
@@ -138,16 +142,19 @@ impl Citizen {
         Ok(true)
     }
 
-    /// Whether a request belongs to an exchange the user agreed to in advance: its parent thread is one that was
-    /// taken with `--yes`, from the same peer.
-    fn follows_consent(&self, shared: &Shared, rx: &Received<'_>) -> Result<bool, Failure> {
-        let Some(parent) = &rx.message().pthid else { return Ok(false) };
-        let Some(holding) = Holding::by_thread(shared, parent.as_str())? else { return Ok(false) };
+    /// The exchange the user agreed to in advance that a request belongs to, if it is covered by that: its parent thread is one
+    /// that was taken with `--yes`, from the same peer.
+    fn follows_consent(&self, shared: &Shared, rx: &Received<'_>) -> Result<Option<Holding>, Failure> {
+        if !rx.message().kind.is(RequestPresentation::TYPE) {
+            return Ok(None);
+        }
+        let Some(parent) = &rx.message().pthid else { return Ok(None) };
+        let Some(holding) = Holding::by_thread(shared, parent.as_str())? else { return Ok(None) };
         let same_parties = holding.theirs.same_as(rx.sender()) && holding.ours.same_as(rx.recipient());
-        // Only the one request on the way to the offer is covered, not whatever that peer may ask later.
-        let waiting = holding.work.machine.awaits_offer();
-        let first = Proving::by_relation(shared, asked_in(parent, rx.sender()))?.is_none();
-        Ok(holding.work.job.auto && same_parties && waiting && first)
+        // Only the one request on the way to the offer is covered, not whatever that peer may ask later, by whatever DID.
+        let (waiting, job) = (holding.work.machine.awaits_offer(), &holding.work.job);
+        let covered = job.auto && !job.proof_given && same_parties && waiting;
+        Ok(covered.then_some(holding))
     }
 
     /// Where the exchange of a thread stands; `None` if there is none.

@@ -34,6 +34,9 @@ pub(crate) struct HoldJob {
     /// Take the offer without asking.
     #[serde(default)]
     pub(crate) auto: bool,
+    /// The one request that came before the offer was answered without asking; records of earlier versions do not say.
+    #[serde(default)]
+    pub(crate) proof_given: bool,
     /// The offer as it is shown.
     #[serde(default)]
     offer: Option<ShownOffer>,
