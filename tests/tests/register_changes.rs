@@ -352,6 +352,71 @@ fn who_is_barred_gets_no_other_card_and_who_lost_a_phone_does() {
     });
 }
 
+/// What Anna sees of an invitation she took.
+async fn state(world: &World, invitation: &Value) -> Value {
+    world.ask("anna", "progress", json!({"thread": text(invitation, "thread")})).await["state"].clone()
+}
+
+#[test]
+fn who_gets_no_card_by_a_poster_hears_it_where_the_card_was_to_come_and_may_begin_anew() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(17, folder.path()).await;
+        issue(&mut world, resident()).await;
+        let poster = world.ask("city", "offer", library()).await;
+        let good = fs::read_to_string(folder.path().join("einwohner.csv")).unwrap();
+        enter_death(folder.path());
+        world.ask("city", "reload", json!({})).await;
+        accept(&world, &poster).await;
+        world.pump().await;
+        assert_eq!(state(&world, &poster).await, "abandoned");
+        let pending = world.ask("anna", "pending", json!({})).await;
+        assert_eq!((pending, cards(&world).await), (json!([]), 1));
+        fs::write(folder.path().join("einwohner.csv"), good).unwrap();
+        world.ask("city", "reload", json!({})).await;
+        accept(&world, &poster).await;
+        world.pump().await;
+        assert_eq!((state(&world, &poster).await, cards(&world).await), (json!("done"), 2));
+    });
+}
+
+#[test]
+fn a_poster_ends_for_whoever_proves_nothing_and_may_be_begun_anew() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(18, folder.path()).await;
+        let poster = world.ask("city", "offer", library()).await;
+        accept(&world, &poster).await;
+        world.pump().await;
+        assert_eq!(state(&world, &poster).await, "abandoned", "she has no card that answers");
+        issue(&mut world, resident()).await;
+        accept(&world, &poster).await;
+        world.pump().await;
+        assert_eq!((state(&world, &poster).await, cards(&world).await), (json!("done"), 2));
+    });
+}
+
+/// The proof and the card are two things: one is told of each.
+#[test]
+fn a_proof_for_a_poster_that_was_withdrawn_meanwhile_is_confirmed() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(19, folder.path()).await;
+        issue(&mut world, resident()).await;
+        let poster = world.ask("city", "offer", library()).await;
+        world.ask("anna", "accept", json!({"url": text(&poster, "invitation")})).await;
+        world.pump().await;
+        world.ask("city", "withdraw", json!({"thread": text(&poster, "thread")})).await;
+        world.pump().await;
+        let asked = world.ask("anna", "pending", json!({})).await[0].clone();
+        agree(&mut world, "anna").await;
+        assert_eq!(
+            (state(&world, &poster).await, state(&world, &asked).await),
+            (json!("abandoned"), json!("done"))
+        );
+    });
+}
+
 /// A poster serves everybody again and again.
 #[test]
 fn one_person_has_so_many_valid_cards_of_a_kind_and_no_more() {

@@ -165,6 +165,23 @@ impl IssuingService {
         self.carry_out(shared, exchange, actions, fx)
     }
 
+    /// As [`Self::offer`]; who is to have no card is told so in the thread of the card, and the exchange ends: were it left as it
+    /// was, nobody could begin anew while it waits.
+    pub(crate) fn offer_or_refuse(
+        &self,
+        shared: &Shared,
+        exchange: &mut Issuing,
+        fx: &mut Effects<'_>,
+    ) -> Handled {
+        match self.offer(shared, exchange, fx) {
+            Err(Failure::Peer { code, comment }) => {
+                tracing::info!(reason = comment, "no card was offered");
+                self.handle(shared, exchange, Event::Refused { code }, fx)
+            }
+            done => done,
+        }
+    }
+
     /// Feeds an event into the machine and carries out what follows.
     pub(crate) fn handle(
         &self,
