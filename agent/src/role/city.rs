@@ -223,6 +223,11 @@ impl City {
             }
         };
         let valid_for = input.get("valid_for").and_then(Value::as_u64);
+        if valid_for == Some(0) {
+            return Err(Failure::user(
+                "a card that is valid for no second would be none: leave out --valid-for, or give 1 at least",
+            ));
+        }
         let order = IssueOrder { template: text(input, "template")?.into(), subject, valid_for };
         self.issuing.check(shared, &order)?;
         if input.get("direct").and_then(Value::as_bool).unwrap_or(false) {
