@@ -147,6 +147,32 @@ fn a_card_revoked_after_it_was_proved_brings_no_other() {
     });
 }
 
+/// To whoever invites somebody else would come too late, and be refused without an end.
+#[test]
+fn who_said_no_by_mistake_takes_the_same_invitation_again() {
+    play(async {
+        let mut world = World::with_everybody(7).await;
+        let order = json!({"template": "resident-card", "person": ADULT});
+        let offer = world.ask("city", "offer", order).await;
+        let asked = world.ask("library", "request", json!({"template": "cafe-over-16"})).await;
+        for invitation in [&offer, &asked] {
+            for agrees in [false, true] {
+                let thread = take(&mut world, invitation).await;
+                if agrees {
+                    agree(&mut world, &thread).await;
+                } else {
+                    world.ask("anna", "decide", json!({"thread": thread, "agree": false})).await;
+                    world.pump().await;
+                }
+                let state = if agrees { "done" } else { "abandoned" };
+                assert_eq!(progress(&world, &thread).await["state"], state);
+            }
+        }
+        let result = world.ask("library", "result", json!({"thread": text(&asked, "thread")})).await;
+        assert_eq!(result["accepted"], true, "{result}");
+    });
+}
+
 /// Takes a stranger's invitation to a card with `--yes`; returns what came of it: the proposal.
 async fn proposed_to(world: &mut World, stranger: &Stranger) -> Message {
     let caught = world.wire().catch(STRANGER);

@@ -20,7 +20,7 @@ use crate::{
     handler::{
         BoundedList, Effects, Failure, Handled, Notice, RoleService, Shared, learn, text, unknown_command,
     },
-    identity::Peer,
+    identity::{Peer, peer_of},
     service::{
         account,
         exchange::{self, Decision, Job, Relation, Work},
@@ -55,6 +55,9 @@ impl Citizen {
             return Ok(json!({"thread": invitation.thread(), "state": "resumed"}));
         }
         let auto = input.get("yes").and_then(Value::as_bool).unwrap_or(false);
+        if let Some(ours) = gave_it_up(shared, &invitation)? {
+            return self.begin(shared, &invitation, ours, auto, fx);
+        }
         // A fresh DID for this relationship, already known to the mediator.
         let Some(ours) = account::take_spare(shared, fx)? else {
             return Ok(json!({"pending": true, "state": "connecting",
@@ -246,6 +249,20 @@ fn goes_on(shared: &Shared, invitation: &Invitation) -> Result<bool, Failure> {
     Err(Failure::user(
         "an invitation of somebody else with the same id waits for a decision; decide it first: einmal citizen pending",
     ))
+}
+
+/// Our DID of an exchange that this invitation began and that was given up: the inviter knows by it who may begin anew, and
+/// anybody else would come too late. `None` if there is none, or that DID has given way to another.
+fn gave_it_up(shared: &Shared, invitation: &Invitation) -> Result<Option<Did>, Failure> {
+    let thread = invitation.thread();
+    let holding = Holding::by_thread(shared, thread.as_str())?.filter(|one| one.work.machine.is_abandoned());
+    let proving = Proving::by_thread(shared, thread.as_str())?.filter(|one| one.work.machine.is_abandoned());
+    let parties = holding.map(|one| (one.ours, one.theirs)).or(proving.map(|one| (one.ours, one.theirs)));
+    let Some((ours, theirs)) = parties.filter(|(_, theirs)| theirs.same_as(&invitation.from)) else {
+        return Ok(None);
+    };
+    let peer = peer_of(&shared.db, &ours, &theirs)?.map(|stored| stored.value);
+    Ok(peer.filter(|peer| !peer.superseded).map(|peer| peer.ours))
 }
 
 /// How a peer's request is found by the thread it was asked for in.
