@@ -147,6 +147,33 @@ fn a_card_revoked_after_it_was_proved_brings_no_other() {
     });
 }
 
+#[test]
+fn an_exchange_that_ended_without_a_card_or_a_proof_says_why() {
+    play(async {
+        let mut world = World::with_everybody(8).await;
+        let asked = world.ask("library", "request", json!({"template": "cafe-over-16"})).await;
+        let thread = take(&mut world, &asked).await;
+        assert!(progress(&world, &thread).await["decide"]["would_disclose"].is_null());
+        agree(&mut world, &thread).await;
+        let ended = progress(&world, &thread).await;
+        assert_eq!((&ended["state"], &ended["reason"]), (&json!("abandoned"), &json!("no-card-answers")));
+        // On the way to a card the reason is the request's too.
+        let signup = json!({"template": "library-card", "after": "library-signup"});
+        let poster = world.ask("city", "offer", signup).await;
+        let thread = take(&mut world, &poster).await;
+        agree(&mut world, &thread).await;
+        let ended = progress(&world, &thread).await;
+        assert_eq!((&ended["state"], &ended["reason"]), (&json!("abandoned"), &json!("no-card-answers")));
+        // The other side's code.
+        let order = json!({"template": "resident-card", "person": ADULT});
+        let offer = world.ask("city", "offer", order).await;
+        let thread = take(&mut world, &offer).await;
+        world.ask("city", "withdraw", json!({"thread": text(&offer, "thread")})).await;
+        world.pump().await;
+        assert_eq!(progress(&world, &thread).await["reason"], "e.p.issuance-abandoned");
+    });
+}
+
 /// To whoever invites somebody else would come too late, and be refused without an end.
 #[test]
 fn who_said_no_by_mistake_takes_the_same_invitation_again() {

@@ -163,13 +163,18 @@ impl Citizen {
     /// Where the exchange of a thread stands; `None` if there is none.
     fn progress(&self, shared: &Shared, thread: &str) -> Result<Option<Value>, Failure> {
         if let Some(holding) = Holding::by_thread(shared, thread)? {
-            let own = holding::progress(&holding);
+            let mut own = holding::progress(&holding);
+            let Some(asked) = asked_below(shared, &holding)? else { return Ok(Some(own)) };
+            let inner = proving::progress(shared, &asked)?;
             // A proof asked for on the way is decided about under the same thread.
-            if let (true, Some(asked)) = (is_pending(&own), asked_below(shared, &holding)?) {
-                let inner = proving::progress(shared, &asked)?;
-                if wants_decision(&inner) {
-                    return Ok(Some(inner));
-                }
+            if is_pending(&own) && wants_decision(&inner) {
+                return Ok(Some(inner));
+            }
+            // What came of it says more than that there is no card.
+            if let (true, Some(members)) = (holding.work.machine.is_abandoned(), own.as_object_mut())
+                && let Some(reason) = inner.get("reason").filter(|reason| !reason.is_null())
+            {
+                members.insert("reason".into(), reason.clone());
             }
             return Ok(Some(own));
         }
