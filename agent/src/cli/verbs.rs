@@ -170,6 +170,10 @@ fn city(verb: CityVerb, json: bool) -> Result<(), SetupError> {
         CityVerb::Revoke { credential, reason, dir } => {
             (dir, "revoke", json!({"credential": credential, "reason": reason}))
         }
+        CityVerb::Devices { person, dir } => (dir, "devices", json!({"person": person})),
+        CityVerb::Unbind { person, device, dir } => {
+            (dir, "unbind", json!({"person": person, "device": device}))
+        }
         CityVerb::Withdraw { thread, dir } => (dir, "withdraw", json!({"thread": thread})),
         CityVerb::Reload { dir } => (dir, "reload", json!({})),
         CityVerb::Issued { person, dir } => (dir, "issued", json!({"person": person})),

@@ -22,6 +22,7 @@ use crate::{
     identity::Peer,
     service::{
         asking::{self, AskJob, Asking, AskingService},
+        devices,
         exchange::{self, Job, Relation, Work},
         ids::{RequestId, person_id},
         invitations::{self, IssueOrder, Purpose, Subject},
@@ -137,7 +138,10 @@ impl City {
         match order.subject {
             Subject::Prover { request, .. } => self.ask_first(shared, request, &exchange, rx, fx)?,
             Subject::Person(person) => {
-                bind(shared, rx, &person, fx)?;
+                // Once: a phone that was taken off its person since must not come back by an old invitation.
+                if !again {
+                    bind(shared, rx, &person, fx)?;
+                }
                 self.issuing.offer(shared, &mut exchange, fx)?;
             }
         }
@@ -393,6 +397,11 @@ impl RoleService for City {
                 Ok(
                     json!({"revoked": true, "issued_for_it": left.issued_for_it, "of_the_same_person": left.of_person}),
                 )
+            }
+            "devices" => devices::list(shared, &person_id(text(input, "person")?)?),
+            "unbind" => {
+                let (person, device) = (person_id(text(input, "person")?)?, input.get("device"));
+                devices::unbind(shared, &person, device.and_then(Value::as_str), fx)
             }
             "reload" => self.reload(shared),
             "withdraw" => self.withdraw(shared, text(input, "thread")?, fx),
