@@ -457,6 +457,39 @@ fn request_template_whose_query_could_not_be_sent_is_refused_when_it_is_read() {
 }
 
 #[test]
+fn claim_that_is_to_be_presented_and_that_nobody_asks_for_is_refused_with_its_place() {
+    play(async {
+        let folder = own_city_folder();
+        let world = world_with(20, folder.path()).await;
+        let file = folder.path().join("templates/library-card.toml");
+        let good = fs::read_to_string(&file).unwrap();
+        let claim = |path: &str| {
+            let source =
+                format!("source = {{ presented = {path} }}\ndisclosure = \"selective\"\nrequired = false\n");
+            format!(
+                "{good}\n[[claims]]\npath = [\"town\"]\nlabel = {{ de = \"Ort\", en = \"Town\" }}\n{source}"
+            )
+        };
+        fs::write(&file, claim("[\"address\", \"nowhere\"]")).unwrap();
+        let refused = world.node("city").command("reload", &json!({})).await.unwrap_err().to_string();
+        for part in ["library-card.toml", "claims[3].source.presented", "`address.nowhere`", "dcql_query"] {
+            assert!(refused.contains(part), "{part}: {refused}");
+        }
+        // Asked for, but by another request template than the one it is offered after.
+        fs::write(&file, claim("[\"age_equal_or_over\", \"16\"]")).unwrap();
+        world.ask("city", "reload", json!({})).await;
+        let refused = world.node("city").command("offer", &library()).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("`age_equal_or_over.16`") && refused.contains("library-signup"),
+            "{refused}"
+        );
+        fs::write(&file, claim("[\"resident_region\"]")).unwrap();
+        world.ask("city", "reload", json!({})).await;
+        world.ask("city", "offer", library()).await;
+    });
+}
+
+#[test]
 fn a_card_ends_with_the_one_it_rests_on_says_so_and_is_named_when_that_is_revoked() {
     play(async {
         let folder = own_city_folder();

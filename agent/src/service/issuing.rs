@@ -30,7 +30,7 @@ use super::{
     issued::{self, Basis, IssuedCard, Left, Turn},
     patron_nym::patron_nym,
     status::PublishedLists,
-    templates::CityFiles,
+    templates::{CityFiles, not_asked_for},
 };
 use crate::{
     handler::{Effects, Failure, Handled, Shared},
@@ -109,7 +109,7 @@ impl IssuingService {
 
     /// Checks an order before it is taken: template, person, eligibility.
     pub(crate) fn check(&self, shared: &Shared, order: &IssueOrder) -> Result<(), Failure> {
-        self.template(&order.template)?;
+        let template = self.template(&order.template)?;
         match &order.subject {
             Subject::Person(person) => {
                 self.known_person(person)?;
@@ -121,11 +121,14 @@ impl IssuingService {
             }
             Subject::Prover { request, .. } => {
                 let files = self.files();
-                if !files.requests.contains_key(request) {
+                let asked = files.requests.get(request).ok_or_else(|| {
                     let known: Vec<&str> = files.requests.keys().map(RequestId::as_str).collect();
                     let known = known.join(", ");
+                    Failure::user(format!("no request template `{request}`; there are: {known}"))
+                })?;
+                if let Some(claim) = not_asked_for(&template, asked) {
                     return Err(Failure::user(format!(
-                        "no request template `{request}`; there are: {known}"
+                        "this card shows `{claim}` as it was presented, and `{request}` does not ask for it: add it there, or name another request template"
                     )));
                 }
             }
