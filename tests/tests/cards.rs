@@ -3,6 +3,7 @@
 
 use einmal::{
     config::{Config, Role},
+    db::{Db, INVITATIONS},
     node::Refusal,
 };
 use einmal_credentials::{
@@ -19,9 +20,10 @@ use einmal_flows::{
     present_proof::{self, Presentation, ProposePresentation, RequestPresentation},
 };
 use einmal_keys::{KeyId, PublicKey, base64url_decode};
+use einmal_storage::{Batch, TenantId};
 use einmal_tests::{
-    REPORT, START_MS, Stranger, World, befriended, card_offer, code, did_of, invitation_in, lone_city, name,
-    offer, offering, own_city_folder, play, proposal, request, stranger_of,
+    ADULT, REPORT, START_MS, Stranger, World, befriended, card_offer, code, did_of, invitation_in, lone_city,
+    name, offer, offering, own_city_folder, play, proposal, request, stranger_of,
 };
 use serde_json::json;
 
@@ -64,6 +66,32 @@ fn an_offer_for_one_is_spent_once_a_card_was_issued_whatever_its_holder_says() {
         assert_eq!(stranger.hear(&city, &refused).await, None);
         assert_eq!(code(&stranger.ask(&city, &proposal(&stranger, &invitation)).await), "e.p.req");
         assert_eq!(world.ask("city", "issued", json!({})).await.as_array().unwrap().len(), 1);
+    });
+}
+
+/// Nobody can mend it by coming again, and other mail must not wait behind it.
+#[test]
+fn a_card_that_would_be_valid_for_no_second_is_refused_and_not_put_off() {
+    play(async {
+        let (world, city, _) = lone_city().await;
+        world.clock().advance(60_000);
+        let order =
+            |seconds: u64| json!({"template": "resident-card", "person": ADULT, "valid_for": seconds});
+        let refused = city.command("offer", &order(0)).await.unwrap_err().to_string();
+        assert!(refused.contains("leave out --valid-for"), "{refused}");
+        // One of an earlier version.
+        let invitation = invitation_in(&world.ask("city", "offer", order(77)).await);
+        let db = Db::new(world.store("city"), TenantId::default());
+        let stored = db.scan_raw(INVITATIONS, b"", None, 2).unwrap().remove(0);
+        let changed = String::from_utf8(stored.value).unwrap().replace(":77", ":0");
+        let mut batch = Batch::new();
+        batch.put_expiring(stored.key, changed.into_bytes(), stored.expires_at.unwrap());
+        db.store().commit(batch).wait().unwrap();
+        let stranger = stranger_of(1, &city);
+        let offered = stranger.ask(&city, &proposal(&stranger, &invitation)).await;
+        let answer = stranger.ask(&city, &request(&stranger, &offered, Some(offered.thread()))).await;
+        assert_eq!(code(&answer), "e.p.req");
+        assert_eq!(world.ask("city", "issued", json!({})).await, json!([]));
     });
 }
 

@@ -1,8 +1,18 @@
 //! What a citizen agrees to is what was shown, all of it, and what rests on a proof ends with the proof.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use einmal_tests::{ADULT, World, play};
+use einmal_did::Did;
+use einmal_didcomm::{Message, UnixSeconds};
+use einmal_flows::{
+    Draft,
+    formats::{Content, DcqlRequest},
+    out_of_band::Invitation,
+    present_proof::{self, RequestPresentation},
+};
+use einmal_tests::{ADULT, REPORT, START_MS, Stranger, World, card_offer, name, offering, play};
 use serde_json::{Value, json};
+
+const STRANGER: &str = "https://stranger.example";
 
 fn text<'v>(value: &'v Value, member: &str) -> &'v str {
     value[member].as_str().unwrap_or_else(|| panic!("no `{member}` in {value}"))
@@ -134,5 +144,126 @@ fn a_card_revoked_after_it_was_proved_brings_no_other() {
             ),
             (1, 1)
         );
+    });
+}
+
+#[test]
+fn an_exchange_that_ended_without_a_card_or_a_proof_says_why() {
+    play(async {
+        let mut world = World::with_everybody(8).await;
+        let asked = world.ask("library", "request", json!({"template": "cafe-over-16"})).await;
+        let thread = take(&mut world, &asked).await;
+        assert!(progress(&world, &thread).await["decide"]["would_disclose"].is_null());
+        agree(&mut world, &thread).await;
+        let ended = progress(&world, &thread).await;
+        assert_eq!((&ended["state"], &ended["reason"]), (&json!("abandoned"), &json!("no-card-answers")));
+        // On the way to a card the reason is the request's too.
+        let signup = json!({"template": "library-card", "after": "library-signup"});
+        let poster = world.ask("city", "offer", signup).await;
+        let thread = take(&mut world, &poster).await;
+        agree(&mut world, &thread).await;
+        let ended = progress(&world, &thread).await;
+        assert_eq!((&ended["state"], &ended["reason"]), (&json!("abandoned"), &json!("no-card-answers")));
+        // The other side's code.
+        let order = json!({"template": "resident-card", "person": ADULT});
+        let offer = world.ask("city", "offer", order).await;
+        let thread = take(&mut world, &offer).await;
+        world.ask("city", "withdraw", json!({"thread": text(&offer, "thread")})).await;
+        world.pump().await;
+        assert_eq!(progress(&world, &thread).await["reason"], "e.p.issuance-abandoned");
+    });
+}
+
+/// To whoever invites somebody else would come too late, and be refused without an end.
+#[test]
+fn who_said_no_by_mistake_takes_the_same_invitation_again() {
+    play(async {
+        let mut world = World::with_everybody(7).await;
+        let order = json!({"template": "resident-card", "person": ADULT});
+        let offer = world.ask("city", "offer", order).await;
+        let asked = world.ask("library", "request", json!({"template": "cafe-over-16"})).await;
+        for invitation in [&offer, &asked] {
+            for agrees in [false, true] {
+                let thread = take(&mut world, invitation).await;
+                if agrees {
+                    agree(&mut world, &thread).await;
+                } else {
+                    world.ask("anna", "decide", json!({"thread": thread, "agree": false})).await;
+                    world.pump().await;
+                }
+                let state = if agrees { "done" } else { "abandoned" };
+                assert_eq!(progress(&world, &thread).await["state"], state);
+            }
+        }
+        let result = world.ask("library", "result", json!({"thread": text(&asked, "thread")})).await;
+        assert_eq!(result["accepted"], true, "{result}");
+    });
+}
+
+/// Takes a stranger's invitation to a card with `--yes`; returns what came of it: the proposal.
+async fn proposed_to(world: &mut World, stranger: &Stranger) -> Message {
+    let caught = world.wire().catch(STRANGER);
+    let mut invitation = Invitation::new("oob-1".try_into().unwrap(), stranger.did().clone());
+    invitation.goal_code = Some("einmal.credential.issue".into());
+    world.ask("anna", "accept", json!({"url": invitation.to_url(STRANGER), "yes": true})).await;
+    world.pump().await;
+    let first = caught.lock().unwrap().first().cloned().unwrap();
+    stranger.open(&first).message
+}
+
+/// A request for the name of whoever has a resident card, below the proposal.
+fn asking_name(stranger: &Stranger, to: &Did, proposal: &Message) -> Message {
+    let dcql_query = json!({"credentials": [{"id": "card", "format": "dc+sd-jwt",
+        "meta": {"vct_values": ["urn:de:kommune:resident:1"]}, "claims": [{"path": ["family_name"]}]}]});
+    let client_id = present_proof::client_id(stranger.did());
+    let asks = DcqlRequest { dcql_query, nonce: "0123456789abcdef".into(), client_id };
+    let draft = Draft::of(&RequestPresentation::default()).attach(asks.to_attachment("request").unwrap());
+    let mut message = stranger.drafted(draft, to);
+    message.pthid = proposal.pthid.clone();
+    message
+}
+
+/// "The first" is by the exchange that was agreed to: by DID each new one of the peer would be the first again.
+#[test]
+fn a_peer_gets_one_proof_for_one_yes_though_it_rotates() {
+    play(async {
+        let mut world = with_card(5).await;
+        let mut stranger = Stranger::reached_at(1, STRANGER);
+        let proposal = proposed_to(&mut world, &stranger).await;
+        let (anna, to) = (world.node("anna"), proposal.from.clone().unwrap());
+        let first = stranger.hear(&anna, &asking_name(&stranger, &to, &proposal)).await;
+        assert_eq!(name(&first.unwrap()), "presentation", "the request on the way to the offer");
+        for round in 0..3 {
+            let new = stranger.another_did();
+            let old = stranger.become_did(new.clone());
+            // Changes nothing, but for the DID.
+            let mut warning = stranger.message(REPORT, &to, json!({"code": "w.p.msg"}));
+            warning.pthid = Some(proposal.thread());
+            let now = UnixSeconds(START_MS / 1000 + round);
+            warning.from_prior = Some(stranger.rotation(&old, &new, now));
+            assert_eq!(stranger.hear(&anna, &warning).await, None);
+            assert_eq!(stranger.hear(&anna, &asking_name(&stranger, &to, &proposal)).await, None, "{round}");
+            let waiting = world.ask("anna", "pending", json!({})).await;
+            assert!(!waiting.as_array().unwrap().is_empty(), "it waits for her: {waiting}");
+        }
+    });
+}
+
+/// The answer to her proposal comes in its thread; what comes beside it is unasked.
+#[test]
+fn an_offer_beside_the_one_that_was_agreed_to_is_asked_about() {
+    play(async {
+        let mut world = with_card(6).await;
+        let stranger = Stranger::reached_at(1, STRANGER);
+        let proposal = proposed_to(&mut world, &stranger).await;
+        let (anna, to) = (world.node("anna"), proposal.from.clone().unwrap());
+        let mut offered = offering(&stranger, &card_offer(&stranger, "ES256"), &to);
+        offered.pthid = proposal.pthid.clone();
+        assert_eq!(stranger.hear(&anna, &offered).await, None);
+        let waiting = world.ask("anna", "pending", json!({})).await;
+        assert_eq!(waiting[0]["decide"]["kind"], "offer", "{waiting}");
+        let mut offered = offering(&stranger, &card_offer(&stranger, "ES256"), &to);
+        offered.thid = Some(proposal.thread());
+        assert_eq!(name(&stranger.hear(&anna, &offered).await.unwrap()), "request-credential");
     });
 }

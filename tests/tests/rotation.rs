@@ -91,6 +91,56 @@ fn a_message_does_not_pass_one_before_it_that_was_put_off_also_after_a_restart()
     }
 }
 
+async fn refused(world: &World, command: &str, input: Value) -> String {
+    world.node("city").command(command, &input).await.unwrap_err().to_string()
+}
+
+#[test]
+fn nothing_for_a_person_goes_to_a_phone_that_was_taken_off_them_though_it_rotates() {
+    play(async {
+        let mut world = acquainted().await;
+        let city = world.node("city").public_did().unwrap().to_string();
+        assert_eq!(world.ask("city", "unbind", json!({"person": ADULT})).await["unbound"], 1);
+        let told = refused(&world, "unbind", json!({"person": ADULT})).await;
+        assert!(told.contains("einmal city devices"), "{told}");
+        world.ask("anna", "send", json!({"to": city, "text": "it is me"})).await;
+        world.ask("anna", "rotate", json!({"peer": city})).await;
+        world.pump().await;
+        assert_eq!(world.ask("city", "devices", json!({"person": ADULT})).await, json!([]));
+        let text = json!({"to": ADULT, "text": "not for the finder"});
+        assert!(refused(&world, "send", text).await.contains("connect first"));
+        let direct = json!({"template": "resident-card", "person": ADULT, "direct": true});
+        assert!(refused(&world, "offer", direct).await.contains("connect first"));
+        assert!(texts(&world, "anna").await.is_empty());
+    });
+}
+
+#[test]
+fn of_two_phones_the_one_that_was_lost_is_taken_off_and_an_old_invitation_does_not_bring_it_back() {
+    play(async {
+        let mut world = World::with_everybody(1).await;
+        world.add_citizen("second").await;
+        world.pump().await;
+        let order = json!({"template": "resident-card", "person": ADULT});
+        let offer = world.ask("city", "offer", order).await;
+        world.ask("anna", "accept", json!({"url": offer["invitation"]})).await;
+        world.pump().await;
+        world.ask("anna", "decide", json!({"thread": offer["thread"], "agree": false})).await;
+        world.pump().await;
+        let lost = world.ask("city", "devices", json!({"person": ADULT})).await[0]["device"].clone();
+        let invited = world.ask("city", "invite", json!({"person": ADULT})).await;
+        world.ask("second", "accept", json!({"url": invited["invitation"]})).await;
+        world.pump().await;
+        world.ask("city", "unbind", json!({"person": ADULT, "device": lost})).await;
+        world.ask("anna", "accept", json!({"url": offer["invitation"]})).await;
+        world.pump().await;
+        let sent = world.ask("city", "send", json!({"to": ADULT, "text": "hello"})).await;
+        assert_eq!(sent["devices"], 1);
+        world.pump().await;
+        assert_eq!((texts(&world, "anna").await.len(), texts(&world, "second").await.len()), (0, 1));
+    });
+}
+
 #[test]
 fn rotating_towards_nobody_names_the_remedy() {
     play(async {

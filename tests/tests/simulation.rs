@@ -154,6 +154,7 @@ fn a_status_list_that_cannot_be_fetched_is_a_refusal() {
         world.pump().await;
         let result = result(&world, &asked).await;
         assert_eq!((&result["accepted"], &result["reason"]), (&json!(false), &json!("status-unknown")));
+        assert!(text(&result, "detail").contains("could not be fetched"), "{result}");
     });
 }
 

@@ -300,6 +300,27 @@ pub enum CityVerb {
         #[command(flatten)]
         dir: Dir,
     },
+    /// The devices of a person: where messages and direct offers for them go.
+    #[command(after_help = "Example: einmal city devices W-10423-77 --dir ./city")]
+    Devices {
+        /// The person of the register.
+        person: String,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// Take a device off a person, such as a lost phone; its cards are revoked by `einmal city revoke`.
+    #[command(after_help = "Example: einmal city unbind W-10423-77 --device 3f9c... --dir ./city")]
+    Unbind {
+        /// The person of the register.
+        person: String,
+        /// Only this one, as `einmal city devices` lists it; by default all of them.
+        #[arg(long, value_name = "DEVICE")]
+        device: Option<String>,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
     /// Take back an offer or invitation that was not carried out yet.
     #[command(after_help = "Example: einmal city withdraw 385fd652-... --dir ./city")]
     Withdraw {

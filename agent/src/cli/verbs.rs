@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{
     args::{Bench, CitizenVerb, CityVerb, Cli, Conformance, MediatorVerb, MerchantVerb, Verb},
-    ask, init, output, runtime,
+    ask::{self, Answer},
+    init, output, runtime,
 };
 use crate::{
     backup, bench, conformance, control, demo, doctor,
@@ -116,7 +117,11 @@ fn accept(
     for thread in threads {
         let outcome = settle(dir, &thread, yes, wait)?;
         // What has not ended in the time given has not been taken either.
-        if is_pending(&outcome) || outcome.get("state").and_then(Value::as_str) == Some("abandoned") {
+        let undecided = outcome.get("decide").is_some_and(|decide| !decide.is_null());
+        if is_pending(&outcome)
+            || undecided
+            || outcome.get("state").and_then(Value::as_str) == Some("abandoned")
+        {
             status = ExitCode::FAILURE;
         }
         output::answer(&outcome, json);
@@ -143,7 +148,10 @@ fn settle(dir: &Path, thread: &str, yes: bool, wait: u64) -> Result<Value, Setup
             break;
         }
         let view = now.get("decide").unwrap_or(&Value::Null);
-        let agree = yes || ask::consent(view)?;
+        let agree = match if yes { Answer::Agree } else { ask::consent(view)? } {
+            Answer::Later => break,
+            answer => answer == Answer::Agree,
+        };
         // Agreed is to what was shown here: the node refuses if something else is asked by now.
         ask_node(dir, "decide", json!({"thread": thread, "agree": agree, "shown": view.get("shown")}))?;
         now = progress()?;
@@ -161,6 +169,10 @@ fn city(verb: CityVerb, json: bool) -> Result<(), SetupError> {
         }
         CityVerb::Revoke { credential, reason, dir } => {
             (dir, "revoke", json!({"credential": credential, "reason": reason}))
+        }
+        CityVerb::Devices { person, dir } => (dir, "devices", json!({"person": person})),
+        CityVerb::Unbind { person, device, dir } => {
+            (dir, "unbind", json!({"person": person, "device": device}))
         }
         CityVerb::Withdraw { thread, dir } => (dir, "withdraw", json!({"thread": thread})),
         CityVerb::Reload { dir } => (dir, "reload", json!({})),

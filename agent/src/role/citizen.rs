@@ -20,7 +20,7 @@ use crate::{
     handler::{
         BoundedList, Effects, Failure, Handled, Notice, RoleService, Shared, learn, text, unknown_command,
     },
-    identity::Peer,
+    identity::{Peer, peer_of},
     service::{
         account,
         exchange::{self, Decision, Job, Relation, Work},
@@ -55,6 +55,9 @@ impl Citizen {
             return Ok(json!({"thread": invitation.thread(), "state": "resumed"}));
         }
         let auto = input.get("yes").and_then(Value::as_bool).unwrap_or(false);
+        if let Some(ours) = gave_it_up(shared, &invitation)? {
+            return self.begin(shared, &invitation, ours, auto, fx);
+        }
         // A fresh DID for this relationship, already known to the mediator.
         let Some(ours) = account::take_spare(shared, fx)? else {
             return Ok(json!({"pending": true, "state": "connecting",
@@ -110,14 +113,18 @@ impl Citizen {
     fn opened(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         // Unasked exchanges are named by their key: thread ids are the peer's choice, and no peer may put its own
         // request under a name the user knows from another.
-        let auto = self.follows_consent(shared, rx)?;
-        if !auto && opens(rx) {
+        let agreed = self.follows_consent(shared, rx)?;
+        let auto = agreed.is_some();
+        if let Some(mut holding) = agreed {
+            holding.work.job.proof_given = true;
+            holding.save(fx)?;
+        } else if opens(rx) {
             let waits = |key: &str| waits_for_decision(shared, key);
             exchange::note_unasked(rx, ExchangeKey::of(rx).as_str(), waits, fx)?;
         }
         if rx.message().kind.is(OfferCredential::TYPE) {
             let (machine, actions) = holder::Holder::from_offer(rx, fx.now())?;
-            let job = HoldJob::new(auto);
+            let job = HoldJob::new(false);
             let mut exchange = Holding::opened_by(rx, Job { machine, job });
             holding::carry_out(shared, &mut exchange, actions, fx)?;
             exchange.index_by_thread(&exchange.key.clone(), fx)?;
@@ -138,28 +145,36 @@ impl Citizen {
         Ok(true)
     }
 
-    /// Whether a request belongs to an exchange the user agreed to in advance: its parent thread is one that was
-    /// taken with `--yes`, from the same peer.
-    fn follows_consent(&self, shared: &Shared, rx: &Received<'_>) -> Result<bool, Failure> {
-        let Some(parent) = &rx.message().pthid else { return Ok(false) };
-        let Some(holding) = Holding::by_thread(shared, parent.as_str())? else { return Ok(false) };
+    /// The exchange the user agreed to in advance that a request belongs to, if it is covered by that: its parent thread is one
+    /// that was taken with `--yes`, from the same peer.
+    fn follows_consent(&self, shared: &Shared, rx: &Received<'_>) -> Result<Option<Holding>, Failure> {
+        if !rx.message().kind.is(RequestPresentation::TYPE) {
+            return Ok(None);
+        }
+        let Some(parent) = &rx.message().pthid else { return Ok(None) };
+        let Some(holding) = Holding::by_thread(shared, parent.as_str())? else { return Ok(None) };
         let same_parties = holding.theirs.same_as(rx.sender()) && holding.ours.same_as(rx.recipient());
-        // Only the one request on the way to the offer is covered, not whatever that peer may ask later.
-        let waiting = holding.work.machine.awaits_offer();
-        let first = Proving::by_relation(shared, asked_in(parent, rx.sender()))?.is_none();
-        Ok(holding.work.job.auto && same_parties && waiting && first)
+        // Only the one request on the way to the offer is covered, not whatever that peer may ask later, by whatever DID.
+        let (waiting, job) = (holding.work.machine.awaits_offer(), &holding.work.job);
+        let covered = job.auto && !job.proof_given && same_parties && waiting;
+        Ok(covered.then_some(holding))
     }
 
     /// Where the exchange of a thread stands; `None` if there is none.
     fn progress(&self, shared: &Shared, thread: &str) -> Result<Option<Value>, Failure> {
         if let Some(holding) = Holding::by_thread(shared, thread)? {
-            let own = holding::progress(&holding);
+            let mut own = holding::progress(&holding);
+            let Some(asked) = asked_below(shared, &holding)? else { return Ok(Some(own)) };
+            let inner = proving::progress(shared, &asked)?;
             // A proof asked for on the way is decided about under the same thread.
-            if let (true, Some(asked)) = (is_pending(&own), asked_below(shared, &holding)?) {
-                let inner = proving::progress(shared, &asked)?;
-                if wants_decision(&inner) {
-                    return Ok(Some(inner));
-                }
+            if is_pending(&own) && wants_decision(&inner) {
+                return Ok(Some(inner));
+            }
+            // What came of it says more than that there is no card.
+            if let (true, Some(members)) = (holding.work.machine.is_abandoned(), own.as_object_mut())
+                && let Some(reason) = inner.get("reason").filter(|reason| !reason.is_null())
+            {
+                members.insert("reason".into(), reason.clone());
             }
             return Ok(Some(own));
         }
@@ -239,6 +254,20 @@ fn goes_on(shared: &Shared, invitation: &Invitation) -> Result<bool, Failure> {
     Err(Failure::user(
         "an invitation of somebody else with the same id waits for a decision; decide it first: einmal citizen pending",
     ))
+}
+
+/// Our DID of an exchange that this invitation began and that was given up: the inviter knows by it who may begin anew, and
+/// anybody else would come too late. `None` if there is none, or that DID has given way to another.
+fn gave_it_up(shared: &Shared, invitation: &Invitation) -> Result<Option<Did>, Failure> {
+    let thread = invitation.thread();
+    let holding = Holding::by_thread(shared, thread.as_str())?.filter(|one| one.work.machine.is_abandoned());
+    let proving = Proving::by_thread(shared, thread.as_str())?.filter(|one| one.work.machine.is_abandoned());
+    let parties = holding.map(|one| (one.ours, one.theirs)).or(proving.map(|one| (one.ours, one.theirs)));
+    let Some((ours, theirs)) = parties.filter(|(_, theirs)| theirs.same_as(&invitation.from)) else {
+        return Ok(None);
+    };
+    let peer = peer_of(&shared.db, &ours, &theirs)?.map(|stored| stored.value);
+    Ok(peer.filter(|peer| !peer.superseded).map(|peer| peer.ours))
 }
 
 /// How a peer's request is found by the thread it was asked for in.

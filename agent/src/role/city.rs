@@ -22,7 +22,8 @@ use crate::{
     identity::Peer,
     service::{
         asking::{self, AskJob, Asking, AskingService},
-        exchange::{self, Job, Relation},
+        devices,
+        exchange::{self, Job, Relation, Work},
         ids::{RequestId, person_id},
         invitations::{self, IssueOrder, Purpose, Subject},
         issued,
@@ -137,7 +138,10 @@ impl City {
         match order.subject {
             Subject::Prover { request, .. } => self.ask_first(shared, request, &exchange, rx, fx)?,
             Subject::Person(person) => {
-                bind(shared, rx, &person, fx)?;
+                // Once: a phone that was taken off its person since must not come back by an old invitation.
+                if !again {
+                    bind(shared, rx, &person, fx)?;
+                }
                 self.issuing.offer(shared, &mut exchange, fx)?;
             }
         }
@@ -168,7 +172,8 @@ impl City {
         exchange.save(fx)
     }
 
-    /// An event of a verifying exchange; if it proves what was asked for, the offer that waited for it goes out.
+    /// An event of a verifying exchange; if it proves what was asked for, the offer that waited for it goes out, and if it ends
+    /// otherwise, there will be none.
     ///
     /// The city trusts what it issued itself, and nobody else.
     fn presentation(
@@ -183,12 +188,25 @@ impl City {
         let proved = self.asking.handle(shared, &mut exchange, event, &trusted, fx)?;
         self.asking.ask_again(shared, &mut exchange, fx)?;
         exchange.save(fx)?;
-        let (Some(proved), Some(waiting)) = (proved, exchange.work.job.then.clone()) else { return Ok(()) };
-        let Some(mut issuing) = Issuing::load(shared, &waiting)? else { return Ok(()) };
+        let Some(waiting) = exchange.work.job.then.as_ref().filter(|_| exchange.work.has_ended()) else {
+            return Ok(());
+        };
+        // It may have been withdrawn meanwhile: what was proved was proved all the same.
+        let Some(mut issuing) =
+            Issuing::load(shared, waiting)?.filter(|issuing| issuing.work.machine.awaits_our_offer())
+        else {
+            return Ok(());
+        };
         issuing.follow_as(&exchange);
-        issuing.work.job.presented = Some(proved.claims);
-        issuing.work.job.basis = proved.basis;
-        self.issuing.offer(shared, &mut issuing, fx)?;
+        if let Some(proved) = proved {
+            issuing.work.job.presented = Some(proved.claims);
+            issuing.work.job.basis = proved.basis;
+            self.issuing.offer_or_refuse(shared, &mut issuing, fx)?;
+        } else {
+            // There will be no other proof: whoever waits for the card may begin anew.
+            let refused = issuer::Event::Refused { code: ProblemCode::ISSUANCE_ABANDONED };
+            self.issuing.handle(shared, &mut issuing, refused, fx)?;
+        }
         issuing.save(fx)
     }
 
@@ -209,6 +227,11 @@ impl City {
             }
         };
         let valid_for = input.get("valid_for").and_then(Value::as_u64);
+        if valid_for == Some(0) {
+            return Err(Failure::user(
+                "a card that is valid for no second would be none: leave out --valid-for, or give 1 at least",
+            ));
+        }
         let order = IssueOrder { template: text(input, "template")?.into(), subject, valid_for };
         self.issuing.check(shared, &order)?;
         if input.get("direct").and_then(Value::as_bool).unwrap_or(false) {
@@ -332,7 +355,7 @@ impl RoleService for City {
             let job = &exchange.work.job;
             let proposes = exchange.work.machine.awaits_our_offer();
             if proposes && (!job.order.subject.must_prove() || job.presented.is_some()) {
-                self.issuing.offer(shared, &mut exchange, fx)?;
+                self.issuing.offer_or_refuse(shared, &mut exchange, fx)?;
             }
             exchange.save(fx)?;
         } else if let Some(exchange) = Asking::of(shared, rx)? {
@@ -374,6 +397,11 @@ impl RoleService for City {
                 Ok(
                     json!({"revoked": true, "issued_for_it": left.issued_for_it, "of_the_same_person": left.of_person}),
                 )
+            }
+            "devices" => devices::list(shared, &person_id(text(input, "person")?)?),
+            "unbind" => {
+                let (person, device) = (person_id(text(input, "person")?)?, input.get("device"));
+                devices::unbind(shared, &person, device.and_then(Value::as_str), fx)
             }
             "reload" => self.reload(shared),
             "withdraw" => self.withdraw(shared, text(input, "thread")?, fx),

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use einmal_did::Did;
 use einmal_didcomm::{ProblemCode, ThreadId, UnixSeconds};
 use einmal_flows::{
-    Draft, ExchangeKey, Received,
+    Draft, ExchangeKey, Received, for_display,
     issue_credential::{holder::Holder, issuer::Issuer},
     present_proof::{prover::Prover, verifier::Verifier},
     report_problem,
@@ -40,6 +40,8 @@ const UNASKED: Table = Table::new("unasked");
 const MAX_UNASKED: usize = 8;
 /// Most rotations of one side that an exchange is looked for behind.
 const MAX_ROTATIONS: usize = 4;
+/// Longest code shown to the user, in characters.
+const MAX_SHOWN_CODE: usize = 100;
 /// Seconds an ended exchange is kept.
 const KEEP_ENDED_SECS: u64 = 30 * 24 * 3600;
 
@@ -254,6 +256,11 @@ impl<W: Work> Exchange<W> {
     pub(crate) fn wake(&self, at: UnixSeconds, fx: &mut Effects<'_>) -> Handled {
         Ok(fx.wake(&self.key, at)?)
     }
+}
+
+/// A code that ended an exchange, for its user: a peer chooses its own.
+pub(crate) fn shown_code(code: &ProblemCode) -> String {
+    for_display(code.as_str(), MAX_SHOWN_CODE)
 }
 
 /// Whether the thread of a message that would open an exchange has one already, which the sender has no part in any more.

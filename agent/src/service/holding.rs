@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    exchange::{Decision, Exchange, Job, Work, check_shown, with_shown_name},
+    exchange::{Decision, Exchange, Job, Work, check_shown, shown_code, with_shown_name},
     keys::DidIssuerKeys,
     status::KnownLists,
 };
@@ -34,6 +34,9 @@ pub(crate) struct HoldJob {
     /// Take the offer without asking.
     #[serde(default)]
     pub(crate) auto: bool,
+    /// The one request that came before the offer was answered without asking; records of earlier versions do not say.
+    #[serde(default)]
+    pub(crate) proof_given: bool,
     /// The offer as it is shown.
     #[serde(default)]
     offer: Option<ShownOffer>,
@@ -43,6 +46,9 @@ pub(crate) struct HoldJob {
     /// Cards received.
     #[serde(default)]
     cards: Vec<String>,
+    /// Why it ended without a card, as a code of ours or of the issuer's.
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 /// An offer as stored. Holds personal data.
@@ -146,7 +152,10 @@ pub(crate) fn carry_out(
                 handle(shared, exchange, event, fx)?;
             }
             // What was shown is needed no longer; the card itself is kept.
-            Action::Ended(_) => exchange.work.job.offer = None,
+            Action::Ended(outcome) => {
+                exchange.work.job.offer = None;
+                exchange.work.job.reason = outcome.failure().as_ref().map(shown_code);
+            }
         }
     }
     Ok(())
@@ -268,6 +277,7 @@ pub(crate) fn progress(exchange: &Holding) -> Value {
         "pending": pending,
         "decide": decide,
         "cards": job.cards,
+        "reason": job.reason,
     })
 }
 

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use einmal_credentials::vc::StatusReference;
 use einmal_didcomm::{ThreadId, UnixSeconds};
 use einmal_register::{PersonId, Template};
-use einmal_storage::Table;
+use einmal_storage::{Table, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -26,6 +26,10 @@ const ISSUED_AT: Table = Table::new("issued-at");
 const ISSUED_TO: Table = Table::new("issued-to");
 /// Ids of issued cards, by the card whose presentation they were issued for.
 const ISSUED_FOR: Table = Table::new("issued-for");
+/// Changes whenever somebody gets or loses a card, by person.
+const TURNS: Table = Table::new("issued-turn");
+/// Seconds that is remembered: longer than any event takes.
+const KEEP_TURN_SECS: u64 = 24 * 3600;
 /// Seconds a card is remembered after its end; one that was revoked is remembered for good, for it may bar from another.
 const KEEP_ENDED_SECS: u64 = 365 * 24 * 3600;
 /// Longest reason of a revocation that no template names.
@@ -61,6 +65,42 @@ pub(crate) struct Revoked {
     at: UnixSeconds,
 }
 
+/// A person's turn to get a card: what was decided by the cards they had when it was taken holds only as long as nobody gave them
+/// another or revoked one.
+pub(crate) struct Turn {
+    pub(crate) person: PersonId,
+    read_at: Option<Version>,
+}
+
+impl Turn {
+    /// The turn as it is before the person's cards are looked at.
+    pub(crate) fn of(shared: &Shared, person: PersonId) -> Result<Self, Failure> {
+        let stored = shared.db.get::<UnixSeconds>(TURNS, id_of(&person))?;
+        Ok(Self { person, read_at: stored.map(|stored| stored.version) })
+    }
+
+    /// Ends the turn: of two that were taken at once the second is decided anew.
+    fn end(&self, fx: &mut Effects<'_>) -> Result<(), Failure> {
+        let key = fx.db().key(TURNS, id_of(&self.person))?;
+        match self.read_at {
+            Some(version) => fx.batch().expect_version(key, version),
+            None => fx.batch().expect_absent(key),
+        };
+        end_turns(&self.person, fx)
+    }
+}
+
+/// Has every card that is being issued to this person be decided anew.
+fn end_turns(person: &PersonId, fx: &mut Effects<'_>) -> Result<(), Failure> {
+    let now = fx.shared().now();
+    Ok(fx.put_expiring(TURNS, id_of(person), &now, now.plus(KEEP_TURN_SECS))?)
+}
+
+/// By what somebody's records are found; it does not name them.
+fn id_of(person: &PersonId) -> String {
+    digest_id(&[person.as_str()])
+}
+
 /// A card that was presented before another was issued: when it ends, and where its status stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Basis {
@@ -94,7 +134,7 @@ pub(crate) fn at(shared: &Shared, place: &StatusReference) -> Result<Option<Issu
 
 /// The cards of one person, with their ids.
 pub(crate) fn of_person(shared: &Shared, person: &PersonId) -> Result<Vec<(String, IssuedCard)>, Failure> {
-    found(shared, ISSUED_TO, &digest_id(&[person.as_str()]))
+    found(shared, ISSUED_TO, &id_of(person))
 }
 
 fn found(shared: &Shared, table: Table, prefix: &str) -> Result<Vec<(String, IssuedCard)>, Failure> {
@@ -136,10 +176,11 @@ pub(crate) fn list(shared: &Shared, person: Option<&PersonId>) -> Result<Value, 
     Ok(shown.into_value(|left| format!("{left} more; ask for those of a person: --person ID")))
 }
 
-/// Writes down an issued card, findable by id, by person, by its place, and by the cards it was issued for.
+/// Writes down an issued card, findable by id, by person, by its place, and by the cards it was issued for. Ends the person's turn.
 pub(crate) fn remember(
     shared: &Shared,
     card: &IssuedCard,
+    turn: Option<Turn>,
     basis: &[Basis],
     fx: &mut Effects<'_>,
 ) -> Result<(), Failure> {
@@ -151,6 +192,9 @@ pub(crate) fn remember(
     if let Some(person) = &card.person {
         fx.put_expiring(ISSUED_TO, issued_to(person, &id), &id, until)?;
     }
+    if let Some(turn) = turn {
+        turn.end(fx)?;
+    }
     for place in basis.iter().filter_map(|basis| basis.status.as_ref()) {
         pin(place, fx)?;
         fx.put_expiring(ISSUED_FOR, format!("{}{id}", place_id(place)), &id, until)?;
@@ -160,7 +204,7 @@ pub(crate) fn remember(
 
 /// By what a card is found as one of this person's.
 fn issued_to(person: &PersonId, id: &str) -> String {
-    format!("{}{id}", digest_id(&[person.as_str()]))
+    format!("{}{id}", id_of(person))
 }
 
 /// Has this event be decided anew if the card with this place is revoked before it is committed.
@@ -209,6 +253,7 @@ pub(crate) fn revoke<'t>(
     fx.update(ISSUED, id, &card, Some(stored.version))?;
     if let Some(person) = &card.person {
         fx.put(ISSUED_TO, issued_to(person, id), &id)?;
+        end_turns(person, fx)?;
     }
     let valid = |cards: Vec<(String, IssuedCard)>| -> Vec<String> {
         cards.into_iter().filter(|(_, card)| card.is_valid(shared.now())).map(|(id, _)| id).collect()
@@ -249,4 +294,70 @@ fn summary(id: &str, card: &IssuedCard) -> Value {
         "thread": card.thread,
         "revoked": card.revoked.as_ref().map(|revoked| &revoked.reason),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use einmal_storage::StoreError;
+
+    use super::*;
+    use crate::{config::Role, handler::Cause, node::testing};
+
+    const PERSON: &str = "A-1";
+
+    fn person() -> PersonId {
+        PersonId::parse(PERSON).unwrap()
+    }
+
+    fn card(shared: &Shared, status: StatusReference) -> IssuedCard {
+        IssuedCard {
+            template: "library-card".into(),
+            person: Some(person()),
+            status: Some(status),
+            issued_at: shared.now(),
+            expires_at: shared.now().0 + 1000,
+            thread: shared.fresh_thread().unwrap(),
+            revoked: None,
+        }
+    }
+
+    fn commit(shared: &Shared, fx: Effects<'_>) -> Result<(), StoreError> {
+        shared.db.store().commit(fx.into_parts().0).wait().map(|_| ())
+    }
+
+    /// What an event writes that gives the person a card in this turn.
+    fn given<'a>(shared: &'a Shared, lists: &PublishedLists, turn: Turn) -> Effects<'a> {
+        let mut fx = Effects::new(shared, Cause::Own);
+        let card = card(shared, lists.allocate(shared).unwrap());
+        remember(shared, &card, Some(turn), &[], &mut fx).unwrap();
+        fx
+    }
+
+    #[tokio::test]
+    async fn cards_that_were_counted_at_once_are_not_both_written() {
+        let (node, _) = testing::node(Role::Mediator).await;
+        let (shared, lists) = (&node.shared, PublishedLists::default());
+        for read in 1..=2 {
+            let turn = || Turn::of(shared, person()).unwrap();
+            let (first, second) = (given(shared, &lists, turn()), given(shared, &lists, turn()));
+            commit(shared, first).unwrap();
+            let refused = commit(shared, second).unwrap_err();
+            assert!(matches!(refused, StoreError::Conflict { .. }), "{refused}");
+            assert_eq!(of_person(shared, &person()).unwrap().len(), read);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_card_that_was_decided_before_another_was_revoked_is_decided_anew() {
+        let (node, _) = testing::node(Role::Mediator).await;
+        let (shared, lists) = (&node.shared, PublishedLists::default());
+        commit(shared, given(shared, &lists, Turn::of(shared, person()).unwrap())).unwrap();
+        let next = given(shared, &lists, Turn::of(shared, person()).unwrap());
+        let mut fx = Effects::new(shared, Cause::Own);
+        let id = of_person(shared, &person()).unwrap().remove(0).0;
+        revoke(shared, &lists, (&id, "barred"), |_| None, &mut fx).unwrap();
+        commit(shared, fx).unwrap();
+        let refused = commit(shared, next).unwrap_err();
+        assert!(matches!(refused, StoreError::Conflict { .. }), "{refused}");
+    }
 }

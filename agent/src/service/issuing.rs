@@ -27,10 +27,10 @@ use super::{
     exchange::{Exchange, Job},
     ids::{RequestId, TemplateId},
     invitations::{self, IssueOrder, Subject},
-    issued::{self, Basis, IssuedCard, Left},
+    issued::{self, Basis, IssuedCard, Left, Turn},
     patron_nym::patron_nym,
     status::PublishedLists,
-    templates::CityFiles,
+    templates::{CityFiles, not_asked_for},
 };
 use crate::{
     handler::{Effects, Failure, Handled, Shared},
@@ -109,7 +109,7 @@ impl IssuingService {
 
     /// Checks an order before it is taken: template, person, eligibility.
     pub(crate) fn check(&self, shared: &Shared, order: &IssueOrder) -> Result<(), Failure> {
-        self.template(&order.template)?;
+        let template = self.template(&order.template)?;
         match &order.subject {
             Subject::Person(person) => {
                 self.known_person(person)?;
@@ -121,11 +121,14 @@ impl IssuingService {
             }
             Subject::Prover { request, .. } => {
                 let files = self.files();
-                if !files.requests.contains_key(request) {
+                let asked = files.requests.get(request).ok_or_else(|| {
                     let known: Vec<&str> = files.requests.keys().map(RequestId::as_str).collect();
                     let known = known.join(", ");
+                    Failure::user(format!("no request template `{request}`; there are: {known}"))
+                })?;
+                if let Some(claim) = not_asked_for(&template, asked) {
                     return Err(Failure::user(format!(
-                        "no request template `{request}`; there are: {known}"
+                        "this card shows `{claim}` as it was presented, and `{request}` does not ask for it: add it there, or name another request template"
                     )));
                 }
             }
@@ -163,6 +166,23 @@ impl IssuingService {
         let event = Event::Offer { offer, preview, comment, expires: None };
         let actions = exchange.work.machine.handle(event, fx.now())?;
         self.carry_out(shared, exchange, actions, fx)
+    }
+
+    /// As [`Self::offer`]; who is to have no card is told so in the thread of the card, and the exchange ends: were it left as it
+    /// was, nobody could begin anew while it waits.
+    pub(crate) fn offer_or_refuse(
+        &self,
+        shared: &Shared,
+        exchange: &mut Issuing,
+        fx: &mut Effects<'_>,
+    ) -> Handled {
+        match self.offer(shared, exchange, fx) {
+            Err(Failure::Peer { code, comment }) => {
+                tracing::info!(reason = comment, "no card was offered");
+                self.handle(shared, exchange, Event::Refused { code }, fx)
+            }
+            done => done,
+        }
     }
 
     /// Feeds an event into the machine and carries out what follows.
@@ -226,15 +246,21 @@ impl IssuingService {
         if !self.may_go_on(shared, exchange)? {
             return Ok(Event::Refused { code: ProblemCode::REQUEST });
         }
-        let filled = match self.filled(shared, job) {
-            Ok(filled) => filled,
+        let (turn, filled) = match self.turn_and_filled(shared, job) {
+            Ok(both) => both,
             Err(Failure::Peer { code, comment }) => {
                 tracing::info!(reason = comment, "no card was issued");
                 return Ok(Event::Refused { code });
             }
             Err(other) => return Err(other),
         };
-        let card = self.sign(shared, exchange, filled, holder, fx)?;
+        let Some(expires_at) = end_of(shared, job, &filled) else {
+            tracing::warn!(
+                "a card was ordered that would be valid for no second: einmal city offer --valid-for"
+            );
+            return Ok(Event::Refused { code: ProblemCode::REQUEST });
+        };
+        let card = self.sign(shared, exchange, (filled, expires_at), holder, turn, fx)?;
         Ok(Event::Issued { credentials: vec![card] })
     }
 
@@ -242,15 +268,15 @@ impl IssuingService {
         &self,
         shared: &Shared,
         exchange: &Issuing,
-        filled: Filled,
+        (filled, expires_at): (Filled, u64),
         holder: PublicKey,
+        turn: Option<Turn>,
         fx: &mut Effects<'_>,
     ) -> Result<String, Failure> {
         let (issuer, job) = (issuer(shared)?, &exchange.work.job);
         let template = self.present_template(job)?;
         let now = shared.now();
-        let end = u64::try_from(filled.expires.unix_seconds()).unwrap_or(0).saturating_add(DAY);
-        let expires_at = latest_end(shared, job).map_or(end, |latest| latest.min(end));
+        // A place in the list is gone once it was given away: after all that may end otherwise.
         let status = if template.has_status_list() { Some(self.lists.allocate(shared)?) } else { None };
         let request = CredentialRequest {
             issuer: issuer.as_str().to_owned(),
@@ -268,15 +294,22 @@ impl IssuingService {
             .map_err(|error| not_issued(template.id(), error))?;
         let record = IssuedCard {
             template: job.order.template.clone(),
-            person: person_of(shared, job)?,
+            person: turn.as_ref().map(|turn| turn.person.clone()),
             status,
             issued_at: now,
             expires_at,
             thread: exchange.work.machine.thread().clone(),
             revoked: None,
         };
-        issued::remember(shared, &record, &basis_of(job), fx)?;
+        issued::remember(shared, &record, turn, &basis_of(job), fx)?;
         Ok(card)
+    }
+
+    /// What the card will say, and whose turn it is. The turn is taken first: what changes while the person's cards are counted has
+    /// this event be decided anew.
+    fn turn_and_filled(&self, shared: &Shared, job: &IssueJob) -> Result<(Option<Turn>, Filled), Failure> {
+        let turn = person_of(shared, job)?.map(|person| Turn::of(shared, person)).transpose()?;
+        Ok((turn, self.filled(shared, job)?))
     }
 
     /// What the card will say. A person known from a presented card is looked up in the register as a named one is: the register
@@ -392,6 +425,14 @@ fn not_issued(template: &str, error: IssueError) -> Failure {
         IssueError::Entropy => Failure::entropy(error),
         error => Failure::misconfigured(format!("credential template {template} makes no card: {error}")),
     }
+}
+
+/// The second a card ends with: of its template's validity and what bounds it otherwise, the earlier. `None` if it would be over
+/// by now.
+fn end_of(shared: &Shared, job: &IssueJob, filled: &Filled) -> Option<u64> {
+    let end = u64::try_from(filled.expires.unix_seconds()).unwrap_or(0).saturating_add(DAY);
+    let end = latest_end(shared, job).map_or(end, |latest| latest.min(end));
+    (end > shared.now().0).then_some(end)
 }
 
 /// The latest second a card may last to: what was ordered, and the end of what it rests on.

@@ -16,10 +16,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    exchange::{Decision, Exchange, Job, Work, check_shown, with_shown_name},
+    exchange::{Decision, Exchange, Job, Work, check_shown, shown_code, with_shown_name},
     holding::{self, Card},
 };
 use crate::handler::{Effects, Failure, Handled, Shared};
+
+/// Why a request was declined that its user agreed to.
+const NO_CARD: &str = "no-card-answers";
 
 /// What a proving exchange is about.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -33,6 +36,9 @@ pub(crate) struct ProveJob {
     /// Set once the holder has decided.
     #[serde(default)]
     decided: bool,
+    /// Why it ended without a proof: [`NO_CARD`], or a code of ours or of the verifier's.
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 /// A request as stored.
@@ -81,7 +87,10 @@ pub(crate) fn carry_out(
                     decide(shared, exchange, Decision::AgreedBefore, fx)?;
                 }
             }
-            _ => {}
+            Action::Ended(outcome) => {
+                let job = &mut exchange.work.job;
+                job.reason = job.reason.take().or_else(|| outcome.failure().as_ref().map(shown_code));
+            }
         }
     }
     Ok(())
@@ -113,7 +122,10 @@ pub(crate) fn decide(
         match selected.map(|selected| present(shared, &request, &selected)).transpose()?.flatten() {
             Some(vp) => Event::Present { vp },
             // The verifier learns that there is no answer, not what is missing.
-            None => declined,
+            None => {
+                exchange.work.job.reason = Some(NO_CARD.to_owned());
+                declined
+            }
         }
     };
     exchange.work.job.decided = true;
@@ -187,6 +199,7 @@ pub(crate) fn progress(shared: &Shared, exchange: &Proving) -> Result<Value, Fai
         "state": machine.state_name(),
         "pending": pending,
         "decide": decide,
+        "reason": job.reason,
     }))
 }
 

@@ -7,7 +7,8 @@ use std::{
 };
 
 use einmal_credentials::dcql::DcqlQuery;
-use einmal_register::{CityConfig, Date, Register, RequestTemplate, Template, read_register};
+use einmal_register::{CityConfig, Date, Register, RequestTemplate, Source, Template, read_register};
+use serde_json::Value;
 
 use super::ids::{RequestId, TemplateId};
 use crate::error::SetupError;
@@ -43,12 +44,58 @@ impl CityFiles {
         let input = std::fs::File::open(&path).map_err(|error| SetupError::input(&path, error))?;
         let register = read_register(input, config.register().columns(), today)
             .map_err(|error| SetupError::input(&path, error))?;
-        let templates = read_folder(&folder.join(config.templates()), |name, text| {
-            Template::parse(name, text).map(|template| (TemplateId::from(template.id()), template))
-        })?;
         let requests = read_requests(&folder.join(config.requests()))?;
+        let templates = read_folder(&folder.join(config.templates()), |name, text| {
+            let template = Template::parse(name, text).map_err(|error| error.to_string())?;
+            check_presented(&template, &requests).map_err(|error| format!("{name}: {error}"))?;
+            Ok::<_, String>((TemplateId::from(template.id()), template))
+        })?;
         Ok(Self { config, register, templates, requests })
     }
+}
+
+/// Checks that each claim a card takes from a presentation is asked for by some request template: else it would never be there.
+fn check_presented(
+    template: &Template,
+    requests: &BTreeMap<RequestId, RequestTemplate>,
+) -> Result<(), String> {
+    for (place, path) in presented(template) {
+        if !requests.values().any(|request| asks_for(request, path)) {
+            let claim = path.join(".");
+            return Err(format!(
+                "claims[{place}].source.presented: no request template asks for `{claim}`; ask for it in the dcql_query of \
+                 the one this card is offered after, or leave the claim out"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The first claim that a card takes from a presentation and this request does not ask for, as people write it.
+pub(crate) fn not_asked_for(template: &Template, request: &RequestTemplate) -> Option<String> {
+    presented(template).find(|(_, path)| !asks_for(request, path)).map(|(_, path)| path.join("."))
+}
+
+/// The claims a card takes from a presentation, each with its place in the template.
+fn presented(template: &Template) -> impl Iterator<Item = (usize, &[String])> {
+    template.claims().iter().enumerate().filter_map(|(place, claim)| match &claim.source {
+        Source::Presented(path) => Some((place, path.as_slice())),
+        _ => None,
+    })
+}
+
+/// Whether an answer may show this claim: it is asked for, or what it lies in; or the card as it is, with what it shows to everybody.
+fn asks_for(request: &RequestTemplate, claim: &[String]) -> bool {
+    let list = |value: &Value, member: &str| value.get(member).and_then(Value::as_array).cloned();
+    let credentials = list(request.dcql_query(), "credentials").unwrap_or_default();
+    credentials.iter().any(|credential| {
+        let Some(claims) = list(credential, "claims").filter(|claims| !claims.is_empty()) else {
+            return true;
+        };
+        claims.iter().filter_map(|asked| list(asked, "path")).any(|path| {
+            path.len() <= claim.len() && path.iter().zip(claim).all(|(asked, name)| asked == name)
+        })
+    })
 }
 
 /// Reads a folder of request templates. What they ask must be a query, of a length that can be sent: else that would be found when

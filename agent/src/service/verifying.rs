@@ -61,7 +61,7 @@ pub(crate) fn verify(
     // What does not hold is as if it had not come: it matters only if it was needed.
     match (satisfied_by(question.query, &verified), refused) {
         (Ok(()), _) if !verified.is_empty() => Ok(Verdict::Accepted(verified)),
-        (_, Some(error)) => Ok(Verdict::Refused(code(&error), error.to_string())),
+        (_, Some(error)) => Ok(Verdict::Refused(code(&error), detail(&error))),
         (Err(error), None) => Ok(Verdict::Refused("not-as-requested", error.to_string())),
         (Ok(()), None) => Ok(Verdict::Refused("not-as-requested", "nothing was presented".into())),
     }
@@ -108,6 +108,17 @@ fn code(error: &VerifyError) -> &'static str {
         VerifyError::Status(_) | VerifyError::UnknownStatus { .. } => "status-unknown",
         VerifyError::KeyLookup(_) => "issuer-unknown",
         _ => "malformed",
+    }
+}
+
+/// What the verifier's people read beside the code.
+fn detail(error: &VerifyError) -> String {
+    match error {
+        // It was tried: nobody else is to do that first.
+        VerifyError::Status(StatusError::NotFetched { uri }) => {
+            format!("the status list at {uri} could not be fetched; ask again in a moment")
+        }
+        error => error.to_string(),
     }
 }
 

@@ -53,3 +53,15 @@ pub enum Outcome {
         code: ProblemCode,
     },
 }
+
+impl Outcome {
+    /// Why the exchange ended without what it was for: the code one of the two has told the other.
+    pub fn failure(&self) -> Option<ProblemCode> {
+        match self {
+            Self::Done | Self::Unacknowledged => None,
+            Self::Declined => Some(ProblemCode::ISSUANCE_ABANDONED),
+            Self::TimedOut => Some(ProblemCode::TIME),
+            Self::Refused { code } | Self::PeerAbandoned { code } => Some(code.clone()),
+        }
+    }
+}

@@ -70,3 +70,16 @@ pub enum Outcome {
         code: ProblemCode,
     },
 }
+
+impl Outcome {
+    /// Why the exchange ended without what it was for: the code one of the two has told the other.
+    pub fn failure(&self) -> Option<ProblemCode> {
+        match self {
+            Self::Done | Self::Unconfirmed => None,
+            Self::TimedOut => Some(ProblemCode::TIME),
+            Self::Declined { code } | Self::Refused { code } | Self::PeerAbandoned { code } => {
+                Some(code.clone())
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The devices of a person: listed for the clerk, and taken off the person when one was lost.
+
+use std::ops::ControlFlow;
+
+use einmal_register::PersonId;
+use serde_json::{Value, json};
+
+use crate::{
+    db::{PEERS, did_id, peer_id},
+    handler::{BoundedList, Effects, Failure, Shared},
+    identity::{Peer, peer_of},
+};
+
+/// Devices as the clerk sees them, the newest first; they go by digests, which change when a device takes another DID.
+pub(crate) fn list(shared: &Shared, person: &PersonId) -> Result<Value, Failure> {
+    let mut shown = BoundedList::default();
+    for peer in of_person(shared, person)? {
+        shown.push(json!({"device": did_id(&peer.theirs), "since": peer.since}));
+    }
+    Ok(shown.into_value(|left| format!("{left} more of this person")))
+}
+
+/// Takes a device off its person, or all of them if none is named: nothing that is for the person goes there any more.
+///
+/// The relationship stays without a name: were it gone, the device could begin it anew by what it still holds.
+///
+/// # Errors
+///
+/// [`Failure::User`] if the person has no such device.
+pub(crate) fn unbind(
+    shared: &Shared,
+    person: &PersonId,
+    device: Option<&str>,
+    fx: &mut Effects<'_>,
+) -> Result<Value, Failure> {
+    let mut unbound = 0;
+    for peer in of_person(shared, person)? {
+        if device.is_some_and(|device| !did_id(&peer.theirs).eq_ignore_ascii_case(device)) {
+            continue;
+        }
+        // It may have rotated since it was listed.
+        let Some(stored) = peer_of(&shared.db, &peer.ours, &peer.theirs)? else { continue };
+        let nobodys = Peer { label: None, superseded: true, ..stored.value };
+        fx.update(PEERS, peer_id(&peer.ours, &peer.theirs), &nobodys, Some(stored.version))?;
+        unbound += 1;
+    }
+    if unbound == 0 {
+        return Err(Failure::user(format!(
+            "no such device of {id}; see: einmal city devices {id}",
+            id = person.as_str()
+        )));
+    }
+    Ok(json!({"unbound": unbound}))
+}
+
+fn of_person(shared: &Shared, person: &PersonId) -> Result<Vec<Peer>, Failure> {
+    let mut found: Vec<Peer> = Vec::new();
+    shared.db.each(PEERS, |_, peer: Peer| {
+        if peer.label.as_deref() == Some(person.as_str()) && !peer.superseded {
+            found.push(peer);
+        }
+        Ok::<_, Failure>(ControlFlow::Continue(()))
+    })?;
+    found.sort_by_key(|peer| std::cmp::Reverse(peer.since));
+    Ok(found)
+}
