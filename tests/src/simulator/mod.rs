@@ -40,6 +40,8 @@ pub enum Fault {
     FailsOnUnknownFeatureTypes,
     ListsPickupFourAndDoesNotSpeakIt,
     BelievesPlaintext,
+    /// As before; its answers to plaintext are plaintext, too.
+    AnswersPlaintextInPlaintext,
     BelievesAnonymousFrom,
     /// These four act upon what they believe and say nothing, and doubt everything else.
     BelievesAnonymousFromInUpdates,
@@ -271,7 +273,9 @@ impl Mediator {
             now: self.now(),
             accept_plaintext: matches!(
                 self.fault,
-                Fault::BelievesPlaintext | Fault::BelievesPlaintextInUpdates
+                Fault::BelievesPlaintext
+                    | Fault::AnswersPlaintextInPlaintext
+                    | Fault::BelievesPlaintextInUpdates
             ),
             layers: LayerPolicy::Tolerant,
         };
@@ -279,7 +283,8 @@ impl Mediator {
             Ok(opened) => opened,
             Err(error) => return self.refuse(&error, bytes),
         };
-        let believes = self.breaks(Fault::BelievesPlaintext) && opened.proof.recipient.is_none()
+        let plain = self.breaks(Fault::BelievesPlaintext) || self.breaks(Fault::AnswersPlaintextInPlaintext);
+        let believes = plain && opened.proof.recipient.is_none()
             || self.breaks(Fault::BelievesAnonymousFrom)
             || self.believes_silently(&opened);
         let from = opened.message.from.clone().or_else(|| opened.claimed_from.clone().filter(|_| believes));
@@ -413,6 +418,9 @@ impl Mediator {
         };
         if bare {
             message.thid = None;
+        }
+        if request.proof.recipient.is_none() && self.breaks(Fault::AnswersPlaintextInPlaintext) {
+            return message.to_bytes();
         }
         self.seal(&message, to)
     }
