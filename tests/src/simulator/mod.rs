@@ -103,6 +103,7 @@ pub enum Fault {
     HasOnlyAWebSocket,
     WritesItsSchemesInCapitals,
     IsReachedByADid,
+    IsReachedByADidAndAnswersNobody,
     HasRoutingKeys,
     CannotBeDialled,
     LosesBadEnvelopes,
@@ -304,7 +305,7 @@ impl Mediator {
         };
         let reply = reply.filter(|_| !robbed);
         let silent =
-            socket.is_some() && self.breaks(Fault::KeepsSilentOnSockets) || self.breaks(Fault::AnswersNobody);
+            socket.is_some() && self.breaks(Fault::KeepsSilentOnSockets) || self.answers_nobody();
         let back = opened.message.return_route == Some(einmal_didcomm::ReturnRoute::All)
             || self.breaks(Fault::AnswersWithoutReturnRoute);
         if !back && self.breaks(Fault::RefusesWhatOpensNoWayBack) {
