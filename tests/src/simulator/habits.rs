@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Fault, Mediator};
+use super::{Fault, Mediator, wire::cut};
 
 /// Longer than any patience of a test.
 const FOR_EVER: Duration = Duration::from_secs(120);
@@ -96,6 +96,7 @@ impl Mediator {
             Fault::IsBehindAGatewayThatFailsAtEverySeventeenthRequest if posts % (2 * GATEWAY_FAILS) == 0 => {
                 Some(StatusCode::BAD_GATEWAY.into_response())
             }
+            Fault::LosesRequest(number) if posts == number && number % 2 == 1 => Some(cut()),
             Fault::BansWhoSendsBadEnvelopes if banned => Some(StatusCode::FORBIDDEN.into_response()),
             Fault::HasOnlyAWebSocket => Some(StatusCode::NOT_FOUND.into_response()),
             _ => None,
@@ -116,6 +117,12 @@ impl Mediator {
             Fault::LosesTheFirstMessageOfEachType => first,
             _ => false,
         }
+    }
+
+    /// Whether the connection is cut off after the mediator has done its part.
+    pub(super) fn cuts_the_answer(&self) -> bool {
+        let posts = self.state().posts;
+        posts.is_multiple_of(2) && self.breaks(Fault::LosesRequest(posts))
     }
 
     /// Whether something fails inside this time.

@@ -130,6 +130,8 @@ pub enum Fault {
     RedirectsToAFile,
     LosesMediateRequests,
     LosesTheFirstMessageOfEachType,
+    /// One by POST, of that number: if it is even, it has acted by then.
+    LosesRequest(u64),
 }
 
 /// A running simulator; it ends when this is dropped.
@@ -162,6 +164,11 @@ impl MediatorSimulator {
         state.taken += 1;
         let id = format!("mail-{}", state.taken);
         state.mail.push(state::Mail { id, next: next.canonical(), payload: payload.to_vec() });
+    }
+
+    /// How many requests came by POST.
+    pub fn posts(&self) -> u64 {
+        self.mediator.state().posts
     }
 
     /// How many messages wait.
