@@ -244,8 +244,8 @@ pub(super) async fn discover(run: &mut Run) {
     let disclose = format!("{FEATURES}/disclose");
     let Ok(me) = run.probe.stranger() else { return };
     let query = |feature_type: &str, pattern: &str| json!({"queries": [{"feature-type": feature_type, "match": pattern}]});
-    let all = query("protocol", "*");
-    let answer = run.probe.twice(|| run.probe.get_in_thread(&kind, &me, &all, &[&disclose])).await;
+    let (all, kinds) = (query("protocol", "*"), [disclose.as_str()]);
+    let answer = run.probe.twice(|| run.probe.get_in_thread(&kind, &me, &all, &kinds)).await;
     let (answer, opened) = match answer {
         Ok(message) => (message, Ok(())),
         Err(problem) => {
