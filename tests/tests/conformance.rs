@@ -426,7 +426,8 @@ async fn one_request_that_is_lost_is_blamed_on_nobody() {
                 let mut failed = failed(&report, Level::Must);
                 failed.extend(report.ids(Level::Should, Verdict::Failed));
                 failed.retain(|id| *id != "TP2-response-async");
-                (!failed.is_empty()).then(|| format!("{only}, request {number}: {failed:?}\n{}", report.to_table()))
+                (!failed.is_empty())
+                    .then(|| format!("{only}, request {number}: {failed:?}\n{}", report.to_table()))
             });
         }
         // The last one of the first group is the look whether the target still answers.

@@ -258,7 +258,10 @@ mod tests {
         );
         for text in [plain(pong), signed(pong)] {
             let refused = heard(text).expect_refusal();
-            assert!(matches!(&refused, Err(Problem::Broken(why)) if why.contains("ping-response")), "{refused:?}");
+            assert!(
+                matches!(&refused, Err(Problem::Broken(why)) if why.contains("ping-response")),
+                "{refused:?}"
+            );
         }
         for text in [plain(report), signed(report)] {
             assert_eq!(heard(text).expect_refusal(), Ok(()));

@@ -40,7 +40,9 @@ pub(super) async fn reach(run: &mut Run) -> bool {
     }
     invitation(run);
     let Ok(me) = run.probe.stranger() else { return false };
-    let Ok(request) = run.probe.request(PING, &me, &json!({"response_requested": true})) else { return false };
+    let Ok(request) = run.probe.request(PING, &me, &json!({"response_requested": true})) else {
+        return false;
+    };
     let answer = run.probe.say_twice(&request).await;
     if answer.is_lost() {
         run.report.settle("DCv2.1-transport-answers", Err(answer.describe()));
@@ -335,7 +337,8 @@ pub(super) fn compare_disclosed(run: &mut Run) {
         [] => Ok(()),
         lost => Err(Problem::Unknown(format!("it is not known whether {} works", lost.join(", ")))),
     };
-    let works = holds(idle.is_empty(), || format!("listed, but does not work: {}", idle.join(", "))).and(works);
+    let works =
+        holds(idle.is_empty(), || format!("listed, but does not work: {}", idle.join(", "))).and(works);
     run.report.settle("DF2-works-what-is-listed", works);
 }
 

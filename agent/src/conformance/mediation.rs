@@ -264,7 +264,8 @@ async fn updates(run: &mut Run, account: &Account, dialect: &Dialect) {
     run.report.settle(id("update-add"), added);
     run.report.settle(id("update-add-again"), again);
     let removed = account.change(run, did.as_str(), "remove").await;
-    run.report.settle(id("update-remove"), is_there.needed("a DID to remove").and(one_of(removed, &["success"])));
+    run.report
+        .settle(id("update-remove"), is_there.needed("a DID to remove").and(one_of(removed, &["success"])));
     let unknown = account.change(run, never.as_str(), "remove").await;
     let unknown = one_of(unknown, &["no_change", "client_error"]);
     run.report.settle(id("update-remove-unknown"), unknown);

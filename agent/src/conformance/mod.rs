@@ -327,8 +327,7 @@ fn read_target(text: &str) -> Result<(Did, Option<Result<Invited, String>>), Set
         }
         return Ok((did, None));
     }
-    let wrong =
-        |problem: &str| usage(format!("`{}` is no invitation ({problem})", shortened(text)), remedy);
+    let wrong = |problem: &str| usage(format!("`{}` is no invitation ({problem})", shortened(text)), remedy);
     let content = url_content(text).map_err(|error| wrong(&error.to_string()))?;
     match Invited::read(&content) {
         Ok((from, invited)) => Ok((from, Some(Ok(invited)))),

@@ -21,7 +21,10 @@ pub(super) async fn run(run: &mut Run) {
         return;
     }
     let Some(dialect) = run.pickup.first().copied() else {
-        run.report.not_checked("RT2", "what was forwarded cannot be fetched: no version of pickup was seen to work");
+        run.report.not_checked(
+            "RT2",
+            "what was forwarded cannot be fetched: no version of pickup was seen to work",
+        );
         return;
     };
     // Whoever grants accounts takes forwards for them: silence is a failure here.

@@ -34,7 +34,9 @@ pub(super) fn endpoints(address: &str, fault: Fault, hop: &Did) -> Vec<Endpoint>
             Endpoint::didcomm(format!("HTTP://{address}/")),
             Endpoint::didcomm(format!("WS://{address}/ws")),
         ],
-        Fault::IsReachedByADid | Fault::IsReachedByADidAndAnswersNobody => vec![Endpoint::didcomm(hop.to_string())],
+        Fault::IsReachedByADid | Fault::IsReachedByADidAndAnswersNobody => {
+            vec![Endpoint::didcomm(hop.to_string())]
+        }
         Fault::HasRoutingKeys => {
             let mut endpoint = Endpoint::didcomm(http);
             endpoint.routing_keys = vec![hop.to_string()];
