@@ -33,13 +33,17 @@ pub(super) async fn reach(run: &mut Run) -> bool {
     let found = run.probe.find_endpoints().await;
     let usable = curve.is_ok();
     run.report.settle("DCv2.1-did-agreement-key", curve.and_then(|required| required));
-    let reachable = run.report.settle("DCv2.1-did-service-endpoint", found);
-    if !usable || !reachable {
+    // Whether anybody is there is told by the first message, not by the document.
+    let named = run.report.settle("DCv2.1-did-service-endpoint", found);
+    if !usable || !named {
         return false;
     }
     invitation(run);
     let Ok(me) = run.probe.stranger() else { return false };
-    let answer = run.probe.ask(PING, &me, &json!({"response_requested": true})).await;
+    let Ok(request) = run.probe.request(PING, &me, &json!({"response_requested": true})) else {
+        return false;
+    };
+    let answer = run.probe.say_twice(&request).await;
     if answer.is_lost() {
         run.report.settle("DCv2.1-transport-answers", Err(answer.describe()));
         return false;
@@ -91,7 +95,7 @@ fn invitation(run: &mut Run) {
 pub(super) async fn ping(run: &mut Run) {
     let Ok(me) = run.probe.stranger() else { return };
     let Ok(request) = run.probe.request(PING, &me, &json!({"response_requested": true})) else { return };
-    let answer = run.probe.say(&request).await;
+    let answer = run.probe.say_twice(&request).await;
     if let Some(opened) = answer.opened() {
         let ours = run.probe.is_from_target(opened)
             && opened.recipient().is_some_and(|recipient| recipient.same_as(&me));
@@ -132,7 +136,7 @@ async fn invited(run: &mut Run, me: &Did) {
     let Some(Ok(invitation)) = &run.invitation else { return };
     let taken = async {
         let mut first = run.probe.request(PING, me, &json!({"response_requested": true}))?;
-        first.pthid = Some(invitation.thread());
+        first.pthid = Some(invitation.thread.clone());
         let taken = run.probe.say(&first).await;
         if taken.accepted() { Ok(()) } else { Err(taken.problem()) }
     };
@@ -160,7 +164,7 @@ async fn no_way_back(run: &Run) -> Outcome {
     match &answer.heard {
         // A refusal is silent, too, but says nothing about what would have come back.
         Heard::Nothing | Heard::Noise if answer.accepted() => Ok(()),
-        Heard::Message(_) | Heard::Unreadable(_) => {
+        Heard::Message(_) | Heard::Bare(_) | Heard::Unreadable(_) => {
             Err(Problem::Broken(format!("something came back: {}", answer.describe())))
         }
         _ => Err(answer.problem()),
@@ -244,7 +248,8 @@ pub(super) async fn discover(run: &mut Run) {
     let disclose = format!("{FEATURES}/disclose");
     let Ok(me) = run.probe.stranger() else { return };
     let query = |feature_type: &str, pattern: &str| json!({"queries": [{"feature-type": feature_type, "match": pattern}]});
-    let answer = run.probe.get_in_thread(&kind, &me, &query("protocol", "*"), &[&disclose]).await;
+    let (all, kinds) = (query("protocol", "*"), [disclose.as_str()]);
+    let answer = run.probe.twice(|| run.probe.get_in_thread(&kind, &me, &all, &kinds)).await;
     let (answer, opened) = match answer {
         Ok(message) => (message, Ok(())),
         Err(problem) => {
@@ -326,7 +331,14 @@ pub(super) fn compare_disclosed(run: &mut Run) {
         .filter(|protocol| run.discloses(protocol) && !run.worked.contains(protocol))
         .filter(|protocol| !protocol.contains("pickup") || !run.mediation.is_empty())
         .collect();
-    let works = holds(idle.is_empty(), || format!("listed, but does not work: {}", idle.join(", ")));
+    let (lost, idle): (Vec<&str>, Vec<&str>) =
+        idle.into_iter().partition(|protocol| run.unknown.contains(protocol));
+    let works = match lost.as_slice() {
+        [] => Ok(()),
+        lost => Err(Problem::Unknown(format!("it is not known whether {} works", lost.join(", ")))),
+    };
+    let works =
+        holds(idle.is_empty(), || format!("listed, but does not work: {}", idle.join(", "))).and(works);
     run.report.settle("DF2-works-what-is-listed", works);
 }
 

@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::{
     Run,
+    answer::Answer,
     mail::{self, Delivered, Letter, Mailbox},
     outcome::{Needed, Outcome, Problem},
-    pickup::Dialect,
+    pickup::{self, Dialect},
     socket::Socket,
 };
 
@@ -30,9 +31,12 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
     run.report.settle(format!("{}-socket", dialect.tag), asked);
     let empty = run.probe.again(|| empty(run, dialect)).await;
     run.report.settle(format!("{}-socket-empty", dialect.tag), empty);
-    live(run, dialect).await;
+    let offered = live(run, dialect).await;
     let quiet = run.probe.again(|| off_by_default(run, dialect)).await;
     run.report.settle(format!("{prefix}-off-default"), quiet);
+    if !offered {
+        return run.report.not_offered(&prefix, "the target declines live delivery over its WebSocket");
+    }
     let kept = run.probe.again(|| kept(run, dialect)).await;
     run.report.settle(format!("{prefix}-keeps"), kept);
     let waited = run.probe.again(|| no_flush(run, dialect)).await;
@@ -44,10 +48,21 @@ pub(super) fn live_change(run: &Run, dialect: &Dialect, me: &Did, on: bool) -> O
     run.probe.request(&dialect.kind("live-delivery-change"), me, &json!({"live_delivery": on}))
 }
 
+/// Asks for live delivery to be turned on or off; the answer.
+async fn ask(
+    run: &Run,
+    dialect: &Dialect,
+    mailbox: &Mailbox,
+    socket: &mut Socket,
+    on: bool,
+) -> Outcome<Answer> {
+    let request = live_change(run, dialect, &mailbox.account.me, on)?;
+    Ok(socket.ask(&run.probe, &request).await)
+}
+
 /// Turns live delivery on or off; whether status answers.
 async fn change(run: &Run, dialect: &Dialect, mailbox: &Mailbox, socket: &mut Socket, on: bool) -> Outcome {
-    let request = live_change(run, dialect, &mailbox.account.me, on)?;
-    let answer = socket.ask(&run.probe, &request).await;
+    let answer = ask(run, dialect, mailbox, socket, on).await?;
     answer.expect(&[&dialect.kind("status")], &run.probe).map(|_| ())
 }
 
@@ -86,11 +101,11 @@ pub(super) async fn kept_from(run: &Run, socket: &mut Socket, letter: &Letter) -
     Ok(())
 }
 
-/// That the letter is not pushed for a while.
+/// That the letter is not pushed for a while. By a socket that was closed nothing comes, which proves nothing.
 async fn silent(run: &Run, socket: &mut Socket, letter: &Letter) -> Outcome {
     let end = tokio::time::Instant::now() + run.probe.quiet();
     loop {
-        match socket.next(end).await? {
+        match socket.next(end).await.needed("the socket")? {
             None => return Ok(()),
             Some(bytes) if contains(run, &bytes, letter).await.is_some() => {
                 return Err("it was pushed".into());
@@ -112,7 +127,7 @@ async fn on_request(run: &Run, dialect: &Dialect) -> Outcome {
     let (id, _) = Delivered::of(message).find(run, &letter).await.ok_or("the message is not delivered")?;
     let body = json!({"message_id_list": [id]});
     let request = run.probe.request(&dialect.kind("messages-received"), &mailbox.account.me, &body)?;
-    socket.ask(&run.probe, &request).await;
+    socket.ask(&run.probe, &request).await.arrived()?;
     match mailbox.settle(run, dialect, &mailbox.recipient, 0).await? {
         0 => Ok(()),
         other => Err(format!("{other} messages wait after messages-received over the socket").into()),
@@ -130,20 +145,26 @@ async fn empty(run: &Run, dialect: &Dialect) -> Outcome {
     dialect.is_empty_answer(&answer.expect(&kinds, &run.probe)?)
 }
 
-/// On, pushed, off.
-async fn live(run: &mut Run, dialect: &Dialect) {
+/// On, pushed, off. Whether the target has live delivery: it may decline it as a whole, by a report that says so.
+async fn live(run: &mut Run, dialect: &Dialect) -> bool {
     let id = |point: &str| format!("{}-live-{point}", dialect.tag);
     let opened = async {
         let mailbox = mail::mailbox(run).await?;
         let mut socket = Socket::open(&run.probe).await?;
-        change(run, dialect, &mailbox, &mut socket, true).await?;
-        Ok::<_, Problem>((mailbox, socket))
+        let answer = ask(run, dialect, &mailbox, &mut socket, true).await?;
+        if pickup::declines_live(&answer) {
+            return Ok(None);
+        }
+        answer.expect(&[&dialect.kind("status")], &run.probe)?;
+        Ok::<_, Problem>(Some((mailbox, socket)))
     };
     let (mailbox, mut socket) = match opened.await {
-        Ok(opened) => opened,
+        Ok(Some(opened)) => opened,
+        Ok(None) => return false,
         Err(problem) => {
             run.report.settle(id("status"), Err(problem));
-            return run.report.not_checked(&id(""), "live delivery could not be turned on");
+            run.report.not_checked(&id(""), "live delivery could not be turned on");
+            return true;
         }
     };
     run.report.passed(id("status"), "");
@@ -173,7 +194,7 @@ async fn live(run: &mut Run, dialect: &Dialect) {
         }
         Err(problem) => {
             run.report.settle(id("push"), Err(problem));
-            return;
+            return true;
         }
     }
     let off = async {
@@ -183,6 +204,7 @@ async fn live(run: &mut Run, dialect: &Dialect) {
     };
     let off = off.await;
     run.report.settle(id("off"), off);
+    true
 }
 
 /// Sockets our mail must not come by: one of another account that is in live mode, and one of a stranger that asked for
@@ -214,7 +236,8 @@ async fn off_by_default(run: &Run, dialect: &Dialect) -> Outcome {
     let body = json!({"recipient_did": mailbox.recipient});
     // The target knows now whose socket it is, and that answers may come on it.
     let request = run.probe.request(&dialect.kind("status-request"), &mailbox.account.me, &body)?;
-    socket.ask(&run.probe, &request).await.expect(&[&dialect.kind("status")], &run.probe)?;
+    let status = socket.ask(&run.probe, &request).await.expect(&[&dialect.kind("status")], &run.probe);
+    status.needed("a status over the socket")?;
     let letter = mailbox.send(run).await.needed("a letter")?;
     silent(run, &mut socket, &letter).await
 }
@@ -223,7 +246,7 @@ async fn off_by_default(run: &Run, dialect: &Dialect) -> Outcome {
 async fn kept(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let mut socket = Socket::open(&run.probe).await?;
-    change(run, dialect, &mailbox, &mut socket, true).await?;
+    change(run, dialect, &mailbox, &mut socket, true).await.needed("live delivery")?;
     let letter = mailbox.send(run).await.needed("a letter")?;
     pushed(run, &mut socket, &letter).await?;
     drop(socket);
@@ -235,6 +258,6 @@ async fn no_flush(run: &Run, dialect: &Dialect) -> Outcome {
     let letter = mailbox.send(run).await.needed("a letter")?;
     mailbox.settle(run, dialect, &mailbox.recipient, 1).await?;
     let mut socket = Socket::open(&run.probe).await?;
-    change(run, dialect, &mailbox, &mut socket, true).await?;
+    change(run, dialect, &mailbox, &mut socket, true).await.needed("live delivery")?;
     silent(run, &mut socket, &letter).await
 }

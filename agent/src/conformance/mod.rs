@@ -29,7 +29,8 @@ use std::{
 };
 
 use einmal_did::{Did, parse_strict_json, web};
-use einmal_flows::out_of_band::{Invitation, url_content};
+use einmal_didcomm::{Message, ThreadId};
+use einmal_flows::out_of_band::{Invitation, InvitationBody, InvitationError, url_content};
 use serde_json::Value;
 
 pub use self::{
@@ -66,14 +67,48 @@ pub struct Options {
 /// Longest a whole run takes.
 pub const TOTAL: Duration = Duration::from_secs(900);
 
-/// An invitation as it was given, or what is wrong with its form.
-type Invited = Result<Invitation, String>;
+/// Why a target that takes all and says nothing is not looked at further.
+const NOTHING_HEARD: &str =
+    "nothing the target says was heard; perhaps it answers to endpoints only: --listen ADDRESS:PORT";
+
+/// What is looked at of an invitation.
+#[derive(Debug)]
+struct Invited {
+    /// What answers to it name as their parent.
+    thread: ThreadId,
+    /// Profiles the inviter accepts; empty means any.
+    accept: Vec<String>,
+}
+
+impl Invited {
+    /// Reads an invitation, and who it is from; or what is wrong with its form.
+    fn read(content: &[u8]) -> Result<(Did, Self), String> {
+        match Invitation::from_json(content) {
+            Ok(invitation) => {
+                let thread = invitation.thread();
+                Ok((invitation.from, Self { thread, accept: invitation.accept }))
+            }
+            // How much we read of these is our own affair; without them the form is judged all the same.
+            Err(InvitationError::OutOfBounds { .. }) => Self::read_at_length(content),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// As [`Invited::read`], whatever our own bounds: an invitation is as long as its link at most.
+    fn read_at_length(content: &[u8]) -> Result<(Did, Self), String> {
+        let value = parse_strict_json(content, content.len()).map_err(|error| error.to_string())?;
+        let message = Message::from_value(value).map_err(|error| error.to_string())?;
+        let body: InvitationBody = message.body_as().map_err(|error| error.to_string())?;
+        let from = message.from.clone().ok_or("`from` is missing")?;
+        Ok((from, Self { thread: message.id.to_thread(), accept: body.accept.unwrap_or_default() }))
+    }
+}
 
 /// What is known about the target so far.
 struct Run {
     probe: Probe,
     report: Report,
-    invitation: Option<Invited>,
+    invitation: Option<Result<Invited, String>>,
     listen: Option<SocketAddr>,
     public_url: Option<String>,
     /// Protocols the target names in whatever role; `None` if it does not say.
@@ -82,6 +117,8 @@ struct Run {
     disclosed: BTreeSet<String>,
     /// Protocols that were seen to work.
     worked: BTreeSet<&'static str>,
+    /// Protocols of which it is not known whether they work: their first message, or the answer to it, got lost.
+    unknown: BTreeSet<&'static str>,
     /// Whether the target answers on the connection it was asked on.
     talks: bool,
     /// Whether it answers at the sender's endpoint instead.
@@ -112,7 +149,11 @@ impl Run {
             Err(problem) => problem,
         };
         match problem {
-            Problem::Unknown(why) => self.report.not_checked(tag, &why),
+            Problem::Unknown(why) => {
+                self.unknown.insert(protocol);
+                self.report.not_checked(tag, &why);
+                self.report.leave_open(&format!("{protocol} could not be tried: {why}"));
+            }
             Problem::Silent(why) if !self.discloses(protocol) => self.report.not_offered(tag, &why),
             Problem::Refused(why) if !self.discloses(protocol) => self.report.not_checked(tag, &why),
             failed => {
@@ -121,6 +162,15 @@ impl Run {
             }
         }
         false
+    }
+
+    /// Notes what needs an account where there is none: it is not offered, unless nobody knows whether there are any.
+    fn without_account(&mut self, prefix: &str, why: &str) {
+        if mediation::DIALECTS.iter().any(|dialect| self.unknown.contains(dialect.protocol)) {
+            self.report.not_checked(prefix, "whether the target gives accounts is not known");
+        } else {
+            self.report.not_offered(prefix, why);
+        }
     }
 }
 
@@ -155,6 +205,7 @@ pub async fn run(options: &Options) -> Result<Report, SetupError> {
         listed: None,
         disclosed: BTreeSet::new(),
         worked: BTreeSet::new(),
+        unknown: BTreeSet::new(),
         talks: false,
         calls_back: false,
         mediation: Vec::new(),
@@ -184,6 +235,10 @@ async fn play(run: &mut Run) {
     }
     if run.probe.behind_hops {
         basics::elsewhere(run).await;
+        // That something before the target says 200 tells nothing about the target.
+        if !run.calls_back {
+            run.report.stop(NOTHING_HEARD);
+        }
         run.report.not_checked(
             "",
             "the target is reached through mediators of its own only, so that no answer comes back on the connection",
@@ -250,7 +305,7 @@ async fn close(run: &mut Run) {
     if basics::alive(run).await.is_err() {
         run.report.stop("the target no longer answers");
     } else if !run.talks && !run.calls_back {
-        run.report.stop("nothing the target says was heard; perhaps it answers to endpoints only: --listen");
+        run.report.stop(NOTHING_HEARD);
     } else if !run.talks {
         run.report.not_checked("", "answers do not come on the connection");
     }
@@ -261,7 +316,8 @@ fn usage(problem: String, remedy: &str) -> SetupError {
     SetupError::Usage { problem, remedy: remedy.to_owned() }
 }
 
-fn read_target(text: &str) -> Result<(Did, Option<Invited>), SetupError> {
+/// Whom a target names, and its invitation, or what is wrong with the form of that.
+fn read_target(text: &str) -> Result<(Did, Option<Result<Invited, String>>), SetupError> {
     let remedy = "give an out-of-band URL (https://host/path?_oob=...) or a did:peer, did:key or did:web";
     if text.starts_with("did:") {
         let did = Did::parse(text)
@@ -271,17 +327,16 @@ fn read_target(text: &str) -> Result<(Did, Option<Invited>), SetupError> {
         }
         return Ok((did, None));
     }
-    let wrong =
-        |problem: String| usage(format!("`{}` is no invitation ({problem})", shortened(text)), remedy);
-    let content = url_content(text).map_err(|error| wrong(error.to_string()))?;
-    match Invitation::from_json(&content) {
-        Ok(invitation) => Ok((invitation.from.clone(), Some(Ok(invitation)))),
+    let wrong = |problem: &str| usage(format!("`{}` is no invitation ({problem})", shortened(text)), remedy);
+    let content = url_content(text).map_err(|error| wrong(&error.to_string()))?;
+    match Invited::read(&content) {
+        Ok((from, invited)) => Ok((from, Some(Ok(invited)))),
         // Whom it is from is all that is needed to go on; what is wrong with the rest is a finding.
-        Err(error) => {
+        Err(problem) => {
             let value = parse_strict_json(&content, content.len()).unwrap_or_default();
             let from = value.get("from").and_then(Value::as_str).and_then(|from| Did::parse(from).ok());
-            let from = from.ok_or_else(|| wrong(error.to_string()))?;
-            Ok((from, Some(Err(error.to_string()))))
+            let from = from.ok_or_else(|| wrong(&problem))?;
+            Ok((from, Some(Err(problem))))
         }
     }
 }

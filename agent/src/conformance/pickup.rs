@@ -77,18 +77,20 @@ impl Dialect {
 /// Tries a version; whether it is spoken.
 pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
     if run.mediation.is_empty() {
-        run.report.not_offered(dialect.tag, "the target gives no accounts");
+        run.without_account(dialect.tag, "the target gives no accounts");
         return false;
     }
-    let first = async {
-        let mailbox = mail::mailbox(run).await?;
-        match mailbox.count(run, dialect, &mailbox.recipient).await? {
-            0 => Ok(()),
-            more => Err(format!("{more} messages wait for a DID that was just made").into()),
-        }
-    };
-    let first: Outcome = first.await;
+    let first = run.probe.twice(|| first(run, dialect)).await;
     run.opens(dialect.tag, dialect.protocol, &dialect.id("status-count"), first)
+}
+
+/// Asks what waits in a fresh mailbox.
+async fn first(run: &Run, dialect: &Dialect) -> Outcome {
+    let mailbox = mail::mailbox(run).await?;
+    match mailbox.count(run, dialect, &mailbox.recipient).await? {
+        0 => Ok(()),
+        more => Err(format!("{more} messages wait for a DID that was just made").into()),
+    }
 }
 
 /// All requirements of one version, but live delivery.
@@ -246,9 +248,11 @@ async fn confirming(
     let foreign: Outcome = foreign.await;
     run.report.settle(dialect.id("received-foreign"), foreign);
     let answer = mailbox.confirm(run, dialect, &ids).await;
+    let arrived = answer.arrived();
     let status = answer.expect(&[&dialect.kind("status")], &run.probe).map(|_| ());
     run.report.settle(dialect.id("received-status"), status);
     let gone = async {
+        arrived?;
         mailbox.find(run, dialect, me, second).await?;
         let delivered = mailbox.deliver(run, dialect, me, 50).await?;
         if delivered.find(run, first).await.is_some() {
@@ -337,8 +341,10 @@ async fn live_by_http(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let body = json!({"live_delivery": true});
     let answer = run.probe.ask(&dialect.kind("live-delivery-change"), &mailbox.account.me, &body).await;
-    match answer.report() {
-        Some(code) if code.ends_with("live-mode-not-supported") => Ok(()),
-        _ => Err(answer.problem()),
-    }
+    if declines_live(&answer) { Ok(()) } else { Err(answer.problem()) }
+}
+
+/// Whether an answer says that there is no live delivery by this transport.
+pub(super) fn declines_live(answer: &Answer) -> bool {
+    answer.report().is_some_and(|code| code.ends_with("live-mode-not-supported"))
 }

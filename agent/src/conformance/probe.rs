@@ -21,7 +21,7 @@ use einmal_keys::{KeyId, KeyKind, Keyring, PublicKey, SecretKey, SystemEntropy};
 use serde_json::Value;
 
 use super::{
-    answer::{Answer, Heard},
+    answer::{self, Answer, Heard},
     outcome::{Outcome, Problem, holds},
 };
 use crate::{
@@ -146,6 +146,17 @@ impl Probe {
             }
         }
         Err(Problem::Unknown("the target, or a gateway before it, failed whenever it was tried".to_owned()))
+    }
+
+    /// Looks at what much else depends on, and once more from the start if nothing could be concluded.
+    pub(super) async fn twice<T, F: Future<Output = Outcome<T>>>(
+        &self,
+        mut look: impl FnMut() -> F,
+    ) -> Outcome<T> {
+        match look().await {
+            Err(problem) if problem.is_unknown() => look().await,
+            known => known,
+        }
     }
 
     /// Who the target is for `me`: itself, or the DID it proved to have rotated to.
@@ -372,7 +383,9 @@ impl Probe {
         match self.open(body).await {
             Ok(opened) => Heard::Message(Box::new(opened)),
             Err(_) if Envelope::classify(body).is_err() => Heard::Noise,
-            Err(problem) => Heard::Unreadable(problem.to_string()),
+            Err(problem) => {
+                answer::bare(body).map_or_else(|| Heard::Unreadable(problem.to_string()), Heard::Bare)
+            }
         }
     }
 

@@ -7,12 +7,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use einmal_did::{Did, Endpoint, Resolver};
+use einmal_didcomm::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc,
 };
 
-use super::{Fault, Mediator};
+use super::{Fault, Mediator, wire::cut};
 
 /// Longer than any patience of a test.
 const FOR_EVER: Duration = Duration::from_secs(120);
@@ -32,7 +34,9 @@ pub(super) fn endpoints(address: &str, fault: Fault, hop: &Did) -> Vec<Endpoint>
             Endpoint::didcomm(format!("HTTP://{address}/")),
             Endpoint::didcomm(format!("WS://{address}/ws")),
         ],
-        Fault::IsReachedByADid => vec![Endpoint::didcomm(hop.to_string())],
+        Fault::IsReachedByADid | Fault::IsReachedByADidAndAnswersNobody => {
+            vec![Endpoint::didcomm(hop.to_string())]
+        }
         Fault::HasRoutingKeys => {
             let mut endpoint = Endpoint::didcomm(http);
             endpoint.routing_keys = vec![hop.to_string()];
@@ -53,6 +57,11 @@ impl Mediator {
                 | Fault::IsReachedByADid
                 | Fault::HasRoutingKeys
         )
+    }
+
+    /// Whether it takes everything and never says a word.
+    pub(super) fn answers_nobody(&self) -> bool {
+        matches!(self.fault, Fault::AnswersNobody | Fault::IsReachedByADidAndAnswersNobody)
     }
 
     /// Sends an answer to the endpoint of whom it is for, if that can be called, after a while.
@@ -90,6 +99,7 @@ impl Mediator {
             Fault::IsBehindAGatewayThatFailsAtEverySeventeenthRequest if posts % (2 * GATEWAY_FAILS) == 0 => {
                 Some(StatusCode::BAD_GATEWAY.into_response())
             }
+            Fault::LosesRequest(number) if posts == number && number % 2 == 1 => Some(cut()),
             Fault::BansWhoSendsBadEnvelopes if banned => Some(StatusCode::FORBIDDEN.into_response()),
             Fault::HasOnlyAWebSocket => Some(StatusCode::NOT_FOUND.into_response()),
             _ => None,
@@ -100,6 +110,28 @@ impl Mediator {
     pub(super) fn loses_the_answer(&self) -> bool {
         self.breaks(Fault::IsBehindAGatewayThatFailsAtEverySeventeenthRequest)
             && self.state().posts % (2 * GATEWAY_FAILS) == GATEWAY_FAILS
+    }
+
+    /// Whether the connection a message came on is cut off before anybody looks at it.
+    pub(super) fn loses(&self, message: &Message) -> bool {
+        let first = self.state().types.insert(message.kind.as_str().to_owned());
+        match self.fault {
+            Fault::LosesMediateRequests => message.kind.message() == "mediaterequest",
+            Fault::LosesTheFirstMessageOfEachType => first,
+            _ => false,
+        }
+    }
+
+    /// Whether the connection is cut off after the mediator has done its part.
+    pub(super) fn cuts_the_answer(&self) -> bool {
+        let posts = self.state().posts;
+        posts.is_multiple_of(2) && self.breaks(Fault::LosesRequest(posts))
+    }
+
+    /// Whether it has no more use for a socket.
+    pub(super) fn closes(&self, socket: &mpsc::Sender<Vec<u8>>) -> bool {
+        self.breaks(Fault::ClosesSocketsThatAreNotLive)
+            && !self.state().live.values().any(|live| live.socket.same_channel(socket))
     }
 
     /// Whether something fails inside this time.

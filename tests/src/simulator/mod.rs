@@ -40,6 +40,8 @@ pub enum Fault {
     FailsOnUnknownFeatureTypes,
     ListsPickupFourAndDoesNotSpeakIt,
     BelievesPlaintext,
+    /// As before; its answers to plaintext are plaintext, too.
+    AnswersPlaintextInPlaintext,
     BelievesAnonymousFrom,
     /// These four act upon what they believe and say nothing, and doubt everything else.
     BelievesAnonymousFromInUpdates,
@@ -101,6 +103,7 @@ pub enum Fault {
     HasOnlyAWebSocket,
     WritesItsSchemesInCapitals,
     IsReachedByADid,
+    IsReachedByADidAndAnswersNobody,
     HasRoutingKeys,
     CannotBeDialled,
     LosesBadEnvelopes,
@@ -125,6 +128,12 @@ pub enum Fault {
     WritesUrnsAsIds,
     HasKeysOnP256Only,
     RedirectsToAFile,
+    DeclinesLiveDelivery,
+    ClosesSocketsThatAreNotLive,
+    LosesMediateRequests,
+    LosesTheFirstMessageOfEachType,
+    /// One by POST, of that number: if it is even, it has acted by then.
+    LosesRequest(u64),
 }
 
 /// A running simulator; it ends when this is dropped.
@@ -157,6 +166,11 @@ impl MediatorSimulator {
         state.taken += 1;
         let id = format!("mail-{}", state.taken);
         state.mail.push(state::Mail { id, next: next.canonical(), payload: payload.to_vec() });
+    }
+
+    /// How many requests came by POST.
+    pub fn posts(&self) -> u64 {
+        self.mediator.state().posts
     }
 
     /// How many messages wait.
@@ -271,7 +285,9 @@ impl Mediator {
             now: self.now(),
             accept_plaintext: matches!(
                 self.fault,
-                Fault::BelievesPlaintext | Fault::BelievesPlaintextInUpdates
+                Fault::BelievesPlaintext
+                    | Fault::AnswersPlaintextInPlaintext
+                    | Fault::BelievesPlaintextInUpdates
             ),
             layers: LayerPolicy::Tolerant,
         };
@@ -279,10 +295,14 @@ impl Mediator {
             Ok(opened) => opened,
             Err(error) => return self.refuse(&error, bytes),
         };
-        let believes = self.breaks(Fault::BelievesPlaintext) && opened.proof.recipient.is_none()
+        let plain = self.breaks(Fault::BelievesPlaintext) || self.breaks(Fault::AnswersPlaintextInPlaintext);
+        let believes = plain && opened.proof.recipient.is_none()
             || self.breaks(Fault::BelievesAnonymousFrom)
             || self.believes_silently(&opened);
         let from = opened.message.from.clone().or_else(|| opened.claimed_from.clone().filter(|_| believes));
+        if socket.is_none() && self.loses(&opened.message) {
+            return (wire::CUT, None);
+        }
         if opened.message.kind.is(einmal_didcomm::FORWARD_TYPE) {
             if opened.recipient().is_some_and(|to| to.same_as(&self.hop)) {
                 return self.pass_on(&opened);
@@ -298,8 +318,7 @@ impl Mediator {
             Some(answers::report("e.p.crypto.message.dejavu"))
         };
         let reply = reply.filter(|_| !robbed);
-        let silent =
-            socket.is_some() && self.breaks(Fault::KeepsSilentOnSockets) || self.breaks(Fault::AnswersNobody);
+        let silent = socket.is_some() && self.breaks(Fault::KeepsSilentOnSockets) || self.answers_nobody();
         let back = opened.message.return_route == Some(einmal_didcomm::ReturnRoute::All)
             || self.breaks(Fault::AnswersWithoutReturnRoute);
         if !back && self.breaks(Fault::RefusesWhatOpensNoWayBack) {
@@ -413,6 +432,9 @@ impl Mediator {
         };
         if bare {
             message.thid = None;
+        }
+        if request.proof.recipient.is_none() && self.breaks(Fault::AnswersPlaintextInPlaintext) {
+            return message.to_bytes();
         }
         self.seal(&message, to)
     }
