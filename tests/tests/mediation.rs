@@ -156,7 +156,7 @@ fn a_status_never_comes_into_the_mailbox_it_tells_of() {
         wallet.enrol(&mediator).await;
         let routes = [(None, 1), (Some(ReturnRoute::None), 0), (Some(ReturnRoute::All), 1)];
         for kind in ["messagepickup/3.0/status-request", "message-pickup/4.0/status-request"] {
-            for (return_route, answers) in routes.clone() {
+            for (return_route, answers) in routes {
                 let kind = format!("https://didcomm.org/{kind}");
                 let mut request = wallet.message(&kind, &did, json!({}));
                 request.return_route = return_route;
