@@ -337,10 +337,7 @@ impl RoleService for Citizen {
                 Ok(json!({"decided": agree}))
             }
             "pending" => self.pending(shared),
-            "list" => {
-                let cards = holding::cards(shared)?;
-                cards.iter().map(|card| holding::summary(shared, &self.lists, card, fx)).collect()
-            }
+            "list" => holding::list(shared, &self.lists, fx),
             "show" => {
                 let card = holding::card(shared, text(input, "card")?)?;
                 Ok(json!({"card": card.id, "claims": card.credential.claims().as_map()}))
@@ -362,8 +359,8 @@ impl RoleService for Citizen {
         }
     }
 
-    fn status_list_fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
-        self.lists.fetched(shared, uri, token);
+    fn status_list_fetched(&self, shared: &Shared, uri: &str, issuer: &str, token: Option<String>) {
+        self.lists.fetched(shared, uri, issuer, token);
     }
 
     fn protocols(&self) -> Vec<(&'static str, &'static str)> {

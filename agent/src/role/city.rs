@@ -397,7 +397,7 @@ impl RoleService for City {
         self.issuing.lists.token(shared, uri)
     }
 
-    fn status_list_fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
-        self.asking.lists.fetched(shared, uri, token);
+    fn status_list_fetched(&self, shared: &Shared, uri: &str, issuer: &str, token: Option<String>) {
+        self.asking.lists.fetched(shared, uri, issuer, token);
     }
 }

@@ -235,7 +235,7 @@ impl AskingService {
             trust: &trust,
             clock_skew: self.clock_skew,
         };
-        match verifying::verify(shared, &self.lists, vp, &question)? {
+        match verifying::verify(shared, &self.lists, vp, &question, fx)? {
             Verdict::Accepted(verified) => {
                 let proved = Proved::of(&query, &verified);
                 let disclosed = verifying::disclosed(&query, &verified);

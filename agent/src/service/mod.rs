@@ -18,4 +18,6 @@ pub(crate) mod rotating;
 pub(crate) mod self_report;
 pub(crate) mod status;
 pub(crate) mod templates;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod verifying;
