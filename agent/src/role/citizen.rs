@@ -92,7 +92,7 @@ impl Citizen {
                     prover::Prover::propose(own, peer, thid.clone(), Some(pthid.clone()), fx.now());
                 let job = ProveJob::new(auto);
                 let mut exchange = Proving::new(ours, theirs, &thid, Job { machine, job });
-                proving::carry_out(shared, &mut exchange, actions, fx)?;
+                proving::carry_out(shared, &self.lists, &mut exchange, actions, fx)?;
                 exchange.index_by_thread(pthid.as_str(), fx)?;
                 exchange.save(fx)?;
             }
@@ -126,7 +126,7 @@ impl Citizen {
             let (machine, actions) = prover::Prover::from_request(rx, fx.now())?;
             let job = ProveJob::new(auto);
             let mut exchange = Proving::opened_by(rx, Job { machine, job });
-            proving::carry_out(shared, &mut exchange, actions, fx)?;
+            proving::carry_out(shared, &self.lists, &mut exchange, actions, fx)?;
             exchange.index_by_thread(&exchange.key.clone(), fx)?;
             if let Some(parent) = &rx.message().pthid {
                 exchange.index_by_relation(asked_in(parent, rx.sender()), fx)?;
@@ -156,7 +156,7 @@ impl Citizen {
             let own = holding::progress(&holding);
             // A proof asked for on the way is decided about under the same thread.
             if let (true, Some(asked)) = (is_pending(&own), asked_below(shared, &holding)?) {
-                let inner = proving::progress(shared, &asked)?;
+                let inner = proving::progress(shared, &self.lists, &asked)?;
                 if wants_decision(&inner) {
                     return Ok(Some(inner));
                 }
@@ -164,7 +164,7 @@ impl Citizen {
             return Ok(Some(own));
         }
         match Proving::by_thread(shared, thread)? {
-            Some(proving) => Ok(Some(proving::progress(shared, &proving)?)),
+            Some(proving) => Ok(Some(proving::progress(shared, &self.lists, &proving)?)),
             None => Ok(None),
         }
     }
@@ -174,14 +174,14 @@ impl Citizen {
             if !wants_decision(&holding::progress(&holding))
                 && let Some(mut asked) = asked_below(shared, &holding)?
             {
-                proving::decide(shared, &mut asked, decision, fx)?;
+                proving::decide(shared, &self.lists, &mut asked, decision, fx)?;
                 return asked.save(fx);
             }
             holding::decide(shared, &mut holding, decision, fx)?;
             return holding.save(fx);
         }
         let mut proving = Proving::by_thread(shared, thread)?.ok_or_else(|| unknown_thread(thread))?;
-        proving::decide(shared, &mut proving, decision, fx)?;
+        proving::decide(shared, &self.lists, &mut proving, decision, fx)?;
         proving.save(fx)
     }
 
@@ -285,7 +285,7 @@ impl RoleService for Citizen {
             holding::handle(shared, &mut exchange, holder::Event::Message(rx), fx)?;
             exchange.save(fx)?;
         } else if let Some(mut exchange) = Proving::of(shared, rx)? {
-            proving::handle(shared, &mut exchange, prover::Event::Message(rx), fx)?;
+            proving::handle(shared, &self.lists, &mut exchange, prover::Event::Message(rx), fx)?;
             exchange.save(fx)?;
         } else if ours && !report_problem::is_report(kind) && !self.opened(shared, rx, fx)? {
             return Err(Failure::peer(ProblemCode::REQUEST, "no such exchange with you is known here"));
@@ -310,7 +310,7 @@ impl RoleService for Citizen {
             return holding.save(fx);
         }
         if let Some(mut proving) = Proving::load(shared, exchange)? {
-            proving::handle(shared, &mut proving, prover::Event::Tick, fx)?;
+            proving::handle(shared, &self.lists, &mut proving, prover::Event::Tick, fx)?;
             return proving.save(fx);
         }
         Ok(())

@@ -335,6 +335,12 @@ impl KnownLists {
         failed.insert(list, shared.now_ms().saturating_add(FAILURE_TTL_MS));
     }
 
+    /// Whether a credential of this issuer was revoked or suspended when its list was last had. Nothing is fetched for it.
+    pub(crate) fn is_refused(&self, reference: &StatusReference, issuer: &str) -> bool {
+        let known = lock(&self.cache).last_known(&reference.uri, reference.idx, issuer);
+        matches!(known, Some(Status::Invalid | Status::Suspended))
+    }
+
     /// The lists as a source for one verification.
     pub(crate) fn source<'a>(&'a self, shared: &'a Shared, keys: &'a DidIssuerKeys<'a>) -> ListSource<'a> {
         ListSource { lists: self, shared, keys, need: RefCell::new(None) }

@@ -357,6 +357,20 @@ fn card_that_shows_more_to_everybody_loses_although_it_discloses_nothing() {
     assert_eq!(selection.credentials["q"].candidate, "modest");
 }
 
+#[test]
+fn card_of_last_resort_is_chosen_where_no_other_answers() {
+    let city = city();
+    let card = city.resident();
+    let open = city.card("resident", json!({"age_equal_or_over": {"18": true}, "name": "Erika"}), Vec::new());
+    let refused = |id: &str| Candidate { last_resort: true, ..card.candidate(id) };
+    let query = ask(claims(&[json!(["age_equal_or_over", "18"])]));
+    let chosen = |cards: &[Candidate<'_>]| query.select(cards).unwrap().credentials["q"].candidate.clone();
+    assert_eq!(chosen(&[refused("revoked"), card.candidate("valid")]), "valid");
+    let open = open.candidate("shows more");
+    assert_eq!(chosen(&[refused("revoked"), open]), "shows more");
+    assert_eq!(chosen(&[refused("first"), refused("second")]), "first");
+}
+
 // ---- the verifier's judgement ----
 
 #[test]
