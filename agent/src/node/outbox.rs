@@ -321,7 +321,10 @@ impl Node {
         }
         fx.put(OUTBOX, item_id(due, 0, self.shared.entropy())?, &item)?;
         fx.delete(OUTBOX, id)?;
-        self.shared.db.store().commit(fx.into_parts().0).await.map(|_| ())
+        self.shared.db.store().commit(fx.into_parts().0).await?;
+        // Whoever waits for something to be due does not know of this one: the look found it due at once.
+        self.outbox_bell.notify_one();
+        Ok(())
     }
 
     /// Keeps a message that will never be sent, for the operator to look at.
@@ -349,12 +352,13 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::{sync::Mutex, time::Duration};
 
     use einmal_did::{Endpoint, Relationship, Service, peer};
     use einmal_flows::{Draft, basic_message::BasicMessage};
     use einmal_keys::{KeyKind, SecretKey, SeededEntropy};
     use einmal_storage::MemoryStore;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::{
@@ -415,5 +419,42 @@ mod tests {
         attempt().await;
         assert_eq!(picky.0.lock().unwrap().len(), 1);
         assert_eq!(node.shared.db.count(OUTBOX).unwrap(), 1, "the long one is tried on");
+    }
+    /// A peer that is away for the first attempt; notes when it was tried.
+    #[derive(Default)]
+    struct Away(Mutex<Vec<Instant>>);
+
+    impl Transport for Away {
+        fn send<'a>(&'a self, _: &'a str, _: Vec<u8>) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>> {
+            Box::pin(async move {
+                let mut tried = self.0.lock().unwrap();
+                tried.push(Instant::now());
+                if tried.len() == 1 { Err(SendError::Refused { status: 503 }) } else { Ok(None) }
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_was_put_off_is_tried_again_when_it_is_due() {
+        let away = Arc::new(Away::default());
+        let store = Arc::new(MemoryStore::new());
+        let (node, clock) = testing::node_behind(Role::Mediator, store, Arc::clone(&away) as _).await;
+        let (own, peer) = (node.public_did().unwrap().clone(), peer_did());
+        let running = tokio::spawn(Arc::clone(&node).run_outbox());
+        // It waits, so that the bell for the message is spent when that is sent.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let send = node.change(|fx| {
+            Ok(fx.send(Draft::of(&BasicMessage { content: "Guten Tag".into() }), &own, &peer)?)
+        });
+        send.await.unwrap();
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            clock.advance(100);
+        }
+        running.abort();
+        let tried = away.0.lock().unwrap().clone();
+        assert_eq!(tried.len(), 2, "not again within two seconds");
+        assert!(tried[1] - tried[0] >= Duration::from_millis(FIRST_PAUSE_MS / 2));
+        assert_eq!(node.shared.db.count(OUTBOX).unwrap(), 0);
     }
 }
