@@ -13,13 +13,13 @@ use einmal_credentials::{
     vc::{self, CredentialRequest},
 };
 use einmal_did::Did;
-use einmal_didcomm::ProblemCode;
+use einmal_didcomm::{ProblemCode, UnixSeconds};
 use einmal_flows::{
     formats::{CryptographicBinding, SdJwtOffer},
     issue_credential::issuer::{Action, Event, Issuer},
 };
 use einmal_keys::{PublicKey, base64url_encode};
-use einmal_register::{Date, Filled, Inputs, Person, PersonId, Template, fill};
+use einmal_register::{Filled, Inputs, Person, PersonId, Template, fill};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -39,8 +39,6 @@ use crate::{
 
 /// Most valid cards of one kind that one person may have: a poster serves everybody again and again.
 const MAX_VALID_CARDS: usize = 8;
-/// Seconds in a day.
-const DAY: u64 = 24 * 3600;
 
 /// What an issuing exchange is about.
 #[derive(Clone, Serialize, Deserialize)]
@@ -249,7 +247,8 @@ impl IssuingService {
         let (issuer, job) = (issuer(shared)?, &exchange.work.job);
         let template = self.present_template(job)?;
         let now = shared.now();
-        let end = u64::try_from(filled.expires.unix_seconds()).unwrap_or(0).saturating_add(DAY);
+        // A day out of range makes no card: it would end before it begins.
+        let end = self.files().calendar.end_of(filled.expires).map_or(0, |end| end.0);
         let expires_at = latest_end(shared, job).map_or(end, |latest| latest.min(end));
         let status = if template.has_status_list() { Some(self.lists.allocate(shared)?) } else { None };
         let request = CredentialRequest {
@@ -293,9 +292,10 @@ impl IssuingService {
         let known = known.as_ref().map(|person| person.as_str().to_owned());
         let subject = known.or_else(|| job.subject.clone()).map_or_else(|| fresh_nonce(shared), Ok)?;
         let generated = BTreeMap::from([("patron_nym".to_owned(), patron_nym(shared, &subject)?)]);
-        let latest = latest_end(shared, job).and_then(|end| Date::from_unix_seconds(end.saturating_sub(1)));
+        let last = |end: u64| files.calendar.day_at(UnixSeconds(end.saturating_sub(1)));
+        let latest = latest_end(shared, job).and_then(last);
         let inputs = Inputs { person, presented: job.presented.as_ref(), generated: &generated, latest };
-        fill(&template, &inputs, today(shared)?)
+        fill(&template, &inputs, files.today(shared.now())?)
             .map_err(|error| Failure::peer(ProblemCode::REQUEST, error.to_string()))
     }
 
@@ -462,12 +462,6 @@ fn path(elements: Vec<einmal_register::PathElement>) -> Vec<PathElement> {
 
 fn issuer(shared: &Shared) -> Result<Did, Failure> {
     shared.public_did().cloned().ok_or_else(Failure::no_did_yet)
-}
-
-/// The present day, as the register counts days.
-pub(crate) fn today(shared: &Shared) -> Result<Date, Failure> {
-    Date::from_unix_seconds(shared.now().0)
-        .ok_or_else(|| Failure::later("the clock is out of range; set it right"))
 }
 
 /// 128 random bits as text.

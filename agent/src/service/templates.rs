@@ -7,10 +7,16 @@ use std::{
 };
 
 use einmal_credentials::dcql::DcqlQuery;
-use einmal_register::{CityConfig, Date, Register, RequestTemplate, Template, read_register};
+use einmal_didcomm::UnixSeconds;
+use einmal_register::{
+    CityConfig, ConfigError, Date, Place, Problem, Register, RequestTemplate, Template, read_register,
+};
 
-use super::ids::{RequestId, TemplateId};
-use crate::error::SetupError;
+use super::{
+    calendar::Calendar,
+    ids::{RequestId, TemplateId},
+};
+use crate::{error::SetupError, handler::Failure};
 
 /// Largest template or description read, in bytes.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
@@ -20,6 +26,7 @@ const MAX_TEMPLATES: usize = 256;
 /// Everything a city reads at start.
 pub(crate) struct CityFiles {
     pub(crate) config: CityConfig,
+    pub(crate) calendar: Calendar,
     pub(crate) register: Register,
     pub(crate) templates: BTreeMap<TemplateId, Template>,
     pub(crate) requests: BTreeMap<RequestId, RequestTemplate>,
@@ -32,12 +39,16 @@ impl std::fmt::Debug for CityFiles {
 }
 
 impl CityFiles {
-    /// Reads a city's description and what it names; paths in it are relative to it.
-    pub(crate) fn read(description: &Path, today: Date) -> Result<Self, SetupError> {
+    /// Reads a city's description and what it names as it is at `now`; paths in it are relative to it.
+    pub(crate) fn read(description: &Path, now: UnixSeconds) -> Result<Self, SetupError> {
         let file = if description.is_dir() { description.join("city.toml") } else { description.to_owned() };
         let text = read_text(&file)?;
         let config = CityConfig::parse(&file.display().to_string(), &text)
             .map_err(|error| SetupError::input(&file, error))?;
+        let calendar = calendar_of(&config, &file)?;
+        let today = calendar
+            .day_at(now)
+            .ok_or_else(|| SetupError::internal("the clock is out of range; set it right"))?;
         let folder = file.parent().unwrap_or(Path::new("."));
         let path = folder.join(config.register().file());
         let input = std::fs::File::open(&path).map_err(|error| SetupError::input(&path, error))?;
@@ -47,8 +58,21 @@ impl CityFiles {
             Template::parse(name, text).map(|template| (TemplateId::from(template.id()), template))
         })?;
         let requests = read_requests(&folder.join(config.requests()))?;
-        Ok(Self { config, register, templates, requests })
+        Ok(Self { config, calendar, register, templates, requests })
     }
+
+    /// The day it is in the city.
+    pub(crate) fn today(&self, now: UnixSeconds) -> Result<Date, Failure> {
+        self.calendar.day_at(now).ok_or_else(|| Failure::later("the clock is out of range; set it right"))
+    }
+}
+
+fn calendar_of(config: &CityConfig, file: &Path) -> Result<Calendar, SetupError> {
+    Calendar::of(config.time_zone()).ok_or_else(|| {
+        let place = Place::Key("time_zone".into());
+        let error = ConfigError { file: file.display().to_string(), place, problem: Problem::TimeZone };
+        SetupError::input(file, error)
+    })
 }
 
 /// Reads a folder of request templates. What they ask must be a query, of a length that can be sent: else that would be found when
