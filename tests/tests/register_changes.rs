@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use einmal::config::{Config, Role};
-use einmal_tests::{ADULT, World, city_folder, invitation_in, own_city_folder, play};
+use einmal_tests::{ADULT, START_MS, World, city_folder, invitation_in, own_city_folder, play};
 use serde_json::{Value, json};
 
 const DAY: u64 = 24 * 3600;
@@ -511,6 +511,31 @@ fn a_card_ends_with_the_one_it_rests_on_says_so_and_is_named_when_that_is_revoke
         let revoked = json!({"credential": resident["credential"], "reason": "moved"});
         let answer = world.ask("city", "revoke", revoked).await;
         assert_eq!(answer["issued_for_it"], json!([library["credential"]]));
+    });
+}
+
+/// The example's city is two hours ahead of UTC in summer.
+#[test]
+fn days_of_cards_are_those_of_the_city() {
+    play(async {
+        const HOUR: u64 = 3600;
+        let folder = own_city_folder();
+        let mut world = world_with(21, folder.path()).await;
+        let morning = START_MS / 1000;
+        let night = morning - morning % (24 * HOUR) + 23 * HOUR + 1800;
+        for (at, days) in [(morning, 0), (night, 1)] {
+            world.clock().set(at * 1000);
+            world.pump().await;
+            let issued = issue(&mut world, resident()).await;
+            let ends =
+                issued.as_array().unwrap().iter().map(|card| card["expires_at"].as_u64().unwrap()).max();
+            let today = at - at % (24 * HOUR) + days * 24 * HOUR;
+            assert_eq!(
+                ends,
+                Some(today + 1096 * 24 * HOUR - 2 * HOUR),
+                "1095 days after the day it was made"
+            );
+        }
     });
 }
 

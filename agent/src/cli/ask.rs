@@ -5,6 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use einmal_flows::for_display;
 use serde_json::Value;
 
+use super::output;
 use crate::error::SetupError;
 
 /// Most characters of one line of a peer.
@@ -54,7 +55,7 @@ fn can_be_agreed_to(view: &Value) -> bool {
 /// What the person reads before deciding.
 fn lines(view: &Value) -> Vec<String> {
     // A peer's words: they must not move the cursor, nor begin a line of their own.
-    let clean = |text: &str| for_display(text, MAX_LINE_CHARS).replace('\n', " ");
+    let clean = |text: &str| output::one_line(&for_display(text, MAX_LINE_CHARS));
     let text = |name: &str| view.get(name).and_then(Value::as_str).map(clean);
     let mut lines = vec![format!("From        {}", text("from").unwrap_or_else(|| "?".into()))];
     lines.extend(text("comment").map(|purpose| format!("Purpose     {purpose}")));

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use einmal_flows::for_display;
 use serde_json::{Value, json};
 
 use crate::error::SetupError;
@@ -13,12 +14,17 @@ macro_rules! line {
     };
 }
 
+/// A text in one line, without what moves a cursor, hides or turns what is read: it may be a peer's, and must not pass for ours.
+pub(super) fn one_line(text: &str) -> String {
+    for_display(text, usize::MAX).replace(['\n', '\u{2028}', '\u{2029}'], " ")
+}
+
 /// Prints an error to standard error, as text or as one JSON object.
 pub(super) fn error(error: &SetupError, json: bool) {
     if json {
         eprintln!("{}", json!({"error": error.to_string()}));
     } else {
-        eprintln!("einmal: {error}");
+        eprintln!("einmal: {}", for_display(&error.to_string(), usize::MAX));
     }
 }
 
@@ -31,7 +37,7 @@ pub(super) fn answer(value: &Value, json: bool) {
     match value {
         Value::Object(members) => {
             for (name, value) in members {
-                line!("{name:<14} {}", plain(value));
+                line!("{:<14} {}", one_line(name), plain(value));
             }
         }
         Value::Array(rows) if rows.is_empty() => line!("(none)"),
@@ -46,27 +52,32 @@ pub(super) fn answer(value: &Value, json: bool) {
 
 /// Prints text of several lines.
 pub(super) fn text(text: &str) {
-    line!("{text}");
+    line!("{}", for_display(text, usize::MAX));
 }
 
 fn row_text(row: &Value) -> String {
     match row {
         Value::Object(members) => members
             .iter()
-            .map(|(name, value)| format!("{name}={}", plain(value)))
+            .map(|(name, value)| format!("{}={}", one_line(name), closed_up(&plain(value))))
             .collect::<Vec<_>>()
             .join("  "),
         other => plain(other),
     }
 }
 
+/// A value that stands between others, which wider gaps keep apart.
+fn closed_up(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn plain(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => one_line(text),
         Value::Null => "-".into(),
         Value::Bool(true) => "yes".into(),
         Value::Bool(false) => "no".into(),
-        other => other.to_string(),
+        other => one_line(&other.to_string()),
     }
 }
 
@@ -79,4 +90,18 @@ pub(super) fn qr(url: &str) {
     let Ok(code) = qrcode::QrCode::with_error_correction_level(url, qrcode::EcLevel::L) else { return };
     let picture = code.render::<qrcode::render::unicode::Dense1x2>().quiet_zone(true).build();
     line!("{picture}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_peer_stay_in_their_place_and_in_sight() {
+        let vct = "urn:x\ncard=1  state=valid\u{1b}[8m\u{9b}8m\u{202e}\u{7f}";
+        let row = row_text(&json!({"state": "revoked", "vct": vct}));
+        assert_eq!(row, "state=revoked  vct=urn:x card=1 state=valid[8m8m");
+        assert_eq!(plain(&json!(vct)), "urn:x card=1  state=valid[8m8m");
+        assert_eq!(plain(&json!([{"goal": "a\u{9b}b\u{2066}\u{2028}c"}])), r#"[{"goal":"ab c"}]"#);
+    }
 }

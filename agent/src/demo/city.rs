@@ -56,9 +56,9 @@ pub(super) struct City {
 impl City {
     /// Reads the folder.
     pub(super) fn read(folder: &Path) -> Result<Self, SetupError> {
-        let today = Date::from_unix_seconds(SystemClock.now().0)
-            .ok_or_else(|| SetupError::internal("the clock is out of range"))?;
-        let files = CityFiles::read(folder, today)?;
+        let now = SystemClock.now();
+        let files = CityFiles::read(folder, now)?;
+        let today = files.today(now).map_err(SetupError::internal)?;
         let missing = |what: &str| SetupError::input(folder, format!("the story needs {what}"));
         let resident = kind_of(&files, is_resident_card)
             .ok_or_else(|| missing("a credential template with a name and an age of the register"))?;

@@ -198,6 +198,7 @@ pub(super) fn choose(files: &CityFiles, register: &str, today: Date) -> Vec<Chos
 mod tests {
     use std::path::Path;
 
+    use einmal_didcomm::UnixSeconds;
     use einmal_register::{Inputs, PersonId, fill};
     use serde_json::json;
 
@@ -206,7 +207,8 @@ mod tests {
     fn story() -> (CityFiles, Vec<Chosen>, Date) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/wetzlar");
         let today = Date::new(2026, 11, 29).unwrap();
-        let files = CityFiles::read(&folder, today).unwrap();
+        let now = UnixSeconds(u64::try_from(today.unix_seconds()).unwrap());
+        let files = CityFiles::read(&folder, now).unwrap();
         let text = std::fs::read_to_string(folder.join("einwohner.csv")).unwrap();
         let chosen = choose(&files, &text, today);
         (files, chosen, today)

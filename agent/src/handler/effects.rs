@@ -9,7 +9,7 @@ use einmal_storage::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Arrival, Failure, Shared};
+use super::{Arrival, Failure, Shared, failure::Need};
 use crate::{
     db::{Db, TIMERS, encode},
     delivery::LiveChange,
@@ -128,6 +128,8 @@ pub(crate) struct Effects<'a> {
     pub(crate) live: Option<LiveChange>,
     /// How often the handler may still ask for something to be fetched.
     pub(crate) fetches_left: usize,
+    /// What was fetched for this event, or could not be.
+    pub(crate) tried: Vec<Need>,
 }
 
 impl<'a> Effects<'a> {
@@ -141,7 +143,21 @@ impl<'a> Effects<'a> {
             memory: Vec::new(),
             live: None,
             fetches_left: 0,
+            tried: Vec::new(),
         }
+    }
+
+    /// What of `needs` was not tried for this event, as many as may still be fetched but at least one. Nothing twice: what does not
+    /// answer is not waited for again and again, however long the others take.
+    pub(crate) fn to_fetch(&self, needs: impl IntoIterator<Item = Need>) -> Option<Need> {
+        let mut wanted = Vec::new();
+        for need in needs {
+            if !self.tried.contains(&need) && !wanted.contains(&need) {
+                wanted.push(need);
+            }
+        }
+        wanted.truncate(self.fetches_left.max(1));
+        if wanted.len() > 1 { Some(Need::All { needs: wanted }) } else { wanted.pop() }
     }
 
     /// How the message came that is handled, if one is.

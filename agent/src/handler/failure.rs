@@ -22,7 +22,24 @@ pub enum Need {
     StatusList {
         /// Where it lies.
         uri: String,
+        /// Whose it must be: a list that is not of the issuer of one card may well be of another's.
+        issuer: String,
     },
+    /// Several of these, fetched side by side: none of them waits for another that is not answered.
+    All {
+        /// Which; none of them is of this variant.
+        needs: Vec<Self>,
+    },
+}
+
+impl Need {
+    /// What is to be fetched, one by one.
+    pub(crate) fn parts(&self) -> &[Self] {
+        match self {
+            Self::All { needs } => needs,
+            one => std::slice::from_ref(one),
+        }
+    }
 }
 
 /// An event was not handled; nothing was changed. Sorted by who is to blame.

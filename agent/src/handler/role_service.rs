@@ -61,8 +61,8 @@ pub(crate) trait RoleService: Send + Sync {
         Ok(None)
     }
 
-    /// Takes in a status list token that was asked for; `None` if it could not be fetched.
-    fn status_list_fetched(&self, _shared: &Shared, _uri: &str, _token: Option<String>) {}
+    /// Takes in a status list token that was asked for, of an issuer; `None` if it could not be fetched.
+    fn status_list_fetched(&self, _shared: &Shared, _uri: &str, _issuer: &str, _token: Option<String>) {}
 
     /// The letters a message asks to keep for somebody, and whose they are; `None` if it is no such message.
     ///

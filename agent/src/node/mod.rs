@@ -30,6 +30,7 @@ use std::{
 use einmal_did::{Did, DidDocument, ResolveError, Resolver};
 use einmal_didcomm::{Message, Opened};
 use einmal_storage::StoreError;
+use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -215,14 +216,15 @@ impl Node {
         cause: Cause,
         mut handle: impl FnMut(&mut Effects<'_>) -> Handled,
     ) -> Result<Done, Failure> {
-        let (mut fetches, mut conflicts) = (0, 0);
+        let (mut tried, mut conflicts) = (Vec::<Need>::new(), 0);
         loop {
             let mut fx = Effects::new(&self.shared, cause);
-            fx.fetches_left = MAX_FETCHES - fetches;
+            fx.fetches_left = MAX_FETCHES.saturating_sub(tried.len());
+            fx.tried.clone_from(&tried);
             if let Err(failure) = handle(&mut fx) {
                 match failure.need() {
-                    Some(need) if fetches < MAX_FETCHES => {
-                        fetches += 1;
+                    Some(need) if tried.len() < MAX_FETCHES => {
+                        tried.extend_from_slice(need.parts());
                         if self.fetch(&need, cause.arrival().and_then(Arrival::origin)).await {
                             continue;
                         }
@@ -265,13 +267,18 @@ impl Node {
     }
 
     /// Fetches what a handler asked for because of `from`; a failure is remembered, so that the repeated handler sees
-    /// it. False if nothing was tried, because `from` causes too many fetches: others may be about to ask for the same.
+    /// it. False if something was not tried, because `from` causes too many fetches: others may be about to ask for the same.
     async fn fetch(&self, need: &Need, from: Option<Origin>) -> bool {
+        let all = join_all(need.parts().iter().map(|need| self.fetch_one(need, from))).await;
+        all.into_iter().all(|tried| tried)
+    }
+
+    async fn fetch_one(&self, need: &Need, from: Option<Origin>) -> bool {
         let Some(_waiting) = self.fetching.wait(from) else { return false };
         // Many messages of one sender need one document: it is fetched once.
         let _alone = match need {
             Need::Document { did } => Some(self.fetching.alone(did).await),
-            Need::StatusList { .. } => None,
+            _ => None,
         };
         if let Need::Document { did } = need
             && !matches!(self.shared.resolver.resolve(did), Err(ResolveError::NotFetched { .. }))
@@ -288,7 +295,7 @@ impl Node {
                     self.shared.resolver.remember_failure(did);
                 }
             },
-            Need::StatusList { uri } => {
+            Need::StatusList { uri, issuer } => {
                 let fetched = self.fetcher.status_list(uri).await;
                 if let Err(FetchError::Busy) = fetched {
                     return false;
@@ -296,8 +303,9 @@ impl Node {
                 if let Err(error) = &fetched {
                     tracing::info!(%error, "a status list was not fetched");
                 }
-                self.role.status_list_fetched(&self.shared, uri, fetched.ok());
+                self.role.status_list_fetched(&self.shared, uri, issuer, fetched.ok());
             }
+            Need::All { .. } => {}
         }
         true
     }

@@ -18,7 +18,7 @@ use tracing::Instrument;
 use super::Node;
 use crate::{
     config::Role,
-    db::{DEAD, OUTBOX},
+    db::{DEAD, OUTBOX, did_id},
     handler::{Arrival, Cause, Effects, Failure, Need, Origin, Outgoing, describe_packing},
     identity, log,
     service::rotating,
@@ -321,10 +321,14 @@ impl Node {
         }
         fx.put(OUTBOX, item_id(due, 0, self.shared.entropy())?, &item)?;
         fx.delete(OUTBOX, id)?;
-        self.shared.db.store().commit(fx.into_parts().0).await.map(|_| ())
+        self.shared.db.store().commit(fx.into_parts().0).await?;
+        // Whoever waits for something to be due does not know of this one: the look found it due at once.
+        self.outbox_bell.notify_one();
+        Ok(())
     }
 
-    /// Keeps a message that will never be sent, for the operator to look at.
+    /// Notes that a message will never be sent, why, and of which kind it was. Not what it said: a card that could not be delivered is
+    /// nobody's to keep.
     fn give_up(&self, id: &[u8], item: Item, reason: &str, fx: &mut Effects<'_>) -> Result<(), StoreError> {
         self.shared.stats.given_up.inc();
         tracing::warn!(reason, "a message was given up");
@@ -333,7 +337,9 @@ impl Node {
             return Ok(());
         }
         let until = self.shared.now().plus(GIVE_UP_SECS);
-        fx.put_expiring(DEAD, id, &serde_json::json!({"reason": reason, "item": item}), until)
+        let kind = item.message.get("type");
+        let note = serde_json::json!({"reason": reason, "type": kind, "to": did_id(&item.to)});
+        fx.put_expiring(DEAD, id, &note, until)
     }
 
     /// Exponential with up to a quarter of jitter either way, so that many nodes do not return in step.
@@ -349,12 +355,13 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::{sync::Mutex, time::Duration};
 
     use einmal_did::{Endpoint, Relationship, Service, peer};
     use einmal_flows::{Draft, basic_message::BasicMessage};
     use einmal_keys::{KeyKind, SecretKey, SeededEntropy};
     use einmal_storage::MemoryStore;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::{
@@ -415,5 +422,67 @@ mod tests {
         attempt().await;
         assert_eq!(picky.0.lock().unwrap().len(), 1);
         assert_eq!(node.shared.db.count(OUTBOX).unwrap(), 1, "the long one is tried on");
+    }
+    /// A peer that is away for the first attempt; notes when it was tried.
+    #[derive(Default)]
+    struct Away(Mutex<Vec<Instant>>);
+
+    impl Transport for Away {
+        fn send<'a>(&'a self, _: &'a str, _: Vec<u8>) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>> {
+            Box::pin(async move {
+                let mut tried = self.0.lock().unwrap();
+                tried.push(Instant::now());
+                if tried.len() == 1 { Err(SendError::Refused { status: 503 }) } else { Ok(None) }
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_was_put_off_is_tried_again_when_it_is_due() {
+        let away = Arc::new(Away::default());
+        let store = Arc::new(MemoryStore::new());
+        let (node, clock) = testing::node_behind(Role::Mediator, store, Arc::clone(&away) as _).await;
+        let (own, peer) = (node.public_did().unwrap().clone(), peer_did());
+        let running = tokio::spawn(Arc::clone(&node).run_outbox());
+        // It waits, so that the bell for the message is spent when that is sent.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let send = node.change(|fx| {
+            Ok(fx.send(Draft::of(&BasicMessage { content: "Guten Tag".into() }), &own, &peer)?)
+        });
+        send.await.unwrap();
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            clock.advance(100);
+        }
+        running.abort();
+        let tried = away.0.lock().unwrap().clone();
+        assert_eq!(tried.len(), 2, "not again within two seconds");
+        assert!(tried[1] - tried[0] >= Duration::from_millis(FIRST_PAUSE_MS / 2));
+        assert_eq!(node.shared.db.count(OUTBOX).unwrap(), 0);
+    }
+    #[tokio::test]
+    async fn of_a_message_given_up_no_word_and_no_address_is_kept() {
+        let away = Arc::new(Away::default());
+        let store = Arc::new(MemoryStore::new());
+        let (node, clock) = testing::node_behind(Role::Mediator, store, away).await;
+        let (own, peer) = (node.public_did().unwrap().clone(), peer_did());
+        let content = "Erika Mustermann";
+        let send = node
+            .change(|fx| Ok(fx.send(Draft::of(&BasicMessage { content: content.into() }), &own, &peer)?));
+        send.await.unwrap();
+        node.outbox_pass().await.unwrap();
+        // The clock must be seen to go on, or the jump is not believed.
+        for _ in 0..2 {
+            clock.advance((GIVE_UP_SECS + 3600) * 1000);
+            node.shared.present();
+        }
+        node.outbox_pass().await.unwrap();
+        let dead: Vec<(Vec<u8>, Value)> = node.shared.db.all(DEAD, 9).unwrap().records;
+        let [(_, note)] = dead.as_slice() else { panic!("{dead:?}") };
+        let said = note.to_string();
+        assert!(note["reason"].as_str().is_some_and(|reason| reason.contains("expired")), "{said}");
+        assert_eq!(note["type"], "https://didcomm.org/basicmessage/2.0/message");
+        assert_eq!(note["to"], did_id(&peer));
+        assert!(!said.contains(content) && !said.contains("did:"), "{said}");
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     db::Db,
     net::memory::MemoryNetwork,
     node::{Node, Parts},
-    transport::Transport,
+    transport::{Fetcher, Transport},
 };
 
 /// The time of all of them, in milliseconds.
@@ -36,6 +36,16 @@ pub(crate) async fn node_behind(
     store: Arc<dyn Store>,
     transport: Arc<dyn Transport>,
 ) -> (Arc<Node>, Arc<ManualClock>) {
+    node_with(role, store, transport, MemoryNetwork::new(1)).await
+}
+
+/// A node that fetches by `fetcher` as well.
+pub(crate) async fn node_with(
+    role: Role,
+    store: Arc<dyn Store>,
+    transport: Arc<dyn Transport>,
+    fetcher: Arc<dyn Fetcher>,
+) -> (Arc<Node>, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at(START_MS));
     let parts = Parts {
         config: Config::new(role),
@@ -44,7 +54,7 @@ pub(crate) async fn node_behind(
         clock: Arc::clone(&clock) as _,
         entropy: Arc::new(SeededEntropy::new(1)),
         transport,
-        fetcher: MemoryNetwork::new(1),
+        fetcher,
     };
     let url = if role == Role::Citizen { "" } else { "https://node.example" };
     (Node::start(parts, url).await.unwrap(), clock)

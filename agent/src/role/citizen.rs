@@ -95,7 +95,7 @@ impl Citizen {
                     prover::Prover::propose(own, peer, thid.clone(), Some(pthid.clone()), fx.now());
                 let job = ProveJob::new(auto);
                 let mut exchange = Proving::new(ours, theirs, &thid, Job { machine, job });
-                proving::carry_out(shared, &mut exchange, actions, fx)?;
+                proving::carry_out(shared, &self.lists, &mut exchange, actions, fx)?;
                 exchange.index_by_thread(pthid.as_str(), fx)?;
                 exchange.save(fx)?;
             }
@@ -133,7 +133,7 @@ impl Citizen {
             let (machine, actions) = prover::Prover::from_request(rx, fx.now())?;
             let job = ProveJob::new(auto);
             let mut exchange = Proving::opened_by(rx, Job { machine, job });
-            proving::carry_out(shared, &mut exchange, actions, fx)?;
+            proving::carry_out(shared, &self.lists, &mut exchange, actions, fx)?;
             exchange.index_by_thread(&exchange.key.clone(), fx)?;
             if let Some(parent) = &rx.message().pthid {
                 exchange.index_by_relation(asked_in(parent, rx.sender()), fx)?;
@@ -165,7 +165,7 @@ impl Citizen {
         if let Some(holding) = Holding::by_thread(shared, thread)? {
             let mut own = holding::progress(&holding);
             let Some(asked) = asked_below(shared, &holding)? else { return Ok(Some(own)) };
-            let inner = proving::progress(shared, &asked)?;
+            let inner = proving::progress(shared, &self.lists, &asked)?;
             // A proof asked for on the way is decided about under the same thread.
             if is_pending(&own) && wants_decision(&inner) {
                 return Ok(Some(inner));
@@ -179,7 +179,7 @@ impl Citizen {
             return Ok(Some(own));
         }
         match Proving::by_thread(shared, thread)? {
-            Some(proving) => Ok(Some(proving::progress(shared, &proving)?)),
+            Some(proving) => Ok(Some(proving::progress(shared, &self.lists, &proving)?)),
             None => Ok(None),
         }
     }
@@ -189,14 +189,14 @@ impl Citizen {
             if !wants_decision(&holding::progress(&holding))
                 && let Some(mut asked) = asked_below(shared, &holding)?
             {
-                proving::decide(shared, &mut asked, decision, fx)?;
+                proving::decide(shared, &self.lists, &mut asked, decision, fx)?;
                 return asked.save(fx);
             }
             holding::decide(shared, &mut holding, decision, fx)?;
             return holding.save(fx);
         }
         let mut proving = Proving::by_thread(shared, thread)?.ok_or_else(|| unknown_thread(thread))?;
-        proving::decide(shared, &mut proving, decision, fx)?;
+        proving::decide(shared, &self.lists, &mut proving, decision, fx)?;
         proving.save(fx)
     }
 
@@ -314,7 +314,7 @@ impl RoleService for Citizen {
             holding::handle(shared, &mut exchange, holder::Event::Message(rx), fx)?;
             exchange.save(fx)?;
         } else if let Some(mut exchange) = Proving::of(shared, rx)? {
-            proving::handle(shared, &mut exchange, prover::Event::Message(rx), fx)?;
+            proving::handle(shared, &self.lists, &mut exchange, prover::Event::Message(rx), fx)?;
             exchange.save(fx)?;
         } else if ours && !report_problem::is_report(kind) && !self.opened(shared, rx, fx)? {
             return Err(Failure::peer(ProblemCode::REQUEST, "no such exchange with you is known here"));
@@ -339,7 +339,7 @@ impl RoleService for Citizen {
             return holding.save(fx);
         }
         if let Some(mut proving) = Proving::load(shared, exchange)? {
-            proving::handle(shared, &mut proving, prover::Event::Tick, fx)?;
+            proving::handle(shared, &self.lists, &mut proving, prover::Event::Tick, fx)?;
             return proving.save(fx);
         }
         Ok(())
@@ -366,10 +366,7 @@ impl RoleService for Citizen {
                 Ok(json!({"decided": agree}))
             }
             "pending" => self.pending(shared),
-            "list" => {
-                let cards = holding::cards(shared)?;
-                cards.iter().map(|card| holding::summary(shared, &self.lists, card, fx)).collect()
-            }
+            "list" => holding::list(shared, &self.lists, fx),
             "show" => {
                 let card = holding::card(shared, text(input, "card")?)?;
                 Ok(json!({"card": card.id, "claims": card.credential.claims().as_map()}))
@@ -391,8 +388,8 @@ impl RoleService for Citizen {
         }
     }
 
-    fn status_list_fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
-        self.lists.fetched(shared, uri, token);
+    fn status_list_fetched(&self, shared: &Shared, uri: &str, issuer: &str, token: Option<String>) {
+        self.lists.fetched(shared, uri, issuer, token);
     }
 
     fn protocols(&self) -> Vec<(&'static str, &'static str)> {

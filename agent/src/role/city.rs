@@ -27,7 +27,7 @@ use crate::{
         ids::{RequestId, person_id},
         invitations::{self, IssueOrder, Purpose, Subject},
         issued,
-        issuing::{IssueJob, Issuing, IssuingService, today},
+        issuing::{IssueJob, Issuing, IssuingService},
         messages, overtaken, patron_nym,
         status::KnownLists,
         templates::CityFiles,
@@ -306,8 +306,7 @@ impl City {
 /// Reads the city's description, and what it names.
 fn read_files(shared: &Shared) -> Result<CityFiles, SetupError> {
     let settings = shared.config.city.clone().unwrap_or_default();
-    let day = today(shared).map_err(SetupError::internal)?;
-    let files = CityFiles::read(&settings.description, day)?;
+    let files = CityFiles::read(&settings.description, shared.now())?;
     let report = &files.register.report;
     let (people, rows, skipped) = (files.register.people.len(), report.rows, report.bad_row_count);
     tracing::info!(people, rows, skipped, "register read");
@@ -425,7 +424,7 @@ impl RoleService for City {
         self.issuing.lists.token(shared, uri)
     }
 
-    fn status_list_fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
-        self.asking.lists.fetched(shared, uri, token);
+    fn status_list_fetched(&self, shared: &Shared, uri: &str, issuer: &str, token: Option<String>) {
+        self.asking.lists.fetched(shared, uri, issuer, token);
     }
 }

@@ -156,7 +156,7 @@ impl RoleService for Merchant {
         vec![("https://didcomm.org/present-proof/3.0", "verifier")]
     }
 
-    fn status_list_fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
-        self.asking.lists.fetched(shared, uri, token);
+    fn status_list_fetched(&self, shared: &Shared, uri: &str, issuer: &str, token: Option<String>) {
+        self.asking.lists.fetched(shared, uri, issuer, token);
     }
 }

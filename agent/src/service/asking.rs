@@ -235,7 +235,7 @@ impl AskingService {
             trust: &trust,
             clock_skew: self.clock_skew,
         };
-        match verifying::verify(shared, &self.lists, vp, &question)? {
+        match verifying::verify(shared, &self.lists, vp, &question, fx)? {
             Verdict::Accepted(verified) => {
                 let proved = Proved::of(&query, &verified);
                 let disclosed = verifying::disclosed(&query, &verified);
@@ -283,6 +283,10 @@ impl AskingService {
     }
 
     fn write(&self, shared: &Shared, job: &AskJob, result: StoredResult, fx: &mut Effects<'_>) -> Handled {
+        // What it proves goes into the issuance that waits for it; nobody is told a thread to ask for it under.
+        if job.then.is_some() {
+            return Ok(());
+        }
         // What nobody says any more how long to keep is kept as short as can be.
         let days = self.template(&job.request).map_or(0, |template| u64::from(template.retention().days));
         let until = shared.now().plus(days.saturating_mul(DAY).max(KEEP_RESULT_SECS));
@@ -332,6 +336,7 @@ fn client_id(shared: &Shared) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::Role, handler::Cause, node::testing};
 
     /// They named the nonce beside the machine, which has it.
     #[test]
@@ -341,5 +346,31 @@ mod tests {
         assert_eq!((job.request.as_str(), job.thread.as_str()), ("library-card", "a1b2"));
         assert!(job.dcql.is_some());
         assert!(serde_json::to_value(&job).unwrap().get("nonce").is_none());
+    }
+    #[tokio::test]
+    async fn what_was_shown_for_an_issuance_is_no_result_that_is_kept() {
+        let (node, _) = testing::node(Role::Mediator).await;
+        let service = AskingService {
+            requests: Requests::new(BTreeMap::new()),
+            clock_skew: 0,
+            language: "de".into(),
+            lists: KnownLists::default(),
+        };
+        let keeps = |then: Option<&str>| {
+            let job = AskJob { then: then.map(str::to_owned), ..AskJob::new("signup".into(), thread()) };
+            let mut fx = Effects::new(node.shared(), Cause::Own);
+            let disclosed = json!({"resident": [{"claims": {"resident_region": "Hessen"}}]});
+            let at = node.shared().now();
+            let result = StoredResult { accepted: true, reason: None, detail: None, disclosed, at };
+            service.write(node.shared(), &job, result, &mut fx).unwrap();
+            service.refuse(node.shared(), &job, "declined", None, &mut fx).unwrap();
+            fx.batch().len()
+        };
+        assert_eq!(keeps(Some("the issuance")), 0);
+        assert_eq!(keeps(None), 1, "a till asks for it");
+    }
+
+    fn thread() -> ThreadId {
+        ThreadId::try_from("a1b2").unwrap()
     }
 }

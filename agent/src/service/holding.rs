@@ -323,27 +323,39 @@ pub(crate) fn forget(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Handled
     Ok(())
 }
 
-/// A card as its owner sees it in the list; its status is fetched if what is known is no longer fresh.
+/// The cards as their owner sees them; their statuses are fetched if what is known is no longer fresh, all at once: a list that
+/// does not answer keeps nobody waiting for the others.
 ///
 /// # Errors
 ///
-/// [`Failure::Need`] if the list it stands in, or its issuer's document, must be fetched first.
-pub(crate) fn summary(
-    shared: &Shared,
-    lists: &KnownLists,
-    card: &Card,
-    fx: &Effects<'_>,
-) -> Result<Value, Failure> {
+/// [`Failure::Need`] if lists they stand in, or documents of their issuers, must be fetched first.
+pub(crate) fn list(shared: &Shared, lists: &KnownLists, fx: &Effects<'_>) -> Result<Value, Failure> {
+    let (mut rows, mut needs) = (Vec::new(), Vec::new());
+    for card in &cards(shared)? {
+        let (state, need) = state(shared, lists, card);
+        rows.push(summary(card, state));
+        needs.extend(need);
+    }
+    // Only so many are fetched at once: those that did not answer the last time must not keep out the others for good.
+    needs.sort_by_key(|need| lists.has_failed(need));
+    match fx.to_fetch(needs) {
+        Some(need) if fx.fetches_left > 0 => Err(Failure::Need(need)),
+        _ => Ok(rows.into()),
+    }
+}
+
+/// What is known of a card, in a word and perhaps a reason, and what must be fetched to know more.
+fn state(shared: &Shared, lists: &KnownLists, card: &Card) -> (State, Option<Need>) {
     let expired = card.credential.expires_at.is_some_and(|end| shared.now().0 >= end);
-    let (state, reason) = match &card.credential.status {
-        _ if expired => ("expired", None),
+    match &card.credential.status {
+        _ if expired => (("expired", None), None),
         // Nothing can revoke it.
-        None => ("valid", None),
-        Some(reference) => match look_up(shared, lists, card, reference, fx)? {
-            Ok(status) => in_words(status),
-            Err(reason) => ("unknown", Some(reason)),
-        },
-    };
+        None => (("valid", None), None),
+        Some(reference) => look_up(shared, lists, card, reference),
+    }
+}
+
+fn summary(card: &Card, (state, reason): State) -> Value {
     let mut summary = json!({
         "card": card.id,
         "vct": card.credential.vct,
@@ -354,10 +366,13 @@ pub(crate) fn summary(
     if let (Some(reason), Some(members)) = (reason, summary.as_object_mut()) {
         members.insert("reason".into(), reason.into());
     }
-    Ok(summary)
+    summary
 }
 
-fn in_words(status: Status) -> (&'static str, Option<String>) {
+/// The word for it, and the reason where there is something to explain.
+type State = (&'static str, Option<String>);
+
+fn in_words(status: Status) -> State {
     match status {
         Status::Valid => ("valid", None),
         Status::Invalid => ("revoked", None),
@@ -368,7 +383,7 @@ fn in_words(status: Status) -> (&'static str, Option<String>) {
     }
 }
 
-/// What the issuer's list says about a card, or why that is not known.
+/// What the issuer's list says about a card, or why that is not known, and what must be fetched to know it.
 ///
 /// The whole list is fetched, as any verifier does: which of its cards is asked about, the issuer does not learn.
 fn look_up(
@@ -376,30 +391,55 @@ fn look_up(
     lists: &KnownLists,
     card: &Card,
     reference: &StatusReference,
-    fx: &Effects<'_>,
-) -> Result<Result<Status, String>, Failure> {
+) -> (State, Option<Need>) {
     let keys = DidIssuerKeys::new(&shared.resolver);
-    let found = lists.source(shared, &keys).status(&reference.uri, reference.idx, &card.credential.issuer);
-    let need = match &found {
-        Err(StatusError::NotFetched { uri }) if !lists.recently_failed(shared, uri) => {
-            Some(Need::StatusList { uri: uri.clone() })
+    let source = lists.source(shared, &keys);
+    let state = match source.status(&reference.uri, reference.idx, &card.credential.issuer) {
+        Ok(status) => in_words(status),
+        Err(StatusError::NotFetched { .. }) => {
+            ("unknown", Some("its status list could not be fetched; list the cards again in a moment".into()))
         }
-        Err(StatusError::KeyLookup(KeyLookupError::Unavailable { .. })) => keys.need(),
-        _ => None,
+        Err(error) => ("unknown", Some(error.to_string())),
     };
-    match (found, need) {
-        (_, Some(need)) if fx.fetches_left > 0 => Err(Failure::Need(need)),
-        (Err(_), Some(_)) => Ok(Err("too many lists would have to be fetched at once; ask again".into())),
-        (Err(StatusError::NotFetched { .. }), _) => {
-            Ok(Err("its status list cannot be fetched at present".into()))
-        }
-        (found, _) => Ok(found.map_err(|error| error.to_string())),
-    }
+    (state, source.need())
+}
+
+/// Puts a card into a wallet, named by its type.
+#[cfg(test)]
+pub(crate) async fn keep_for_test(
+    node: &std::sync::Arc<crate::node::Node>,
+    issuer: &super::testing::Issuer,
+    vct: &str,
+    (uri, idx): (&str, u64),
+) {
+    let shared = node.shared();
+    let key = SecretKey::generate(KeyKind::P256, shared.entropy()).unwrap();
+    let (kid, text) = (KeyId::new(format!("holder:{vct}")), issuer.card(vct, key.public_key(), uri, idx));
+    let from = Did::parse(&issuer.did).unwrap();
+    let card = StoredCard { text, holder_key: kid.as_str().into(), from, received: shared.now() };
+    shared.keyring.insert(kid, key);
+    node.change(|fx| Ok(fx.put(CARDS, vct, &card)?)).await.unwrap();
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{
+        sync::{Arc, Mutex, OnceLock},
+        time::Duration,
+    };
+
+    use einmal_did::DidDocument;
+    use einmal_storage::MemoryStore;
+    use tokio::time::Instant;
+
+    use super::{super::testing::Issuer, *};
+    use crate::{
+        clock::ManualClock,
+        config::Role,
+        net::memory::MemoryNetwork,
+        node::testing,
+        transport::{BoxFuture, FetchError, Fetcher},
+    };
 
     #[test]
     fn every_status_has_its_word_and_what_is_not_common_a_reason() {
@@ -410,5 +450,50 @@ mod tests {
         );
         let (word, reason) = in_words(Status::ApplicationSpecific(12));
         assert!(word == "unknown" && reason.is_some_and(|reason| reason.contains("12")));
+    }
+    /// Takes the time a fetch may take, and finds nothing.
+    #[derive(Default)]
+    struct Hanging {
+        asked: Mutex<Vec<String>>,
+        clock: OnceLock<Arc<ManualClock>>,
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    impl Fetcher for Hanging {
+        fn document<'a>(&'a self, _: &'a Did) -> BoxFuture<'a, Result<DidDocument, FetchError>> {
+            Box::pin(async { Err(FetchError::Busy) })
+        }
+
+        fn status_list<'a>(&'a self, uri: &'a str) -> BoxFuture<'a, Result<String, FetchError>> {
+            self.asked.lock().unwrap().push(uri.to_owned());
+            Box::pin(async {
+                tokio::time::sleep(PATIENCE).await;
+                self.clock.get().unwrap().advance(5_000);
+                Err(FetchError::Unreachable { reason: "no answer".into() })
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_that_hang_keep_the_cards_from_being_listed_no_longer_than_one_does() {
+        let hanging = Arc::new(Hanging::default());
+        let (store, network) = (Arc::new(MemoryStore::new()), MemoryNetwork::new(1));
+        let (node, clock) =
+            testing::node_with(Role::Citizen, store, network, Arc::clone(&hanging) as _).await;
+        hanging.clock.set(clock).unwrap();
+        let (issuer, names) = (Issuer::new(1), ["a", "b", "c"]);
+        for name in names {
+            let uri = format!("https://{name}.example/status/1");
+            keep_for_test(&node, &issuer, name, (&uri, 0)).await;
+        }
+        let begun = Instant::now();
+        let listed = node.command("list", &json!({})).await.unwrap();
+        let states: Vec<_> = listed.as_array().unwrap().iter().map(|card| &card["state"]).collect();
+        assert_eq!(states, ["unknown"; 3]);
+        assert_eq!(begun.elapsed(), PATIENCE);
+        let mut asked = hanging.asked.lock().unwrap().clone();
+        asked.sort();
+        assert_eq!(asked, names.map(|name| format!("https://{name}.example/status/1")));
     }
 }

@@ -13,17 +13,18 @@ use einmal_credentials::{
     vc::{self, CredentialRequest},
 };
 use einmal_did::Did;
-use einmal_didcomm::ProblemCode;
+use einmal_didcomm::{ProblemCode, UnixSeconds};
 use einmal_flows::{
     formats::{CryptographicBinding, SdJwtOffer},
     issue_credential::issuer::{Action, Event, Issuer},
 };
 use einmal_keys::{PublicKey, base64url_encode};
-use einmal_register::{Date, Filled, Inputs, Person, PersonId, Template, fill};
+use einmal_register::{Filled, Inputs, Person, PersonId, Template, fill};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
+    calendar::Calendar,
     exchange::{Exchange, Job},
     ids::{RequestId, TemplateId},
     invitations::{self, IssueOrder, Subject},
@@ -39,8 +40,6 @@ use crate::{
 
 /// Most valid cards of one kind that one person may have: a poster serves everybody again and again.
 const MAX_VALID_CARDS: usize = 8;
-/// Seconds in a day.
-const DAY: u64 = 24 * 3600;
 
 /// What an issuing exchange is about.
 #[derive(Clone, Serialize, Deserialize)]
@@ -254,7 +253,7 @@ impl IssuingService {
             }
             Err(other) => return Err(other),
         };
-        let Some(expires_at) = end_of(shared, job, &filled) else {
+        let Some(expires_at) = end_of(shared, job, &filled, &self.files().calendar) else {
             tracing::warn!(
                 "a card was ordered that would be valid for no second: einmal city offer --valid-for"
             );
@@ -326,9 +325,10 @@ impl IssuingService {
         let known = known.as_ref().map(|person| person.as_str().to_owned());
         let subject = known.or_else(|| job.subject.clone()).map_or_else(|| fresh_nonce(shared), Ok)?;
         let generated = BTreeMap::from([("patron_nym".to_owned(), patron_nym(shared, &subject)?)]);
-        let latest = latest_end(shared, job).and_then(|end| Date::from_unix_seconds(end.saturating_sub(1)));
+        let last = |end: u64| files.calendar.day_at(UnixSeconds(end.saturating_sub(1)));
+        let latest = latest_end(shared, job).and_then(last);
         let inputs = Inputs { person, presented: job.presented.as_ref(), generated: &generated, latest };
-        fill(&template, &inputs, today(shared)?)
+        fill(&template, &inputs, files.today(shared.now())?)
             .map_err(|error| Failure::peer(ProblemCode::REQUEST, error.to_string()))
     }
 
@@ -429,8 +429,9 @@ fn not_issued(template: &str, error: IssueError) -> Failure {
 
 /// The second a card ends with: of its template's validity and what bounds it otherwise, the earlier. `None` if it would be over
 /// by now.
-fn end_of(shared: &Shared, job: &IssueJob, filled: &Filled) -> Option<u64> {
-    let end = u64::try_from(filled.expires.unix_seconds()).unwrap_or(0).saturating_add(DAY);
+fn end_of(shared: &Shared, job: &IssueJob, filled: &Filled, calendar: &Calendar) -> Option<u64> {
+    // A day out of range makes no card: it would end before it begins.
+    let end = calendar.end_of(filled.expires).map_or(0, |end| end.0);
     let end = latest_end(shared, job).map_or(end, |latest| latest.min(end));
     (end > shared.now().0).then_some(end)
 }
@@ -503,12 +504,6 @@ fn path(elements: Vec<einmal_register::PathElement>) -> Vec<PathElement> {
 
 fn issuer(shared: &Shared) -> Result<Did, Failure> {
     shared.public_did().cloned().ok_or_else(Failure::no_did_yet)
-}
-
-/// The present day, as the register counts days.
-pub(crate) fn today(shared: &Shared) -> Result<Date, Failure> {
-    Date::from_unix_seconds(shared.now().0)
-        .ok_or_else(|| Failure::later("the clock is out of range; set it right"))
 }
 
 /// 128 random bits as text.

@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod asking;
+pub(crate) mod calendar;
 pub(crate) mod devices;
 pub(crate) mod exchange;
 pub(crate) mod holding;
@@ -19,4 +20,6 @@ pub(crate) mod rotating;
 pub(crate) mod self_report;
 pub(crate) mod status;
 pub(crate) mod templates;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod verifying;

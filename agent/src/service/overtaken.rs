@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::{
     issued::{self, IssuedCard},
-    issuing::today,
     templates::CityFiles,
 };
 use crate::handler::{BoundedList, Failure, Shared};
@@ -20,7 +19,7 @@ pub(crate) struct Overtaken {
 
 /// Cards that count although register and templates say that there should be none.
 pub(crate) fn overtaken(shared: &Shared, files: &CityFiles) -> Result<Overtaken, Failure> {
-    let today = today(shared)?;
+    let today = files.today(shared.now())?;
     let (mut outdated, mut uncertain) = (BoundedList::default(), BoundedList::default());
     issued::each(shared, |id, card| {
         if !card.is_valid(shared.now()) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use einmal_credentials::{
-    dcql::{DcqlQuery, Selection},
+    dcql::{Candidate, DcqlQuery, Selection},
     sd_jwt::{PathElement, PresentError},
     vc::KeyBindingRequest,
 };
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::{
     exchange::{Decision, Exchange, Job, Work, check_shown, shown_code, with_shown_name},
     holding::{self, Card},
+    status::KnownLists,
 };
 use crate::handler::{Effects, Failure, Handled, Shared};
 
@@ -62,17 +63,19 @@ pub(crate) type Proving = Exchange<Job<Prover, ProveJob>>;
 /// Feeds an event into the machine and carries out what follows.
 pub(crate) fn handle(
     shared: &Shared,
+    lists: &KnownLists,
     exchange: &mut Proving,
     event: Event<'_>,
     fx: &mut Effects<'_>,
 ) -> Handled {
     let actions = exchange.work.machine.handle(event, fx.now())?;
-    carry_out(shared, exchange, actions, fx)
+    carry_out(shared, lists, exchange, actions, fx)
 }
 
 /// Carries out actions of the machine.
 pub(crate) fn carry_out(
     shared: &Shared,
+    lists: &KnownLists,
     exchange: &mut Proving,
     actions: Vec<Action>,
     fx: &mut Effects<'_>,
@@ -84,7 +87,7 @@ pub(crate) fn carry_out(
             Action::ShowRequest(view) => {
                 exchange.work.job.request = Some(shown(view));
                 if exchange.work.job.auto {
-                    decide(shared, exchange, Decision::AgreedBefore, fx)?;
+                    decide(shared, lists, exchange, Decision::AgreedBefore, fx)?;
                 }
             }
             Action::Ended(outcome) => {
@@ -103,6 +106,7 @@ fn shown(view: RequestView) -> ShownRequest {
 /// Answers or declines the request that was shown.
 pub(crate) fn decide(
     shared: &Shared,
+    lists: &KnownLists,
     exchange: &mut Proving,
     decision: Decision<'_>,
     fx: &mut Effects<'_>,
@@ -115,7 +119,7 @@ pub(crate) fn decide(
         declined
     } else {
         // Selected once: what is answered is what is compared with what was shown.
-        let selected = select(shared, &request)?;
+        let selected = select(shared, lists, &request)?;
         if let Decision::AgreeTo(shown) = decision {
             check_shown(shown, &view(exchange, &request, selected.as_ref()))?;
         }
@@ -129,13 +133,14 @@ pub(crate) fn decide(
         }
     };
     exchange.work.job.decided = true;
-    handle(shared, exchange, event, fx)
+    handle(shared, lists, exchange, event, fx)
 }
 
 /// The cards a request can be answered with, and what of them.
 type Selected = (Vec<Card>, Selection);
 
-fn select(shared: &Shared, request: &ShownRequest) -> Result<Option<Selected>, Failure> {
+/// What answers a request, the newest card first; one that is known to be revoked or suspended only if no other does.
+fn select(shared: &Shared, lists: &KnownLists, request: &ShownRequest) -> Result<Option<Selected>, Failure> {
     let Ok(query) = DcqlQuery::from_value(request.dcql.clone()) else { return Ok(None) };
     let now = shared.now().0;
     let cards: Vec<Card> = holding::cards(shared)?
@@ -144,10 +149,17 @@ fn select(shared: &Shared, request: &ShownRequest) -> Result<Option<Selected>, F
         .filter(|card| card.credential.not_before.is_none_or(|begin| begin <= now))
         .rev()
         .collect();
-    let candidates: Vec<_> = cards.iter().map(|card| card.credential.candidate(card.id.clone())).collect();
+    let candidates: Vec<_> = cards.iter().map(|card| candidate(lists, card)).collect();
     let Ok(selection) = query.select(&candidates) else { return Ok(None) };
     drop(candidates);
     Ok(Some((cards, selection)))
+}
+
+fn candidate<'a>(lists: &KnownLists, card: &'a Card) -> Candidate<'a> {
+    let credential = &card.credential;
+    let is_refused = |reference| lists.is_refused(reference, &credential.issuer);
+    let last_resort = credential.status.as_ref().is_some_and(is_refused);
+    Candidate { last_resort, ..credential.candidate(card.id.clone()) }
 }
 
 fn present(
@@ -186,11 +198,11 @@ pub(crate) fn is_undecided(exchange: &Proving) -> bool {
 }
 
 /// Where a proving exchange stands, for its user.
-pub(crate) fn progress(shared: &Shared, exchange: &Proving) -> Result<Value, Failure> {
+pub(crate) fn progress(shared: &Shared, lists: &KnownLists, exchange: &Proving) -> Result<Value, Failure> {
     let machine = &exchange.work.machine;
     let job = &exchange.work.job;
     let decide = match job.request.as_ref().filter(|_| is_undecided(exchange)) {
-        Some(request) => Some(view(exchange, request, select(shared, request)?.as_ref())),
+        Some(request) => Some(view(exchange, request, select(shared, lists, request)?.as_ref())),
         None => None,
     };
     let pending = !exchange.work.has_ended() && decide.is_none();
@@ -251,4 +263,45 @@ fn path_text(path: &[PathElement]) -> String {
         PathElement::Index(index) => index.to_string(),
     };
     path.iter().map(element).collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{keys::DidIssuerKeys, testing::Issuer},
+        *,
+    };
+    use crate::{config::Role, node::testing};
+
+    #[tokio::test]
+    async fn a_card_known_to_be_revoked_is_shown_only_if_no_other_answers() {
+        use einmal_credentials::status_list::StatusSource;
+        const URI: &str = "https://city.example/status/1";
+        let (node, clock) = testing::node(Role::Citizen).await;
+        let (shared, city, lists) = (node.shared(), Issuer::new(1), KnownLists::default());
+        let credentials = json!([{"id": "q", "format": "dc+sd-jwt", "meta": {"vct_values": ["old", "new"]}}]);
+        let dcql = json!({ "credentials": credentials });
+        let request = ShownRequest { dcql, nonce: "n".into(), client_id: "shop".into(), comment: None };
+        let chosen = || {
+            let (_, selection) = select(shared, &lists, &request).unwrap().unwrap();
+            selection.credentials["q"].candidate.clone()
+        };
+        let know = |revoked: &[u64]| {
+            lists.fetched(shared, URI, &city.did, Some(city.list(URI, revoked)));
+            let keys = DidIssuerKeys::new(&shared.resolver);
+            lists.source(shared, &keys).status(URI, 0, &city.did).unwrap();
+        };
+        holding::keep_for_test(&node, &city, "old", (URI, 1)).await;
+        clock.advance(1_000);
+        holding::keep_for_test(&node, &city, "new", (URI, 2)).await;
+        assert_eq!(chosen(), "new");
+        know(&[2]);
+        assert_eq!(chosen(), "old");
+        // The list is too old to prove anything, but not to doubt a card.
+        clock.advance(10_000_000);
+        assert_eq!(chosen(), "old");
+        clock.set(testing::START_MS + 1_000);
+        know(&[1, 2]);
+        assert_eq!(chosen(), "new", "it is for the verifier to say why it will not do");
+    }
 }

@@ -1,6 +1,7 @@
 //! Status lists: the one this node publishes, and those of others it looks into.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, VecDeque},
     ops::ControlFlow,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -11,7 +12,7 @@ use einmal_credentials::{
         INDEX_SPACE, IndexPermutation, Status, StatusCache, StatusError, StatusList, StatusRegister,
         StatusSource, StatusTokenRequest, issue_token, verify_token,
     },
-    vc::StatusReference,
+    vc::{KeyLookupError, StatusReference},
 };
 use einmal_keys::{Entropy, base64url_decode, base64url_encode};
 use einmal_storage::{Batch, StoreError, Table};
@@ -21,7 +22,7 @@ use zeroize::Zeroizing;
 use super::keys::DidIssuerKeys;
 use crate::{
     db::{Db, META, encode},
-    handler::{Cause, Effects, Failure, Shared},
+    handler::{Cause, Effects, Failure, Need, Shared},
     identity::{self, ASSERTION},
 };
 
@@ -33,7 +34,7 @@ pub(crate) const DEFAULT_TTL_SECS: u64 = 3600;
 const BLOCK: u32 = 64;
 /// Bytes of fetched lists kept in memory.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
-/// Milliseconds a failed fetch of a list is not tried again.
+/// Milliseconds a failed fetch of a list is not tried again by other events; one event never tries it twice.
 const FAILURE_TTL_MS: u64 = 2000;
 /// Most failures remembered.
 const MAX_FAILURES: usize = 1024;
@@ -241,23 +242,31 @@ fn fresh(shared: &Shared) -> Result<StoredList, Failure> {
     })
 }
 
+/// A list as it is asked for: where it lies, and of which issuer it must be. Who names another's list in a card of its own learns
+/// that it is not its issuer's, and takes it from nobody.
+type Wanted = (String, String);
+
+fn wanted(uri: &str, issuer: &str) -> Wanted {
+    (uri.to_owned(), issuer.to_owned())
+}
+
 /// Fetched tokens that were not verified yet, in the order they came. The one that has waited longest gives way: it is fetched
 /// again if it is still asked for.
 #[derive(Default)]
 struct Pending {
-    tokens: VecDeque<(String, String)>,
+    tokens: VecDeque<(Wanted, String)>,
     bytes: usize,
 }
 
 impl Pending {
     /// Keeps a token; false if it takes more room than there is for all.
-    fn insert(&mut self, uri: &str, token: String) -> bool {
-        self.remove(uri);
+    fn insert(&mut self, list: Wanted, token: String) -> bool {
+        self.remove(&list);
         if token.len() > MAX_PENDING_BYTES {
             return false;
         }
         self.bytes = self.bytes.saturating_add(token.len());
-        self.tokens.push_back((uri.to_owned(), token));
+        self.tokens.push_back((list, token));
         while self.tokens.len() > MAX_PENDING_TOKENS || self.bytes > MAX_PENDING_BYTES {
             let Some((_, oldest)) = self.tokens.pop_front() else { break };
             self.bytes = self.bytes.saturating_sub(oldest.len());
@@ -265,8 +274,8 @@ impl Pending {
         true
     }
 
-    fn remove(&mut self, uri: &str) -> Option<String> {
-        let at = self.tokens.iter().position(|(other, _)| other == uri)?;
+    fn remove(&mut self, list: &Wanted) -> Option<String> {
+        let at = self.tokens.iter().position(|(other, _)| other == list)?;
         let (_, token) = self.tokens.remove(at)?;
         self.bytes = self.bytes.saturating_sub(token.len());
         Some(token)
@@ -276,7 +285,7 @@ impl Pending {
 /// Lists of other issuers, cached as long as they say; a list that cannot be had counts as a refusal.
 pub(crate) struct KnownLists {
     cache: Mutex<StatusCache>,
-    failed: Mutex<HashMap<String, u64>>,
+    failed: Mutex<HashMap<Wanted, u64>>,
     pending: Mutex<Pending>,
 }
 
@@ -298,31 +307,43 @@ impl Default for KnownLists {
 
 impl KnownLists {
     /// Keeps what was fetched, or that nothing could be.
-    pub(crate) fn fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
-        let kept = token.is_some_and(|token| lock(&self.pending).insert(uri, token));
+    pub(crate) fn fetched(&self, shared: &Shared, uri: &str, issuer: &str, token: Option<String>) {
+        let kept = token.is_some_and(|token| lock(&self.pending).insert(wanted(uri, issuer), token));
         if !kept {
-            self.fail(shared, uri);
+            self.fail(shared, wanted(uri, issuer));
         }
     }
 
     /// Whether fetching this list failed a moment ago, so that trying again at once is useless.
-    pub(crate) fn recently_failed(&self, shared: &Shared, uri: &str) -> bool {
+    fn recently_failed(&self, shared: &Shared, list: &Wanted) -> bool {
         // Only as long as it can be: the clock may have been set back.
         let left = |until: &u64| until.saturating_sub(shared.now_ms());
-        lock(&self.failed).get(uri).map(left).is_some_and(|left| left > 0 && left <= FAILURE_TTL_MS)
+        lock(&self.failed).get(list).map(left).is_some_and(|left| left > 0 && left <= FAILURE_TTL_MS)
     }
 
-    fn fail(&self, shared: &Shared, uri: &str) {
+    /// Whether a list could not be had when it was last asked for: others come first then.
+    pub(crate) fn has_failed(&self, need: &Need) -> bool {
+        let Need::StatusList { uri, issuer } = need else { return false };
+        lock(&self.failed).contains_key(&wanted(uri, issuer))
+    }
+
+    fn fail(&self, shared: &Shared, list: Wanted) {
         let mut failed = lock(&self.failed);
         if failed.len() >= MAX_FAILURES {
             failed.clear();
         }
-        failed.insert(uri.to_owned(), shared.now_ms().saturating_add(FAILURE_TTL_MS));
+        failed.insert(list, shared.now_ms().saturating_add(FAILURE_TTL_MS));
+    }
+
+    /// Whether a credential of this issuer was revoked or suspended when its list was last had. Nothing is fetched for it.
+    pub(crate) fn is_refused(&self, reference: &StatusReference, issuer: &str) -> bool {
+        let known = lock(&self.cache).last_known(&reference.uri, reference.idx, issuer);
+        matches!(known, Some(Status::Invalid | Status::Suspended))
     }
 
     /// The lists as a source for one verification.
     pub(crate) fn source<'a>(&'a self, shared: &'a Shared, keys: &'a DidIssuerKeys<'a>) -> ListSource<'a> {
-        ListSource { lists: self, shared, keys }
+        ListSource { lists: self, shared, keys, need: RefCell::new(None) }
     }
 }
 
@@ -331,37 +352,67 @@ pub(crate) struct ListSource<'a> {
     lists: &'a KnownLists,
     shared: &'a Shared,
     keys: &'a DidIssuerKeys<'a>,
+    need: RefCell<Option<Need>>,
 }
 
-impl StatusSource for ListSource<'_> {
-    fn status(&self, uri: &str, idx: u64, iss: &str) -> Result<Status, StatusError> {
+impl ListSource<'_> {
+    /// The list, or the document of its issuer, that must be fetched before asking again, if that is why a status is not known.
+    pub(crate) fn need(&self) -> Option<Need> {
+        self.need.borrow().clone()
+    }
+
+    /// Looks into the cache, into which a fetched token goes first.
+    fn look_up(&self, uri: &str, idx: u64, iss: &str) -> Result<Status, StatusError> {
         let now = self.shared.now().0;
-        let pending = lock(&self.lists.pending).remove(uri);
+        let list = wanted(uri, iss);
+        let pending = lock(&self.lists.pending).remove(&list);
         if let Some(token) = pending {
-            let list = verify_token(&token, uri, iss, now, self.keys).inspect_err(|error| {
+            let verified = verify_token(&token, uri, iss, now, self.keys).inspect_err(|error| {
                 if matches!(error, StatusError::KeyLookup(_)) && self.keys.need().is_some() {
                     // Whoever asks will fetch the issuer's document and ask again.
-                    lock(&self.lists.pending).insert(uri, token.clone());
+                    lock(&self.lists.pending).insert(list.clone(), token.clone());
                     return;
                 }
                 tracing::info!(%error, "a fetched status list was refused");
-                self.lists.fail(self.shared, uri);
+                self.lists.fail(self.shared, list.clone());
             })?;
-            lock(&self.lists.cache).insert(list, now);
+            lock(&self.lists.failed).remove(&list);
+            lock(&self.lists.cache).insert(verified, now);
             // One that is past its time, or older than the one before, is as good as none: not asked for again at once.
             if let Err(StatusError::NotFetched { .. }) = lock(&self.lists.cache).at(now).status(uri, idx, iss)
             {
                 tracing::info!("a fetched status list is out of date");
-                self.lists.fail(self.shared, uri);
+                self.lists.fail(self.shared, list);
             }
         }
         lock(&self.lists.cache).at(now).status(uri, idx, iss)
     }
 }
 
+impl StatusSource for ListSource<'_> {
+    fn status(&self, uri: &str, idx: u64, iss: &str) -> Result<Status, StatusError> {
+        let found = self.look_up(uri, idx, iss);
+        *self.need.borrow_mut() = match &found {
+            Err(StatusError::NotFetched { .. })
+                if !self.lists.recently_failed(self.shared, &wanted(uri, iss)) =>
+            {
+                Some(Need::StatusList { uri: uri.to_owned(), issuer: iss.to_owned() })
+            }
+            Err(StatusError::KeyLookup(KeyLookupError::Unavailable { .. })) => self.keys.need(),
+            _ => None,
+        };
+        found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::Role, node::testing, service::testing::Issuer};
+
+    fn list(uri: &str) -> Wanted {
+        wanted(uri, "did:web:city.example")
+    }
 
     /// A token of so many bytes, and another for each number.
     fn token(number: usize, bytes: usize) -> String {
@@ -372,11 +423,11 @@ mod tests {
     fn fetched_tokens_are_bounded_in_number_and_the_newest_stay() {
         let mut pending = Pending::default();
         for name in 0..=MAX_PENDING_TOKENS {
-            assert!(pending.insert(&name.to_string(), token(name, 3)));
+            assert!(pending.insert(list(&name.to_string()), token(name, 3)));
         }
         assert_eq!((pending.tokens.len(), pending.bytes), (MAX_PENDING_TOKENS, 3 * MAX_PENDING_TOKENS));
-        assert_eq!(pending.remove("0"), None, "the oldest");
-        assert_eq!(pending.remove("1"), Some(token(1, 3)), "the next");
+        assert_eq!(pending.remove(&list("0")), None, "the oldest");
+        assert_eq!(pending.remove(&list("1")), Some(token(1, 3)), "the next");
         assert_eq!(pending.bytes, 3 * (MAX_PENDING_TOKENS - 1));
     }
 
@@ -384,21 +435,46 @@ mod tests {
     fn fetched_tokens_are_bounded_in_bytes() {
         let mut pending = Pending::default();
         let half = MAX_PENDING_BYTES / 2;
-        assert!(pending.insert("a", token(1, half)) && pending.insert("b", token(2, half)));
+        assert!(pending.insert(list("a"), token(1, half)) && pending.insert(list("b"), token(2, half)));
         assert_eq!((pending.tokens.len(), pending.bytes), (2, MAX_PENDING_BYTES), "as much as may be");
-        assert!(pending.insert("c", token(3, half)));
+        assert!(pending.insert(list("c"), token(3, half)));
         assert_eq!((pending.tokens.len(), pending.bytes), (2, MAX_PENDING_BYTES));
-        assert!(pending.remove("a").is_none() && pending.remove("c").is_some());
-        assert!(!pending.insert("d", token(4, MAX_PENDING_BYTES + 1)), "more than there is room for");
-        assert!(pending.remove("d").is_none() && pending.remove("b").is_some());
+        assert!(pending.remove(&list("a")).is_none() && pending.remove(&list("c")).is_some());
+        assert!(!pending.insert(list("d"), token(4, MAX_PENDING_BYTES + 1)), "more than there is room for");
+        assert!(pending.remove(&list("d")).is_none() && pending.remove(&list("b")).is_some());
         assert_eq!(pending.bytes, 0);
     }
 
     #[test]
     fn token_that_comes_again_takes_the_place_of_the_one_before() {
         let mut pending = Pending::default();
-        assert!(pending.insert("a", token(1, 5)) && pending.insert("a", token(2, 7)));
+        assert!(pending.insert(list("a"), token(1, 5)) && pending.insert(list("a"), token(2, 7)));
         assert_eq!((pending.tokens.len(), pending.bytes), (1, 7));
-        assert_eq!(pending.remove("a"), Some(token(2, 7)));
+        assert_eq!(pending.remove(&list("a")), Some(token(2, 7)));
+    }
+    #[tokio::test]
+    async fn a_list_named_by_anothers_card_is_still_had_for_the_cards_of_its_issuer() {
+        const URI: &str = "https://city.example/status/1";
+        let (node, _) = testing::node(Role::Citizen).await;
+        let shared = node.shared();
+        let (city, hostile) = (Issuer::new(1), Issuer::new(2));
+        let lists = KnownLists::default();
+        let ask = |issuer: &Issuer, idx| {
+            let keys = DidIssuerKeys::new(&shared.resolver);
+            let source = lists.source(shared, &keys);
+            (source.status(URI, idx, &issuer.did), source.need())
+        };
+        let need = |issuer: &Issuer| Need::StatusList { uri: URI.into(), issuer: issuer.did.clone() };
+        for issuer in [&hostile, &city] {
+            assert_eq!(ask(issuer, 0).1, Some(need(issuer)));
+            lists.fetched(shared, URI, &issuer.did, Some(city.list(URI, &[7])));
+        }
+        assert_eq!(ask(&hostile, 0), (Err(StatusError::WrongIssuer), None));
+        assert!(
+            ask(&hostile, 0).1.is_none() && lists.has_failed(&need(&hostile)),
+            "not fetched again at once"
+        );
+        assert_eq!(ask(&city, 0), (Ok(Status::Valid), None));
+        assert_eq!(ask(&city, 7), (Ok(Status::Invalid), None));
     }
 }

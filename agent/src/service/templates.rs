@@ -7,11 +7,17 @@ use std::{
 };
 
 use einmal_credentials::dcql::DcqlQuery;
-use einmal_register::{CityConfig, Date, Register, RequestTemplate, Source, Template, read_register};
+use einmal_didcomm::UnixSeconds;
+use einmal_register::{
+    CityConfig, ConfigError, Date, Place, Problem, Register, RequestTemplate, Source, Template, read_register,
+};
 use serde_json::Value;
 
-use super::ids::{RequestId, TemplateId};
-use crate::error::SetupError;
+use super::{
+    calendar::Calendar,
+    ids::{RequestId, TemplateId},
+};
+use crate::{error::SetupError, handler::Failure};
 
 /// Largest template or description read, in bytes.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
@@ -21,6 +27,7 @@ const MAX_TEMPLATES: usize = 256;
 /// Everything a city reads at start.
 pub(crate) struct CityFiles {
     pub(crate) config: CityConfig,
+    pub(crate) calendar: Calendar,
     pub(crate) register: Register,
     pub(crate) templates: BTreeMap<TemplateId, Template>,
     pub(crate) requests: BTreeMap<RequestId, RequestTemplate>,
@@ -33,12 +40,16 @@ impl std::fmt::Debug for CityFiles {
 }
 
 impl CityFiles {
-    /// Reads a city's description and what it names; paths in it are relative to it.
-    pub(crate) fn read(description: &Path, today: Date) -> Result<Self, SetupError> {
+    /// Reads a city's description and what it names as it is at `now`; paths in it are relative to it.
+    pub(crate) fn read(description: &Path, now: UnixSeconds) -> Result<Self, SetupError> {
         let file = if description.is_dir() { description.join("city.toml") } else { description.to_owned() };
         let text = read_text(&file)?;
         let config = CityConfig::parse(&file.display().to_string(), &text)
             .map_err(|error| SetupError::input(&file, error))?;
+        let calendar = calendar_of(&config, &file)?;
+        let today = calendar
+            .day_at(now)
+            .ok_or_else(|| SetupError::internal("the clock is out of range; set it right"))?;
         let folder = file.parent().unwrap_or(Path::new("."));
         let path = folder.join(config.register().file());
         let input = std::fs::File::open(&path).map_err(|error| SetupError::input(&path, error))?;
@@ -50,8 +61,21 @@ impl CityFiles {
             check_presented(&template, &requests).map_err(|error| format!("{name}: {error}"))?;
             Ok::<_, String>((TemplateId::from(template.id()), template))
         })?;
-        Ok(Self { config, register, templates, requests })
+        Ok(Self { config, calendar, register, templates, requests })
     }
+
+    /// The day it is in the city.
+    pub(crate) fn today(&self, now: UnixSeconds) -> Result<Date, Failure> {
+        self.calendar.day_at(now).ok_or_else(|| Failure::later("the clock is out of range; set it right"))
+    }
+}
+
+fn calendar_of(config: &CityConfig, file: &Path) -> Result<Calendar, SetupError> {
+    Calendar::of(config.time_zone()).ok_or_else(|| {
+        let place = Place::Key("time_zone".into());
+        let error = ConfigError { file: file.display().to_string(), place, problem: Problem::TimeZone };
+        SetupError::input(file, error)
+    })
 }
 
 /// Checks that each claim a card takes from a presentation is asked for by some request template: else it would never be there.

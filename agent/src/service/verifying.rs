@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use einmal_credentials::{
     dcql::{DcqlQuery, asked_claims, satisfied_by},
-    status_list::StatusError,
     vc::{
         IssuerTrust, KeyBindingRequirement, KeyLookupError, TECHNICAL_CLAIMS, VerificationContext,
         VerifiedCredential, VerifyError, verify_presentation,
@@ -14,7 +13,7 @@ use einmal_flows::formats::DcqlPresentation;
 use serde_json::{Map, Value, json};
 
 use super::{keys::DidIssuerKeys, status::KnownLists};
-use crate::handler::{Failure, Need, Shared};
+use crate::handler::{Effects, Failure, Need, Shared};
 
 /// What came of a presentation. Holds personal data.
 pub(crate) enum Verdict {
@@ -45,18 +44,29 @@ pub(crate) fn verify(
     lists: &KnownLists,
     presentation: &DcqlPresentation,
     question: &Question<'_>,
+    fx: &Effects<'_>,
 ) -> Result<Verdict, Failure> {
     let mut verified: BTreeMap<String, Vec<VerifiedCredential>> = BTreeMap::new();
-    let mut refused = None;
+    let (mut refused, mut needs, mut is_unreached) = (None, Vec::new(), false);
     for (id, texts) in &presentation.0 {
         for text in texts {
-            match verify_one(shared, lists, text, question)? {
+            let (answer, need) = verify_one(shared, lists, text, question);
+            needs.extend(need);
+            match answer {
                 Ok(credential) => verified.entry(id.clone()).or_default().push(credential),
                 Err(error) => {
+                    is_unreached |=
+                        matches!(&error, VerifyError::KeyLookup(KeyLookupError::Unavailable { .. }));
                     refused.get_or_insert(error);
                 }
             }
         }
+    }
+    if let Some(need) = fx.to_fetch(needs) {
+        return Err(Failure::Need(need));
+    }
+    if is_unreached {
+        return Err(Failure::later("the issuer cannot be reached"));
     }
     // What does not hold is as if it had not come: it matters only if it was needed.
     match (satisfied_by(question.query, &verified), refused) {
@@ -67,27 +77,25 @@ pub(crate) fn verify(
     }
 }
 
+/// One credential verified, and what must be fetched before its answer counts.
 fn verify_one(
     shared: &Shared,
     lists: &KnownLists,
     text: &str,
     question: &Question<'_>,
-) -> Result<Result<VerifiedCredential, VerifyError>, Failure> {
+) -> (Result<VerifiedCredential, VerifyError>, Option<Need>) {
     let keys = DidIssuerKeys::new(&shared.resolver);
     let source = lists.source(shared, &keys);
     let binding = KeyBindingRequirement { audience: question.audience, nonce: question.nonce };
     let mut context = VerificationContext::new(shared.now().0, question.trust, Some(binding));
     context.clock_skew = question.clock_skew;
     let answer = verify_presentation(text, &context, &keys, &source);
-    match answer {
-        Err(VerifyError::Status(StatusError::NotFetched { uri })) if !lists.recently_failed(shared, &uri) => {
-            Err(Failure::Need(Need::StatusList { uri }))
-        }
-        Err(VerifyError::KeyLookup(KeyLookupError::Unavailable { .. })) => {
-            Err(keys.need().map_or(Failure::later("the issuer cannot be reached"), Failure::Need))
-        }
-        answer => Ok(answer),
-    }
+    let need = match answer {
+        Err(VerifyError::Status(_)) => source.need(),
+        Err(VerifyError::KeyLookup(KeyLookupError::Unavailable { .. })) => keys.need(),
+        _ => None,
+    };
+    (answer, need)
 }
 
 /// A short stable code for results, tills and scripts.
@@ -115,7 +123,7 @@ fn code(error: &VerifyError) -> &'static str {
 fn detail(error: &VerifyError) -> String {
     match error {
         // It was tried: nobody else is to do that first.
-        VerifyError::Status(StatusError::NotFetched { uri }) => {
+        VerifyError::Status(einmal_credentials::status_list::StatusError::NotFetched { uri }) => {
             format!("the status list at {uri} could not be fetched; ask again in a moment")
         }
         error => error.to_string(),
@@ -162,7 +170,14 @@ fn says_something(value: &mut Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use einmal_credentials::vc::{HeldCredential, KeyBindingRequest};
+    use einmal_keys::{KeyId, KeyKind, SecretKey};
+
+    use super::{
+        super::testing::{Issuer, NOW},
+        *,
+    };
+    use crate::{config::Role, handler::Cause, node::testing};
 
     #[test]
     fn what_stayed_hidden_leaves_no_hollow_value_at_any_depth() {
@@ -171,5 +186,47 @@ mod tests {
         assert!(says_something(&mut value));
         assert_eq!(value, json!({"a": {"d": 1}, "e": [{"f": null}], "h": ""}));
         assert!(!says_something(&mut json!([{"a": {}}])));
+    }
+    #[tokio::test]
+    async fn lists_of_one_presentation_are_fetched_at_once_and_none_of_them_twice() {
+        let (node, clock) = testing::node(Role::Mediator).await;
+        let (shared, issuer, lists) = (node.shared(), Issuer::new(1), KnownLists::default());
+        let key = SecretKey::generate(KeyKind::P256, shared.entropy()).unwrap();
+        let (kid, public) = (KeyId::new("holder"), key.public_key());
+        shared.keyring.insert(kid.clone(), key);
+        let binding = KeyBindingRequest {
+            custody: shared.custody(),
+            kid: &kid,
+            audience: "shop",
+            nonce: "n",
+            issued_at: NOW,
+        };
+        let shown = ["a", "b"].map(|name| {
+            let uri = format!("https://{name}.example/status/1");
+            let card = HeldCredential::from_store(&issuer.card(name, public.clone(), &uri, 0)).unwrap();
+            (name.to_owned(), vec![card.present(&[], Some(&binding)).unwrap()])
+        });
+        let asked =
+            ["a", "b"].map(|id| json!({"id": id, "format": "dc+sd-jwt", "meta": {"vct_values": [id]}}));
+        let query = DcqlQuery::from_value(json!({ "credentials": asked })).unwrap();
+        let trust = |_: &str, _: &str| true;
+        let question =
+            Question { query: &query, nonce: "n", audience: "shop", trust: &trust, clock_skew: 60 };
+        let vp = DcqlPresentation(shown.into());
+        let mut fx = Effects::new(shared, Cause::Own);
+        fx.fetches_left = 8;
+        let Err(Failure::Need(Need::All { needs })) = verify(shared, &lists, &vp, &question, &fx) else {
+            panic!("the two lists are not asked for at once");
+        };
+        assert_eq!(needs.len(), 2);
+        for need in &needs {
+            let Need::StatusList { uri, issuer } = need else { panic!("{need:?}") };
+            lists.fetched(shared, uri, issuer, None);
+        }
+        // However long the others took.
+        clock.advance(10_000);
+        fx.tried = needs;
+        let verdict = verify(shared, &lists, &vp, &question, &fx).unwrap();
+        assert!(matches!(verdict, Verdict::Refused("status-unknown", _)));
     }
 }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::{
-    Column, Columns, ColumnsError, ConfigError, Label, Problem, config::Checker,
-    countries::region_of_municipality, template::check_region,
+    Column, Columns, ColumnsError, ConfigError, Label, Problem,
+    config::{Checker, MAX_NAME_BYTES},
+    countries::region_of_municipality,
+    template::check_region,
 };
 
 /// A city's configuration that has been checked. Paths are relative to the configuration file.
@@ -16,6 +18,7 @@ pub struct CityConfig {
     ags: String,
     region: String,
     language: String,
+    time_zone: Option<String>,
     issuer: Option<String>,
     templates: String,
     requests: String,
@@ -48,6 +51,7 @@ struct RawCity {
     ags: String,
     region: String,
     language: String,
+    time_zone: Option<String>,
     issuer: Option<String>,
     templates: String,
     requests: String,
@@ -75,6 +79,11 @@ impl CityConfig {
         check_region(&checker, "region", &raw.region, of_key)?;
         let known = raw.name.texts().any(|(language, _)| language == raw.language);
         checker.demand(known, "language", Problem::Language)?;
+        if let Some(zone) = &raw.time_zone {
+            let letter = |b: u8| b.is_ascii_alphanumeric() || b"/_+-".contains(&b);
+            let named = (1..=MAX_NAME_BYTES).contains(&zone.len()) && zone.bytes().all(letter);
+            checker.demand(named, "time_zone", Problem::TimeZone)?;
+        }
         if let Some(issuer) = &raw.issuer {
             let did = issuer.starts_with("did:") && issuer.bytes().all(|b| b.is_ascii_graphic());
             checker.demand(did, "issuer", Problem::Issuer)?;
@@ -100,6 +109,7 @@ impl CityConfig {
             ags: raw.ags,
             region: raw.region,
             language: raw.language,
+            time_zone: raw.time_zone,
             issuer: raw.issuer,
             templates: raw.templates,
             requests: raw.requests,
@@ -125,6 +135,11 @@ impl CityConfig {
     /// Language of labels when a person has chosen none.
     pub fn language(&self) -> &str {
         &self.language
+    }
+
+    /// The time zone whose days count, by its IANA name; UTC if there is none. Whether there is a zone of that name is not known here.
+    pub fn time_zone(&self) -> Option<&str> {
+        self.time_zone.as_deref()
     }
 
     /// The issuer's DID, once the node has one.
@@ -165,6 +180,9 @@ mod tests {
         let city = CityConfig::parse("city.toml", GOOD).unwrap();
         assert_eq!((city.ags(), city.region(), city.language()), ("06532023", "DE-HE", "de"));
         assert_eq!(city.register().columns().headers().count(), 23);
+        assert_eq!(city.time_zone(), Some("Europe/Berlin"));
+        let elsewhere = CityConfig::parse("city.toml", &GOOD.replace("time_zone", "# time_zone")).unwrap();
+        assert_eq!(elsewhere.time_zone(), None, "it may be missing");
     }
 
     #[test]
@@ -173,6 +191,7 @@ mod tests {
         assert_eq!(refused("ags = \"06532023\"", "ags = \"6532023\""), at("ags", Problem::MunicipalityKey));
         assert_eq!(refused("region = \"DE-HE\"", "region = \"DE-BY\""), at("region", Problem::Region));
         assert_eq!(refused("language = \"de\"", "language = \"tr\""), at("language", Problem::Language));
+        assert_eq!(refused("Europe/Berlin", "Europe Berlin"), at("time_zone", Problem::TimeZone));
         assert_eq!(refused("# issuer = \"did:", "issuer = \"dod:"), at("issuer", Problem::Issuer));
         let delimiter = Problem::Columns(ColumnsError::Delimiter);
         assert_eq!(refused("delimiter = \";\"", "delimiter = \";;\""), at("register.delimiter", delimiter));

@@ -152,6 +152,11 @@ pub enum Problem {
     /// A default language in which the city has no name.
     #[error("must be one of the languages of `name`")]
     Language,
+    /// A time zone by a name that none has.
+    #[error(
+        "must be a name of the IANA time zone database such as Europe/Berlin; without it days are those of UTC"
+    )]
+    TimeZone,
     /// An issuer that is no DID.
     #[error("must be a DID; leave it out and let the node make one")]
     Issuer,

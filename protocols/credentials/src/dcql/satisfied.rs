@@ -1,6 +1,6 @@
 //! The verifier's side: whether what was presented is what was asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -39,21 +39,64 @@ pub fn satisfied_by(
     if complete { Ok(()) } else { Err(DcqlError::Incomplete) }
 }
 
-/// What a credential shows of what was asked for under `id`: a wallet may show more, and that is nobody's to keep. All its claims
-/// if no claims were named, for then the whole credential was asked for.
+/// What a credential shows of what was asked for under `id`: a wallet may show more, and that is nobody's to keep. If no claims were
+/// named, what it shows to everybody: of the others none was asked for.
 ///
 /// Elements of lists keep their order and lose their gaps.
+///
+/// # Specification
+///
+/// OpenID4VP 1.0, section 6.4.1.
 pub fn asked_claims(query: &DcqlQuery, id: &str, credential: &VerifiedCredential) -> Map<String, Value> {
     let Some(asked) = query.credentials.iter().find(|asked| asked.id == id) else { return Map::new() };
-    if asked.claims.is_empty() {
-        return credential.claims.as_map().clone();
-    }
     let view = View { claims: &credential.claims, positions: &credential.positions };
+    if asked.claims.is_empty() {
+        let chosen = credential.disclosed.iter().map(Vec::as_slice).collect();
+        return members_without(&chosen, view, &mut Vec::new(), credential.claims.as_map());
+    }
     let mut shown = Shown::default();
     for found in asked.find(view).iter().flatten() {
         shown.insert(&found.path, found.value);
     }
     shown.into_members()
+}
+
+/// The members of the object at `path`, but for those at and below the ways in `chosen`.
+fn members_without(
+    chosen: &BTreeSet<&[PathElement]>,
+    view: View<'_>,
+    path: &mut Vec<PathElement>,
+    members: &Map<String, Value>,
+) -> Map<String, Value> {
+    let kept = members.iter().filter_map(|(name, value)| {
+        let element = PathElement::Name(name.clone());
+        Some((name.clone(), value_without(chosen, view, path, element, value)?))
+    });
+    kept.collect()
+}
+
+fn value_without(
+    chosen: &BTreeSet<&[PathElement]>,
+    view: View<'_>,
+    path: &mut Vec<PathElement>,
+    element: PathElement,
+    value: &Value,
+) -> Option<Value> {
+    path.push(element);
+    let kept = match value {
+        _ if chosen.contains(path.as_slice()) => None,
+        Value::Object(members) => Some(Value::Object(members_without(chosen, view, path, members))),
+        Value::Array(elements) => {
+            let kept = elements.iter().enumerate().filter_map(|(current, value)| {
+                let element = PathElement::Index(view.positions.signed(path, current));
+                value_without(chosen, view, path, element, value)
+            });
+            Some(Value::Array(kept.collect()))
+        }
+        other => Some(other.clone()),
+    };
+    path.pop();
+    kept
 }
 
 /// Claims put together again from the ways to them.

@@ -31,6 +31,8 @@ pub struct Candidate<'a> {
     pub disclosable: BTreeSet<&'a [PathElement]>,
     /// How many claims it shows to everybody, whatever is asked.
     pub always_shown: usize,
+    /// Chosen only where no other card answers, however little it shows: as far as is known, it will be refused.
+    pub last_resort: bool,
 }
 
 /// Hides the claims.
@@ -61,7 +63,7 @@ pub struct Selection {
 
 impl DcqlQuery {
     /// Chooses, for each credential query, the card and the alternative that show fewest claims; among equals the
-    /// verifier's preferred alternative, then the earlier card. Of a credential set, the verifier's first option that can
+    /// verifier's preferred alternative, then the earlier card. A card of last resort comes behind all others. Of a credential set, the verifier's first option that can
     /// be answered.
     ///
     /// An object or array asked for by name is disclosed with all it holds.
@@ -113,8 +115,8 @@ impl DcqlQuery {
 }
 
 impl CredentialQuery {
-    /// The cheapest answer: fewest claims shown, those included that a card shows to everybody, then order of alternatives, then order
-    /// of cards.
+    /// The cheapest answer: no last resort, then fewest claims shown, those included that a card shows to everybody, then order of
+    /// alternatives, then order of cards.
     fn choose(&self, candidates: &[Candidate<'_>]) -> Option<Chosen> {
         let answers = candidates.iter().filter(|card| self.admits(card)).flat_map(|card| {
             let shown = self.disclosures(card);
@@ -124,7 +126,7 @@ impl CredentialQuery {
                 for index in set {
                     paths.extend(shown.get(*index)?.as_ref()?);
                 }
-                Some(((paths.len() + card.always_shown, rank), card, paths))
+                Some(((card.last_resort, paths.len() + card.always_shown, rank), card, paths))
             });
             answers.collect::<Vec<_>>()
         });

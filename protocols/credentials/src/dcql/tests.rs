@@ -357,6 +357,20 @@ fn card_that_shows_more_to_everybody_loses_although_it_discloses_nothing() {
     assert_eq!(selection.credentials["q"].candidate, "modest");
 }
 
+#[test]
+fn card_of_last_resort_is_chosen_where_no_other_answers() {
+    let city = city();
+    let card = city.resident();
+    let open = city.card("resident", json!({"age_equal_or_over": {"18": true}, "name": "Erika"}), Vec::new());
+    let refused = |id: &str| Candidate { last_resort: true, ..card.candidate(id) };
+    let query = ask(claims(&[json!(["age_equal_or_over", "18"])]));
+    let chosen = |cards: &[Candidate<'_>]| query.select(cards).unwrap().credentials["q"].candidate.clone();
+    assert_eq!(chosen(&[refused("revoked"), card.candidate("valid")]), "valid");
+    let open = open.candidate("shows more");
+    assert_eq!(chosen(&[refused("revoked"), open]), "shows more");
+    assert_eq!(chosen(&[refused("first"), refused("second")]), "first");
+}
+
 // ---- the verifier's judgement ----
 
 #[test]
@@ -392,7 +406,31 @@ fn only_what_was_asked_for_counts_as_shown() {
     let nationalities = &shown.claims.as_map()["nationalities"];
     assert_eq!(asked_claims(&second, "q", &shown)["nationalities"], json!([nationalities[1]]));
     assert!(asked_claims(&age, "another", &shown).is_empty());
-    assert_eq!(&asked_claims(&ask(json!({})), "q", &shown), shown.claims.as_map());
+}
+
+/// No claims named means none of those that can be withheld, not all of them.
+#[test]
+fn of_a_card_asked_for_without_claims_only_what_it_shows_to_everybody_counts() {
+    let city = city();
+    let card = city.card(
+        "resident",
+        json!({"region": "Hessen", "name": "Erika", "address": {"locality": "Wetzlar", "street": "Domplatz 1"},
+            "nationalities": ["DE", "TR", "FR"]}),
+        vec![
+            vec!["name".into()],
+            vec!["address".into(), "street".into()],
+            vec!["nationalities".into(), 0.into()],
+            vec!["nationalities".into(), 2.into()],
+        ],
+    );
+    let everything: Vec<_> = card.candidate("card").disclosable.iter().map(|path| path.to_vec()).collect();
+    let unasked = ask(json!({}));
+    for shown in [&everything[..], &everything[..1], &everything[3..], &[]] {
+        let mut asked = asked_claims(&unasked, "q", &city.show(&card, shown, true));
+        asked.retain(|name, _| !crate::vc::TECHNICAL_CLAIMS.contains(&name.as_str()));
+        let open = json!({"region": "Hessen", "address": {"locality": "Wetzlar"}, "nationalities": ["TR"]});
+        assert_eq!(Value::Object(asked), open);
+    }
 }
 
 /// 128 times all of a long list, in 64 sets, would take gigabytes.

@@ -91,6 +91,12 @@ impl StatusCache {
     /// Most lists held at once, whatever their size.
     pub const MAX_LISTS: usize = 1024;
 
+    /// What the list held last says, however old it is: a hint that a credential will be refused, and never that it is valid.
+    pub fn last_known(&self, uri: &str, idx: u64, iss: &str) -> Option<Status> {
+        let key = Key { uri: uri.to_owned(), issuer: iss.to_owned() };
+        self.lists.get(&key)?.list.list().get(idx).ok()
+    }
+
     /// What the cache knows at `now`, in seconds since 1970.
     pub fn at(&self, now: u64) -> CachedStatuses<'_> {
         CachedStatuses { cache: self, now }

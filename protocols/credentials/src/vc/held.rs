@@ -151,6 +151,7 @@ impl HeldCredential {
             positions: self.sd_jwt.positions(),
             disclosable: self.sd_jwt.disclosable().collect(),
             always_shown: self.always_shown().len(),
+            last_resort: false,
         }
     }
 
