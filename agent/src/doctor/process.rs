@@ -182,6 +182,12 @@ fn mediator(standing: &account::Standing, config: &Config) -> Finding {
     let remedy = "look whether the mediator runs and this machine is on the network";
     match (standing.granted, standing.visit) {
         (_, Visit::Failed) => Finding::failed("mediator", "it is not reached", remedy),
+        (_, Visit::NotEnrolled) => Finding::failed(
+            "mediator",
+            "it does not know this wallet's account any more",
+            "the wallet asks for it anew by itself, ever more seldom; restart it to ask at once, and ask whoever runs the \
+             mediator if that does not help",
+        ),
         (true, Visit::Done) => Finding::ok("mediator", "the mailbox is reached"),
         (true, Visit::None) => Finding::note("mediator", "not reached yet since the start", remedy),
         (false, _) => Finding::note("mediator", "it has not granted an account yet", remedy),

@@ -15,6 +15,8 @@ pub(crate) enum Visit {
     Done,
     /// It was not.
     Failed,
+    /// It was, and knows no account of ours.
+    NotEnrolled,
 }
 
 /// What became of the last look into the mailbox.

@@ -21,6 +21,7 @@ mod relationship;
 #[cfg(test)]
 pub(crate) mod testing;
 mod timers;
+mod upkeep;
 
 use std::{
     fmt,
@@ -33,7 +34,7 @@ use einmal_storage::StoreError;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use self::line_state::LineState;
+use self::{line_state::LineState, upkeep::Upkeep};
 pub(crate) use self::{live::Pushes, receive::Begun};
 pub use crate::handler::{Arrival, Failure, Need, Origin, Parts, Receipt, Refusal, Shared, Stats};
 use crate::{
@@ -71,6 +72,8 @@ pub struct Node {
     changed: Notify,
     /// How the line to our own mediator stands.
     pub(crate) line: LineState,
+    /// What is to be looked after at our own mediator, and when.
+    pub(crate) upkeep: Upkeep,
     /// Messages handled lately that left no trace in the store.
     recent: Recent<()>,
     /// Whether timers were looked through since the clock stands.
@@ -104,6 +107,7 @@ impl Node {
             fetching: fetching::Fetching::default(),
             changed: Notify::new(),
             line: LineState::default(),
+            upkeep: Upkeep::default(),
             recent: Recent::default(),
             timers_fit: AtomicBool::new(false),
         };

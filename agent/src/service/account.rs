@@ -49,7 +49,9 @@ pub(crate) fn adopt(
 ) -> Result<Value, Failure> {
     if let Some(account) = account(shared)? {
         if account.mediator.same_as(&invitation.from) {
-            return Ok(json!({"state": "granted", "note": "this mediator is in use already"}));
+            let known = account.routing.is_some() && shared.last_visit.get() != Visit::NotEnrolled;
+            let state = if known { "granted" } else { "requested" };
+            return Ok(json!({"state": state, "note": "this mediator is in use already"}));
         }
         return Err(Failure::user("this wallet has a mediator; moving to another is not possible yet"));
     }
