@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use einmal_flows::out_of_band::Invitation;
 use einmal_tests::Einmal;
 use serde_json::Value;
 
@@ -146,6 +147,14 @@ fn wrong_use_ends_with_status_2() {
     fails(&run(&["run"]), 2, &["--dir"]);
     fails(&run(&["run", "--dir", "x", "--listen", "somewhere"]), 2, &["--listen"]);
     fails(&run(&["init", "king", "--dir", "x"]), 2, &["king", "city, merchant, citizen, mediator"]);
+    let mut of_city = Invitation::new("1".try_into().unwrap(), "did:web:city.example".parse().unwrap());
+    of_city.goal_code = Some("einmal.connect".into());
+    for (mediator, why) in
+        [(of_city.to_url("https://city.example"), "einmal.connect"), ("foo".into(), "no invitation")]
+    {
+        let refused = run(&["init", "citizen", "--dir", "x", "--mediator", &mediator]);
+        fails(&refused, 2, &[why, "at the mediator"]);
+    }
     fails(&run(&["city", "offer", "resident-card", "--dir", "x"]), 2, &["--person"]);
     fails(&run(&["city", "revoke", "x", "--dir", "x"]), 2, &["--reason"]);
     fails(&run(&["merchant", "result", "x", "--wait", "soon", "--dir", "x"]), 2, &["--wait"]);

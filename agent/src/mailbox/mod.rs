@@ -21,7 +21,7 @@ use crate::{
     handler::{Arrival, Failure, Refusal, Visit, describe_for_log},
     log,
     node::Node,
-    service::account::{Account, account},
+    service::account::{Account, account, setting_differs, setting_to_follow},
 };
 
 /// Milliseconds between two looks into the mailbox unless configured otherwise.
@@ -49,10 +49,7 @@ pub(crate) async fn visit(node: &Arc<Node>) -> Result<(), Failure> {
 
 async fn look(node: &Arc<Node>) -> Result<(), Failure> {
     let shared = node.shared();
-    if account(shared)?.is_none() {
-        let Some(url) = shared.config.citizen.as_ref().and_then(|citizen| citizen.mediator.clone()) else {
-            return Ok(());
-        };
+    if let Some(url) = setting_to_follow(shared)? {
         // Whatever goal it names, or none: the setting says what it is for.
         node.command("accept", &json!({"url": url, "mediator": true})).await?;
     }
@@ -157,6 +154,12 @@ impl Node {
             .and_then(|citizen| citizen.poll_ms)
             .unwrap_or(DEFAULT_POLL_MS);
         let mut pause = poll;
+        if setting_differs(self.shared()).unwrap_or(false) {
+            tracing::warn!(
+                "`mediator` in einmal.toml names another mediator than the one this wallet has its account with: it stays \
+                 with that, for moving is not possible yet; take the setting back, or make a new wallet"
+            );
+        }
         loop {
             match visit(&self).await {
                 Ok(()) => pause = poll,

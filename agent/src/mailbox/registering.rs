@@ -73,7 +73,11 @@ async fn ask(
         if let Some(routing) = &granted.routing {
             learn(routing, fx)?;
         }
-        Ok(fx.put(META, ACCOUNT, &granted)?)
+        let stored = fx.db().get::<Account>(META, ACCOUNT)?;
+        let Some(stored) = stored.filter(|stored| stored.value.ours.same_as(&granted.ours)) else {
+            return Err(Failure::later("another mediator was chosen meanwhile"));
+        };
+        Ok(fx.update(META, ACCOUNT, &granted, Some(stored.version))?)
     })
     .await?;
     Ok(account)
@@ -85,7 +89,9 @@ pub(super) async fn keep_spares(node: &Arc<Node>, account: &Account) -> Result<(
     let mut machine = account.machine();
     for _ in have..KEEP_SPARES {
         let Some(did) = fresh_did(node, account).await? else { break };
-        if !register(node, account, &mut machine, &did).await? {
+        let taken = register(node, account, &mut machine, &did).await?;
+        node.shared().last_visit.note_full(!taken);
+        if !taken {
             return Err(Failure::declined("the mediator takes no more DIDs for this account"));
         }
         node.change(|fx| {

@@ -57,8 +57,7 @@ impl Citizen {
         let auto = input.get("yes").and_then(Value::as_bool).unwrap_or(false);
         // A fresh DID for this relationship, already known to the mediator.
         let Some(ours) = account::take_spare(shared, fx)? else {
-            return Ok(json!({"pending": true, "state": "connecting",
-                "note": "the mediator has not been reached yet; try again in a moment"}));
+            return account::none_ready(shared);
         };
         learn(&invitation.from, fx)?;
         record_relationship(shared, &ours, &invitation, fx)?;
