@@ -384,7 +384,7 @@ fn first_line_of_a_running_node_says_who_and_where_it_is() {
     assert!(endpoint.starts_with("http://127.0.0.1:"), "{about}");
     let invitation = about["invitation"].as_str().unwrap();
     assert!(invitation.starts_with(endpoint) && invitation.contains("?_oob="), "{about}");
-    let invited = einmal_flows::out_of_band::Invitation::from_url(invitation).unwrap();
+    let invited = Invitation::from_url(invitation).unwrap();
     assert_eq!(invited.from.as_str(), about["did"].as_str().unwrap());
     node.signal("-TERM");
     assert_eq!(node.end(), Some(0));

@@ -100,6 +100,52 @@ fn rotating_towards_nobody_names_the_remedy() {
     });
 }
 
+/// One more card for the same person, on the same phone.
+async fn one_more_card(world: &mut World) {
+    world.clock().advance(5_000);
+    let offer = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
+    world.ask("anna", "accept", json!({"url": offer["invitation"], "yes": true})).await;
+    world.pump().await;
+}
+
+#[test]
+fn a_text_goes_out_once_though_several_cards_were_taken_on_one_phone() {
+    play(async {
+        let mut world = acquainted().await;
+        one_more_card(&mut world).await;
+        let sent = world.ask("city", "send", json!({"to": ADULT, "text": "due on Friday"})).await;
+        assert_eq!((&sent["relationships"], &sent["older"]), (&json!(1), &json!(1)));
+        world.pump().await;
+        assert_eq!(texts(&world, "anna").await, ["due on Friday"]);
+        let all = world.ask("city", "send", json!({"to": ADULT, "text": "all", "all": true})).await;
+        assert_eq!((&all["relationships"], &all["older"]), (&json!(2), &json!(0)));
+    });
+}
+
+#[test]
+fn an_offer_that_is_declined_or_left_lying_takes_nobody_s_texts_away() {
+    play(async {
+        let mut world = acquainted().await;
+        world.add_citizen("bela").await;
+        world.pump().await;
+        for declines in [false, true] {
+            world.clock().advance(5_000);
+            let offer =
+                world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
+            let taken = world.ask("bela", "accept", json!({"url": offer["invitation"]})).await;
+            world.pump().await;
+            if declines {
+                world.ask("bela", "decide", json!({"thread": taken["thread"], "agree": false})).await;
+                world.pump().await;
+            }
+            world.ask("city", "send", json!({"to": ADULT, "text": "for Anna"})).await;
+            world.pump().await;
+            assert!(texts(&world, "bela").await.is_empty(), "declined: {declines}");
+        }
+        assert_eq!(texts(&world, "anna").await.len(), 2);
+    });
+}
+
 struct Mediated {
     node: Arc<Node>,
     mediator: Did,

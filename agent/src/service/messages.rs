@@ -87,23 +87,28 @@ pub(crate) fn inbox(shared: &Shared) -> Result<Value, Failure> {
     Ok(shown.into_value(|_| "messages older than these".to_owned()))
 }
 
-/// Sends a text to a peer, named by its DID or by the label of the relationship.
+/// Sends a text to a peer, named by its DID or by the label of the relationship: in the newest relationship with it. Which of
+/// several are of one device cannot be told, and a device would show it once for each; with `all` it goes out in each of them.
 pub(crate) fn send(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
     let (to, content) = (text(input, "to")?, text(input, "text")?);
-    let peers = find_peers(shared, to)?;
+    let mut peers = find_peers(shared, to)?;
     if peers.is_empty() {
         return Err(Failure::user(format!(
             "no relationship with `{to}` that can be written to; connect first with an invitation: einmal invite"
         )));
     }
+    let found = peers.len();
+    if !input.get("all").and_then(Value::as_bool).unwrap_or(false) {
+        peers.truncate(1);
+    }
     for peer in &peers {
         fx.send(basic_message::compose(content)?, &peer.ours, &peer.theirs)?;
     }
-    Ok(json!({"sent": true, "devices": peers.len()}))
+    Ok(json!({"sent": true, "relationships": peers.len(), "older": found - peers.len()}))
 }
 
-/// The relationships with a DID or a label that have a way to be written to, newest first: one person may have
-/// several devices.
+/// The relationships with a DID or a label that have a way to be written to, newest first. One person may have several: of
+/// several devices, or of several cards that were taken on one.
 pub(crate) fn find_peers(shared: &Shared, name: &str) -> Result<Vec<Peer>, Failure> {
     let did = Did::parse(name).ok();
     let mut found: Vec<Peer> = Vec::new();
