@@ -375,11 +375,18 @@ pub enum CitizenVerb {
         #[command(flatten)]
         dir: Dir,
     },
-    /// Take a new DID towards a peer; it is told, and mail goes on arriving.
+    /// Take new DIDs towards a peer, in each relationship with it; it is told, and mail goes on arriving.
     #[command(after_help = "Example: einmal citizen rotate did:web:city.example --dir ./phone")]
     Rotate {
-        /// The peer's DID.
+        /// The peer's DID, as `einmal citizen peers` lists it.
         peer: String,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// With whom there are relationships, and how many.
+    #[command(after_help = "Example: einmal citizen peers --dir ./phone")]
+    Peers {
         /// The node's folder.
         #[command(flatten)]
         dir: Dir,

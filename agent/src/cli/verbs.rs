@@ -181,6 +181,7 @@ fn citizen(verb: CitizenVerb, json: bool) -> Result<(), SetupError> {
         CitizenVerb::Show { card, dir } => (dir, "show", json!({"card": card})),
         CitizenVerb::Export { card, dir } => (dir, "export", json!({"card": card})),
         CitizenVerb::Rotate { peer, dir } => (dir, "rotate", json!({"peer": peer})),
+        CitizenVerb::Peers { dir } => (dir, "peers", json!({})),
         CitizenVerb::Pending { dir } => (dir, "pending", json!({})),
     };
     output::answer(&ask_node(&dir.dir, command, input)?, json);

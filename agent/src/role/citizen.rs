@@ -26,6 +26,7 @@ use crate::{
         exchange::{self, Decision, Job, Relation, Work},
         holding::{self, HoldJob, Holding},
         invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT, check_reachable},
+        messages,
         proving::{self, ProveJob, Proving},
         rotating,
         status::KnownLists,
@@ -354,6 +355,7 @@ impl RoleService for Citizen {
             }
             "mailbox" => Ok(json!(account::standing(shared)?)),
             "rotate" => rotating::rotate(shared, input, fx),
+            "peers" => messages::peers(shared),
             "invite" => Err(Failure::user(
                 "a citizen shows no public DID and cannot invite; take an invitation instead",
             )),

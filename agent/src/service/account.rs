@@ -16,6 +16,8 @@ use crate::{
 pub(crate) const SPARES: Table = Table::new("spare-did");
 /// Fresh DIDs the mediator was not told of yet, or has not taken.
 pub(crate) const UNREGISTERED: Table = Table::new("unregistered-did");
+/// Most DIDs taken in one event.
+const MAX_TAKEN: usize = 16;
 /// Name of the record of our account.
 pub(crate) const ACCOUNT: &str = "mediation";
 
@@ -152,15 +154,23 @@ pub(crate) fn standing(shared: &Shared) -> Result<Standing, Failure> {
 
 /// Takes one of the DIDs kept ready. A wallet that peers reach directly and that uses no mediator makes one at once.
 pub(crate) fn take_spare(shared: &Shared, fx: &mut Effects<'_>) -> Result<Option<Did>, Failure> {
+    Ok(take_spares(shared, 1, fx)?.pop())
+}
+
+/// As [`take_spare`], `most` of them or as many as are ready.
+pub(crate) fn take_spares(shared: &Shared, most: usize, fx: &mut Effects<'_>) -> Result<Vec<Did>, Failure> {
+    let most = most.min(MAX_TAKEN);
     if shared.peer_endpoint().is_some() && setting(shared).is_none() && account(shared)?.is_none() {
-        return shared.pairwise(fx, None).map(Some);
+        return (0..most).map(|_| shared.pairwise(fx, None)).collect();
     }
-    let spares = shared.db.scan_raw(SPARES, b"", None, 1)?;
-    let Some(record) = spares.into_iter().next() else { return Ok(None) };
-    let did: Did = serde_json::from_slice(&record.value).map_err(|_| Failure::damaged("a spare DID"))?;
-    // Two invitations taken at once must not share a DID: the loser is handled again with the next one.
-    fx.batch().expect_version(record.key.clone(), record.version).delete(record.key);
-    Ok(Some(did))
+    let mut taken = Vec::new();
+    for record in shared.db.scan_raw(SPARES, b"", None, most)? {
+        let did = serde_json::from_slice(&record.value).map_err(|_| Failure::damaged("a spare DID"))?;
+        // Two events that take one at once must not share it: the loser is handled again with the next one.
+        fx.batch().expect_version(record.key.clone(), record.version).delete(record.key);
+        taken.push(did);
+    }
+    Ok(taken)
 }
 
 /// Why no DID is ready, and what then.

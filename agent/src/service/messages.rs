@@ -1,6 +1,6 @@
 //! Text messages: kept for the user to read, sent to a peer by name.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use einmal_did::Did;
 use einmal_didcomm::{ProblemCode, UnixSeconds};
@@ -105,6 +105,26 @@ pub(crate) fn send(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Resu
         fx.send(basic_message::compose(content)?, &peer.ours, &peer.theirs)?;
     }
     Ok(json!({"sent": true, "relationships": peers.len(), "older": found - peers.len()}))
+}
+
+/// Lists the peers there are relationships with: the DID of each, in how many, and since when the newest.
+pub(crate) fn peers(shared: &Shared) -> Result<Value, Failure> {
+    let mut known: BTreeMap<Did, (usize, UnixSeconds)> = BTreeMap::new();
+    shared.db.each(PEERS, |_, peer: Peer| {
+        if !peer.superseded {
+            let (count, since) = known.entry(peer.theirs.canonical()).or_insert((0, peer.since));
+            *count += 1;
+            *since = peer.since.max(*since);
+        }
+        // One beyond those that are listed, by which it shows that there are more.
+        let enough = known.len() > MAX_LISTED;
+        Ok::<_, Failure>(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    let mut shown = BoundedList::of(MAX_LISTED);
+    for (peer, (count, since)) in known {
+        shown.push(json!({"peer": peer, "relationships": count, "since": since}));
+    }
+    Ok(shown.into_value(|_| "more peers than are listed".to_owned()))
 }
 
 /// The relationships with a DID or a label that have a way to be written to, newest first. One person may have several: of
