@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::SetupError;
 
 mod address_range;
+mod mediator;
 mod trusted_issuer;
 
 pub use address_range::{AddressRange, NoAddressRange};
+pub(crate) use mediator::mediator_of;
 pub use trusted_issuer::{TrustedFor, TrustedIssuer};
 
 /// Name of the configuration file in a node's folder.
@@ -372,6 +374,9 @@ impl Config {
         }
         if self.citizen.as_ref().is_some_and(|citizen| citizen.poll_ms == Some(0)) {
             return Err("`poll_ms = 0` would ask the mediator without pause; leave it out".into());
+        }
+        if let Some(url) = self.citizen.as_ref().and_then(|citizen| citizen.mediator.as_deref()) {
+            mediator_of(url)?;
         }
         for trusted in self.merchant.iter().flat_map(|merchant| &merchant.trusted_issuers) {
             Did::parse(trusted.did()).map_err(|error| {

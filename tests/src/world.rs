@@ -161,6 +161,11 @@ impl World {
         machine.running = Some(Running { node, store });
     }
 
+    /// Changes the configuration of a machine, for its next start.
+    pub fn configure(&mut self, name: &str, change: impl FnOnce(&mut Config)) {
+        change(&mut self.machines.get_mut(name).unwrap().config);
+    }
+
     /// Ends the node of a machine at once: whatever was not committed is gone.
     pub fn kill(&mut self, name: &str) {
         let machine = self.machines.get_mut(name).unwrap();

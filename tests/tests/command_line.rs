@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use einmal_flows::out_of_band::Invitation;
 use einmal_tests::Einmal;
 use serde_json::Value;
 
@@ -146,6 +147,14 @@ fn wrong_use_ends_with_status_2() {
     fails(&run(&["run"]), 2, &["--dir"]);
     fails(&run(&["run", "--dir", "x", "--listen", "somewhere"]), 2, &["--listen"]);
     fails(&run(&["init", "king", "--dir", "x"]), 2, &["king", "city, merchant, citizen, mediator"]);
+    let mut of_city = Invitation::new("1".try_into().unwrap(), "did:web:city.example".parse().unwrap());
+    of_city.goal_code = Some("einmal.connect".into());
+    for (mediator, why) in
+        [(of_city.to_url("https://city.example"), "einmal.connect"), ("foo".into(), "no invitation")]
+    {
+        let refused = run(&["init", "citizen", "--dir", "x", "--mediator", &mediator]);
+        fails(&refused, 2, &[why, "at the mediator"]);
+    }
     fails(&run(&["city", "offer", "resident-card", "--dir", "x"]), 2, &["--person"]);
     fails(&run(&["city", "revoke", "x", "--dir", "x"]), 2, &["--reason"]);
     fails(&run(&["merchant", "result", "x", "--wait", "soon", "--dir", "x"]), 2, &["--wait"]);
@@ -375,7 +384,7 @@ fn first_line_of_a_running_node_says_who_and_where_it_is() {
     assert!(endpoint.starts_with("http://127.0.0.1:"), "{about}");
     let invitation = about["invitation"].as_str().unwrap();
     assert!(invitation.starts_with(endpoint) && invitation.contains("?_oob="), "{about}");
-    let invited = einmal_flows::out_of_band::Invitation::from_url(invitation).unwrap();
+    let invited = Invitation::from_url(invitation).unwrap();
     assert_eq!(invited.from.as_str(), about["did"].as_str().unwrap());
     node.signal("-TERM");
     assert_eq!(node.end(), Some(0));

@@ -556,6 +556,23 @@ async fn a_line_that_was_ended_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_line_that_was_begun_without_an_account_is_made_anew_once_there_is_one() {
+    let home = Household::new().await;
+    let (friend, theirs, _phone) = friend_of(&home.citizen).await;
+    let accounts = home.scene.node.command("accounts", &json!({})).await.unwrap();
+    home.scene.node.command("drop", &json!({"id": accounts["accounts"][0]["id"]})).await.unwrap();
+    tokio::spawn(Arc::clone(&home.citizen).run_line());
+    // Long enough for it to ask, in vain.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(home.metric("live_sessions").await, 0);
+    home.citizen.visit_mailbox().await.unwrap();
+    home.has_lines(1, 1).await;
+    tokio::spawn(Arc::clone(&home.citizen).run_mailbox());
+    text(&home.scene, &friend, &theirs, "rung").await;
+    within(PATIENCE, "nobody rings", async || inbox(&home.citizen).await == ["rung"]).await;
+}
+
+#[tokio::test]
 async fn a_citizen_whose_libp2p_line_ends_falls_back_to_the_web_socket() {
     let house = Household::new().await;
     let (friend, citizen_did, _phone) = friend_of(&house.citizen).await;

@@ -39,7 +39,9 @@ fn mail_goes_on_both_ways_through_the_mediator_after_a_citizen_has_rotated() {
         world.ask("city", "send", json!({"to": ADULT, "text": "before"})).await;
         world.pump().await;
         let rotated = world.ask("anna", "rotate", json!({"peer": city})).await;
-        assert_eq!(rotated["rotated"], true);
+        assert_eq!((&rotated["relationships"], &rotated["left"]), (&json!(1), &json!(0)));
+        assert_eq!(rotated["peer"], city);
+        assert!(rotated["dids"][0].as_str().unwrap().starts_with("did:peer:4"), "a DID and no digest");
         // Under way to the old DID while the news is under way to the city.
         world.ask("city", "send", json!({"to": ADULT, "text": "crossing"})).await;
         world.pump().await;
@@ -50,7 +52,7 @@ fn mail_goes_on_both_ways_through_the_mediator_after_a_citizen_has_rotated() {
         assert_eq!(texts(&world, "city").await, ["thanks"]);
         assert_eq!(world.given_up("city").await, 0);
         let again = world.ask("anna", "rotate", json!({"peer": city})).await;
-        assert_ne!(again["did"], rotated["did"], "and once more");
+        assert_ne!(again["dids"], rotated["dids"], "and once more");
         world.pump().await;
         world.ask("city", "send", json!({"to": ADULT, "text": "twice"})).await;
         world.pump().await;
@@ -142,11 +144,83 @@ fn of_two_phones_the_one_that_was_lost_is_taken_off_and_an_old_invitation_does_n
 }
 
 #[test]
-fn rotating_towards_nobody_names_the_remedy() {
+fn rotating_towards_nobody_names_a_list_in_which_the_peers_stand() {
     play(async {
         let world = acquainted().await;
         let refused = world.node("anna").command("rotate", &json!({"peer": "did:web:nobody.example"})).await;
-        assert!(refused.unwrap_err().to_string().contains("einmal citizen list"));
+        assert!(refused.unwrap_err().to_string().contains("einmal citizen peers"));
+        let peers = world.ask("anna", "peers", json!({})).await;
+        let city = world.node("city").public_did().unwrap().to_string();
+        assert_eq!(
+            (&peers[0]["peer"], &peers[0]["relationships"], peers.as_array().unwrap().len()),
+            (&json!(city), &json!(1), 1)
+        );
+    });
+}
+
+/// One more card for the same person, on the same phone.
+async fn one_more_card(world: &mut World) {
+    world.clock().advance(5_000);
+    let offer = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
+    world.ask("anna", "accept", json!({"url": offer["invitation"], "yes": true})).await;
+    world.pump().await;
+}
+
+#[test]
+fn all_relationships_with_a_peer_are_turned_as_far_as_dids_are_ready_and_what_is_left_is_said() {
+    play(async {
+        let mut world = acquainted().await;
+        for _ in 0..4 {
+            one_more_card(&mut world).await;
+        }
+        let city = world.node("city").public_did().unwrap().to_string();
+        let rotated = world.ask("anna", "rotate", json!({"peer": city})).await;
+        assert_eq!((&rotated["relationships"], &rotated["left"]), (&json!(4), &json!(1)));
+        assert!(rotated["note"].is_string());
+        world.pump().await;
+        assert_eq!(world.ask("anna", "peers", json!({})).await[0]["relationships"], 5);
+        world.ask("city", "send", json!({"to": ADULT, "text": "to each", "all": true})).await;
+        world.pump().await;
+        assert_eq!(texts(&world, "anna").await, ["to each"; 5]);
+        assert_eq!(world.given_up("city").await, 0);
+    });
+}
+
+#[test]
+fn a_text_goes_out_once_though_several_cards_were_taken_on_one_phone() {
+    play(async {
+        let mut world = acquainted().await;
+        one_more_card(&mut world).await;
+        let sent = world.ask("city", "send", json!({"to": ADULT, "text": "due on Friday"})).await;
+        assert_eq!((&sent["relationships"], &sent["older"]), (&json!(1), &json!(1)));
+        world.pump().await;
+        assert_eq!(texts(&world, "anna").await, ["due on Friday"]);
+        let all = world.ask("city", "send", json!({"to": ADULT, "text": "all", "all": true})).await;
+        assert_eq!((&all["relationships"], &all["older"]), (&json!(2), &json!(0)));
+    });
+}
+
+#[test]
+fn an_offer_that_is_declined_or_left_lying_takes_nobody_s_texts_away() {
+    play(async {
+        let mut world = acquainted().await;
+        world.add_citizen("bela").await;
+        world.pump().await;
+        for declines in [false, true] {
+            world.clock().advance(5_000);
+            let offer =
+                world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
+            let taken = world.ask("bela", "accept", json!({"url": offer["invitation"]})).await;
+            world.pump().await;
+            if declines {
+                world.ask("bela", "decide", json!({"thread": taken["thread"], "agree": false})).await;
+                world.pump().await;
+            }
+            world.ask("city", "send", json!({"to": ADULT, "text": "for Anna"})).await;
+            world.pump().await;
+            assert!(texts(&world, "bela").await.is_empty(), "declined: {declines}");
+        }
+        assert_eq!(texts(&world, "anna").await.len(), 2);
     });
 }
 

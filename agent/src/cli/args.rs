@@ -136,7 +136,7 @@ pub enum Verb {
         #[command(subcommand)]
         verb: MediatorVerb,
     },
-    /// Send a text message to a peer, named by its DID, label or person.
+    /// Send a text message to a peer, named by its DID or, at a city, by the person's id: in the newest relationship with it.
     #[command(after_help = "Example: einmal send --dir ./city --to W-10423-77 'Your book is due on Friday'")]
     Send {
         /// The node's folder.
@@ -145,6 +145,9 @@ pub enum Verb {
         /// Peer: DID, or (city) person id.
         #[arg(long, value_name = "PEER")]
         to: String,
+        /// Also in the older relationships, as with other devices; a device shows it once for each of its own.
+        #[arg(long)]
+        all: bool,
         /// The text.
         text: String,
     },
@@ -393,11 +396,18 @@ pub enum CitizenVerb {
         #[command(flatten)]
         dir: Dir,
     },
-    /// Take a new DID towards a peer; it is told, and mail goes on arriving.
+    /// Take new DIDs towards a peer, in each relationship with it; it is told, and mail goes on arriving.
     #[command(after_help = "Example: einmal citizen rotate did:web:city.example --dir ./phone")]
     Rotate {
-        /// The peer's DID.
+        /// The peer's DID, as `einmal citizen peers` lists it.
         peer: String,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
+    /// With whom there are relationships, and how many.
+    #[command(after_help = "Example: einmal citizen peers --dir ./phone")]
+    Peers {
         /// The node's folder.
         #[command(flatten)]
         dir: Dir,

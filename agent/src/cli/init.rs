@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use einmal_flows::out_of_band::Invitation;
 use serde_json::json;
 
 use super::{args::Init, output};
@@ -90,10 +89,7 @@ fn set_merchant(init: &Init, merchant: &mut MerchantSettings) -> Result<(), Setu
 
 fn set_citizen(init: &Init, citizen: &mut CitizenSettings) -> Result<(), SetupError> {
     if let Some(url) = &init.mediator {
-        Invitation::from_url(url).map_err(|error| SetupError::Usage {
-            problem: format!("--mediator is no invitation: {error}"),
-            remedy: "give what `einmal invite` prints at the mediator".into(),
-        })?;
+        config::mediator_of(url).map_err(wrong)?;
         citizen.mediator = Some(url.clone());
     }
     citizen.poll_ms = init.poll_ms.or(citizen.poll_ms);

@@ -65,8 +65,9 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
         Verb::Mediator { verb } => mediator(verb, json)?,
         Verb::Citizen { verb } => citizen(verb, json)?,
         Verb::Merchant { verb } => return merchant(verb, json),
-        Verb::Send { dir, to, text } => {
-            output::answer(&ask_node(&dir.dir, "send", json!({"to": to, "text": text}))?, json);
+        Verb::Send { dir, to, all, text } => {
+            let input = json!({"to": to, "text": text, "all": all});
+            output::answer(&ask_node(&dir.dir, "send", input)?, json);
         }
         Verb::Inbox { dir } => output::answer(&ask_node(&dir.dir, "inbox", json!({}))?, json),
         Verb::Status { dir } => output::answer(&ask_node(&dir.dir, "status", json!({}))?, json),
@@ -192,6 +193,7 @@ fn citizen(verb: CitizenVerb, json: bool) -> Result<(), SetupError> {
         CitizenVerb::Show { card, dir } => (dir, "show", json!({"card": card})),
         CitizenVerb::Export { card, dir } => (dir, "export", json!({"card": card})),
         CitizenVerb::Rotate { peer, dir } => (dir, "rotate", json!({"peer": peer})),
+        CitizenVerb::Peers { dir } => (dir, "peers", json!({})),
         CitizenVerb::Pending { dir } => (dir, "pending", json!({})),
     };
     output::answer(&ask_node(&dir.dir, command, input)?, json);

@@ -180,10 +180,31 @@ fn mediator(standing: &account::Standing, config: &Config) -> Finding {
         };
     }
     let remedy = "look whether the mediator runs and this machine is on the network";
+    let choose = "look whether the mediator runs, or choose another one: set `mediator` in einmal.toml and restart, or \
+                  einmal accept URL --dir DIR";
     match (standing.granted, standing.visit) {
+        (false, Visit::Failed) => {
+            Finding::failed("mediator", "it is not reached, and has granted no account yet", choose)
+        }
         (_, Visit::Failed) => Finding::failed("mediator", "it is not reached", remedy),
+        (_, Visit::NotEnrolled) => Finding::failed(
+            "mediator",
+            "it does not know this wallet's account any more",
+            "the wallet asks for it anew by itself, ever more seldom; restart it to ask at once, and ask whoever runs the \
+             mediator if that does not help",
+        ),
+        (true, Visit::Done) if standing.setting_differs => Finding::note(
+            "mediator",
+            "the mailbox is reached, at another mediator than `mediator` in einmal.toml names",
+            "take the setting back, or make a new wallet for that mediator: moving is not possible yet",
+        ),
+        (true, Visit::Done) if standing.full => Finding::note(
+            "mediator",
+            "the mailbox is reached, but no more DIDs are taken for it",
+            "ask whoever runs the mediator to raise `max_recipients`; new invitations cannot be taken until then",
+        ),
         (true, Visit::Done) => Finding::ok("mediator", "the mailbox is reached"),
         (true, Visit::None) => Finding::note("mediator", "not reached yet since the start", remedy),
-        (false, _) => Finding::note("mediator", "it has not granted an account yet", remedy),
+        (false, _) => Finding::note("mediator", "it has not granted an account yet", choose),
     }
 }

@@ -89,6 +89,12 @@ pub enum Failure {
         /// What it does not do.
         problem: String,
     },
+    /// It was reached and reports a problem.
+    #[error("the peer reports the problem {code}")]
+    Reported {
+        /// The problem's code, as it was written.
+        code: String,
+    },
     /// Its answer is larger than an envelope may be.
     #[error("the peer's answer has more than {most} bytes")]
     AnswerTooLarge {
@@ -221,6 +227,7 @@ impl Failure {
             Self::Peer { .. }
             | Self::Unproved { .. }
             | Self::Declined { .. }
+            | Self::Reported { .. }
             | Self::AnswerTooLarge { .. }
             | Self::User { .. }
             | Self::Pack(_)

@@ -1,6 +1,9 @@
 //! What became of the last look into the citizen's mailbox, for whoever asks how the node stands.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,20 +18,35 @@ pub(crate) enum Visit {
     Done,
     /// It was not.
     Failed,
+    /// It was, and knows no account of ours.
+    NotEnrolled,
 }
 
 /// What became of the last look into the mailbox.
 #[derive(Debug, Default)]
-pub(crate) struct LastVisit(Mutex<Visit>);
+pub(crate) struct LastVisit {
+    visit: Mutex<Visit>,
+    full: AtomicBool,
+}
 
 impl LastVisit {
     /// Notes the newest.
     pub(crate) fn note(&self, visit: Visit) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = visit;
+        *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = visit;
     }
 
     /// The newest.
     pub(crate) fn get(&self) -> Visit {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.visit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes whether the mediator has refused to take one more DID for the account.
+    pub(crate) fn note_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    /// Whether it has refused that the last time.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 }

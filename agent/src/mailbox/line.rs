@@ -41,6 +41,8 @@ impl Node {
                 Err(problem) => tracing::debug!(%problem, "there is no line to the mediator"),
             }
             self.line.set_down();
+            // What broke it may have been the end of that mediator; the next one may be of a backup.
+            self.upkeep.compare_soon();
             tokio::time::sleep(jittered(&self, pause)).await;
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
@@ -54,8 +56,18 @@ fn jittered(node: &Node, pause: Duration) -> Duration {
     pause / 2 + pause.mul_f64(f64::from(u16::from_be_bytes(dice)) / f64::from(u16::MAX))
 }
 
-/// Makes a line, by libp2p if both sides have it, and keeps it until it breaks; returns how long it held.
+/// Makes a line and keeps it until it breaks, or is to be made anew; returns how long it held.
 async fn hold(node: &Arc<Node>) -> Result<Duration, Failure> {
+    // Before anything is asked of the mediator: it may be found out meanwhile that it did not know whom it heard.
+    let mut renewals = node.line.renewals();
+    tokio::select! {
+        held = make(node) => held,
+        _ = renewals.changed() => Ok(Duration::ZERO),
+    }
+}
+
+/// Makes a line, by libp2p if both sides have it, and keeps it until it breaks; returns how long it held.
+async fn make(node: &Arc<Node>) -> Result<Duration, Failure> {
     let Some((ours, mediator)) = account::granted(node.shared())? else { return Ok(Duration::ZERO) };
     if let Some(lines) = node.shared().lines()
         && let Some(endpoint) = endpoint_of(node, &mediator, is_served)

@@ -2,6 +2,7 @@
 
 mod line;
 mod parked;
+mod registering;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -9,23 +10,20 @@ use einmal_did::Did;
 use einmal_didcomm::Opened;
 use einmal_flows::{
     Draft, Received,
-    coordinate_mediation::{self, Action as MediationAction, Event as Mediation, ownership_statement},
     limits::DURABLE_TIMEOUT_SECS,
     message_pickup::{Action, Event, Recipient},
 };
 use serde_json::{Value, json};
 use tracing::Instrument;
 
+use self::registering::is_not_enrolled;
 use crate::{
-    db::{META, did_id},
-    handler::{Arrival, Failure, Refusal, Visit, describe_for_log, learn},
-    identity, log,
+    handler::{Arrival, Failure, Refusal, Visit, describe_for_log},
+    log,
     node::Node,
-    service::account::{ACCOUNT, Account, SPARES, UNREGISTERED, account},
+    service::account::{Account, account, setting_differs, setting_to_follow},
 };
 
-/// DIDs kept ready, so that taking an invitation needs no round trip.
-const KEEP_SPARES: usize = 4;
 /// Milliseconds between two looks into the mailbox unless configured otherwise.
 const DEFAULT_POLL_MS: u64 = 2000;
 /// Milliseconds between two looks into the mailbox while the mediator would ring.
@@ -36,120 +34,52 @@ const LONGEST_PAUSE_MS: u64 = 60_000;
 /// One visit: whatever is missing is asked for, then mail is fetched.
 pub(crate) async fn visit(node: &Arc<Node>) -> Result<(), Failure> {
     let visited = look(node).await;
-    let visit = if visited.is_ok() { Visit::Done } else { Visit::Failed };
+    let visit = match &visited {
+        Ok(()) => Visit::Done,
+        Err(problem) if is_not_enrolled(problem) => Visit::NotEnrolled,
+        Err(_) => Visit::Failed,
+    };
+    if matches!(visited, Err(Failure::Unreached { .. })) {
+        // Whoever was away may come back as it was at the time of a backup.
+        node.upkeep.compare_soon();
+    }
     node.shared().last_visit.note(visit);
     visited
 }
 
 async fn look(node: &Arc<Node>) -> Result<(), Failure> {
     let shared = node.shared();
-    if account(shared)?.is_none() {
-        let Some(url) = shared.config.citizen.as_ref().and_then(|citizen| citizen.mediator.clone()) else {
-            return Ok(());
-        };
+    if let Some(url) = setting_to_follow(shared)? {
         // Whatever goal it names, or none: the setting says what it is for.
         node.command("accept", &json!({"url": url, "mediator": true})).await?;
     }
     let Some(mut account) = account(shared)? else { return Ok(()) };
     if account.routing.is_none() {
-        account = ask_for_account(node, account).await?;
+        account = registering::ask_for_account(node, account).await?;
     }
+    let tended = tend(node, &account).await;
+    let forgotten = tended.as_ref().is_err_and(is_not_enrolled);
+    if !forgotten || !node.upkeep.asks_anew(shared.now()) {
+        return tended;
+    }
+    account = registering::ask_anew(node, account).await?;
+    tend(node, &account).await
+}
+
+/// Sees to it that the mediator takes mail for all our DIDs, and fetches what it has.
+async fn tend(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
+    registering::compare(node, account).await?;
     // One that fails must not keep the others from being done.
-    let spares = keep_spares(node, &account).await;
-    let fetched = fetch(node, &account).await;
+    let spares = registering::keep_spares(node, account).await;
+    if spares.as_ref().is_err_and(is_not_enrolled) {
+        return spares;
+    }
+    let fetched = fetch(node, account).await;
     let tried = parked::try_again(node).await;
     if let Err(problem) = &spares {
         tracing::warn!(reason = %describe_for_log(problem), "no fresh DID was registered; mail is fetched all the same");
     }
     fetched.and(tried)
-}
-
-async fn ask_for_account(node: &Arc<Node>, mut account: Account) -> Result<Account, Failure> {
-    let mut machine = account.machine();
-    let thid = node.shared().fresh_id()?.to_thread();
-    let actions = machine.handle(Mediation::Ask { thid }, node.shared().now())?;
-    let outcomes = negotiate(node, &account, &mut machine, actions).await?;
-    let granted = outcomes.into_iter().find_map(|outcome| match outcome {
-        MediationAction::Granted { routing_dids } => routing_dids.into_iter().next(),
-        _ => None,
-    });
-    account.routing = Some(granted.ok_or_else(|| {
-        Failure::declined("the mediator grants no account; choose another one: einmal init --mediator")
-    })?);
-    let granted = account.clone();
-    node.change(|fx| {
-        if let Some(routing) = &granted.routing {
-            learn(routing, fx)?;
-        }
-        Ok(fx.put(META, ACCOUNT, &granted)?)
-    })
-    .await?;
-    Ok(account)
-}
-
-/// Makes fresh DIDs and registers them, each with proof that we hold its keys; only then they are spare.
-async fn keep_spares(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
-    let shared = node.shared();
-    let have = usize::try_from(shared.db.count(SPARES)?).unwrap_or(usize::MAX);
-    let mut machine = account.machine();
-    for _ in have..KEEP_SPARES {
-        let Some(did) = fresh_did(node, account).await? else { break };
-        let mut proof = ownership_statement(&did, &account.ours.canonical(), &account.mediator, shared.now());
-        proof.sign(shared.custody(), &identity::authentication_key(&did)).map_err(Failure::key)?;
-        let thid = shared.fresh_id()?.to_thread();
-        let register = Mediation::Register { did: did.clone(), thid, proof: Some(Box::new(proof)) };
-        let actions = machine.handle(register, shared.now())?;
-        let outcomes = negotiate(node, account, &mut machine, actions).await?;
-        if !outcomes.iter().any(|outcome| matches!(outcome, MediationAction::Registered { .. })) {
-            return Err(Failure::declined("the mediator takes no more DIDs for this account"));
-        }
-        node.change(|fx| {
-            fx.delete(UNREGISTERED, did_id(&did))?;
-            Ok(fx.put(SPARES, did_id(&did), &did)?)
-        })
-        .await?;
-    }
-    Ok(())
-}
-
-/// A DID to be registered: one that was made before and is not yet, or a new one.
-async fn fresh_did(node: &Arc<Node>, account: &Account) -> Result<Option<Did>, Failure> {
-    let mut fresh = None;
-    node.change(|fx| {
-        if let Some((_, did)) = fx.db().scan::<Did>(UNREGISTERED, b"", None, 1)?.into_iter().next() {
-            fresh = Some(did);
-            return Ok(());
-        }
-        let did = node.shared().pairwise(fx, account.routing.as_ref())?;
-        fx.put(UNREGISTERED, did_id(&did), &did)?;
-        fresh = Some(did);
-        Ok(())
-    })
-    .await?;
-    Ok(fresh)
-}
-
-/// Carries out what the machine wants sent until it waits for nothing more; returns what came of it.
-async fn negotiate(
-    node: &Arc<Node>,
-    account: &Account,
-    machine: &mut coordinate_mediation::Recipient,
-    actions: Vec<MediationAction>,
-) -> Result<Vec<MediationAction>, Failure> {
-    let (mut todo, mut outcomes) = (VecDeque::from(actions), Vec::new());
-    while let Some(action) = todo.pop_front() {
-        match action {
-            MediationAction::Send(draft) => {
-                let answer = node.ask(draft, &account.ours, &account.mediator).await?;
-                let rx = Received::of(&answer).ok_or_else(unproved)?;
-                todo.extend(machine.handle(Mediation::Message(&rx), node.shared().now())?);
-            }
-            // Whoever is asked answers on the same connection, or not at all.
-            MediationAction::WakeAt(_) => {}
-            outcome => outcomes.push(outcome),
-        }
-    }
-    Ok(outcomes)
 }
 
 fn unproved() -> Failure {
@@ -224,6 +154,12 @@ impl Node {
             .and_then(|citizen| citizen.poll_ms)
             .unwrap_or(DEFAULT_POLL_MS);
         let mut pause = poll;
+        if setting_differs(self.shared()).unwrap_or(false) {
+            tracing::warn!(
+                "`mediator` in einmal.toml names another mediator than the one this wallet has its account with: it stays \
+                 with that, for moving is not possible yet; take the setting back, or make a new wallet"
+            );
+        }
         loop {
             match visit(&self).await {
                 Ok(()) => pause = poll,
@@ -247,7 +183,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Failure::Unreached`] if the mediator cannot be reached, [`Failure::Declined`] if it refuses.
+    /// [`Failure::Unreached`] if the mediator cannot be reached, [`Failure::Declined`] or [`Failure::Reported`] if it refuses.
     pub async fn visit_mailbox(self: &Arc<Self>) -> Result<(), Failure> {
         visit(self).await
     }
@@ -257,7 +193,7 @@ impl Node {
     /// # Errors
     ///
     /// [`Failure::Unreached`] if the peer cannot be reached or does not answer, [`Failure::Unproved`] if somebody else does,
-    /// [`Failure::Declined`] if it reports a problem.
+    /// [`Failure::Reported`] if it reports a problem.
     pub(crate) async fn ask(
         self: &Arc<Self>,
         draft: Draft,
@@ -277,7 +213,7 @@ impl Node {
         }
         if einmal_flows::report_problem::is_report(&opened.message.kind) {
             let code = opened.message.body.get("code").and_then(Value::as_str).unwrap_or("?");
-            return Err(Failure::declined(format!("the peer reports the problem {code}")));
+            return Err(Failure::Reported { code: code.to_owned() });
         }
         Ok(opened)
     }

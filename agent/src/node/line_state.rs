@@ -11,6 +11,7 @@ use crate::handler::Notice;
 #[derive(Debug, Default)]
 pub(crate) struct LineState {
     bell: Notify,
+    renewals: watch::Sender<u64>,
     up: watch::Sender<bool>,
     peer: Mutex<LinePeer>,
 }
@@ -78,6 +79,17 @@ impl LineState {
         }
     }
 
+    /// Has the line made anew: the mediator may not know any more for whom it should ring.
+    pub(crate) fn renew(&self) {
+        self.set_down();
+        self.renewals.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Follows that from now on: it changes each time.
+    pub(crate) fn renewals(&self) -> watch::Receiver<u64> {
+        self.renewals.subscribe()
+    }
+
     /// From now on streams of `peer` are the line.
     pub(crate) fn begin(&self, peer: PeerId) -> Wanted<'_> {
         *self.peer() = LinePeer { peer: Some(peer), wanted: true };
@@ -127,6 +139,16 @@ mod tests {
         line.heard(mediator, Some(Notice::Live(false)));
         assert!(!line.is_up() && !rings(&line), "the mediator pushes no longer");
         drop(wanted);
+    }
+
+    #[test]
+    fn a_line_that_is_to_be_made_anew_is_down_and_says_so_to_who_began_it_before() {
+        let line = LineState::default();
+        let before = line.renewals();
+        line.heard_by_socket();
+        line.renew();
+        assert!(!line.is_up() && before.has_changed().unwrap());
+        assert!(!line.renewals().has_changed().unwrap(), "the next one begins afterwards");
     }
 
     #[test]

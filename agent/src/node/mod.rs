@@ -21,6 +21,7 @@ mod relationship;
 #[cfg(test)]
 pub(crate) mod testing;
 mod timers;
+mod upkeep;
 
 use std::{
     fmt,
@@ -34,7 +35,7 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use self::line_state::LineState;
+use self::{line_state::LineState, upkeep::Upkeep};
 pub(crate) use self::{live::Hand, receive::Begun};
 pub use crate::handler::{Arrival, Failure, Need, Origin, Parts, Receipt, Refusal, Shared, Stats};
 use crate::{
@@ -74,6 +75,8 @@ pub struct Node {
     changed: Notify,
     /// How the line to our own mediator stands.
     pub(crate) line: LineState,
+    /// What is to be looked after at our own mediator, and when.
+    pub(crate) upkeep: Upkeep,
     /// Messages handled lately that left no trace in the store.
     recent: Recent<()>,
     /// Whether timers were looked through since the clock stands.
@@ -107,6 +110,7 @@ impl Node {
             fetching: fetching::Fetching::default(),
             changed: Notify::new(),
             line: LineState::default(),
+            upkeep: Upkeep::default(),
             recent: Recent::default(),
             timers_fit: AtomicBool::new(false),
         };

@@ -26,6 +26,7 @@ use crate::{
         exchange::{self, Decision, Job, Relation, Work},
         holding::{self, HoldJob, Holding},
         invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT, check_reachable},
+        messages,
         proving::{self, ProveJob, Proving},
         rotating,
         status::KnownLists,
@@ -60,8 +61,7 @@ impl Citizen {
         }
         // A fresh DID for this relationship, already known to the mediator.
         let Some(ours) = account::take_spare(shared, fx)? else {
-            return Ok(json!({"pending": true, "state": "connecting",
-                "note": "the mediator has not been reached yet; try again in a moment"}));
+            return account::none_ready(shared);
         };
         learn(&invitation.from, fx)?;
         record_relationship(shared, &ours, &invitation, fx)?;
@@ -381,6 +381,7 @@ impl RoleService for Citizen {
             }
             "mailbox" => Ok(json!(account::standing(shared)?)),
             "rotate" => rotating::rotate(shared, input, fx),
+            "peers" => messages::peers(shared),
             "invite" => Err(Failure::user(
                 "a citizen shows no public DID and cannot invite; take an invitation instead",
             )),

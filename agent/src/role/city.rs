@@ -19,7 +19,7 @@ use crate::{
     handler::{
         Effects, Failure, Handled, RoleService, Shared, learn, our_form, text, their_form, unknown_command,
     },
-    identity::Peer,
+    identity::{Peer, peer_of},
     service::{
         asking::{self, AskJob, Asking, AskingService},
         devices,
@@ -137,13 +137,7 @@ impl City {
         exchange.index_by_relation(answer, fx)?;
         match order.subject {
             Subject::Prover { request, .. } => self.ask_first(shared, request, &exchange, rx, fx)?,
-            Subject::Person(person) => {
-                // Once: a phone that was taken off its person since must not come back by an old invitation.
-                if !again {
-                    bind(shared, rx, &person, fx)?;
-                }
-                self.issuing.offer(shared, &mut exchange, fx)?;
-            }
+            Subject::Person(_) => self.issuing.offer(shared, &mut exchange, fx)?,
         }
         exchange.save(fx)
     }
@@ -332,6 +326,16 @@ fn bind(shared: &Shared, rx: &Received<'_>, person: &PersonId, fx: &mut Effects<
     Ok(fx.put(PEERS, crate::db::peer_id(rx.recipient(), rx.sender()), &peer)?)
 }
 
+/// Notes that whoever was just given a card is the person it is for, unless that was known. Not before: an offer that is declined or
+/// abandoned makes no device of anybody's.
+fn bind_holder(shared: &Shared, rx: &Received<'_>, exchange: &Issuing, fx: &mut Effects<'_>) -> Handled {
+    let Subject::Person(person) = &exchange.work.job.order.subject else { return Ok(()) };
+    if peer_of(fx.db(), rx.recipient(), rx.sender())?.is_some() {
+        return Ok(());
+    }
+    bind(shared, rx, person, fx)
+}
+
 impl RoleService for City {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         let kind = &rx.message().kind;
@@ -349,7 +353,11 @@ impl RoleService for City {
             return Ok(false);
         }
         if let Some(mut exchange) = Issuing::of(shared, rx)? {
+            let had_card = exchange.work.job.issued;
             self.issuing.handle(shared, &mut exchange, issuer::Event::Message(rx), fx)?;
+            if !had_card && exchange.work.job.issued {
+                bind_holder(shared, rx, &exchange, fx)?;
+            }
             // Whoever proposes once more is offered the same once more; not before what must be proved first.
             let job = &exchange.work.job;
             let proposes = exchange.work.machine.awaits_our_offer();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    db::META,
+    db::{META, digest_id},
     handler::{Effects, Failure, Shared, Visit, learn},
 };
 
@@ -16,6 +16,8 @@ use crate::{
 pub(crate) const SPARES: Table = Table::new("spare-did");
 /// Fresh DIDs the mediator was not told of yet, or has not taken.
 pub(crate) const UNREGISTERED: Table = Table::new("unregistered-did");
+/// Most DIDs taken in one event.
+const MAX_TAKEN: usize = 16;
 /// Name of the record of our account.
 pub(crate) const ACCOUNT: &str = "mediation";
 
@@ -28,6 +30,9 @@ pub(crate) struct Account {
     /// The DID mail for us is routed by, once granted.
     pub(crate) routing: Option<Did>,
     since: UnixSeconds,
+    /// Digest of the setting `mediator` when this one was chosen; another one since then may replace it, if it has granted nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    setting: Option<String>,
 }
 
 impl Account {
@@ -41,23 +46,62 @@ impl Account {
     }
 }
 
-/// Chooses a mediator by its invitation.
+/// Chooses a mediator by its invitation, in the place of one that has granted nothing.
 pub(crate) fn adopt(
     shared: &Shared,
     invitation: &Invitation,
     fx: &mut Effects<'_>,
 ) -> Result<Value, Failure> {
-    if let Some(account) = account(shared)? {
-        if account.mediator.same_as(&invitation.from) {
-            return Ok(json!({"state": "granted", "note": "this mediator is in use already"}));
+    let stored = shared.db.get::<Account>(META, ACCOUNT)?;
+    let version = stored.as_ref().map(|stored| stored.version);
+    let setting = setting(shared).map(digest);
+    let ours = match stored.map(|stored| stored.value) {
+        Some(account) if account.mediator.same_as(&invitation.from) => {
+            if account.routing.is_none() && account.setting != setting {
+                fx.update(META, ACCOUNT, &Account { setting, ..account.clone() }, version)?;
+            }
+            let known = account.routing.is_some() && shared.last_visit.get() != Visit::NotEnrolled;
+            let state = if known { "granted" } else { "requested" };
+            return Ok(json!({"state": state, "note": "this mediator is in use already"}));
         }
-        return Err(Failure::user("this wallet has a mediator; moving to another is not possible yet"));
-    }
+        Some(account) if account.routing.is_some() => {
+            return Err(Failure::user(
+                "this wallet has a mediator, and moving to another is not possible yet; make a new wallet for \
+                 that one: einmal init citizen --mediator URL",
+            ));
+        }
+        _ => shared.pairwise_without_endpoint(fx)?,
+    };
     learn(&invitation.from, fx)?;
-    let ours = shared.pairwise_without_endpoint(fx)?;
-    let account = Account { ours, mediator: invitation.from.clone(), routing: None, since: shared.now() };
-    fx.update(META, ACCOUNT, &account, None)?;
+    let account =
+        Account { ours, mediator: invitation.from.clone(), routing: None, since: shared.now(), setting };
+    fx.update(META, ACCOUNT, &account, version)?;
     Ok(json!({"state": "requested"}))
+}
+
+/// The invitation of the mediator that the configuration names.
+fn setting(shared: &Shared) -> Option<&str> {
+    shared.config.citizen.as_ref()?.mediator.as_deref()
+}
+
+fn digest(setting: &str) -> String {
+    digest_id(&[setting])
+}
+
+/// The setting, if it is to be followed: nothing is chosen yet, or what is has granted nothing and the setting is another one
+/// than it was then.
+pub(crate) fn setting_to_follow(shared: &Shared) -> Result<Option<&str>, Failure> {
+    let Some(setting) = setting(shared) else { return Ok(None) };
+    let follows = account(shared)?
+        .is_none_or(|account| account.routing.is_none() && account.setting != Some(digest(setting)));
+    Ok(follows.then_some(setting))
+}
+
+/// Whether the configuration names another mediator than the one that has granted an account.
+pub(crate) fn setting_differs(shared: &Shared) -> Result<bool, Failure> {
+    let granted = account(shared)?.filter(|account| account.routing.is_some());
+    let named = setting(shared).and_then(|url| Invitation::from_url(url).ok());
+    Ok(granted.zip(named).is_some_and(|(account, named)| !account.mediator.same_as(&named.from)))
 }
 
 /// The account, if one is held or asked for.
@@ -86,30 +130,57 @@ pub(crate) struct Standing {
     pub(crate) granted: bool,
     spares: u64,
     pub(crate) visit: Visit,
+    /// The configuration names another one.
+    #[serde(default)]
+    pub(crate) setting_differs: bool,
+    /// It takes no more DIDs for the account.
+    #[serde(default)]
+    pub(crate) full: bool,
 }
 
 /// How the mailbox stands, for its user.
 pub(crate) fn standing(shared: &Shared) -> Result<Standing, Failure> {
     let account = account(shared)?;
-    let configured = shared.config.citizen.as_ref().is_some_and(|citizen| citizen.mediator.is_some());
+    let configured = setting(shared).is_some();
     Ok(Standing {
         mediator: account.is_some() || configured,
         granted: account.is_some_and(|account| account.routing.is_some()),
         spares: shared.db.count(SPARES)?,
         visit: shared.last_visit.get(),
+        setting_differs: setting_differs(shared)?,
+        full: shared.last_visit.is_full(),
     })
 }
 
 /// Takes one of the DIDs kept ready. A wallet that peers reach directly and that uses no mediator makes one at once.
 pub(crate) fn take_spare(shared: &Shared, fx: &mut Effects<'_>) -> Result<Option<Did>, Failure> {
-    let wants_mediator = shared.config.citizen.as_ref().is_some_and(|citizen| citizen.mediator.is_some());
-    if shared.peer_endpoint().is_some() && !wants_mediator && account(shared)?.is_none() {
-        return shared.pairwise(fx, None).map(Some);
+    Ok(take_spares(shared, 1, fx)?.pop())
+}
+
+/// As [`take_spare`], `most` of them or as many as are ready.
+pub(crate) fn take_spares(shared: &Shared, most: usize, fx: &mut Effects<'_>) -> Result<Vec<Did>, Failure> {
+    let most = most.min(MAX_TAKEN);
+    if shared.peer_endpoint().is_some() && setting(shared).is_none() && account(shared)?.is_none() {
+        return (0..most).map(|_| shared.pairwise(fx, None)).collect();
     }
-    let spares = shared.db.scan_raw(SPARES, b"", None, 1)?;
-    let Some(record) = spares.into_iter().next() else { return Ok(None) };
-    let did: Did = serde_json::from_slice(&record.value).map_err(|_| Failure::damaged("a spare DID"))?;
-    // Two invitations taken at once must not share a DID: the loser is handled again with the next one.
-    fx.batch().expect_version(record.key.clone(), record.version).delete(record.key);
-    Ok(Some(did))
+    let mut taken = Vec::new();
+    for record in shared.db.scan_raw(SPARES, b"", None, most)? {
+        let did = serde_json::from_slice(&record.value).map_err(|_| Failure::damaged("a spare DID"))?;
+        // Two events that take one at once must not share it: the loser is handled again with the next one.
+        fx.batch().expect_version(record.key.clone(), record.version).delete(record.key);
+        taken.push(did);
+    }
+    Ok(taken)
+}
+
+/// Why no DID is ready, and what then.
+pub(crate) fn none_ready(shared: &Shared) -> Result<Value, Failure> {
+    if shared.last_visit.is_full() {
+        return Err(Failure::user(
+            "the mediator takes no more DIDs for this wallet's account, and each invitation needs one; ask whoever \
+             runs the mediator to raise `max_recipients`, or make another wallet: einmal init citizen",
+        ));
+    }
+    Ok(json!({"pending": true, "state": "connecting",
+        "note": "the mediator has not been reached yet; try again in a moment"}))
 }

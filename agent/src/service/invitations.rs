@@ -297,6 +297,15 @@ mod tests {
     }
 
     #[test]
+    fn no_goal_of_ours_passes_for_that_of_a_mediator_in_the_configuration() {
+        for goal in [GOAL_CONNECT, GOAL_ISSUE, GOAL_PRESENT] {
+            let invitation =
+                bare("1".try_into().unwrap(), "did:example:a".parse().unwrap(), (goal, "".into()));
+            assert!(crate::config::mediator_of(&invitation.to_url("https://a.example")).is_err(), "{goal}");
+        }
+    }
+
+    #[test]
     fn order_is_for_a_person_or_for_who_proves_something() {
         let named =
             order(json!({"template": "t", "person": "A-1", "after": null, "valid_for": null})).unwrap();

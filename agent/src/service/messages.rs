@@ -1,6 +1,6 @@
 //! Text messages: kept for the user to read, sent to a peer by name.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use einmal_did::Did;
 use einmal_didcomm::{ProblemCode, UnixSeconds};
@@ -87,23 +87,48 @@ pub(crate) fn inbox(shared: &Shared) -> Result<Value, Failure> {
     Ok(shown.into_value(|_| "messages older than these".to_owned()))
 }
 
-/// Sends a text to a peer, named by its DID or by the label of the relationship.
+/// Sends a text to a peer, named by its DID or by the label of the relationship: in the newest relationship with it. Which of
+/// several are of one device cannot be told, and a device would show it once for each; with `all` it goes out in each of them.
 pub(crate) fn send(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
     let (to, content) = (text(input, "to")?, text(input, "text")?);
-    let peers = find_peers(shared, to)?;
+    let mut peers = find_peers(shared, to)?;
     if peers.is_empty() {
         return Err(Failure::user(format!(
             "no relationship with `{to}` that can be written to; connect first with an invitation: einmal invite"
         )));
     }
+    let found = peers.len();
+    if !input.get("all").and_then(Value::as_bool).unwrap_or(false) {
+        peers.truncate(1);
+    }
     for peer in &peers {
         fx.send(basic_message::compose(content)?, &peer.ours, &peer.theirs)?;
     }
-    Ok(json!({"sent": true, "devices": peers.len()}))
+    Ok(json!({"sent": true, "relationships": peers.len(), "older": found - peers.len()}))
 }
 
-/// The relationships with a DID or a label that have a way to be written to, newest first: one person may have
-/// several devices.
+/// Lists the peers there are relationships with: the DID of each, in how many, and since when the newest.
+pub(crate) fn peers(shared: &Shared) -> Result<Value, Failure> {
+    let mut known: BTreeMap<Did, (usize, UnixSeconds)> = BTreeMap::new();
+    shared.db.each(PEERS, |_, peer: Peer| {
+        if !peer.superseded {
+            let (count, since) = known.entry(peer.theirs.canonical()).or_insert((0, peer.since));
+            *count += 1;
+            *since = peer.since.max(*since);
+        }
+        // One beyond those that are listed, by which it shows that there are more.
+        let enough = known.len() > MAX_LISTED;
+        Ok::<_, Failure>(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    let mut shown = BoundedList::of(MAX_LISTED);
+    for (peer, (count, since)) in known {
+        shown.push(json!({"peer": peer, "relationships": count, "since": since}));
+    }
+    Ok(shown.into_value(|_| "more peers than are listed".to_owned()))
+}
+
+/// The relationships with a DID or a label that have a way to be written to, newest first. One person may have several: of
+/// several devices, or of several cards that were taken on one.
 pub(crate) fn find_peers(shared: &Shared, name: &str) -> Result<Vec<Peer>, Failure> {
     let did = Did::parse(name).ok();
     let mut found: Vec<Peer> = Vec::new();

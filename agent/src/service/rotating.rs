@@ -1,41 +1,62 @@
 //! Giving a relationship a new DID of ours: the peer is told by `from_prior`, the mediator knows the new one already.
 
+use einmal_did::Did;
 use einmal_didcomm::from_prior_jwt;
 use einmal_flows::{Draft, empty::Empty};
 use serde_json::{Value, json};
 
 use super::messages::find_peers;
 use crate::{
-    db::{PEERS, did_id, peer_id},
-    handler::{Effects, Failure, Shared, text},
+    db::{PEERS, peer_id},
+    handler::{Effects, Failure, Handled, Shared, text},
     identity::{Peer, Prior},
     service::account,
 };
 
-/// Rotates our DID towards a peer, named by its DID or the label of the relationship; of several relationships the
-/// newest.
+/// Rotates our DIDs towards a peer, named by its DID: in each relationship with it, as far as DIDs are ready, first where one has been
+/// in use for longest.
 ///
-/// The new DID is one the mediator takes mail for already. The old one goes on hearing what is under way.
+/// The new DIDs are such as the mediator takes mail for already. The old ones go on hearing what is under way.
 ///
 /// # Specification
 ///
 /// DIDComm Messaging v2.1, "DID Rotation".
 pub(crate) fn rotate(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
     let name = text(input, "peer")?;
-    let peers = find_peers(shared, name)?;
-    let old = peers.first().ok_or_else(|| {
-        Failure::user(format!("no relationship with `{name}`; see them with: einmal citizen list"))
+    let mut peers = find_peers(shared, name)?;
+    peers.reverse();
+    let theirs = peers.first().map(|peer| peer.theirs.canonical()).ok_or_else(|| {
+        Failure::user(format!(
+            "no relationship with `{name}`; see with whom there is one: einmal citizen peers"
+        ))
     })?;
-    let fresh = account::take_spare(shared, fx)?.ok_or_else(|| {
-        Failure::later("no DID is ready that the mediator takes mail for; try again when it was reached")
-    })?;
-    let prior = Prior { did: old.ours.clone(), decided_at: shared.now() };
-    let new =
-        Peer { ours: fresh.clone(), knows_us: false, since: shared.now(), prior: Some(prior), ..old.clone() };
+    let fresh = account::take_spares(shared, peers.len(), fx)?;
+    if fresh.is_empty() {
+        return Err(Failure::later(
+            "no DID is ready that the mediator takes mail for; see whether it is reached: einmal doctor",
+        ));
+    }
+    let left = peers.len().saturating_sub(fresh.len());
+    for (old, fresh) in peers.iter().zip(&fresh) {
+        turn(old, fresh, fx)?;
+    }
+    let dids: Vec<Did> = fresh.iter().map(Did::canonical).collect();
+    let mut done =
+        json!({"rotated": true, "peer": theirs, "relationships": dids.len(), "left": left, "dids": dids});
+    if let (1.., Some(done)) = (left, done.as_object_mut()) {
+        done.insert("note".into(), "no more DIDs are ready; say it again for those that are left".into());
+    }
+    Ok(done)
+}
+
+/// Gives one relationship a fresh DID of ours, and tells the peer.
+fn turn(old: &Peer, fresh: &Did, fx: &mut Effects<'_>) -> Handled {
+    let now = fx.now();
+    let prior = Prior { did: old.ours.clone(), decided_at: now };
+    let new = Peer { ours: fresh.clone(), knows_us: false, since: now, prior: Some(prior), ..old.clone() };
     fx.put(PEERS, peer_id(&old.ours, &old.theirs), &Peer { superseded: true, ..old.clone() })?;
-    fx.put(PEERS, peer_id(&fresh, &old.theirs), &new)?;
-    fx.send(Draft::of(&Empty {}), &fresh, &old.theirs)?;
-    Ok(json!({"rotated": true, "did": did_id(&fresh)}))
+    fx.put(PEERS, peer_id(fresh, &old.theirs), &new)?;
+    Ok(fx.send(Draft::of(&Empty {}), fresh, &old.theirs)?)
 }
 
 /// What tells a peer which DID ours took the place of, in each message until the peer has used the new one.

@@ -5,12 +5,16 @@
 //! each DID   unregistered ─▶ registering ─▶ registered ─▶ removing ─▶ unregistered
 //! ```
 //!
+//! What was granted and registered may be gone: a mediator is restored from a backup. Who is told so asks anew, and the list of
+//! the mediator is compared with what shall be registered.
+//!
 //! A grant alone lets nothing through: each DID is registered afterwards. [`Recipient`] is the machine of the side
 //! that asks. On the mediator's side [`MediationRequest::read`] parses, [`decide`] knows who may register what, and
 //! [`MediationReply::into_draft`] writes; [`answer()`] is all three. The versions differ in names and in one text that
 //! became an array; the decision is the same.
 
 mod answer;
+mod comparing;
 mod keylist;
 mod messages;
 mod ownership;

@@ -7,8 +7,8 @@ use einmal_didcomm::{Attachment, Body, ReturnRoute, ThreadId, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    MediateDeny, MediateGrant, MediateRequest, RecipientUpdate, RecipientUpdateResponse, Update,
-    UpdateAction, UpdateResult,
+    MediateDeny, MediateGrant, MediateRequest, RecipientList, RecipientUpdate, RecipientUpdateResponse,
+    Update, UpdateAction, UpdateResult, comparing::Comparison,
 };
 use crate::{
     Draft, FlowError, Received,
@@ -27,6 +27,8 @@ pub struct Recipient {
     state: State,
     pending: Option<Pending>,
     dids: Vec<Entry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    comparison: Option<Comparison>,
 }
 
 /// Where the account stands.
@@ -62,7 +64,7 @@ pub enum DidState {
 
 /// A request and how long to wait for its answer.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Pending {
+pub(super) struct Pending {
     thid: ThreadId,
     request: Draft,
     attempts: u32,
@@ -98,6 +100,19 @@ pub enum Event<'a> {
     Unregister {
         /// The DID.
         did: Did,
+        /// The thread.
+        thid: ThreadId,
+    },
+    /// Find out for which of these DIDs the mediator takes no messages, in the new thread `thid`.
+    Compare {
+        /// The DIDs; no more than [`MAX_REGISTRATIONS`].
+        ours: Vec<Did>,
+        /// The thread.
+        thid: ThreadId,
+    },
+    /// The mediator said, in whatever protocol, that it knows no account of ours: it was restored from a backup, or the account
+    /// was dropped. It is asked for anew in the new thread `thid`, and every registration is gone.
+    Forgotten {
         /// The thread.
         thid: ThreadId,
     },
@@ -138,6 +153,13 @@ pub enum Action {
         /// What the mediator said; `None` if it reported a problem or did not answer.
         result: Option<UpdateResult>,
     },
+    /// The mediator takes no messages for these of the DIDs that were compared.
+    Missing {
+        /// The DIDs; perhaps none.
+        dids: Vec<Did>,
+    },
+    /// The mediator does not list what it takes messages for, or did not answer.
+    NotCompared,
 }
 
 impl State {
@@ -163,6 +185,18 @@ impl Pending {
         vec![Action::Send(draft), Action::WakeAt(self.deadline)]
     }
 
+    /// Asks for something else in the same thread.
+    fn next(&mut self, draft: Draft, now: UnixSeconds) -> Action {
+        let request = draft.in_thread(self.thid.clone()).returning(ReturnRoute::All);
+        *self = Self {
+            thid: self.thid.clone(),
+            request: request.clone(),
+            attempts: 1,
+            deadline: now.plus(MEDIATION_TIMEOUT_SECS),
+        };
+        Action::Send(request)
+    }
+
     /// Sends once more; `None` if that was done often enough.
     fn again(&mut self, now: UnixSeconds) -> Option<Action> {
         if self.attempts >= MAX_ATTEMPTS {
@@ -183,7 +217,7 @@ impl Entry {
 impl Recipient {
     /// An account that is yet to be asked for.
     pub fn new(own: Did, mediator: Did) -> Self {
-        Self { own, mediator, state: State::None, pending: None, dids: Vec::new() }
+        Self { own, mediator, state: State::None, pending: None, dids: Vec::new(), comparison: None }
     }
 
     /// An account that was granted before, with the DIDs the grant named.
@@ -240,6 +274,8 @@ impl Recipient {
             Event::Ask { thid } => self.ask(thid, now),
             Event::Register { did, thid, proof } => self.register(did, thid, proof, now),
             Event::Unregister { did, thid } => self.unregister(&did, thid, now),
+            Event::Compare { ours, thid } => self.compare(ours, thid, now),
+            Event::Forgotten { thid } => self.ask_anew(thid, now),
             Event::Message(received) => self.receive(received, now),
             Event::Tick => Ok(self.tick(now)),
         }
@@ -257,6 +293,34 @@ impl Recipient {
         let actions = pending.first();
         self.pending = Some(pending);
         self.state = State::Requested;
+        Ok(actions)
+    }
+
+    fn ask_anew(&mut self, thid: ThreadId, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
+        if !matches!(self.state, State::Granted { .. }) {
+            return Err(self.unexpected("Forgotten"));
+        }
+        self.state = State::None;
+        self.dids.clear();
+        self.comparison = None;
+        self.ask(thid, now)
+    }
+
+    fn compare(
+        &mut self,
+        ours: Vec<Did>,
+        thid: ThreadId,
+        now: UnixSeconds,
+    ) -> Result<Vec<Action>, FlowError> {
+        if !matches!(self.state, State::Granted { .. }) || self.comparison.is_some() {
+            return Err(self.unexpected("Compare"));
+        }
+        if ours.len() > MAX_REGISTRATIONS {
+            return Err(FlowError::TooMany { what: "DIDs to compare", most: MAX_REGISTRATIONS });
+        }
+        let pending = Pending::new(thid, Comparison::query(0), now);
+        let actions = pending.first();
+        self.comparison = Some(Comparison::new(ours, pending));
         Ok(actions)
     }
 
@@ -321,6 +385,8 @@ impl Recipient {
             self.take_deny(received)
         } else if received.is(RecipientUpdateResponse::TYPE) {
             self.take_response(received)
+        } else if received.is(RecipientList::TYPE) {
+            self.take_list(received, now)
         } else {
             Err(FlowError::UnknownMessage)
         }
@@ -397,6 +463,22 @@ impl Recipient {
         Ok(vec![self.settle(at, Some(result))])
     }
 
+    fn take_list(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
+        let message = received.message();
+        let comparison = self.comparison.as_mut().ok_or(FlowError::WrongThread)?;
+        if message.thid.is_some() && message.thread() != comparison.pending.thid {
+            return Err(FlowError::WrongThread);
+        }
+        let list: RecipientList = received.body(&[])?;
+        if let Some(query) = comparison.take(&list) {
+            // In the same thread, and with an id of its own.
+            let next = comparison.pending.next(query, now);
+            return Ok(vec![next, Action::WakeAt(comparison.pending.deadline)]);
+        }
+        let missing = self.comparison.take().map_or_else(Vec::new, |comparison| comparison.missing);
+        Ok(vec![Action::Missing { dids: missing }])
+    }
+
     /// Ends waiting for one DID; `None` means that there was no answer.
     fn settle(&mut self, at: usize, result: Option<UpdateResult>) -> Action {
         let done = matches!(result, Some(UpdateResult::Success | UpdateResult::NoChange));
@@ -425,6 +507,10 @@ impl Recipient {
             self.state = State::Denied;
             return Ok(vec![Action::Denied]);
         }
+        if self.comparison.as_ref().is_some_and(|comparison| comparison.pending.thid == problem.thread) {
+            self.comparison = None;
+            return Ok(vec![Action::NotCompared]);
+        }
         let at =
             self.dids.iter().position(|entry| entry.is_waiting() && entry.pending.thid == problem.thread);
         match at {
@@ -443,6 +529,15 @@ impl Recipient {
                 None => {
                     self.state = State::None;
                     actions.push(Action::Denied);
+                }
+            }
+        }
+        if let Some(comparison) = self.comparison.as_mut().filter(|one| now >= one.pending.deadline) {
+            match comparison.pending.again(now) {
+                Some(again) => actions.push(again),
+                None => {
+                    self.comparison = None;
+                    actions.push(Action::NotCompared);
                 }
             }
         }
@@ -470,7 +565,8 @@ impl Recipient {
     fn next_deadline(&self) -> Option<UnixSeconds> {
         let account = self.pending.iter().filter(|_| self.state == State::Requested);
         let dids = self.dids.iter().filter(|entry| entry.is_waiting()).map(|entry| &entry.pending);
-        account.chain(dids).map(|pending| pending.deadline).min()
+        let comparison = self.comparison.iter().map(|comparison| &comparison.pending);
+        account.chain(dids).chain(comparison).map(|pending| pending.deadline).min()
     }
 }
 

@@ -230,6 +230,87 @@ fn unanswered_requests_are_sent_again_with_a_fresh_id_and_then_given_up() {
     }
 }
 
+fn list(dids: &[&str], page: Option<Value>) -> Post {
+    let dids: Vec<Value> = dids.iter().map(|did| json!({"recipient_did": did})).collect();
+    let body = page.map_or(json!({ "dids": dids }), |page| json!({"dids": dids, "pagination": page}));
+    post("recipient", "t-list", body)
+}
+
+fn compare(ours: &[&str]) -> Event<'static> {
+    Event::Compare { ours: ours.iter().map(|text| did(text)).collect(), thid: thread("t-list") }
+}
+
+#[test]
+fn what_the_mediator_does_not_list_is_missing_whatever_page_it_would_be_on() {
+    let mut machine = granted();
+    let [first, second, third] = ["did:example:1", "did:example:2", "did:example:3"];
+    let actions = machine.handle(compare(&[first, second, third]), NOW).unwrap();
+    let [Action::Send(draft), Action::WakeAt(_)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(draft.kind, "https://didcomm.org/coordinate-mediation/3.0/recipient-query");
+    assert_eq!(Value::Object(draft.body.clone()), json!({"paginate": {"limit": 100, "offset": 0}}));
+    let page = json!({"count": 2, "offset": 0, "remaining": 1});
+    let actions = give(&mut machine, &list(&["did:example:x", third], Some(page))).unwrap();
+    let [Action::Send(draft), Action::WakeAt(_)] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(Value::Object(draft.body.clone()), json!({"paginate": {"limit": 100, "offset": 2}}));
+    assert!(draft.id.is_none() && draft.thid == Some(thread("t-list")));
+    assert_eq!(restart(&machine), machine);
+    let page = json!({"count": 1, "offset": 2, "remaining": 0});
+    let missing = give(&mut machine, &list(&[first], Some(page))).unwrap();
+    assert_eq!(missing, [Action::Missing { dids: vec![did(second)] }]);
+    assert_eq!(give(&mut machine, &list(&[], None)), Err(FlowError::WrongThread), "it is over");
+}
+
+#[test]
+fn a_list_without_pages_is_whole_and_one_without_end_is_not_followed() {
+    let mut machine = granted();
+    machine.handle(compare(&[D]), NOW).unwrap();
+    assert_eq!(give(&mut machine, &list(&[], None)), Ok(vec![Action::Missing { dids: vec![did(D)] }]));
+    machine.handle(compare(&[D]), NOW).unwrap();
+    let endless = list(&["did:example:x"], Some(json!({"count": 1, "offset": 0, "remaining": 9})));
+    let mut pages = 1;
+    while !matches!(give(&mut machine, &endless).unwrap().as_slice(), [Action::Missing { .. }]) {
+        pages += 1;
+        assert!(pages <= comparing::MAX_PAGES);
+    }
+    machine.handle(compare(&[D]), NOW).unwrap();
+    let empty = list(&[], Some(json!({"count": 0, "offset": 0, "remaining": 9})));
+    assert!(matches!(give(&mut machine, &empty).unwrap().as_slice(), [Action::Missing { .. }]));
+}
+
+#[test]
+fn a_comparison_that_is_refused_or_not_answered_ends_and_says_nothing_is_missing() {
+    let mut machine = granted();
+    machine.handle(compare(&[D]), NOW).unwrap();
+    let refused = give(&mut machine, &report(M, A, "t-list", "e.p.msg.unsupported"));
+    assert_eq!(refused, Ok(vec![Action::NotCompared]));
+    machine.handle(compare(&[D]), NOW).unwrap();
+    let mut now = NOW;
+    for _ in 1..MAX_ATTEMPTS {
+        now = now.plus(MEDIATION_TIMEOUT_SECS);
+        assert!(matches!(machine.handle(Event::Tick, now).unwrap().first(), Some(Action::Send(_))));
+    }
+    now = now.plus(MEDIATION_TIMEOUT_SECS);
+    assert_eq!(machine.handle(Event::Tick, now), Ok(vec![Action::NotCompared]));
+    assert_eq!(requested().handle(compare(&[D]), NOW).unwrap_err().to_string(), {
+        let unexpected = FlowError::Unexpected { message: "Compare", state: "requested" };
+        unexpected.to_string()
+    });
+}
+
+#[test]
+fn an_account_the_mediator_has_forgotten_is_asked_for_anew_and_nothing_is_registered() {
+    let forgotten = || Event::Forgotten { thid: thread("t-ask") };
+    let mut machine = registered();
+    let actions = machine.handle(forgotten(), NOW).unwrap();
+    let Some(Action::Send(draft)) = actions.first() else { panic!("{actions:?}") };
+    assert_eq!(draft.kind, "https://didcomm.org/coordinate-mediation/3.0/mediate-request");
+    assert_eq!((machine.state_name(), machine.did_state(&did(D))), ("requested", DidState::Unregistered));
+    assert_eq!(give(&mut machine, &grant()), Ok(vec![Action::Granted { routing_dids: vec![did(M)] }]));
+    assert!(machine.handle(register(), NOW).is_ok());
+    let unexpected = FlowError::Unexpected { message: "Forgotten", state: "requested" };
+    assert_eq!(requested().handle(forgotten(), NOW), Err(unexpected));
+}
+
 #[test]
 fn debug_names_no_did() {
     assert!(!format!("{:?}", registered()).contains("did:example"));

@@ -180,8 +180,7 @@ max_queue = 10
 max_queue_bytes = 18446744073709551615
 keep_seconds = 60
 "#;
-    let citizen =
-        "role = \"citizen\"\n[citizen]\nmediator = \"https://m.example?_oob=e30\"\npoll_ms = 1000\n";
+    let citizen = "role = \"citizen\"\n[citizen]\nmediator = \"https://m.example?_oob=eyJ0eXBlIjoiaHR0cHM6Ly9kaWRjb21tLm9yZy9vdXQtb2YtYmFuZC8yLjAvaW52aXRhdGlvbiIsImlkIjoiMSIsImZyb20iOiJkaWQ6ZXhhbXBsZTptIiwiYm9keSI6e319\"\npoll_ms = 1000\n";
     let merchant = "role = \"merchant\"\n[merchant]\nrequests = \"requests\"\ntrusted_issuers = [\"did:web:city.example\"]\nclock_skew_seconds = 5\n";
     vec![
         ("valid-city", text(city)),
@@ -190,6 +189,7 @@ keep_seconds = 60
         ("valid-merchant", text(merchant)),
         ("valid-least", text("role = \"mediator\"")),
         ("bent-empty", Vec::new()),
+        ("bent-mediator", text("role = \"citizen\"\n[citizen]\nmediator = \"https://m.example?_oob=e30\"\n")),
         ("bent-role", text("role = \"mayor\"")),
         ("bent-unknown", text("role = \"city\"\nlisen = \"127.0.0.1:1\"")),
         ("bent-url", text("role = \"city\"\npublic_url = \"https://city.example/agent\"")),
