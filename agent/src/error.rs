@@ -50,6 +50,16 @@ pub enum SetupError {
     /// The store cannot be opened.
     #[error("the store of this node cannot be opened: {0}")]
     Store(#[from] StoreError),
+    /// Store or mail of a node that has been there before is not where it was.
+    #[error(
+        "{} is missing or empty, and this node had its {what} there, which is not made anew; mount the volume it lies on, or restore a backup into another folder: einmal restore FILE --dir DIR", .path.display()
+    )]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {problem}; choose another with --listen ADDRESS:PORT")]
     Listen {
