@@ -8,16 +8,17 @@ use std::{
     time::Duration,
 };
 
-use einmal_did::Did;
 use einmal_p2p::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SetupError;
 
 mod address_range;
+mod check;
 mod trusted_issuer;
 
 pub use address_range::{AddressRange, NoAddressRange};
+pub use check::check_public_url;
 pub use trusted_issuer::{TrustedFor, TrustedIssuer};
 
 /// Name of the configuration file in a node's folder.
@@ -59,6 +60,11 @@ impl Role {
             Self::Merchant => Some(7002),
             Self::Citizen => None,
         }
+    }
+
+    /// The address it listens on then: this machine's own.
+    fn default_address(self) -> Option<SocketAddr> {
+        self.default_port().map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
     }
 }
 
@@ -304,7 +310,7 @@ impl Config {
     pub fn new(role: Role) -> Self {
         Self {
             role,
-            listen: role.default_port().map(|port| SocketAddr::from(([127, 0, 0, 1], port))),
+            listen: role.default_address(),
             public_url: None,
             passphrase: false,
             network: Network::default(),
@@ -333,7 +339,15 @@ impl Config {
         let text = std::fs::read_to_string(&path).map_err(|error| SetupError::config(&path, error))?;
         let mut config = Self::parse(&text).map_err(|problem| SetupError::config(&path, problem))?;
         config.apply_environment()?;
+        config.listen = config.listen.or_else(|| config.default_address());
         Ok(config)
+    }
+
+    /// Where a node listens whose settings name no address. With `[p2p]` that is nowhere: it is reached by libp2p only; but for
+    /// a city, whose DID and status lists are fetched by HTTP.
+    fn default_address(&self) -> Option<SocketAddr> {
+        let by_peers = self.p2p.as_ref().is_some_and(|p2p| p2p.enabled);
+        self.role.default_address().filter(|_| self.role == Role::City || !by_peers)
     }
 
     /// Parses configuration text; the error says where it is wrong.
@@ -354,34 +368,6 @@ impl Config {
     /// A description with line and column.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| error.to_string())
-    }
-
-    /// Checks what a type does not say.
-    ///
-    /// # Errors
-    ///
-    /// A description of what is wrong, with the remedy.
-    pub fn check(&self) -> Result<(), String> {
-        if let Some(url) = &self.public_url {
-            check_public_url(url)?;
-        }
-        if self.mediator.as_ref().is_some_and(|mediator| mediator.keep_seconds == Some(0)) {
-            return Err(
-                "`keep_seconds = 0` would accept mail and keep none of it; leave it out for 30 days".into()
-            );
-        }
-        if self.citizen.as_ref().is_some_and(|citizen| citizen.poll_ms == Some(0)) {
-            return Err("`poll_ms = 0` would ask the mediator without pause; leave it out".into());
-        }
-        for trusted in self.merchant.iter().flat_map(|merchant| &merchant.trusted_issuers) {
-            Did::parse(trusted.did()).map_err(|error| {
-                format!(
-                    "`{}` among `trusted_issuers` is no DID ({error}); write it like did:web:city.example",
-                    trusted.did()
-                )
-            })?;
-        }
-        Ok(())
     }
 
     /// Writes the configuration into `dir`.
@@ -421,24 +407,6 @@ impl Config {
     }
 }
 
-/// A public URL is `http(s)://host[:port]`, with nothing behind it.
-///
-/// # Errors
-///
-/// A description with the remedy.
-pub fn check_public_url(text: &str) -> Result<(), String> {
-    let remedy = "write it like https://city.example or https://city.example:8443";
-    let url = url::Url::parse(text).map_err(|error| format!("`public_url` is no URL ({error}); {remedy}"))?;
-    // As written: DIDs and the address of the socket are made of the text.
-    let plain = (text.starts_with("http://") || text.starts_with("https://"))
-        && url.host().is_some()
-        && url.path() == "/"
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && url.username().is_empty();
-    if plain { Ok(()) } else { Err(format!("`public_url` must be scheme, host and port only; {remedy}")) }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -454,20 +422,6 @@ mod tests {
             assert_eq!(again.role, role);
             assert_eq!(again.listen, Config::new(role).listen);
         }
-    }
-
-    #[test]
-    fn settings_that_would_lose_mail_or_refuse_everybody_are_refused_with_the_remedy() {
-        for (text, remedy) in [
-            ("role = \"mediator\"\n[mediator]\nkeep_seconds = 0", "leave it out for 30 days"),
-            ("role = \"citizen\"\n[citizen]\npoll_ms = 0", "leave it out"),
-            ("role = \"merchant\"\n[merchant]\ntrusted_issuers = [\"city.example\"]", "did:web:city.example"),
-            ("role = \"city\"\npublic_url = \"HTTPS://city.example\"", "https://city.example"),
-        ] {
-            let problem = Config::parse(text).unwrap_err();
-            assert!(problem.contains(remedy), "{problem}");
-        }
-        assert!(Config::parse("role = \"mediator\"\n[mediator]\nkeep_seconds = 1").is_ok());
     }
 
     proptest! {
@@ -495,18 +449,26 @@ mod tests {
     }
 
     #[test]
-    fn misspelt_member_is_refused_with_its_place() {
-        let error = Config::parse("role = \"city\"\nlisen = \"127.0.0.1:1\"\n").unwrap_err();
-        assert!(error.contains("line 2") && error.contains("lisen"), "{error}");
+    fn a_node_whose_settings_name_no_address_listens_where_its_role_does_unless_libp2p_reaches_it() {
+        let listens = |role: &str, more: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let text = format!("role = \"{role}\"\n{more}");
+            std::fs::write(dir.path().join(CONFIG_FILE), text).unwrap();
+            Config::load(dir.path()).unwrap().listen.map(|address| address.to_string())
+        };
+        let at = |address: &str| Some(address.to_owned());
+        assert_eq!(listens("mediator", ""), at("127.0.0.1:7000"));
+        assert_eq!(listens("merchant", "[p2p]\nenabled = false"), at("127.0.0.1:7002"));
+        assert_eq!(listens("merchant", "[p2p]"), None);
+        assert_eq!(listens("city", "[p2p]"), at("127.0.0.1:7001"), "its DID is fetched by HTTP");
+        assert_eq!(listens("city", "listen = \"127.0.0.1:9\""), at("127.0.0.1:9"));
+        assert_eq!(listens("citizen", ""), None);
     }
 
     #[test]
-    fn public_url_with_path_or_other_scheme_is_refused_with_the_remedy() {
-        for bad in ["https://city.example/agent", "ftp://city.example", "city.example", "https://u@c.example"]
-        {
-            assert!(check_public_url(bad).unwrap_err().contains("https://city.example"), "{bad}");
-        }
-        assert_eq!(check_public_url("https://city.example:8443"), Ok(()));
+    fn misspelt_member_is_refused_with_its_place() {
+        let error = Config::parse("role = \"city\"\nlisen = \"127.0.0.1:1\"\n").unwrap_err();
+        assert!(error.contains("line 2") && error.contains("lisen"), "{error}");
     }
 
     #[test]
