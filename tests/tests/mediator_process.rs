@@ -89,6 +89,33 @@ fn a_citizen_who_hardly_ever_looks_is_rung_for_mail() {
     });
 }
 
+#[test]
+fn whoever_accepts_to_connect_is_asked_first_and_told_whether_the_inviter_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let mediator = node(folder.path(), "mediator", &["--listen", "127.0.0.1:0"], "");
+    let mediator = EINMAL.start(&mediator, &[]);
+    let flags = ["--mediator", mediator.said("invitation"), "--poll-ms", "50"];
+    let citizen = node(folder.path(), "citizen", &flags, "");
+    let _phone = EINMAL.start(&citizen, &[]);
+    let requests = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/wetzlar/requests");
+    let merchant = node(folder.path(), "merchant", &["--requests", requests, "--listen", "127.0.0.1:0"], "");
+    let shop = EINMAL.start(&merchant, &[]);
+    let invitation = shop.said("invitation").to_owned();
+    let accept = |more: &[&str]| {
+        let output = run(&[&["accept", &invitation, "--json", "--dir", &citizen], more].concat());
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), answer, String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, answer, said) = accept(&[]);
+    assert_eq!((code, &answer), (Some(2), &Value::Null), "nobody could be asked");
+    assert!(said.contains("--yes"), "{said}");
+    let (code, answer, said) = accept(&["--yes"]);
+    assert_eq!((code, &answer["state"]), (Some(0), &"connected".into()), "{answer} {said}");
+    drop(shop);
+    let (code, answer, said) = accept(&["--yes", "--wait", "2"]);
+    assert_eq!((code, &answer["state"]), (Some(1), &"connecting".into()), "{answer} {said}");
+}
+
 fn some_person(wetzlar: &str) -> String {
     let register = std::fs::read_to_string(format!("{wetzlar}/einwohner.csv")).unwrap();
     let line = register.lines().nth(1).unwrap();

@@ -98,6 +98,10 @@ fn accept(
 ) -> Result<ExitCode, SetupError> {
     let threads = match what {
         Some(url) if url.contains("://") => {
+            if !yes && run::is_node(dir) && !ask::may_begin(&url)? {
+                output::answer(&json!({"state": "declined"}), json);
+                return Ok(ExitCode::FAILURE);
+            }
             let begun = ask_node(dir, "accept", json!({"url": url, "yes": yes, "wait_seconds": wait}))?;
             if let Some(thread) = begun.get("thread").and_then(Value::as_str) {
                 vec![thread.to_owned()]

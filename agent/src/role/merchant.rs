@@ -101,7 +101,7 @@ impl RoleService for Merchant {
         let ours = present_proof::covers(kind);
         if kind.is(Ping::TYPE) {
             // An answer to an invitation to connect: who answers is known from now on, also by the short form of its DID.
-            invitations::take(shared, fx, rx)?;
+            invitations::take_to_connect(shared, fx, rx)?;
             return Ok(true);
         }
         if !ours && !report_problem::is_report(kind) {

@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod asking;
+pub(crate) mod connecting;
 pub(crate) mod exchange;
 pub(crate) mod holding;
 pub(crate) mod ids;
