@@ -215,6 +215,22 @@ fn errors_are_one_json_object_for_scripts() {
 }
 
 #[test]
+fn wrong_use_is_one_json_object_for_scripts_too() {
+    for arguments in
+        [&["--json", "statsu"][..], &["status", "--json"], &["accept", "--wait", "x", "--json", "--dir", "x"]]
+    {
+        let (code, out, err) = told(&run(arguments));
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        let error: Value =
+            serde_json::from_str(err.trim()).unwrap_or_else(|_| panic!("{arguments:?}: {err}"));
+        assert!(error["error"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
+        assert!(error["remedy"].as_str().unwrap().contains("--help"), "{error}");
+    }
+    // Behind `--` it is a word like any other.
+    fails(&run(&["statsu", "--", "--json"]), 2, &["error: unrecognized"]);
+}
+
+#[test]
 fn second_init_is_refused_and_keeps_the_first() {
     let folder = tempfile::tempdir().unwrap();
     let dir = mediator(folder.path());

@@ -22,6 +22,13 @@ pub(super) fn error(error: &SetupError, json: bool) {
     }
 }
 
+/// Prints what the parser of the arguments says as one JSON object. It says what is wrong first, and then how it is used.
+pub(super) fn misuse(said: &str) {
+    let (problem, _) = said.split_once("\n\n").unwrap_or((said, ""));
+    let problem = problem.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+    eprintln!("{}", json!({"error": problem, "remedy": "see: einmal --help"}));
+}
+
 /// Prints an answer: one JSON line, or name and value line by line.
 pub(super) fn answer(value: &Value, json: bool) {
     if json {
