@@ -1,7 +1,7 @@
 //! A node's configuration: `einmal.toml` in its folder, then the environment, then flags.
 
 use std::{
-    fmt,
+    fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
@@ -331,12 +331,17 @@ impl Config {
     /// [`SetupError::NotInitialised`] if there is none, [`SetupError::Config`] naming file, place and remedy.
     pub fn load(dir: &Path) -> Result<Self, SetupError> {
         let path = dir.join(CONFIG_FILE);
-        let length =
-            std::fs::metadata(&path).map_err(|_| SetupError::NotInitialised { dir: dir.to_owned() })?.len();
+        let length = match std::fs::metadata(&path) {
+            Ok(about) => about.len(),
+            Err(error) if says_there_is_none(&error) => {
+                return Err(SetupError::NotInitialised { dir: dir.to_owned() });
+            }
+            Err(error) => return Err(unreadable(&path, &error)),
+        };
         if length > MAX_CONFIG_BYTES {
             return Err(SetupError::config(&path, format!("more than {MAX_CONFIG_BYTES} bytes")));
         }
-        let text = std::fs::read_to_string(&path).map_err(|error| SetupError::config(&path, error))?;
+        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
         let mut config = Self::parse(&text).map_err(|problem| SetupError::config(&path, problem))?;
         config.apply_environment()?;
         config.listen = config.listen.or_else(|| config.default_address());
@@ -407,6 +412,22 @@ impl Config {
     }
 }
 
+/// Whether `dir` holds a node; if that cannot be seen, there may well be one.
+pub fn is_node(dir: &Path) -> bool {
+    std::fs::metadata(dir.join(CONFIG_FILE)).map_or_else(|error| !says_there_is_none(&error), |_| true)
+}
+
+fn says_there_is_none(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> SetupError {
+    SetupError::Setting {
+        problem: format!("{} cannot be read: {error}", path.display()),
+        remedy: "run this as the user the node belongs to, or look at the rights of its folder".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -469,6 +490,18 @@ mod tests {
     fn misspelt_member_is_refused_with_its_place() {
         let error = Config::parse("role = \"city\"\nlisen = \"127.0.0.1:1\"\n").unwrap_err();
         assert!(error.contains("line 2") && error.contains("lisen"), "{error}");
+    }
+
+    #[test]
+    fn a_configuration_that_is_there_and_cannot_be_read_is_not_told_as_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(CONFIG_FILE);
+        // As with the folder of another user: something is there, and what it is cannot be seen.
+        std::os::unix::fs::symlink(&file, &file).unwrap();
+        let error = Config::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("cannot be read") && error.contains("run this as the user"), "{error}");
+        assert!(is_node(dir.path()));
+        assert!(!is_node(&dir.path().join("absent")) && !is_node(Path::new("/dev/null")));
     }
 
     #[test]

@@ -19,6 +19,14 @@ pub enum SetupError {
         /// What to do instead.
         remedy: String,
     },
+    /// A setting, or a file it names, is not as it should be.
+    #[error("{problem}; {remedy}")]
+    Setting {
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// The folder holds no node.
     #[error("{} holds no node; make one with: einmal init ROLE --dir {}", .dir.display(), .dir.display())]
     NotInitialised {

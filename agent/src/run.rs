@@ -1,12 +1,6 @@
 //! A node as a process: opens its folder, listens, works, and stops cleanly when told to.
 
-use std::{
-    future::Future,
-    io::Write,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{future::Future, io::Write, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use einmal_keys::SystemEntropy;
 use einmal_storage::mail::{Mail, MemoryMail};
@@ -319,11 +313,6 @@ impl Signals {
             _ = self.int.recv() => {}
         }
     }
-}
-
-/// Whether a folder holds a node; for verbs that want to say so early.
-pub fn is_node(dir: &Path) -> bool {
-    dir.join(crate::config::CONFIG_FILE).exists()
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use super::{
     ask, init, output, runtime,
 };
 use crate::{
-    backup, bench, conformance, control, demo, doctor,
+    backup, bench,
+    config::{self, Config, Role},
+    conformance, control, demo, doctor,
     error::SetupError,
     log,
     run::{self, RunOptions},
@@ -75,7 +77,7 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
 }
 
 fn ask_node(dir: &Path, command: &str, input: Value) -> Result<Value, SetupError> {
-    if !run::is_node(dir) {
+    if !config::is_node(dir) {
         return Err(SetupError::NotInitialised { dir: dir.to_owned() });
     }
     let wait = input.get("wait_seconds").and_then(Value::as_u64).unwrap_or(0);
@@ -98,7 +100,7 @@ fn accept(
 ) -> Result<ExitCode, SetupError> {
     let threads = match what {
         Some(url) if url.contains("://") => {
-            if !yes && run::is_node(dir) && !ask::may_begin(&url)? {
+            if !yes && config::is_node(dir) && !ask::may_begin(&url)? {
                 output::answer(&json!({"state": "declined"}), json);
                 return Ok(ExitCode::FAILURE);
             }
