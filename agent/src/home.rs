@@ -208,6 +208,15 @@ pub fn resolve_path(dir: &Path, path: &Path) -> PathBuf {
     if path.is_absolute() { path.to_owned() } else { dir.join(path) }
 }
 
+/// The files and folders the configuration names, as they are found from anywhere.
+pub(crate) fn named_files(config: &Config, dir: &Path) -> Vec<PathBuf> {
+    let tls = config.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]);
+    let description = config.city.iter().map(|city| &city.description);
+    let requests = config.merchant.iter().map(|merchant| &merchant.requests);
+    let named = tls.chain(description).chain(requests).filter(|path| !path.as_os_str().is_empty());
+    named.map(|path| resolve_path(dir, path)).collect()
+}
+
 /// Makes relative paths of the configuration relative to the node's folder.
 pub(crate) fn resolve_paths(config: &mut Config, dir: &Path) {
     for path in [

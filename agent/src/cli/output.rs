@@ -22,6 +22,11 @@ pub(super) fn error(error: &SetupError, json: bool) {
     }
 }
 
+/// Prints what a person should know beside the answer, to standard error.
+pub(super) fn remark(text: &str) {
+    eprintln!("einmal: {text}");
+}
+
 /// Prints what the parser of the arguments says as one JSON object. It says what is wrong first, and then how it is used.
 pub(super) fn misuse(said: &str) {
     let (problem, _) = said.split_once("\n\n").unwrap_or((said, ""));

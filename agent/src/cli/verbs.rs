@@ -47,9 +47,16 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
         Verb::Backup { dir, out } => back_up(&dir.dir, &out, json)?,
         Verb::Restore { file, dir } => {
             let restored = backup::restore(&file, &dir.dir, backup::passphrase()?)?;
-            let answer =
-                json!({"role": restored.role, "records": restored.records, "letters": restored.letters});
+            let answer = json!({
+                "role": restored.role, "records": restored.records, "letters": restored.letters,
+                "missing": restored.missing,
+            });
             output::answer(&answer, json);
+            if !restored.missing.is_empty() {
+                output::remark(
+                    "files that einmal.toml names are in no backup: put them there before it is started",
+                );
+            }
         }
         Verb::Init(asked) => init::make(&asked, json)?,
         Verb::Run { dir, listen, log_json } => {
