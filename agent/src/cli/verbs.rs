@@ -60,7 +60,7 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
         }
         Verb::Init(asked) => init::make(&asked, json)?,
         Verb::Run { dir, listen, log_json } => {
-            log::start(log_json);
+            log::start(log_json)?;
             runtime()?.block_on(run::run(RunOptions { dir: dir.dir, listen, json }))?;
         }
         Verb::Invite { dir, person } => {
