@@ -42,9 +42,7 @@ pub(super) fn answer(value: &Value, json: bool) {
     }
     match value {
         Value::Object(members) => {
-            for (name, value) in members {
-                line!("{name:<14} {}", plain(value));
-            }
+            members.iter().for_each(|(name, value)| member(name, value));
         }
         Value::Array(rows) if rows.is_empty() => line!("(none)"),
         Value::Array(rows) => {
@@ -53,6 +51,20 @@ pub(super) fn answer(value: &Value, json: bool) {
             }
         }
         other => line!("{}", plain(other)),
+    }
+}
+
+/// A member of an answer; a list of things one below the other.
+fn member(name: &str, value: &Value) {
+    match value {
+        Value::Array(rows) if rows.is_empty() => line!("{name:<14} -"),
+        Value::Array(rows) if rows.iter().any(Value::is_object) => {
+            line!("{name:<14} {}", rows.len());
+            for row in rows {
+                line!("  {}", row_text(row));
+            }
+        }
+        value => line!("{name:<14} {}", plain(value)),
     }
 }
 
