@@ -96,7 +96,20 @@ impl SetupError {
     }
 
     pub(crate) fn input(path: &Path, problem: impl fmt::Display) -> Self {
-        Self::Input { path: path.to_owned(), problem: problem.to_string() }
+        // Those who read a file name it themselves.
+        let (problem, named) = (problem.to_string(), format!("{}: ", path.display()));
+        let problem = problem.strip_prefix(&named).map_or(problem.clone(), str::to_owned);
+        Self::Input { path: path.to_owned(), problem }
+    }
+
+    /// The same, of the node in `dir`: what knows no folder names its configuration by the bare name.
+    pub(crate) fn within(self, dir: &Path) -> Self {
+        match self {
+            Self::Config { path, problem } if path.is_relative() => {
+                Self::Config { path: dir.join(path), problem }
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn internal(problem: impl fmt::Display) -> Self {

@@ -95,7 +95,8 @@ async fn run_once(options: &RunOptions, signals: &mut Option<Signals>) -> Result
         Arc::new(MemoryMail::new())
     };
     let entrance = Arc::new(p2p::Entrance::new(&config.limits));
-    let peers = p2p::start(&config, &db, &entrance, Arc::clone(&client)).await?;
+    let within = |error: SetupError| error.within(&options.dir);
+    let peers = p2p::start(&config, &db, &entrance, Arc::clone(&client)).await.map_err(within)?;
     let parts = Parts {
         config,
         db: db.clone(),
@@ -105,7 +106,7 @@ async fn run_once(options: &RunOptions, signals: &mut Option<Signals>) -> Result
         transport: peers.map_or_else(|| Arc::clone(&client) as _, |peers| peers as _),
         fetcher: client,
     };
-    let node = Node::start(parts, &url).await?;
+    let node = Node::start(parts, &url).await.map_err(within)?;
     entrance.open(&node);
     let control = control::Listener::bind(&options.dir)?;
     let listening = listener.as_ref().and_then(|listener| listener.local_addr().ok());

@@ -320,6 +320,52 @@ fn misspelt_member_of_the_configuration_is_named_with_file_and_line() {
 }
 
 #[test]
+fn what_is_wrong_with_a_file_that_is_named_is_told_with_its_place_once_and_is_status_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = |role: &str, settings: &str| {
+        let dir = folder.path().join(role);
+        fs::create_dir_all(&dir).unwrap();
+        assert!(run(&["init", role, "--dir", path(&dir)]).status.success());
+        fs::write(
+            dir.join("einmal.toml"),
+            format!("role = \"{role}\"\nlisten = \"127.0.0.1:0\"\n{settings}"),
+        )
+        .unwrap();
+        path(&dir).to_owned()
+    };
+    let dir = init("mediator", "[tls]\ncertificate = \"a.pem\"\nkey = \"b.pem\"");
+    fails(&run(&["run", "--dir", &dir]), 1, &["a.pem", "[tls] certificate"]);
+    let dir = init("city", "[city]\n");
+    let file = format!("{dir}/einmal.toml: [city] needs `description`");
+    fails(&run(&["run", "--dir", &dir]), 1, &[&file]);
+    fs::write(Path::new(&dir).join("city.toml"), "name = 1").unwrap();
+    fs::write(Path::new(&dir).join("einmal.toml"), "role = \"city\"\n[city]\ndescription = \"city.toml\"")
+        .unwrap();
+    let output = run(&["run", "--dir", &dir, "--listen", "127.0.0.1:0"]);
+    assert_eq!(told(&output).2.matches("city.toml").count(), 1, "{}", told(&output).2);
+    let dir = init("merchant", "[merchant]\ntrusted_issuers = [{ did = \"did:web:x.example\" }]");
+    fails(&run(&["run", "--dir", &dir]), 1, &["vct = ["]);
+}
+
+#[test]
+fn a_verb_that_does_not_fit_the_node_is_named_as_it_was_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path());
+    let node = EINMAL.start(&dir, &[]);
+    let output = run(&["accept", "--dir", &dir]);
+    fails(&output, 1, &["`einmal accept` is for a citizen", "holds a mediator"]);
+    assert!(!told(&output).2.contains("pending"), "{}", told(&output).2);
+    fails(&run(&["invite", "--person", "X", "--dir", &dir]), 1, &["--person"]);
+    let (code, out, err) = told(&run(&["mediator", "accounts", "--dir", &dir]));
+    assert_eq!((code, out.as_str()), (0, "accounts       -\ntotal          0\n"), "{err}");
+    for verb in [&["accept"][..], &["merchant", "result", "x"]] {
+        let arguments = [verb, &["--dir", &dir, "--wait", "18446744073709551615"]].concat();
+        fails(&run(&arguments), 2, &["--wait", "600"]);
+    }
+    drop(node);
+}
+
+#[test]
 fn port_in_use_is_told_with_the_flag_that_helps() {
     let folder = tempfile::tempdir().unwrap();
     let dir = mediator(folder.path());

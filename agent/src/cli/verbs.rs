@@ -105,6 +105,7 @@ fn accept(
     wait: u64,
     json: bool,
 ) -> Result<ExitCode, SetupError> {
+    for_citizens(dir)?;
     let threads = match what {
         Some(url) if url.contains("://") => {
             if !yes && config::is_node(dir) && !ask::may_begin(&url)? {
@@ -135,6 +136,18 @@ fn accept(
         output::answer(&outcome, json);
     }
     Ok(status)
+}
+
+/// Says so by the verb that was typed: the node would name a command of its own.
+fn for_citizens(dir: &Path) -> Result<(), SetupError> {
+    match Config::load(dir) {
+        Ok(config) if config.role != Role::Citizen => Err(SetupError::Refused(format!(
+            "`einmal accept` is for a citizen, and {} holds a {}; see: einmal --help",
+            dir.display(),
+            config.role
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn is_pending(answer: &Value) -> bool {
@@ -203,6 +216,8 @@ fn citizen(verb: CitizenVerb, json: bool) -> Result<(), SetupError> {
 fn back_up(dir: &Path, out: &Path, json: bool) -> Result<(), SetupError> {
     let passphrase = backup::new_passphrase()?;
     let out = std::path::absolute(out).map_err(|error| SetupError::input(out, error))?;
+    // Here, so that it is told alike whether the node runs or not.
+    backup::refuse_existing(&out)?;
     let written = match backup::backup_folder(dir, &out, passphrase.clone()) {
         Err(SetupError::Store(StoreError::InUse { .. })) => {
             let dir = std::path::absolute(dir).map_err(|error| SetupError::input(dir, error))?;

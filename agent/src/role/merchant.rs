@@ -14,7 +14,7 @@ use super::city::CLOCK_SKEW_SECS;
 use crate::{
     config::TrustedIssuer,
     error::SetupError,
-    handler::{Effects, Failure, Handled, RoleService, Shared, text, unknown_command},
+    handler::{Effects, Failure, Handled, RoleService, Shared, refuse_person, text, unknown_command},
     service::{
         asking::{self, AskJob, Asking, AskingService},
         exchange::{self, Job, Relation},
@@ -133,6 +133,7 @@ impl RoleService for Merchant {
     ) -> Result<Value, Failure> {
         match name {
             "invite" => {
+                refuse_person(shared, input)?;
                 let goal = (invitations::GOAL_CONNECT, self.name.clone());
                 let purpose = Purpose::Connect { person: None };
                 let (thread, url) = invitations::create(shared, fx, purpose, goal, Uses::Multi)?;
