@@ -41,6 +41,9 @@ pub(super) async fn reach(run: &mut Run) -> bool {
     let Ok(me) = run.probe.stranger() else { return false };
     let answer = run.probe.ask(PING, &me, &json!({"response_requested": true})).await;
     if answer.is_lost() {
+        // Its name alone reaches nobody.
+        let lost = Problem::Unknown(answer.describe());
+        run.report.settle("DCv2.1-did-service-endpoint", Err(lost));
         run.report.settle("DCv2.1-transport-answers", Err(answer.describe()));
         return false;
     }
