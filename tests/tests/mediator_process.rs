@@ -160,4 +160,8 @@ fn health_and_readiness_are_told() {
     }
     let elsewhere = http(mediator.said("listen"), &format!("GET /elsewhere{GET}"));
     assert!(elsewhere.starts_with("HTTP/1.1 404"), "{elsewhere}");
+    // A person who opens an invitation in a browser learns what it is, and nothing that stands in it comes back.
+    let invited = http(mediator.said("listen"), &format!("GET /?x=1&_oob=c2VjcmV0{GET}"));
+    assert!(invited.starts_with("HTTP/1.1 200") && invited.contains("einmal accept"), "{invited}");
+    assert!(!invited.contains("c2VjcmV0") && invited.contains("text/plain"), "{invited}");
 }
