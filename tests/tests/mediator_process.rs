@@ -92,8 +92,8 @@ fn a_citizen_who_hardly_ever_looks_is_rung_for_mail() {
 #[test]
 fn whoever_accepts_to_connect_is_asked_first_and_told_whether_the_inviter_answered() {
     let folder = tempfile::tempdir().unwrap();
-    let mediator = node(folder.path(), "mediator", &["--listen", "127.0.0.1:0"], "");
-    let mediator = EINMAL.start(&mediator, &[]);
+    let mediator_dir = node(folder.path(), "mediator", &["--listen", "127.0.0.1:0"], "");
+    let mediator = EINMAL.start(&mediator_dir, &[]);
     let flags = ["--mediator", mediator.said("invitation"), "--poll-ms", "50"];
     let citizen = node(folder.path(), "citizen", &flags, "");
     let _phone = EINMAL.start(&citizen, &[]);
@@ -111,6 +111,11 @@ fn whoever_accepts_to_connect_is_asked_first_and_told_whether_the_inviter_answer
     assert!(said.contains("--yes"), "{said}");
     let (code, answer, said) = accept(&["--yes"]);
     assert_eq!((code, &answer["state"]), (Some(0), &"connected".into()), "{answer} {said}");
+    // For people one account below the other, not all of them in one line of JSON.
+    let listed = run(&["mediator", "accounts", "--dir", &mediator_dir]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let lines: Vec<&str> = listed.lines().collect();
+    assert!(lines[0].starts_with("accounts       1") && lines[1].starts_with("  bytes="), "{listed}");
     drop(shop);
     let (code, answer, said) = accept(&["--yes", "--wait", "2"]);
     assert_eq!((code, &answer["state"]), (Some(1), &"connecting".into()), "{answer} {said}");
