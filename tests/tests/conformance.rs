@@ -326,7 +326,7 @@ async fn endpoint_that_is_named_and_dead_is_not_taken_for_one_that_can_be_reache
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let dead = Stranger::reached_at(1, &url);
-    let report = conformance::run(&options(&dead.did().to_string())).await.unwrap();
+    let report = conformance::run(&options(dead.did().as_ref())).await.unwrap();
     assert_eq!(report.verdict("DCv2.1-did-service-endpoint"), Verdict::NotChecked, "{}", report.to_table());
     assert!(!report.conforms());
 }
