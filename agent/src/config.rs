@@ -1,24 +1,25 @@
 //! A node's configuration: `einmal.toml` in its folder, then the environment, then flags.
 
 use std::{
-    fmt,
+    fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
 
-use einmal_did::Did;
 use einmal_p2p::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SetupError;
 
 mod address_range;
+mod check;
 mod mediator;
 mod trusted_issuer;
 
 pub use address_range::{AddressRange, NoAddressRange};
+pub use check::check_public_url;
 pub(crate) use mediator::mediator_of;
 pub use trusted_issuer::{TrustedFor, TrustedIssuer};
 
@@ -61,6 +62,11 @@ impl Role {
             Self::Merchant => Some(7002),
             Self::Citizen => None,
         }
+    }
+
+    /// The address it listens on then: this machine's own.
+    fn default_address(self) -> Option<SocketAddr> {
+        self.default_port().map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
     }
 }
 
@@ -306,7 +312,7 @@ impl Config {
     pub fn new(role: Role) -> Self {
         Self {
             role,
-            listen: role.default_port().map(|port| SocketAddr::from(([127, 0, 0, 1], port))),
+            listen: role.default_address(),
             public_url: None,
             passphrase: false,
             network: Network::default(),
@@ -327,15 +333,28 @@ impl Config {
     /// [`SetupError::NotInitialised`] if there is none, [`SetupError::Config`] naming file, place and remedy.
     pub fn load(dir: &Path) -> Result<Self, SetupError> {
         let path = dir.join(CONFIG_FILE);
-        let length =
-            std::fs::metadata(&path).map_err(|_| SetupError::NotInitialised { dir: dir.to_owned() })?.len();
+        let length = match std::fs::metadata(&path) {
+            Ok(about) => about.len(),
+            Err(error) if says_there_is_none(&error) => {
+                return Err(SetupError::NotInitialised { dir: dir.to_owned() });
+            }
+            Err(error) => return Err(unreadable(&path, &error)),
+        };
         if length > MAX_CONFIG_BYTES {
             return Err(SetupError::config(&path, format!("more than {MAX_CONFIG_BYTES} bytes")));
         }
-        let text = std::fs::read_to_string(&path).map_err(|error| SetupError::config(&path, error))?;
+        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
         let mut config = Self::parse(&text).map_err(|problem| SetupError::config(&path, problem))?;
         config.apply_environment()?;
+        config.listen = config.listen.or_else(|| config.default_address());
         Ok(config)
+    }
+
+    /// Where a node listens whose settings name no address. With `[p2p]` that is nowhere: it is reached by libp2p only; but for
+    /// a city, whose DID and status lists are fetched by HTTP.
+    fn default_address(&self) -> Option<SocketAddr> {
+        let by_peers = self.p2p.as_ref().is_some_and(|p2p| p2p.enabled);
+        self.role.default_address().filter(|_| self.role == Role::City || !by_peers)
     }
 
     /// Parses configuration text; the error says where it is wrong.
@@ -356,37 +375,6 @@ impl Config {
     /// A description with line and column.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| error.to_string())
-    }
-
-    /// Checks what a type does not say.
-    ///
-    /// # Errors
-    ///
-    /// A description of what is wrong, with the remedy.
-    pub fn check(&self) -> Result<(), String> {
-        if let Some(url) = &self.public_url {
-            check_public_url(url)?;
-        }
-        if self.mediator.as_ref().is_some_and(|mediator| mediator.keep_seconds == Some(0)) {
-            return Err(
-                "`keep_seconds = 0` would accept mail and keep none of it; leave it out for 30 days".into()
-            );
-        }
-        if self.citizen.as_ref().is_some_and(|citizen| citizen.poll_ms == Some(0)) {
-            return Err("`poll_ms = 0` would ask the mediator without pause; leave it out".into());
-        }
-        if let Some(url) = self.citizen.as_ref().and_then(|citizen| citizen.mediator.as_deref()) {
-            mediator_of(url)?;
-        }
-        for trusted in self.merchant.iter().flat_map(|merchant| &merchant.trusted_issuers) {
-            Did::parse(trusted.did()).map_err(|error| {
-                format!(
-                    "`{}` among `trusted_issuers` is no DID ({error}); write it like did:web:city.example",
-                    trusted.did()
-                )
-            })?;
-        }
-        Ok(())
     }
 
     /// Writes the configuration into `dir`.
@@ -426,22 +414,20 @@ impl Config {
     }
 }
 
-/// A public URL is `http(s)://host[:port]`, with nothing behind it.
-///
-/// # Errors
-///
-/// A description with the remedy.
-pub fn check_public_url(text: &str) -> Result<(), String> {
-    let remedy = "write it like https://city.example or https://city.example:8443";
-    let url = url::Url::parse(text).map_err(|error| format!("`public_url` is no URL ({error}); {remedy}"))?;
-    // As written: DIDs and the address of the socket are made of the text.
-    let plain = (text.starts_with("http://") || text.starts_with("https://"))
-        && url.host().is_some()
-        && url.path() == "/"
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && url.username().is_empty();
-    if plain { Ok(()) } else { Err(format!("`public_url` must be scheme, host and port only; {remedy}")) }
+/// Whether `dir` holds a node; if that cannot be seen, there may well be one.
+pub fn is_node(dir: &Path) -> bool {
+    std::fs::metadata(dir.join(CONFIG_FILE)).map_or_else(|error| !says_there_is_none(&error), |_| true)
+}
+
+fn says_there_is_none(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> SetupError {
+    SetupError::Setting {
+        problem: format!("{} cannot be read: {error}", path.display()),
+        remedy: "run this as the user the node belongs to, or look at the rights of its folder".into(),
+    }
 }
 
 #[cfg(test)]
@@ -459,20 +445,6 @@ mod tests {
             assert_eq!(again.role, role);
             assert_eq!(again.listen, Config::new(role).listen);
         }
-    }
-
-    #[test]
-    fn settings_that_would_lose_mail_or_refuse_everybody_are_refused_with_the_remedy() {
-        for (text, remedy) in [
-            ("role = \"mediator\"\n[mediator]\nkeep_seconds = 0", "leave it out for 30 days"),
-            ("role = \"citizen\"\n[citizen]\npoll_ms = 0", "leave it out"),
-            ("role = \"merchant\"\n[merchant]\ntrusted_issuers = [\"city.example\"]", "did:web:city.example"),
-            ("role = \"city\"\npublic_url = \"HTTPS://city.example\"", "https://city.example"),
-        ] {
-            let problem = Config::parse(text).unwrap_err();
-            assert!(problem.contains(remedy), "{problem}");
-        }
-        assert!(Config::parse("role = \"mediator\"\n[mediator]\nkeep_seconds = 1").is_ok());
     }
 
     proptest! {
@@ -500,18 +472,38 @@ mod tests {
     }
 
     #[test]
+    fn a_node_whose_settings_name_no_address_listens_where_its_role_does_unless_libp2p_reaches_it() {
+        let listens = |role: &str, more: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let text = format!("role = \"{role}\"\n{more}");
+            std::fs::write(dir.path().join(CONFIG_FILE), text).unwrap();
+            Config::load(dir.path()).unwrap().listen.map(|address| address.to_string())
+        };
+        let at = |address: &str| Some(address.to_owned());
+        assert_eq!(listens("mediator", ""), at("127.0.0.1:7000"));
+        assert_eq!(listens("merchant", "[p2p]\nenabled = false"), at("127.0.0.1:7002"));
+        assert_eq!(listens("merchant", "[p2p]"), None);
+        assert_eq!(listens("city", "[p2p]"), at("127.0.0.1:7001"), "its DID is fetched by HTTP");
+        assert_eq!(listens("city", "listen = \"127.0.0.1:9\""), at("127.0.0.1:9"));
+        assert_eq!(listens("citizen", ""), None);
+    }
+
+    #[test]
     fn misspelt_member_is_refused_with_its_place() {
         let error = Config::parse("role = \"city\"\nlisen = \"127.0.0.1:1\"\n").unwrap_err();
         assert!(error.contains("line 2") && error.contains("lisen"), "{error}");
     }
 
     #[test]
-    fn public_url_with_path_or_other_scheme_is_refused_with_the_remedy() {
-        for bad in ["https://city.example/agent", "ftp://city.example", "city.example", "https://u@c.example"]
-        {
-            assert!(check_public_url(bad).unwrap_err().contains("https://city.example"), "{bad}");
-        }
-        assert_eq!(check_public_url("https://city.example:8443"), Ok(()));
+    fn a_configuration_that_is_there_and_cannot_be_read_is_not_told_as_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(CONFIG_FILE);
+        // As with the folder of another user: something is there, and what it is cannot be seen.
+        std::os::unix::fs::symlink(&file, &file).unwrap();
+        let error = Config::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("cannot be read") && error.contains("run this as the user"), "{error}");
+        assert!(is_node(dir.path()));
+        assert!(!is_node(&dir.path().join("absent")) && !is_node(Path::new("/dev/null")));
     }
 
     #[test]

@@ -19,6 +19,14 @@ pub enum SetupError {
         /// What to do instead.
         remedy: String,
     },
+    /// A setting, or a file it names, is not as it should be.
+    #[error("{problem}; {remedy}")]
+    Setting {
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// The folder holds no node.
     #[error("{} holds no node; make one with: einmal init ROLE --dir {}", .dir.display(), .dir.display())]
     NotInitialised {
@@ -50,6 +58,16 @@ pub enum SetupError {
     /// The store cannot be opened.
     #[error("the store of this node cannot be opened: {0}")]
     Store(#[from] StoreError),
+    /// Store or mail of a node that has been there before is not where it was.
+    #[error(
+        "{} is missing or empty, and this node had its {what} there, which is not made anew; mount the volume it lies on, or restore a backup into another folder: einmal restore FILE --dir DIR", .path.display()
+    )]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {problem}; choose another with --listen ADDRESS:PORT")]
     Listen {
@@ -78,7 +96,20 @@ impl SetupError {
     }
 
     pub(crate) fn input(path: &Path, problem: impl fmt::Display) -> Self {
-        Self::Input { path: path.to_owned(), problem: problem.to_string() }
+        // Those who read a file name it themselves.
+        let (problem, named) = (problem.to_string(), format!("{}: ", path.display()));
+        let problem = problem.strip_prefix(&named).map_or(problem.clone(), str::to_owned);
+        Self::Input { path: path.to_owned(), problem }
+    }
+
+    /// The same, of the node in `dir`: what knows no folder names its configuration by the bare name.
+    pub(crate) fn within(self, dir: &Path) -> Self {
+        match self {
+            Self::Config { path, problem } if path.is_relative() => {
+                Self::Config { path: dir.join(path), problem }
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn internal(problem: impl fmt::Display) -> Self {

@@ -8,7 +8,7 @@ use std::{
 
 use einmal_keys::{Entropy, base64url_decode, base64url_encode};
 use einmal_storage::{
-    Batch, Passphrase, Store, TenantId, Unlock, create_key_file,
+    Batch, Passphrase, RECORDS_FOLDER, SEAL_FILE, Store, TenantId, Unlock, create_key_file,
     mail::{LogMail, MailKey},
 };
 use zeroize::Zeroizing;
@@ -62,13 +62,23 @@ pub fn init(dir: &Path, config: &Config) -> Result<(), SetupError> {
     std::fs::set_permissions(dir.join(CONFIG_FILE), mode).map_err(|error| SetupError::input(dir, error))
 }
 
-/// Opens the store of the node in `dir`; one process at a time.
+/// Opens the store of the node in `dir`; one process at a time. None is made here: a new store would be another node, with
+/// other keys, that goes by the old one's settings.
 ///
 /// # Errors
 ///
-/// [`SetupError::Store`] with the remedy.
+/// [`SetupError::Missing`] or [`SetupError::Store`] with the remedy.
 pub fn open_store(dir: &Path, config: &Config) -> Result<Db, SetupError> {
+    let folder = dir.join(STORE_FOLDER);
+    // Records without their header are for the store to judge.
+    if !is_there(&folder.join(SEAL_FILE))? && !is_there(&folder.join(RECORDS_FOLDER))? {
+        return Err(SetupError::Missing { path: folder, what: "store" });
+    }
     open_with(dir, &unlock(dir, config, passphrase::ask)?)
+}
+
+fn is_there(path: &Path) -> Result<bool, SetupError> {
+    path.try_exists().map_err(|error| SetupError::input(path, error))
 }
 
 fn open_with(dir: &Path, unlock: &Unlock) -> Result<Db, SetupError> {
@@ -91,13 +101,23 @@ pub fn mail_key(db: &Db, entropy: &dyn Entropy) -> Result<Zeroizing<[u8; 32]>, S
     if let Some(key) = read_mail_key(db)? {
         return Ok(key);
     }
+    let key = fresh_mail_key(entropy)?;
+    keep_mail_key(db, &key)?;
+    Ok(key)
+}
+
+fn fresh_mail_key(entropy: &dyn Entropy) -> Result<Zeroizing<[u8; 32]>, SetupError> {
     let mut key = Zeroizing::new([0; 32]);
     entropy.fill(key.as_mut_slice()).map_err(SetupError::internal)?;
+    Ok(key)
+}
+
+fn keep_mail_key(db: &Db, key: &Zeroizing<[u8; 32]>) -> Result<(), SetupError> {
     let mut batch = Batch::new();
     let place = db.key(META, MAIL_KEY)?;
     batch.expect_absent(place.clone()).put(place, encode(&Zeroizing::new(base64url_encode(key.as_slice())))?);
     db.store().commit(batch).wait()?;
-    Ok(key)
+    Ok(())
 }
 
 /// The key the node's mail is sealed with, if it was made already.
@@ -117,14 +137,39 @@ fn read_mail_key(db: &Db) -> Result<Option<Zeroizing<[u8; 32]>>, SetupError> {
     Ok(Some(Zeroizing::new(key)))
 }
 
-/// Opens the mail of the mediator in `dir`.
+/// Opens the mail of the mediator in `dir`; made at the first start, when there is no key to it yet.
 ///
 /// # Errors
 ///
-/// [`SetupError::Store`] with the remedy.
+/// [`SetupError::Missing`] if there was mail before, [`SetupError::Store`] with the remedy.
 pub fn open_mail(dir: &Path, db: &Db, entropy: &dyn Entropy) -> Result<LogMail, SetupError> {
-    let key = mail_key(db, entropy)?;
-    Ok(LogMail::open(&dir.join(MAIL_FOLDER), &MailKey::new(key))?)
+    let folder = dir.join(MAIL_FOLDER);
+    if let Some(key) = read_mail_key(db)? {
+        // An empty folder is where a volume was mounted: whoever opens mail leaves files there.
+        if holds_nothing(&folder)? {
+            return Err(SetupError::Missing { path: folder, what: "mail" });
+        }
+        return Ok(LogMail::open(&folder, &MailKey::new(key))?);
+    }
+    let key = fresh_mail_key(entropy)?;
+    let mail = LogMail::open(&folder, &MailKey::new(key.clone()))?;
+    // Only now: a start that is broken off in between finds no key, and no mail that was sealed with one.
+    keep_mail_key(db, &key)?;
+    Ok(mail)
+}
+
+/// Whether a folder is missing, or has nothing but what a new file system has.
+pub(crate) fn holds_nothing(folder: &Path) -> Result<bool, SetupError> {
+    let failed = |error| SetupError::input(folder, error);
+    if !is_there(folder)? {
+        return Ok(true);
+    }
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        if entry.map_err(failed)?.file_name() != "lost+found" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether what opens the store is at hand, or there is somebody to ask.
@@ -163,6 +208,15 @@ pub fn resolve_path(dir: &Path, path: &Path) -> PathBuf {
     if path.is_absolute() { path.to_owned() } else { dir.join(path) }
 }
 
+/// The files and folders the configuration names, as they are found from anywhere.
+pub(crate) fn named_files(config: &Config, dir: &Path) -> Vec<PathBuf> {
+    let tls = config.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]);
+    let description = config.city.iter().map(|city| &city.description);
+    let requests = config.merchant.iter().map(|merchant| &merchant.requests);
+    let named = tls.chain(description).chain(requests).filter(|path| !path.as_os_str().is_empty());
+    named.map(|path| resolve_path(dir, path)).collect()
+}
+
 /// Makes relative paths of the configuration relative to the node's folder.
 pub(crate) fn resolve_paths(config: &mut Config, dir: &Path) {
     for path in [
@@ -184,6 +238,8 @@ pub(crate) fn resolve_paths(config: &mut Config, dir: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use einmal_storage::mail::Mail;
+
     use super::*;
     use crate::config::Role;
 
@@ -231,6 +287,41 @@ mod tests {
         assert!(matches!(refused, SetupError::AlreadyInitialised { .. }));
         assert_eq!(std::fs::read(folder.join(KEY_FILE)).unwrap(), key);
         assert_eq!(Config::load(&folder).unwrap().role, Role::City);
+    }
+
+    #[test]
+    fn a_node_whose_store_is_missing_is_not_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("node");
+        let config = Config::new(Role::Mediator);
+        init(&folder, &config).unwrap();
+        std::fs::remove_dir_all(folder.join(STORE_FOLDER)).unwrap();
+        let refused = |why: &str| {
+            let error = open_store(&folder, &config).unwrap_err();
+            assert!(matches!(error, SetupError::Missing { what: "store", .. }), "{why}: {error}");
+            let said = error.to_string();
+            assert!(said.contains("mount") && said.contains("einmal restore"), "{said}");
+        };
+        refused("not there");
+        assert!(!folder.join(STORE_FOLDER).exists(), "nothing is left behind");
+        std::fs::create_dir(folder.join(STORE_FOLDER)).unwrap();
+        refused("where a volume was mounted");
+    }
+
+    #[test]
+    fn mail_that_is_missing_is_not_begun_anew_once_there_was_some() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("node");
+        let config = Config::new(Role::Mediator);
+        init(&folder, &config).unwrap();
+        let db = open_store(&folder, &config).unwrap();
+        let open = || open_mail(&folder, &db, &einmal_keys::SystemEntropy);
+        open().unwrap().close().unwrap();
+        open().unwrap().close().unwrap();
+        std::fs::remove_dir_all(folder.join(MAIL_FOLDER)).unwrap();
+        assert!(matches!(open().unwrap_err(), SetupError::Missing { what: "mail", .. }));
+        std::fs::create_dir_all(folder.join(MAIL_FOLDER).join("lost+found")).unwrap();
+        assert!(matches!(open().unwrap_err(), SetupError::Missing { what: "mail", .. }));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use std::{
 use tracing::Span;
 use tracing_subscriber::{EnvFilter, fmt as format, prelude::*};
 
+use crate::error::SetupError;
+
 /// Bits of an id: enough to tell the events of a day apart, short enough to read out.
 const ID_BITS: u32 = 48;
 
@@ -48,10 +50,12 @@ pub(crate) fn request(by: &'static str) -> Span {
 }
 
 /// Starts logging for a node process. Lines carry no DIDs, no message content and no personal data at `info`.
-pub(crate) fn start(json: bool) {
-    let filter = EnvFilter::try_from_env("EINMAL_LOG")
-        .or_else(|_| EnvFilter::try_from_default_env())
-        .unwrap_or_else(|_| EnvFilter::new("einmal=info,warn"));
+///
+/// # Errors
+///
+/// [`SetupError::Usage`] if the filter is none: what was to be looked into would not be in the log, and nobody would know why.
+pub(crate) fn start(json: bool) -> Result<(), SetupError> {
+    let filter = filter(|name| std::env::var(name).ok())?;
     let registry = tracing_subscriber::registry().with(filter);
     let started = if json {
         registry.with(format::layer().json().with_writer(std::io::stderr)).try_init()
@@ -67,6 +71,19 @@ pub(crate) fn start(json: bool) {
     };
     // A second start in the same process keeps the first; only tests do that.
     drop(started);
+    Ok(())
+}
+
+/// The filter the environment names. Set and empty, as a compose file sets what nobody has given, is not set.
+fn filter(variable: impl Fn(&str) -> Option<String>) -> Result<EnvFilter, SetupError> {
+    let set = |name| variable(name).filter(|text| !text.trim().is_empty()).map(|text| (name, text));
+    let Some((name, text)) = set("EINMAL_LOG").or_else(|| set("RUST_LOG")) else {
+        return Ok(EnvFilter::new("einmal=info,warn"));
+    };
+    EnvFilter::try_new(&text).map_err(|error| SetupError::Usage {
+        problem: format!("environment variable {name} is no log filter: {error}"),
+        remedy: format!("unset {name} or set it to something like einmal=debug,warn"),
+    })
 }
 
 #[cfg(test)]
@@ -80,6 +97,21 @@ mod tests {
         let ids: HashSet<String> = (0..10_000).map(|_| RequestId::fresh().to_string()).collect();
         assert_eq!(ids.len(), 10_000);
         assert!(ids.iter().all(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit())));
+    }
+
+    #[test]
+    fn a_filter_that_is_none_is_refused_and_an_empty_one_is_the_default() {
+        let of = |own: Option<&str>, common: Option<&str>| {
+            let set = |name: &str| if name == "EINMAL_LOG" { own } else { common }.map(str::to_owned);
+            filter(set).map(|filter| filter.to_string())
+        };
+        let default = of(None, None).unwrap();
+        assert_eq!(of(Some(""), None).unwrap(), default);
+        assert_eq!(of(Some(" "), Some("")).unwrap(), default);
+        assert_eq!(of(Some(""), Some("error")).unwrap(), "error");
+        assert_eq!(of(Some("debug"), Some("error")).unwrap(), "debug");
+        let refused = of(Some("einmal=loud"), None).unwrap_err().to_string();
+        assert!(refused.contains("EINMAL_LOG") && refused.contains("einmal=debug"), "{refused}");
     }
 
     #[test]

@@ -1,12 +1,6 @@
 //! A node as a process: opens its folder, listens, works, and stops cleanly when told to.
 
-use std::{
-    future::Future,
-    io::Write,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{future::Future, io::Write, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use einmal_keys::SystemEntropy;
 use einmal_storage::mail::{Mail, MemoryMail};
@@ -15,6 +9,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    task::JoinHandle,
 };
 
 use crate::{
@@ -100,7 +95,8 @@ async fn run_once(options: &RunOptions, signals: &mut Option<Signals>) -> Result
         Arc::new(MemoryMail::new())
     };
     let entrance = Arc::new(p2p::Entrance::new(&config.limits));
-    let peers = p2p::start(&config, &db, &entrance, Arc::clone(&client)).await?;
+    let within = |error: SetupError| error.within(&options.dir);
+    let peers = p2p::start(&config, &db, &entrance, Arc::clone(&client)).await.map_err(within)?;
     let parts = Parts {
         config,
         db: db.clone(),
@@ -110,7 +106,7 @@ async fn run_once(options: &RunOptions, signals: &mut Option<Signals>) -> Result
         transport: peers.map_or_else(|| Arc::clone(&client) as _, |peers| peers as _),
         fetcher: client,
     };
-    let node = Node::start(parts, &url).await?;
+    let node = Node::start(parts, &url).await.map_err(within)?;
     entrance.open(&node);
     let control = control::Listener::bind(&options.dir)?;
     let listening = listener.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -226,8 +222,11 @@ async fn announce(
     let line = if options.json {
         about.to_string()
     } else {
-        let did =
-            node.public_did().map_or("none (a citizen shows a fresh DID to each peer)", |did| did.as_str());
+        let without = match node.shared().config.role {
+            Role::Citizen => "none (a citizen shows a fresh DID to each peer)",
+            _ => "none (nobody reaches this node: set `listen` in einmal.toml)",
+        };
+        let did = node.public_did().map_or(without, |did| did.as_str());
         let mut text = format!("einmal {} is running\n  DID         {did}", node.shared().config.role);
         for endpoint in &endpoints {
             text.push_str(&format!("\n  endpoint    {endpoint}"));
@@ -262,7 +261,7 @@ async fn work(
     if let Some(lines) = node.shared().lines() {
         tasks.spawn(lines.host_ended());
     }
-    let served = listener.map(|listener| {
+    let mut served = listener.map(|listener| {
         let mut stopped = stopped.clone();
         let stop = async move {
             let _ = stopped.wait_for(|stop| *stop).await;
@@ -272,7 +271,8 @@ async fn work(
     let ended = tokio::select! {
         () = signals.arrive() => Ok(false),
         () = mended => Ok(true),
-        // None of the tasks ends by itself: a node that no longer sends or wakes must not go on looking well.
+        // Nor does any of these end by itself: a node that no longer listens, sends or wakes must not go on looking well.
+        () = serving_ends(&mut served) => Err(SetupError::Internal("the node no longer listens; look into the log".into())),
         _ = tasks.join_next() => Err(SetupError::Internal("a part of the node ended by itself; look into the log".into())),
     };
     tracing::info!("stopping");
@@ -284,6 +284,15 @@ async fn work(
     node.end_lines().await;
     tasks.shutdown().await;
     ended
+}
+
+/// Resolves when the node no longer listens, which it does until it is told to stop; never if it listens nowhere.
+async fn serving_ends(served: &mut Option<JoinHandle<()>>) {
+    let Some(task) = served else { return std::future::pending().await };
+    if let Err(error) = task.await {
+        tracing::error!(%error, "the listener ended by a mistake of this program");
+    }
+    *served = None;
 }
 
 /// The signals that tell a node to stop; watched from here on, so that none ends it in disorder.
@@ -307,7 +316,24 @@ impl Signals {
     }
 }
 
-/// Whether a folder holds a node; for verbs that want to say so early.
-pub fn is_node(dir: &Path) -> bool {
-    dir.join(crate::config::CONFIG_FILE).exists()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Limits, node::testing};
+
+    #[tokio::test]
+    async fn a_node_that_no_longer_listens_ends_with_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        // More than can be counted, which no file may say: the listener panics as soon as it begins.
+        let limits = Limits { max_connections: Some(usize::MAX), ..Limits::default() };
+        let node = testing::node_set_to(Config { limits, ..Config::new(Role::Mediator) }).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let control = control::Listener::bind(folder.path()).unwrap();
+        let mut signals = Signals::watch().unwrap();
+        let never = std::future::pending();
+        let work = work(&node, Some(listener), None, control, &mut signals, never);
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), work).await;
+        let error = ended.expect("it goes on, and listens nowhere").unwrap_err().to_string();
+        assert!(error.contains("no longer listens"), "{error}");
+    }
 }

@@ -161,7 +161,9 @@ pub enum P2pError {
     #[error("the peer-to-peer key cannot be used")]
     Key,
     /// An address cannot be listened on.
-    #[error("{address} cannot be listened on: {reason}; write it like /ip4/0.0.0.0/udp/4001/quic-v1")]
+    #[error(
+        "{address} cannot be listened on: {reason}; stop what listens there, or name another under `listen`, written like /ip4/0.0.0.0/udp/4001/quic-v1"
+    )]
     Listen {
         /// The address as configured.
         address: Multiaddr,

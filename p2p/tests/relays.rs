@@ -227,6 +227,20 @@ async fn a_relay_without_its_name_and_a_bad_listening_address_are_refused_at_the
 }
 
 #[tokio::test]
+async fn an_address_in_use_is_refused_with_the_words_of_the_system_and_what_helps() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let quic = format!("/ip4/127.0.0.1/udp/{}/quic-v1", datagrams.local_addr().unwrap().port());
+    for address in [tcp, quic] {
+        let listen: Vec<Multiaddr> = vec![address.parse().unwrap()];
+        let refused = Host::start(HostConfig { listen, ..config(34) }, Keeper::new(Status::Accepted)).await;
+        let said = refused.err().unwrap().to_string();
+        assert!(said.contains(&address) && said.contains("in use") && said.contains("stop what"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn addresses_that_only_swallow_packets_do_not_hold_up_the_relay() {
     let relay = host(relay_config(40, RelayLimits::default())).await;
     let keeper = Keeper::new(Status::Accepted);

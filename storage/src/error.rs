@@ -105,7 +105,9 @@ pub enum StoreError {
         owner: u32,
     },
     /// The key file is missing, unreadable, no regular file, or not of 32 bytes.
-    #[error("key file {}: {problem}; restore it from a backup, without it the store cannot be opened", .path.display())]
+    #[error(
+        "key file {}: {problem}, and without it the store cannot be opened; put a copy of it back, or restore the whole node from a backup, which has no key file: einmal restore FILE --dir DIR", .path.display()
+    )]
     KeyFile {
         /// The file.
         path: PathBuf,
@@ -113,7 +115,9 @@ pub enum StoreError {
         problem: String,
     },
     /// The header that holds the wrapped data key is not in order.
-    #[error("{}: {problem}; restore the file from a backup, without it the store cannot be opened", .path.display())]
+    #[error(
+        "{}: {problem}, and without it the store cannot be opened; put a copy of it back, or restore the whole node from a backup, which has no such file: einmal restore FILE --dir DIR", .path.display()
+    )]
     SealFile {
         /// The header file.
         path: PathBuf,

@@ -44,9 +44,18 @@ impl Einmal {
         self.start_with(dir, &[&["--log-json"], further].concat(), File::create(log).unwrap().into())
     }
 
+    /// As [`Einmal::start_logged`], with what is for `debug` too.
+    pub fn start_logged_in_full(self, dir: &str, further: &[&str], log: &Path) -> Running {
+        let mut command = self.run_command(dir, &[&["--log-json"], further].concat());
+        Running::of(command.env("EINMAL_LOG", "einmal=debug").stderr(File::create(log).unwrap()))
+    }
+
     fn start_with(self, dir: &str, further: &[&str], log: Stdio) -> Running {
-        let mut command = self.command(&[&["run", "--json", "--dir", dir], further].concat());
-        Running::of(command.stderr(log))
+        Running::of(self.run_command(dir, further).stderr(log))
+    }
+
+    fn run_command(self, dir: &str, further: &[&str]) -> Command {
+        self.command(&[&["run", "--json", "--dir", dir], further].concat())
     }
 }
 

@@ -149,6 +149,44 @@ fn a_stopped_node_is_backed_up_too_and_nothing_of_it_is_readable() {
 }
 
 #[test]
+fn a_backup_that_cannot_be_made_is_told_alike_whether_the_node_runs_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = path(folder.path(), "mediator");
+    done(&run(&["init", "mediator", "--dir", &dir]));
+    let (there, nowhere) = (path(folder.path(), "there.age"), path(folder.path(), "nowhere/x.age"));
+    std::fs::write(&there, "something").unwrap();
+    let told = || {
+        let output = run(&["backup", "--dir", &dir, "--out", &there]);
+        refused(&output, "is there already");
+        assert_eq!(output.status.code(), Some(2));
+        let output = run(&["backup", "--dir", &dir, "--out", &nowhere]);
+        refused(&output, "nowhere: no file can be made here");
+        assert!(!String::from_utf8_lossy(&output.stderr).contains(".part"), "a file nobody has named");
+        assert_eq!(output.status.code(), Some(1));
+    };
+    told();
+    let _node = start(&dir);
+    told();
+}
+
+#[test]
+fn what_the_settings_name_and_no_backup_holds_is_listed_by_restore() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = path(folder.path(), "mediator");
+    done(&run(&["init", "mediator", "--dir", &dir]));
+    let settings = Path::new(&dir).join("einmal.toml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    let tls = format!("[tls]\ncertificate = \"own.pem\"\nkey = {:?}\n", settings);
+    std::fs::write(&settings, format!("{text}\n{tls}")).unwrap();
+    let file = path(folder.path(), "x.age");
+    done(&run(&["backup", "--dir", &dir, "--out", &file]));
+    let again = path(folder.path(), "again");
+    let output = run(&["--json", "restore", &file, "--dir", &again]);
+    assert_eq!(done(&output)["missing"], json!([format!("{again}/own.pem")]), "the other is there");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("in no backup"));
+}
+
+#[test]
 fn a_changed_cut_or_foreign_backup_restores_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let alice = Stranger::new(1);

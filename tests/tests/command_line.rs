@@ -224,6 +224,22 @@ fn errors_are_one_json_object_for_scripts() {
 }
 
 #[test]
+fn wrong_use_is_one_json_object_for_scripts_too() {
+    for arguments in
+        [&["--json", "statsu"][..], &["status", "--json"], &["accept", "--wait", "x", "--json", "--dir", "x"]]
+    {
+        let (code, out, err) = told(&run(arguments));
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        let error: Value =
+            serde_json::from_str(err.trim()).unwrap_or_else(|_| panic!("{arguments:?}: {err}"));
+        assert!(error["error"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
+        assert!(error["remedy"].as_str().unwrap().contains("--help"), "{error}");
+    }
+    // Behind `--` it is a word like any other.
+    fails(&run(&["statsu", "--", "--json"]), 2, &["error: unrecognized"]);
+}
+
+#[test]
 fn second_init_is_refused_and_keeps_the_first() {
     let folder = tempfile::tempdir().unwrap();
     let dir = mediator(folder.path());
@@ -310,6 +326,52 @@ fn misspelt_member_of_the_configuration_is_named_with_file_and_line() {
     fails(&run(&["run", "--dir", &dir]), 1, &[path(&file), "line 3", "lisen", "listen"]);
     fs::write(&file, "role = \"king\"\n").unwrap();
     fails(&run(&["run", "--dir", &dir]), 1, &[path(&file), "line 1", "king", "mediator"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_file_that_is_named_is_told_with_its_place_once_and_is_status_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = |role: &str, settings: &str| {
+        let dir = folder.path().join(role);
+        fs::create_dir_all(&dir).unwrap();
+        assert!(run(&["init", role, "--dir", path(&dir)]).status.success());
+        fs::write(
+            dir.join("einmal.toml"),
+            format!("role = \"{role}\"\nlisten = \"127.0.0.1:0\"\n{settings}"),
+        )
+        .unwrap();
+        path(&dir).to_owned()
+    };
+    let dir = init("mediator", "[tls]\ncertificate = \"a.pem\"\nkey = \"b.pem\"");
+    fails(&run(&["run", "--dir", &dir]), 1, &["a.pem", "[tls] certificate"]);
+    let dir = init("city", "[city]\n");
+    let file = format!("{dir}/einmal.toml: [city] needs `description`");
+    fails(&run(&["run", "--dir", &dir]), 1, &[&file]);
+    fs::write(Path::new(&dir).join("city.toml"), "name = 1").unwrap();
+    fs::write(Path::new(&dir).join("einmal.toml"), "role = \"city\"\n[city]\ndescription = \"city.toml\"")
+        .unwrap();
+    let output = run(&["run", "--dir", &dir, "--listen", "127.0.0.1:0"]);
+    assert_eq!(told(&output).2.matches("city.toml").count(), 1, "{}", told(&output).2);
+    let dir = init("merchant", "[merchant]\ntrusted_issuers = [{ did = \"did:web:x.example\" }]");
+    fails(&run(&["run", "--dir", &dir]), 1, &["vct = ["]);
+}
+
+#[test]
+fn a_verb_that_does_not_fit_the_node_is_named_as_it_was_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = mediator(folder.path());
+    let node = EINMAL.start(&dir, &[]);
+    let output = run(&["accept", "--dir", &dir]);
+    fails(&output, 1, &["`einmal accept` is for a citizen", "holds a mediator"]);
+    assert!(!told(&output).2.contains("pending"), "{}", told(&output).2);
+    fails(&run(&["invite", "--person", "X", "--dir", &dir]), 1, &["--person"]);
+    let (code, out, err) = told(&run(&["mediator", "accounts", "--dir", &dir]));
+    assert_eq!((code, out.as_str()), (0, "accounts       -\ntotal          0\n"), "{err}");
+    for verb in [&["accept"][..], &["merchant", "result", "x"]] {
+        let arguments = [verb, &["--dir", &dir, "--wait", "18446744073709551615"]].concat();
+        fails(&run(&arguments), 2, &["--wait", "600"]);
+    }
+    drop(node);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use einmal::conformance::{self, Level, Options, Report, Verdict};
-use einmal_tests::{Einmal, Fault, MediatorSimulator, Running};
+use einmal_tests::{Einmal, Fault, MediatorSimulator, Running, Stranger};
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -317,6 +317,17 @@ async fn target_behind_mediators_of_its_own_is_not_blamed_for_answers_that_canno
             assert_eq!(report.verdict(id), Verdict::NotChecked, "{habit:?}: {id}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoint_that_is_named_and_dead_is_not_taken_for_one_that_can_be_reached() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let dead = Stranger::reached_at(1, &url);
+    let report = conformance::run(&options(dead.did().as_ref())).await.unwrap();
+    assert_eq!(report.verdict("DCv2.1-did-service-endpoint"), Verdict::NotChecked, "{}", report.to_table());
+    assert!(!report.conforms());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

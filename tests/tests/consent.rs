@@ -56,6 +56,45 @@ fn lines(progress: &Value) -> Vec<String> {
 }
 
 #[test]
+fn an_invitation_to_connect_is_not_taken_before_its_inviter_has_answered() {
+    play(async {
+        let mut world = World::with_everybody(1).await;
+        let invitation = world.ask("library", "invite", json!({})).await;
+        world.kill("library");
+        let url = text(&invitation, "invitation");
+        let begun = world.ask("anna", "accept", json!({ "url": url })).await;
+        let thread = text(&begun, "thread").to_owned();
+        let now = progress(&world, &thread).await;
+        assert_eq!((&now["state"], &now["pending"]), (&json!("connecting"), &json!(true)), "{now}");
+        let again = world.ask("anna", "accept", json!({ "url": url })).await;
+        assert_eq!(again, json!({"thread": thread, "state": "resumed"}), "it says hello once");
+        world.start("library").await;
+        world.pump().await;
+        let now = progress(&world, &thread).await;
+        assert_eq!((&now["state"], &now["pending"]), (&json!("connected"), &json!(false)), "{now}");
+    });
+}
+
+#[test]
+fn an_invitation_that_another_has_answered_is_abandoned_and_says_so() {
+    play(async {
+        let mut world = World::with_everybody(1).await;
+        world.add_citizen("bela").await;
+        world.pump().await;
+        let invitation = world.ask("city", "invite", json!({"person": ADULT})).await;
+        let mut states = Vec::new();
+        for name in ["anna", "bela"] {
+            let begun = world.ask(name, "accept", json!({"url": text(&invitation, "invitation")})).await;
+            world.pump().await;
+            let now = world.ask(name, "progress", json!({"thread": text(&begun, "thread")})).await;
+            assert_eq!(now["pending"], json!(false), "{now}");
+            states.push(text(&now, "state").to_owned());
+        }
+        assert_eq!(states, ["connected", "abandoned"]);
+    });
+}
+
+#[test]
 fn consent_is_to_what_was_shown_and_to_nothing_else() {
     play(async {
         let mut world = with_card(1).await;

@@ -239,7 +239,7 @@ fn a_store_that_cannot_be_opened_is_red_for_its_reason() {
     fs::write(dir.join("store.key"), fs::read(other.join("store.key")).unwrap()).unwrap();
     examine(&dir).is("store", "failed", "wrong key file", "backup");
     fs::remove_file(dir.join("store.key")).unwrap();
-    examine(&dir).is("store", "failed", "store.key", "backup");
+    examine(&dir).is("store", "failed", "store.key", "restore the whole node from a backup");
     fs::write(dir.join("store.key"), key).unwrap();
     fs::set_permissions(dir.join("store.key"), Permissions::from_mode(0o600)).unwrap();
     let node = start(&dir);

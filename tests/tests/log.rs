@@ -29,11 +29,25 @@ struct Logged {
 
 impl Logged {
     fn new(folder: &Path, role: &str, flags: &[&str]) -> Self {
+        Self::by(Einmal::start_logged, folder, role, flags)
+    }
+
+    /// With what is for `debug` too.
+    fn in_full(folder: &Path, role: &str, flags: &[&str]) -> Self {
+        Self::by(Einmal::start_logged_in_full, folder, role, flags)
+    }
+
+    fn by(
+        start: fn(Einmal, &str, &[&str], &Path) -> Running,
+        folder: &Path,
+        role: &str,
+        flags: &[&str],
+    ) -> Self {
         let (dir, log) = (folder.join(role), folder.join(format!("{role}.log")));
         let made = EINMAL.run(&[&["init", role, "--dir", dir.to_str().unwrap()], flags].concat());
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let listen: &[&str] = if role == "citizen" { &[] } else { &["--listen", "127.0.0.1:0"] };
-        let node = EINMAL.start_logged(dir.to_str().unwrap(), listen, &log);
+        let node = start(EINMAL, dir.to_str().unwrap(), listen, &log);
         assert!(node.about.is_object(), "{}", fs::read_to_string(&log).unwrap());
         Self { dir, log, node }
     }
@@ -97,7 +111,7 @@ fn forward(sender: &Stranger, mediator: &Did, next: &Did) -> Vec<u8> {
 #[test]
 fn a_refusal_names_the_line_in_the_log_that_says_why_and_others_name_none() {
     let folder = tempfile::tempdir().unwrap();
-    let mediator = Logged::new(folder.path(), "mediator", &[]);
+    let mediator = Logged::in_full(folder.path(), "mediator", &[]);
     let (status, id) = mediator.post(b"no envelope");
     assert_eq!(status, "400");
     let line = mediator.line("envelope refused");
@@ -122,10 +136,27 @@ fn anonymous(sender: &Stranger, to: &Did) -> Vec<u8> {
     sender.pack(&ping, SenderProtection::Anoncrypt)
 }
 
+#[test]
+fn what_anybody_can_send_without_a_key_is_counted_and_fills_no_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let mediator = Logged::new(folder.path(), "mediator", &[]);
+    let before = mediator.lines().len();
+    let refused = || -> u64 {
+        let counters = &mediator.verb(&["status"])["counters"];
+        counters["refused"].as_u64().unwrap_or_else(|| panic!("{counters}"))
+    };
+    let counted = refused();
+    for _ in 0..20 {
+        assert_eq!(mediator.post(b"{}").0, "400");
+    }
+    assert_eq!(refused(), counted + 20);
+    assert_eq!(mediator.lines().len(), before, "{:#?}", mediator.lines());
+}
+
 #[tokio::test]
 async fn each_message_on_a_socket_has_an_id_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let mediator = Logged::new(folder.path(), "mediator", &[]);
+    let mediator = Logged::in_full(folder.path(), "mediator", &[]);
     let address = mediator.node.said("listen");
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (mut socket, _) =

@@ -89,6 +89,38 @@ fn a_citizen_who_hardly_ever_looks_is_rung_for_mail() {
     });
 }
 
+#[test]
+fn whoever_accepts_to_connect_is_asked_first_and_told_whether_the_inviter_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let mediator_dir = node(folder.path(), "mediator", &["--listen", "127.0.0.1:0"], "");
+    let mediator = EINMAL.start(&mediator_dir, &[]);
+    let flags = ["--mediator", mediator.said("invitation"), "--poll-ms", "50"];
+    let citizen = node(folder.path(), "citizen", &flags, "");
+    let _phone = EINMAL.start(&citizen, &[]);
+    let requests = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/wetzlar/requests");
+    let merchant = node(folder.path(), "merchant", &["--requests", requests, "--listen", "127.0.0.1:0"], "");
+    let shop = EINMAL.start(&merchant, &[]);
+    let invitation = shop.said("invitation").to_owned();
+    let accept = |more: &[&str]| {
+        let output = run(&[&["accept", &invitation, "--json", "--dir", &citizen], more].concat());
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), answer, String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, answer, said) = accept(&[]);
+    assert_eq!((code, &answer), (Some(2), &Value::Null), "nobody could be asked");
+    assert!(said.contains("--yes"), "{said}");
+    let (code, answer, said) = accept(&["--yes"]);
+    assert_eq!((code, &answer["state"]), (Some(0), &"connected".into()), "{answer} {said}");
+    // For people one account below the other, not all of them in one line of JSON.
+    let listed = run(&["mediator", "accounts", "--dir", &mediator_dir]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let lines: Vec<&str> = listed.lines().collect();
+    assert!(lines[0].starts_with("accounts       1") && lines[1].starts_with("  bytes="), "{listed}");
+    drop(shop);
+    let (code, answer, said) = accept(&["--yes", "--wait", "2"]);
+    assert_eq!((code, &answer["state"]), (Some(1), &"connecting".into()), "{answer} {said}");
+}
+
 fn some_person(wetzlar: &str) -> String {
     let register = std::fs::read_to_string(format!("{wetzlar}/einwohner.csv")).unwrap();
     let line = register.lines().nth(1).unwrap();
@@ -133,4 +165,8 @@ fn health_and_readiness_are_told() {
     }
     let elsewhere = http(mediator.said("listen"), &format!("GET /elsewhere{GET}"));
     assert!(elsewhere.starts_with("HTTP/1.1 404"), "{elsewhere}");
+    // A person who opens an invitation in a browser learns what it is, and nothing that stands in it comes back.
+    let invited = http(mediator.said("listen"), &format!("GET /?x=1&_oob=c2VjcmV0{GET}"));
+    assert!(invited.starts_with("HTTP/1.1 200") && invited.contains("einmal accept"), "{invited}");
+    assert!(!invited.contains("c2VjcmV0") && invited.contains("text/plain"), "{invited}");
 }

@@ -13,7 +13,7 @@ use std::{fs::File, path::Path};
 use age::secrecy::SecretString;
 use zeroize::Zeroizing;
 
-pub(crate) use self::write::backup_running;
+pub(crate) use self::write::{backup_running, refuse_existing};
 pub use self::{
     item::{MAX_CONFIG_LEN, MAX_ITEM_LEN},
     restore::{Restored, restore},

@@ -35,7 +35,7 @@ const GROUP_BYTES: usize = 4 * 1024 * 1024;
 const MAX_WORK_FACTOR: u8 = 20;
 
 /// What came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// The node's role.
     pub role: Role,
@@ -43,6 +43,8 @@ pub struct Restored {
     pub records: u64,
     /// Letters of a mediator's mail.
     pub letters: u64,
+    /// What the configuration names and is not there: such files are in no backup, and the node does not start without them.
+    pub missing: Vec<PathBuf>,
 }
 
 /// Makes the node of a backup in `dir`, with a new key file. Ids of letters may differ from before. A folder that is there
@@ -67,7 +69,7 @@ pub fn restore(backup: &Path, dir: &Path, passphrase: SecretString) -> Result<Re
             remedy: "remove it and try again".into(),
         });
     }
-    let restored = fill(backup, &draft, passphrase).and_then(|restored| {
+    let restored = fill(backup, &draft, passphrase).and_then(|(config, mut restored)| {
         sync(&draft.join(CONFIG_FILE))?;
         sync(&draft)?;
         if there {
@@ -77,6 +79,8 @@ pub fn restore(backup: &Path, dir: &Path, passphrase: SecretString) -> Result<Re
             std::fs::rename(&draft, dir).map_err(|e| SetupError::input(dir, e))?;
             sync(parent(dir))?;
         }
+        restored.missing = home::named_files(&config, dir);
+        restored.missing.retain(|path| !path.exists());
         Ok(restored)
     });
     if restored.is_err() {
@@ -159,7 +163,7 @@ fn configuration<R: Read>(backup: &Path, items: &mut Reader<R>) -> Result<String
     }
 }
 
-fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restored, SetupError> {
+fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<(Config, Restored), SetupError> {
     let failed = |error: io::Error| unusable(backup, &error);
     let mut items = opened(backup, passphrase)?;
     let text = configuration(backup, &mut items)?;
@@ -208,7 +212,8 @@ fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<Restore
     }
     close_lists(&db, &SystemEntropy)?;
     db.store().close()?;
-    Ok(Restored { role: config.role, records, letters })
+    let restored = Restored { role: config.role, records, letters, missing: Vec::new() };
+    Ok((config, restored))
 }
 
 /// Records go into a store of their own format only. Backups from before they said it have the first.

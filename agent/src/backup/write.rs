@@ -70,6 +70,17 @@ pub fn backup_folder(dir: &Path, out: &Path, passphrase: SecretString) -> Result
     written
 }
 
+/// A backup replaces no file.
+pub(crate) fn refuse_existing(out: &Path) -> Result<(), SetupError> {
+    if !out.exists() {
+        return Ok(());
+    }
+    Err(SetupError::Usage {
+        problem: format!("{} is there already", out.display()),
+        remedy: "name a file that is not; a backup replaces none".into(),
+    })
+}
+
 /// Backs up what a node has open. Records and letters are read a page at a time while it works on.
 pub(crate) fn backup_running(
     dir: &Path,
@@ -78,12 +89,7 @@ pub(crate) fn backup_running(
     out: &Path,
     passphrase: SecretString,
 ) -> Result<Written, SetupError> {
-    if out.exists() {
-        return Err(SetupError::Usage {
-            problem: format!("{} is there already", out.display()),
-            remedy: "name a file that is not; a backup replaces none".into(),
-        });
-    }
+    refuse_existing(out)?;
     let config = std::fs::read_to_string(dir.join(CONFIG_FILE)).map_err(|e| SetupError::input(dir, e))?;
     let draft = draft_of(out);
     if draft.exists() {
@@ -121,7 +127,9 @@ fn write(
     passphrase: SecretString,
 ) -> Result<Written, SetupError> {
     let failed = |e: io::Error| SetupError::input(draft, e);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft).map_err(failed)?;
+    // Of the folder, which somebody has named: the draft's name nobody has.
+    let unmade = |e| SetupError::input(parent(draft), format!("no file can be made here: {e}"));
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft).map_err(unmade)?;
     let mut recipient = scrypt::Recipient::new(passphrase);
     recipient.set_work_factor(WORK_FACTOR);
     let sealed = Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient))

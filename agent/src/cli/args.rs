@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::control::MAX_WAIT_SECS;
+
 /// A self-sovereign DIDComm v2.1 agent node: city, merchant, citizen and mediator in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "einmal", version, propagate_version = true)]
@@ -109,7 +111,7 @@ pub enum Verb {
         #[arg(long)]
         yes: bool,
         /// Seconds to wait for the other side.
-        #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+        #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=MAX_WAIT_SECS))]
         wait: u64,
     },
     /// What a city does.
@@ -439,7 +441,7 @@ pub enum MerchantVerb {
         /// The thread `einmal merchant request` printed.
         thread: String,
         /// Seconds to wait for a result.
-        #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+        #[arg(long, default_value_t = 0, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=MAX_WAIT_SECS))]
         wait: u64,
         /// The node's folder.
         #[command(flatten)]

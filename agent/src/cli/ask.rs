@@ -2,11 +2,14 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 
-use einmal_flows::for_display;
-use serde_json::Value;
+use einmal_flows::{for_display, out_of_band::Invitation};
+use serde_json::{Value, json};
 
 use super::output;
-use crate::error::SetupError;
+use crate::{
+    error::SetupError,
+    service::invitations::{GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT},
+};
 
 /// Most characters of one line of a peer.
 const MAX_LINE_CHARS: usize = 1_000;
@@ -20,7 +23,23 @@ pub(super) enum Answer {
     Later,
 }
 
+/// Asks whether to take an invitation that begins something at once: offers and requests are asked about when they are there,
+/// and what cannot be read is for the node to refuse.
+pub(super) fn may_begin(url: &str) -> Result<bool, SetupError> {
+    let Ok(invitation) = Invitation::from_url(url) else { return Ok(true) };
+    let begins = match invitation.goal_code.as_deref() {
+        Some(GOAL_ISSUE | GOAL_PRESENT) => return Ok(true),
+        Some(GOAL_MEDIATE) => "let it keep the mail of this wallet",
+        _ => "connect: it learns a fresh DID, by which it can write",
+    };
+    let from = invitation.from.canonical().to_string();
+    let view = json!({"from": from, "comment": invitation.goal, "begins": [begins]});
+    Ok(consent(&view)? == Answer::Agree)
+}
+
 /// Shows what is on offer or asked for, and asks whether to agree; if no card answers, whether to decline.
+///
+/// On standard error: standard output is for the answer, which may be read by a script.
 ///
 /// # Errors
 ///
@@ -32,10 +51,10 @@ pub(super) fn consent(view: &Value) -> Result<Answer, SetupError> {
             remedy: "add --yes to agree without being asked".into(),
         });
     }
-    lines(view).iter().for_each(|line| println!("{line}"));
+    lines(view).iter().for_each(|line| eprintln!("{line}"));
     let answerable = can_be_agreed_to(view);
-    print!("{} [y/N] ", if answerable { "Agree?" } else { "Decline?" });
-    let _ = std::io::stdout().flush();
+    eprint!("{} [y/N] ", if answerable { "Agree?" } else { "Decline?" });
+    let _ = std::io::stderr().flush();
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).map_err(SetupError::internal)?;
     let yes = matches!(line.trim(), "y" | "Y" | "yes" | "j" | "J" | "ja");
@@ -60,7 +79,12 @@ fn lines(view: &Value) -> Vec<String> {
     let mut lines = vec![format!("From        {}", text("from").unwrap_or_else(|| "?".into()))];
     lines.extend(text("comment").map(|purpose| format!("Purpose     {purpose}")));
     lines.extend(text("vct").map(|card| format!("Offers      {card}")));
-    let lists = [("Contains", "preview"), ("Would show", "would_disclose"), ("Issued by", "issuers")];
+    let lists = [
+        ("Would", "begins"),
+        ("Contains", "preview"),
+        ("Would show", "would_disclose"),
+        ("Issued by", "issuers"),
+    ];
     for (heading, member) in lists {
         for line in view.get(member).and_then(Value::as_array).into_iter().flatten() {
             let text = clean(&line.as_str().map_or_else(|| line.to_string(), str::to_owned));
@@ -75,8 +99,6 @@ fn lines(view: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn request(would_disclose: Value) -> Value {

@@ -19,9 +19,17 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
             // Help and version are no misuse.
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            if !error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::SUCCESS;
+            }
+            if std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
+                output::misuse(&error.to_string());
+            } else {
+                let _ = error.print();
+            }
+            return ExitCode::from(2);
         }
     };
     let json = cli.json;

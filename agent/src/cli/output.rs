@@ -28,6 +28,18 @@ pub(super) fn error(error: &SetupError, json: bool) {
     }
 }
 
+/// Prints what a person should know beside the answer, to standard error.
+pub(super) fn remark(text: &str) {
+    eprintln!("einmal: {text}");
+}
+
+/// Prints what the parser of the arguments says as one JSON object. It says what is wrong first, and then how it is used.
+pub(super) fn misuse(said: &str) {
+    let (problem, _) = said.split_once("\n\n").unwrap_or((said, ""));
+    let problem = problem.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+    eprintln!("{}", json!({"error": problem, "remedy": "see: einmal --help"}));
+}
+
 /// Prints an answer: one JSON line, or name and value line by line.
 pub(super) fn answer(value: &Value, json: bool) {
     if json {
@@ -36,9 +48,7 @@ pub(super) fn answer(value: &Value, json: bool) {
     }
     match value {
         Value::Object(members) => {
-            for (name, value) in members {
-                line!("{:<14} {}", one_line(name), plain(value));
-            }
+            members.iter().for_each(|(name, value)| member(name, value));
         }
         Value::Array(rows) if rows.is_empty() => line!("(none)"),
         Value::Array(rows) => {
@@ -47,6 +57,20 @@ pub(super) fn answer(value: &Value, json: bool) {
             }
         }
         other => line!("{}", plain(other)),
+    }
+}
+
+/// A member of an answer; a list of things one below the other.
+fn member(name: &str, value: &Value) {
+    match value {
+        Value::Array(rows) if rows.is_empty() => line!("{:<14} -", one_line(name)),
+        Value::Array(rows) if rows.iter().any(Value::is_object) => {
+            line!("{:<14} {}", one_line(name), rows.len());
+            for row in rows {
+                line!("  {}", row_text(row));
+            }
+        }
+        value => line!("{:<14} {}", one_line(name), plain(value)),
     }
 }
 

@@ -12,7 +12,9 @@ use super::{
     init, output, runtime,
 };
 use crate::{
-    backup, bench, conformance, control, demo, doctor,
+    backup, bench,
+    config::{self, Config, Role},
+    conformance, control, demo, doctor,
     error::SetupError,
     log,
     run::{self, RunOptions},
@@ -46,13 +48,20 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
         Verb::Backup { dir, out } => back_up(&dir.dir, &out, json)?,
         Verb::Restore { file, dir } => {
             let restored = backup::restore(&file, &dir.dir, backup::passphrase()?)?;
-            let answer =
-                json!({"role": restored.role, "records": restored.records, "letters": restored.letters});
+            let answer = json!({
+                "role": restored.role, "records": restored.records, "letters": restored.letters,
+                "missing": restored.missing,
+            });
             output::answer(&answer, json);
+            if !restored.missing.is_empty() {
+                output::remark(
+                    "files that einmal.toml names are in no backup: put them there before it is started",
+                );
+            }
         }
         Verb::Init(asked) => init::make(&asked, json)?,
         Verb::Run { dir, listen, log_json } => {
-            log::start(log_json);
+            log::start(log_json)?;
             runtime()?.block_on(run::run(RunOptions { dir: dir.dir, listen, json }))?;
         }
         Verb::Invite { dir, person } => {
@@ -77,7 +86,7 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
 }
 
 fn ask_node(dir: &Path, command: &str, input: Value) -> Result<Value, SetupError> {
-    if !run::is_node(dir) {
+    if !config::is_node(dir) {
         return Err(SetupError::NotInitialised { dir: dir.to_owned() });
     }
     let wait = input.get("wait_seconds").and_then(Value::as_u64).unwrap_or(0);
@@ -98,8 +107,13 @@ fn accept(
     wait: u64,
     json: bool,
 ) -> Result<ExitCode, SetupError> {
+    for_citizens(dir)?;
     let threads = match what {
         Some(url) if url.contains("://") => {
+            if !yes && config::is_node(dir) && !ask::may_begin(&url)? {
+                output::answer(&json!({"state": "declined"}), json);
+                return Ok(ExitCode::FAILURE);
+            }
             let begun = ask_node(dir, "accept", json!({"url": url, "yes": yes, "wait_seconds": wait}))?;
             if let Some(thread) = begun.get("thread").and_then(Value::as_str) {
                 vec![thread.to_owned()]
@@ -128,6 +142,18 @@ fn accept(
         output::answer(&outcome, json);
     }
     Ok(status)
+}
+
+/// Says so by the verb that was typed: the node would name a command of its own.
+fn for_citizens(dir: &Path) -> Result<(), SetupError> {
+    match Config::load(dir) {
+        Ok(config) if config.role != Role::Citizen => Err(SetupError::Refused(format!(
+            "`einmal accept` is for a citizen, and {} holds a {}; see: einmal --help",
+            dir.display(),
+            config.role
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn is_pending(answer: &Value) -> bool {
@@ -204,6 +230,8 @@ fn citizen(verb: CitizenVerb, json: bool) -> Result<(), SetupError> {
 fn back_up(dir: &Path, out: &Path, json: bool) -> Result<(), SetupError> {
     let passphrase = backup::new_passphrase()?;
     let out = std::path::absolute(out).map_err(|error| SetupError::input(out, error))?;
+    // Here, so that it is told alike whether the node runs or not.
+    backup::refuse_existing(&out)?;
     let written = match backup::backup_folder(dir, &out, passphrase.clone()) {
         Err(SetupError::Store(StoreError::InUse { .. })) => {
             let dir = std::path::absolute(dir).map_err(|error| SetupError::input(dir, error))?;

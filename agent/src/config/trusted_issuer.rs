@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 /// An issuer that is trusted: a DID for every type, or a DID with the types it is trusted for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "an issuer is written as a DID, or as { did = \"did:web:library.example\", vct = [\"urn:de:kommune:library\"] }"
+)]
 pub enum TrustedIssuer {
     /// For every type, as `"did:web:city.example"`.
     Any(String),
@@ -60,6 +63,7 @@ mod tests {
         assert!(!counts("did:web:other.example", "urn:card"));
         let again: Settings = toml::from_str(&toml::to_string_pretty(&settings).unwrap()).unwrap();
         assert_eq!(again.trusted, settings.trusted);
-        assert!(toml::from_str::<Settings>(r#"trusted = [{ did = "did:web:x.example" }]"#).is_err());
+        let wrong = toml::from_str::<Settings>(r#"trusted = [{ did = "did:web:x.example" }]"#).err().unwrap();
+        assert!(wrong.to_string().contains("vct = ["), "{wrong}");
     }
 }

@@ -1,7 +1,7 @@
 //! Asking the running node.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
     path::Path,
     time::Duration,
@@ -18,7 +18,13 @@ use crate::error::SetupError;
 ///
 /// [`SetupError::NotRunning`], or [`SetupError::Refused`] with the node's own words.
 pub fn call(dir: &Path, command: &str, input: Value, patience: Duration) -> Result<Value, SetupError> {
-    let not_running = |_| SetupError::NotRunning { dir: dir.to_owned() };
+    let not_running = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => SetupError::Refused(format!(
+            "the node in {} may not be asked: {error}; run this as the user the node belongs to",
+            dir.display()
+        )),
+        _ => SetupError::NotRunning { dir: dir.to_owned() },
+    };
     let mut stream = UnixStream::connect(socket_path(dir)).map_err(not_running)?;
     stream.set_read_timeout(Some(patience)).map_err(SetupError::internal)?;
     let request = Request { command: command.to_owned(), input };

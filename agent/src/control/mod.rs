@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use client::{call, is_running};
+pub(crate) use server::MAX_WAIT_SECS;
 pub use server::{Listener, serve};
 
 use crate::db::digest_id;

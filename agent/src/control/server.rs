@@ -20,7 +20,7 @@ use crate::{backup, config::Role, error::SetupError, handler::Failure, log, node
 /// Longest a request may take to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest a `wait` may last, in seconds.
-const MAX_WAIT_SECS: u64 = 600;
+pub(crate) const MAX_WAIT_SECS: u64 = 600;
 
 /// The socket of a folder; removed when dropped.
 #[derive(Debug)]

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::{Clock, SystemClock},
-    config::Config,
+    config::{self, Config},
     error::SetupError,
-    home, run,
+    home,
 };
 
 /// How a part is.
@@ -54,7 +54,7 @@ impl Finding {
 
     /// What an error of setting up says, with its remedy apart.
     fn of_error(part: &'static str, error: &SetupError) -> Self {
-        if let SetupError::Usage { problem, remedy } = error {
+        if let SetupError::Usage { problem, remedy } | SetupError::Setting { problem, remedy } = error {
             return Self::failed(part, problem, remedy);
         }
         let text = error.to_string();
@@ -107,7 +107,7 @@ pub(crate) async fn examine(dir: &Path) -> Vec<Finding> {
         Ok(config) => Finding::ok("configuration", format!("of a {}", config.role)),
         Err(error) => Finding::of_error("configuration", error),
     }];
-    if !run::is_node(dir) {
+    if !config::is_node(dir) {
         return findings;
     }
     // Before anything is opened, which may touch files.

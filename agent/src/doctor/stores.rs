@@ -70,7 +70,8 @@ fn reason_not_to_open(dir: &Path, config: &Config) -> Option<Finding> {
     let seal = dir.join(STORE_FOLDER).join(SEAL_FILE);
     let Ok(about) = std::fs::metadata(&seal) else {
         let detail = format!("{} is missing", seal.display());
-        return Some(Finding::failed("store", detail, "restore a backup: einmal restore FILE --dir DIR"));
+        let remedy = "mount the volume it lies on, or restore a backup: einmal restore FILE --dir DIR";
+        return Some(Finding::failed("store", detail, remedy));
     };
     if about.uid() != rustix::process::geteuid().as_raw() {
         let detail = format!("not opened: it belongs to user {}", about.uid());
@@ -86,10 +87,16 @@ fn reason_not_to_open(dir: &Path, config: &Config) -> Option<Finding> {
 fn look(dir: &Path, config: &Config, db: &Db) -> Result<(Inside, Option<Finding>), SetupError> {
     let records = Inside::of_records(db)?;
     let folder = dir.join(MAIL_FOLDER);
-    if config.role != Role::Mediator || !folder.exists() {
+    if config.role != Role::Mediator {
         return Ok((records, None));
     }
-    let Some(key) = home::stored_mail_key(db)? else {
+    let (stored, is_bare) = (home::stored_mail_key(db)?, home::holds_nothing(&folder)?);
+    if is_bare {
+        let missing = SetupError::Missing { path: folder, what: "mail" };
+        // Without a key it was never started.
+        return Ok((records, stored.map(|_| Finding::of_error("mail", &missing))));
+    }
+    let Some(key) = stored else {
         let remedy = "restore a backup: without its key the mail cannot be read";
         return Ok((records, Some(Finding::failed("mail", "there is mail, but no key to it", remedy))));
     };

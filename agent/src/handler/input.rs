@@ -63,6 +63,15 @@ pub(crate) fn unknown_command(shared: &Shared, name: &str) -> Failure {
     Failure::user(format!("a {} has no command `{name}`; see: einmal --help", shared.config.role))
 }
 
+/// Refuses an invitation for a person of a register, which only a city has: it would be one for anybody.
+pub(crate) fn refuse_person(shared: &Shared, input: &Value) -> Result<(), Failure> {
+    if input.get("person").is_none_or(Value::is_null) {
+        return Ok(());
+    }
+    let role = shared.config.role;
+    Err(Failure::user(format!("a {role} has no register and invites no person of it; leave out --person")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

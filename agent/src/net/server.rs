@@ -49,6 +49,12 @@ impl Server {
     }
 }
 
+/// What a person reads who opens an invitation's URL in a browser.
+const ABOUT_INVITATIONS: &str = "This address is an invitation to talk by DIDComm, end to end encrypted.\n\
+    A browser cannot take it: open it with a DIDComm v2 wallet, by its QR code or by pasting the whole address.\n\
+    With einmal: einmal accept 'ADDRESS' --dir DIR\n\
+    Whoever takes it first may be the only one who can: pass it on to nobody else.\n";
+
 /// Serves `node` on `listener` until `stop` resolves, then lets requests under way finish.
 pub async fn serve(node: Arc<Node>, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) {
     serve_with(node, listener, None, stop).await;
@@ -131,6 +137,9 @@ async fn take(server: Server, request: Request) -> Response {
     if request.method() == Method::OPTIONS {
         return preflight();
     }
+    if request.method() == Method::GET && is_invitation(request.uri().query()) {
+        return (StatusCode::OK, ABOUT_INVITATIONS).into_response();
+    }
     if request.method() != Method::POST {
         return (StatusCode::NOT_FOUND, "post an encrypted DIDComm v2 message here\n").into_response();
     }
@@ -153,6 +162,11 @@ async fn take(server: Server, request: Request) -> Response {
     };
     // The id goes along into whichever task finishes it.
     answer(Outlasting::new(work.in_current_span()).await)
+}
+
+/// Whether somebody has opened an invitation's URL in a browser. What it says is for a wallet, and is not repeated.
+fn is_invitation(query: Option<&str>) -> bool {
+    query.is_some_and(|query| query.split('&').any(|member| member.starts_with("_oob=")))
 }
 
 /// The body of a request and room to wait in, or the answer to one that is too large, too slow, or one too many.

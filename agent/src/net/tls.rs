@@ -49,7 +49,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// [`SetupError::Usage`] naming the file and the remedy.
+    /// [`SetupError::Setting`] naming the file and the remedy.
     pub fn load(settings: &TlsSettings) -> Result<Self, SetupError> {
         let written = stamps(settings);
         let acceptor = acceptor(settings)?;
@@ -94,7 +94,7 @@ fn stamps(settings: &TlsSettings) -> [Option<SystemTime>; 2] {
 }
 
 fn acceptor(settings: &TlsSettings) -> Result<TlsAcceptor, SetupError> {
-    let wrong = |path: &Path, problem: &dyn fmt::Display, remedy: &str| SetupError::Usage {
+    let wrong = |path: &Path, problem: &dyn fmt::Display, remedy: &str| SetupError::Setting {
         problem: format!("{}: {problem}", path.display()),
         remedy: remedy.to_owned(),
     };
@@ -130,7 +130,7 @@ fn check_rights(key: &Path) -> Result<(), SetupError> {
     if mode & 0o007 == 0 {
         return Ok(());
     }
-    Err(SetupError::Usage {
+    Err(SetupError::Setting {
         problem: format!("{} can be used by everybody (mode {mode:04o})", key.display()),
         remedy: format!("run: chmod 600 {}", key.display()),
     })

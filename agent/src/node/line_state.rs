@@ -145,7 +145,7 @@ mod tests {
     fn a_line_that_is_to_be_made_anew_is_down_and_says_so_to_who_began_it_before() {
         let line = LineState::default();
         let before = line.renewals();
-        line.heard_by_socket();
+        line.heard_by_socket(Some(Notice::Live(true)));
         line.renew();
         assert!(!line.is_up() && before.has_changed().unwrap());
         assert!(!line.renewals().has_changed().unwrap(), "the next one begins afterwards");

@@ -116,7 +116,8 @@ impl Node {
             Err(error) => {
                 let (code, failure) = (ProblemCode::from(&error), Failure::Open(error));
                 self.shared.stats.refuse(Reason::of_failure(&failure));
-                tracing::info!(%code, reason = %describe_for_log(&failure), "envelope refused");
+                // At `info` everybody could fill the disk: it takes no key to send what is refused here.
+                tracing::debug!(%code, reason = %describe_for_log(&failure), "envelope refused");
                 return Receipt::refused(Refusal::from(&failure));
             }
         };

@@ -30,6 +30,12 @@ pub(crate) async fn node_on(role: Role, store: Arc<dyn Store>) -> (Arc<Node>, Ar
     node_behind(role, store, MemoryNetwork::new(1)).await
 }
 
+/// A node with these settings.
+pub(crate) async fn node_set_to(config: Config) -> Arc<Node> {
+    let network = MemoryNetwork::new(1);
+    node_of(config, Arc::new(MemoryStore::new()), Arc::clone(&network) as _, network).await.0
+}
+
 /// A node on a store whose messages leave by `transport`, and its clock.
 pub(crate) async fn node_behind(
     role: Role,
@@ -46,9 +52,19 @@ pub(crate) async fn node_with(
     transport: Arc<dyn Transport>,
     fetcher: Arc<dyn Fetcher>,
 ) -> (Arc<Node>, Arc<ManualClock>) {
+    node_of(Config::new(role), store, transport, fetcher).await
+}
+
+async fn node_of(
+    config: Config,
+    store: Arc<dyn Store>,
+    transport: Arc<dyn Transport>,
+    fetcher: Arc<dyn Fetcher>,
+) -> (Arc<Node>, Arc<ManualClock>) {
+    let role = config.role;
     let clock = Arc::new(ManualClock::at(START_MS));
     let parts = Parts {
-        config: Config::new(role),
+        config,
         db: Db::new(store, TenantId::default()),
         mail: Arc::new(MemoryMail::new()),
         clock: Arc::clone(&clock) as _,

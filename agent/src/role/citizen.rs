@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use einmal_did::Did;
 use einmal_didcomm::{Body, ProblemCode, ThreadId};
 use einmal_flows::{
-    Draft, ExchangeKey, Received,
+    ExchangeKey, Received,
     issue_credential::{self, OfferCredential, holder},
     message_pickup::PickupVersion,
     out_of_band::{Invitation, consider},
@@ -22,7 +22,7 @@ use crate::{
     },
     identity::{Peer, peer_of},
     service::{
-        account,
+        account, connecting,
         exchange::{self, Decision, Job, Relation, Work},
         holding::{self, HoldJob, Holding},
         invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT, check_reachable},
@@ -52,7 +52,7 @@ impl Citizen {
         if is_configured || invitation.goal_code.as_deref() == Some(GOAL_MEDIATE) {
             return account::adopt(shared, &invitation, fx);
         }
-        if goes_on(shared, &invitation)? {
+        if goes_on(shared, &invitation)? || connecting::goes_on(shared, &invitation)? {
             return Ok(json!({"thread": invitation.thread(), "state": "resumed"}));
         }
         let auto = input.get("yes").and_then(Value::as_bool).unwrap_or(false);
@@ -99,11 +99,9 @@ impl Citizen {
                 exchange.index_by_thread(pthid.as_str(), fx)?;
                 exchange.save(fx)?;
             }
-            // Any other goal: the first message makes the relationship, and the other side takes it from there.
             _ => {
-                let ping = Draft::of(&Ping { response_requested: true }).child_of(pthid);
-                fx.send(ping, &ours, &theirs)?;
-                return Ok(json!({"state": "connected", "peer": invitation.goal}));
+                connecting::begin(shared, invitation, ours, fx)?;
+                return Ok(json!({"thread": pthid, "state": "connecting", "peer": invitation.goal}));
             }
         }
         Ok(json!({"thread": pthid, "state": "proposed"}))
@@ -180,7 +178,7 @@ impl Citizen {
         }
         match Proving::by_thread(shared, thread)? {
             Some(proving) => Ok(Some(proving::progress(shared, &self.lists, &proving)?)),
-            None => Ok(None),
+            None => connecting::progress(shared, thread),
         }
     }
 
@@ -318,6 +316,8 @@ impl RoleService for Citizen {
             exchange.save(fx)?;
         } else if ours && !report_problem::is_report(kind) && !self.opened(shared, rx, fx)? {
             return Err(Failure::peer(ProblemCode::REQUEST, "no such exchange with you is known here"));
+        } else {
+            connecting::note_refusal(shared, rx, fx)?;
         }
         Ok(true)
     }

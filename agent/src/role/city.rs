@@ -342,7 +342,7 @@ impl RoleService for City {
         if kind.is(Ping::TYPE) {
             // Once: a phone that was lost must not become the newest of its owner by saying hello again.
             if let Some((Purpose::Connect { person: Some(person) }, false)) =
-                invitations::take(shared, fx, rx)?
+                invitations::take_to_connect(shared, fx, rx)?
             {
                 bind(shared, rx, &person, fx)?;
             }

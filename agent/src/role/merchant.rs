@@ -14,7 +14,7 @@ use super::city::CLOCK_SKEW_SECS;
 use crate::{
     config::TrustedIssuer,
     error::SetupError,
-    handler::{Effects, Failure, Handled, RoleService, Shared, text, unknown_command},
+    handler::{Effects, Failure, Handled, RoleService, Shared, refuse_person, text, unknown_command},
     service::{
         asking::{self, AskJob, Asking, AskingService},
         exchange::{self, Job, Relation},
@@ -101,7 +101,7 @@ impl RoleService for Merchant {
         let ours = present_proof::covers(kind);
         if kind.is(Ping::TYPE) {
             // An answer to an invitation to connect: who answers is known from now on, also by the short form of its DID.
-            invitations::take(shared, fx, rx)?;
+            invitations::take_to_connect(shared, fx, rx)?;
             return Ok(true);
         }
         if !ours && !report_problem::is_report(kind) {
@@ -133,6 +133,7 @@ impl RoleService for Merchant {
     ) -> Result<Value, Failure> {
         match name {
             "invite" => {
+                refuse_person(shared, input)?;
                 let goal = (invitations::GOAL_CONNECT, self.name.clone());
                 let purpose = Purpose::Connect { person: None };
                 let (thread, url) = invitations::create(shared, fx, purpose, goal, Uses::Multi)?;

@@ -206,6 +206,23 @@ pub(crate) fn take(
     Ok(Some((record.purpose, admission == Ok(Admission::Again))))
 }
 
+/// As [`take`], for a ping: one that answers an invitation which is not open to its sender is refused, so that whoever took it
+/// is not told that all is well. A parent thread that names no invitation of ours is the sender's own affair.
+pub(crate) fn take_to_connect(
+    shared: &Shared,
+    fx: &mut Effects<'_>,
+    rx: &Received<'_>,
+) -> Result<Option<(Purpose, bool)>, Failure> {
+    let taken = take(shared, fx, rx)?;
+    if let (None, Some(pthid)) = (&taken, &rx.message().pthid)
+        && shared.db.exists(INVITATIONS, pthid.to_key())?
+    {
+        let comment = "this invitation is not open to you: another has answered it, or its time is over";
+        return Err(Failure::peer(ProblemCode::REQUEST, comment));
+    }
+    Ok(taken)
+}
+
 /// Takes an invitation back, also from whoever has answered it; `was_answered` says that somebody has. False if there is none that is
 /// open.
 pub(crate) fn withdraw(

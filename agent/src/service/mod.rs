@@ -3,6 +3,7 @@
 pub(crate) mod account;
 pub(crate) mod asking;
 pub(crate) mod calendar;
+pub(crate) mod connecting;
 pub(crate) mod devices;
 pub(crate) mod exchange;
 pub(crate) mod holding;

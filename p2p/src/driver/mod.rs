@@ -134,7 +134,7 @@ impl Driver {
             |address: &Multiaddr, reason: String| P2pError::Listen { address: address.clone(), reason };
         let mut waiting = HashMap::new();
         for address in addresses {
-            let id = self.swarm.listen_on(address.clone()).map_err(|e| failed(address, e.to_string()))?;
+            let id = self.swarm.listen_on(address.clone()).map_err(|e| failed(address, in_words(&e)))?;
             waiting.insert(id, address);
         }
         while !waiting.is_empty() {
@@ -146,7 +146,7 @@ impl Driver {
                 SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                     if let Some(address) = waiting.get(listener_id) {
                         let reason =
-                            reason.as_ref().err().map_or("it was closed".into(), ToString::to_string);
+                            reason.as_ref().err().map_or_else(|| "it was closed".into(), |e| in_words(e));
                         return Err(failed(address, reason));
                     }
                 }
@@ -319,6 +319,20 @@ impl Driver {
         let relayed = self.connections.iter().filter(|(_, held)| held.peer_id == peer_id && held.relayed);
         self.closing.extend(relayed.map(|(id, _)| (end, *id)));
     }
+}
+
+/// An error with what lies below it: some of the library's say nothing themselves, or not what the system said.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if !text.is_empty() && !words.iter().any(|known| known.contains(&text)) {
+            words.push(text);
+        }
+        next = error.source();
+    }
+    if words.is_empty() { format!("{error:?}") } else { words.join(": ") }
 }
 
 /// Which of `tasks` ended next, and what it has brought; waits as long as there is none.

@@ -28,8 +28,8 @@ use crate::{
     delivery,
     error::SetupError,
     handler::{
-        Effects, Failure, Forwarded, Handled, Need, RoleService, Shared, learn, our_form, their_form,
-        unknown_command,
+        Effects, Failure, Forwarded, Handled, Need, RoleService, Shared, learn, our_form, refuse_person,
+        their_form, unknown_command,
     },
     home::mail_key,
     service::{invitations, queue},
@@ -130,6 +130,7 @@ impl RoleService for Mediator {
     ) -> Result<Value, Failure> {
         match name {
             "invite" => {
+                refuse_person(shared, input)?;
                 let goal = "Let this mediator keep your mail".to_owned();
                 let (_, url) = invitations::standing(shared, (invitations::GOAL_MEDIATE, goal))?;
                 Ok(json!({"invitation": url}))
