@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use einmal_flows::out_of_band::Invitation;
 use einmal_keys::SystemEntropy;
 use einmal_storage::mail::{Mail, MemoryMail};
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ use crate::{
     config::{Config, Role},
     control,
     error::SetupError,
+    guard,
     handler::Parts,
     home, mend,
     net::{client::HttpClient, p2p, server, tls::Tls},
@@ -175,17 +177,16 @@ fn public_url(config: &Config, listener: Option<&TcpListener>) -> Result<String,
 
 /// A node that only its own machine can reach may also reach its own machine: otherwise nothing could be tried
 /// without editing a configuration first.
+///
+/// Where a citizen's mediator is, its DID says. Its link says nothing: before `?` there may be anything.
 pub(crate) fn enter_trial_mode(config: &mut Config, url: &str) {
-    let loopback = |url: &str| {
-        url::Url::parse(url).ok().is_some_and(|url| match url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(v4)) => v4.is_loopback(),
-            Some(url::Host::Ipv6(v6)) => v6.is_loopback(),
-            None => false,
-        })
-    };
     let mediator = config.citizen.as_ref().and_then(|citizen| citizen.mediator.as_deref());
-    let local = if config.role == Role::Citizen { mediator.is_some_and(loopback) } else { loopback(url) };
+    let is_near =
+        |url| Invitation::from_url(url).is_ok_and(|invitation| guard::is_on_this_machine(&invitation.from));
+    let local = match config.role {
+        Role::Citizen => mediator.is_some_and(is_near),
+        _ => guard::is_on_loopback(url),
+    };
     if local && !(config.network.allow_private && config.network.allow_http) {
         tracing::warn!(
             "trial mode: this node is on the loopback interface, so plain http and private addresses are permitted"
@@ -310,4 +311,33 @@ impl Signals {
 /// Whether a folder holds a node; for verbs that want to say so early.
 pub fn is_node(dir: &Path) -> bool {
     dir.join(crate::config::CONFIG_FILE).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use einmal_did::{Endpoint, Relationship, Service, peer};
+    use einmal_keys::{KeyKind, SecretKey};
+
+    use super::*;
+
+    /// An invitation of a mediator at `endpoint`, as a link that begins with `base`.
+    fn link(base: &str, endpoint: &str) -> String {
+        let key = SecretKey::generate(KeyKind::X25519, &SystemEntropy).unwrap().public_key();
+        let services = [Service::didcomm("#service", vec![Endpoint::didcomm(endpoint)])];
+        let did = peer::two::create(&[(Relationship::KeyAgreement, key)], &services).unwrap();
+        let id = einmal_didcomm::MessageId::random(&SystemEntropy).unwrap();
+        Invitation::new(id, did).to_url(base)
+    }
+
+    #[test]
+    fn a_link_that_begins_with_localhost_does_not_open_private_addresses_to_a_mediator_elsewhere() {
+        let opened = |base, endpoint| {
+            let mut config = Config::new(Role::Citizen);
+            config.citizen.as_mut().unwrap().mediator = Some(link(base, endpoint));
+            enter_trial_mode(&mut config, "");
+            (config.network.allow_private, config.network.allow_http)
+        };
+        assert_eq!(opened("http://localhost/", "https://med.example"), (false, false));
+        assert_eq!(opened("https://med.example/", "http://127.0.0.1:7000"), (true, true));
+    }
 }

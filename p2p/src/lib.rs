@@ -24,7 +24,7 @@ mod source;
 pub use libp2p::{Multiaddr, PeerId};
 
 pub use self::{
-    address::{EndpointError, MAX_ADDRESSES, PeerEndpoint, SCHEME, is_relayed, is_served},
+    address::{EndpointError, MAX_ADDRESSES, PeerEndpoint, SCHEME, direct_ip, is_relayed, is_served},
     codec::{PROTOCOL, Status},
     guard::Permit,
     hold::{Held, HoldError},
