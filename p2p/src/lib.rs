@@ -17,6 +17,7 @@ mod hint;
 mod hold;
 mod host;
 mod limits;
+mod lookups;
 mod names;
 mod places;
 mod source;
@@ -29,5 +30,6 @@ pub use self::{
     guard::Permit,
     hold::{Held, HoldError},
     host::{Bounds, BoxFuture, Host, HostConfig, Inbound, P2pError, RelayLimits, Route, SendError},
+    lookups::{Lookup, LookupBounds, Lookups},
     source::Source,
 };
