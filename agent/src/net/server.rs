@@ -7,6 +7,7 @@ use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{FromRequestParts, Path, Request, State, WebSocketUpgrade},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -64,14 +65,7 @@ pub async fn serve_with(
     let (stops, stopping) = watch::channel(false);
     let admission = Admission::new(node.shared().config.limits.clone());
     let server = Server { node, admission: Arc::clone(&admission), stopping: stopping.clone() };
-    let routes = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/.well-known/did.json", get(did_document))
-        .route("/status/{list}", get(status_list))
-        .fallback(receive)
-        .with_state(server);
+    let routes = routes(server);
     let told = tokio::spawn(async move {
         stop.await;
         let _ = stops.send(true);
@@ -80,18 +74,60 @@ pub async fn serve_with(
     told.abort();
 }
 
+/// What costs something has a rate for each visitor. `/healthz` and `/metrics` have none: they tell those who watch the node that it lives.
+fn routes(server: Server) -> Router {
+    let within_rate = Router::new()
+        .route("/readyz", get(ready))
+        .route("/.well-known/did.json", get(did_document))
+        .route("/status/{list}", get(status_list))
+        .fallback(receive)
+        .layer(middleware::from_fn_with_state(server.clone(), admit));
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/metrics", get(metrics))
+        .merge(within_rate)
+        .with_state(server)
+}
+
+/// Lets requests of one visitor pass at its rate, and puts its place where that of its connection was.
+///
+/// Refusals of those who ask too much are for `debug`: at `info` they would fill the log for the asking.
+async fn admit(State(server): State<Server>, mut request: Request, next: Next) -> Response {
+    let Some(place) = request.extensions().get::<Arc<Place>>().cloned() else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let visitor = Admission::visitor(&place, request.headers());
+    let Some(visitor) = visitor.filter(|place| server.admission.within_rate(place.source())) else {
+        server.node.shared().stats.refuse(Reason::Rate);
+        let id = RequestId::fresh();
+        id.span("http").in_scope(|| tracing::debug!("too many requests from one address"));
+        return for_pages(named(come_again(StatusCode::TOO_MANY_REQUESTS), &id));
+    };
+    request.extensions_mut().insert(visitor);
+    next.run(request).await
+}
+
 /// Any POST is an envelope, whatever its path and label: deployed clients use several of both. Anything that asks to
-/// become a WebSocket does. A refusal names the lines in the log that say why.
-async fn receive(State(server): State<Server>, request: Request) -> Response {
+/// become a WebSocket does.
+async fn receive(
+    State(server): State<Server>,
+    Extension(visitor): Extension<Arc<Place>>,
+    request: Request,
+) -> Response {
     let id = RequestId::fresh();
-    let mut response = take(server, request).instrument(id.span("http")).await;
+    let response = take(server, request, visitor).instrument(id.span("http")).await;
+    for_pages(named(response, &id))
+}
+
+/// Lets a refusal name the lines in the log that say why.
+fn named(mut response: Response, id: &RequestId) -> Response {
     let status = response.status();
     if (status.is_client_error() || status.is_server_error())
         && let Ok(id) = HeaderValue::try_from(id.to_string())
     {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    for_pages(response)
+    response
 }
 
 /// Lets scripts of any web page read the answer: a wallet may live in a browser. There are no cookies here and nothing else
@@ -114,17 +150,7 @@ fn preflight() -> Response {
     (StatusCode::NO_CONTENT, answers).into_response()
 }
 
-/// Refusals of whoever asks too much are for `debug`: at `info` they would fill the log for the asking.
-async fn take(server: Server, request: Request) -> Response {
-    let Some(place) = request.extensions().get::<Arc<Place>>().cloned() else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
-    let visitor = Admission::visitor(&place, request.headers());
-    let Some(place) = visitor.filter(|place| server.admission.within_rate(place.source())) else {
-        server.node.shared().stats.refuse(Reason::Rate);
-        tracing::debug!("too many requests from one address");
-        return come_again(StatusCode::TOO_MANY_REQUESTS);
-    };
+async fn take(server: Server, request: Request, place: Arc<Place>) -> Response {
     if request.method() == Method::GET && request.headers().contains_key(header::UPGRADE) {
         return upgrade(server, request, place).await;
     }
