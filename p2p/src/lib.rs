@@ -20,6 +20,7 @@ mod limits;
 mod lookups;
 mod names;
 mod places;
+mod reserved;
 mod source;
 
 pub use libp2p::{Multiaddr, PeerId};
