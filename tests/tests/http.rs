@@ -186,6 +186,9 @@ fn oversized_envelope_is_answered_by_413() {
         let (_, address, _) = mediator().await;
         let body = vec![b'x'; MAX_ENVELOPE_BYTES + 1];
         assert_eq!(http(address, "POST /", ENCRYPTED, &body).await.status, 413);
+        // More than what fits into the buffers of both sides, from somebody who looks for an answer at the end only.
+        let large = vec![b'x'; 4 * MAX_ENVELOPE_BYTES];
+        assert_eq!(http(address, "POST /", ENCRYPTED, &large).await.status, 413);
         // One byte less is only garbage.
         assert_eq!(http(address, "POST /", ENCRYPTED, &body[1..]).await.status, 400);
     });

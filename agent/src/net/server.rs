@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
-    body::{Body, Bytes, to_bytes},
+    body::{Body, BodyDataStream, Bytes},
     extract::{FromRequestParts, Path, Request, State, WebSocketUpgrade},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
@@ -12,6 +12,7 @@ use axum::{
     routing::get,
 };
 use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, SIGNED_MEDIA_TYPE, limits::MAX_ENVELOPE_BYTES};
+use futures_util::{Stream, StreamExt};
 use tokio::{net::TcpListener, sync::watch, task::JoinError};
 use tracing::Instrument;
 
@@ -33,6 +34,9 @@ use crate::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest a client takes for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Most bytes of a body that is too large which are read so that its sender hears so.
+const MAX_DRAINED_BYTES: usize = 4 * MAX_ENVELOPE_BYTES;
 
 /// What all requests share.
 #[derive(Clone)]
@@ -189,16 +193,51 @@ async fn body_of(request: Request, server: &Server, place: &Place) -> Result<(By
         tracing::debug!("too many bodies are read at once, of all or from one address");
         return Err(come_again(StatusCode::SERVICE_UNAVAILABLE));
     };
-    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_ENVELOPE_BYTES)).await {
-        Ok(Ok(bytes)) => Ok((bytes, reading.end())),
-        Ok(Err(_)) => {
+    let mut body = request.into_body().into_data_stream();
+    match tokio::time::timeout(BODY_TIMEOUT, read(&mut body)).await {
+        Ok(Some(bytes)) => Ok((bytes.into(), reading.end())),
+        Ok(None) => {
             stats.refuse(Reason::TooLarge);
             tracing::debug!("a body is too large, or broke off");
+            // The place is its own for as long as it is read.
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(BODY_TIMEOUT, drain(body)).await;
+                drop(reading);
+            });
             Err(StatusCode::PAYLOAD_TOO_LARGE.into_response())
         }
         Err(_) => {
             tracing::debug!("a body did not come within the time");
             Err(StatusCode::REQUEST_TIMEOUT.into_response())
+        }
+    }
+}
+
+/// Reads a body to its end; `None` if it is too large or breaks off.
+async fn read(body: &mut BodyDataStream) -> Option<Vec<u8>> {
+    // What says how large it is need not be read to be refused.
+    if body.size_hint().0 > MAX_ENVELOPE_BYTES {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.ok()?;
+        if bytes.len() + chunk.len() > MAX_ENVELOPE_BYTES {
+            return None;
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Some(bytes)
+}
+
+/// Reads on what is too large, up to a bound, and forgets it: a client that sends all of its body before it looks for an
+/// answer would find the connection reset instead.
+async fn drain(mut body: BodyDataStream) {
+    let mut read = 0;
+    while let Some(Ok(chunk)) = body.next().await {
+        read += chunk.len();
+        if read > MAX_DRAINED_BYTES {
+            return;
         }
     }
 }
@@ -243,7 +282,7 @@ async fn upgrade(server: Server, request: Request, place: Arc<Place>) -> Respons
             .read_buffer_size(socket::READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(MAX_ENVELOPE_BYTES)
-            .max_frame_size(MAX_ENVELOPE_BYTES)
+            .max_frame_size(socket::MAX_FRAME_BYTES)
             .on_upgrade(move |stream| socket::serve(server, stream, place, read)),
         Err(refused) => refused.into_response(),
     }

@@ -15,7 +15,10 @@ use tokio_rustls::{
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{Message as Frame, protocol::WebSocketConfig},
+    tungstenite::{
+        Message as Frame,
+        protocol::{WebSocketConfig, frame::coding::CloseCode},
+    },
 };
 
 use super::names::Names;
@@ -107,7 +110,9 @@ pub(crate) async fn exchange(
                     let _ = line.close(None).await;
                     return Ok(Ended::Read(answer));
                 }
-                Frame::Close(Some(close)) if u16::from(close.code) == NOT_TAKEN => {
+                Frame::Close(Some(close))
+                    if close.code == CloseCode::Size || u16::from(close.code) == NOT_TAKEN =>
+                {
                     return Ok(Ended::NotTaken);
                 }
                 Frame::Text(text) => answer = answer.or(Some(text.as_bytes().to_vec())),
