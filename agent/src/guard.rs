@@ -1,7 +1,10 @@
 //! Which addresses a node may connect to on behalf of others: every URL and DID of a peer is hostile until vetted.
 
+mod local;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+pub(crate) use self::local::{is_on_loopback, is_on_this_machine};
 use crate::config::Network;
 
 /// Whether an address belongs to the public Internet.

@@ -2,6 +2,7 @@
 
 use std::{future::Future, io::Write, net::SocketAddr, path::PathBuf, sync::Arc};
 
+use einmal_flows::out_of_band::Invitation;
 use einmal_keys::SystemEntropy;
 use einmal_storage::mail::{Mail, MemoryMail};
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ use crate::{
     config::{Config, Role},
     control,
     error::SetupError,
+    guard,
     handler::Parts,
     home, mend,
     net::{client::HttpClient, p2p, server, tls::Tls},
@@ -171,17 +173,16 @@ fn public_url(config: &Config, listener: Option<&TcpListener>) -> Result<String,
 
 /// A node that only its own machine can reach may also reach its own machine: otherwise nothing could be tried
 /// without editing a configuration first.
+///
+/// Where a citizen's mediator is, its DID says. Its link says nothing: before `?` there may be anything.
 pub(crate) fn enter_trial_mode(config: &mut Config, url: &str) {
-    let loopback = |url: &str| {
-        url::Url::parse(url).ok().is_some_and(|url| match url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(v4)) => v4.is_loopback(),
-            Some(url::Host::Ipv6(v6)) => v6.is_loopback(),
-            None => false,
-        })
-    };
     let mediator = config.citizen.as_ref().and_then(|citizen| citizen.mediator.as_deref());
-    let local = if config.role == Role::Citizen { mediator.is_some_and(loopback) } else { loopback(url) };
+    let is_near =
+        |url| Invitation::from_url(url).is_ok_and(|invitation| guard::is_on_this_machine(&invitation.from));
+    let local = match config.role {
+        Role::Citizen => mediator.is_some_and(is_near),
+        _ => guard::is_on_loopback(url),
+    };
     if local && !(config.network.allow_private && config.network.allow_http) {
         tracing::warn!(
             "trial mode: this node is on the loopback interface, so plain http and private addresses are permitted"
@@ -318,6 +319,9 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
+    use einmal_did::{Endpoint, Relationship, Service, peer};
+    use einmal_keys::{KeyKind, SecretKey};
+
     use super::*;
     use crate::{config::Limits, node::testing};
 
@@ -335,5 +339,26 @@ mod tests {
         let ended = tokio::time::timeout(std::time::Duration::from_secs(60), work).await;
         let error = ended.expect("it goes on, and listens nowhere").unwrap_err().to_string();
         assert!(error.contains("no longer listens"), "{error}");
+    }
+
+    /// An invitation of a mediator at `endpoint`, as a link that begins with `base`.
+    fn link(base: &str, endpoint: &str) -> String {
+        let key = SecretKey::generate(KeyKind::X25519, &SystemEntropy).unwrap().public_key();
+        let services = [Service::didcomm("#service", vec![Endpoint::didcomm(endpoint)])];
+        let did = peer::two::create(&[(Relationship::KeyAgreement, key)], &services).unwrap();
+        let id = einmal_didcomm::MessageId::random(&SystemEntropy).unwrap();
+        Invitation::new(id, did).to_url(base)
+    }
+
+    #[test]
+    fn a_link_that_begins_with_localhost_does_not_open_private_addresses_to_a_mediator_elsewhere() {
+        let opened = |base, endpoint| {
+            let mut config = Config::new(Role::Citizen);
+            config.citizen.as_mut().unwrap().mediator = Some(link(base, endpoint));
+            enter_trial_mode(&mut config, "");
+            (config.network.allow_private, config.network.allow_http)
+        };
+        assert_eq!(opened("http://localhost/", "https://med.example"), (false, false));
+        assert_eq!(opened("https://med.example/", "http://127.0.0.1:7000"), (true, true));
     }
 }

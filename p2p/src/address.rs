@@ -142,8 +142,9 @@ pub(crate) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
     None
 }
 
-/// The literal address of a host that is reached without a relay; see [`reached_ip`].
-pub(crate) fn direct_ip(address: &Multiaddr) -> Option<IpAddr> {
+/// The literal address of a host that is reached without a relay; `None` for names, and for every address that is not exactly
+/// one of TCP or QUIC.
+pub fn direct_ip(address: &Multiaddr) -> Option<IpAddr> {
     reached_ip(address).filter(|_| !is_relayed(address))
 }
 

@@ -21,6 +21,7 @@ use crate::{
     host::{Bounds, HostConfig, P2pError},
     limits::Limits,
     places::Places,
+    reserved::Reserving,
 };
 
 /// What is said to peers that ask who we are: the protocol family, and nothing about version or machine.
@@ -49,7 +50,7 @@ pub(crate) struct Protocols {
     autonat_client: Hint,
     autonat_server: Toggle<Bounded<autonat::v2::server::Behaviour>>,
     relay_client: relay::client::Behaviour,
-    relay_server: Toggle<relay::Behaviour>,
+    relay_server: Toggle<Reserving>,
     dcutr: Bounded<dcutr::Behaviour>,
     mdns: Toggle<mdns::tokio::Behaviour>,
 }

@@ -4,13 +4,17 @@ use std::{num::NonZeroU32, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, relay};
 
-use crate::{host::RelayLimits, source::Source};
+use crate::{
+    host::RelayLimits,
+    reserved::{Reservations, Reserving},
+    source::Source,
+};
 
 /// Reservations one peer may ask for at once.
 const RESERVATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
 /// After this time it may ask for one more.
 const RESERVATION_PACE: Duration = Duration::from_secs(2);
-/// One source has this part of the circuits.
+/// One source has this part of the circuits, and of the reservations.
 const SHARE_OF_ONE: usize = 8;
 /// But so many at least: one at once, and one while that lasts.
 const LEAST_OF_ONE: usize = 2;
@@ -41,11 +45,16 @@ fn longest(limits: &RelayLimits) -> Duration {
 }
 
 /// The protocol of a host that relays for others.
-pub(crate) fn relay_server(id: PeerId, limits: &RelayLimits) -> relay::Behaviour {
-    let mut server = relay::Behaviour::new(id, config(limits));
+pub(crate) fn relay_server(id: PeerId, limits: &RelayLimits) -> Reserving {
+    let mut config = config(limits);
+    let of_one = (limits.reservations / SHARE_OF_ONE).max(LEAST_OF_ONE);
+    let reservations = Reservations::new(of_one, config.reservation_duration);
+    // The last to be asked: what it says yes to is granted.
+    config.reservation_rate_limiters.push(reservations.limiter());
+    let mut server = relay::Behaviour::new(id, config);
     // It was configured as one: whether it looks public to itself does not matter.
     server.set_status(Some(relay::Status::Enable));
-    server
+    Reserving::new(server, reservations)
 }
 
 fn config(limits: &RelayLimits) -> relay::Config {

@@ -48,9 +48,14 @@ impl Permit {
         Self { rule: Arc::new(rule), nearby: Arc::default() }
     }
 
+    /// Whether the owner's rule permits `ip`, without what was discovered nearby.
+    pub(crate) fn rules(&self, ip: IpAddr) -> bool {
+        (self.rule)(ip)
+    }
+
     /// Whether `ip` may be dialled.
     pub fn allows(&self, ip: IpAddr) -> bool {
-        (self.rule)(ip) || self.nearby.read().unwrap_or_else(PoisonError::into_inner).contains(&ip)
+        self.rules(ip) || self.nearby.read().unwrap_or_else(PoisonError::into_inner).contains(&ip)
     }
 
     /// Whether the address is one of TCP or QUIC, perhaps of a relay, at a literal address that may be dialled.

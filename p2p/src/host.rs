@@ -94,7 +94,7 @@ impl Default for Bounds {
 /// Limits of a host that relays for others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayLimits {
-    /// Most peers that can be reached through it.
+    /// Most peers that can be reached through it, an eighth of them from one source, but at least two.
     pub reservations: usize,
     /// Most reservations of one peer.
     pub reservations_per_peer: usize,

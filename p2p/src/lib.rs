@@ -17,17 +17,20 @@ mod hint;
 mod hold;
 mod host;
 mod limits;
+mod lookups;
 mod names;
 mod places;
+mod reserved;
 mod source;
 
 pub use libp2p::{Multiaddr, PeerId};
 
 pub use self::{
-    address::{EndpointError, MAX_ADDRESSES, PeerEndpoint, SCHEME, is_relayed, is_served},
+    address::{EndpointError, MAX_ADDRESSES, PeerEndpoint, SCHEME, direct_ip, is_relayed, is_served},
     codec::{PROTOCOL, Status},
     guard::Permit,
     hold::{Held, HoldError},
     host::{Bounds, BoxFuture, Host, HostConfig, Inbound, P2pError, RelayLimits, Route, SendError},
+    lookups::{Lookup, LookupBounds, Lookups},
     source::Source,
 };

@@ -1,63 +1,42 @@
 //! Host names of multiaddresses, replaced by the addresses they have now: what is vetted is what is dialled.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use futures::future::join_all;
 use libp2p::{Multiaddr, multiaddr::Protocol};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     address::{MAX_ADDRESSES, reached_ip},
-    host::BoxFuture,
+    lookups::{LookupBounds, Lookups},
 };
 
-/// Most look-ups under way at once because of messages; one that hangs keeps its place until the system gives it up.
+/// Most look-ups under way at once because of messages.
 const MAX_LOOKUPS: usize = 56;
-/// Most of them below one domain, whose name server may be the one that does not answer.
+/// Most of them below one domain.
 const MAX_OF_ONE_DOMAIN: usize = 8;
 /// Most look-ups under way at once for the relays this host has chosen, beside the others.
 const MAX_OWN_LOOKUPS: usize = 8;
 /// Longest anything waits for look-ups.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What looks a name up.
-type Lookup = fn(String) -> BoxFuture<Vec<IpAddr>>;
-
-fn ask_the_system(name: String) -> BoxFuture<Vec<IpAddr>> {
-    Box::pin(async move {
-        let found = tokio::net::lookup_host((name, 0)).await;
-        found.map(|sockets| sockets.map(|socket| socket.ip()).collect()).unwrap_or_default()
-    })
-}
+/// The bounds of what messages cause.
+const ASKED: LookupBounds =
+    LookupBounds { places: MAX_LOOKUPS, of_one_domain: MAX_OF_ONE_DOMAIN, wait: PATIENCE };
+/// The bounds of what this host has chosen.
+const OWN: LookupBounds =
+    LookupBounds { places: MAX_OWN_LOOKUPS, of_one_domain: MAX_OWN_LOOKUPS, wait: PATIENCE };
 
 /// Looks names up.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
-    lookup: Lookup,
-    places: Arc<Semaphore>,
-    own_places: Arc<Semaphore>,
-    domains: Arc<Mutex<HashMap<String, Weak<Semaphore>>>>,
+    asked: Lookups,
+    own: Lookups,
 }
 
 impl Default for Names {
     fn default() -> Self {
-        Self::by(ask_the_system)
+        Self { asked: Lookups::new(ASKED), own: Lookups::new(OWN) }
     }
-}
-
-/// Places that a look-up has until it ends.
-type Taken = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
-
-/// The domain that names are counted by: the last two labels, for whoever has one can make as many as it likes below.
-fn domain_of(name: &str) -> String {
-    let mut labels = name.trim_end_matches('.').rsplit('.');
-    let (last, before) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
-    format!("{before}.{last}").to_ascii_lowercase()
 }
 
 /// Whether an address begins with a name.
@@ -66,15 +45,6 @@ pub(crate) fn is_named(address: &Multiaddr) -> bool {
 }
 
 impl Names {
-    fn by(lookup: Lookup) -> Self {
-        Self {
-            lookup,
-            places: Arc::new(Semaphore::new(MAX_LOOKUPS)),
-            own_places: Arc::new(Semaphore::new(MAX_OWN_LOOKUPS)),
-            domains: Arc::default(),
-        }
-    }
-
     /// `addresses` with their names replaced, all at once; a name without address, or without answer in time, is left
     /// out. Literal addresses stay as they are.
     pub(crate) async fn resolve(&self, addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
@@ -104,38 +74,11 @@ impl Names {
         if reached_ip(&with_ip(address, [0; 4].into())).is_none() {
             return Vec::new();
         }
-        let Some(taken) = self.place(&name, own).await else { return Vec::new() };
-        // A task of its own: a system's look-up cannot be stopped, and its place counts until it ends.
-        let found = (self.lookup)(name);
-        let lookup = tokio::spawn(async move {
-            let found = found.await;
-            drop(taken);
-            found
-        });
-        let Ok(found) = lookup.await else { return Vec::new() };
-        let wanted = found.into_iter().filter(|ip| if ip.is_ipv4() { v4 } else { v6 });
+        let lookups = if own { &self.own } else { &self.asked };
+        let Ok(found) = lookups.find(&name).await else { return Vec::new() };
+        let ips = found.into_iter().map(|socket| socket.ip());
+        let wanted = ips.filter(|ip| if ip.is_ipv4() { v4 } else { v6 });
         wanted.take(MAX_ADDRESSES).map(|ip| with_ip(address, ip)).collect()
-    }
-
-    /// Waits for places: one of the name's domain first, so that who waits for that takes none of the others'.
-    async fn place(&self, name: &str, own: bool) -> Option<Taken> {
-        if own {
-            return Some((None, Arc::clone(&self.own_places).acquire_owned().await.ok()?));
-        }
-        let of_domain = self.domain(name).acquire_owned().await.ok()?;
-        Some((Some(of_domain), Arc::clone(&self.places).acquire_owned().await.ok()?))
-    }
-
-    /// The places of a name's domain, which are forgotten with the last look-up.
-    fn domain(&self, name: &str) -> Arc<Semaphore> {
-        let mut domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
-        domains.retain(|_, places| places.strong_count() > 0);
-        let known = domains.entry(domain_of(name)).or_default();
-        known.upgrade().unwrap_or_else(|| {
-            let places = Arc::new(Semaphore::new(MAX_OF_ONE_DOMAIN));
-            *known = Arc::downgrade(&places);
-            places
-        })
     }
 }
 
@@ -146,7 +89,10 @@ fn with_ip(address: &Multiaddr, ip: IpAddr) -> Multiaddr {
 
 #[cfg(test)]
 mod tests {
+    use std::{io, net::SocketAddr};
+
     use super::*;
+    use crate::host::BoxFuture;
 
     #[tokio::test]
     async fn a_name_is_replaced_by_its_addresses() {
@@ -165,13 +111,17 @@ mod tests {
     }
 
     /// Names below `hangs` are never answered, all others are.
-    fn some_hang(name: String) -> BoxFuture<Vec<IpAddr>> {
+    fn some_hang(name: String) -> BoxFuture<io::Result<Vec<SocketAddr>>> {
         Box::pin(async move {
             match name.to_ascii_lowercase().contains("hangs") {
                 true => std::future::pending().await,
-                false => vec![IpAddr::from([192, 0, 2, 1])],
+                false => Ok(vec![SocketAddr::from(([192, 0, 2, 1], 0))]),
             }
         })
+    }
+
+    fn hanging_names() -> Names {
+        Names { asked: Lookups::by(some_hang, ASKED), own: Lookups::by(some_hang, OWN) }
     }
 
     fn named(name: &str) -> Vec<Multiaddr> {
@@ -186,45 +136,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn names_of_one_domain_that_hang_hold_up_their_own_domain_only() {
-        let names = Names::by(some_hang);
+        let names = hanging_names();
         hang(&names, |number| format!("n{number}.Hangs.example")).await;
         assert_eq!(names.resolve(named("shop.example")).await.len(), 1);
         assert!(names.resolve(named("fine.hangs.example.")).await.is_empty());
-        assert_eq!(names.places.available_permits(), MAX_LOOKUPS - MAX_OF_ONE_DOMAIN);
+        assert_eq!(names.asked.free(), MAX_LOOKUPS - MAX_OF_ONE_DOMAIN);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_relays_of_this_host_are_looked_up_whatever_hangs() {
-        let names = Names::by(some_hang);
+        let names = hanging_names();
         hang(&names, |number| format!("hangs{number}.example")).await;
         assert!(names.resolve(named("shop.example")).await.is_empty());
         assert_eq!(names.resolve_own(named("relay.example")).await.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_names_of_one_domain_that_are_answered_are_all_found_and_no_domain_is_remembered() {
-        let names = Names::by(some_hang);
-        let many: Vec<_> = (0..64).flat_map(|number| named(&format!("n{number}.shop.example"))).collect();
-        assert_eq!(names.resolve(many).await.len(), 64);
-        assert_eq!(names.places.available_permits(), MAX_LOOKUPS);
-        names.domain("other.example");
-        assert_eq!(names.domains.lock().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn names_are_counted_by_their_last_two_labels() {
-        for name in ["shop.example", "A.b.SHOP.example", "shop.example."] {
-            assert_eq!(domain_of(name), "shop.example");
-        }
-        assert_ne!(domain_of("shop.example"), domain_of("other.example"));
-        assert_eq!(domain_of("localhost"), ".localhost");
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn look_ups_that_hang_do_not_hold_anything_up_for_long() {
-        let names = Names::default();
-        let _hanging =
-            Arc::clone(&names.places).acquire_many_owned(MAX_LOOKUPS.try_into().unwrap()).await.unwrap();
+        let names = hanging_names();
+        hang(&names, |number| format!("hangs{number}.example")).await;
         let begun = tokio::time::Instant::now();
         let named: Vec<Multiaddr> = vec!["/dns4/localhost/tcp/1".parse().unwrap(); MAX_ADDRESSES];
         assert!(names.resolve(named).await.is_empty());

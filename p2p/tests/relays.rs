@@ -217,6 +217,28 @@ async fn a_relay_gives_no_more_reservations_than_it_was_told() {
 }
 
 #[tokio::test]
+async fn a_relay_gives_one_address_its_part_of_the_reservations_and_those_that_end_come_free() {
+    let relay = host(relay_config(64, RelayLimits { reservations: 16, ..RelayLimits::default() })).await;
+    let keeper = Keeper::new(Status::Accepted);
+    let mut held = Vec::new();
+    for seed in [65, 66] {
+        let one = hidden(seed, &relay, &keeper).await;
+        let reserved = one.addresses_until(|addresses| !addresses.is_empty());
+        tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
+        held.push(one);
+    }
+    let third = hidden(67, &relay, &keeper).await;
+    let reserved = third.addresses_until(|addresses| !addresses.is_empty());
+    assert!(
+        tokio::time::timeout(Duration::from_secs(3), reserved).await.is_err(),
+        "all come from one address"
+    );
+    drop(held);
+    let reserved = third.addresses_until(|addresses| !addresses.is_empty());
+    tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation after others ended");
+}
+
+#[tokio::test]
 async fn a_relay_without_its_name_and_a_bad_listening_address_are_refused_at_the_start() {
     let relays: Vec<Multiaddr> = vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()];
     let refused = Host::start(HostConfig { relays, ..config(32) }, Keeper::new(Status::Accepted)).await;

@@ -186,6 +186,9 @@ fn oversized_envelope_is_answered_by_413() {
         let (_, address, _) = mediator().await;
         let body = vec![b'x'; MAX_ENVELOPE_BYTES + 1];
         assert_eq!(http(address, "POST /", ENCRYPTED, &body).await.status, 413);
+        // More than what fits into the buffers of both sides, from somebody who looks for an answer at the end only.
+        let large = vec![b'x'; 4 * MAX_ENVELOPE_BYTES];
+        assert_eq!(http(address, "POST /", ENCRYPTED, &large).await.status, 413);
         // One byte less is only garbage.
         assert_eq!(http(address, "POST /", ENCRYPTED, &body[1..]).await.status, 400);
     });
@@ -224,9 +227,13 @@ async fn passed_on(address: SocketAddr, path: &'static str, client: &'static str
 
 /// How many of twenty looks by `client` are too many.
 async fn refusals(address: SocketAddr, client: &'static str) -> usize {
+    refusals_at(address, "/", client).await
+}
+
+async fn refusals_at(address: SocketAddr, path: &'static str, client: &'static str) -> usize {
     let mut refused = 0;
     for _ in 0..20 {
-        refused += usize::from(passed_on(address, "/", client).await == 429);
+        refused += usize::from(passed_on(address, path, client).await == 429);
     }
     refused
 }
@@ -238,6 +245,23 @@ fn clients_behind_a_believed_proxy_have_a_rate_each() {
         assert!(refusals(address, "192.0.2.1").await > 10);
         assert_eq!(passed_on(address, "/", "192.0.2.2").await, 404, "others are not held up");
         assert!(refusals(address, "192.0.2.7, 192.0.2.1").await > 10, "its own words help nobody");
+    });
+}
+
+#[test]
+fn documents_and_status_lists_are_asked_for_at_a_rate_and_whether_it_lives_at_any() {
+    play(async {
+        let address = behind(&["127.0.0.1"]).await;
+        for (number, path) in ["/.well-known/did.json", "/status/1", "/readyz"].into_iter().enumerate() {
+            let client: &'static str = ["192.0.2.1", "192.0.2.2", "192.0.2.3"][number];
+            assert!(refusals_at(address, path, client).await > 10, "{path}");
+        }
+        assert_eq!(
+            passed_on(address, "/.well-known/did.json", "192.0.2.4").await,
+            404,
+            "others are not held up"
+        );
+        assert_eq!(refusals_at(address, "/healthz", "192.0.2.1").await, 0);
     });
 }
 

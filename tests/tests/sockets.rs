@@ -4,8 +4,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use einmal::{
-    config::{Config, Role},
-    net::server,
+    config::{Config, Network, Role},
+    net::{Transport, client::HttpClient, server},
     node::Node,
 };
 use einmal_did::Did;
@@ -15,7 +15,16 @@ use einmal_tests::{HeldMail, START_MS, Stranger, World, node_with, play};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message as Frame};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{
+        Message as Frame,
+        protocol::frame::{
+            Frame as RawFrame,
+            coding::{Data, OpCode},
+        },
+    },
+};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -443,16 +452,33 @@ fn a_mailbox_that_its_owner_took_back_is_no_longer_pushed_to_the_account_that_ha
 }
 
 #[test]
-fn a_frame_beyond_the_bound_ends_its_connection_and_no_other() {
+fn a_frame_beyond_the_bound_ends_its_connection_with_the_reason_and_no_other() {
     play(async {
         let scene = scene().await;
         let alice = scene.member(1).await;
         let (mut good, mut bad) = (scene.open().await, scene.open().await);
         let large = vec![b' '; einmal_didcomm::limits::MAX_ENVELOPE_BYTES + 1];
-        let _ = bad.send(Frame::Binary(large.into())).await;
-        let ended = tokio::time::timeout(PATIENCE, bad.next()).await.unwrap();
-        assert!(!matches!(ended, Some(Ok(Frame::Text(_) | Frame::Binary(_)))), "{ended:?}");
+        bad.send(Frame::Binary(large.into())).await.unwrap();
+        assert_eq!(until_closed(&mut bad).await, (0, 1009));
         scene.switch(&alice, &mut good, PICKUP_3, true).await;
+    });
+}
+
+#[test]
+fn a_message_too_large_in_parts_is_refused_and_its_sender_does_not_try_again() {
+    play(async {
+        let (scene, large) = (scene().await, einmal_didcomm::limits::MAX_ENVELOPE_BYTES + 1);
+        let mut socket = scene.open().await;
+        for (part, kind) in [(0, Data::Binary), (1, Data::Continue)] {
+            let bytes = vec![b' '; large / 2 + 1];
+            let frame = RawFrame::message(bytes, OpCode::Data(kind), part == 1);
+            socket.send(Frame::Frame(frame)).await.unwrap();
+        }
+        assert_eq!(until_closed(&mut socket).await, (0, 1009));
+        let client = HttpClient::new(&Network { allow_private: true, allow_http: true }).unwrap();
+        let refused =
+            client.send(&format!("ws://{}/ws", scene.address), vec![b' '; large]).await.unwrap_err();
+        assert!(!refused.is_temporary(), "{refused}");
     });
 }
 

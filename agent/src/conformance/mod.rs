@@ -28,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use einmal_did::{Did, parse_strict_json, web};
+use einmal_did::{Did, parse_strict_json};
 use einmal_didcomm::{Message, ThreadId};
 use einmal_flows::out_of_band::{Invitation, InvitationBody, InvitationError, url_content};
 use serde_json::Value;
@@ -42,7 +42,7 @@ use self::{
     outcome::{Outcome, Problem},
     probe::Probe,
 };
-use crate::{config::Network, error::SetupError};
+use crate::{config::Network, error::SetupError, guard::is_on_this_machine};
 
 /// What to look at, and how.
 #[derive(Clone, Debug)]
@@ -191,7 +191,7 @@ pub async fn run(options: &Options) -> Result<Report, SetupError> {
             "docs/conformance.md lists all ids, such as MP3-delivery",
         ));
     }
-    let local = is_local(&target, &options.target);
+    let local = is_on_this_machine(&target);
     let open = local || options.allow_private;
     let network = Network { allow_private: open, allow_http: open };
     let probe = Probe::new(target, network, options.timeout, end).map_err(SetupError::Internal)?;
@@ -345,37 +345,6 @@ fn shortened(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(60).collect()
 }
 
-/// Whether everything the target's DID and link name is on this machine.
-fn is_local(target: &Did, text: &str) -> bool {
-    let on_loopback = |url: &str| {
-        url::Url::parse(url).is_ok_and(|url| match url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(v4)) => v4.is_loopback(),
-            Some(url::Host::Ipv6(v6)) => v6.is_loopback(),
-            None => false,
-        })
-    };
-    if text.starts_with("http") && on_loopback(text) {
-        return true;
-    }
-    if target.method() == "web" {
-        return web::location(target).is_ok_and(|place| on_loopback(&format!("http://{}/", place.host)));
-    }
-    let resolver = einmal_did::LocalResolver::new();
-    einmal_did::Resolver::resolve(&resolver, target).is_ok_and(|document| {
-        let mut uris = document.didcomm_endpoints().map(|endpoint| endpoint.uri.as_str()).peekable();
-        // A DID as endpoint names a mediator, whose own endpoint is no further DID.
-        let near = |uri: &str| match Did::parse(uri) {
-            Ok(mediator) if uri.starts_with("did:") => einmal_did::Resolver::resolve(&resolver, &mediator)
-                .is_ok_and(|document| {
-                    document.didcomm_endpoints().all(|endpoint| on_loopback(&endpoint.uri))
-                }),
-            _ => on_loopback(uri),
-        };
-        uris.peek().is_some() && uris.all(near)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,14 +358,5 @@ mod tests {
             assert_eq!(error.exit_status(), 2);
             assert!(error.to_string().contains("out-of-band URL"), "{error}");
         }
-    }
-
-    #[test]
-    fn only_targets_on_this_machine_open_the_way_to_private_addresses() {
-        let web = |host: &str| Did::parse(&format!("did:web:{host}")).unwrap();
-        assert!(is_local(&web("localhost%3A7000"), "did:web:localhost%3A7000"));
-        assert!(!is_local(&web("host.example"), "did:web:host.example"));
-        assert!(!is_local(&web("10.0.0.1"), "did:web:10.0.0.1"));
-        assert!(is_local(&web("host.example"), "http://127.0.0.1:1/?_oob=x"));
     }
 }

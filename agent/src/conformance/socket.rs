@@ -12,7 +12,10 @@ use super::{
     outcome::Outcome,
     probe::Probe,
 };
-use crate::net::ws::{self, Line};
+use crate::net::{
+    names::Names,
+    ws::{self, Line},
+};
 
 /// What may be answered without a thread, and that answer.
 const DELIVERY_REQUEST_4: &str = "https://didcomm.org/message-pickup/4.0/delivery-request";
@@ -53,7 +56,8 @@ impl Socket {
     }
 
     async fn open_at(probe: &Probe, uri: &str) -> Outcome<Self> {
-        let line = tokio::time::timeout(probe.patience(), ws::connect(uri, &probe.network)).await;
+        let line =
+            tokio::time::timeout(probe.patience(), ws::connect(uri, &probe.network, Names::own())).await;
         let line = line.map_err(|_| "the WebSocket does not open in time")?;
         let line = line.map_err(|error| format!("the WebSocket does not open: {error}"))?;
         Ok(Self { line: Some(line), kept: VecDeque::new(), read: 0 })

@@ -15,7 +15,10 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 use crate::{
     handler::{Failure, Notice},
-    net::ws::{self, Line},
+    net::{
+        names::Names,
+        ws::{self, Line},
+    },
     node::Node,
     service::account,
     transport::{self, PeerLines},
@@ -133,7 +136,7 @@ async fn by_peer(
 /// A line by WebSocket.
 async fn by_socket(node: &Node, endpoint: &Endpoint, parties: (&Did, &Did)) -> Result<Duration, Failure> {
     let network = &node.shared().config.network;
-    let mut line = ws::connect(&endpoint.uri, network).await.map_err(broken)?;
+    let mut line = ws::connect(&endpoint.uri, network, Names::own()).await.map_err(broken)?;
     line.send(ws::frame(change(node, parties)?)).await.map_err(broken)?;
     let begun = Instant::now();
     listen(node, &mut line).await.map_err(broken)?;

@@ -1,6 +1,6 @@
 //! HTTP out, and WebSockets by their own file: envelopes to endpoints, did:web documents, status lists; every connection guarded.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use einmal_did::{Did, DidDocument, web};
 use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, limits::MAX_ENVELOPE_BYTES};
@@ -11,7 +11,7 @@ use reqwest::{
 };
 use tokio::sync::Semaphore;
 
-use super::ws;
+use super::{names::Names, ws};
 use crate::{
     config::Network,
     guard,
@@ -41,6 +41,7 @@ const MAX_FETCHES: usize = 128;
 pub struct HttpClient {
     client: Client,
     network: Network,
+    names: Names,
     sends: Arc<Semaphore>,
     fetches: Arc<Semaphore>,
 }
@@ -61,14 +62,14 @@ pub(crate) struct Exchanged {
 }
 
 #[derive(Debug)]
-struct GuardedDns(Network);
+struct GuardedDns(Network, Names);
 
 impl Resolve for GuardedDns {
     fn resolve(&self, name: Name) -> Resolving {
-        let network = self.0.clone();
+        let (network, names) = (self.0.clone(), self.1.clone());
         Box::pin(async move {
             let host = name.as_str().to_owned();
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
+            let found = names.find(&host, 0).await?;
             let kept = guard::vet(&host, found, &network).map_err(std::io::Error::other)?;
             Ok(Box::new(kept.into_iter()) as Addrs)
         })
@@ -82,6 +83,10 @@ impl HttpClient {
     ///
     /// A description if the TLS library does not start.
     pub fn new(network: &Network) -> Result<Self, String> {
+        Self::with(network, Names::asked())
+    }
+
+    fn with(network: &Network, names: Names) -> Result<Self, String> {
         let client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -90,13 +95,14 @@ impl HttpClient {
             .timeout(TOTAL_TIMEOUT)
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(4)
-            .dns_resolver(Arc::new(GuardedDns(network.clone())))
+            .dns_resolver(Arc::new(GuardedDns(network.clone(), names.clone())))
             .user_agent(concat!("einmal/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| error.to_string())?;
         Ok(Self {
             client,
             network: network.clone(),
+            names,
             sends: Arc::new(Semaphore::new(MAX_SENDS)),
             fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
         })
@@ -219,7 +225,7 @@ impl Transport for HttpClient {
         Box::pin(async move {
             if transport::is_socket(uri) {
                 let _slot = self.sends.acquire().await;
-                return ws::exchange(uri, envelope, &self.network).await;
+                return ws::exchange(uri, envelope, &self.network, &self.names).await;
             }
             self.post(uri, envelope).await
         })
@@ -242,5 +248,21 @@ impl Fetcher for HttpClient {
             let bytes = self.get(uri, "application/statuslist+jwt", MAX_STATUS_LIST_BYTES).await?;
             String::from_utf8(bytes).map_err(|_| FetchError::Invalid { reason: "not a JWT".into() })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_is_one_too_many_is_refused_for_now() {
+        let client = HttpClient::with(&Network::default(), Names::that_hang(0)).unwrap();
+        for uri in ["https://slow.example/", "wss://slow.example/"] {
+            let refused = client.send(uri, Vec::new()).await.unwrap_err();
+            assert!(refused.is_temporary() && refused.to_string().contains("looked up"), "{refused}");
+        }
+        let refused = client.status_list("https://slow.example/1").await.unwrap_err();
+        assert!(refused.to_string().contains("looked up"), "{refused}");
     }
 }

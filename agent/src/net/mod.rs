@@ -4,6 +4,7 @@ mod admission;
 pub mod client;
 mod listen;
 pub mod memory;
+pub(crate) mod names;
 mod outlast;
 pub mod p2p;
 mod paced;

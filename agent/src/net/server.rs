@@ -4,13 +4,15 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
-    body::{Body, Bytes, to_bytes},
+    body::{Body, BodyDataStream, Bytes},
     extract::{FromRequestParts, Path, Request, State, WebSocketUpgrade},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
 use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, SIGNED_MEDIA_TYPE, limits::MAX_ENVELOPE_BYTES};
+use futures_util::{Stream, StreamExt};
 use tokio::{net::TcpListener, sync::watch, task::JoinError};
 use tracing::Instrument;
 
@@ -32,6 +34,9 @@ use crate::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest a client takes for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Most bytes of a body that is too large which are read so that its sender hears so.
+const MAX_DRAINED_BYTES: usize = 4 * MAX_ENVELOPE_BYTES;
 
 /// What all requests share.
 #[derive(Clone)]
@@ -70,14 +75,7 @@ pub async fn serve_with(
     let (stops, stopping) = watch::channel(false);
     let admission = Admission::new(node.shared().config.limits.clone());
     let server = Server { node, admission: Arc::clone(&admission), stopping: stopping.clone() };
-    let routes = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/.well-known/did.json", get(did_document))
-        .route("/status/{list}", get(status_list))
-        .fallback(receive)
-        .with_state(server);
+    let routes = routes(server);
     let told = tokio::spawn(async move {
         stop.await;
         let _ = stops.send(true);
@@ -86,18 +84,60 @@ pub async fn serve_with(
     told.abort();
 }
 
+/// What costs something has a rate for each visitor. `/healthz` and `/metrics` have none: they tell those who watch the node that it lives.
+fn routes(server: Server) -> Router {
+    let within_rate = Router::new()
+        .route("/readyz", get(ready))
+        .route("/.well-known/did.json", get(did_document))
+        .route("/status/{list}", get(status_list))
+        .fallback(receive)
+        .layer(middleware::from_fn_with_state(server.clone(), admit));
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/metrics", get(metrics))
+        .merge(within_rate)
+        .with_state(server)
+}
+
+/// Lets requests of one visitor pass at its rate, and puts its place where that of its connection was.
+///
+/// Refusals of those who ask too much are for `debug`: at `info` they would fill the log for the asking.
+async fn admit(State(server): State<Server>, mut request: Request, next: Next) -> Response {
+    let Some(place) = request.extensions().get::<Arc<Place>>().cloned() else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let visitor = Admission::visitor(&place, request.headers());
+    let Some(visitor) = visitor.filter(|place| server.admission.within_rate(place.source())) else {
+        server.node.shared().stats.refuse(Reason::Rate);
+        let id = RequestId::fresh();
+        id.span("http").in_scope(|| tracing::debug!("too many requests from one address"));
+        return for_pages(named(come_again(StatusCode::TOO_MANY_REQUESTS), &id));
+    };
+    request.extensions_mut().insert(visitor);
+    next.run(request).await
+}
+
 /// Any POST is an envelope, whatever its path and label: deployed clients use several of both. Anything that asks to
-/// become a WebSocket does. A refusal names the lines in the log that say why.
-async fn receive(State(server): State<Server>, request: Request) -> Response {
+/// become a WebSocket does.
+async fn receive(
+    State(server): State<Server>,
+    Extension(visitor): Extension<Arc<Place>>,
+    request: Request,
+) -> Response {
     let id = RequestId::fresh();
-    let mut response = take(server, request).instrument(id.span("http")).await;
+    let response = take(server, request, visitor).instrument(id.span("http")).await;
+    for_pages(named(response, &id))
+}
+
+/// Lets a refusal name the lines in the log that say why.
+fn named(mut response: Response, id: &RequestId) -> Response {
     let status = response.status();
     if (status.is_client_error() || status.is_server_error())
         && let Ok(id) = HeaderValue::try_from(id.to_string())
     {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    for_pages(response)
+    response
 }
 
 /// Lets scripts of any web page read the answer: a wallet may live in a browser. There are no cookies here and nothing else
@@ -120,17 +160,7 @@ fn preflight() -> Response {
     (StatusCode::NO_CONTENT, answers).into_response()
 }
 
-/// Refusals of whoever asks too much are for `debug`: at `info` they would fill the log for the asking.
-async fn take(server: Server, request: Request) -> Response {
-    let Some(place) = request.extensions().get::<Arc<Place>>().cloned() else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
-    let visitor = Admission::visitor(&place, request.headers());
-    let Some(place) = visitor.filter(|place| server.admission.within_rate(place.source())) else {
-        server.node.shared().stats.refuse(Reason::Rate);
-        tracing::debug!("too many requests from one address");
-        return come_again(StatusCode::TOO_MANY_REQUESTS);
-    };
+async fn take(server: Server, request: Request, place: Arc<Place>) -> Response {
     if request.method() == Method::GET && request.headers().contains_key(header::UPGRADE) {
         return upgrade(server, request, place).await;
     }
@@ -177,16 +207,51 @@ async fn body_of(request: Request, server: &Server, place: &Place) -> Result<(By
         tracing::debug!("too many bodies are read at once, of all or from one address");
         return Err(come_again(StatusCode::SERVICE_UNAVAILABLE));
     };
-    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_ENVELOPE_BYTES)).await {
-        Ok(Ok(bytes)) => Ok((bytes, reading.end())),
-        Ok(Err(_)) => {
+    let mut body = request.into_body().into_data_stream();
+    match tokio::time::timeout(BODY_TIMEOUT, read(&mut body)).await {
+        Ok(Some(bytes)) => Ok((bytes.into(), reading.end())),
+        Ok(None) => {
             stats.refuse(Reason::TooLarge);
             tracing::debug!("a body is too large, or broke off");
+            // The place is its own for as long as it is read.
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(BODY_TIMEOUT, drain(body)).await;
+                drop(reading);
+            });
             Err(StatusCode::PAYLOAD_TOO_LARGE.into_response())
         }
         Err(_) => {
             tracing::debug!("a body did not come within the time");
             Err(StatusCode::REQUEST_TIMEOUT.into_response())
+        }
+    }
+}
+
+/// Reads a body to its end; `None` if it is too large or breaks off.
+async fn read(body: &mut BodyDataStream) -> Option<Vec<u8>> {
+    // What says how large it is need not be read to be refused.
+    if body.size_hint().0 > MAX_ENVELOPE_BYTES {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.ok()?;
+        if bytes.len() + chunk.len() > MAX_ENVELOPE_BYTES {
+            return None;
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Some(bytes)
+}
+
+/// Reads on what is too large, up to a bound, and forgets it: a client that sends all of its body before it looks for an
+/// answer would find the connection reset instead.
+async fn drain(mut body: BodyDataStream) {
+    let mut read = 0;
+    while let Some(Ok(chunk)) = body.next().await {
+        read += chunk.len();
+        if read > MAX_DRAINED_BYTES {
+            return;
         }
     }
 }
@@ -232,7 +297,7 @@ async fn upgrade(server: Server, request: Request, place: Arc<Place>) -> Respons
             .read_buffer_size(socket::READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(MAX_ENVELOPE_BYTES)
-            .max_frame_size(MAX_ENVELOPE_BYTES)
+            .max_frame_size(socket::MAX_FRAME_BYTES)
             .on_upgrade(move |stream| socket::serve(server, stream, place, read)),
         Err(refused) => refused.into_response(),
     }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket, close_code};
+use einmal_didcomm::limits::MAX_ENVELOPE_BYTES;
 use futures_util::{
     SinkExt, StreamExt,
     stream::{FuturesOrdered, SplitSink},
@@ -11,6 +12,7 @@ use tokio::{
     task::{JoinError, JoinHandle},
     time::{Instant, MissedTickBehavior},
 };
+use tokio_tungstenite::tungstenite;
 use tracing::Instrument;
 
 use super::{
@@ -39,6 +41,9 @@ const MAX_UNDER_WAY: usize = 64;
 /// KiB: a buffer that it does not fit in doubles, and stays so.
 pub(super) const READ_BUFFER: usize = 2_560;
 
+/// Largest frame that is read. One that is somewhat too large for an envelope is read to its end: where bytes are left unread, the
+/// connection is reset, and the reason may not arrive.
+pub(super) const MAX_FRAME_BYTES: usize = MAX_ENVELOPE_BYTES + 256 * 1024;
 /// Bytes of the head of a control frame from a client.
 const CONTROL_HEAD: u64 = 6;
 /// Bytes that may have come beyond the last message without a message being slow: what is read ahead.
@@ -146,7 +151,8 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>, 
                         Err(ending) => Err(ending),
                     }
                 }
-                _ => Err(Ending::Gone),
+                Some(Err(error)) => Err(socket.broken(&error)),
+                None => Err(Ending::Gone),
             },
             () = bell.notified() => socket.push().await,
             _ = timer.tick() => {
@@ -194,6 +200,17 @@ impl Socket {
         let turn = self.turn().await?;
         let opening = self.server.node.begin(&bytes, self.server.origin(&self.place));
         Ok(Some((opening.instrument(log::request("socket")).await, turn)))
+    }
+
+    /// What is too large is refused like any envelope, and its sender is told; after anything else nobody listens.
+    fn broken(&self, error: &axum::Error) -> Ending {
+        let cause =
+            std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<tungstenite::Error>());
+        if !matches!(cause, Some(tungstenite::Error::Capacity(_))) {
+            return Ending::Gone;
+        }
+        self.server.node.shared().stats.refuse(Reason::TooLarge);
+        Ending::Told(close_code::SIZE, "a message is larger than an envelope may be")
     }
 
     /// Waits for leave to work.

@@ -1,6 +1,6 @@
 //! WebSockets out: one envelope to an endpoint, or a line that stays open; every connection guarded.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use einmal_didcomm::limits::MAX_ENVELOPE_BYTES;
 use futures_util::{SinkExt, StreamExt};
@@ -15,9 +15,13 @@ use tokio_rustls::{
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{Message as Frame, protocol::WebSocketConfig},
+    tungstenite::{
+        Message as Frame,
+        protocol::{WebSocketConfig, frame::coding::CloseCode},
+    },
 };
 
+use super::names::Names;
 use crate::{config::Network, guard, transport::SendError};
 
 /// Seconds until a connection must stand.
@@ -42,29 +46,27 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// An open line.
 pub(crate) type Line = WebSocketStream<Box<dyn Stream>>;
 
-/// Connects to `uri`, if `network` permits it.
-pub(crate) async fn connect(uri: &str, network: &Network) -> Result<Line, SendError> {
+/// Connects to `uri`, if `network` permits it; its name is looked up by `names`.
+pub(crate) async fn connect(uri: &str, network: &Network, names: &Names) -> Result<Line, SendError> {
     // The rules are those of HTTP: `ws` is `http`, `wss` is `https`.
     let (scheme, rest) = uri.split_once(':').unwrap_or_default();
     let same = format!("{}:{rest}", scheme.to_ascii_lowercase().replacen("ws", "http", 1));
     let url = guard::check_url(&same, network).map_err(|reason| SendError::Forbidden { reason })?;
-    let host = url.host_str().unwrap_or_default().to_owned();
-    let port = url.port_or_known_default().unwrap_or(443);
     let late = |_| SendError::Unreachable { reason: "no connection within the time".into() };
-    tokio::time::timeout(CONNECT_TIMEOUT, open(uri, &host, port, url.scheme() == "https", network))
-        .await
-        .map_err(late)?
+    tokio::time::timeout(CONNECT_TIMEOUT, open(uri, &url, network, names)).await.map_err(late)?
 }
 
-async fn open(uri: &str, host: &str, port: u16, tls: bool, network: &Network) -> Result<Line, SendError> {
+/// Opens a line to `uri`, which is `url` by its rules.
+async fn open(uri: &str, url: &url::Url, network: &Network, names: &Names) -> Result<Line, SendError> {
     let failed = |error: &dyn std::fmt::Display| SendError::Unreachable { reason: error.to_string() };
+    let host = url.host_str().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let found: Vec<SocketAddr> =
-        tokio::net::lookup_host((bare, port)).await.map_err(|error| failed(&error))?.collect();
+    let port = url.port_or_known_default().unwrap_or(443);
+    let found = names.find(bare, port).await.map_err(|error| failed(&error))?;
     let vetted = guard::vet(host, found, network).map_err(|reason| SendError::Forbidden { reason })?;
     let tcp = TcpStream::connect(vetted.as_slice()).await.map_err(|error| failed(&error))?;
     let _ = tcp.set_nodelay(true);
-    let stream: Box<dyn Stream> = if tls {
+    let stream: Box<dyn Stream> = if url.scheme() == "https" {
         let config = ClientConfig::with_platform_verifier().map_err(|error| failed(&error))?;
         let name = ServerName::try_from(bare.to_owned()).map_err(|error| failed(&error))?;
         let connector = TlsConnector::from(Arc::new(config));
@@ -99,8 +101,9 @@ pub(crate) async fn exchange(
     uri: &str,
     envelope: Vec<u8>,
     network: &Network,
+    names: &Names,
 ) -> Result<Option<Vec<u8>>, SendError> {
-    let mut line = connect(uri, network).await?;
+    let mut line = connect(uri, network, names).await?;
     let talk = async {
         line.send(frame(envelope)).await?;
         line.send(Frame::Ping(IS_IT_TAKEN.into())).await?;
@@ -111,7 +114,9 @@ pub(crate) async fn exchange(
                     let _ = line.close(None).await;
                     return Ok(Ended::Read(answer));
                 }
-                Frame::Close(Some(close)) if u16::from(close.code) == NOT_TAKEN => {
+                Frame::Close(Some(close))
+                    if close.code == CloseCode::Size || u16::from(close.code) == NOT_TAKEN =>
+                {
                     return Ok(Ended::NotTaken);
                 }
                 Frame::Text(text) => answer = answer.or(Some(text.as_bytes().to_vec())),

@@ -8,7 +8,10 @@ use std::{
 use libp2p::{Multiaddr, PeerId, mdns, multiaddr::Protocol};
 
 use super::{Driver, MAX_NEARBY};
-use crate::address::{MAX_ADDRESSES, direct_ip, is_relayed, reached_ip};
+use crate::{
+    address::{MAX_ADDRESSES, direct_ip, is_relayed, reached_ip},
+    guard::Permit,
+};
 
 impl Driver {
     pub(super) fn on_discovery(&mut self, event: mdns::Event) {
@@ -53,7 +56,7 @@ impl Driver {
     }
 
     pub(super) fn may_be_told(&self, address: &Multiaddr) -> bool {
-        reached_ip(address).is_some_and(|ip| !ip.is_unspecified() && self.permit.allows(ip))
+        may_be_told(address, &self.permit)
     }
 
     /// Works out where others reach this host: what the owner announces, else what it listens on, and its reservations
@@ -86,6 +89,12 @@ impl Driver {
     }
 }
 
+/// Whether an address may stand in documents: the owner's rule says so, and no neighbour's word. A host on the local network that
+/// names our private address as its own would have it told to everybody.
+fn may_be_told(address: &Multiaddr, permit: &Permit) -> bool {
+    reached_ip(address).is_some_and(|ip| !ip.is_unspecified() && permit.rules(ip))
+}
+
 /// So many neighbours may be at one address without being made up.
 const CROWD: usize = 4;
 
@@ -116,6 +125,16 @@ fn is_local_network(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_neighbour_that_names_our_private_address_brings_it_into_no_document() {
+        let permit = Permit::new(|ip| ip == IpAddr::from([192, 0, 2, 1]));
+        let ours: Multiaddr = "/ip4/10.0.0.7/tcp/4001".parse().unwrap();
+        permit.set_nearby(HashSet::from([[10, 0, 0, 7].into()]));
+        assert!(permit.allows_address(&ours), "it may be dialled");
+        assert!(!may_be_told(&ours, &permit));
+        assert!(may_be_told(&"/ip4/192.0.2.1/tcp/4001".parse().unwrap(), &permit));
+    }
 
     #[test]
     fn neighbours_made_up_at_one_address_displace_each_other() {
