@@ -18,7 +18,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 const AT_ONCE: usize = 16;
 
 /// Each rule a simulator breaks, and the requirements of level MUST that fail for it, and no others.
-const BITES: [(Fault, &[&str]); 52] = [
+const BITES: [(Fault, &[&str]); 53] = [
     (Fault::AnswersPingsThatWantNoAnswer, &["TP2-response-not-requested"]),
     (Fault::TakesAbsentResponseRequestedForFalse, &["TP2-response-default"]),
     (Fault::AnswersWithoutReturnRoute, &["DCv2.1-transport-return-route-none"]),
@@ -31,6 +31,7 @@ const BITES: [(Fault, &[&str]); 52] = [
     (Fault::FailsOnUnknownFeatureTypes, &["DF2-unknown-feature-type"]),
     (Fault::ListsPickupFourAndDoesNotSpeakIt, &["MP4-status-count"]),
     (Fault::BelievesPlaintext, &["DCv2.1-envelope-plaintext"]),
+    (Fault::AnswersPlaintextInPlaintext, &["DCv2.1-envelope-plaintext"]),
     (Fault::BelievesAnonymousFrom, &["DCv2.1-envelope-anoncrypt-from"]),
     (Fault::BelievesAnonymousFromInUpdates, &["DCv2.1-envelope-anoncrypt-from"]),
     (Fault::BelievesAnonymousFromInReceipts, &["DCv2.1-envelope-anoncrypt-from"]),
@@ -102,7 +103,8 @@ const BITES: [(Fault, &[&str]); 52] = [
 ];
 
 /// Each recommendation a simulator does not follow: nothing required fails for it, and these of level SHOULD do.
-const WEAKENS: [(Fault, &[&str]); 14] = [
+const WEAKENS: [(Fault, &[&str]); 15] = [
+    (Fault::AnswersPlaintextInPlaintext, &["DCv2.1-envelope-plaintext-silent"]),
     (Fault::ListsPickupFourAndDoesNotSpeakIt, &["DF2-works-what-is-listed"]),
     (Fault::IgnoresWrongApv, &["DCv2.1-envelope-apu", "DCv2.1-envelope-apv"]),
     (Fault::IgnoresMissingTo, &[]),

@@ -1,10 +1,11 @@
 //! What came back for a message, and how it is judged.
 
-use einmal_didcomm::{Message, Opened};
+use einmal_didcomm::{Envelope, Message, MessageType, Opened};
+use einmal_keys::base64url_decode_tolerant;
 use serde_json::Value;
 
 use super::{
-    outcome::{Outcome, Problem},
+    outcome::{Outcome, Problem, holds},
     probe::Probe,
 };
 
@@ -28,6 +29,8 @@ pub(super) enum Heard {
     Nothing,
     /// A body that is no DIDComm message of any kind, such as `OK` or a page of HTML: it answers nothing.
     Noise,
+    /// A message that is not encrypted, or signed alone: it proves nothing to us, but shows what its author made of ours.
+    Bare(MessageType),
     /// Something we cannot open, and why.
     Unreadable(String),
     /// The target has no time: it said so with 429 or 503 until the last attempt.
@@ -89,9 +92,7 @@ impl Answer {
     /// The code of the problem report that came.
     pub(super) fn report(&self) -> Option<&str> {
         let message = &self.opened()?.message;
-        let is_report =
-            message.kind.protocol() == "reportproblem" || message.kind.message() == "problemreport";
-        is_report.then(|| message.body.get("code").and_then(Value::as_str).unwrap_or(""))
+        is_report(&message.kind).then(|| message.body.get("code").and_then(Value::as_str).unwrap_or(""))
     }
 
     /// What says that something failed inside the target is no answer.
@@ -128,7 +129,7 @@ impl Answer {
                 Problem::Refused(text)
             }
             Heard::Nothing | Heard::Noise => Problem::Silent(text),
-            Heard::Unreadable(_) => Problem::Broken(text),
+            Heard::Bare(_) | Heard::Unreadable(_) => Problem::Broken(text),
         }
     }
 
@@ -153,16 +154,17 @@ impl Answer {
         }
     }
 
-    /// That nothing was done: nothing came back but silence, a refusal or a problem report. A request that was lost
-    /// proves nothing.
+    /// That nothing was done: nothing came back but silence, a refusal or a problem report, in whatever envelope. A
+    /// request that was lost proves nothing, and neither does an answer in an envelope for somebody else.
     pub(super) fn expect_refusal(&self) -> Outcome {
         self.arrived()?;
-        match &self.heard {
-            Heard::Message(_) if self.report().is_none() => {
-                Err(format!("it was acted upon: {}", self.describe()).into())
-            }
-            _ => Ok(()),
-        }
+        let acted = match &self.heard {
+            Heard::Message(_) => self.report().is_none(),
+            Heard::Bare(kind) => !is_report(kind),
+            Heard::Unreadable(_) => return Err(Problem::Unknown(self.describe())),
+            _ => false,
+        };
+        holds(!acted, || format!("it was acted upon: {}", self.describe()))
     }
 
     /// That a problem report came; its code.
@@ -191,10 +193,26 @@ impl Answer {
             },
             Heard::Nothing => format!("no answer{status}"),
             Heard::Noise => format!("no answer, but a body that is no DIDComm message{status}"),
+            Heard::Bare(kind) => format!("an answer that is not encrypted ({}){status}", kind.as_str()),
             Heard::Unreadable(problem) => format!("an answer that cannot be used ({problem}){status}"),
             Heard::Lost(problem) | Heard::Busy(problem) | Heard::Failed(problem) => problem.clone(),
         }
     }
+}
+
+/// What bytes say that are no encrypted message: what they are a message of, if they are one.
+pub(super) fn bare(body: &[u8]) -> Option<MessageType> {
+    let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).ok();
+    let message = match Envelope::classify(body).ok()? {
+        Envelope::Plain => json(body)?,
+        Envelope::Signed => json(&base64url_decode_tolerant(json(body)?.get("payload")?.as_str()?)?)?,
+        _ => return None,
+    };
+    MessageType::parse(message.get("type")?.as_str()?).ok()
+}
+
+fn is_report(kind: &MessageType) -> bool {
+    kind.protocol() == "reportproblem" || kind.message() == "problemreport"
 }
 
 /// Whether a code says that the reporter itself is at fault, as a status 5xx does: its first descriptor is `me`.
@@ -204,6 +222,9 @@ fn is_internal(code: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use einmal_keys::base64url_encode;
+    use serde_json::json;
+
     use super::*;
 
     fn answer(status: Option<u16>, heard: Heard) -> Answer {
@@ -223,6 +244,33 @@ mod tests {
             assert!(answer.problem().is_unknown() && !answer.accepted());
         }
         assert_eq!(answer(Some(400), Heard::Nothing).expect_refusal(), Ok(()));
+    }
+
+    #[test]
+    fn answer_in_plaintext_or_signed_alone_was_given_and_a_report_of_that_form_is_a_refusal() {
+        let plain = |kind: &str| json!({"id": "1", "type": kind, "body": {}}).to_string();
+        let signed =
+            |kind: &str| json!({"payload": base64url_encode(plain(kind)), "signatures": []}).to_string();
+        let heard = |text: String| answer(Some(200), Heard::Bare(bare(text.as_bytes()).unwrap()));
+        let (pong, report) = (
+            "https://didcomm.org/trust-ping/2.0/ping-response",
+            "https://didcomm.org/report-problem/2.0/problem-report",
+        );
+        for text in [plain(pong), signed(pong)] {
+            let refused = heard(text).expect_refusal();
+            assert!(
+                matches!(&refused, Err(Problem::Broken(why)) if why.contains("ping-response")),
+                "{refused:?}"
+            );
+        }
+        for text in [plain(report), signed(report)] {
+            assert_eq!(heard(text).expect_refusal(), Ok(()));
+        }
+        for text in [plain("about:blank"), json!({"ciphertext": "", "protected": ""}).to_string()] {
+            assert_eq!(bare(text.as_bytes()), None, "{text}");
+        }
+        let sealed = answer(Some(200), Heard::Unreadable("for somebody else".into()));
+        assert!(sealed.expect_refusal().is_err_and(|problem| problem.is_unknown()));
     }
 
     #[test]

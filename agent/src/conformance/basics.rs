@@ -160,7 +160,7 @@ async fn no_way_back(run: &Run) -> Outcome {
     match &answer.heard {
         // A refusal is silent, too, but says nothing about what would have come back.
         Heard::Nothing | Heard::Noise if answer.accepted() => Ok(()),
-        Heard::Message(_) | Heard::Unreadable(_) => {
+        Heard::Message(_) | Heard::Bare(_) | Heard::Unreadable(_) => {
             Err(Problem::Broken(format!("something came back: {}", answer.describe())))
         }
         _ => Err(answer.problem()),

@@ -21,7 +21,7 @@ use einmal_keys::{KeyId, KeyKind, Keyring, PublicKey, SecretKey, SystemEntropy};
 use serde_json::Value;
 
 use super::{
-    answer::{Answer, Heard},
+    answer::{self, Answer, Heard},
     outcome::{Outcome, Problem, holds},
 };
 use crate::{
@@ -372,7 +372,9 @@ impl Probe {
         match self.open(body).await {
             Ok(opened) => Heard::Message(Box::new(opened)),
             Err(_) if Envelope::classify(body).is_err() => Heard::Noise,
-            Err(problem) => Heard::Unreadable(problem.to_string()),
+            Err(problem) => {
+                answer::bare(body).map_or_else(|| Heard::Unreadable(problem.to_string()), Heard::Bare)
+            }
         }
     }
 

@@ -40,6 +40,8 @@ pub enum Fault {
     FailsOnUnknownFeatureTypes,
     ListsPickupFourAndDoesNotSpeakIt,
     BelievesPlaintext,
+    /// Pings and requests for mediation alone; its answers to them are plaintext, too.
+    AnswersPlaintextInPlaintext,
     BelievesAnonymousFrom,
     /// These four act upon what they believe and say nothing, and doubt everything else.
     BelievesAnonymousFromInUpdates,
@@ -271,7 +273,9 @@ impl Mediator {
             now: self.now(),
             accept_plaintext: matches!(
                 self.fault,
-                Fault::BelievesPlaintext | Fault::BelievesPlaintextInUpdates
+                Fault::BelievesPlaintext
+                    | Fault::AnswersPlaintextInPlaintext
+                    | Fault::BelievesPlaintextInUpdates
             ),
             layers: LayerPolicy::Tolerant,
         };
@@ -279,7 +283,7 @@ impl Mediator {
             Ok(opened) => opened,
             Err(error) => return self.refuse(&error, bytes),
         };
-        let believes = self.breaks(Fault::BelievesPlaintext) && opened.proof.recipient.is_none()
+        let believes = self.believes_plaintext(&opened)
             || self.breaks(Fault::BelievesAnonymousFrom)
             || self.believes_silently(&opened);
         let from = opened.message.from.clone().or_else(|| opened.claimed_from.clone().filter(|_| believes));
@@ -315,6 +319,18 @@ impl Mediator {
             return (202, None);
         }
         (200, reply)
+    }
+
+    /// Whether it takes a message that is not encrypted, and answers it.
+    fn believes_plaintext(&self, opened: &Opened) -> bool {
+        let taken = match self.fault {
+            Fault::BelievesPlaintext => true,
+            Fault::AnswersPlaintextInPlaintext => {
+                matches!(opened.message.kind.message(), "ping" | "mediaterequest")
+            }
+            _ => false,
+        };
+        taken && opened.proof.recipient.is_none()
     }
 
     /// Whether it takes a message for that of whom it names, without a proof.
@@ -413,6 +429,9 @@ impl Mediator {
         };
         if bare {
             message.thid = None;
+        }
+        if request.proof.recipient.is_none() && self.breaks(Fault::AnswersPlaintextInPlaintext) {
+            return message.to_bytes();
         }
         self.seal(&message, to)
     }
