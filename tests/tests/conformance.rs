@@ -347,6 +347,14 @@ async fn target_that_takes_everything_and_never_says_a_word_conforms_to_nothing(
     assert!(!report.is_complete() && !report.conforms());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn target_behind_a_hop_that_takes_everything_and_never_says_a_word_does_not_conform() {
+    let report = within(Fault::IsReachedByADidAndAnswersNobody, Duration::from_secs(1)).await;
+    assert_eq!(report.verdict("DCv2.1-transport-answers"), Verdict::Passed, "{}", report.to_table());
+    assert!(!report.is_complete() && !report.conforms(), "{}", report.to_table());
+    assert_eq!(failed(&report, Level::Must), Vec::<&str>::new());
+}
+
 const BAD_ENVELOPES: [&str; 3] = [
     "DCv2.1-envelope-ciphertext-tampered",
     "DCv2.1-envelope-tag-tampered",

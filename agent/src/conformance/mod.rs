@@ -66,6 +66,10 @@ pub struct Options {
 /// Longest a whole run takes.
 pub const TOTAL: Duration = Duration::from_secs(900);
 
+/// Why a target that takes all and says nothing is not looked at further.
+const NOTHING_HEARD: &str =
+    "nothing the target says was heard; perhaps it answers to endpoints only: --listen ADDRESS:PORT";
+
 /// An invitation as it was given, or what is wrong with its form.
 type Invited = Result<Invitation, String>;
 
@@ -184,6 +188,10 @@ async fn play(run: &mut Run) {
     }
     if run.probe.behind_hops {
         basics::elsewhere(run).await;
+        // That something before the target says 200 tells nothing about the target.
+        if !run.calls_back {
+            run.report.stop(NOTHING_HEARD);
+        }
         run.report.not_checked(
             "",
             "the target is reached through mediators of its own only, so that no answer comes back on the connection",
@@ -250,7 +258,7 @@ async fn close(run: &mut Run) {
     if basics::alive(run).await.is_err() {
         run.report.stop("the target no longer answers");
     } else if !run.talks && !run.calls_back {
-        run.report.stop("nothing the target says was heard; perhaps it answers to endpoints only: --listen");
+        run.report.stop(NOTHING_HEARD);
     } else if !run.talks {
         run.report.not_checked("", "answers do not come on the connection");
     }

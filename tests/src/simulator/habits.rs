@@ -32,7 +32,9 @@ pub(super) fn endpoints(address: &str, fault: Fault, hop: &Did) -> Vec<Endpoint>
             Endpoint::didcomm(format!("HTTP://{address}/")),
             Endpoint::didcomm(format!("WS://{address}/ws")),
         ],
-        Fault::IsReachedByADid => vec![Endpoint::didcomm(hop.to_string())],
+        Fault::IsReachedByADid | Fault::IsReachedByADidAndAnswersNobody => {
+            vec![Endpoint::didcomm(hop.to_string())]
+        }
         Fault::HasRoutingKeys => {
             let mut endpoint = Endpoint::didcomm(http);
             endpoint.routing_keys = vec![hop.to_string()];
@@ -53,6 +55,11 @@ impl Mediator {
                 | Fault::IsReachedByADid
                 | Fault::HasRoutingKeys
         )
+    }
+
+    /// Whether it takes everything and never says a word.
+    pub(super) fn answers_nobody(&self) -> bool {
+        matches!(self.fault, Fault::AnswersNobody | Fault::IsReachedByADidAndAnswersNobody)
     }
 
     /// Sends an answer to the endpoint of whom it is for, if that can be called, after a while.

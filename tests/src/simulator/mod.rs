@@ -103,6 +103,7 @@ pub enum Fault {
     HasOnlyAWebSocket,
     WritesItsSchemesInCapitals,
     IsReachedByADid,
+    IsReachedByADidAndAnswersNobody,
     HasRoutingKeys,
     CannotBeDialled,
     LosesBadEnvelopes,
@@ -302,8 +303,7 @@ impl Mediator {
             Some(answers::report("e.p.crypto.message.dejavu"))
         };
         let reply = reply.filter(|_| !robbed);
-        let silent =
-            socket.is_some() && self.breaks(Fault::KeepsSilentOnSockets) || self.breaks(Fault::AnswersNobody);
+        let silent = socket.is_some() && self.breaks(Fault::KeepsSilentOnSockets) || self.answers_nobody();
         let back = opened.message.return_route == Some(einmal_didcomm::ReturnRoute::All)
             || self.breaks(Fault::AnswersWithoutReturnRoute);
         if !back && self.breaks(Fault::RefusesWhatOpensNoWayBack) {
