@@ -355,6 +355,46 @@ async fn target_behind_a_hop_that_takes_everything_and_never_says_a_word_does_no
     assert_eq!(failed(&report, Level::Must), Vec::<&str>::new());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_needs_an_account_is_not_checked_where_all_requests_for_one_were_lost() {
+    let report = against(Fault::LosesMediateRequests).await;
+    for level in [Level::Must, Level::Should] {
+        let mut failed = failed(&report, level);
+        failed.retain(|id| *id != "TP2-response-async");
+        assert!(failed.is_empty(), "{failed:?}: {}", report.to_table());
+    }
+    for id in [
+        "CM2-grant",
+        "CM3-update-add",
+        "MP3-status-count",
+        "MP4-delivery",
+        "RT2-forward",
+        "DCv2.1-envelope-plaintext",
+        "DF2-works-what-is-listed",
+    ] {
+        assert_eq!(report.verdict(id), Verdict::NotChecked, "{id}: {}", report.to_table());
+    }
+    assert!(!report.is_complete() && !report.conforms());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_message_of_a_protocol_that_was_lost_is_sent_once_more() {
+    let report = against(Fault::LosesTheFirstMessageOfEachType).await;
+    for id in [
+        "TP2-response",
+        "DF2-disclose",
+        "CM2-grant",
+        "CM3-grant",
+        "MP3-status-count",
+        "MP4-status-count",
+        "RT2-forward",
+    ] {
+        assert_eq!(report.verdict(id), Verdict::Passed, "{id}: {}", report.to_table());
+    }
+    assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{}", report.to_table());
+    assert!(report.is_complete(), "{}", report.to_table());
+}
+
 const BAD_ENVELOPES: [&str; 3] = [
     "DCv2.1-envelope-ciphertext-tampered",
     "DCv2.1-envelope-tag-tampered",

@@ -91,7 +91,7 @@ fn invitation(run: &mut Run) {
 pub(super) async fn ping(run: &mut Run) {
     let Ok(me) = run.probe.stranger() else { return };
     let Ok(request) = run.probe.request(PING, &me, &json!({"response_requested": true})) else { return };
-    let answer = run.probe.say(&request).await;
+    let answer = run.probe.say_twice(&request).await;
     if let Some(opened) = answer.opened() {
         let ours = run.probe.is_from_target(opened)
             && opened.recipient().is_some_and(|recipient| recipient.same_as(&me));
@@ -244,7 +244,8 @@ pub(super) async fn discover(run: &mut Run) {
     let disclose = format!("{FEATURES}/disclose");
     let Ok(me) = run.probe.stranger() else { return };
     let query = |feature_type: &str, pattern: &str| json!({"queries": [{"feature-type": feature_type, "match": pattern}]});
-    let answer = run.probe.get_in_thread(&kind, &me, &query("protocol", "*"), &[&disclose]).await;
+    let (all, kinds) = (query("protocol", "*"), [disclose.as_str()]);
+    let answer = run.probe.twice(|| run.probe.get_in_thread(&kind, &me, &all, &kinds)).await;
     let (answer, opened) = match answer {
         Ok(message) => (message, Ok(())),
         Err(problem) => {
@@ -326,7 +327,14 @@ pub(super) fn compare_disclosed(run: &mut Run) {
         .filter(|protocol| run.discloses(protocol) && !run.worked.contains(protocol))
         .filter(|protocol| !protocol.contains("pickup") || !run.mediation.is_empty())
         .collect();
-    let works = holds(idle.is_empty(), || format!("listed, but does not work: {}", idle.join(", ")));
+    let (lost, idle): (Vec<&str>, Vec<&str>) =
+        idle.into_iter().partition(|protocol| run.unknown.contains(protocol));
+    let works = match lost.as_slice() {
+        [] => Ok(()),
+        lost => Err(Problem::Unknown(format!("it is not known whether {} works", lost.join(", ")))),
+    };
+    let works =
+        holds(idle.is_empty(), || format!("listed, but does not work: {}", idle.join(", "))).and(works);
     run.report.settle("DF2-works-what-is-listed", works);
 }
 

@@ -120,6 +120,16 @@ impl Probe {
         self.say_as(message, SenderProtection::Authcrypt).await
     }
 
+    /// As [`Probe::say`], where much else depends on the answer: what was lost is said once more, under another id.
+    pub(super) async fn say_twice(&self, message: &Message) -> Answer {
+        let first = self.say(message).await;
+        let id = MessageId::random(&SystemEntropy).ok().filter(|_| first.is_lost());
+        let Some(id) = id else { return first };
+        let mut second = message.clone();
+        second.id = id;
+        self.say(&second).await.answering(message, &second)
+    }
+
     /// Sends a message, protected as told.
     ///
     /// Where the target, or a gateway before it, fails inside, another attempt is made under an id of its own: who acted

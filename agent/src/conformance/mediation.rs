@@ -72,17 +72,7 @@ impl Dialect {
 /// Tries a version; whether it is spoken.
 pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
     let grant = format!("{}-grant", dialect.tag);
-    let first = async {
-        let me = run.probe.stranger()?;
-        let kinds = [dialect.kind("mediate-grant"), dialect.kind("mediate-deny")];
-        let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
-        let request = run.probe.request(&dialect.kind("mediate-request"), &me, &json!({}))?;
-        let answer = run.probe.say(&request).await;
-        let message = answer.expect(&kinds, &run.probe)?;
-        in_thread(&message, &request)?;
-        Ok(message)
-    };
-    let first: Outcome<Message> = first.await;
+    let first = run.probe.twice(|| first(run, dialect)).await;
     let denied = first.as_ref().is_ok_and(|message| message.kind.is(&dialect.kind("mediate-deny")));
     if !run.opens(dialect.tag, dialect.protocol, &grant, first.map(|_| ())) {
         return false;
@@ -91,6 +81,17 @@ pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
         run.report.not_checked(dialect.tag, "the target gives strangers no account");
     }
     !denied
+}
+
+/// Asks for mediation; the answer.
+async fn first(run: &Run, dialect: &Dialect) -> Outcome<Message> {
+    let me = run.probe.stranger()?;
+    let kinds = [dialect.kind("mediate-grant"), dialect.kind("mediate-deny")];
+    let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+    let request = run.probe.request(&dialect.kind("mediate-request"), &me, &json!({}))?;
+    let message = run.probe.say(&request).await.expect(&kinds, &run.probe)?;
+    in_thread(&message, &request)?;
+    Ok(message)
 }
 
 /// Asks for an account.
@@ -213,10 +214,7 @@ fn one_of(result: Outcome<String>, allowed: &[&str]) -> Outcome {
 /// All requirements of one version.
 pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
     let id = |point: &str| format!("{}-{point}", dialect.tag);
-    let enrolled = match run.probe.stranger() {
-        Ok(me) => enrol(run, dialect, me).await,
-        Err(problem) => Err(problem),
-    };
+    let enrolled = run.probe.twice(async || enrol(run, dialect, run.probe.stranger()?).await).await;
     let account = match enrolled {
         Ok(account) => account,
         Err(problem) => {

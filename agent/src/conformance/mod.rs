@@ -86,6 +86,8 @@ struct Run {
     disclosed: BTreeSet<String>,
     /// Protocols that were seen to work.
     worked: BTreeSet<&'static str>,
+    /// Protocols of which it is not known whether they work: their first message, or the answer to it, got lost.
+    unknown: BTreeSet<&'static str>,
     /// Whether the target answers on the connection it was asked on.
     talks: bool,
     /// Whether it answers at the sender's endpoint instead.
@@ -116,7 +118,11 @@ impl Run {
             Err(problem) => problem,
         };
         match problem {
-            Problem::Unknown(why) => self.report.not_checked(tag, &why),
+            Problem::Unknown(why) => {
+                self.unknown.insert(protocol);
+                self.report.not_checked(tag, &why);
+                self.report.leave_open(&format!("{protocol} could not be tried: {why}"));
+            }
             Problem::Silent(why) if !self.discloses(protocol) => self.report.not_offered(tag, &why),
             Problem::Refused(why) if !self.discloses(protocol) => self.report.not_checked(tag, &why),
             failed => {
@@ -125,6 +131,15 @@ impl Run {
             }
         }
         false
+    }
+
+    /// Notes what needs an account where there is none: it is not offered, unless nobody knows whether there are any.
+    fn without_account(&mut self, prefix: &str, why: &str) {
+        if mediation::DIALECTS.iter().any(|dialect| self.unknown.contains(dialect.protocol)) {
+            self.report.not_checked(prefix, "whether the target gives accounts is not known");
+        } else {
+            self.report.not_offered(prefix, why);
+        }
     }
 }
 
@@ -159,6 +174,7 @@ pub async fn run(options: &Options) -> Result<Report, SetupError> {
         listed: None,
         disclosed: BTreeSet::new(),
         worked: BTreeSet::new(),
+        unknown: BTreeSet::new(),
         talks: false,
         calls_back: false,
         mediation: Vec::new(),

@@ -143,7 +143,7 @@ async fn plain_ping(run: &Run) -> Outcome {
 async fn unproved_accounts(run: &mut Run) {
     let Some(dialect) = run.mediation.first().copied() else {
         for point in ["plaintext", "anoncrypt-from"] {
-            run.report.not_offered(&format!("DCv2.1-envelope-{point}"), "the target keeps no accounts");
+            run.without_account(&format!("DCv2.1-envelope-{point}"), "the target keeps no accounts");
         }
         return;
     };

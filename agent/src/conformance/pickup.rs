@@ -77,18 +77,20 @@ impl Dialect {
 /// Tries a version; whether it is spoken.
 pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
     if run.mediation.is_empty() {
-        run.report.not_offered(dialect.tag, "the target gives no accounts");
+        run.without_account(dialect.tag, "the target gives no accounts");
         return false;
     }
-    let first = async {
-        let mailbox = mail::mailbox(run).await?;
-        match mailbox.count(run, dialect, &mailbox.recipient).await? {
-            0 => Ok(()),
-            more => Err(format!("{more} messages wait for a DID that was just made").into()),
-        }
-    };
-    let first: Outcome = first.await;
+    let first = run.probe.twice(|| first(run, dialect)).await;
     run.opens(dialect.tag, dialect.protocol, &dialect.id("status-count"), first)
+}
+
+/// Asks what waits in a fresh mailbox.
+async fn first(run: &Run, dialect: &Dialect) -> Outcome {
+    let mailbox = mail::mailbox(run).await?;
+    match mailbox.count(run, dialect, &mailbox.recipient).await? {
+        0 => Ok(()),
+        more => Err(format!("{more} messages wait for a DID that was just made").into()),
+    }
 }
 
 /// All requirements of one version, but live delivery.

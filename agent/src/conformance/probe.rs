@@ -148,6 +148,17 @@ impl Probe {
         Err(Problem::Unknown("the target, or a gateway before it, failed whenever it was tried".to_owned()))
     }
 
+    /// Looks at what much else depends on, and once more from the start if nothing could be concluded.
+    pub(super) async fn twice<T, F: Future<Output = Outcome<T>>>(
+        &self,
+        mut look: impl FnMut() -> F,
+    ) -> Outcome<T> {
+        match look().await {
+            Err(problem) if problem.is_unknown() => look().await,
+            known => known,
+        }
+    }
+
     /// Who the target is for `me`: itself, or the DID it proved to have rotated to.
     pub(super) fn peer_of(&self, me: &Did) -> Did {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -121,7 +121,7 @@ impl Report {
             }
             _ => (verdict, detail),
         };
-        let detail = detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL_CHARS).collect();
+        let detail = clean(&detail);
         self.findings.insert(id, Finding { verdict, detail });
     }
 
@@ -147,6 +147,11 @@ impl Report {
     /// Whether all was looked at that the target offers: it answered to the end, and the time was enough.
     pub fn is_complete(&self) -> bool {
         self.incomplete.is_none()
+    }
+
+    /// Notes that something the target may offer could not be looked at, and why.
+    pub(super) fn leave_open(&mut self, why: &str) {
+        self.incomplete.get_or_insert_with(|| clean(why));
     }
 
     /// Notes that nothing more can be looked at, and why.
@@ -271,6 +276,11 @@ impl Report {
         };
         format!("{lines}{end}: {}", self.target)
     }
+}
+
+/// What may quote the target, in bounds and without what would break a table.
+fn clean(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_DETAIL_CHARS).collect()
 }
 
 #[cfg(test)]

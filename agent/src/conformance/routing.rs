@@ -17,34 +17,26 @@ const PROTOCOL: &str = "https://didcomm.org/routing/2.0";
 /// All of them.
 pub(super) async fn run(run: &mut Run) {
     if run.mediation.is_empty() {
-        run.report.not_offered("RT2", "the target gives no accounts, so there is nobody to forward to");
+        run.without_account("RT2", "the target gives no accounts, so there is nobody to forward to");
         return;
     }
     let Some(dialect) = run.pickup.first().copied() else {
-        run.report.not_checked("RT2", "what was forwarded cannot be fetched: no version of pickup works");
+        run.report.not_checked(
+            "RT2",
+            "what was forwarded cannot be fetched: no version of pickup was seen to work",
+        );
         return;
     };
-    let mailbox = match mail::mailbox(run).await {
-        Ok(mailbox) => mailbox,
-        Err(problem) => return run.report.not_checked("RT2", problem.text()),
-    };
-    let sent = run.probe.again(|| mailbox.send(run)).await;
-    let found = match &sent {
-        Ok(letter) => mailbox.find(run, dialect, &mailbox.recipient, letter).await,
-        Err(problem) => Err(problem.clone()),
-    };
-    let unchanged = match (&sent, &found) {
-        (Ok(letter), Ok(found)) => same_json(&letter.envelope, &found.bytes),
-        (Err(problem), _) | (_, Err(problem)) => Err(problem.clone()),
-    };
     // Whoever grants accounts takes forwards for them: silence is a failure here.
-    let found = found.map(|_| ()).map_err(|problem| match problem {
+    let found = run.probe.twice(|| first(run, dialect)).await.map_err(|problem| match problem {
         Problem::Silent(text) | Problem::Refused(text) => Problem::Broken(text),
         known => known,
     });
-    if !run.opens("RT2", PROTOCOL, "RT2-forward", found) {
+    let opened = found.as_ref().map(|_| ()).map_err(Problem::clone);
+    if !run.opens("RT2", PROTOCOL, "RT2-forward", opened) {
         return;
     }
+    let Ok((mailbox, unchanged)) = found else { return };
     run.report.settle("RT2-payload-unchanged", unchanged);
     forms(run, &mailbox, dialect).await;
     let expired = run.probe.again(|| expired(run, &mailbox, dialect)).await;
@@ -56,6 +48,14 @@ pub(super) async fn run(run: &mut Run) {
     run.report.settle("RT2-removed", removed);
     let malformed = run.probe.again(|| malformed(run, &mailbox, dialect)).await;
     run.report.settle("RT2-malformed-survived", malformed);
+}
+
+/// A mailbox that a forward reached, and whether what it carried is as it was sent.
+async fn first(run: &Run, dialect: &Dialect) -> Outcome<(Mailbox, Outcome)> {
+    let mailbox = mail::mailbox(run).await?;
+    let letter = run.probe.again(|| mailbox.send(run)).await?;
+    let found = mailbox.find(run, dialect, &mailbox.recipient, &letter).await?;
+    Ok((mailbox, same_json(&letter.envelope, &found.bytes)))
 }
 
 /// Whether both say the same: a mediator may write the JSON anew, for no member of it is signed as text.

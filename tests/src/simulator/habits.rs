@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use einmal_did::{Did, Endpoint, Resolver};
+use einmal_didcomm::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -107,6 +108,16 @@ impl Mediator {
     pub(super) fn loses_the_answer(&self) -> bool {
         self.breaks(Fault::IsBehindAGatewayThatFailsAtEverySeventeenthRequest)
             && self.state().posts % (2 * GATEWAY_FAILS) == GATEWAY_FAILS
+    }
+
+    /// Whether the connection a message came on is cut off before anybody looks at it.
+    pub(super) fn loses(&self, message: &Message) -> bool {
+        let first = self.state().types.insert(message.kind.as_str().to_owned());
+        match self.fault {
+            Fault::LosesMediateRequests => message.kind.message() == "mediaterequest",
+            Fault::LosesTheFirstMessageOfEachType => first,
+            _ => false,
+        }
     }
 
     /// Whether something fails inside this time.

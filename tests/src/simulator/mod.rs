@@ -128,6 +128,8 @@ pub enum Fault {
     WritesUrnsAsIds,
     HasKeysOnP256Only,
     RedirectsToAFile,
+    LosesMediateRequests,
+    LosesTheFirstMessageOfEachType,
 }
 
 /// A running simulator; it ends when this is dropped.
@@ -288,6 +290,9 @@ impl Mediator {
             || self.breaks(Fault::BelievesAnonymousFrom)
             || self.believes_silently(&opened);
         let from = opened.message.from.clone().or_else(|| opened.claimed_from.clone().filter(|_| believes));
+        if socket.is_none() && self.loses(&opened.message) {
+            return (wire::CUT, None);
+        }
         if opened.message.kind.is(einmal_didcomm::FORWARD_TYPE) {
             if opened.recipient().is_some_and(|to| to.same_as(&self.hop)) {
                 return self.pass_on(&opened);

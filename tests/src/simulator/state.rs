@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) posts: u64,
     /// Messages that asked for something so far.
     pub(super) asked_for: u64,
+    /// Types of messages that came.
+    pub(super) types: BTreeSet<String>,
     /// Whether a bad envelope came from the one address all come from.
     pub(super) banned: bool,
     /// Accounts that asked for mediation before.

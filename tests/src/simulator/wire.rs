@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{
         DefaultBodyLimit, State,
         ws::{Message as Frame, WebSocket, WebSocketUpgrade},
@@ -16,11 +16,14 @@ use axum::{
 use einmal_did::{Did, DidUrl};
 use einmal_didcomm::ENCRYPTED_MEDIA_TYPE;
 use einmal_keys::base64url_decode;
+use futures_util::stream;
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::mpsc};
 
 use super::{Fault, Mediator};
 
+/// The status of what is not answered at all: the connection is cut off.
+pub(super) const CUT: u16 = 0;
 /// Most frames that wait to be pushed on one socket.
 const MAX_WAITING: usize = 64;
 
@@ -47,12 +50,21 @@ async fn take(State(mediator): State<Arc<Mediator>>, uri: Uri, body: Bytes) -> R
     if mediator.loses_the_answer() {
         return StatusCode::GATEWAY_TIMEOUT.into_response();
     }
+    if status == CUT {
+        return cut();
+    }
     let status = StatusCode::from_u16(status).unwrap();
     match reply {
         Some(reply) => (status, [(header::CONTENT_TYPE, ENCRYPTED_MEDIA_TYPE)], reply).into_response(),
         None if mediator.breaks(Fault::SaysOkInPlainText) => (status, "OK").into_response(),
         None => status.into_response(),
     }
+}
+
+/// An answer that breaks off before anything of it has come.
+pub(super) fn cut() -> Response {
+    let broken = stream::once(async { Err::<Bytes, _>(std::io::Error::other("cut off")) });
+    Body::from_stream(broken).into_response()
 }
 
 async fn upgrade(State(mediator): State<Arc<Mediator>>, upgrade: WebSocketUpgrade) -> Response {
