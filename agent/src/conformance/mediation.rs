@@ -252,24 +252,28 @@ async fn updates(run: &mut Run, account: &Account, dialect: &Dialect) {
     else {
         return;
     };
-    // Where fresh DIDs need proof, the account's own DID has it.
+    // Where fresh DIDs need proof, the account's own DID has it; what was lost tells nothing about that.
     let fresh = one_of(account.change(run, first.as_str(), "add").await, &["success"]);
-    let own = fresh.is_err();
+    let own = fresh.as_ref().is_err_and(|problem| !problem.is_unknown());
     run.report.settle(id("register-fresh"), fresh.clone());
     let did = if own { account.me.clone() } else { first };
     let added =
         if own { one_of(account.change(run, did.as_str(), "add").await, &["success"]) } else { fresh };
-    run.report.settle(id("update-add"), added);
     let again = one_of(account.change(run, did.as_str(), "add").await, &["no_change", "success"]);
+    let is_there = added.as_ref().or(again.as_ref()).map(|_| ()).map_err(Problem::clone);
+    run.report.settle(id("update-add"), added);
     run.report.settle(id("update-add-again"), again);
-    let removed = one_of(account.change(run, did.as_str(), "remove").await, &["success"]);
-    run.report.settle(id("update-remove"), removed);
+    let removed = account.change(run, did.as_str(), "remove").await;
+    run.report
+        .settle(id("update-remove"), is_there.needed("a DID to remove").and(one_of(removed, &["success"])));
     let unknown = account.change(run, never.as_str(), "remove").await;
     let unknown = one_of(unknown, &["no_change", "client_error"]);
     run.report.settle(id("update-remove-unknown"), unknown);
     let several = several(run, account, did.as_str(), second.as_str()).await;
-    run.report.settle(id("update-several"), several);
-    let listed = account.list(run, None).await.and_then(|Listed { dids, threaded, .. }| {
+    run.report.settle(id("update-several"), several.clone());
+    // What was lost may not have been added.
+    let listed = several.needed("several updates").and(account.list(run, None).await);
+    let listed = listed.and_then(|Listed { dids, threaded, .. }| {
         let same = |text: &String, did: &Did| Did::parse(text).is_ok_and(|named| named.same_as(did));
         if !dids.iter().any(|text| same(text, &did)) {
             return Err("the list lacks a DID that was added".into());
@@ -280,8 +284,8 @@ async fn updates(run: &mut Run, account: &Account, dialect: &Dialect) {
         threaded
     });
     run.report.settle(id("query"), listed);
-    let _ = account.change(run, did.as_str(), "remove").await;
-    let gone = account.list(run, None).await.and_then(|page| {
+    let removed = one_of(account.change(run, did.as_str(), "remove").await, &["success"]);
+    let gone = removed.needed("a removal").and(account.list(run, None).await).and_then(|page| {
         let still = page.dids.iter().any(|text| text == did.as_str());
         holds(!still, || "the list holds a DID that was removed".to_owned())
     });

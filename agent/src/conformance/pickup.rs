@@ -248,9 +248,11 @@ async fn confirming(
     let foreign: Outcome = foreign.await;
     run.report.settle(dialect.id("received-foreign"), foreign);
     let answer = mailbox.confirm(run, dialect, &ids).await;
+    let arrived = answer.arrived();
     let status = answer.expect(&[&dialect.kind("status")], &run.probe).map(|_| ());
     run.report.settle(dialect.id("received-status"), status);
     let gone = async {
+        arrived?;
         mailbox.find(run, dialect, me, second).await?;
         let delivered = mailbox.deliver(run, dialect, me, 50).await?;
         if delivered.find(run, first).await.is_some() {

@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Fault, Mediator};
+use super::{Fault, Mediator, wire::cut};
 
 /// Longer than any patience of a test.
 const FOR_EVER: Duration = Duration::from_secs(120);
@@ -98,6 +98,7 @@ impl Mediator {
             Fault::IsBehindAGatewayThatFailsAtEverySeventeenthRequest if posts % (2 * GATEWAY_FAILS) == 0 => {
                 Some(StatusCode::BAD_GATEWAY.into_response())
             }
+            Fault::LosesRequest(number) if posts == number => Some(cut()),
             Fault::BansWhoSendsBadEnvelopes if banned => Some(StatusCode::FORBIDDEN.into_response()),
             Fault::HasOnlyAWebSocket => Some(StatusCode::NOT_FOUND.into_response()),
             _ => None,
@@ -118,6 +119,12 @@ impl Mediator {
             Fault::LosesTheFirstMessageOfEachType => first,
             _ => false,
         }
+    }
+
+    /// Whether the connection is cut off after the mediator has done its part.
+    pub(super) fn cuts_the_answer(&self) -> bool {
+        let posts = self.state().posts;
+        self.breaks(Fault::LosesAnswer(posts))
     }
 
     /// Whether something fails inside this time.

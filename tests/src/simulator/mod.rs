@@ -130,6 +130,10 @@ pub enum Fault {
     RedirectsToAFile,
     LosesMediateRequests,
     LosesTheFirstMessageOfEachType,
+    /// One by POST, of that number.
+    LosesRequest(u64),
+    /// As before, but it has acted by then.
+    LosesAnswer(u64),
 }
 
 /// A running simulator; it ends when this is dropped.
@@ -162,6 +166,11 @@ impl MediatorSimulator {
         state.taken += 1;
         let id = format!("mail-{}", state.taken);
         state.mail.push(state::Mail { id, next: next.canonical(), payload: payload.to_vec() });
+    }
+
+    /// How many requests came by POST.
+    pub fn posts(&self) -> u64 {
+        self.mediator.state().posts
     }
 
     /// How many messages wait.

@@ -50,7 +50,7 @@ async fn take(State(mediator): State<Arc<Mediator>>, uri: Uri, body: Bytes) -> R
     if mediator.loses_the_answer() {
         return StatusCode::GATEWAY_TIMEOUT.into_response();
     }
-    if status == CUT {
+    if status == CUT || mediator.cuts_the_answer() {
         return cut();
     }
     let status = StatusCode::from_u16(status).unwrap();
