@@ -86,7 +86,6 @@ const BITES: [(Fault, &[&str]); 53] = [
             "MP3-live-status",
             "MP3-socket",
             "MP3-socket-empty",
-            "MP4-live-keeps",
             "MP4-live-off-default",
             "MP4-live-status",
             "MP4-socket",
@@ -527,6 +526,23 @@ async fn mediator_that_gives_strangers_no_account_is_not_blamed_for_it() {
     assert_eq!(report.verdict("CM3-grant"), Verdict::Passed);
     assert_eq!(report.verdict("CM3-update-add"), Verdict::NotChecked);
     assert_eq!(report.verdict("RT2-forward"), Verdict::NotOffered);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mediator_that_declines_live_delivery_on_its_socket_is_not_blamed_for_it() {
+    let report = against(Fault::DeclinesLiveDelivery).await;
+    assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{}", report.to_table());
+    assert!(report.conforms(), "{}", report.to_table());
+    for version in ["MP3", "MP4"] {
+        for point in ["status", "push", "apart", "keeps", "no-flush", "off"] {
+            let id = format!("{version}-live-{point}");
+            assert_eq!(report.verdict(&id), Verdict::NotOffered, "{id}: {}", report.to_table());
+        }
+        for point in ["socket", "live-http", "live-off-default"] {
+            let id = format!("{version}-{point}");
+            assert_eq!(report.verdict(&id), Verdict::Passed, "{id}: {}", report.to_table());
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::{
     Run,
+    answer::Answer,
     mail::{self, Delivered, Letter, Mailbox},
     outcome::{Needed, Outcome, Problem},
-    pickup::Dialect,
+    pickup::{self, Dialect},
     socket::Socket,
 };
 
@@ -30,9 +31,12 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
     run.report.settle(format!("{}-socket", dialect.tag), asked);
     let empty = run.probe.again(|| empty(run, dialect)).await;
     run.report.settle(format!("{}-socket-empty", dialect.tag), empty);
-    live(run, dialect).await;
+    let offered = live(run, dialect).await;
     let quiet = run.probe.again(|| off_by_default(run, dialect)).await;
     run.report.settle(format!("{prefix}-off-default"), quiet);
+    if !offered {
+        return run.report.not_offered(&prefix, "the target declines live delivery over its WebSocket");
+    }
     let kept = run.probe.again(|| kept(run, dialect)).await;
     run.report.settle(format!("{prefix}-keeps"), kept);
     let waited = run.probe.again(|| no_flush(run, dialect)).await;
@@ -44,10 +48,21 @@ pub(super) fn live_change(run: &Run, dialect: &Dialect, me: &Did, on: bool) -> O
     run.probe.request(&dialect.kind("live-delivery-change"), me, &json!({"live_delivery": on}))
 }
 
+/// Asks for live delivery to be turned on or off; the answer.
+async fn ask(
+    run: &Run,
+    dialect: &Dialect,
+    mailbox: &Mailbox,
+    socket: &mut Socket,
+    on: bool,
+) -> Outcome<Answer> {
+    let request = live_change(run, dialect, &mailbox.account.me, on)?;
+    Ok(socket.ask(&run.probe, &request).await)
+}
+
 /// Turns live delivery on or off; whether status answers.
 async fn change(run: &Run, dialect: &Dialect, mailbox: &Mailbox, socket: &mut Socket, on: bool) -> Outcome {
-    let request = live_change(run, dialect, &mailbox.account.me, on)?;
-    let answer = socket.ask(&run.probe, &request).await;
+    let answer = ask(run, dialect, mailbox, socket, on).await?;
     answer.expect(&[&dialect.kind("status")], &run.probe).map(|_| ())
 }
 
@@ -130,20 +145,26 @@ async fn empty(run: &Run, dialect: &Dialect) -> Outcome {
     dialect.is_empty_answer(&answer.expect(&kinds, &run.probe)?)
 }
 
-/// On, pushed, off.
-async fn live(run: &mut Run, dialect: &Dialect) {
+/// On, pushed, off. Whether the target has live delivery: it may decline it as a whole, by a report that says so.
+async fn live(run: &mut Run, dialect: &Dialect) -> bool {
     let id = |point: &str| format!("{}-live-{point}", dialect.tag);
     let opened = async {
         let mailbox = mail::mailbox(run).await?;
         let mut socket = Socket::open(&run.probe).await?;
-        change(run, dialect, &mailbox, &mut socket, true).await?;
-        Ok::<_, Problem>((mailbox, socket))
+        let answer = ask(run, dialect, &mailbox, &mut socket, true).await?;
+        if pickup::declines_live(&answer) {
+            return Ok(None);
+        }
+        answer.expect(&[&dialect.kind("status")], &run.probe)?;
+        Ok::<_, Problem>(Some((mailbox, socket)))
     };
     let (mailbox, mut socket) = match opened.await {
-        Ok(opened) => opened,
+        Ok(Some(opened)) => opened,
+        Ok(None) => return false,
         Err(problem) => {
             run.report.settle(id("status"), Err(problem));
-            return run.report.not_checked(&id(""), "live delivery could not be turned on");
+            run.report.not_checked(&id(""), "live delivery could not be turned on");
+            return true;
         }
     };
     run.report.passed(id("status"), "");
@@ -173,7 +194,7 @@ async fn live(run: &mut Run, dialect: &Dialect) {
         }
         Err(problem) => {
             run.report.settle(id("push"), Err(problem));
-            return;
+            return true;
         }
     }
     let off = async {
@@ -183,6 +204,7 @@ async fn live(run: &mut Run, dialect: &Dialect) {
     };
     let off = off.await;
     run.report.settle(id("off"), off);
+    true
 }
 
 /// Sockets our mail must not come by: one of another account that is in live mode, and one of a stranger that asked for
@@ -223,7 +245,7 @@ async fn off_by_default(run: &Run, dialect: &Dialect) -> Outcome {
 async fn kept(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let mut socket = Socket::open(&run.probe).await?;
-    change(run, dialect, &mailbox, &mut socket, true).await?;
+    change(run, dialect, &mailbox, &mut socket, true).await.needed("live delivery")?;
     let letter = mailbox.send(run).await.needed("a letter")?;
     pushed(run, &mut socket, &letter).await?;
     drop(socket);
@@ -235,6 +257,6 @@ async fn no_flush(run: &Run, dialect: &Dialect) -> Outcome {
     let letter = mailbox.send(run).await.needed("a letter")?;
     mailbox.settle(run, dialect, &mailbox.recipient, 1).await?;
     let mut socket = Socket::open(&run.probe).await?;
-    change(run, dialect, &mailbox, &mut socket, true).await?;
+    change(run, dialect, &mailbox, &mut socket, true).await.needed("live delivery")?;
     silent(run, &mut socket, &letter).await
 }

@@ -341,8 +341,10 @@ async fn live_by_http(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let body = json!({"live_delivery": true});
     let answer = run.probe.ask(&dialect.kind("live-delivery-change"), &mailbox.account.me, &body).await;
-    match answer.report() {
-        Some(code) if code.ends_with("live-mode-not-supported") => Ok(()),
-        _ => Err(answer.problem()),
-    }
+    if declines_live(&answer) { Ok(()) } else { Err(answer.problem()) }
+}
+
+/// Whether an answer says that there is no live delivery by this transport.
+pub(super) fn declines_live(answer: &Answer) -> bool {
+    answer.report().is_some_and(|code| code.ends_with("live-mode-not-supported"))
 }

@@ -338,6 +338,7 @@ impl Mediator {
                 self.status(message, protocol, four, left, false)
             }
             "live-delivery-change" => {
+                let socket = socket.filter(|_| !self.breaks(Fault::DeclinesLiveDelivery));
                 let Some(socket) = socket else { return report("e.m.live-mode-not-supported") };
                 let on = message.body.get("live_delivery").and_then(Value::as_bool).unwrap_or(false);
                 if on {

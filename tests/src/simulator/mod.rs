@@ -128,6 +128,7 @@ pub enum Fault {
     WritesUrnsAsIds,
     HasKeysOnP256Only,
     RedirectsToAFile,
+    DeclinesLiveDelivery,
     LosesMediateRequests,
     LosesTheFirstMessageOfEachType,
     /// One by POST, of that number.
