@@ -82,11 +82,9 @@ const BITES: [(Fault, &[&str]); 53] = [
         &[
             "DCv2.1-transport-socket",
             "DCv2.1-transport-socket-survives",
-            "MP3-live-off-default",
             "MP3-live-status",
             "MP3-socket",
             "MP3-socket-empty",
-            "MP4-live-off-default",
             "MP4-live-status",
             "MP4-socket",
             "MP4-socket-empty",
@@ -542,6 +540,17 @@ async fn mediator_that_declines_live_delivery_on_its_socket_is_not_blamed_for_it
             let id = format!("{version}-{point}");
             assert_eq!(report.verdict(&id), Verdict::Passed, "{id}: {}", report.to_table());
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn socket_that_was_closed_is_not_blamed_for_pushing() {
+    let report = against(Fault::ClosesSocketsThatAreNotLive).await;
+    assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{}", report.to_table());
+    for version in ["MP3", "MP4"] {
+        assert_eq!(report.verdict(&format!("{version}-live-off-default")), Verdict::NotChecked);
+        assert_eq!(report.verdict(&format!("{version}-live-off")), Verdict::NotChecked);
+        assert_eq!(report.verdict(&format!("{version}-live-push")), Verdict::Passed, "{}", report.to_table());
     }
 }
 

@@ -101,11 +101,11 @@ pub(super) async fn kept_from(run: &Run, socket: &mut Socket, letter: &Letter) -
     Ok(())
 }
 
-/// That the letter is not pushed for a while.
+/// That the letter is not pushed for a while. By a socket that was closed nothing comes, which proves nothing.
 async fn silent(run: &Run, socket: &mut Socket, letter: &Letter) -> Outcome {
     let end = tokio::time::Instant::now() + run.probe.quiet();
     loop {
-        match socket.next(end).await? {
+        match socket.next(end).await.needed("the socket")? {
             None => return Ok(()),
             Some(bytes) if contains(run, &bytes, letter).await.is_some() => {
                 return Err("it was pushed".into());
@@ -127,7 +127,7 @@ async fn on_request(run: &Run, dialect: &Dialect) -> Outcome {
     let (id, _) = Delivered::of(message).find(run, &letter).await.ok_or("the message is not delivered")?;
     let body = json!({"message_id_list": [id]});
     let request = run.probe.request(&dialect.kind("messages-received"), &mailbox.account.me, &body)?;
-    socket.ask(&run.probe, &request).await;
+    socket.ask(&run.probe, &request).await.arrived()?;
     match mailbox.settle(run, dialect, &mailbox.recipient, 0).await? {
         0 => Ok(()),
         other => Err(format!("{other} messages wait after messages-received over the socket").into()),
@@ -236,7 +236,8 @@ async fn off_by_default(run: &Run, dialect: &Dialect) -> Outcome {
     let body = json!({"recipient_did": mailbox.recipient});
     // The target knows now whose socket it is, and that answers may come on it.
     let request = run.probe.request(&dialect.kind("status-request"), &mailbox.account.me, &body)?;
-    socket.ask(&run.probe, &request).await.expect(&[&dialect.kind("status")], &run.probe)?;
+    let status = socket.ask(&run.probe, &request).await.expect(&[&dialect.kind("status")], &run.probe);
+    status.needed("a status over the socket")?;
     let letter = mailbox.send(run).await.needed("a letter")?;
     silent(run, &mut socket, &letter).await
 }

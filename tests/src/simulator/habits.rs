@@ -11,6 +11,7 @@ use einmal_didcomm::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc,
 };
 
 use super::{Fault, Mediator, wire::cut};
@@ -125,6 +126,12 @@ impl Mediator {
     pub(super) fn cuts_the_answer(&self) -> bool {
         let posts = self.state().posts;
         self.breaks(Fault::LosesAnswer(posts))
+    }
+
+    /// Whether it has no more use for a socket.
+    pub(super) fn closes(&self, socket: &mpsc::Sender<Vec<u8>>) -> bool {
+        self.breaks(Fault::ClosesSocketsThatAreNotLive)
+            && !self.state().live.values().any(|live| live.socket.same_channel(socket))
     }
 
     /// Whether something fails inside this time.

@@ -129,6 +129,7 @@ pub enum Fault {
     HasKeysOnP256Only,
     RedirectsToAFile,
     DeclinesLiveDelivery,
+    ClosesSocketsThatAreNotLive,
     LosesMediateRequests,
     LosesTheFirstMessageOfEachType,
     /// One by POST, of that number.

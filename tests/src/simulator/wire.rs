@@ -87,6 +87,10 @@ async fn talk(mediator: Arc<Mediator>, mut socket: WebSocket) {
         if socket.send(Frame::Text(String::from_utf8(out).unwrap().into())).await.is_err() {
             break;
         }
+        if mediator.closes(&sender) {
+            let _ = socket.send(Frame::Close(None)).await;
+            break;
+        }
     }
     mediator.state().live.retain(|_, live| !live.socket.same_channel(&sender));
 }
