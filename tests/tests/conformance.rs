@@ -518,6 +518,24 @@ async fn invitation_is_judged_by_its_form_and_accepts_what_it_does_not_exclude()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invitation_beyond_our_own_bounds_is_not_blamed_for_its_form() {
+    let simulator = MediatorSimulator::start(Fault::None).await;
+    let mut many: Vec<String> = (1..17).map(|number| format!("profile/{number}")).collect();
+    many.push("didcomm/v2".to_owned());
+    for body in [json!({"goal_code": "g".repeat(129)}), json!({"accept": many})] {
+        let kind = "https://didcomm.org/out-of-band/2.0/invitation";
+        let invitation = json!({"id": "1", "type": kind, "from": simulator.did, "body": body});
+        let text = einmal_keys::base64url_encode(invitation.to_string());
+        let only = Some("OOB2".to_owned());
+        let url = format!("http://127.0.0.1:1/?_oob={text}");
+        let report = conformance::run(&Options { only, ..options(&url) }).await.unwrap();
+        for id in ["OOB2-invitation-form", "OOB2-invitation-accept", "OOB2-invitation-response"] {
+            assert_eq!(report.verdict(id), Verdict::Passed, "{}", report.to_table());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mediator_that_gives_strangers_no_account_is_not_blamed_for_it() {
     let report = against(Fault::DeniesAccounts).await;
     assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{}", report.to_table());

@@ -132,7 +132,7 @@ async fn invited(run: &mut Run, me: &Did) {
     let Some(Ok(invitation)) = &run.invitation else { return };
     let taken = async {
         let mut first = run.probe.request(PING, me, &json!({"response_requested": true}))?;
-        first.pthid = Some(invitation.thread());
+        first.pthid = Some(invitation.thread.clone());
         let taken = run.probe.say(&first).await;
         if taken.accepted() { Ok(()) } else { Err(taken.problem()) }
     };

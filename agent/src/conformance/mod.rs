@@ -29,7 +29,8 @@ use std::{
 };
 
 use einmal_did::{Did, parse_strict_json, web};
-use einmal_flows::out_of_band::{Invitation, url_content};
+use einmal_didcomm::{Message, ThreadId};
+use einmal_flows::out_of_band::{Invitation, InvitationBody, InvitationError, url_content};
 use serde_json::Value;
 
 pub use self::{
@@ -70,14 +71,44 @@ pub const TOTAL: Duration = Duration::from_secs(900);
 const NOTHING_HEARD: &str =
     "nothing the target says was heard; perhaps it answers to endpoints only: --listen ADDRESS:PORT";
 
-/// An invitation as it was given, or what is wrong with its form.
-type Invited = Result<Invitation, String>;
+/// What is looked at of an invitation.
+#[derive(Debug)]
+struct Invited {
+    /// What answers to it name as their parent.
+    thread: ThreadId,
+    /// Profiles the inviter accepts; empty means any.
+    accept: Vec<String>,
+}
+
+impl Invited {
+    /// Reads an invitation, and who it is from; or what is wrong with its form.
+    fn read(content: &[u8]) -> Result<(Did, Self), String> {
+        match Invitation::from_json(content) {
+            Ok(invitation) => {
+                let thread = invitation.thread();
+                Ok((invitation.from, Self { thread, accept: invitation.accept }))
+            }
+            // How much we read of these is our own affair; without them the form is judged all the same.
+            Err(InvitationError::OutOfBounds { .. }) => Self::read_at_length(content),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// As [`Invited::read`], whatever our own bounds: an invitation is as long as its link at most.
+    fn read_at_length(content: &[u8]) -> Result<(Did, Self), String> {
+        let value = parse_strict_json(content, content.len()).map_err(|error| error.to_string())?;
+        let message = Message::from_value(value).map_err(|error| error.to_string())?;
+        let body: InvitationBody = message.body_as().map_err(|error| error.to_string())?;
+        let from = message.from.clone().ok_or("`from` is missing")?;
+        Ok((from, Self { thread: message.id.to_thread(), accept: body.accept.unwrap_or_default() }))
+    }
+}
 
 /// What is known about the target so far.
 struct Run {
     probe: Probe,
     report: Report,
-    invitation: Option<Invited>,
+    invitation: Option<Result<Invited, String>>,
     listen: Option<SocketAddr>,
     public_url: Option<String>,
     /// Protocols the target names in whatever role; `None` if it does not say.
@@ -285,7 +316,8 @@ fn usage(problem: String, remedy: &str) -> SetupError {
     SetupError::Usage { problem, remedy: remedy.to_owned() }
 }
 
-fn read_target(text: &str) -> Result<(Did, Option<Invited>), SetupError> {
+/// Whom a target names, and its invitation, or what is wrong with the form of that.
+fn read_target(text: &str) -> Result<(Did, Option<Result<Invited, String>>), SetupError> {
     let remedy = "give an out-of-band URL (https://host/path?_oob=...) or a did:peer, did:key or did:web";
     if text.starts_with("did:") {
         let did = Did::parse(text)
@@ -295,17 +327,16 @@ fn read_target(text: &str) -> Result<(Did, Option<Invited>), SetupError> {
         }
         return Ok((did, None));
     }
-    let wrong =
-        |problem: String| usage(format!("`{}` is no invitation ({problem})", shortened(text)), remedy);
-    let content = url_content(text).map_err(|error| wrong(error.to_string()))?;
-    match Invitation::from_json(&content) {
-        Ok(invitation) => Ok((invitation.from.clone(), Some(Ok(invitation)))),
+    let wrong = |problem: &str| usage(format!("`{}` is no invitation ({problem})", shortened(text)), remedy);
+    let content = url_content(text).map_err(|error| wrong(&error.to_string()))?;
+    match Invited::read(&content) {
+        Ok((from, invited)) => Ok((from, Some(Ok(invited)))),
         // Whom it is from is all that is needed to go on; what is wrong with the rest is a finding.
-        Err(error) => {
+        Err(problem) => {
             let value = parse_strict_json(&content, content.len()).unwrap_or_default();
             let from = value.get("from").and_then(Value::as_str).and_then(|from| Did::parse(from).ok());
-            let from = from.ok_or_else(|| wrong(error.to_string()))?;
-            Ok((from, Some(Err(error.to_string()))))
+            let from = from.ok_or_else(|| wrong(&problem))?;
+            Ok((from, Some(Err(problem))))
         }
     }
 }
