@@ -34,15 +34,17 @@ use Level::{Info, Must, Should};
 const BASICS: &[(&str, &str, &[Row])] = &[
     (
         "DCv2.1-did",
-        "DIDComm Messaging v2.1, DIDComm Message Service Endpoint and keys",
-        &[
-            (
-                Must,
-                "agreement-key",
-                "the target's DID resolves and has a key agreement key on X25519 or P-384",
-            ),
-            (Must, "service-endpoint", "its document names a DIDCommMessaging endpoint that can be reached"),
-        ],
+        "DIDComm Messaging v2.1, DID Document Keys",
+        &[(
+            Must,
+            "agreement-key",
+            "the target's DID resolves and has a key agreement key on X25519 or P-384",
+        )],
+    ),
+    (
+        "DCv2.1-did",
+        "DIDComm Messaging v2.1, Service Endpoint",
+        &[(Must, "service-endpoint", "its document names a DIDCommMessaging endpoint that can be reached")],
     ),
     (
         "DCv2.1",
@@ -68,18 +70,24 @@ const BASICS: &[(&str, &str, &[Row])] = &[
         "DIDComm Messaging v2.1, Transports",
         &[
             (Must, "answers", "an encrypted message is accepted at the endpoint with a status 2xx"),
+            (Should, "media-type", "an answer is labelled application/didcomm-encrypted+json"),
+            (Info, "oversize-refused", "a message of 8 MiB is refused"),
+            (Must, "oversize-survived", "the target answers others after an oversized message"),
+            (Must, "garbage-survived", "the target answers others after bytes that are no message"),
+            (Must, "socket-survives", "bytes that are no message do not end service for other sockets"),
+        ],
+    ),
+    (
+        "DCv2.1-transport",
+        "DIDComm Messaging Return-Route and Queue Transport Extension",
+        &[
             (Must, "return-route-all", "with return_route `all` the answer comes back on the connection"),
             (
                 Must,
                 "return-route-none",
                 "without return_route a message is taken and nothing comes back on the connection",
             ),
-            (Should, "media-type", "an answer is labelled application/didcomm-encrypted+json"),
-            (Info, "oversize-refused", "a message of 8 MiB is refused"),
-            (Must, "oversize-survived", "the target answers others after an oversized message"),
-            (Must, "garbage-survived", "the target answers others after bytes that are no message"),
             (Must, "socket", "over an advertised WebSocket, answers to return_route `all` come back on it"),
-            (Must, "socket-survives", "bytes that are no message do not end service for other sockets"),
         ],
     ),
     (
@@ -295,6 +303,29 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn requirements_name_the_section_that_holds_them() {
+        let all = all();
+        for (id, holder) in [
+            ("DCv2.1-transport-return-route-all", "Return-Route"),
+            ("DCv2.1-transport-return-route-none", "Return-Route"),
+            ("DCv2.1-transport-socket", "Return-Route"),
+            ("DCv2.1-transport-answers", "Transports"),
+            ("DCv2.1-did-service-endpoint", "v2.1, Service Endpoint"),
+            ("DCv2.1-did-agreement-key", "DID Document Keys"),
+        ] {
+            let requirement = all.iter().find(|requirement| requirement.id == id).unwrap();
+            assert!(requirement.section.contains(holder), "{id}: {}", requirement.section);
+        }
+        // A section that came twice would have two headings in the table.
+        let mut sections: Vec<&str> = all.iter().map(|requirement| requirement.section).collect();
+        sections.dedup();
+        let number = sections.len();
+        sections.sort_unstable();
+        sections.dedup();
+        assert_eq!(sections.len(), number);
+    }
 
     #[test]
     fn every_id_stands_once_and_is_explained_in_the_documentation() {
