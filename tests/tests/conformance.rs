@@ -392,6 +392,13 @@ async fn first_message_of_a_protocol_that_was_lost_is_sent_once_more() {
     assert!(report.is_complete(), "{}", report.to_table());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_connection_of_all_that_is_cut_off_is_tried_once_more() {
+    let (report, _) = group("DCv2.1-transport-answers", Fault::LosesRequest(1)).await;
+    assert_eq!(report.verdict("DCv2.1-transport-answers"), Verdict::Passed, "{}", report.to_table());
+    assert!(report.conforms(), "{}", report.to_table());
+}
+
 /// Groups that are looked at with one request lost, every how many-th; what opens the protocols comes first in each.
 const LOST: [(&str, usize); 5] = [("DCv2.1-did", 1), ("CM2", 1), ("CM3", 1), ("MP3", 1), ("RT2", 3)];
 

@@ -39,7 +39,10 @@ pub(super) async fn reach(run: &mut Run) -> bool {
     }
     invitation(run);
     let Ok(me) = run.probe.stranger() else { return false };
-    let answer = run.probe.ask(PING, &me, &json!({"response_requested": true})).await;
+    let Ok(request) = run.probe.request(PING, &me, &json!({"response_requested": true})) else {
+        return false;
+    };
+    let answer = run.probe.say_twice(&request).await;
     if answer.is_lost() {
         run.report.settle("DCv2.1-transport-answers", Err(answer.describe()));
         return false;
