@@ -685,4 +685,8 @@ fn target_that_went_away_fails_with_a_clear_text() {
     let answers = lines.iter().find(|line| line["id"] == "DCv2.1-transport-answers").unwrap();
     assert_eq!(answers["verdict"], "failed");
     assert!(answers["detail"].as_str().unwrap().contains("does not answer"), "{answers}");
+    // Its document is as it should be, and no more is said of it.
+    let named = lines.iter().find(|line| line["id"] == "DCv2.1-did-service-endpoint").unwrap();
+    assert_eq!(named["verdict"], "passed");
+    assert!(!named["requirement"].as_str().unwrap().contains("reach"), "{named}");
 }

@@ -33,8 +33,9 @@ pub(super) async fn reach(run: &mut Run) -> bool {
     let found = run.probe.find_endpoints().await;
     let usable = curve.is_ok();
     run.report.settle("DCv2.1-did-agreement-key", curve.and_then(|required| required));
-    let reachable = run.report.settle("DCv2.1-did-service-endpoint", found);
-    if !usable || !reachable {
+    // Whether anybody is there is told by the first message, not by the document.
+    let named = run.report.settle("DCv2.1-did-service-endpoint", found);
+    if !usable || !named {
         return false;
     }
     invitation(run);

@@ -44,7 +44,11 @@ const BASICS: &[(&str, &str, &[Row])] = &[
     (
         "DCv2.1-did",
         "DIDComm Messaging v2.1, Service Endpoint",
-        &[(Must, "service-endpoint", "its document names a DIDCommMessaging endpoint that can be reached")],
+        &[(
+            Must,
+            "service-endpoint",
+            "its document names a DIDCommMessaging endpoint of a kind that can be called",
+        )],
     ),
     (
         "DCv2.1",
