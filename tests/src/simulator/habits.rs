@@ -99,7 +99,7 @@ impl Mediator {
             Fault::IsBehindAGatewayThatFailsAtEverySeventeenthRequest if posts % (2 * GATEWAY_FAILS) == 0 => {
                 Some(StatusCode::BAD_GATEWAY.into_response())
             }
-            Fault::LosesRequest(number) if posts == number && number % 2 == 1 => Some(cut()),
+            Fault::LosesRequest(number) if posts == number => Some(cut()),
             Fault::BansWhoSendsBadEnvelopes if banned => Some(StatusCode::FORBIDDEN.into_response()),
             Fault::HasOnlyAWebSocket => Some(StatusCode::NOT_FOUND.into_response()),
             _ => None,
@@ -125,7 +125,7 @@ impl Mediator {
     /// Whether the connection is cut off after the mediator has done its part.
     pub(super) fn cuts_the_answer(&self) -> bool {
         let posts = self.state().posts;
-        posts.is_multiple_of(2) && self.breaks(Fault::LosesRequest(posts))
+        self.breaks(Fault::LosesAnswer(posts))
     }
 
     /// Whether it has no more use for a socket.

@@ -40,7 +40,7 @@ pub enum Fault {
     FailsOnUnknownFeatureTypes,
     ListsPickupFourAndDoesNotSpeakIt,
     BelievesPlaintext,
-    /// As before; its answers to plaintext are plaintext, too.
+    /// Pings and requests for mediation alone; its answers to them are plaintext, too.
     AnswersPlaintextInPlaintext,
     BelievesAnonymousFrom,
     /// These four act upon what they believe and say nothing, and doubt everything else.
@@ -132,8 +132,10 @@ pub enum Fault {
     ClosesSocketsThatAreNotLive,
     LosesMediateRequests,
     LosesTheFirstMessageOfEachType,
-    /// One by POST, of that number: if it is even, it has acted by then.
+    /// One by POST, of that number.
     LosesRequest(u64),
+    /// As before, but it has acted by then.
+    LosesAnswer(u64),
 }
 
 /// A running simulator; it ends when this is dropped.
@@ -295,8 +297,7 @@ impl Mediator {
             Ok(opened) => opened,
             Err(error) => return self.refuse(&error, bytes),
         };
-        let plain = self.breaks(Fault::BelievesPlaintext) || self.breaks(Fault::AnswersPlaintextInPlaintext);
-        let believes = plain && opened.proof.recipient.is_none()
+        let believes = self.believes_plaintext(&opened)
             || self.breaks(Fault::BelievesAnonymousFrom)
             || self.believes_silently(&opened);
         let from = opened.message.from.clone().or_else(|| opened.claimed_from.clone().filter(|_| believes));
@@ -334,6 +335,18 @@ impl Mediator {
             return (202, None);
         }
         (200, reply)
+    }
+
+    /// Whether it takes a message that is not encrypted, and answers it.
+    fn believes_plaintext(&self, opened: &Opened) -> bool {
+        let taken = match self.fault {
+            Fault::BelievesPlaintext => true,
+            Fault::AnswersPlaintextInPlaintext => {
+                matches!(opened.message.kind.message(), "ping" | "mediaterequest")
+            }
+            _ => false,
+        };
+        taken && opened.proof.recipient.is_none()
     }
 
     /// Whether it takes a message for that of whom it names, without a proof.
