@@ -32,14 +32,14 @@ impl Node {
     /// Opens a session; `bell` rings when there is something to push.
     pub(crate) fn open_session(&self, change: LiveChange, bell: &Arc<Notify>) -> Arc<Session> {
         let session = self.shared.live.open(change, Arc::clone(bell));
-        // What came between the answer and now, and nobody was rung for.
+        // Looks again for what came between the answer and now: nobody was rung for it.
         let (mail, change, now) = (&self.shared.mail, &session.change, self.shared.now().0);
         let newer = |mailbox: &&MailboxId| !mail.list(**mailbox, Some(change.since), 1, now).is_empty();
         change.mailboxes.iter().filter(newer).for_each(|mailbox| session.look_again(*mailbox));
         session
     }
 
-    /// Up to `limit` letters a session was offered before they were durable, as envelopes.
+    /// Up to `limit` letters that were offered to a session before they were durable, as envelopes.
     pub(crate) fn offered_letters(&self, session: &Session, limit: usize) -> Result<Vec<Vec<u8>>, Failure> {
         let offered = std::iter::from_fn(|| session.next_offered()).take(limit);
         let letters: Vec<_> = offered.map(|(id, payload)| (self.role.letter_id(id), payload)).collect();
@@ -49,7 +49,7 @@ impl Node {
 
     /// Up to `limit` letters for a session from one of its mailboxes, as envelopes.
     ///
-    /// What is returned counts as pushed, not as delivered: it stays in the mailbox until it is acknowledged.
+    /// A returned letter counts as pushed, not as delivered: it stays in the mailbox until it is acknowledged.
     pub(crate) fn live_letters(
         &self,
         session: &Session,
@@ -73,7 +73,7 @@ impl Node {
         Ok(Pushes { envelopes, more: listed.len() == limit })
     }
 
-    /// As they are, or in deliveries of the mediator's.
+    /// Letters as they are, or wrapped in deliveries from the mediator.
     fn in_form_of(
         &self,
         session: &Session,
