@@ -1,10 +1,10 @@
-//! What became of the last look into the citizen's mailbox, for whoever asks how the node stands.
+//! The result of the last look into the citizen's mailbox, for status answers.
 
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-/// What became of a look into the mailbox.
+/// The result of a look into the mailbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Visit {
@@ -13,21 +13,21 @@ pub(crate) enum Visit {
     None,
     /// The mediator was reached.
     Done,
-    /// It was not.
+    /// It was not reached.
     Failed,
 }
 
-/// What became of the last look into the mailbox.
+/// The result of the last look into the mailbox.
 #[derive(Debug, Default)]
 pub(crate) struct LastVisit(Mutex<Visit>);
 
 impl LastVisit {
-    /// Notes the newest.
+    /// Notes the latest result.
     pub(crate) fn note(&self, visit: Visit) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = visit;
     }
 
-    /// The newest.
+    /// The latest result.
     pub(crate) fn get(&self) -> Visit {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
