@@ -1,5 +1,5 @@
-//! What a mediator keeps in memory about delivery: who listens for whose mail, in which form it is
-//! read, and whose a mailbox is.
+//! What a mediator keeps in memory about delivery: who listens for whose mail, in which form it is read, and who owns a
+//! mailbox.
 
 mod forms;
 mod live;

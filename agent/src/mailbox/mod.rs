@@ -33,7 +33,7 @@ const POLL_BESIDE_LINE_MS: u64 = 60_000;
 /// Longest pause after failures, in milliseconds.
 const LONGEST_PAUSE_MS: u64 = 60_000;
 
-/// One visit: whatever is missing is asked for, then mail is fetched.
+/// One visit: asks for an account or spare DIDs that are missing, then fetches mail.
 pub(crate) async fn visit(node: &Arc<Node>) -> Result<(), Failure> {
     let visited = look(node).await;
     let visit = if visited.is_ok() { Visit::Done } else { Visit::Failed };
@@ -47,14 +47,14 @@ async fn look(node: &Arc<Node>) -> Result<(), Failure> {
         let Some(url) = shared.config.citizen.as_ref().and_then(|citizen| citizen.mediator.clone()) else {
             return Ok(());
         };
-        // Whatever goal it names, or none: the setting says what it is for.
+        // Whatever goal the invitation names: the setting says what it is for.
         node.command("accept", &json!({"url": url, "mediator": true})).await?;
     }
     let Some(mut account) = account(shared)? else { return Ok(()) };
     if account.routing.is_none() {
         account = ask_for_account(node, account).await?;
     }
-    // One that fails must not keep the others from being done.
+    // Failure of one must not keep the others from being done.
     let spares = keep_spares(node, &account).await;
     let fetched = fetch(node, &account).await;
     let tried = parked::try_again(node).await;
@@ -87,7 +87,7 @@ async fn ask_for_account(node: &Arc<Node>, mut account: Account) -> Result<Accou
     Ok(account)
 }
 
-/// Makes fresh DIDs and registers them, each with proof that we hold its keys; only then they are spare.
+/// Makes fresh DIDs and registers them, each with proof that we hold its keys; only then are they spare.
 async fn keep_spares(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
     let shared = node.shared();
     let have = usize::try_from(shared.db.count(SPARES)?).unwrap_or(usize::MAX);
@@ -112,7 +112,7 @@ async fn keep_spares(node: &Arc<Node>, account: &Account) -> Result<(), Failure>
     Ok(())
 }
 
-/// A DID to be registered: one that was made before and is not yet, or a new one.
+/// A DID to register: one made before but not registered yet, or a new one.
 async fn fresh_did(node: &Arc<Node>, account: &Account) -> Result<Option<Did>, Failure> {
     let mut fresh = None;
     node.change(|fx| {
@@ -129,7 +129,7 @@ async fn fresh_did(node: &Arc<Node>, account: &Account) -> Result<Option<Did>, F
     Ok(fresh)
 }
 
-/// Carries out what the machine wants sent until it waits for nothing more; returns what came of it.
+/// Sends what the machine wants until it waits for nothing more; returns the outcomes.
 async fn negotiate(
     node: &Arc<Node>,
     account: &Account,
@@ -144,7 +144,7 @@ async fn negotiate(
                 let rx = Received::of(&answer).ok_or_else(unproved)?;
                 todo.extend(machine.handle(Mediation::Message(&rx), node.shared().now())?);
             }
-            // Whoever is asked answers on the same connection, or not at all.
+            // The mediator answers on the same connection, or not at all.
             MediationAction::WakeAt(_) => {}
             outcome => outcomes.push(outcome),
         }
@@ -156,7 +156,7 @@ fn unproved() -> Failure {
     Failure::unproved("the mediator's answer proves no sender")
 }
 
-/// Fetches what waits; what is handed over is confirmed only when it is durable here.
+/// Fetches waiting mail; a letter is confirmed only when it is durable here.
 async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
     let shared = node.shared();
     let mut machine = Recipient::new(account.ours.canonical(), account.mediator.canonical());
@@ -198,14 +198,14 @@ async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
 
 /// Handles each message; returns the ids of those the mediator may forget.
 ///
-/// A message that will never be understood is one of them: keeping it would only bring it back for ever.
+/// A message that can never be understood is among them: keeping it would only bring it back for ever.
 async fn take_in(node: &Arc<Node>, messages: Vec<(String, Vec<u8>)>) -> Vec<String> {
     let mut done = Vec::new();
     for (id, envelope) in messages {
         let received =
             node.receive(&envelope, Arrival::Mailbox { from: None }).instrument(log::request("mailbox"));
         let receipt = received.await;
-        // A letter that must wait for somebody else's server must not keep all behind it waiting: it waits here.
+        // A letter that waits for another party's server must not hold up those behind it: it is parked here.
         if receipt.refused != Some(Refusal::Unavailable) || parked::park(node, &envelope).await.is_ok() {
             done.push(id);
         }
@@ -232,7 +232,7 @@ impl Node {
                     pause = pause.saturating_mul(2).min(LONGEST_PAUSE_MS);
                 }
             }
-            // Where the mediator rings, looking for mail unasked is only for the case that a push got lost.
+            // If the mediator rings, polling only covers the case that a push got lost.
             let rest = if self.line.is_up() { pause.max(POLL_BESIDE_LINE_MS) } else { pause };
             tokio::select! {
                 () = self.changed(Duration::from_millis(rest)) => {}
@@ -243,7 +243,7 @@ impl Node {
         }
     }
 
-    /// Looks into a citizen's mailbox once: asks for whatever account or spare DID is missing, then fetches mail.
+    /// Looks into a citizen's mailbox once: asks for an account or spare DIDs that are missing, then fetches mail.
     ///
     /// # Errors
     ///
