@@ -1,4 +1,4 @@
-//! Accounts with live delivery on one connection, whichever carries it, and their letters, some at a time.
+//! Accounts with live delivery on one connection of any transport, and their letters, some at a time.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub(super) struct Pushing {
     bell: Arc<Notify>,
 }
 
-/// Some letters of every account in turn, until there are none left or it is time to listen again.
+/// Letters of every account in turn, until none are left or it is time to listen again.
 pub(super) struct Turn {
     sessions: std::vec::IntoIter<Arc<Session>>,
     current: Option<Arc<Session>>,
@@ -64,11 +64,11 @@ impl Pushing {
         self.sessions.iter().any(|session| session.owner().same_as(account) && !session.is_displaced())
     }
 
-    /// Turns live delivery on or off for one account. It belongs before the answer: whoever fetches its mail when it has
-    /// that then misses nothing.
+    /// Turns live delivery on or off for one account. It happens before the answer: an account that fetches its mail
+    /// after the answer then misses nothing.
     pub(super) fn change(&mut self, node: &Node, change: LiveChange) -> Result<(), Trouble> {
         let live = &node.shared().live;
-        // More than one if two accounts have become one.
+        // There is more than one if two accounts have become one.
         while let Some(held) = self.sessions.iter().position(|one| one.owner().same_as(&change.account)) {
             live.close(&self.sessions.remove(held));
         }
@@ -81,13 +81,13 @@ impl Pushing {
         Ok(())
     }
 
-    /// Begins a turn; accounts that are live elsewhere in their stead are let go.
+    /// Begins a turn; sessions displaced by a newer one elsewhere are dropped.
     pub(super) fn turn(&mut self) -> Turn {
         self.sessions.retain(|session| !session.is_displaced());
         Turn { sessions: self.sessions.clone().into_iter(), current: None, left: PUSH_TURN }
     }
 
-    /// The next envelopes to push, perhaps none; `None` when the turn is over. What is left is rung for.
+    /// The next envelopes to push, perhaps none; `None` when the turn is over. The bell rings for what is left.
     pub(super) fn next(&self, node: &Node, turn: &mut Turn) -> Result<Option<Vec<Vec<u8>>>, Trouble> {
         while turn.left > 0 {
             let Some(session) = &turn.current else {
@@ -109,7 +109,7 @@ impl Pushing {
             }
             return Ok(Some(envelopes));
         }
-        // Others first; the rest of this turn's mailboxes is rung for again.
+        // Others first; the bell rings again for the rest of this turn's mailboxes.
         self.bell.notify_one();
         Ok(None)
     }
