@@ -69,7 +69,7 @@ impl Merchant {
         exchange.save(fx)
     }
 
-    /// Somebody answers an invitation: the request goes out with a nonce of its own.
+    /// A holder answers an invitation: the request goes out with a nonce of its own.
     fn proposal(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
         let (Some((Purpose::Request { request }, again)), Some(pthid)) =
             (invitations::take(shared, fx, rx)?, rx.message().pthid.clone())
@@ -100,7 +100,8 @@ impl RoleService for Merchant {
         let kind = &rx.message().kind;
         let ours = present_proof::covers(kind);
         if kind.is(Ping::TYPE) {
-            // An answer to an invitation to connect: who answers is known from now on, also by the short form of its DID.
+            // An answer to an invitation to connect: its sender is known from now on, also by the short form of its
+            // DID.
             invitations::take(shared, fx, rx)?;
             return Ok(true);
         }
