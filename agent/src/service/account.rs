@@ -1,4 +1,4 @@
-//! The citizen's account at its mediator, and the DIDs the mediator takes mail for already.
+//! The citizen's account at its mediator, and the DIDs the mediator already takes mail for.
 
 use einmal_did::Did;
 use einmal_didcomm::UnixSeconds;
@@ -14,7 +14,7 @@ use crate::{
 
 /// Fresh DIDs the mediator already takes mail for.
 pub(crate) const SPARES: Table = Table::new("spare-did");
-/// Fresh DIDs the mediator was not told of yet, or has not taken.
+/// Fresh DIDs that the mediator was not told about yet, or has not accepted.
 pub(crate) const UNREGISTERED: Table = Table::new("unregistered-did");
 /// Name of the record of our account.
 pub(crate) const ACCOUNT: &str = "mediation";
@@ -22,7 +22,7 @@ pub(crate) const ACCOUNT: &str = "mediation";
 /// Our account at a mediator.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Account {
-    /// Our DID towards the mediator; it has no endpoint and hears only what comes back.
+    /// Our DID towards the mediator; it has no endpoint and receives only what comes back.
     pub(crate) ours: Did,
     pub(crate) mediator: Did,
     /// The DID mail for us is routed by, once granted.
@@ -31,7 +31,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// The machine that speaks coordinate-mediation for it.
+    /// The machine that speaks coordinate-mediation for the account.
     pub(crate) fn machine(&self) -> coordinate_mediation::Recipient {
         let (ours, mediator) = (self.ours.canonical(), self.mediator.canonical());
         match &self.routing {
@@ -60,27 +60,27 @@ pub(crate) fn adopt(
     Ok(json!({"state": "requested"}))
 }
 
-/// The account, if one is held or asked for.
+/// The account, if one is granted or requested.
 pub(crate) fn account(shared: &Shared) -> Result<Option<Account>, Failure> {
     Ok(shared.db.get::<Account>(META, ACCOUNT)?.map(|stored| stored.value))
 }
 
-/// Our DID towards the mediator, and the mediator, once it has granted an account.
+/// Our DID and the mediator's, once it has granted an account.
 pub(crate) fn granted(shared: &Shared) -> Result<Option<(Did, Did)>, Failure> {
     let account = account(shared)?.filter(|account| account.routing.is_some());
     Ok(account.map(|account| (account.ours, account.mediator)))
 }
 
-/// Whether `peer` is the mediator that `ours` has its account with.
+/// Whether `peer` is the mediator with which `ours` has its account.
 pub(crate) fn is_mediator(shared: &Shared, ours: &Did, peer: &Did) -> Result<bool, Failure> {
     let account = account(shared)?;
     Ok(account.is_some_and(|account| account.ours.same_as(ours) && account.mediator.same_as(peer)))
 }
 
-/// How the mailbox stands.
+/// The state of the mailbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Standing {
-    /// There is a mediator, or one is asked for an account.
+    /// There is a mediator, or one was asked for an account.
     pub(crate) mediator: bool,
     /// It has granted an account.
     pub(crate) granted: bool,
@@ -88,7 +88,7 @@ pub(crate) struct Standing {
     pub(crate) visit: Visit,
 }
 
-/// How the mailbox stands, for its user.
+/// The state of the mailbox, for its user.
 pub(crate) fn standing(shared: &Shared) -> Result<Standing, Failure> {
     let account = account(shared)?;
     let configured = shared.config.citizen.as_ref().is_some_and(|citizen| citizen.mediator.is_some());
@@ -100,7 +100,7 @@ pub(crate) fn standing(shared: &Shared) -> Result<Standing, Failure> {
     })
 }
 
-/// Takes one of the DIDs kept ready. A wallet that peers reach directly and that uses no mediator makes one at once.
+/// Takes one of the spare DIDs. A wallet that peers reach directly, without a mediator, makes one at once.
 pub(crate) fn take_spare(shared: &Shared, fx: &mut Effects<'_>) -> Result<Option<Did>, Failure> {
     let wants_mediator = shared.config.citizen.as_ref().is_some_and(|citizen| citizen.mediator.is_some());
     if shared.peer_endpoint().is_some() && !wants_mediator && account(shared)?.is_none() {
@@ -109,7 +109,7 @@ pub(crate) fn take_spare(shared: &Shared, fx: &mut Effects<'_>) -> Result<Option
     let spares = shared.db.scan_raw(SPARES, b"", None, 1)?;
     let Some(record) = spares.into_iter().next() else { return Ok(None) };
     let did: Did = serde_json::from_slice(&record.value).map_err(|_| Failure::damaged("a spare DID"))?;
-    // Two invitations taken at once must not share a DID: the loser is handled again with the next one.
+    // Two invitations taken at once must not share a DID: the loser is handled again and gets the next one.
     fx.batch().expect_version(record.key.clone(), record.version).delete(record.key);
     Ok(Some(did))
 }

@@ -1,4 +1,4 @@
-//! Holding: offers taken or declined, cards checked and kept, each bound to a key of its own.
+//! Holding: offers are taken or declined, cards are checked and kept, each bound to a key of its own.
 
 use einmal_credentials::{
     proof,
@@ -20,12 +20,12 @@ use super::{
 };
 use crate::handler::{self, Effects, Failure, Handled, Need, Shared};
 
-/// What the exchange lets through as a proof is what is judged as one: neither crate knows the other's bound.
+/// The exchange must admit the same proofs as the verification: neither crate knows the other's bound.
 const _: () = assert!(einmal_flows::limits::MAX_PROOF_JWT_LEN == proof::MAX_PROOF_BYTES);
 
 /// Cards, by their id.
 const CARDS: Table = Table::new("card");
-/// Most cards of one wallet looked at.
+/// Most cards of one wallet read.
 const MAX_CARDS: usize = 10_000;
 
 /// What a holding exchange is about.
@@ -34,7 +34,7 @@ pub(crate) struct HoldJob {
     /// Take the offer without asking.
     #[serde(default)]
     pub(crate) auto: bool,
-    /// The offer as it is shown.
+    /// The offer as it is shown to the user.
     #[serde(default)]
     offer: Option<ShownOffer>,
     /// The key the card will be bound to.
@@ -59,8 +59,8 @@ struct ShownOffer {
 }
 
 impl ShownOffer {
-    /// The kind of key the card can be bound to, with its algorithm as the issuer calls it; `None` if the issuer takes none that
-    /// there is here.
+    /// The kind of key the card can be bound to, with its algorithm as the issuer names it; `None` if the issuer
+    /// accepts none that we support.
     fn key_kind(&self) -> Option<(KeyKind, &str)> {
         let called = |algorithm: SignatureAlgorithm| {
             self.alg.iter().find(|name| SignatureAlgorithm::from_name(name) == Some(algorithm))
@@ -122,7 +122,7 @@ pub(crate) fn carry_out(
         match action {
             Action::Send(draft) => exchange.send(draft, fx)?,
             Action::WakeAt(at) => exchange.wake(at, fx)?,
-            // Whoever offers must be who would issue: an offer in another's name is declined unseen.
+            // The peer that offers must be the issuer: an offer in another's name is declined unseen.
             Action::ShowOffer(view)
                 if !Did::parse(&view.aud).is_ok_and(|aud| aud.same_as(&exchange.theirs)) =>
             {
@@ -145,7 +145,7 @@ pub(crate) fn carry_out(
                 let event = keep(shared, exchange, &credentials, fx)?;
                 handle(shared, exchange, event, fx)?;
             }
-            // What was shown is needed no longer; the card itself is kept.
+            // The offer that was shown is no longer needed; the card itself is kept.
             Action::Ended(_) => exchange.work.job.offer = None,
         }
     }
@@ -181,7 +181,7 @@ pub(crate) fn decide(
     let Some((kind, alg)) = offer.key_kind() else {
         return Err(Failure::internal("an offer was shown that no key here fits"));
     };
-    // A key of its own for every card, so that cards cannot be linked by it.
+    // Each card has a key of its own, so that cards cannot be linked by it.
     let name = shared.fresh_id()?;
     let kid = KeyId::new(format!("holder:{name}"));
     let key = SecretKey::generate(kind, shared.entropy()).map_err(Failure::entropy)?;
@@ -225,7 +225,7 @@ fn keep(
             }
         }
     }
-    // All were checked first: of an issuance that is refused nothing is kept.
+    // All were checked first: a refused issuance leaves nothing behind.
     let mut cards = Vec::new();
     for text in credentials {
         let id = shared.fresh_id()?.to_key();
@@ -242,7 +242,7 @@ fn keep(
     Ok(Event::Verified)
 }
 
-/// An offer as its user sees it.
+/// An offer as the user sees it.
 fn view(exchange: &Holding, offer: &ShownOffer) -> Value {
     let preview: Vec<String> = offer.preview.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     let view = json!({
@@ -255,7 +255,7 @@ fn view(exchange: &Holding, offer: &ShownOffer) -> Value {
     with_shown_name(view, &exchange.key, &offer.nonce)
 }
 
-/// Where a holding exchange stands, for its user.
+/// The state of a holding exchange, for its user.
 pub(crate) fn progress(exchange: &Holding) -> Value {
     let machine = &exchange.work.machine;
     let job = &exchange.work.job;
@@ -302,7 +302,7 @@ pub(crate) fn card(shared: &Shared, id: &str) -> Result<Card, Failure> {
         .ok_or_else(|| Failure::user(format!("no card `{id}`; see: einmal citizen list")))
 }
 
-/// Throws a card away, and the key it is bound to.
+/// Deletes a card and the key it is bound to.
 pub(crate) fn forget(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Handled {
     let (card, held) = (card(shared, id)?, cards(shared)?);
     fx.delete(CARDS, &card.id)?;
@@ -313,11 +313,11 @@ pub(crate) fn forget(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Handled
     Ok(())
 }
 
-/// A card as its owner sees it in the list; its status is fetched if what is known is no longer fresh.
+/// A card as its owner sees it in the list; its status is fetched if the known one is no longer fresh.
 ///
 /// # Errors
 ///
-/// [`Failure::Need`] if the list it stands in, or its issuer's document, must be fetched first.
+/// [`Failure::Need`] if the card's status list, or its issuer's document, must be fetched first.
 pub(crate) fn summary(
     shared: &Shared,
     lists: &KnownLists,
@@ -327,7 +327,7 @@ pub(crate) fn summary(
     let expired = card.credential.expires_at.is_some_and(|end| shared.now().0 >= end);
     let (state, reason) = match &card.credential.status {
         _ if expired => ("expired", None),
-        // Nothing can revoke it.
+        // Nothing can revoke this card.
         None => ("valid", None),
         Some(reference) => match look_up(shared, lists, card, reference, fx)? {
             Ok(status) => in_words(status),
@@ -360,7 +360,7 @@ fn in_words(status: Status) -> (&'static str, Option<String>) {
 
 /// What the issuer's list says about a card, or why that is not known.
 ///
-/// The whole list is fetched, as any verifier does: which of its cards is asked about, the issuer does not learn.
+/// The whole list is fetched, as any verifier does: the issuer does not learn which card it is about.
 fn look_up(
     shared: &Shared,
     lists: &KnownLists,

@@ -1,4 +1,4 @@
-//! Giving a relationship a new DID of ours: the peer is told by `from_prior`, the mediator knows the new one already.
+//! Giving a relationship a new DID of ours: `from_prior` tells the peer, and the mediator knows the new DID already.
 
 use einmal_didcomm::from_prior_jwt;
 use einmal_flows::{Draft, empty::Empty};
@@ -12,10 +12,10 @@ use crate::{
     service::account,
 };
 
-/// Rotates our DID towards a peer, named by its DID or the label of the relationship; of several relationships the
+/// Rotates our DID towards a peer, named by its DID or the label of the relationship; of several relationships, the
 /// newest.
 ///
-/// The new DID is one the mediator takes mail for already. The old one goes on hearing what is under way.
+/// The mediator already takes mail for the new DID. The old one still receives what is under way.
 ///
 /// # Specification
 ///
@@ -38,7 +38,7 @@ pub(crate) fn rotate(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Re
     Ok(json!({"rotated": true, "did": did_id(&fresh)}))
 }
 
-/// What tells a peer which DID ours took the place of, in each message until the peer has used the new one.
+/// The announcement of the DID that ours replaced, for each message until the peer has used the new one.
 pub(crate) fn announcement(shared: &Shared, peer: &Peer) -> Result<Option<String>, Failure> {
     let Some(prior) = peer.prior.as_ref().filter(|_| !peer.knows_us) else { return Ok(None) };
     let (old, new) = (&prior.did, Some(&peer.ours));

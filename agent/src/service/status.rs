@@ -1,4 +1,4 @@
-//! Status lists: the one this node publishes, and those of others it looks into.
+//! Status lists: those this node publishes, and those of other issuers it reads.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -33,17 +33,17 @@ pub(crate) const DEFAULT_TTL_SECS: u64 = 3600;
 const BLOCK: u32 = 64;
 /// Bytes of fetched lists kept in memory.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
-/// Milliseconds a failed fetch of a list is not tried again.
+/// Milliseconds before a failed fetch of a list is tried again.
 const FAILURE_TTL_MS: u64 = 2000;
 /// Most failures remembered.
 const MAX_FAILURES: usize = 1024;
 /// Most fetched tokens that wait for their issuer's document.
 const MAX_PENDING_TOKENS: usize = 64;
-/// Most bytes of them; a token of the largest list takes an eighth.
+/// Most bytes of waiting tokens; a token of the largest list takes an eighth.
 const MAX_PENDING_BYTES: usize = 32 * 1024 * 1024;
-/// The first list. A full list is followed by the next number.
+/// The first list. When a list is full, the list with the next number follows.
 const FIRST_LIST: u32 = 1;
-/// Name of the record that says with which list a restored city begins.
+/// Name of the record that says which list a restored city begins with.
 const BEGIN_WITH: &str = "first-status-list";
 
 /// A published list as stored.
@@ -80,10 +80,10 @@ fn uri(shared: &Shared, list: u32) -> String {
 }
 
 impl PublishedLists {
-    /// Hands out an index nobody can foresee, never twice.
+    /// Hands out an unpredictable index, never twice.
     ///
-    /// A block of indices is reserved with a write of its own that is durable before the first is used, so that a
-    /// crash skips indices and never repeats one.
+    /// A block of indices is reserved with a write of its own that is durable before the first is used, so a crash
+    /// skips indices and never repeats one.
     pub(crate) fn allocate(&self, shared: &Shared) -> Result<StatusReference, Failure> {
         let mut block = lock(&self.block);
         if block.next >= block.end {
@@ -120,8 +120,8 @@ impl PublishedLists {
 
     /// The signed token of the list published at `wanted`; `None` if there is no such list.
     ///
-    /// It is signed anew when a quarter of its time to live has passed, and not at each revocation: the moment of a
-    /// change would tell whose it was.
+    /// It is re-signed when a quarter of its time to live has passed, and not at each revocation: the moment of a
+    /// change would reveal whose it was.
     pub(crate) fn token(&self, shared: &Shared, wanted: &str) -> Result<Option<String>, Failure> {
         let Some(number) = list_number(wanted).filter(|number| uri(shared, *number) == wanted) else {
             return Ok(None);
@@ -176,7 +176,7 @@ fn permutation(stored: &StoredList) -> Result<IndexPermutation, Failure> {
     Ok(IndexPermutation::new(key.as_slice().try_into().map_err(|_| damaged())?))
 }
 
-/// Reserves the next block, in the given list or in the one after it if that is full.
+/// Reserves the next block, in the given list or in the next one that is not full.
 fn reserve(shared: &Shared, list: u32) -> Result<Block, Failure> {
     let mut number = list;
     loop {
@@ -205,9 +205,9 @@ fn first_list(shared: &Shared) -> Result<u32, Failure> {
     Ok(shared.db.get::<u32>(META, BEGIN_WITH)?.map_or(FIRST_LIST, |stored| stored.value))
 }
 
-/// Gives no more places of the lists in `db` away, and begins with one by chance, for the numbers that follow may be taken as well. A
-/// backup does not know of the places and lists that were given to cards after it was made: in a restored city two cards would share
-/// one, be revoked together, and be taken for each other.
+/// Gives out no more places in the lists of `db`; new places begin with a list of random number, because the numbers
+/// that follow may be taken too. A backup does not know the places and lists given to cards after it was made: in a
+/// restored city two cards would share one, be revoked together, and be taken for each other.
 ///
 /// # Errors
 ///
@@ -215,7 +215,7 @@ fn first_list(shared: &Shared) -> Result<u32, Failure> {
 pub(crate) fn close_lists(db: &Db, entropy: &dyn Entropy) -> Result<(), StoreError> {
     let mut chance = [0u8; 4];
     entropy.fill(&mut chance).map_err(|_| StoreError::Entropy)?;
-    // Far from the first ones, and with room behind it.
+    // Far from the first lists, and with room behind it.
     let begin = (u32::from_be_bytes(chance) >> 1) | (1 << 20);
     let mut batch = Batch::new();
     batch.put(db.key(META, BEGIN_WITH)?, encode(&begin)?);
@@ -241,8 +241,8 @@ fn fresh(shared: &Shared) -> Result<StoredList, Failure> {
     })
 }
 
-/// Fetched tokens that were not verified yet, in the order they came. The one that has waited longest gives way: it is fetched
-/// again if it is still asked for.
+/// Fetched tokens that were not verified yet, in order of arrival. The one that has waited longest gives way: it is
+/// fetched again if it is still needed.
 #[derive(Default)]
 struct Pending {
     tokens: VecDeque<(String, String)>,
@@ -250,7 +250,7 @@ struct Pending {
 }
 
 impl Pending {
-    /// Keeps a token; false if it takes more room than there is for all.
+    /// Keeps a token; false if it exceeds the room for all tokens.
     fn insert(&mut self, uri: &str, token: String) -> bool {
         self.remove(uri);
         if token.len() > MAX_PENDING_BYTES {
@@ -273,7 +273,7 @@ impl Pending {
     }
 }
 
-/// Lists of other issuers, cached as long as they say; a list that cannot be had counts as a refusal.
+/// Lists of other issuers, cached as long as they allow; a list that cannot be had counts as a refusal.
 pub(crate) struct KnownLists {
     cache: Mutex<StatusCache>,
     failed: Mutex<HashMap<String, u64>>,
@@ -297,7 +297,7 @@ impl Default for KnownLists {
 }
 
 impl KnownLists {
-    /// Keeps what was fetched, or that nothing could be.
+    /// Keeps a fetched token, or the fact that the fetch failed.
     pub(crate) fn fetched(&self, shared: &Shared, uri: &str, token: Option<String>) {
         let kept = token.is_some_and(|token| lock(&self.pending).insert(uri, token));
         if !kept {
@@ -307,7 +307,7 @@ impl KnownLists {
 
     /// Whether fetching this list failed a moment ago, so that trying again at once is useless.
     pub(crate) fn recently_failed(&self, shared: &Shared, uri: &str) -> bool {
-        // Only as long as it can be: the clock may have been set back.
+        // No longer than the longest wait: the clock may have been set back.
         let left = |until: &u64| until.saturating_sub(shared.now_ms());
         lock(&self.failed).get(uri).map(left).is_some_and(|left| left > 0 && left <= FAILURE_TTL_MS)
     }
@@ -326,7 +326,7 @@ impl KnownLists {
     }
 }
 
-/// Answers from the cache; verifies a fetched token when the issuer it must come from is known.
+/// Answers from the cache; verifies a fetched token when its issuer's document is known.
 pub(crate) struct ListSource<'a> {
     lists: &'a KnownLists,
     shared: &'a Shared,
@@ -340,7 +340,7 @@ impl StatusSource for ListSource<'_> {
         if let Some(token) = pending {
             let list = verify_token(&token, uri, iss, now, self.keys).inspect_err(|error| {
                 if matches!(error, StatusError::KeyLookup(_)) && self.keys.need().is_some() {
-                    // Whoever asks will fetch the issuer's document and ask again.
+                    // The caller will fetch the issuer's document and ask again.
                     lock(&self.lists.pending).insert(uri, token.clone());
                     return;
                 }
@@ -348,7 +348,7 @@ impl StatusSource for ListSource<'_> {
                 self.lists.fail(self.shared, uri);
             })?;
             lock(&self.lists.cache).insert(list, now);
-            // One that is past its time, or older than the one before, is as good as none: not asked for again at once.
+            // A list that is expired, or older than the last one, counts as none, and is not fetched again at once.
             if let Err(StatusError::NotFetched { .. }) = lock(&self.lists.cache).at(now).status(uri, idx, iss)
             {
                 tracing::info!("a fetched status list is out of date");
@@ -363,7 +363,7 @@ impl StatusSource for ListSource<'_> {
 mod tests {
     use super::*;
 
-    /// A token of so many bytes, and another for each number.
+    /// A token of so many bytes, different for each number.
     fn token(number: usize, bytes: usize) -> String {
         char::from(b' ' + u8::try_from(number).unwrap()).to_string().repeat(bytes)
     }

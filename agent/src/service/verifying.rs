@@ -1,4 +1,4 @@
-//! Verifying presentations: every check in one place, whichever front door brought them.
+//! Verifying presentations: every check in one place, whichever way they came.
 
 use std::collections::BTreeMap;
 
@@ -16,19 +16,19 @@ use serde_json::{Map, Value, json};
 use super::{keys::DidIssuerKeys, status::KnownLists};
 use crate::handler::{Failure, Need, Shared};
 
-/// What came of a presentation. Holds personal data.
+/// The result of verifying a presentation. Holds personal data.
 pub(crate) enum Verdict {
     /// Everything asked for was proved.
     Accepted(BTreeMap<String, Vec<VerifiedCredential>>),
-    /// It was not; the code says why, without personal data.
+    /// Something was not; the code says why, without personal data.
     Refused(&'static str, String),
 }
 
-/// What the presentation must answer.
+/// The question the presentation must answer.
 pub(crate) struct Question<'a> {
     pub(crate) query: &'a DcqlQuery,
     pub(crate) nonce: &'a str,
-    /// The verifier as the presentation must name it: `decentralized_identifier:` and its DID.
+    /// The verifier's name as the presentation must state it: `decentralized_identifier:` and its DID.
     pub(crate) audience: &'a str,
     pub(crate) trust: &'a dyn IssuerTrust,
     pub(crate) clock_skew: u64,
@@ -58,7 +58,7 @@ pub(crate) fn verify(
             }
         }
     }
-    // What does not hold is as if it had not come: it matters only if it was needed.
+    // A credential that fails counts as absent: it matters only if it was needed.
     match (satisfied_by(question.query, &verified), refused) {
         (Ok(()), _) if !verified.is_empty() => Ok(Verdict::Accepted(verified)),
         (_, Some(error)) => Ok(Verdict::Refused(code(&error), error.to_string())),
@@ -111,7 +111,7 @@ fn code(error: &VerifyError) -> &'static str {
     }
 }
 
-/// What was disclosed of what was asked for, by query id: a wallet may show more, and that is kept and told by nobody.
+/// The disclosed claims that were asked for, by query id: a wallet may show more, which is neither kept nor reported.
 pub(crate) fn disclosed(query: &DcqlQuery, verified: &BTreeMap<String, Vec<VerifiedCredential>>) -> Value {
     let mut out = Map::new();
     for (id, credentials) in verified {
@@ -134,7 +134,7 @@ pub(crate) fn asked_of(query: &DcqlQuery, id: &str, credential: &VerifiedCredent
     claims
 }
 
-/// Takes out of a value what says nothing, for all it holds stayed hidden. False if nothing is left of it.
+/// Removes from a value whatever is empty because its content stayed hidden. False if nothing is left.
 fn says_something(value: &mut Value) -> bool {
     match value {
         Value::Object(members) => {
