@@ -1,4 +1,4 @@
-//! Message pickup over a WebSocket: requests, live delivery on and off, and what happens to what nobody confirmed.
+//! Message pickup over a WebSocket: requests, live delivery on and off, and what happens to unconfirmed mail.
 
 use einmal_did::Did;
 use einmal_didcomm::{Message, Opened};
@@ -44,14 +44,14 @@ pub(super) fn live_change(run: &Run, dialect: &Dialect, me: &Did, on: bool) -> O
     run.probe.request(&dialect.kind("live-delivery-change"), me, &json!({"live_delivery": on}))
 }
 
-/// Turns live delivery on or off; whether status answers.
+/// Turns live delivery on or off; checks that status answers.
 async fn change(run: &Run, dialect: &Dialect, mailbox: &Mailbox, socket: &mut Socket, on: bool) -> Outcome {
     let request = live_change(run, dialect, &mailbox.account.me, on)?;
     let answer = socket.ask(&run.probe, &request).await;
     answer.expect(&[&dialect.kind("status")], &run.probe).map(|_| ())
 }
 
-/// The letter in what is pushed next; other letters are passed over.
+/// Finds the letter in what is pushed next; other letters are skipped.
 async fn pushed(run: &Run, socket: &mut Socket, letter: &Letter) -> Outcome<Pushed> {
     let end = tokio::time::Instant::now() + run.probe.patience();
     loop {
@@ -75,7 +75,7 @@ async fn contains(run: &Run, bytes: &[u8], letter: &Letter) -> Option<Pushed> {
     Some(Pushed { id: Some(id) })
 }
 
-/// That a letter does not come by a socket of somebody else for a while; by one that was closed nothing does.
+/// Checks that a letter does not arrive on another party's socket for a while; a closed socket passes.
 pub(super) async fn kept_from(run: &Run, socket: &mut Socket, letter: &Letter) -> Outcome {
     let end = tokio::time::Instant::now() + run.probe.quiet();
     while let Ok(Some(bytes)) = socket.next(end).await {
@@ -86,7 +86,7 @@ pub(super) async fn kept_from(run: &Run, socket: &mut Socket, letter: &Letter) -
     Ok(())
 }
 
-/// That the letter is not pushed for a while.
+/// Checks that the letter is not pushed for a while.
 async fn silent(run: &Run, socket: &mut Socket, letter: &Letter) -> Outcome {
     let end = tokio::time::Instant::now() + run.probe.quiet();
     loop {
@@ -155,7 +155,7 @@ async fn live(run: &mut Run, dialect: &Dialect) {
     };
     let apart = match (&sent, &came) {
         (Ok(letter), Ok(_)) => apart(run, others, letter).await,
-        // Who pushes nothing pushes nothing wrong either.
+        // A target that pushes nothing pushes nothing wrong either.
         (Err(problem), _) | (_, Err(problem)) => Err(Problem::Unknown(problem.text().to_owned())),
     };
     run.report.settle(id("apart"), apart);
@@ -185,8 +185,8 @@ async fn live(run: &mut Run, dialect: &Dialect) {
     run.report.settle(id("off"), off);
 }
 
-/// Sockets our mail must not come by: one of another account that is in live mode, and one of a stranger that asked for
-/// it.
+/// Sockets on which our mail must not arrive: one of another account in live mode, and one of a stranger that asked for
+/// live mode.
 async fn bystanders(run: &mut Run, dialect: &Dialect) -> Outcome<[Socket; 2]> {
     let other = mail::mailbox(run).await?;
     let mut live = Socket::open(&run.probe).await.needed("a second socket")?;
@@ -212,14 +212,14 @@ async fn off_by_default(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let mut socket = Socket::open(&run.probe).await?;
     let body = json!({"recipient_did": mailbox.recipient});
-    // The target knows now whose socket it is, and that answers may come on it.
+    // The target knows now whose socket it is, and that answers may use it.
     let request = run.probe.request(&dialect.kind("status-request"), &mailbox.account.me, &body)?;
     socket.ask(&run.probe, &request).await.expect(&[&dialect.kind("status")], &run.probe)?;
     let letter = mailbox.send(run).await.needed("a letter")?;
     silent(run, &mut socket, &letter).await
 }
 
-/// A push that nobody confirms, and a socket that goes away.
+/// An unconfirmed push, and a socket that goes away.
 async fn kept(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let mut socket = Socket::open(&run.probe).await?;

@@ -1,7 +1,7 @@
-//! A black-box suite against any DIDComm v2 mediator or agent: what it offers, and how well it keeps to the text.
+//! A black-box suite against any DIDComm v2 mediator or agent: what it offers, and how well it conforms.
 //!
-//! The suite is a stranger with throw-away identities in memory. It takes no habit of any mediator for granted:
-//! protocols are tried, not assumed; statuses, optional members and orders are free where the text leaves them free.
+//! The suite is a stranger with throw-away identities in memory. It relies on no habit of any mediator: protocols are
+//! tried, not assumed; statuses, optional members and orders are free where the specification leaves them free.
 
 mod answer;
 mod basics;
@@ -43,27 +43,27 @@ use self::{
 };
 use crate::{config::Network, error::SetupError};
 
-/// What to look at, and how.
+/// What to check, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// An out-of-band invitation URL, or a DID.
     pub target: String,
-    /// Only requirements whose id begins so.
+    /// Only requirements whose id begins with this.
     pub only: Option<String>,
     /// Longest an answer may take.
     pub timeout: Duration,
-    /// Connect to private addresses and by plain http, also if the target is not on this machine.
+    /// Connect to private addresses and by plain http, even if the target is not on this machine.
     pub allow_private: bool,
-    /// Address for answers that do not come back on the connection; by default a free one, if the target is on this
-    /// machine, and none otherwise.
+    /// Address for answers that do not come back on the connection. The default is a free one if the target is on this
+    /// machine, and otherwise none.
     pub listen: Option<SocketAddr>,
     /// The URL by which the target reaches `listen`, if that is not the address itself.
     pub public_url: Option<String>,
-    /// Longest all of it may take; [`TOTAL`] unless told otherwise.
+    /// Longest time for the whole run; [`TOTAL`] by default.
     pub total: Duration,
 }
 
-/// Longest a whole run takes.
+/// Longest time for a whole run, by default.
 pub const TOTAL: Duration = Duration::from_secs(900);
 
 /// An invitation as it was given, or what is wrong with its form.
@@ -76,13 +76,13 @@ struct Run {
     invitation: Option<Invited>,
     listen: Option<SocketAddr>,
     public_url: Option<String>,
-    /// Protocols the target names in whatever role; `None` if it does not say.
+    /// Protocols the target names in any role; `None` if it names none.
     listed: Option<BTreeSet<String>>,
-    /// Those of them it says to speak in the role this suite looks for.
+    /// Those of them that it claims to speak in the role this suite needs.
     disclosed: BTreeSet<String>,
     /// Protocols that were seen to work.
     worked: BTreeSet<&'static str>,
-    /// Whether the target answers on the connection it was asked on.
+    /// Whether the target answers on the connection of the request.
     talks: bool,
     /// Whether it answers at the sender's endpoint instead.
     calls_back: bool,
@@ -98,10 +98,10 @@ impl Run {
         self.disclosed.contains(protocol)
     }
 
-    /// Notes a protocol whose first message was answered as it should, or why it was not.
+    /// Notes a protocol whose first message was answered correctly, or why it was not.
     ///
-    /// Returns whether to go on. A protocol that the target does not name, and whose first message meets silence or the
-    /// report that it is unsupported, is not offered; an answer of that protocol that is wrong has failed.
+    /// Returns whether to go on. If the target does not name the protocol and answers its first message with silence or
+    /// the report that it is unsupported, the protocol is not offered; a wrong answer of the protocol is a failure.
     fn opens(&mut self, tag: &str, protocol: &'static str, first: &str, result: Outcome) -> bool {
         let problem = match result {
             Ok(()) => {
@@ -128,8 +128,8 @@ impl Run {
 ///
 /// # Errors
 ///
-/// [`SetupError::Usage`] if the target is neither an invitation nor a DID, no requirement begins with `only`, or the
-/// address to listen on is none that others can call.
+/// [`SetupError::Usage`] if the target is neither an invitation nor a DID, no requirement begins with `only`, or others
+/// cannot call the address to listen on.
 pub async fn run(options: &Options) -> Result<Report, SetupError> {
     let (target, invitation) = read_target(&options.target)?;
     check_callback(options)?;
@@ -164,7 +164,7 @@ pub async fn run(options: &Options) -> Result<Report, SetupError> {
     Ok(run.report)
 }
 
-/// Nobody can call "any address": whoever listens there must say how he is reached.
+/// Nobody can call "any address": a URL must say how the listener is reached.
 fn check_callback(options: &Options) -> Result<(), SetupError> {
     let Some(listen) = options.listen.filter(|listen| listen.ip().is_unspecified()) else { return Ok(()) };
     match options.public_url {
@@ -192,7 +192,7 @@ async fn play(run: &mut Run) {
     }
     basics::discover(run).await;
     basics::ping(run).await;
-    // Accounts are needed by much of the rest, so the first steps are taken whatever is looked at.
+    // Most of the rest needs accounts, so the first steps are taken whatever is checked.
     for dialect in &mediation::DIALECTS {
         if mediation::opens(run, dialect).await {
             run.mediation.push(dialect);
@@ -231,7 +231,7 @@ async fn play(run: &mut Run) {
     close(run).await;
 }
 
-/// What can be said at the end only.
+/// What can be judged only at the end.
 async fn close(run: &mut Run) {
     if let Some(ids) = run.probe.ids() {
         run.report.settle("DCv2.1-threading-ids", ids);
@@ -276,7 +276,7 @@ fn read_target(text: &str) -> Result<(Did, Option<Invited>), SetupError> {
     let content = url_content(text).map_err(|error| wrong(error.to_string()))?;
     match Invitation::from_json(&content) {
         Ok(invitation) => Ok((invitation.from.clone(), Some(Ok(invitation)))),
-        // Whom it is from is all that is needed to go on; what is wrong with the rest is a finding.
+        // The sender is all that is needed to go on; faults in the rest are a finding.
         Err(error) => {
             let value = parse_strict_json(&content, content.len()).unwrap_or_default();
             let from = value.get("from").and_then(Value::as_str).and_then(|from| Did::parse(from).ok());
@@ -290,7 +290,7 @@ fn shortened(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(60).collect()
 }
 
-/// Whether everything the target's DID and link name is on this machine.
+/// Whether everything that the target's DID and link name is on this machine.
 fn is_local(target: &Did, text: &str) -> bool {
     let on_loopback = |url: &str| {
         url::Url::parse(url).is_ok_and(|url| match url.host() {
@@ -309,7 +309,7 @@ fn is_local(target: &Did, text: &str) -> bool {
     let resolver = einmal_did::LocalResolver::new();
     einmal_did::Resolver::resolve(&resolver, target).is_ok_and(|document| {
         let mut uris = document.didcomm_endpoints().map(|endpoint| endpoint.uri.as_str()).peekable();
-        // A DID as endpoint names a mediator, whose own endpoint is no further DID.
+        // A DID as endpoint names a mediator, whose own endpoint is not another DID.
         let near = |uri: &str| match Did::parse(uri) {
             Ok(mediator) if uri.starts_with("did:") => einmal_did::Resolver::resolve(&resolver, &mediator)
                 .is_ok_and(|document| {

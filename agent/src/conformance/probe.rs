@@ -31,17 +31,17 @@ use crate::{
     transport::Fetcher,
 };
 
-/// Endpoint of somebody who cannot be called.
+/// Endpoint of an identity that cannot be called.
 pub(super) const QUEUE: &str = "didcomm:transport/queue";
-/// Longest silence that is taken for an answer: what must not come has had this long to come.
+/// Longest silence that counts as an answer: what must not come has had this long to come.
 const QUIET: Duration = Duration::from_millis(1500);
 /// Most documents fetched to pack or open one message.
 const MAX_FETCHES: usize = 4;
-/// Most looks at one requirement while the target, or a gateway before it, fails inside.
+/// Most attempts at one requirement while the target, or a gateway before it, fails inside.
 const MAX_LOOKS: usize = 3;
-/// Curves one of which every DIDComm v2.1 agent must have a key agreement key on.
+/// Every DIDComm v2.1 agent must have a key agreement key on one of these curves.
 const REQUIRED_CURVES: [KeyKind; 2] = [KeyKind::X25519, KeyKind::P384];
-/// Curves we can agree on keys on, the one everybody has first.
+/// Curves on which we can agree on keys, the most common first.
 const USABLE_CURVES: [KeyKind; 4] = [KeyKind::X25519, KeyKind::P384, KeyKind::P256, KeyKind::P521];
 
 /// The target, and everything needed to talk to it as many different strangers.
@@ -52,28 +52,28 @@ pub(super) struct Probe {
     pub(super) http: Option<String>,
     /// Its WebSocket endpoint, if it has one that leads to it directly.
     pub(super) socket: Option<String>,
-    /// Whether it is reached through mediators of its own only: answers cannot come back on the connection then.
+    /// Whether it is reached only through mediators of its own: then answers cannot come back on the connection.
     pub(super) behind_hops: bool,
     /// What it may connect to.
     pub(super) network: Network,
     /// Longest an answer takes.
     pub(super) timeout: Duration,
-    /// The curve our identities agree on keys on.
+    /// The curve of our identities' agreement keys.
     pub(super) curve: KeyKind,
     pub(super) client: HttpClient,
     keyring: Keyring,
     resolver: LocalResolver,
-    /// Who the target became for an identity of ours: it may rotate its DID for each.
+    /// The target's DID for each identity of ours: it may rotate for each.
     peers: Mutex<BTreeMap<Did, Did>>,
     /// How often the target, or a gateway before it, failed inside.
     failures: AtomicU32,
-    /// Whether the ids the target gave its messages have their form; `None` before any came.
+    /// Whether the ids of the target's messages have the required form; `None` before any came.
     ids: Mutex<Option<Outcome>>,
     end: Instant,
 }
 
 impl Probe {
-    /// A client for `target`, which is not contacted yet; nothing is waited for after `end`.
+    /// A client for `target`, which is not contacted yet; it waits for nothing after `end`.
     pub(super) fn new(
         target: Did,
         network: Network,
@@ -103,12 +103,12 @@ impl Probe {
         SystemClock.now()
     }
 
-    /// How long the next answer may take; nothing once the whole run is over.
+    /// How long the next answer may take; zero once the whole run is over.
     pub(super) fn patience(&self) -> Duration {
         self.timeout.min(self.end.saturating_duration_since(Instant::now()))
     }
 
-    /// How long nothing must come for silence to be believed.
+    /// How long silence must last to be believed.
     pub(super) fn quiet(&self) -> Duration {
         self.patience().min(QUIET)
     }
@@ -132,8 +132,8 @@ impl Probe {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Looks at something, and again from the start if what was found amiss may come from a failure inside the target or
-    /// a gateway meanwhile.
+    /// Checks something, and repeats the check from the start if a failure inside the target or a gateway may explain
+    /// its result.
     pub(super) async fn again<T, F: Future<Output = Outcome<T>>>(
         &self,
         mut look: impl FnMut() -> F,
@@ -148,7 +148,7 @@ impl Probe {
         Err(Problem::Unknown("the target, or a gateway before it, failed whenever it was tried".to_owned()))
     }
 
-    /// Who the target is for `me`: itself, or the DID it proved to have rotated to.
+    /// The target's DID for `me`: the original, or the one it proved to have rotated to.
     pub(super) fn peer_of(&self, me: &Did) -> Did {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         peers.get(&me.canonical()).unwrap_or(&self.target).clone()
@@ -159,13 +159,13 @@ impl Probe {
         !self.peers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Whether a message proves to come from the target, or from who it became for the recipient.
+    /// Whether a message provably comes from the target, or from the DID it has for the recipient now.
     pub(super) fn is_from_target(&self, opened: &Opened) -> bool {
         let (Some(sender), Some(me)) = (opened.sender(), opened.recipient()) else { return false };
         opened.is_authenticated() && (sender.same_as(&self.target) || sender.same_as(&self.peer_of(me)))
     }
 
-    /// Keeps who the target became, if it is the target that moved.
+    /// Records the target's new DID, if it was the target that rotated.
     fn follow(&self, opened: &Opened) {
         let (Some(rotation), Some(me)) = (&opened.proof.rotation, opened.recipient()) else { return };
         let known = rotation.prior.same_as(&self.target) || rotation.prior.same_as(&self.peer_of(me));
@@ -176,7 +176,7 @@ impl Probe {
         }
     }
 
-    /// Looks at the form of the id of a message that comes from the target.
+    /// Checks the form of the id of a message from the target.
     fn note_id(&self, opened: &Opened) {
         if !self.is_from_target(opened) {
             return;
@@ -187,7 +187,7 @@ impl Probe {
         *ids = Some(ids.take().unwrap_or(Ok(())).and(form));
     }
 
-    /// Whether all ids the target gave its messages have the form they must have; `None` if none came.
+    /// Whether all ids of the target's messages have the required form; `None` if none came.
     pub(super) fn ids(&self) -> Option<Outcome> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -204,8 +204,8 @@ impl Probe {
         document.map_err(|error| error.to_string().into())
     }
 
-    /// Chooses the curve of our identities by the target's keys; whether there is one, and whether the target has a key
-    /// on a curve everybody must have.
+    /// Chooses the curve of our identities by the target's keys; returns whether there is one, and whether the target
+    /// has a key on a required curve.
     pub(super) async fn choose_curve(&mut self) -> Outcome<Outcome> {
         let document = self.document(&self.target).await?;
         let kinds: Vec<KeyKind> =
@@ -232,8 +232,8 @@ impl Probe {
         Ok((key, public))
     }
 
-    /// A fresh did:peer:2 reached at `endpoint`, with an Ed25519 key and one for agreement on X25519, and another on the
-    /// target's curve if it has none on X25519.
+    /// A fresh did:peer:2 reached at `endpoint`, with an Ed25519 key and an agreement key on X25519, and another on the
+    /// target's curve if the target has none on X25519.
     pub(super) fn stranger_at(&self, endpoint: &str) -> Outcome<Did> {
         let mut kinds = vec![KeyKind::X25519];
         kinds.extend(Some(self.curve).filter(|curve| *curve != KeyKind::X25519));
