@@ -311,7 +311,7 @@ impl Probe {
         self.packing(|packer| packer.pack(message, &to, &options).map(|packed| packed.bytes)).await
     }
 
-    /// Encrypts whatever bytes to the target, `sender` proved.
+    /// Encrypts arbitrary bytes to the target, with `sender` proved.
     pub(super) async fn pack_raw(
         &self,
         plaintext: &[u8],
@@ -322,7 +322,7 @@ impl Probe {
         self.packing(|packer| packer.authcrypt_unchecked(plaintext, sender, &peer, rule)).await
     }
 
-    /// Packs, fetching the documents that are needed. What we cannot pack says nothing about the target.
+    /// Packs, fetching the documents that are needed. Our own failure to pack says nothing about the target.
     pub(super) async fn packing<T>(&self, pack: impl Fn(&Packer<'_>) -> Result<T, PackError>) -> Outcome<T> {
         for _ in 0..MAX_FETCHES {
             let packer = Packer { custody: &self.keyring, resolver: &self.resolver, entropy: &SystemEntropy };
@@ -364,7 +364,7 @@ impl Probe {
         Err("too many documents must be fetched".into())
     }
 
-    /// What bytes that came say.
+    /// What received bytes say.
     pub(super) async fn hear(&self, body: &[u8]) -> Heard {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Heard::Nothing;
@@ -384,12 +384,12 @@ impl Probe {
         }
     }
 
-    /// As [`Probe::ask`]; the answer must be of one of `kinds`, and prove to come from the target.
+    /// As [`Probe::ask`]; the answer's type must be one of `kinds`, and it must provably come from the target.
     pub(super) async fn get(&self, kind: &str, from: &Did, body: &Value, kinds: &[&str]) -> Outcome<Message> {
         self.ask(kind, from, body).await.expect(kinds, self)
     }
 
-    /// As [`Probe::get`]; the answer must name the request as its thread, too.
+    /// As [`Probe::get`]; the answer must also name the request as its thread.
     pub(super) async fn get_in_thread(
         &self,
         kind: &str,
@@ -404,12 +404,12 @@ impl Probe {
     }
 }
 
-/// That a message names `request` as its thread.
+/// Checks that a message names `request` as its thread.
 pub(super) fn in_thread(message: &Message, request: &Message) -> Outcome {
     holds(message.thid.as_ref() == Some(&request.thread()), || "thid is not the id of the request".to_owned())
 }
 
-/// What fails on our own side says nothing about the target.
+/// A failure on our own side says nothing about the target.
 fn own(error: impl std::fmt::Display) -> Problem {
     Problem::Unknown(format!("our own side fails: {error}"))
 }
@@ -426,7 +426,8 @@ mod tests {
         Probe::new(Did::parse("did:web:localhost").unwrap(), network, Duration::from_secs(5), end).unwrap()
     }
 
-    /// What a look finds the first time, with or without a failure inside, and how often it is made until it succeeds.
+    /// The final result of a check with this first result, with or without a failure inside, and how often the check
+    /// runs.
     async fn looks(first: Outcome, fails: bool) -> (Outcome, u32) {
         let (probe, looks) = (probe(), Cell::new(0));
         let found = probe.again(async || {
