@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::error::SetupError;
 
-/// Most characters of one line of a peer.
+/// Most characters in one line of a peer's text.
 const MAX_LINE_CHARS: usize = 1_000;
 
-/// Shows what is on offer or asked for, and asks whether to agree.
+/// Shows what is offered or asked for, and asks for consent.
 ///
 /// # Errors
 ///
@@ -22,7 +22,7 @@ pub(super) fn consent(view: &Value) -> Result<bool, SetupError> {
             remedy: "add --yes to agree without being asked".into(),
         });
     }
-    // A peer's words: they must not move the cursor, nor begin a line of their own.
+    // A peer's text must not move the cursor, nor begin a line of its own.
     let clean = |text: &str| for_display(text, MAX_LINE_CHARS).replace('\n', " ");
     let text = |name: &str| view.get(name).and_then(Value::as_str).map(clean);
     println!("From        {}", text("from").unwrap_or_else(|| "?".into()));

@@ -20,7 +20,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            // Help and version are no misuse.
+            // Asking for help or version is not misuse.
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };

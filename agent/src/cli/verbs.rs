@@ -88,7 +88,7 @@ fn show_qr(answer: &Value, json: bool) {
     }
 }
 
-/// Takes an invitation or what waits, asks for consent, and waits for the outcome.
+/// Takes an invitation or what waits for a decision, asks for consent, and waits for the outcome.
 fn accept(
     dir: &Path,
     what: Option<String>,
@@ -115,7 +115,7 @@ fn accept(
     let mut status = ExitCode::SUCCESS;
     for thread in threads {
         let outcome = settle(dir, &thread, yes, wait)?;
-        // What has not ended in the time given has not been taken either.
+        // An exchange that has not ended in the given time was not accepted either.
         if is_pending(&outcome) || outcome.get("state").and_then(Value::as_str) == Some("abandoned") {
             status = ExitCode::FAILURE;
         }
@@ -144,7 +144,7 @@ fn settle(dir: &Path, thread: &str, yes: bool, wait: u64) -> Result<Value, Setup
         }
         let view = now.get("decide").unwrap_or(&Value::Null);
         let agree = yes || ask::consent(view)?;
-        // Agreed is to what was shown here: the node refuses if something else is asked by now.
+        // The consent covers what was shown here: the node refuses if something else is asked by now.
         ask_node(dir, "decide", json!({"thread": thread, "agree": agree, "shown": view.get("shown")}))?;
         now = progress()?;
     }
@@ -233,7 +233,7 @@ fn merchant(verb: MerchantVerb, json: bool) -> Result<ExitCode, SetupError> {
     }
 }
 
-/// Runs the suite of `docs/conformance.md` against somebody else, or us.
+/// Runs the suite of `docs/conformance.md` against any target, including our own nodes.
 fn conformance(asked: Conformance, json: bool) -> Result<ExitCode, SetupError> {
     let options = conformance::Options {
         target: asked.target,
@@ -253,7 +253,7 @@ fn conformance(asked: Conformance, json: bool) -> Result<ExitCode, SetupError> {
     Ok(if report.conforms() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Looks at each part of a node without changing any.
+/// Examines each part of a node without changing any.
 fn examine(dir: &Path, json: bool) -> Result<ExitCode, SetupError> {
     let findings = runtime()?.block_on(doctor::examine(dir));
     if json {
