@@ -1,5 +1,5 @@
-//! A bare HTTP/1.1 client over one connection: requests are built before the clock starts, so that the load side
-//! takes as little as possible of the cores both sides share.
+//! A bare HTTP/1.1 client over one connection: requests are built before the clock starts, so that the load side takes
+//! as little as possible of the cores both sides share.
 
 use std::net::SocketAddr;
 
