@@ -347,8 +347,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads configuration text without the checks beyond its types: a backup's may come from a version that accepted
-    /// more.
+    /// Reads configuration text, checking only its types: a backup may come from a version that accepted more.
     ///
     /// # Errors
     ///

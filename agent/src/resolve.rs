@@ -26,8 +26,7 @@ pub const DOCUMENT_TTL_MS: u64 = 5 * 60 * 1000;
 
 /// Milliseconds before a failed fetch is tried again.
 ///
-/// Longer than several fetches that time out one after the other: a message with more than one way gets to the last of
-/// them.
+/// Longer than several fetches that time out in sequence: a message with more than one way gets to the last of them.
 pub const FAILURE_TTL_MS: u64 = 15_000;
 
 /// Fetched documents, each with the period in which it is fresh.

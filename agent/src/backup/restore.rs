@@ -90,8 +90,7 @@ fn is_empty(dir: &Path) -> Result<bool, SetupError> {
     Ok(names(dir, std::fs::read_dir(dir))?.iter().all(|name| name == "lost+found"))
 }
 
-/// The names in a folder, if all can be read: an unseen file would not be moved, and the folder would wrongly look
-/// empty.
+/// All names in a folder, or an error: an unread name would not be moved, and its folder might look empty.
 fn names(
     dir: &Path,
     files: io::Result<impl Iterator<Item = io::Result<DirEntry>>>,

@@ -35,8 +35,7 @@ const LASTS: Duration = Duration::from_secs(10);
 /// Connections of the open loop: more than the mediator can serve before the last has waited too long, so that it must
 /// refuse.
 const SOCKETS: u32 = 18_000;
-/// Connections from one address of this machine: searching for a free port gets ever slower once half of them are
-/// taken.
+/// Connections from one address of this machine: finding a free port gets ever slower once half of them are taken.
 const SOCKETS_PER_ADDRESS: u32 = 4_000;
 /// Longest the mediator takes to finish what it had accepted when the overload ended.
 const REST: Duration = Duration::from_secs(3);

@@ -71,8 +71,7 @@ impl Answer {
         matches!(self.heard, Heard::Lost(_))
     }
 
-    /// Checks that the request reached a target that had time for it; otherwise nothing can be concluded from the
-    /// answer.
+    /// Checks that the request reached a target that had time for it; otherwise the answer proves nothing.
     pub(super) fn arrived(&self) -> Outcome {
         match &self.heard {
             Heard::Lost(problem) | Heard::Busy(problem) | Heard::Failed(problem) => {
@@ -139,8 +138,7 @@ impl Answer {
         if right { Ok(()) } else { Err(self.problem()) }
     }
 
-    /// The message, if its type is one of `kinds` and it provably comes from the target, or from the DID it has for us
-    /// now.
+    /// The message, if its type is one of `kinds` and it provably comes from the target, or its present DID for us.
     pub(super) fn expect(self, kinds: &[&str], probe: &Probe) -> Outcome<Message> {
         let Some(opened) = self.opened() else { return Err(self.problem()) };
         if !kinds.iter().any(|kind| opened.message.kind.is(kind)) {
@@ -155,7 +153,7 @@ impl Answer {
         }
     }
 
-    /// Checks that nothing was done: only silence, a refusal or a problem report came back. A lost request proves
+    /// Checks that only silence, a refusal or a problem report came back, and nothing was done. A lost request proves
     /// nothing.
     pub(super) fn expect_refusal(&self) -> Outcome {
         self.arrived()?;

@@ -173,8 +173,7 @@ impl Mailbox {
         }
     }
 
-    /// Asks for at most `limit` messages for `recipient`; returns no attachments if none wait, however the target says
-    /// so.
+    /// Asks for at most `limit` messages for `recipient`; without attachments if none wait, however the target says so.
     pub(super) async fn deliver(
         &self,
         run: &Run,

@@ -426,8 +426,7 @@ mod tests {
         Probe::new(Did::parse("did:web:localhost").unwrap(), network, Duration::from_secs(5), end).unwrap()
     }
 
-    /// The final result of a check with this first result, with or without a failure inside, and how often the check
-    /// runs.
+    /// The final result of a check with this first result, failing inside or not, and how often the check runs.
     async fn looks(first: Outcome, fails: bool) -> (Outcome, u32) {
         let (probe, looks) = (probe(), Cell::new(0));
         let found = probe.again(async || {

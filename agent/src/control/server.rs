@@ -89,8 +89,7 @@ async fn answer(node: Arc<Node>, stream: UnixStream) {
     }
 }
 
-/// An answer as a line. A client would cut one that is too long and take that for the node's end, so an error replaces
-/// it.
+/// An answer as a line. An error replaces one that is too long: a client would cut it and take that for the node's end.
 fn line_of(answer: &Answer) -> Option<Vec<u8>> {
     let mut line = serde_json::to_vec(answer).ok()?;
     if line.len() >= MAX_LINE {

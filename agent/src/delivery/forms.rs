@@ -1,5 +1,4 @@
-//! The form in which an account reads the letters of a delivery, inferred from its behaviour: deployed wallets read one
-//! form and silently skip the other.
+//! The form in which an account reads letters, inferred from its behaviour: deployed wallets silently skip the other.
 
 use std::{
     collections::HashMap,

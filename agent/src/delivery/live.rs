@@ -84,8 +84,7 @@ struct State {
     bytes: usize,
 }
 
-/// How far a mailbox has been pushed. A letter after both `pushed` and `passed_over` is always announced to the
-/// session.
+/// How far a mailbox has been pushed. The session is always told of a letter after both `pushed` and `passed_over`.
 #[derive(Clone, Copy)]
 struct Progress {
     pushed: LetterId,

@@ -1,5 +1,4 @@
-//! A wallet by another maker, driven by hand: it sends what an attacker, or a phone that ignores its own rules, would
-//! send.
+//! A wallet by another maker, driven by hand: it sends what an attacker, or a phone that breaks its own rules, would.
 
 use einmal_credentials::proof;
 use einmal_did::{Did, LocalResolver, Relationship, ResolveError, peer};

@@ -32,8 +32,7 @@ pub(crate) enum IdentityError {
     Store(#[from] einmal_storage::StoreError),
 }
 
-/// Writes a key into the batch and lends it to the keyring at once; unless the batch is committed, a restart forgets
-/// it.
+/// Writes a key into the batch and lends it to the keyring at once; a restart forgets it if the batch is not committed.
 pub(crate) fn keep_key(
     fx: &mut Effects<'_>,
     keyring: &Keyring,

@@ -1,5 +1,4 @@
-//! What the node did and its current state, in numbers: for `/metrics` and its own user. No personal data, no
-//! identifiers.
+//! The node's counters and current state, for `/metrics` and its own user: no personal data, no identifiers.
 
 use std::{
     sync::{Mutex, PoisonError},

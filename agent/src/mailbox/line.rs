@@ -1,5 +1,4 @@
-//! The citizen's line to its mediator, by libp2p or WebSocket: it rings when there is mail, and is remade when it
-//! breaks.
+//! The citizen's line to its mediator, by libp2p or WebSocket: it rings when there is mail, and is remade if it breaks.
 //!
 //! A push serves only as a bell: the mailbox is then fetched and confirmed as always, so nothing depends on a push
 //! having arrived, nor on the form a mediator gives it. A letter that comes raw by libp2p is taken in at once like any

@@ -256,8 +256,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Failure::Unreached`] if the peer cannot be reached or does not answer, [`Failure::Unproved`] if somebody else does,
-    /// [`Failure::Declined`] if it reports a problem.
+    /// [`Failure::Unreached`] if the peer cannot be reached or does not answer, [`Failure::Unproved`] if somebody else
+    /// does, [`Failure::Declined`] if it reports a problem.
     pub(crate) async fn ask(
         self: &Arc<Self>,
         draft: Draft,

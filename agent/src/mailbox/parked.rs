@@ -1,5 +1,4 @@
-//! Letters that cannot be handled yet, kept here instead of at the mediator, so that they do not block all others
-//! there.
+//! Letters that cannot be handled yet, kept here instead of at the mediator, where they would block all others.
 
 use std::sync::Arc;
 
@@ -71,8 +70,7 @@ impl Parked {
 
 /// Durably keeps a letter whose sender cannot be resolved at present: the mediator may forget it.
 ///
-/// Without room, other letters are given up: of the same host if it has its share already, else of the host that has
-/// most.
+/// Without room, other letters are given up: of the same host if it has its share, else of the host that has most.
 pub(super) async fn park(node: &Arc<Node>, envelope: &[u8]) -> Result<(), Failure> {
     let now = node.shared().now();
     let id = base64url_encode(Sha256::digest(envelope));

@@ -157,7 +157,7 @@ impl Admission {
         self.by_source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from `address`, if there is one left. Until its first request it counts as pending, too.
+    /// A place for a connection from `address`, if one is left. Until its first request it counts as pending, too.
     pub(crate) fn connect(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let permit = Arc::clone(&self.connections).try_acquire_owned().ok()?;
         let pending = Arc::clone(&self.pending).try_acquire_owned().ok()?;

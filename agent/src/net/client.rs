@@ -28,8 +28,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest time to fetch a document.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most sends under way at once: more than the outbox has seats, because the outbox shares them out better than a
-/// queue.
+/// Most sends under way at once: more than the outbox has seats, which it shares out better than a queue does.
 const MAX_SENDS: usize = 512;
 /// Most fetches under way at once: strangers cause them, so they must not displace sends.
 const MAX_FETCHES: usize = 128;
@@ -156,8 +155,8 @@ impl HttpClient {
         Ok((!body.is_empty()).then_some(body))
     }
 
-    /// The URL of a did:web document; plain http only where the configuration permits it, for hosts that are not
-    /// public.
+    /// The URL of a did:web document; plain http only for hosts that are not public, and if the configuration permits
+    /// it.
     fn document_url(&self, did: &Did) -> Result<String, FetchError> {
         let place = web::location(did).map_err(|error| FetchError::Invalid { reason: error.to_string() })?;
         // A name of one label, such as a container's, is not a public Internet name either.

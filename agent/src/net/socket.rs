@@ -47,8 +47,7 @@ const CONTROL_HEAD: u64 = 6;
 /// Bytes that may have arrived after the last message without counting as a slow message: read-ahead.
 const READ_AHEAD: u64 = 8 * 1024;
 
-/// A message that has arrived in part: it takes memory for as long as its sender likes, whatever control frames come
-/// between.
+/// A message that has arrived in part: it takes memory as long as its sender likes, whatever control frames intervene.
 struct Unfinished {
     read: Arc<ReadBytes>,
     /// What had been read when the last message was complete.

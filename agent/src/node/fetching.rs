@@ -53,8 +53,7 @@ fn enter(counts: &Counts, from: Option<Origin>, most: usize) -> Option<Slot<'_>>
 }
 
 impl Fetching {
-    /// Permission to wait because of `from`; `None` if the origin is at its limit. The node's own fetches are not
-    /// counted.
+    /// Permission to wait because of `from`; `None` if that origin is at its limit. The node itself has no limit.
     pub(super) fn wait(&self, from: Option<Origin>) -> Option<Slot<'_>> {
         enter(&self.waiting, from, MAX_WAITING_OF_ONE)
     }

@@ -44,8 +44,8 @@ impl LineState {
         self.peer().peer == Some(peer)
     }
 
-    /// Something came from a peer. If the peer is the line and it is up, it rings; it is up once the mediator has said
-    /// so.
+    /// Something came from a peer. If that is the line, it rings once it is up; the mediator's own notice says that it
+    /// is.
     pub(crate) fn heard(&self, from: PeerId, notice: Option<Notice>) {
         let line = self.peer();
         if !line.wanted || line.peer != Some(from) {

@@ -1,7 +1,8 @@
 //! The node: one loop for every event, wherever it comes from.
 //!
 //! ```text
-//! bytes -> open (sender proved) -> seen before? -> role.on_message -> one batch: state, messages, timers -> durable -> answer
+//! bytes -> open (sender proved) -> seen before? -> role.on_message
+//!       -> one batch: state, messages, timers -> durable -> answer
 //! ```
 //!
 //! Handlers are synchronous and change nothing but the batch, with one exception: places in a status list are reserved

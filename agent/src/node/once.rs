@@ -80,8 +80,7 @@ impl Node {
         let (mut repeated, mut is_kept) = (false, false);
         let handled = self
             .run(Cause::Arrival(arrival), |fx| {
-                // Checked anew on every turn: two copies may be handled at once, and the slower one must see the
-                // faster.
+                // Checked anew on every turn: of two copies handled at once, the slower one must see the faster.
                 repeated =
                     self.recent.get(seen).is_some() || (!question && self.shared.db.exists(SEEN, seen)?);
                 if repeated {

@@ -52,8 +52,7 @@ struct Item {
     /// Of use only as an answer, and only soon.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     transient: bool,
-    /// When it was queued, in Unix milliseconds: messages for one recipient go in this order, even if some were put
-    /// off.
+    /// When it was queued, in Unix milliseconds: the order of messages for one recipient, even if some were put off.
     #[serde(default)]
     queued_ms: u64,
     /// About how many bytes it takes.
@@ -312,8 +311,7 @@ impl Node {
             self.outbox_served.put_off(item.to.canonical().as_str(), due);
         }
         let mut fx = Effects::new(&self.shared, Cause::Own);
-        // The last first: together they may exceed one batch, and a crash between two batches must not reverse the
-        // order.
+        // The last first: together they may exceed one batch, and a crash in between must not reverse the order.
         for (index, (id, item)) in held_up.iter().enumerate().rev() {
             fx.delete(OUTBOX, id)?;
             fx.put(OUTBOX, item_id(due, index + 1, self.shared.entropy())?, item)?;

@@ -61,8 +61,7 @@ pub(crate) enum Read {
 
 type Watcher = Box<dyn Fn(&MemoryStore, Read) + Send + Sync>;
 
-/// A store that reports each read to a watcher before the reader has the result: what the watcher writes comes in
-/// between.
+/// A store that tells a watcher of each read before the reader has the result, so the watcher's writes come in between.
 pub(crate) struct Watched {
     pub(crate) inner: MemoryStore,
     watcher: Watcher,

@@ -78,8 +78,7 @@ impl City {
         Ok(answer)
     }
 
-    /// Takes back an offer that was not carried out yet: the invitation, even if taken, and the exchange that answers
-    /// it.
+    /// Takes back an offer that was not carried out yet: the invitation, even if taken, and the exchange answering it.
     ///
     /// For a poster, all exchanges without a card end the next time anything happens in them.
     fn withdraw(&self, shared: &Shared, thread: &str, fx: &mut Effects<'_>) -> Result<Value, Failure> {

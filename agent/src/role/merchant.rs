@@ -100,8 +100,7 @@ impl RoleService for Merchant {
         let kind = &rx.message().kind;
         let ours = present_proof::covers(kind);
         if kind.is(Ping::TYPE) {
-            // An answer to an invitation to connect: its sender is known from now on, also by the short form of its
-            // DID.
+            // An answer to an invitation to connect: its sender is known from now on, also by its DID's short form.
             invitations::take(shared, fx, rx)?;
             return Ok(true);
         }

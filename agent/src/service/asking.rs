@@ -169,8 +169,7 @@ impl AskingService {
         self.request(shared, exchange, fx)
     }
 
-    /// Feeds an event into the machine and carries out what follows; returns what was proved if the presentation was
-    /// accepted.
+    /// Feeds an event into the machine and carries out what follows; returns what an accepted presentation proved.
     pub(crate) fn handle(
         &self,
         shared: &Shared,

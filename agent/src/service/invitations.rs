@@ -176,8 +176,7 @@ fn public_did(shared: &Shared) -> Result<Did, Failure> {
     })
 }
 
-/// The purpose of the invitation that an arriving message answers; uses the invitation up if it is good for one peer
-/// only.
+/// The purpose of the invitation that a message answers; uses the invitation up if it is good for one peer only.
 ///
 /// The flag is true if this sender has answered it before. `None` if the message answers no invitation of ours, or none
 /// that is still open to this sender.

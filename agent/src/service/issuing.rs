@@ -400,8 +400,7 @@ fn latest_end(shared: &Shared, job: &IssueJob) -> Option<u64> {
     basis_of(job).iter().filter_map(|basis| basis.ends_at).chain(ordered).min()
 }
 
-/// The person a card is for: named by the order, or the holder of the cards that were proved. All must be the same
-/// person.
+/// The person a card is for: named by the order, and the holder of the cards that were proved. They must be the same.
 fn person_of(shared: &Shared, job: &IssueJob) -> Result<Option<PersonId>, Failure> {
     let mut known = job.order.subject.person().cloned();
     for place in basis_of(job).iter().filter_map(|basis| basis.status.as_ref()) {

@@ -15,8 +15,7 @@ use crate::{
 /// Record id of the secret behind pseudonyms.
 const NAME: &str = "nym-secret";
 
-/// The pseudonym of `subject`: the same for every card of the same person; without the secret nobody can tell whose it
-/// is.
+/// The pseudonym of `subject`: the same for every card of a person; without the secret nobody can tell whose it is.
 pub(crate) fn patron_nym(shared: &Shared, subject: &str) -> Result<String, Failure> {
     let secret = secret(shared)?;
     let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&secret).map_err(Failure::key)?;

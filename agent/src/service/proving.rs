@@ -214,8 +214,7 @@ fn view(exchange: &Proving, request: &ShownRequest, selected: Option<&Selected>)
     with_shown_name(view, &exchange.key, &request.nonce)
 }
 
-/// What an answer would show: the claims selected because they were asked for, and those that these cards show to
-/// everybody.
+/// What an answer would show: the claims selected because they were asked for, and those that the cards always show.
 fn would_disclose((cards, selection): &Selected) -> Vec<String> {
     let mut lines = Vec::new();
     for chosen in selection.credentials.values() {

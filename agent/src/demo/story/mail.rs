@@ -20,8 +20,7 @@ pub(super) fn mediator_killed_and_back(cast: &mut Cast) -> StepResult {
     let mut expected = Vec::new();
     for number in 0..MAIL {
         if number == MAIL / 2 {
-            // Half of the mail is queued, the other half still to come: the mediator has no chance to shut down in
-            // order.
+            // Half of the mail is queued, the other half still to come: the mediator cannot shut down in order.
             cast.city.drained(PATIENCE)?;
             kept(&cast.mediator, MAIL / 2)?;
             cast.mediator.kill()?;

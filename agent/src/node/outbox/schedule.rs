@@ -32,8 +32,7 @@ const FAILED_PAUSE: Duration = Duration::from_secs(5);
 const MAX_LOOK_BYTES: usize = 64 * 1024 * 1024;
 /// Under load one look serves the messages of this period.
 const GATHERED: Duration = Duration::from_millis(5);
-/// Under load the outbox rests for this many times the duration of its last look: a full outbox must not take a
-/// processor.
+/// Under load, pause between looks as a multiple of the last look's duration: a full outbox must not take a processor.
 const REST_AFTER_LOOK: u32 = 4;
 
 /// A recipient's seat; given back when dropped.
@@ -150,7 +149,7 @@ impl Due {
         self.of.get(&Standing::Answers).is_some_and(|count| *count >= MAX_SERVED)
     }
 
-    /// Takes in what is due by `now`, in Unix milliseconds, page by page, starting behind `begin` or at the first
+    /// Takes in what is due by `now`, in Unix milliseconds, page by page, from behind `begin` or from the first
     /// message.
     fn take_in_pages(
         &mut self,
@@ -508,8 +507,7 @@ mod tests {
         assert_eq!(first.len(), most);
         assert!(!first.contains(&format!("did:example:dead-{most}")), "it found no seat");
         assert!(round.turn.is_some());
-        // By now those of the first look have been served, and nobody is busy: still, nobody's later message goes
-        // first.
+        // By now those of the first look have been served, and nobody is busy; still nobody's later message goes first.
         let (second, round) = look(round, &HashSet::new());
         assert_eq!(second, ["did:example:busy-1"]);
         assert!(round.turn.is_none() && !round.has_met("did:example:busy-1"));

@@ -15,7 +15,7 @@ pub(super) const MAX_SERVED: usize = 256;
 const MAX_FAILED: usize = 64;
 /// Most of them to whom nothing was handed over yet: anybody can name endpoints that take a message and never answer.
 const MAX_UNKNOWN: usize = 128;
-/// The share of one origin: this fraction of the recipients served at once for each standing.
+/// Of the recipients served at once for each standing, one origin may have one in this many.
 const SHARE_OF_ONE: usize = 8;
 /// Most recipients remembered as those that answer; the oldest is forgotten first.
 const MAX_REMEMBERED: usize = 4096;
@@ -110,8 +110,7 @@ impl Served {
         self.origins.gone(from, less);
     }
 
-    /// Messages for a recipient were put off until `due`, in Unix milliseconds: none that arrives meanwhile may pass
-    /// them.
+    /// Messages for a recipient were put off until `due`, in Unix milliseconds: none may pass them meanwhile.
     pub(super) fn put_off(&self, recipient: &str, due: u64) {
         self.lock().put_off.insert(recipient.to_owned(), due);
     }
