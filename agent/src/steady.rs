@@ -9,8 +9,8 @@ use crate::clock::Clock;
 
 /// Steps of the clock up to this size are corrections that every machine makes; they are followed at once.
 pub const LARGEST_STEP: Duration = Duration::from_secs(5 * 60);
-/// How long the clock must be free of jumps, since the start or the last jump, before it may remove mail; after a jump,
-/// also records.
+/// How long the clock must be free of jumps, since the start or the last jump, before expired records and mail are
+/// removed; disclosed results wait only after a jump.
 pub const SETTLES_AFTER: Duration = Duration::from_secs(60 * 60);
 /// No correct clock shows less, in seconds since 1970: 1 January 2026, before which this program did not exist.
 pub const BEGINNING: u64 = 1_767_225_600;

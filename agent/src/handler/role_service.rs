@@ -1,4 +1,4 @@
-//! What a role contributes to the node's loop, including its answer about messages handled out of the usual order.
+//! What a role contributes to the node's loop, including how it handles messages that take a path of their own.
 
 use einmal_did::Did;
 use einmal_didcomm::{MessageType, Opened};

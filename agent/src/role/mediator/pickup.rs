@@ -24,7 +24,7 @@ struct Pickup<'a> {
     rx: &'a Received<'a>,
     version: PickupVersion,
     now: UnixSeconds,
-    /// Whether mail is pushed on this connection, whatever other connections the account has.
+    /// Whether mail is pushed on this connection; for libp2p, on any connection of the account.
     live: bool,
 }
 
