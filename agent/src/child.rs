@@ -44,7 +44,7 @@ impl NodeProcess {
         Ok(Self { name: name.to_owned(), dir, log, listen: None, child: None, about: Value::Null })
     }
 
-    /// Starts the node; after a first start it listens on the same port again.
+    /// Starts the node; after the first start it listens on the same port again.
     pub(crate) fn start(&mut self, listens: bool) -> Result<(), String> {
         let log =
             File::options().create(true).append(true).open(&self.log).map_err(|error| error.to_string())?;
@@ -86,7 +86,7 @@ impl NodeProcess {
             .map_err(|error| format!("{}: {error}", self.name))
     }
 
-    /// Asks until `done` is content with the answer, at most `seconds`.
+    /// Asks until `done` accepts the answer, for at most `seconds`.
     pub(crate) fn ask_until(
         &self,
         command: &str,
@@ -132,7 +132,7 @@ impl NodeProcess {
         }
     }
 
-    /// Kills the node with SIGKILL: no chance to write anything.
+    /// Kills the node with SIGKILL: it has no chance to write anything.
     pub(crate) fn kill(&mut self) -> Result<(), String> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         child.kill().map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Time as an input: the system's in production, one that is set by hand in simulation.
+//! Time as an input: the system's clock in production, one that is set by hand in simulation.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -8,7 +8,7 @@ use std::{
 use einmal_didcomm::UnixSeconds;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Where the present comes from.
+/// A source of the present time.
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
@@ -18,7 +18,7 @@ pub trait Clock: Send + Sync + 'static {
         UnixSeconds(self.now_ms() / 1000)
     }
 
-    /// Milliseconds that have passed since some moment in the past, whatever the clock is set to meanwhile.
+    /// Milliseconds since some moment in the past, whatever the clock is set to meanwhile.
     fn passed_ms(&self) -> u64;
 }
 
@@ -34,7 +34,7 @@ impl Clock for SystemClock {
     }
 
     fn passed_ms(&self) -> u64 {
-        // Where it can be had, the one that goes on while the machine sleeps: waking up is no jump of the clock.
+        // If available, the clock that continues while the machine sleeps: waking up is not a jump of the clock.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let which = ClockId::Boottime;
         #[cfg(not(any(target_os = "linux", target_os = "android")))]

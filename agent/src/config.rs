@@ -54,7 +54,7 @@ impl Role {
         }
     }
 
-    /// The port a node of this role listens on unless told otherwise; a citizen listens nowhere.
+    /// The port a node of this role listens on by default; a citizen listens nowhere.
     pub fn default_port(self) -> Option<u16> {
         match self {
             Self::Mediator => Some(7000),
@@ -99,10 +99,10 @@ pub struct Config {
     /// Address to listen on; a citizen has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
-    /// The URL others reach this node by; without it the listening address is taken, and the node is in trial mode.
+    /// The URL others reach this node by; without it the listening address is used, and the node is in trial mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
-    /// Passphrase protects the store instead of a key file; it is asked for, or read from `EINMAL_PASSPHRASE`.
+    /// A passphrase protects the store instead of a key file; it is asked for, or read from `EINMAL_PASSPHRASE`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub passphrase: bool,
     /// What the node may connect to.
@@ -111,7 +111,7 @@ pub struct Config {
     /// How much others may ask of the node.
     #[serde(default)]
     pub limits: Limits,
-    /// A certificate of one's own; without it the node speaks plain HTTP, for a proxy in front.
+    /// A TLS certificate; without it the node speaks plain HTTP, for a proxy in front.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSettings>,
     /// Peer-to-peer networking.
@@ -157,19 +157,19 @@ pub struct TlsSettings {
 pub struct Limits {
     /// Most connections open at once.
     pub max_connections: Option<usize>,
-    /// Most connections open at once from one address; of IPv6, from one network of 64 bits.
+    /// Most connections open at once from one address; for IPv6, from one 64-bit network.
     pub max_connections_per_address: Option<usize>,
-    /// Most connections at once that have not said what they want yet.
+    /// Most connections at once that have not sent a request yet.
     pub max_pending: Option<usize>,
     /// Most of them from one address.
     pub max_pending_per_address: Option<usize>,
-    /// Seconds a connection may take until its first request is there, TLS included.
+    /// Seconds a connection may take until its first request has arrived, TLS included.
     pub pending_seconds: Option<u64>,
-    /// Requests and messages per second from one address; twice as many at once. 0 is without limit.
+    /// Requests and messages per second from one address; twice as many in a burst. 0 means no limit.
     pub max_requests_per_second: Option<u32>,
-    /// Count this machine's own addresses too. They are exempt because they are those of a proxy, or of tests.
+    /// Count this machine's own addresses too. They are exempt because they belong to a proxy, or to tests.
     pub loopback: bool,
-    /// Reverse proxies whose `X-Forwarded-For` is believed: limits by address then count whom they name.
+    /// Reverse proxies whose `X-Forwarded-For` is trusted: limits by address then count the clients it names.
     pub proxies: Vec<AddressRange>,
 }
 
@@ -184,7 +184,7 @@ impl Limits {
         self.max_connections_per_address.unwrap_or(1_024)
     }
 
-    /// Most connections at once that have not said what they want yet.
+    /// Most connections at once that have not sent a request yet.
     pub fn pending(&self) -> usize {
         self.max_pending.unwrap_or(4_096)
     }
@@ -194,12 +194,12 @@ impl Limits {
         self.max_pending_per_address.unwrap_or(256)
     }
 
-    /// How long a connection may take until its first request is there.
+    /// How long a connection may take until its first request has arrived.
     pub fn pending_time(&self) -> Duration {
         Duration::from_secs(self.pending_seconds.unwrap_or(15))
     }
 
-    /// Whether `source` counts: this machine's own address is a proxy's or a test's, which bound themselves.
+    /// Whether `source` counts: this machine's own address belongs to a proxy or a test, which limit themselves.
     pub(crate) fn counts(&self, source: Source) -> bool {
         !source.is_this_machine() || self.loopback
     }
@@ -218,12 +218,12 @@ pub struct P2pSettings {
     pub enabled: bool,
     /// Multiaddresses to listen on; without any, QUIC and TCP on every interface.
     pub listen: Vec<String>,
-    /// Multiaddresses to tell others instead of those listened on.
+    /// Multiaddresses to announce to others instead of those listened on.
     pub announce: Vec<String>,
     /// Look for peers on the local network, and be found there.
     pub mdns: bool,
-    /// Multiaddresses of relays to be reached through, each ending in `/p2p/` and the relay's peer id. Left out: a
-    /// citizen uses its mediator, if that speaks libp2p.
+    /// Multiaddresses of relays through which the node is reached, each ending in `/p2p/` and the relay's peer id. If
+    /// left out, a citizen uses its mediator, if that speaks libp2p.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relays: Option<Vec<String>>,
     /// Mediator: relay for others, within limits.
@@ -253,7 +253,7 @@ impl Default for P2pSettings {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CitySettings {
-    /// Name shown in invitations; empty for the one in the description.
+    /// Name shown in invitations; if empty, the name in the description.
     pub display_name: String,
     /// Folder or file of the register and the templates: a city description such as `examples/wetzlar/city.toml`.
     pub description: PathBuf,
@@ -269,7 +269,7 @@ pub struct MerchantSettings {
     pub display_name: String,
     /// Folder of request templates.
     pub requests: PathBuf,
-    /// Issuers whose credentials count; the only ones that do.
+    /// Issuers whose credentials are accepted; no others are.
     pub trusted_issuers: Vec<TrustedIssuer>,
     /// Tolerated difference between clocks, in seconds.
     pub clock_skew_seconds: Option<u64>,
@@ -301,14 +301,14 @@ pub struct MediatorSettings {
     pub max_total_bytes: Option<u64>,
     /// Most DIDs one account may register.
     pub max_recipients: Option<usize>,
-    /// Requests per second of one account; twice as many at once. 0 is without limit.
+    /// Requests per second of one account; twice as many in a burst. 0 means no limit.
     pub max_account_requests_per_second: Option<u32>,
     /// Seconds a message is kept.
     pub keep_seconds: Option<u64>,
 }
 
 impl Config {
-    /// A fresh configuration for `role` with everything at its default.
+    /// A fresh configuration for `role` with all defaults.
     pub fn new(role: Role) -> Self {
         Self {
             role,
@@ -368,7 +368,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads configuration text without looking at what its types do not say: that of a backup may be of a version that took more.
+    /// Reads configuration text, checking only its types: a backup may come from a version that accepted more.
     ///
     /// # Errors
     ///

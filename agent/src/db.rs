@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 pub const OWN_DIDS: Table = Table::new("own-did");
 /// Our secret keys.
 pub const KEYS: Table = Table::new("key");
-/// Long forms of did:peer:4 met so far: the short form cannot be resolved without.
+/// Long forms of did:peer:4 DIDs met so far: without them the short forms cannot be resolved.
 pub const KNOWN_DIDS: Table = Table::new("known-did");
 /// Relationships: one of our DIDs with one of a peer.
 pub const PEERS: Table = Table::new("peer");
@@ -37,7 +37,7 @@ pub struct Stored<T> {
     pub value: T,
     /// The version, for [`einmal_storage::Batch::expect_version`].
     pub version: Version,
-    /// When it no longer counts, in seconds since 1970; it may be there for some time after.
+    /// When it expires, in seconds since 1970; it may stay for some time after.
     pub expires_at: Option<u64>,
 }
 
@@ -46,7 +46,7 @@ pub struct Stored<T> {
 pub struct Listed<T> {
     /// The records.
     pub records: Vec<(Vec<u8>, T)>,
-    /// There are others, which are left out.
+    /// There are more records, which are left out.
     pub cut: bool,
 }
 
@@ -69,7 +69,7 @@ impl Db {
         Self { store, tenant }
     }
 
-    /// The store below.
+    /// The underlying store.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
@@ -135,7 +135,7 @@ impl Db {
         Ok(listed)
     }
 
-    /// Reads those records of a table that have the last ids, the last one first, at most `most` of them.
+    /// Reads the records of a table with the last ids, the last one first, at most `most` of them.
     ///
     /// # Errors
     ///
@@ -156,12 +156,12 @@ impl Db {
         Ok(Listed { records, cut })
     }
 
-    /// Shows `look` each record of a table in the order of their ids, until it has seen enough. Only a page of them is in
-    /// memory at a time.
+    /// Shows `look` each record of a table in the order of their ids, until it has seen enough. Only a page of them is
+    /// in memory at a time.
     ///
     /// # Errors
     ///
-    /// As [`Db::get`], and what `look` fails with.
+    /// As [`Db::get`], and the failures of `look`.
     pub fn each<T: DeserializeOwned, E: From<StoreError>>(
         &self,
         table: Table,
@@ -223,7 +223,7 @@ fn decode<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, StoreErr
 ///
 /// # Errors
 ///
-/// [`StoreError::Damaged`] if the type is none JSON can hold: an empty record in its place would only be found later.
+/// [`StoreError::Damaged`] if JSON cannot hold the value: an empty record in its place would be noticed only later.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value)
         .map_err(|_| StoreError::Damaged { what: "a record about to be written cannot be serialized".into() })
@@ -245,7 +245,7 @@ fn digest(parts: &[&str]) -> [u8; 20] {
     id
 }
 
-/// A short record id for texts that may be long, such as DIDs: hexadecimal, 40 characters.
+/// A short record id for possibly long texts such as DIDs: hexadecimal, 40 characters.
 pub fn digest_id(parts: &[&str]) -> String {
     digest(parts).iter().map(|byte| format!("{byte:02x}")).collect()
 }

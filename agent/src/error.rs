@@ -1,4 +1,4 @@
-//! What goes wrong when a node is set up, started or asked for something; every text names the remedy.
+//! What goes wrong when a node is set up, started or given a command; every text names the remedy.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
 
 use einmal_storage::StoreError;
 
-/// A node could not be set up, started or asked.
+/// A node could not be set up, started or commanded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetupError {

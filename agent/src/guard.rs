@@ -1,4 +1,4 @@
-//! Which addresses a node may connect to on behalf of others: every URL and DID of a peer is hostile until vetted.
+//! The addresses a node may connect to on behalf of others: every URL and DID of a peer is hostile until vetted.
 
 mod local;
 
@@ -57,13 +57,13 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let first = address.segments()[0];
     let second = address.segments()[1];
-    // Global unicast is 2000::/3; the parts of it set aside for documentation and tunnels are not for peers.
+    // Global unicast is 2000::/3; its ranges reserved for documentation and tunnels are not for peers.
     let global = first & 0xe000 == 0x2000;
     let set_aside = (first == 0x2001 && (second == 0x0db8 || second < 0x0200)) || first == 0x3fff;
     global && !set_aside
 }
 
-/// Keeps the addresses the configuration permits.
+/// Keeps the addresses that the configuration permits.
 ///
 /// # Errors
 ///
@@ -83,7 +83,7 @@ pub fn vet(host: &str, addresses: Vec<SocketAddr>, network: &Network) -> Result<
     ))
 }
 
-/// Checks scheme and shape of a URL before anything is connected.
+/// Checks scheme and shape of a URL before connecting.
 ///
 /// # Errors
 ///

@@ -24,9 +24,9 @@ use crate::{
 pub const KEY_FILE: &str = "store.key";
 /// Name of the store's folder in a node's folder.
 pub const STORE_FOLDER: &str = "store";
-/// Name of the folder of a mediator's mail in its folder.
+/// Name of the folder for a mediator's mail in its folder.
 pub const MAIL_FOLDER: &str = "mail";
-/// Name of the record of the key the mail is sealed with.
+/// Name of the record with the key that seals the mail.
 const MAIL_KEY: &str = "mail-key";
 /// Environment variable that holds the passphrase of a store sealed by one.
 pub const PASSPHRASE_VARIABLE: &str = "EINMAL_PASSPHRASE";
@@ -46,7 +46,7 @@ pub fn init(dir: &Path, config: &Config) -> Result<(), SetupError> {
         .create(dir)
         .map_err(|error| SetupError::input(dir, error))?;
     if !config.passphrase {
-        // One that was interrupted leaves a key that seals nothing yet, perhaps not even whole.
+        // An interrupted init leaves a key that seals nothing yet, perhaps not even a complete one.
         let key = dir.join(KEY_FILE);
         if key.exists() && !dir.join(STORE_FOLDER).exists() {
             std::fs::remove_file(&key).map_err(|error| SetupError::input(&key, error))?;
@@ -55,7 +55,7 @@ pub fn init(dir: &Path, config: &Config) -> Result<(), SetupError> {
             create_key_file(&key)?;
         }
     }
-    // Opening once makes the sealed header, so that a wrong passphrase shows now and not at the first start.
+    // Opening once writes the sealed header, so that a wrong passphrase shows now and not at the first start.
     open_with(dir, &unlock(dir, config, passphrase::ask_new)?)?.store().close()?;
     config.save(dir)?;
     let mode = std::fs::Permissions::from_mode(0o600);
@@ -86,13 +86,13 @@ fn open_with(dir: &Path, unlock: &Unlock) -> Result<Db, SetupError> {
     Ok(Db::new(Arc::new(store) as Arc<dyn Store>, TenantId::default()))
 }
 
-/// Whether a record is the key of the mail. It is not restored: ids that recipients were given are made with it, and the
-/// restored mail counts its letters anew, so that an old id would name another letter.
+/// Whether a record is the key of the mail. It is not restored: ids given to recipients are made with it, and the
+/// restored mail numbers its letters anew, so an old id would name another letter.
 pub(crate) fn is_mail_key(key: &einmal_storage::Key) -> bool {
     key.table() == META && key.id() == MAIL_KEY.as_bytes()
 }
 
-/// The key the node's mail is sealed with: made at the first start, kept among the sealed records.
+/// The key that seals the node's mail: made at the first start, kept among the sealed records.
 ///
 /// # Errors
 ///
@@ -120,7 +120,7 @@ fn keep_mail_key(db: &Db, key: &Zeroizing<[u8; 32]>) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// The key the node's mail is sealed with, if it was made already.
+/// The key that seals the node's mail, if it was made already.
 ///
 /// # Errors
 ///
@@ -172,7 +172,7 @@ pub(crate) fn holds_nothing(folder: &Path) -> Result<bool, SetupError> {
     Ok(true)
 }
 
-/// Whether what opens the store is at hand, or there is somebody to ask.
+/// Whether the secret that opens the store is at hand, or there is a person to ask.
 pub(crate) fn can_unlock(config: &Config) -> bool {
     opens_unattended(config) || passphrase::is_somebody_there()
 }
@@ -182,7 +182,7 @@ pub(crate) fn opens_unattended(config: &Config) -> bool {
     !config.passphrase || std::env::var_os(PASSPHRASE_VARIABLE).is_some()
 }
 
-/// What opens the store. Somebody at the terminal is asked with `ask`.
+/// The secret that opens the store. A person at the terminal is asked with `ask`.
 fn unlock(
     dir: &Path,
     config: &Config,
@@ -269,7 +269,7 @@ mod tests {
         let config = Config::new(Role::Mediator);
         std::fs::write(dir.path().join(KEY_FILE), b"short").unwrap();
         init(dir.path(), &config).unwrap();
-        // Later it has sealed the store, and only the configuration is missing: the key stays.
+        // An init interrupted later has sealed the store, and only the configuration is missing: the key stays.
         let key = std::fs::read(dir.path().join(KEY_FILE)).unwrap();
         std::fs::remove_file(dir.path().join(CONFIG_FILE)).unwrap();
         init(dir.path(), &config).unwrap();

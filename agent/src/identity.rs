@@ -1,4 +1,4 @@
-//! Our own DIDs, their keys and the peers they are shown to: as they are stored, and loaded at start.
+//! Our own DIDs, their keys and the peers they are shown to: how they are stored, and loaded at start.
 
 use einmal_did::Did;
 use einmal_didcomm::UnixSeconds;
@@ -61,7 +61,7 @@ pub struct Peer {
     /// The peer has used our DID, so its short form is understood.
     #[serde(default)]
     pub knows_us: bool,
-    /// Since when.
+    /// When it began.
     pub since: UnixSeconds,
     /// Name for people on this side; never sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,15 +69,15 @@ pub struct Peer {
     /// Highest `iat` of an accepted rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<UnixSeconds>,
-    /// Our DID before this one, which the peer is told about until it has used the new one.
+    /// Our DID before this one, which is announced to the peer until it has used the new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior: Option<Prior>,
-    /// Our DID has given way to another: it still hears, and says nothing any more.
+    /// Another DID has replaced ours: it still receives, but no longer sends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub superseded: bool,
 }
 
-/// What our DID towards a peer took the place of.
+/// The DID that ours towards a peer replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prior {
     /// The earlier DID, longest form.
@@ -90,8 +90,8 @@ pub struct Prior {
 ///
 /// # Errors
 ///
-/// [`SetupError::Store`], or [`SetupError::Internal`] if a stored key does not parse, or there are more than can be
-/// loaded: one that is left out would be missed.
+/// [`SetupError::Store`], or [`SetupError::Internal`] if a stored key does not parse, or if there are more than can be
+/// loaded, because none may be left out.
 pub fn load(db: &Db, keyring: &Keyring) -> Result<Vec<OwnDid>, SetupError> {
     let (keys, dids) = (db.all::<StoredKey>(KEYS, MAX_OWN)?, db.all::<OwnDid>(OWN_DIDS, MAX_OWN)?);
     if keys.cut || dids.cut {
@@ -116,7 +116,7 @@ pub(crate) fn key_id(did: &Did, fragment: &str) -> KeyId {
     KeyId::new(format!("{}#{fragment}", did.canonical()))
 }
 
-/// Where the node's WebSocket is, if it is reached at `url`.
+/// The node's WebSocket URL, if it is reached at `url`.
 pub(crate) fn socket_url(url: &str) -> String {
     // `http` becomes `ws`, `https` becomes `wss`.
     format!("{}/ws", url.replacen("http", "ws", 1))

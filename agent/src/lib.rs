@@ -1,8 +1,8 @@
-//! The node of einmal: what runs.
+//! The node of einmal: the part that runs.
 //!
-//! Everything that waits, connects, reads a clock or touches a file lives here; the rules of messages, envelopes and
-//! credentials live in `protocols/`, what survives a restart in `storage/`. Start with [`node`], the one loop every
-//! event goes through; [`net`] is its network, the roles and services are what it does.
+//! Everything that waits, connects, reads a clock or touches a file lives here. The rules of messages, envelopes and
+//! credentials live in `protocols/`, and what survives a restart in `storage/`. Start with [`node`], the one loop every
+//! event goes through; [`net`] is its network, the roles and services are its work.
 
 pub mod backup;
 pub mod bench;

@@ -18,10 +18,10 @@ use crate::error::SetupError;
 /// Bits of an id: enough to tell the events of a day apart, short enough to read out.
 const ID_BITS: u32 = 48;
 
-/// The name of one event in the log, such as one request: whatever is logged while it is handled bears it.
+/// The name of one event in the log, such as one request: every line logged while it is handled bears it.
 ///
-/// It says nothing about others, not even how many there were: it is a count under a key of this process. Making one
-/// takes neither memory nor the system's random source, so that every message on the hot path can have one.
+/// It reveals nothing about other events, not even how many there were: it is a count under a key of this process.
+/// Making one takes neither memory nor the system's random source, so every message on the hot path can have one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RequestId(u64);
 
@@ -32,7 +32,7 @@ impl RequestId {
         Self(KEY.hash_one(COUNT.fetch_add(1, Ordering::Relaxed)) >> (u64::BITS - ID_BITS))
     }
 
-    /// The span of the event, which came by `by`. Where `info` is off it is none, and nothing is written down.
+    /// The span of the event, which arrived by `by`. If `info` is off, it is disabled and nothing is recorded.
     pub(crate) fn span(self, by: &'static str) -> Span {
         tracing::info_span!("request", id = %self, by)
     }
@@ -44,7 +44,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The span of an event nobody else names.
+/// The span of an event that nobody else names.
 pub(crate) fn request(by: &'static str) -> Span {
     RequestId::fresh().span(by)
 }
@@ -69,7 +69,7 @@ pub(crate) fn start(json: bool) -> Result<(), SetupError> {
             )
             .try_init()
     };
-    // A second start in the same process keeps the first; only tests do that.
+    // A second start in the same process keeps the first logger; only tests do that.
     drop(started);
     Ok(())
 }

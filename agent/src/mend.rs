@@ -1,4 +1,4 @@
-//! After the disk refused records: tells when it takes them again, so that the node can be started anew by itself.
+//! After the disk refused records: detects when it takes them again, so that the node can restart by itself.
 
 use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
@@ -7,15 +7,16 @@ use crate::{
     node::Node,
 };
 
-/// Pause between two looks, and between two attempts to start the node anew.
+/// Pause between two checks, and between two attempts to restart the node.
 pub(crate) const PAUSE: Duration = Duration::from_secs(2);
 /// How much the disk must take before it counts as mended, in bytes: starting writes as well.
 const PROBE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Resolves when the records or the mail of the node in `dir` cannot be written any more although the disk would take them again.
+/// Resolves when the records or the mail of the node in `dir` cannot be written any more although the disk would take
+/// them again.
 ///
-/// What a failed write left in memory and on the disk may differ, so that only reading everything anew helps. Never
-/// resolves where somebody would have to type a passphrase for that.
+/// After a failed write, memory and disk may differ, so only reading everything anew helps. Never resolves if a person
+/// would have to type a passphrase for that.
 pub(crate) async fn due(node: &Arc<Node>, dir: &Path) {
     if !home::opens_unattended(&node.shared().config) {
         std::future::pending::<()>().await;
@@ -33,7 +34,7 @@ pub(crate) async fn due(node: &Arc<Node>, dir: &Path) {
     }
 }
 
-/// Writes a file into `folder` as durably as records are, and removes it.
+/// Writes a file into `folder` as durably as records are written, and removes it.
 fn probe(folder: &Path) -> std::io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(&vec![0x5a; PROBE_BYTES])?;

@@ -1,4 +1,4 @@
-//! Asking for a passphrase at the terminal; what is typed does not show.
+//! Asking for a passphrase at the terminal; the typed text is not shown.
 
 use std::io::IsTerminal;
 
@@ -6,12 +6,12 @@ use zeroize::Zeroizing;
 
 use crate::error::SetupError;
 
-/// Whether somebody is there to ask.
+/// Whether there is a person to ask.
 pub(crate) fn is_somebody_there() -> bool {
     std::io::stdin().is_terminal()
 }
 
-/// Asks for a passphrase that exists.
+/// Asks for an existing passphrase.
 ///
 /// # Errors
 ///
@@ -20,7 +20,7 @@ pub(crate) fn ask(what: &str) -> Result<Zeroizing<String>, SetupError> {
     rpassword::prompt_password(format!("{what}: ")).map(Zeroizing::new).map_err(SetupError::internal)
 }
 
-/// Asks for a new passphrase, twice: nobody saw what was typed.
+/// Asks for a new passphrase, twice, because nobody sees what is typed.
 ///
 /// # Errors
 ///

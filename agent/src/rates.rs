@@ -1,27 +1,27 @@
-//! How often one of many may ask: an address, or an account, so that none is slow for another's sake.
+//! How often each address or account may ask, so that none is slowed down by another.
 
 use std::{hash::Hash, num::NonZeroU32};
 
 use governor::{Quota, RateLimiter, clock::DefaultClock, state::keyed::HashMapStateStore};
 
-/// Whose rate is remembered, at most, before those that are quiet are forgotten.
+/// Most rates remembered before those of quiet askers are forgotten.
 const MAX_REMEMBERED: usize = 100_000;
 /// Requests per second of one account unless configured otherwise.
 pub(crate) const DEFAULT_PER_ACCOUNT: u32 = 1_000;
 
-/// Rates by `K`; twice the rate may come at once.
+/// Rates by `K`; a burst may have twice the rate.
 #[derive(Debug)]
 pub(crate) struct Rates<K: Hash + Eq + Clone>(Option<RateLimiter<K, HashMapStateStore<K>, DefaultClock>>);
 
 impl<K: Hash + Eq + Clone> Rates<K> {
-    /// At most `per_second` requests of each; 0 is without limit.
+    /// At most `per_second` requests of each; 0 means no limit.
     pub(crate) fn new(per_second: u32) -> Self {
         Self(NonZeroU32::new(per_second).map(|rate| {
             RateLimiter::hashmap(Quota::per_second(rate).allow_burst(rate.saturating_add(rate.get())))
         }))
     }
 
-    /// Whether a request of `one` comes within its rate.
+    /// Whether a request of `one` is within its rate.
     pub(crate) fn admit(&self, one: &K) -> bool {
         let Some(rates) = &self.0 else { return true };
         if rates.len() > MAX_REMEMBERED {

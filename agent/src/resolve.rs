@@ -1,4 +1,4 @@
-//! DID resolution as the node does it: computed, remembered, or asked to be fetched.
+//! DID resolution as the node does it: computed, remembered, or reported as to be fetched.
 
 use std::{
     collections::HashMap,
@@ -18,24 +18,23 @@ use crate::{
 /// Most fetched documents kept in memory.
 pub const MAX_CACHED_DOCUMENTS: usize = 4096;
 
-/// Most memory they take together, in bytes and by estimate.
+/// Most memory they take together, in bytes, estimated.
 pub const MAX_CACHED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Milliseconds a fetched document counts as fresh.
 pub const DOCUMENT_TTL_MS: u64 = 5 * 60 * 1000;
 
-/// Milliseconds a failed fetch is not tried again.
+/// Milliseconds before a failed fetch is tried again.
 ///
-/// Longer than several fetches that end by their time limit take one after the other: a message with more than one way gets to
-/// the last of them.
+/// Longer than several fetches that time out in sequence: a message with more than one way gets to the last of them.
 pub const FAILURE_TTL_MS: u64 = 15_000;
 
-/// Fetched documents, each with the time it counts for.
+/// Fetched documents, each with the period in which it is fresh.
 #[derive(Default)]
 struct Cache {
     entries: HashMap<Did, (Range<u64>, Arc<DidDocument>)>,
     weight: usize,
-    /// Those that could not be fetched, and how long that counts. Apart, for they cost nothing to whoever names them.
+    /// DIDs whose fetch failed, and how long that counts. Kept apart, because naming them costs nothing.
     failures: HashMap<Did, Range<u64>>,
 }
 
@@ -53,7 +52,7 @@ impl Cache {
         }
         self.weight += weight;
         self.failures.remove(&did);
-        // Also not before it was fetched: else the clock, set back, would keep it fresh for as long.
+        // Not before it was fetched either: otherwise a clock that is set back would keep it fresh all that time.
         let fresh = now..now.saturating_add(DOCUMENT_TTL_MS);
         if let Some((_, old)) = self.entries.insert(did, (fresh, document)) {
             self.weight = self.weight.saturating_sub(old.weight());
@@ -64,7 +63,7 @@ impl Cache {
         if self.failures.len() >= MAX_CACHED_DOCUMENTS {
             self.failures.clear();
         }
-        // A document that was fetched meanwhile is none.
+        // If a document was fetched meanwhile, this is not a failure.
         if self.entries.get(&did).is_none_or(|(fresh, _)| !fresh.contains(&now)) {
             self.failures.insert(did, now..now.saturating_add(FAILURE_TTL_MS));
         }
@@ -75,8 +74,8 @@ impl Cache {
     }
 }
 
-/// The node's resolver: did:key and did:peer by computation, did:web from a bounded, expiring cache, our own DIDs
-/// from what we publish. Does no I/O: what must be fetched comes back as [`ResolveError::NotFetched`].
+/// The node's resolver: did:key and did:peer by computation, did:web from a bounded, expiring cache, our own DIDs from
+/// what we publish. Does no I/O: a document to be fetched is reported as [`ResolveError::NotFetched`].
 pub struct NodeResolver {
     local: LocalResolver,
     own: RwLock<HashMap<Did, Arc<DidDocument>>>,
@@ -133,7 +132,7 @@ impl NodeResolver {
         Err(ResolveError::NotFetched { did: did.clone() })
     }
 
-    /// The long form of a did:peer:4 that is given in it, or whose long form was seen since the start; `None` for all other DIDs.
+    /// The long form of a did:peer:4: given as such, or seen since the start; `None` for all other DIDs.
     pub(crate) fn long_form_of(&self, did: &Did) -> Option<Did> {
         let short = did.canonical();
         let is_long = did.method() == "peer" && short.as_str() != did.as_str();
@@ -160,7 +159,8 @@ impl Resolver for NodeResolver {
         }
         match self.local.resolve(did) {
             Err(ResolveError::NotFound { did }) => {
-                // A store that cannot be read does not say that a DID is unknown: what needs it must wait, not be given up.
+                // A store that cannot be read does not mean that a DID is unknown: what needs it must wait, not be
+                // given up.
                 let stored = self.long_form(&did).map_err(|error| {
                     tracing::error!(%error, "a stored DID cannot be read");
                     ResolveError::Unavailable { did: did.clone() }
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(found(&resolver), not_fetched);
         resolver.remember(&did, DidDocument::new(did.clone()));
         assert_eq!(found(&resolver), Ok(()));
-        // The clock was ten years ahead and is set right.
+        // The clock was ten years ahead and is corrected.
         clock.set(START);
         assert_eq!(found(&resolver), not_fetched);
         resolver.remember_failure(&did);

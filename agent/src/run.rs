@@ -25,27 +25,27 @@ use crate::{
     node::Node,
 };
 
-/// What `einmal run` was told.
+/// The options of `einmal run`.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// The node's folder.
     pub dir: PathBuf,
-    /// Listen here instead of where the configuration says.
+    /// Listen here instead of at the configured address.
     pub listen: Option<SocketAddr>,
-    /// Print one JSON object about the node as first line on standard output.
+    /// Print one JSON object about the node as the first line on standard output.
     pub json: bool,
 }
 
 /// Why a node stopped.
 enum Ending {
-    /// It was told to.
+    /// It was told to stop.
     Told,
-    /// To be started anew, listening where it did.
+    /// To be restarted, listening on the same address.
     Mended(Option<SocketAddr>),
 }
 
-/// Runs the node of a folder until SIGTERM or SIGINT. If its records could not be written and the disk takes them again, it
-/// is started anew.
+/// Runs the node of a folder until SIGTERM or SIGINT. If its records could not be written and the disk takes them
+/// again, it is restarted.
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ pub async fn run(mut options: RunOptions) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Starts the node until that succeeds: nobody watches any more who could read why it does not.
+/// Starts the node until that succeeds: nobody is watching any more who could read why it fails.
 async fn run_again(options: &RunOptions, signals: &mut Option<Signals>) -> Ending {
     loop {
         match run_once(options, signals).await {
@@ -77,13 +77,13 @@ async fn run_again(options: &RunOptions, signals: &mut Option<Signals>) -> Endin
     }
 }
 
-/// Runs the node until it is told to stop or must be started anew. Who has begun to watch for `signals` goes on with it.
+/// Runs the node until it is told to stop or must be restarted. An existing watch for `signals` is kept.
 async fn run_once(options: &RunOptions, signals: &mut Option<Signals>) -> Result<Ending, SetupError> {
     let mut config = Config::load(&options.dir)?;
     if let Some(listen) = options.listen {
         config.listen = Some(listen);
     }
-    // The store first: its lock says whether another process owns this folder.
+    // The store first: its lock tells whether another process owns this folder.
     let db = home::open_store(&options.dir, &config)?;
     let listener = listen(&config).await?;
     let url = public_url(&config, listener.as_ref())?;
@@ -118,7 +118,7 @@ async fn run_once(options: &RunOptions, signals: &mut Option<Signals>) -> Result
     let signals = match signals {
         Some(signals) => signals,
         None => {
-            // Before the first line: whoever has read it may tell the node to stop.
+            // Before the first line: a reader of that line may tell the node to stop.
             let signals = signals.insert(Signals::watch()?);
             announce(&node, options, listening).await?;
             signals
@@ -151,7 +151,7 @@ async fn listen(config: &Config) -> Result<Option<TcpListener>, SetupError> {
     Ok(Some(listener))
 }
 
-/// How others reach the node: as configured, else by the listening address, loopback under its name.
+/// How others reach the node: the configured URL, else the listening address, loopback under its name.
 fn public_url(config: &Config, listener: Option<&TcpListener>) -> Result<String, SetupError> {
     if let Some(url) = &config.public_url {
         return Ok(url.trim_end_matches('/').to_owned());
@@ -164,14 +164,14 @@ fn public_url(config: &Config, listener: Option<&TcpListener>) -> Result<String,
             remedy: "set `public_url` in einmal.toml, or listen on one address".into(),
         });
     }
-    // did:web takes no addresses, so the loopback address goes by its name.
+    // did:web does not allow addresses, so the loopback address goes by its name.
     let did_needs_name = config.role != Role::Mediator && address.ip().is_loopback();
     let host = if did_needs_name { format!("localhost:{}", address.port()) } else { address.to_string() };
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     Ok(format!("{scheme}://{host}"))
 }
 
-/// A node that only its own machine can reach may also reach its own machine: otherwise nothing could be tried
+/// A node that only its own machine can reach may also connect to its own machine: otherwise nothing could be tried
 /// without editing a configuration first.
 ///
 /// Where a citizen's mediator is, its DID says. Its link says nothing: before `?` there may be anything.
@@ -241,7 +241,7 @@ async fn announce(
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(SetupError::internal)
 }
 
-/// Works until told to stop or until it is `mended`, then lets requests under way finish; returns which.
+/// Works until it is told to stop or `mended` resolves, then lets requests under way finish; returns which it was.
 async fn work(
     node: &Arc<Node>,
     listener: Option<TcpListener>,
@@ -279,7 +279,7 @@ async fn work(
     tracing::info!("stopping");
     let _ = stop.send(true);
     if let Some(served) = served {
-        // Idle connections would hold the drain up for ever.
+        // Idle connections would hold up the drain for ever.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(5), served).await;
     }
     node.end_lines().await;

@@ -1,4 +1,4 @@
-//! How far the clock can be believed: a jump, measured against the time that has passed, puts it in doubt for a while.
+//! How far the clock can be trusted: a jump, measured against elapsed time, puts it in doubt for a while.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,33 +7,34 @@ use std::{
 
 use crate::clock::Clock;
 
-/// Steps of the clock up to here are corrections such as every machine makes; they are followed at once.
+/// Steps of the clock up to this size are corrections that every machine makes; they are followed at once.
 pub const LARGEST_STEP: Duration = Duration::from_secs(5 * 60);
-/// How long the clock must have stood, since the start or a jump, before mail is removed by it; after a jump also records.
+/// How long the clock must be free of jumps, since the start or the last jump, before expired records and mail are
+/// removed; disclosed results wait only after a jump.
 pub const SETTLES_AFTER: Duration = Duration::from_secs(60 * 60);
-/// No clock that is right shows less, in seconds since 1970: 1 January 2026, before which there was no such program.
+/// No correct clock shows less, in seconds since 1970: 1 January 2026, before which this program did not exist.
 pub const BEGINNING: u64 = 1_767_225_600;
 
-/// What can be said about the present.
+/// What is known about the present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Present {
     /// What the clock shows, in milliseconds since 1970.
     pub(crate) shown_ms: u64,
-    /// What it would show had it not jumped; the same as `shown_ms` while it is believed.
+    /// What it would show had it not jumped; the same as `shown_ms` while it is trusted.
     pub(crate) steady_ms: u64,
     /// Whether it jumped and has not stood long enough since.
     pub(crate) doubted: bool,
-    /// Whether it has stood long enough since the start, or since it jumped last.
+    /// Whether it has stood long enough since the start, or since its last jump.
     pub(crate) stands: bool,
 }
 
 impl Present {
-    /// The earliest it may be, in seconds since 1970: nothing that is over only later is treated as over.
+    /// The earliest possible present, in seconds since 1970: only what is over by then is treated as over.
     pub(crate) fn earliest(self) -> u64 {
         self.shown_ms.min(self.steady_ms) / 1000
     }
 
-    /// The latest it may be, in seconds since 1970: what is to be kept for some time is kept from then on.
+    /// The latest possible present, in seconds since 1970: periods for which something is kept begin then.
     pub(crate) fn latest(self) -> u64 {
         self.shown_ms.max(self.steady_ms) / 1000
     }
@@ -43,22 +44,22 @@ impl Present {
 #[derive(Debug, Default)]
 pub(crate) struct Steady(Mutex<Option<State>>);
 
-/// Differences are those between the clock and the time that has passed, in milliseconds.
+/// Differences are between the clock and the time that has passed, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 struct State {
-    /// The difference that was believed last.
+    /// The difference that was trusted last.
     believed: i128,
     /// The present difference.
     present: i128,
-    /// Since when it is like that, in milliseconds passed.
+    /// Since when it has been so, in milliseconds of time passed.
     since: u64,
 }
 
 impl Steady {
-    /// Looks at the clock. Also returns by how many seconds it jumped, if it did since it was looked at last.
+    /// Reads the clock. Also returns by how many seconds it has jumped since it was last read, if it has.
     pub(crate) fn look(&self, clock: &dyn Clock) -> (Present, Option<i64>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, so that no two looks are taken in another order than they were made.
+        // Under the lock, so that no two readings are processed in a different order.
         let (shown_ms, passed) = (clock.now_ms(), clock.passed_ms());
         let difference = i128::from(shown_ms) - i128::from(passed);
         let state = state.get_or_insert(State { believed: difference, present: difference, since: passed });

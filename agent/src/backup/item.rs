@@ -1,4 +1,4 @@
-//! What lies in a backup, one after the other: a kind, then fields that say their own length.
+//! The items of a backup, in sequence: a kind, then fields with a length prefix.
 
 use std::io::{self, Read, Write};
 
@@ -9,14 +9,14 @@ use einmal_storage::{
 
 /// First bytes of the content, with the version of its format.
 const MAGIC: &[u8; 8] = b"EINMALB1";
-/// Longest field, in bytes: the longest value of a record and then some.
+/// Longest field, in bytes: longer than the longest value of a record.
 pub const MAX_ITEM_LEN: usize = 16 * 1024 * 1024;
 /// Longest configuration, in bytes.
 pub const MAX_CONFIG_LEN: usize = 256 * 1024;
 
 /// One thing a backup holds.
 pub(super) enum Item {
-    /// The format of the store the records come from; first of all.
+    /// The format of the store the records come from; the first item.
     Format(u32),
     Config(String),
     Record(Record),

@@ -1,8 +1,8 @@
-//! Backups: everything a node is in one encrypted file, and a node made of such a file again.
+//! Backups: everything a node is in one encrypted file, and a node made again from such a file.
 //!
-//! The file is in the format of `age` (passphrase, scrypt, ChaCha20-Poly1305 in numbered chunks), so that a change, a cut
-//! or a chunk out of place is refused, and the usual tool opens it too. Inside are items: the store's format, configuration,
-//! records, letters, and at the end how many there were.
+//! The file is in the format of `age` (passphrase, scrypt, ChaCha20-Poly1305 in numbered chunks), so a change, a cut or
+//! a chunk out of place is refused, and the usual tool opens it too. Inside are items: the store's format,
+//! configuration, records, letters, and at the end their counts.
 
 mod item;
 mod restore;
@@ -23,10 +23,10 @@ use crate::{error::SetupError, passphrase};
 
 /// Environment variable that holds the passphrase of a backup.
 pub const PASSPHRASE_VARIABLE: &str = "EINMAL_BACKUP_PASSPHRASE";
-/// Fewest characters of a passphrase.
+/// Minimum length of a passphrase, in characters.
 pub const MIN_PASSPHRASE_CHARS: usize = 12;
 
-/// The passphrase of a new backup: from the environment, else asked for, twice.
+/// The passphrase of a new backup: from the environment, or asked for twice.
 ///
 /// # Errors
 ///
@@ -35,7 +35,7 @@ pub fn new_passphrase() -> Result<SecretString, SetupError> {
     passphrase_by(passphrase::ask_new)
 }
 
-/// The passphrase of a backup there is: from the environment, else asked for.
+/// The passphrase of an existing backup: from the environment, or asked for.
 ///
 /// # Errors
 ///
@@ -58,7 +58,7 @@ fn passphrase_by(ask: fn(&str) -> Result<Zeroizing<String>, SetupError>) -> Resu
     check_passphrase(text)
 }
 
-/// The folder something lies in.
+/// The folder that contains `path`.
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -68,7 +68,7 @@ fn sync(path: &Path) -> Result<(), SetupError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|e| SetupError::input(path, e))
 }
 
-/// Takes a passphrase if it is long enough.
+/// Accepts a passphrase if it is long enough.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Making a node of a backup: in a folder that is empty or not there yet, whole or not at all.
+//! Making a node from a backup: in a folder that is empty or does not exist yet, completely or not at all.
 
 use std::{
     ffi::OsString,
@@ -28,10 +28,10 @@ use crate::{
 
 /// Records and letters written at a time.
 const GROUP: usize = 256;
-/// Bytes after which what was read is written.
+/// Bytes after which a group is written.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
 
-/// Most work scrypt may be made to do by the head of a file, as the power of two of its cost: 20 takes 1 GiB of memory.
+/// Most work that the head of a file may demand of scrypt, as the power of two of its cost: 20 takes 1 GiB of memory.
 const MAX_WORK_FACTOR: u8 = 20;
 
 /// What came back.
@@ -47,8 +47,8 @@ pub struct Restored {
     pub missing: Vec<PathBuf>,
 }
 
-/// Makes the node of a backup in `dir`, with a new key file. Ids of letters may differ from before. A folder that is there
-/// and empty, such as one something is mounted on, is filled and keeps its mode.
+/// Makes the node of a backup in `dir`, with a new key file. Ids of letters may differ from before. An existing empty
+/// folder, such as a mount point, is filled and keeps its mode.
 ///
 /// # Errors
 ///
@@ -61,7 +61,7 @@ pub fn restore(backup: &Path, dir: &Path, passphrase: SecretString) -> Result<Re
             remedy: "restore into a folder that is empty or not there yet".into(),
         });
     }
-    // On the same file system, so that what is whole can be moved in one step.
+    // On the same file system, so that the complete result can be moved in one step.
     let draft = if there { dir.join("restore.part") } else { beside(dir) };
     if draft.exists() {
         return Err(SetupError::Usage {
@@ -89,12 +89,12 @@ pub fn restore(backup: &Path, dir: &Path, passphrase: SecretString) -> Result<Re
     restored
 }
 
-/// Whether nothing is in a folder but what a new file system has.
+/// Whether a folder holds nothing but what a new file system has.
 fn is_empty(dir: &Path) -> Result<bool, SetupError> {
     Ok(names(dir, std::fs::read_dir(dir))?.iter().all(|name| name == "lost+found"))
 }
 
-/// The names of a folder, if all of them can be read: what is not seen is not moved, and no folder is empty because of it.
+/// All names in a folder, or an error: an unread name would not be moved, and its folder might look empty.
 fn names(
     dir: &Path,
     files: io::Result<impl Iterator<Item = io::Result<DirEntry>>>,
@@ -109,7 +109,7 @@ fn beside(dir: &Path) -> PathBuf {
     dir.with_file_name(name)
 }
 
-/// Moves everything of `draft` into `dir`, the configuration last: without it the folder holds no node.
+/// Moves everything from `draft` into `dir`, the configuration last: without it the folder holds no node.
 fn move_in(draft: &Path, dir: &Path) -> Result<(), SetupError> {
     let mut names = names(draft, std::fs::read_dir(draft))?;
     names.sort_by_key(|name| name == CONFIG_FILE);
@@ -127,7 +127,7 @@ fn move_in(draft: &Path, dir: &Path) -> Result<(), SetupError> {
     std::fs::remove_dir(draft).map_err(|e| SetupError::input(draft, e))
 }
 
-/// What a person can do about a backup that does not open.
+/// The error for a backup that does not open, with the remedy.
 fn unusable(backup: &Path, error: &dyn std::fmt::Display) -> SetupError {
     SetupError::input(backup, format!("{error}; take an undamaged copy of the backup"))
 }
@@ -149,7 +149,7 @@ fn opened(backup: &Path, passphrase: SecretString) -> Result<Reader<impl Read>, 
     Reader::begin(open).map_err(|error| unusable(backup, &error))
 }
 
-/// The configuration, which comes before all records, and behind their format.
+/// The configuration, which comes after the format and before all records.
 fn configuration<R: Read>(backup: &Path, items: &mut Reader<R>) -> Result<String, SetupError> {
     let failed = |error: io::Error| unusable(backup, &error);
     let mut first = items.read().map_err(failed)?;
@@ -216,7 +216,7 @@ fn fill(backup: &Path, draft: &Path, passphrase: SecretString) -> Result<(Config
     Ok((config, restored))
 }
 
-/// Records go into a store of their own format only. Backups from before they said it have the first.
+/// Records go only into a store of their own format. Backups made before the format was included have the first.
 fn check_format(backup: &Path, found: u32) -> Result<(), SetupError> {
     if found == FORMAT {
         return Ok(());
@@ -235,7 +235,7 @@ fn check_format(backup: &Path, found: u32) -> Result<(), SetupError> {
     })
 }
 
-/// Where items go, some at a time.
+/// Writes items in groups.
 struct Sink<'a> {
     db: &'a Db,
     mail: Option<Box<dyn Mail>>,

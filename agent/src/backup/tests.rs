@@ -1,4 +1,4 @@
-//! Backups of other formats, which no command of this version makes, and of a node that does not rest.
+//! Backups of other formats, which no command of this version makes, and of a node that keeps writing.
 
 use std::{
     fs::File,
@@ -71,15 +71,15 @@ fn a_format_said_twice_is_refused() {
     assert!(refused.contains("does not begin with a configuration"), "{refused}");
 }
 
-/// A table that is read early, and one that is read late.
+/// A table that is read early, and a table that is read late.
 const EARLY: Table = Table::new("account-route");
 const LATE: Table = Table::new("route");
 
-/// A store somebody writes to whenever a part of a dump was read: one record of each table in one batch.
+/// A store that is written to whenever a part of a dump was read: one record of each table in one batch.
 fn restless() -> Watched {
     let written = AtomicU64::new(0);
     let write = move |store: &MemoryStore| {
-        // Each before the last one, so that of what is being read none lies ahead.
+        // Each before the last one, so that none lies ahead of the reader.
         let number = u64::MAX - written.fetch_add(1, Ordering::SeqCst);
         let mut batch = Batch::new();
         for table in [EARLY, LATE] {

@@ -1,4 +1,4 @@
-//! Making a backup: of a folder nobody runs, or of a node that goes on running.
+//! Making a backup: of the folder of a stopped node, or of a node that keeps running.
 
 use std::{
     fs::{File, OpenOptions},
@@ -24,18 +24,18 @@ use crate::{
     home,
 };
 
-/// scrypt with N = 2^18 takes 256 MiB, on every machine. Left to itself age takes what fills a second: 1 GiB and more on
-/// a fast one, for which a node in a container is killed.
+/// scrypt with N = 2^18 takes 256 MiB on every machine. By default age chooses what takes a second: 1 GiB and more on a
+/// fast machine, enough to get a node in a container killed.
 const WORK_FACTOR: u8 = 18;
 
-/// Most passes over the records of a node that goes on writing.
+/// Most passes over the records of a node that keeps writing.
 const MAX_PASSES: usize = 8;
 /// Records read at a time.
 const PAGE: usize = 256;
-/// Most bytes of records that changed during the last of these passes: they are read at once.
+/// Most bytes of records that changed during the last pass: they are read at once.
 const MAX_CHANGED: usize = 64 * 1024 * 1024;
 
-/// What a backup holds.
+/// The content of a backup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// Records of the store.
@@ -44,7 +44,7 @@ pub struct Written {
     pub letters: u64,
 }
 
-/// Backs up the folder of a node that does not run.
+/// Backs up the folder of a stopped node.
 ///
 /// # Errors
 ///
@@ -102,7 +102,7 @@ pub(crate) fn backup_running(
         });
     }
     let written = write(&draft, &config, store, mail, passphrase).and_then(|written| {
-        // Only a whole file gets its name, and is told of when the name would survive the loss of power.
+        // Only a complete file gets its name, and is reported once the name survives a power failure.
         std::fs::rename(&draft, out).map_err(|e| SetupError::input(out, e))?;
         sync(parent(out))?;
         Ok(written)
@@ -151,8 +151,8 @@ fn write(
     Ok(written)
 }
 
-/// Every record, and what changes meanwhile once more, until a pass finds nothing that did: of what belongs together no half is
-/// missing because it was written behind the place that was being read. What was removed meanwhile may be there.
+/// Writes every record, and again what changed meanwhile, until a pass finds no changes: so no part of related records
+/// is missing because it was written behind the reader. Records removed meanwhile may be included.
 fn records<W: Write>(store: &dyn Store, items: &mut Writer<W>, draft: &Path) -> Result<u64, SetupError> {
     let (mut count, mut since) = (0, None);
     for _ in 0..MAX_PASSES {
@@ -172,7 +172,7 @@ fn records<W: Write>(store: &dyn Store, items: &mut Writer<W>, draft: &Path) -> 
         }
         since = Some(begun);
     }
-    // It does not rest: what changed during the last pass is read at once, while nobody writes.
+    // The node does not rest: what changed during the last pass is read at once, while nobody writes.
     let changed = match since {
         Some(since) => store.dump_since(since, MAX_CHANGED)?,
         None => None,
@@ -188,7 +188,7 @@ fn records<W: Write>(store: &dyn Store, items: &mut Writer<W>, draft: &Path) -> 
     Ok(count)
 }
 
-/// Every letter of every mailbox; what is removed meanwhile is passed over.
+/// Every letter of every mailbox; letters removed meanwhile are skipped.
 fn letters<W: Write>(mail: &dyn Mail, items: &mut Writer<W>, draft: &Path) -> Result<u64, SetupError> {
     let (mut count, mut last) = (0, None);
     loop {
@@ -206,7 +206,7 @@ fn letters<W: Write>(mail: &dyn Mail, items: &mut Writer<W>, draft: &Path) -> Re
                         Ok(Some(payload)) => payload,
                         Ok(None) => continue,
                         Err(StoreError::Damaged { .. }) => {
-                            // The others are worth a backup all the same.
+                            // The other letters are worth a backup all the same.
                             tracing::error!(letter = letter.id.0, "a damaged letter is not in the backup");
                             continue;
                         }

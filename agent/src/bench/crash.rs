@@ -1,4 +1,4 @@
-//! Whether anything accepted is ever lost: senders and a receiver at work while the mediator is killed again and again.
+//! Whether accepted mail is ever lost: senders and a receiver at work while the mediator is killed again and again.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,14 +27,14 @@ use super::{
 const SENDERS: usize = 4;
 /// Recipients of one account.
 const RECIPIENTS: usize = 20;
-/// The mediator is left alone for at least and at most so many milliseconds before it is killed.
+/// Bounds of the time before each kill, in milliseconds.
 const ALIVE_MS: (u64, u64) = (20, 320);
-/// Pause before a broken connection is made anew.
+/// Pause before a broken connection is remade.
 const RECONNECT: Duration = Duration::from_millis(5);
 /// Longest the mailboxes may take to be emptied at the end.
 const DRAIN: Duration = Duration::from_secs(120);
 
-/// What was accepted and what came, by the authentication tag of the inner envelope, which no other has.
+/// What was accepted and what arrived, by the authentication tag of the inner envelope, which is unique.
 #[derive(Default)]
 struct Ledger {
     accepted: HashSet<String>,
@@ -187,7 +187,7 @@ async fn receiver(
     Ok(())
 }
 
-/// A connection that is made anew when it broke.
+/// A connection that is remade when it breaks.
 struct Connection {
     address: SocketAddr,
     http: Option<Http>,

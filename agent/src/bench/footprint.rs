@@ -1,4 +1,4 @@
-//! Memory at rest and per idle socket, bytes on the disk, and how fast a mediator with much mail is back.
+//! Memory at rest and per idle socket, bytes on the disk, and how fast a mediator with much mail restarts.
 
 use std::{path::Path, time::Duration};
 
@@ -61,5 +61,5 @@ pub(super) async fn queued(folder: &Path, messages: usize) -> Result<Value, Prob
     }))
 }
 
-/// Length of the stored envelope, for the ratio of bytes; between 1,600 and 1,700 by the length of the DIDs.
+/// Length of the stored envelope, for the ratio of bytes; between 1,600 and 1,700, depending on the length of the DIDs.
 const INNER_BYTES: f64 = 1_640.0;

@@ -17,13 +17,13 @@ use super::{
     server::Server,
 };
 
-/// Recipients the forwards go round.
+/// Recipients that the forwards rotate through.
 pub(super) const RECIPIENTS: usize = 100;
 
 /// One sender and its requests.
 pub(super) type Work = Vec<Vec<u8>>;
 
-/// What became of some work.
+/// The result of some work.
 pub(super) struct Sent {
     pub(super) micros: Vec<u64>,
     pub(super) refused: usize,

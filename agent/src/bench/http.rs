@@ -1,5 +1,4 @@
-//! A bare HTTP/1.1 client over one connection: requests are built before the clock starts, so that the load side
-//! takes as little as possible of the cores both sides share.
+//! A bare HTTP/1.1 client over one connection: requests are built before the clock starts, to spare the shared cores.
 
 use std::net::SocketAddr;
 

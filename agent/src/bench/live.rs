@@ -18,7 +18,7 @@ use super::{
     server::Server,
 };
 
-/// Longest nothing comes before the receiver gives up.
+/// Longest silence before the receiver gives up.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Opens a socket.

@@ -20,7 +20,7 @@ pub(super) fn to_f64(count: u64) -> f64 {
     count as f64
 }
 
-/// The middle one.
+/// The median value.
 pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
@@ -29,7 +29,7 @@ pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
 /// User and system time of a process so far, in steps of 10 ms.
 pub(super) fn cpu(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Behind the name in parentheses: fields 14 and 15 of the line, in hundredths of a second.
+    // After the name in parentheses: fields 14 and 15 of the line, in hundredths of a second.
     let ticks = stat.rsplit(") ").next().map(|rest| rest.split(' ').skip(11).take(2));
     let ticks: u64 = ticks.into_iter().flatten().filter_map(|text| text.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)

@@ -1,5 +1,4 @@
-//! Load on a mediator of ours, as a process of its own over loopback: how fast, at what cost, and whether anything
-//! is ever lost.
+//! Load on a mediator of ours, as a process of its own over loopback: its speed, its cost, and whether mail is lost.
 
 mod crash;
 mod footprint;
@@ -19,13 +18,13 @@ use serde_json::{Value, json};
 use self::server::Server;
 use crate::error::SetupError;
 
-/// Anything that keeps a measurement from being made; told to the person at the terminal.
+/// Anything that prevents a measurement; reported to the person at the terminal.
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-/// What `einmal bench mediator` was told.
+/// The options of `einmal bench mediator`.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Names of the scenarios; all of the usual ones if empty.
+    /// Names of the scenarios; if empty, all of the usual ones.
     pub only: Vec<String>,
     /// How often each is run; the median counts.
     pub runs: usize,
@@ -35,7 +34,7 @@ pub struct Options {
     pub json: bool,
 }
 
-/// The scenarios, and whether they are run unless named.
+/// The scenarios, and whether each runs without being named.
 const SCENARIOS: [(&str, bool); 13] = [
     ("forward-1", true),
     ("forward-8", true),
@@ -87,7 +86,7 @@ pub async fn mediator(options: Options) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Kills a mediator under load, `kills` times, and compares what was accepted with what came. True if nothing is
+/// Kills a mediator under load, `kills` times, and compares what was accepted with what arrived. True if nothing is
 /// missing.
 ///
 /// # Errors
@@ -108,7 +107,7 @@ pub async fn crash(kills: u32, folder: Option<PathBuf>, as_json: bool) -> Result
         summary("crash", std::slice::from_ref(&result));
     }
     let accepted = result.get("accepted").and_then(Value::as_u64).unwrap_or(0);
-    // Nothing accepted would prove nothing.
+    // If nothing was accepted, nothing is proved.
     Ok(accepted > 0 && result.get("missing").and_then(Value::as_u64) == Some(0))
 }
 
@@ -126,7 +125,7 @@ async fn scenario(name: &str, options: &Options) -> Result<Value, Problem> {
     match name {
         "forward-1" => forward::run(&server, 1, 8_000).await,
         "forward-8" => forward::run(&server, 8, 40_000).await,
-        // A hundred times as many at once: what counts is that as much gets through as with eight.
+        // A hundred times as many at once: as much must get through as with eight.
         "forward-800" => forward::run(&server, 800, 40_000).await,
         "overload-10x" => overload::run(&server).await,
         "pickup" => pickup::run(&server).await,

@@ -1,4 +1,4 @@
-//! Ten times as much as the mediator takes, on a schedule that does not wait for it: how much still gets through.
+//! Ten times the load a mediator can take, on a schedule that does not wait for it: how much still gets through.
 
 use std::{
     cell::{Cell, RefCell},
@@ -22,31 +22,31 @@ use super::{
     server::Server,
 };
 
-/// How many times the peak is offered.
+/// The multiple of the peak that is offered.
 const TIMES: f64 = 10.0;
 /// Senders of the closed loop that finds the peak.
 const PEAK_SENDERS: usize = 8;
-/// Forwards it sends.
+/// Forwards in that closed loop.
 const PEAK_FORWARDS: usize = 16_000;
-/// How long the overload lasts before it counts: by then all are connected.
+/// How long the overload lasts before counting starts: by then all are connected.
 const WARM_UP: Duration = Duration::from_secs(4);
 /// How long it is counted.
 const LASTS: Duration = Duration::from_secs(10);
-/// Connections of the open loop: more than the mediator can serve before the last has waited too long, so that it has to
+/// Connections of the open loop: more than the mediator can serve before the last has waited too long, so that it must
 /// refuse.
 const SOCKETS: u32 = 18_000;
-/// Connections from one address of this machine: looking for a free port takes ever longer when half of them are taken.
+/// Connections from one address of this machine: finding a free port gets ever slower once half of them are taken.
 const SOCKETS_PER_ADDRESS: u32 = 4_000;
-/// Longest the mediator needs for what it had let in when the overload ended.
+/// Longest the mediator takes to finish what it had accepted when the overload ended.
 const REST: Duration = Duration::from_secs(3);
-/// A sender whose turn is over by so much does not send any more; it counts as late.
+/// A request this much overdue is not sent any more; it counts as late.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Requests packed for each that can be accepted at the peak rate; refused ones are offered again.
+/// Requests packed per acceptable request at the peak rate; refused ones are offered again.
 const SPARE: f64 = 1.5;
 /// Longest head of an answer.
 const HEAD_BYTES: usize = 1024;
 
-/// What came of the schedule.
+/// The results of the schedule.
 #[derive(Default)]
 struct Tally {
     /// Microseconds from the moment a request was due to its acceptance.
@@ -59,7 +59,7 @@ struct Tally {
     ran_dry: bool,
 }
 
-/// What all senders share; they live in one thread.
+/// State shared by all senders; they live in one thread.
 struct Load {
     address: SocketAddr,
     per_second: f64,
@@ -97,7 +97,7 @@ pub(super) async fn run(server: &Server) -> Result<Value, Problem> {
     Ok(report(tally, &before, &after, &used, resident))
 }
 
-/// What the mediator does when no more comes than it takes.
+/// The mediator's performance when no more arrives than it can take.
 struct Peak {
     per_second: f64,
     /// Its processor time for each forward, in seconds.
@@ -130,7 +130,7 @@ fn report(tally: Tally, before: &Peak, after: &Peak, used: &Used, resident_kib: 
     let accepted = tally.micros.len() as u64;
     let goodput = to_f64(accepted) / LASTS.as_secs_f64();
     let answered = accepted + tally.refused + tally.other;
-    // What is left of its time when the accepted ones cost what they did at the peak.
+    // The rest of its time, if accepted forwards cost what they did at the peak.
     let refusing = used.server.as_secs_f64() - to_f64(accepted) * peak.cpu_each;
     json!({
         "peak_per_s": peak.per_second,
@@ -154,14 +154,14 @@ fn report(tally: Tally, before: &Peak, after: &Peak, used: &Used, resident_kib: 
     })
 }
 
-/// Processor time that the overload took while it was counted.
+/// Processor time used by the overload while it was counted.
 struct Used {
     server: Duration,
     generator: Duration,
 }
 
 impl Used {
-    /// What has been used since the beginnings of the process `pid` and of this thread.
+    /// The time used so far by the process `pid` and by this thread.
     fn until_now(pid: u32) -> Self {
         let generator = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
         Self { server: cpu(pid), generator }
@@ -175,7 +175,7 @@ impl Used {
     }
 }
 
-/// Offers the load to the process `pid` from this thread, and counts once all are connected.
+/// Offers the load to the process `pid` from this thread, and starts counting once all are connected.
 fn offer(
     address: SocketAddr,
     pid: u32,
@@ -206,7 +206,7 @@ fn offer(
     })
 }
 
-/// Connects to the mediator, as one of several addresses where this machine has them.
+/// Connects to the mediator from one of several local addresses, if this machine has them.
 async fn connect(address: SocketAddr, number: u32) -> Result<TcpStream, Problem> {
     let from = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number / SOCKETS_PER_ADDRESS);
     let mut socket = TcpSocket::new_v4()?;
@@ -219,7 +219,7 @@ async fn connect(address: SocketAddr, number: u32) -> Result<TcpStream, Problem>
 }
 
 impl Load {
-    /// Sends every `SOCKETS`th request of the schedule, each when it is due or as soon as the one before is answered.
+    /// Sends every `SOCKETS`th request of the schedule, each when it is due or as soon as the previous one is answered.
     async fn send(self: Rc<Self>, number: u32) {
         let mut socket = None;
         let pause = f64::from(SOCKETS) / self.per_second;
@@ -239,7 +239,7 @@ impl Load {
                 return;
             };
             if socket.is_none() {
-                // Only now: the mediator does not wait for those who say nothing.
+                // Only now: the mediator does not wait for silent connections.
                 socket = connect(self.address, number).await.ok();
             }
             let answer = match &mut socket {
@@ -257,7 +257,7 @@ impl Load {
         }
     }
 
-    /// Counts an answer. What was refused was not kept, so it may be offered again.
+    /// Counts an answer. A refused request was not kept, so it may be offered again.
     fn note(&self, answer: Option<Answer>, due: Instant, request: Vec<u8>) {
         let mut tally = self.tally.borrow_mut();
         match answer {
@@ -275,7 +275,7 @@ impl Load {
     }
 }
 
-/// As much of an answer as is counted.
+/// The counted parts of an answer.
 #[derive(Debug, PartialEq)]
 struct Answer {
     status: u16,

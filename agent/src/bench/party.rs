@@ -80,7 +80,7 @@ impl Party {
         Ok(open(envelope, &context)?)
     }
 
-    /// Computes a DID's document ahead, so that packing does not pay for it.
+    /// Computes a DID's document ahead of time, so that packing does not pay for it.
     pub(super) fn learn(&self, did: &Did) -> Result<(), Problem> {
         self.resolver.resolve(did).map(drop).map_err(Problem::from)
     }

@@ -22,7 +22,7 @@ pub(super) struct Server {
     process: NodeProcess,
     pub(super) address: SocketAddr,
     pub(super) did: Did,
-    /// From starting the process to its first line, which it prints when it listens.
+    /// Time from starting the process to its first line, which it prints when it listens.
     pub(super) ready: Duration,
 }
 

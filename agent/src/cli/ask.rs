@@ -11,7 +11,7 @@ use crate::{
     service::invitations::{GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT},
 };
 
-/// Most characters of one line of a peer.
+/// Most characters in one line of a peer's text.
 const MAX_LINE_CHARS: usize = 1_000;
 
 /// What the person says.

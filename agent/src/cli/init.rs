@@ -43,7 +43,7 @@ fn configuration(init: &Init) -> Result<Config, SetupError> {
     Ok(config)
 }
 
-/// A flag that does nothing for this role is a misunderstanding, and not passed over.
+/// A flag that does nothing for this role is a misunderstanding, and must not be ignored.
 fn refuse_flags_of_others(init: &Init, role: Role) -> Result<(), SetupError> {
     use Role::{Citizen, City, Mediator, Merchant};
     let flags: [(&str, bool, &[Role]); 10] = [
@@ -96,7 +96,7 @@ fn set_citizen(init: &Init, citizen: &mut CitizenSettings) -> Result<(), SetupEr
     Ok(())
 }
 
-/// The path as it stays true wherever the node is started from.
+/// The absolute path, which stays valid wherever the node is started from.
 fn absolute(path: &Path, example: &str) -> Result<PathBuf, SetupError> {
     path.canonicalize().map_err(|error| {
         let problem = format!("{error}; give a path that is there, such as {example}");

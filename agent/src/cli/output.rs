@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::error::SetupError;
 
-/// Prints a line; a reader that went away is no reason to fail.
+/// Prints a line; a reader that went away is not a failure.
 macro_rules! line {
     ($($arg:tt)*) => {
         drop(writeln!(std::io::stdout(), $($arg)*))
@@ -110,7 +110,7 @@ pub(super) fn qr(url: &str) {
     if !std::io::stdout().is_terminal() {
         return;
     }
-    // Long invitations make codes too large for a terminal; the URL stands above in any case.
+    // Long invitations make codes too large for a terminal; the URL is printed above in any case.
     let Ok(code) = qrcode::QrCode::with_error_correction_level(url, qrcode::EcLevel::L) else { return };
     let picture = code.render::<qrcode::render::unicode::Dense1x2>().quiet_zone(true).build();
     line!("{picture}");

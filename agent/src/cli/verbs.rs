@@ -99,7 +99,7 @@ fn show_qr(answer: &Value, json: bool) {
     }
 }
 
-/// Takes an invitation or what waits, asks for consent, and waits for the outcome.
+/// Takes an invitation or what waits for a decision, asks for consent, and waits for the outcome.
 fn accept(
     dir: &Path,
     what: Option<String>,
@@ -275,7 +275,7 @@ fn merchant(verb: MerchantVerb, json: bool) -> Result<ExitCode, SetupError> {
     }
 }
 
-/// Runs the suite of `docs/conformance.md` against somebody else, or us.
+/// Runs the suite of `docs/conformance.md` against any target, including our own nodes.
 fn conformance(asked: Conformance, json: bool) -> Result<ExitCode, SetupError> {
     let options = conformance::Options {
         target: asked.target,
@@ -295,7 +295,7 @@ fn conformance(asked: Conformance, json: bool) -> Result<ExitCode, SetupError> {
     Ok(if report.conforms() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Looks at each part of a node without changing any.
+/// Examines each part of a node without changing any.
 fn examine(dir: &Path, json: bool) -> Result<ExitCode, SetupError> {
     let findings = runtime()?.block_on(doctor::examine(dir));
     if json {

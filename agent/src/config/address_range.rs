@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 pub struct AddressRange(IpNet);
 
 impl AddressRange {
-    /// Whether `address` lies in it; an IPv4 address written as IPv6 counts as what it is.
+    /// Whether `address` lies in it; an IPv4 address written as IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
 }
 
-/// A text is neither an address nor a network.
+/// The text is neither an address nor a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no address and no network; write it like 10.0.0.7 or 10.0.0.0/8")]
 pub struct NoAddressRange {

@@ -1,4 +1,4 @@
-//! Whose credentials a merchant relies on, and for what.
+//! Which issuers' credentials a merchant accepts, and for which types.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ impl TrustedIssuer {
         }
     }
 
-    /// Whether a credential with this `iss` and `vct` counts.
+    /// Whether a credential with this `iss` and `vct` is accepted.
     pub fn covers(&self, iss: &str, vct: &str) -> bool {
         match self {
             Self::Any(did) => did == iss,

@@ -14,9 +14,9 @@ use super::{
 pub(super) struct Answer {
     /// HTTP status; `None` over a WebSocket, or if nobody answered.
     pub(super) status: Option<u16>,
-    /// Media type of what came.
+    /// Media type of the body.
     pub(super) media_type: Option<String>,
-    /// What it says.
+    /// What the body says.
     pub(super) heard: Heard,
 }
 
@@ -27,22 +27,22 @@ pub(super) enum Heard {
     Message(Box<Opened>),
     /// Nothing.
     Nothing,
-    /// A body that is no DIDComm message of any kind, such as `OK` or a page of HTML: it answers nothing.
+    /// A body that is not a DIDComm message of any kind, such as `OK` or a page of HTML: it answers nothing.
     Noise,
     /// A message that is not encrypted, or signed alone: it proves nothing to us, but shows what its author made of ours.
     Bare(MessageType),
     /// Something we cannot open, and why.
     Unreadable(String),
-    /// The target has no time: it said so with 429 or 503 until the last attempt.
+    /// The target is busy: it answered 429 or 503 until the last attempt.
     Busy(String),
-    /// The target, or a gateway before it, failed inside: whether the message was acted upon, nobody knows.
+    /// The target, or a gateway before it, failed inside: nobody knows whether it acted upon the message.
     Failed(String),
     /// There was no answer at all.
     Lost(String),
 }
 
 impl Answer {
-    /// There was none.
+    /// No answer came.
     pub(super) fn lost(problem: impl ToString) -> Self {
         Self { status: None, media_type: None, heard: Heard::Lost(problem.to_string()) }
     }
@@ -55,7 +55,7 @@ impl Answer {
         }
     }
 
-    /// Whether a message came back, though it may only say that something failed.
+    /// Whether a message came back, even one that only reports a failure.
     pub(super) fn came_back(&self) -> bool {
         match self.heard {
             Heard::Message(_) => true,
@@ -64,7 +64,7 @@ impl Answer {
         }
     }
 
-    /// Whether no message came, though the connection stood.
+    /// Whether no message came, although the connection worked.
     pub(super) fn is_silent(&self) -> bool {
         matches!(self.heard, Heard::Nothing | Heard::Noise)
     }
@@ -74,7 +74,7 @@ impl Answer {
         matches!(self.heard, Heard::Lost(_))
     }
 
-    /// That the request reached somebody who had time for it; otherwise nothing can be concluded from what came.
+    /// Checks that the request reached a target that had time for it; otherwise the answer proves nothing.
     pub(super) fn arrived(&self) -> Outcome {
         match &self.heard {
             Heard::Lost(problem) | Heard::Busy(problem) | Heard::Failed(problem) => {
@@ -84,7 +84,7 @@ impl Answer {
         }
     }
 
-    /// Whether it was taken: by a status 2xx, or by saying anything over a socket.
+    /// Whether it was accepted: by a 2xx status, or over a socket by saying anything.
     pub(super) fn accepted(&self) -> bool {
         self.arrived().is_ok() && self.status.is_none_or(|status| (200..300).contains(&status))
     }
@@ -95,7 +95,7 @@ impl Answer {
         is_report(&message.kind).then(|| message.body.get("code").and_then(Value::as_str).unwrap_or(""))
     }
 
-    /// What says that something failed inside the target is no answer.
+    /// A report that something failed inside the target does not count as an answer.
     pub(super) fn weighed(mut self) -> Self {
         if let Some(code) = self.report().filter(|code| is_internal(code)) {
             self.heard = Heard::Failed(format!("the target failed inside: problem report {code}"));
@@ -103,7 +103,7 @@ impl Answer {
         self
     }
 
-    /// The answer to `second`, as if it were one to `first`, whose second attempt that was.
+    /// The answer to `second` as if it answered `first`, of which `second` was a repetition.
     pub(super) fn answering(mut self, first: &Message, second: &Message) -> Self {
         if let Heard::Message(opened) = &mut self.heard {
             for thread in [&mut opened.message.thid, &mut opened.message.pthid] {
@@ -115,7 +115,7 @@ impl Answer {
         self
     }
 
-    /// Why this is not the answer that was asked for.
+    /// Why this is not the expected answer.
     pub(super) fn problem(&self) -> Problem {
         let text = self.describe();
         match &self.heard {
@@ -133,13 +133,13 @@ impl Answer {
         }
     }
 
-    /// That a message of type `kind` came; who wrote it, and in which thread, is judged elsewhere.
+    /// Checks that a message of type `kind` came; its sender and thread are judged elsewhere.
     pub(super) fn expect_kind(&self, kind: &str) -> Outcome {
         let right = self.opened().is_some_and(|opened| opened.message.kind.is(kind));
         if right { Ok(()) } else { Err(self.problem()) }
     }
 
-    /// The message, if it is of one of `kinds` and proves to come from the target, or who it became for us.
+    /// The message, if its type is one of `kinds` and it provably comes from the target, or its present DID for us.
     pub(super) fn expect(self, kinds: &[&str], probe: &Probe) -> Outcome<Message> {
         let Some(opened) = self.opened() else { return Err(self.problem()) };
         if !kinds.iter().any(|kind| opened.message.kind.is(kind)) {
@@ -167,14 +167,14 @@ impl Answer {
         holds(!acted, || format!("it was acted upon: {}", self.describe()))
     }
 
-    /// That a problem report came; its code.
+    /// Checks that a problem report came; returns its code.
     pub(super) fn expect_report(&self) -> Outcome<String> {
         self.arrived()?;
         let missing = || Problem::Broken(format!("no problem report: {}", self.describe()));
         self.report().map(str::to_owned).ok_or_else(missing)
     }
 
-    /// That a problem report with this code came.
+    /// Checks that a problem report with this code came.
     pub(super) fn expect_code(&self, code: &str) -> Outcome {
         match self.expect_report() {
             Ok(came) if came == code => Ok(()),

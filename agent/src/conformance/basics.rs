@@ -20,14 +20,14 @@ pub(super) const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
 const PONG: &str = "https://didcomm.org/trust-ping/2.0/ping-response";
 const TRUST_PING: &str = "https://didcomm.org/trust-ping/2.0";
 const FEATURES: &str = "https://didcomm.org/discover-features/2.0";
-/// Size of a message no target need take, in bytes.
+/// Size of a message that no target must accept, in bytes.
 const OVERSIZE: usize = 8 * 1024 * 1024;
-/// Most envelopes looked at while the one that is waited for does not come to our endpoint.
+/// Most envelopes read at our endpoint while the awaited one does not come.
 const MAX_CALLS: usize = 16;
-/// Roles of which one must be named for a mediation or pickup protocol to be promised to us.
+/// A mediation or pickup protocol is promised to us only if one of these roles is named.
 const SERVING_ROLES: [&str; 2] = ["mediator", "responder"];
 
-/// Looks up the target and sends a first message; whether there is somebody to go on with.
+/// Looks up the target and sends a first message; returns whether it can go on.
 pub(super) async fn reach(run: &mut Run) -> bool {
     let curve = run.probe.choose_curve().await;
     let found = run.probe.find_endpoints().await;
@@ -86,7 +86,7 @@ fn invitation(run: &mut Run) {
         }
         Some(Ok(invitation)) => invitation,
     };
-    // Whoever does not say what he accepts accepts what comes.
+    // An inviter that does not list what it accepts accepts anything.
     let any = invitation.accept.is_empty();
     let accepts = any || invitation.accept.iter().any(|profile| profile == DIDCOMM_V2);
     let accept = holds(accepts, || format!("accept is {:?}", invitation.accept));
@@ -107,7 +107,7 @@ pub(super) async fn ping(run: &mut Run) {
         let in_thread = names_thread(&opened.message, &request, answer.report().is_some());
         run.report.settle("DCv2.1-envelope-reply-thread", in_thread);
     }
-    // Agents that answer to endpoints alone are heard there.
+    // Agents that answer only to endpoints are heard there.
     let called = answer.is_silent() && elsewhere(run).await;
     if called {
         run.worked.insert(TRUST_PING);
@@ -124,7 +124,7 @@ pub(super) async fn ping(run: &mut Run) {
     let unasked = run.probe.ask(PING, &me, &json!({"response_requested": false})).await;
     let mut silent = unasked.expect_refusal();
     if silent.is_ok() {
-        // Silence of somebody who has fallen silent altogether proves nothing.
+        // Silence from a target that answers nothing at all proves nothing.
         let after = run.probe.ask(PING, &me, &json!({"response_requested": true})).await;
         silent = after.expect_kind(PONG).needed("afterwards a ping that wants an answer");
     }
@@ -154,7 +154,7 @@ fn names_thread(message: &Message, request: &Message, is_report: bool) -> Outcom
     in_thread(message, request)
 }
 
-/// A ping that does not open the way back.
+/// A ping that does not open a return route.
 async fn quiet_route(run: &mut Run) {
     let silent = run.probe.again(|| no_way_back(run)).await;
     run.report.settle("DCv2.1-transport-return-route-none", silent);
@@ -174,7 +174,7 @@ async fn no_way_back(run: &Run) -> Outcome {
     }
 }
 
-/// Answers to the sender's own endpoint; whether they come there.
+/// Checks answers to the sender's own endpoint; returns whether they arrive there.
 pub(super) async fn elsewhere(run: &mut Run) -> bool {
     let Some(address) = run.listen else {
         run.report
@@ -187,7 +187,7 @@ pub(super) async fn elsewhere(run: &mut Run) -> bool {
         return false;
     };
     let body = json!({"response_requested": true});
-    // Each ping has a sender of its own, so that a late answer to one is not taken for that to another.
+    // Each ping has a sender of its own, so that a late answer to one is not mistaken for an answer to another.
     let (Ok(first), Ok(second)) =
         (run.probe.stranger_at(&callback.uri), run.probe.stranger_at(&callback.uri))
     else {
@@ -214,7 +214,7 @@ pub(super) async fn elsewhere(run: &mut Run) -> bool {
     called
 }
 
-/// Waits for the answer to `ping` at our endpoint; also whether something came for another sender meanwhile.
+/// Waits for the answer to `ping` at our endpoint; also returns whether something arrived for another sender meanwhile.
 async fn called_back(
     run: &Run,
     callback: &mut Callback,
@@ -275,7 +275,7 @@ pub(super) async fn discover(run: &mut Run) {
         holds(!foreign, || "other protocols were disclosed too".to_owned())
     });
     run.report.settle("DF2-match", exact);
-    // Alone it may meet silence, for nothing is asked then; beside a known one it must not be in the way.
+    // Alone it may meet silence, because then nothing is asked; beside a known one it must not interfere.
     let both = json!({"queries": [
         {"feature-type": "x-of-no-known-type", "match": "*"},
         {"feature-type": "protocol", "match": TRUST_PING},
@@ -293,8 +293,8 @@ pub(super) async fn discover(run: &mut Run) {
     run.report.settle("DF2-max-receive-bytes", limit);
 }
 
-/// Whether a protocol is disclosed for the role this suite looks for: of mediation and pickup that of who serves, of all
-/// others any. Who names no roles does not say which side of mediation it plays.
+/// Whether a protocol is disclosed for the role this suite needs: for mediation and pickup a serving role, for all
+/// others any. A target that names no roles does not say which side of mediation it plays.
 fn is_promised(answer: &Message, id: &str) -> bool {
     let of_mediators = super::mediation::DIALECTS.iter().map(|dialect| dialect.protocol);
     let mut of_mediators = of_mediators.chain(super::pickup::DIALECTS.iter().map(|dialect| dialect.protocol));
@@ -317,7 +317,7 @@ fn disclosures(answer: &Message) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Whether what is disclosed and what works are the same; only protocols this suite speaks count.
+/// Checks that what is disclosed and what works agree; only protocols this suite speaks count.
 pub(super) fn compare_disclosed(run: &mut Run) {
     let Some(listed) = run.listed.clone() else {
         run.report.not_checked("DF2-lists", "the target does not tell its protocols");
@@ -345,7 +345,7 @@ pub(super) fn compare_disclosed(run: &mut Run) {
     run.report.settle("DF2-works-what-is-listed", works);
 }
 
-/// That the target still answers. It may have closed the connection meanwhile, so one that is lost is tried anew.
+/// Checks that the target still answers. It may have closed the connection meanwhile, so a lost one is tried anew.
 pub(super) async fn alive(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
     let body = json!({"response_requested": true});
@@ -354,14 +354,14 @@ pub(super) async fn alive(run: &Run) -> Outcome {
         answer = run.probe.ask(PING, &me, &body).await;
     }
     match answer.heard {
-        // Elsewhere a lost answer proves nothing; here it is what was looked for.
+        // Elsewhere a lost answer proves nothing; here it is the finding.
         Heard::Lost(problem) => Err(Problem::Broken(problem)),
         _ if answer.came_back() || answer.accepted() => Ok(()),
         _ => Err(answer.problem()),
     }
 }
 
-/// What is no message, what is too large, and sockets.
+/// Bytes that are not a message, an oversized message, and sockets.
 pub(super) async fn abuse(run: &mut Run) {
     for bytes in [&b"{"[..], b"\xff\xfe\x00", b"[]", b"{\"protected\":5}"] {
         let _ = run.probe.post(bytes.to_vec(), ENCRYPTED_MEDIA_TYPE).await;
@@ -385,7 +385,7 @@ pub(super) async fn abuse(run: &mut Run) {
     }
     let mut answered = over_socket(run).await;
     if !run.talks {
-        // Whoever answers to endpoints only need not answer here either.
+        // A target that answers only to endpoints need not answer here either.
         answered = answered.needed("answers do not come on connections");
         run.report.not_checked("DCv2.1-transport-socket-survives", "answers do not come on connections");
     }
@@ -410,7 +410,7 @@ async fn over_socket(run: &Run) -> Outcome {
     answer.opened().map(|_| ()).ok_or_else(|| answer.problem())
 }
 
-/// Whether a ping protected so is answered.
+/// Whether a ping with this protection is answered.
 pub(super) async fn answers_ping(run: &Run, message: &Message, protection: SenderProtection) -> Outcome {
     let answer = run.probe.say_as(message, protection).await;
     match answer.opened() {

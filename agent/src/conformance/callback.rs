@@ -6,19 +6,19 @@ use axum::{Router, body::Bytes, extract::DefaultBodyLimit, http::StatusCode, rou
 use einmal_didcomm::limits::MAX_ENVELOPE_BYTES;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
-/// Most envelopes that wait to be looked at; further ones are refused.
+/// Most envelopes that wait to be read; further ones are refused.
 const MAX_WAITING: usize = 16;
 
 /// A listening endpoint; it is closed when this is dropped.
 pub(super) struct Callback {
-    /// Where it is reached.
+    /// The URI at which it is reached.
     pub(super) uri: String,
     came: mpsc::Receiver<Vec<u8>>,
     task: JoinHandle<()>,
 }
 
 impl Callback {
-    /// Listens on `address`, which others reach by `public`, if that is another.
+    /// Listens on `address`, which others reach by `public` if that differs.
     pub(super) async fn listen(address: SocketAddr, public: Option<&str>) -> Result<Self, String> {
         let listener = TcpListener::bind(address).await.map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;

@@ -16,21 +16,21 @@ use super::{
 };
 use crate::{net::client::Exchanged, transport::SendError};
 
-/// Most attempts after one that was answered with 429 or 503, or failed inside the target or a gateway.
+/// Most further attempts after a 429 or 503, or a failure inside the target or a gateway.
 const MAX_RETRIES: u32 = 3;
 /// Longest pause before another attempt, whatever `Retry-After` says.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// Most redirects followed; of them DIDComm knows 307 alone.
+/// Most redirects followed; DIDComm knows only 307.
 const MAX_REDIRECTS: usize = 3;
 
-/// What a URI is reached by.
+/// The transport by which a URI is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transport {
     Http,
     Socket,
 }
 
-/// Schemes are compared without regard to case, as URIs have it.
+/// Schemes are compared case-insensitively, as URIs require.
 fn transport(uri: &str) -> Option<Transport> {
     match uri.split_once("://")?.0.to_ascii_lowercase().as_str() {
         "http" | "https" => Some(Transport::Http),
@@ -39,7 +39,7 @@ fn transport(uri: &str) -> Option<Transport> {
     }
 }
 
-/// The URI with its scheme in small letters, as our own parts expect it.
+/// The URI with a lower-case scheme, as our own parts expect it.
 fn plain_scheme(uri: &str) -> String {
     match uri.split_once("://") {
         Some((scheme, rest)) => format!("{}://{rest}", scheme.to_ascii_lowercase()),
@@ -47,7 +47,7 @@ fn plain_scheme(uri: &str) -> String {
     }
 }
 
-/// The way to take: without mediators rather than with them, over HTTP rather than over a WebSocket.
+/// The preferred way: without mediators before with them, HTTP before WebSocket.
 fn best(ways: Vec<Delivery>) -> Option<Delivery> {
     let dialable = ways.into_iter().filter(|way| transport(&way.uri).is_some());
     dialable.min_by_key(|way| (way.mediated, transport(&way.uri) == Some(Transport::Socket)))
@@ -78,7 +78,7 @@ impl Probe {
         Ok(())
     }
 
-    /// All ways for an envelope to `did`, wrapped for the hops of each.
+    /// All ways for an envelope to `did`, each with the envelope wrapped for its hops.
     async fn ways(&self, did: &Did, bytes: Vec<u8>) -> Outcome<Vec<Delivery>> {
         let packed = Packed { bytes, recipient: did.clone() };
         self.packing(|packer| deliveries(packer, &packed, None)).await
@@ -93,7 +93,7 @@ impl Probe {
         }
     }
 
-    /// Sends an envelope to where `did`, a mediator, is reached.
+    /// Sends an envelope to the endpoint of `did`, a mediator.
     pub(super) async fn send_to(&self, did: &Did, bytes: Vec<u8>) -> Answer {
         if did.same_as(&self.target) {
             return self.post(bytes, ENCRYPTED_MEDIA_TYPE).await;
@@ -108,14 +108,14 @@ impl Probe {
                 Socket::exchange(self, &plain_scheme(&way.uri), way.bytes).await
             }
             (Some(way), _, _) => self.post_to(&way.uri, way.bytes, ENCRYPTED_MEDIA_TYPE).await,
-            // Whoever names no endpoint of its own is reached where the target is.
+            // A mediator without an endpoint of its own is reached at the target's.
             (None, Some(uri), _) => self.post_to(uri, bytes, ENCRYPTED_MEDIA_TYPE).await,
             (None, None, Some(uri)) => Socket::exchange(self, uri, bytes).await,
             (None, None, None) => Answer::lost("no endpoint can be dialled"),
         }
     }
 
-    /// Sends a message, sender proved.
+    /// Sends a message with its sender proved.
     pub(super) async fn say(&self, message: &Message) -> Answer {
         self.say_as(message, SenderProtection::Authcrypt).await
     }
@@ -132,8 +132,8 @@ impl Probe {
 
     /// Sends a message, protected as told.
     ///
-    /// Where the target, or a gateway before it, fails inside, another attempt is made under an id of its own: who acted
-    /// upon the first would take the same one for a repetition.
+    /// If the target, or a gateway before it, fails inside, another attempt is made under a new id: a target that acted
+    /// upon the first would take the same id for a repetition.
     pub(super) async fn say_as(&self, message: &Message, protection: SenderProtection) -> Answer {
         let (mut answer, mut retries) = (self.say_once(message, protection).await, 0);
         while let Some(second) = self.another_attempt(message, &answer, retries).await {
@@ -143,14 +143,14 @@ impl Probe {
         answer
     }
 
-    /// The message once more under another id, once the pause before that is over; `None` if there is no other attempt.
+    /// The message once more under another id, once the pause before it is over; `None` if there is no further attempt.
     pub(super) async fn another_attempt(
         &self,
         message: &Message,
         answer: &Answer,
         retries: u32,
     ) -> Option<Message> {
-        // Whose answer goes elsewhere cannot tell which attempt it is for.
+        // If the answer goes elsewhere, one cannot tell which attempt it is for.
         if !matches!(answer.heard, Heard::Failed(_)) || message.return_route.is_none() {
             return None;
         }
@@ -166,13 +166,13 @@ impl Probe {
             Err(problem) => return Answer::lost(problem),
         };
         match message.to.first().filter(|to| !to.same_as(&self.target)) {
-            // The DID the target rotated to has endpoints of its own.
+            // The DID to which the target rotated has endpoints of its own.
             Some(peer) => self.send_by_way(peer, bytes).await,
             None => self.post(bytes, ENCRYPTED_MEDIA_TYPE).await,
         }
     }
 
-    /// Posts until somebody has time, following redirects; both within bounds.
+    /// Posts until the target is not busy, following redirects; both within bounds.
     async fn post_to(&self, uri: &str, bytes: Vec<u8>, media_type: &str) -> Answer {
         let (mut uri, mut redirects, mut retries) = (uri.to_owned(), 0, 0);
         loop {
@@ -219,7 +219,7 @@ impl Probe {
     }
 }
 
-/// Where a 307 leads; whether we may go there is looked at as for every other address.
+/// The target of a 307; whether we may go there is checked as for every other address.
 fn redirect(from: &str, came: &Exchanged) -> Option<String> {
     let location = came.location.as_deref().filter(|_| came.status == 307)?;
     Some(url::Url::parse(from).ok()?.join(location).ok()?.to_string())

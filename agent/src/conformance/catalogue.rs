@@ -1,4 +1,4 @@
-//! Every requirement the suite looks at: its id, how binding it is, where it stands, and what it says.
+//! Every requirement the suite checks: its id, how binding it is, its section, and what it says.
 
 use serde::Serialize;
 
@@ -10,20 +10,20 @@ pub enum Level {
     Must,
     /// Recommended, or common practice that deployed clients count on.
     Should,
-    /// Good to know; neither right nor wrong.
+    /// Informative; neither right nor wrong.
     Info,
 }
 
 /// One requirement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Requirement {
-    /// Names it in reports: specification, section, point.
+    /// Its id in reports: specification, section, point.
     pub id: String,
     /// How binding it is.
     pub level: Level,
-    /// Where it stands.
+    /// The section it stands in.
     pub section: &'static str,
-    /// What it asks of the target.
+    /// What it requires of the target.
     pub text: &'static str,
 }
 
@@ -274,8 +274,8 @@ const PICKUP_4: &[Row] = &[
     (Must, "live-wrapped", "a pushed message comes as delivery"),
 ];
 
-/// What one version of pickup asks for and the other recommends. Of 3.0 the text lets `limit` bound what is wished for, and has
-/// messages pushed in place of being queued; of 4.0 it leaves the thread of a delivery to the mediator.
+/// What one version of pickup requires and the other recommends. The text of 3.0 lets `limit` bound only what is wished
+/// for, and has messages pushed instead of queued; 4.0 leaves the thread of a delivery to the mediator.
 const MILDER: [&str; 3] = ["MP3-delivery-limit", "MP3-live-keeps", "MP4-delivery-thread"];
 
 /// All requirements, in the order of the report.

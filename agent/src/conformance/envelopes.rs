@@ -11,7 +11,7 @@ use super::{
     outcome::Outcome,
 };
 
-/// All of them.
+/// All checks of envelopes.
 pub(super) async fn run(run: &mut Run) {
     let plain = [
         ("did-peer-4", run.probe.stranger_peer_4(run.probe.curve)),
@@ -19,7 +19,7 @@ pub(super) async fn run(run: &mut Run) {
         ("curve-p256", run.probe.stranger_peer_4(KeyKind::P256)),
     ];
     for (point, sender) in plain {
-        // A curve the target has no key on cannot be tried, and no rule asks for it: then it is not checked.
+        // A curve on which the target has no key cannot be tried, and no rule requires it: then it is not checked.
         let answered = answered(run, sender, SenderProtection::Authcrypt).await;
         run.report.settle(format!("DCv2.1-envelope-{point}"), answered);
     }

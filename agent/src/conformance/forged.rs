@@ -1,4 +1,4 @@
-//! Requests in the name of somebody who has an account, by somebody else: what they must leave as it was.
+//! Requests in the name of an account's owner, made by another sender: they must change nothing.
 
 use einmal_did::Did;
 use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, Irregularity, Message, PLAIN_MEDIA_TYPE, SenderProtection};
@@ -14,7 +14,7 @@ use super::{
     socket::Socket,
 };
 
-/// How a request comes to bear a name it has no right to.
+/// How a request bears a name it has no right to.
 #[derive(Clone, Copy)]
 enum Forgery {
     /// Encrypted, with no sender proved.
@@ -31,7 +31,7 @@ const FORGERIES: [(Forgery, &str); 3] = [
     (Forgery::Anonymous, "anoncrypt-from"),
 ];
 
-/// All of them, against everything an account of ours can be robbed of.
+/// All forgeries, against everything our account can be robbed of.
 pub(super) async fn run(run: &mut Run) {
     for (forgery, point) in FORGERIES {
         let ignored = run.probe.again(|| ignored(run, forgery)).await;
@@ -39,7 +39,7 @@ pub(super) async fn run(run: &mut Run) {
     }
 }
 
-/// That nothing an account has is changed: neither what is registered, nor what waits, nor where it is pushed.
+/// Checks that an account loses nothing: neither registrations, nor waiting mail, nor its live delivery.
 async fn ignored(run: &Run, forgery: Forgery) -> Outcome {
     let (victim, forger) = (mail::mailbox(run).await?, mail::mailbox(run).await?);
     let waiting = waiting(run, &victim).await?;
@@ -60,17 +60,17 @@ async fn ignored(run: &Run, forgery: Forgery) -> Outcome {
     live::kept_from(run, socket, &letter).await
 }
 
-/// A letter that waits, and its id for who fetches it; none where nothing can be fetched.
+/// A waiting letter and the id by which it is fetched; `None` if nothing can be fetched.
 async fn waiting(run: &Run, victim: &Mailbox) -> Outcome<Option<(Letter, String)>> {
     let Some(dialect) = run.pickup.first() else { return Ok(None) };
     let letter = victim.send(run).await.needed("a letter")?;
     victim.find(run, dialect, &victim.recipient, &letter).await.needed("a letter")?;
-    // Who forgets what was delivered once is judged for that elsewhere.
+    // A target that forgets delivered mail is judged for that elsewhere.
     let found = victim.find(run, dialect, &victim.recipient, &letter).await.needed("a letter that stays")?;
     Ok(Some((letter, found.id)))
 }
 
-/// What would rob the victim of its registration and of its mail, in each version.
+/// Requests that would rob the victim of its registration and its mail, in each version.
 fn robberies(run: &Run, victim: &Mailbox, id: Option<&str>) -> Outcome<Vec<Message>> {
     let mut requests = Vec::new();
     let removal = json!({"updates": [{"recipient_did": victim.recipient, "action": "remove"}]});
@@ -89,7 +89,7 @@ fn robberies(run: &Run, victim: &Mailbox, id: Option<&str>) -> Outcome<Vec<Messa
     Ok(requests)
 }
 
-/// A socket of somebody else on which live delivery was asked for in the name of the victim.
+/// A socket of the forger, on which live delivery was requested in the name of the victim.
 async fn listening(run: &Run, forgery: Forgery, victim: &Mailbox, forger: &Did) -> Outcome<Option<Socket>> {
     if run.probe.socket.is_none() || run.pickup.is_empty() {
         return Ok(None);
@@ -98,12 +98,12 @@ async fn listening(run: &Run, forgery: Forgery, victim: &Mailbox, forger: &Did) 
     for dialect in &run.pickup {
         let request = live::live_change(run, dialect, &victim.account.me, true)?;
         let (bytes, _) = written(run, forgery, &request, forger).await?;
-        // Who closes the socket for the first will not push to it either.
+        // A target that closes the socket after the first request will not push to it either.
         if socket.send(&run.probe, bytes).await.is_err() {
             break;
         }
     }
-    // What is looked for comes only after these were carried out, if they are.
+    // The check comes only after these would have been carried out.
     socket.settle(&run.probe).await;
     Ok(Some(socket))
 }

@@ -1,4 +1,4 @@
-//! Message pickup over a WebSocket: requests, live delivery on and off, and what happens to what nobody confirmed.
+//! Message pickup over a WebSocket: requests, live delivery on and off, and what happens to unconfirmed mail.
 
 use einmal_did::Did;
 use einmal_didcomm::{Message, Opened};
@@ -66,7 +66,7 @@ async fn change(run: &Run, dialect: &Dialect, mailbox: &Mailbox, socket: &mut So
     answer.expect(&[&dialect.kind("status")], &run.probe).map(|_| ())
 }
 
-/// The letter in what is pushed next; other letters are passed over.
+/// Finds the letter in what is pushed next; other letters are skipped.
 async fn pushed(run: &Run, socket: &mut Socket, letter: &Letter) -> Outcome<Pushed> {
     let end = tokio::time::Instant::now() + run.probe.patience();
     loop {
@@ -90,7 +90,7 @@ async fn contains(run: &Run, bytes: &[u8], letter: &Letter) -> Option<Pushed> {
     Some(Pushed { id: Some(id) })
 }
 
-/// That a letter does not come by a socket of somebody else for a while; by one that was closed nothing does.
+/// Checks that a letter does not arrive on another party's socket for a while; a closed socket passes.
 pub(super) async fn kept_from(run: &Run, socket: &mut Socket, letter: &Letter) -> Outcome {
     let end = tokio::time::Instant::now() + run.probe.quiet();
     while let Ok(Some(bytes)) = socket.next(end).await {
@@ -176,7 +176,7 @@ async fn live(run: &mut Run, dialect: &Dialect) -> bool {
     };
     let apart = match (&sent, &came) {
         (Ok(letter), Ok(_)) => apart(run, others, letter).await,
-        // Who pushes nothing pushes nothing wrong either.
+        // A target that pushes nothing pushes nothing wrong either.
         (Err(problem), _) | (_, Err(problem)) => Err(Problem::Unknown(problem.text().to_owned())),
     };
     run.report.settle(id("apart"), apart);
@@ -207,8 +207,8 @@ async fn live(run: &mut Run, dialect: &Dialect) -> bool {
     true
 }
 
-/// Sockets our mail must not come by: one of another account that is in live mode, and one of a stranger that asked for
-/// it.
+/// Sockets on which our mail must not arrive: one of another account in live mode, and one of a stranger that asked for
+/// live mode.
 async fn bystanders(run: &mut Run, dialect: &Dialect) -> Outcome<[Socket; 2]> {
     let other = mail::mailbox(run).await?;
     let mut live = Socket::open(&run.probe).await.needed("a second socket")?;
@@ -234,7 +234,7 @@ async fn off_by_default(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let mut socket = Socket::open(&run.probe).await?;
     let body = json!({"recipient_did": mailbox.recipient});
-    // The target knows now whose socket it is, and that answers may come on it.
+    // The target knows now whose socket it is, and that answers may use it.
     let request = run.probe.request(&dialect.kind("status-request"), &mailbox.account.me, &body)?;
     let status = socket.ask(&run.probe, &request).await.expect(&[&dialect.kind("status")], &run.probe);
     status.needed("a status over the socket")?;
@@ -242,7 +242,7 @@ async fn off_by_default(run: &Run, dialect: &Dialect) -> Outcome {
     silent(run, &mut socket, &letter).await
 }
 
-/// A push that nobody confirms, and a socket that goes away.
+/// An unconfirmed push, and a socket that goes away.
 async fn kept(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let mut socket = Socket::open(&run.probe).await?;

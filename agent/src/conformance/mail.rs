@@ -15,7 +15,7 @@ use super::{
 };
 
 const BASIC_MESSAGE: &str = "https://didcomm.org/basicmessage/2.0/message";
-/// Pause between two looks for mail a mediator may still be sorting.
+/// Pause between two looks for mail that a mediator may still be sorting.
 const PAUSE: Duration = Duration::from_millis(150);
 /// Longest a mediator may sort.
 const SORTING: Duration = Duration::from_secs(3);
@@ -25,7 +25,7 @@ const BATCH: u64 = 10;
 /// An account with one registered DID.
 pub(super) struct Mailbox {
     pub(super) account: Account,
-    /// Whom mail is for.
+    /// The DID mail is addressed to.
     pub(super) recipient: Did,
 }
 
@@ -47,11 +47,11 @@ pub(super) struct Found {
     /// Its attachment id.
     pub(super) id: String,
     pub(super) bytes: Vec<u8>,
-    /// What else was delivered until it was found.
+    /// Other messages delivered until it was found.
     others: Delivered,
 }
 
-/// A fresh mailbox. Whether accounts and registrations are as they should be is judged elsewhere.
+/// A fresh mailbox. Whether accounts and registrations are correct is judged elsewhere.
 pub(super) async fn mailbox(run: &Run) -> Outcome<Mailbox> {
     let dialect = run.mediation.first().copied().ok_or("the target gives no accounts").needed("a mailbox")?;
     let account = mediation::enrol(run, dialect, run.probe.stranger()?).await.needed("an account")?;
@@ -59,7 +59,7 @@ pub(super) async fn mailbox(run: &Run) -> Outcome<Mailbox> {
     Ok(Mailbox { account, recipient })
 }
 
-/// A fresh DID registered for an account; its own one where fresh ones need proof.
+/// A fresh DID registered for an account; the account's own DID if fresh ones need proof.
 pub(super) async fn add_recipient(run: &Run, account: &Account) -> Outcome<Did> {
     let routing = account.routing.first().map_or(super::probe::QUEUE, Did::as_str);
     let fresh = run.probe.stranger_at(routing)?;
@@ -91,7 +91,7 @@ impl Letter {
     }
 }
 
-/// A forward to `next` with no sender named; `bend` may change it.
+/// A forward to `next` that names no sender; `bend` may change it.
 pub(super) async fn forward(
     run: &Run,
     routing: &Did,
@@ -117,7 +117,7 @@ pub(super) async fn forward(
 }
 
 impl Mailbox {
-    /// Where senders send mail for this mailbox.
+    /// The DID by which senders route mail to this mailbox.
     pub(super) fn routing(&self, run: &Run) -> Did {
         self.account.routing.first().cloned().unwrap_or_else(|| run.probe.target.clone())
     }
@@ -141,7 +141,7 @@ impl Mailbox {
         }
     }
 
-    /// How much waits for `recipient`.
+    /// The status of `recipient`: how much mail waits.
     pub(super) async fn status(&self, run: &Run, dialect: &Dialect, recipient: &Did) -> Outcome<Message> {
         let kind = dialect.kind("status");
         let body = json!({"recipient_did": recipient});
@@ -155,7 +155,7 @@ impl Mailbox {
         count.ok_or_else(|| "status has no message_count".into())
     }
 
-    /// Waits until `wanted` messages wait for `recipient`; the last count.
+    /// Waits until `wanted` messages wait for `recipient`; returns the last count.
     pub(super) async fn settle(
         &self,
         run: &Run,
@@ -173,7 +173,7 @@ impl Mailbox {
         }
     }
 
-    /// Asks for at most `limit` messages for `recipient`; no attachments if none wait, however that is said.
+    /// Asks for at most `limit` messages for `recipient`; without attachments if none wait, however the target says so.
     pub(super) async fn deliver(
         &self,
         run: &Run,
@@ -188,10 +188,10 @@ impl Mailbox {
         Ok(Delivered::of(run.probe.get(&request, &self.account.me, &body, &kinds).await?))
     }
 
-    /// Fetches until `letter` is there.
+    /// Fetches until `letter` arrives.
     ///
-    /// A mediator may deliver less than it was asked for, and may know one queue for all DIDs of an account: what it
-    /// delivers is then confirmed, for there is no other way to what comes behind it.
+    /// A mediator may deliver less than it was asked for, and may keep one queue for all DIDs of an account: what it
+    /// delivers is then confirmed, because there is no other way to the mail behind it.
     pub(super) async fn find(
         &self,
         run: &Run,
@@ -213,11 +213,11 @@ impl Mailbox {
                 return Err(format!("the message is not among the {number} delivered").into());
             }
             let got = delivered.items.len() as u64;
-            // Whoever cannot tell how much waits is judged for that elsewhere.
+            // A target that cannot count what waits is judged for that elsewhere.
             if got > 0 && self.count(run, dialect, recipient).await.is_ok_and(|count| count > got) {
                 let ids: Vec<String> = delivered.items.iter().map(|(id, _)| id.clone()).collect();
                 self.confirm(run, dialect, &ids).await;
-                // They are gone now, but whoever looks for what must not be there has to look at them.
+                // They are gone now, but checks that certain mail must not be there need them.
                 others.extend(delivered.items);
             } else {
                 tokio::time::sleep(PAUSE).await;
@@ -233,7 +233,7 @@ impl Mailbox {
 }
 
 impl Found {
-    /// Whether `letter` came, too, until this one was found.
+    /// Whether `letter` was delivered, too, before this one was found.
     pub(super) async fn passed_over(&self, run: &Run, letter: &Letter) -> bool {
         self.others.find(run, letter).await.is_some()
     }

@@ -11,10 +11,10 @@ use super::{
     probe::in_thread,
 };
 
-/// How one version spells what both say.
+/// How one version spells what both versions say.
 #[derive(Debug)]
 pub(super) struct Dialect {
-    /// First part of its requirements' ids.
+    /// First part of the ids of its requirements.
     pub(super) tag: &'static str,
     pub(super) protocol: &'static str,
     pub(super) update: &'static str,
@@ -53,12 +53,12 @@ pub(super) const DIALECTS: [Dialect; 2] = [
 
 /// An account of ours.
 pub(super) struct Account {
-    /// Whom it was granted to.
+    /// The DID it was granted to.
     pub(super) me: Did,
-    /// The DIDs mail for us is routed by.
+    /// The DIDs by which mail for us is routed.
     pub(super) routing: Vec<Did>,
     dialect: &'static Dialect,
-    /// Whether the grant wrote them as its version has it.
+    /// Whether the grant wrote them in the form of its version.
     form: Outcome,
 }
 
@@ -69,7 +69,7 @@ impl Dialect {
     }
 }
 
-/// Tries a version; whether it is spoken.
+/// Tries a version; returns whether the target speaks it.
 pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
     let grant = format!("{}-grant", dialect.tag);
     let first = run.probe.twice(|| first(run, dialect)).await;
@@ -123,7 +123,7 @@ async fn grant(run: &Run, dialect: &Dialect, me: &Did) -> Outcome<Message> {
 }
 
 impl Account {
-    /// Sends updates; the entries of the response, and whether it names the request as its thread.
+    /// Sends updates; returns the entries of the response, and whether it names the request as its thread.
     async fn update(&self, run: &Run, updates: &[(&str, &str)]) -> Outcome<(Vec<Value>, Outcome)> {
         let updates: Vec<Value> =
             updates.iter().map(|(did, action)| json!({"recipient_did": did, "action": action})).collect();
@@ -136,7 +136,7 @@ impl Account {
         Ok((updated, in_thread(&answer, &request)))
     }
 
-    /// Sends one update; its result, which must be that of the first attempt.
+    /// Sends one update; returns its result, which must be that of the first attempt.
     async fn change(&self, run: &Run, did: &str, action: &str) -> Outcome<String> {
         let before = run.probe.failures();
         let result = self.attempt(run, did, action).await?;
@@ -146,7 +146,7 @@ impl Account {
         Ok(result)
     }
 
-    /// Sends one update; its result.
+    /// Sends one update; returns its result.
     async fn attempt(&self, run: &Run, did: &str, action: &str) -> Outcome<String> {
         let (updated, _) = self.update(run, &[(did, action)]).await?;
         let [one] = updated.as_slice() else {
@@ -197,7 +197,7 @@ struct Listed {
     threaded: Outcome,
 }
 
-/// The result of an update, which must name DID and action as they were given.
+/// The result of an update, which must repeat DID and action as they were given.
 fn echoed<'a>(updated: &'a Value, did: &str, action: &str) -> Outcome<&'a str> {
     let text = |member: &str| updated.get(member).and_then(Value::as_str).unwrap_or_default();
     holds(text("recipient_did") == did && text("action") == action, || {
@@ -225,7 +225,7 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
     };
     let repeated = repeated(run, &account, dialect).await;
     run.report.settle(id("grant-repeated"), repeated);
-    // Of the first grant: whoever has an account may be refused another.
+    // From the first grant: a peer that has an account may be refused another.
     run.report.settle(id("grant-routing-did"), account.form.clone());
     updates(run, &account, dialect).await;
     listing(run, &account, dialect).await;
@@ -233,7 +233,7 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
     strangers(run, &account, dialect).await;
 }
 
-/// A second request is granted, denied or reported, and the account of the first works on.
+/// A second request is granted, denied or reported, and the account from the first keeps working.
 async fn repeated(run: &Run, account: &Account, dialect: &Dialect) -> Outcome {
     let answer = run.probe.ask(&dialect.kind("mediate-request"), &account.me, &json!({})).await;
     if answer.report().is_none() {
@@ -292,7 +292,7 @@ async fn updates(run: &mut Run, account: &Account, dialect: &Dialect) {
     run.report.settle(id("query"), gone);
 }
 
-/// Adds one DID and removes another, which is not there, in one message.
+/// In one message, adds one DID and removes another that is not there.
 async fn several(run: &Run, account: &Account, added: &str, never: &str) -> Outcome {
     let updates = [(added, "add"), (never, "remove")];
     let (updated, threaded) = account.update(run, &updates).await?;
@@ -300,7 +300,7 @@ async fn several(run: &Run, account: &Account, added: &str, never: &str) -> Outc
     for (did, action) in updates {
         let mut named = updated.iter().filter_map(|one| echoed(one, did, action).ok());
         let result = named.next().ok_or("a result does not name DID and action as they were given")?;
-        // Whether it is the right one is judged where one update is sent alone.
+        // Whether the result is correct is judged where one update is sent alone.
         let allowed = match action {
             "add" => &["success", "no_change"][..],
             _ => &["success", "no_change", "client_error"],
@@ -358,7 +358,7 @@ async fn listing(run: &mut Run, account: &Account, dialect: &'static Dialect) {
     run.report.settle(id("query-own"), apart);
 }
 
-/// Which forms of DID can be registered.
+/// The forms of DID that can be registered.
 async fn forms(run: &mut Run, dialect: &'static Dialect) {
     let forms = [
         ("register-did-peer-4", run.probe.stranger_peer_4(KeyKind::X25519)),
@@ -380,7 +380,7 @@ async fn forms(run: &mut Run, dialect: &'static Dialect) {
     run.report.settle(format!("{}-register-own", dialect.tag), own);
 }
 
-/// Those without an account, and those who want another's DID.
+/// Strangers without an account, and accounts that want another's DID.
 async fn strangers(run: &mut Run, account: &Account, dialect: &'static Dialect) {
     let id = |point: &str| format!("{}-{point}", dialect.tag);
     let Ok(stranger) = run.probe.stranger() else { return };

@@ -1,7 +1,7 @@
-//! A black-box suite against any DIDComm v2 mediator or agent: what it offers, and how well it keeps to the text.
+//! A black-box suite against any DIDComm v2 mediator or agent: what it offers, and how well it conforms.
 //!
-//! The suite is a stranger with throw-away identities in memory. It takes no habit of any mediator for granted:
-//! protocols are tried, not assumed; statuses, optional members and orders are free where the text leaves them free.
+//! The suite is a stranger with throw-away identities in memory. It relies on no habit of any mediator: protocols are
+//! tried, not assumed; statuses, optional members and orders are free where the specification leaves them free.
 
 mod answer;
 mod basics;
@@ -44,27 +44,27 @@ use self::{
 };
 use crate::{config::Network, error::SetupError, guard::is_on_this_machine};
 
-/// What to look at, and how.
+/// What to check, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// An out-of-band invitation URL, or a DID.
     pub target: String,
-    /// Only requirements whose id begins so.
+    /// Only requirements whose id begins with this.
     pub only: Option<String>,
     /// Longest an answer may take.
     pub timeout: Duration,
-    /// Connect to private addresses and by plain http, also if the target is not on this machine.
+    /// Connect to private addresses and by plain http, even if the target is not on this machine.
     pub allow_private: bool,
-    /// Address for answers that do not come back on the connection; by default a free one, if the target is on this
-    /// machine, and none otherwise.
+    /// Address for answers that do not come back on the connection. The default is a free one if the target is on this
+    /// machine, and otherwise none.
     pub listen: Option<SocketAddr>,
     /// The URL by which the target reaches `listen`, if that is not the address itself.
     pub public_url: Option<String>,
-    /// Longest all of it may take; [`TOTAL`] unless told otherwise.
+    /// Longest time for the whole run; [`TOTAL`] by default.
     pub total: Duration,
 }
 
-/// Longest a whole run takes.
+/// Longest time for a whole run, by default.
 pub const TOTAL: Duration = Duration::from_secs(900);
 
 /// Why a target that takes all and says nothing is not looked at further.
@@ -111,9 +111,9 @@ struct Run {
     invitation: Option<Result<Invited, String>>,
     listen: Option<SocketAddr>,
     public_url: Option<String>,
-    /// Protocols the target names in whatever role; `None` if it does not say.
+    /// Protocols the target names in any role; `None` if it names none.
     listed: Option<BTreeSet<String>>,
-    /// Those of them it says to speak in the role this suite looks for.
+    /// Those of them that it claims to speak in the role this suite needs.
     disclosed: BTreeSet<String>,
     /// Protocols that were seen to work.
     worked: BTreeSet<&'static str>,
@@ -135,10 +135,10 @@ impl Run {
         self.disclosed.contains(protocol)
     }
 
-    /// Notes a protocol whose first message was answered as it should, or why it was not.
+    /// Notes a protocol whose first message was answered correctly, or why it was not.
     ///
-    /// Returns whether to go on. A protocol that the target does not name, and whose first message meets silence or the
-    /// report that it is unsupported, is not offered; an answer of that protocol that is wrong has failed.
+    /// Returns whether to go on. If the target does not name the protocol and answers its first message with silence or
+    /// the report that it is unsupported, the protocol is not offered; a wrong answer of the protocol is a failure.
     fn opens(&mut self, tag: &str, protocol: &'static str, first: &str, result: Outcome) -> bool {
         let problem = match result {
             Ok(()) => {
@@ -178,8 +178,8 @@ impl Run {
 ///
 /// # Errors
 ///
-/// [`SetupError::Usage`] if the target is neither an invitation nor a DID, no requirement begins with `only`, or the
-/// address to listen on is none that others can call.
+/// [`SetupError::Usage`] if the target is neither an invitation nor a DID, no requirement begins with `only`, or others
+/// cannot call the address to listen on.
 pub async fn run(options: &Options) -> Result<Report, SetupError> {
     let (target, invitation) = read_target(&options.target)?;
     check_callback(options)?;
@@ -215,7 +215,7 @@ pub async fn run(options: &Options) -> Result<Report, SetupError> {
     Ok(run.report)
 }
 
-/// Nobody can call "any address": whoever listens there must say how he is reached.
+/// Nobody can call "any address": a URL must say how the listener is reached.
 fn check_callback(options: &Options) -> Result<(), SetupError> {
     let Some(listen) = options.listen.filter(|listen| listen.ip().is_unspecified()) else { return Ok(()) };
     match options.public_url {
@@ -247,7 +247,7 @@ async fn play(run: &mut Run) {
     }
     basics::discover(run).await;
     basics::ping(run).await;
-    // Accounts are needed by much of the rest, so the first steps are taken whatever is looked at.
+    // Most of the rest needs accounts, so the first steps are taken whatever is checked.
     for dialect in &mediation::DIALECTS {
         if mediation::opens(run, dialect).await {
             run.mediation.push(dialect);
@@ -286,7 +286,7 @@ async fn play(run: &mut Run) {
     close(run).await;
 }
 
-/// What can be said at the end only.
+/// What can be judged only at the end.
 async fn close(run: &mut Run) {
     if let Some(ids) = run.probe.ids() {
         run.report.settle("DCv2.1-threading-ids", ids);

@@ -15,8 +15,8 @@ use super::{
     outcome::{Outcome, Problem},
 };
 
-/// All of them. Each stands between sound twins: silence says something only where a sound message is answered before
-/// and after. A target that bans who sends bad messages is silent about everything.
+/// All of them. Each stands between valid twins: silence means something only if a valid message is answered before and
+/// after it. A target that bans senders of bad messages is silent about everything.
 pub(super) async fn run(run: &mut Run) {
     if let Err(problem) = twin(run).await {
         let why = format!("a sound ping is not answered, so that silence says nothing: {problem}");
@@ -42,7 +42,7 @@ pub(super) async fn run(run: &mut Run) {
     unproved_accounts(run).await;
 }
 
-/// Notes what came of a bad message, if a good one is still answered.
+/// Notes the result of a bad message, if a good one is still answered.
 pub(super) async fn settle(run: &mut Run, point: &str, ignored: Outcome) {
     let ignored = match ignored {
         Ok(()) => twin(run).await.map_err(|problem| {
@@ -84,7 +84,7 @@ async fn twin(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
     let first = answers_ping(run, &ping(run, &me)?, SenderProtection::Authcrypt).await;
     match first {
-        // The connection may have been closed for what came before on it.
+        // The connection may have been closed because of an earlier message.
         Err(problem) if problem.is_unknown() => {
             answers_ping(run, &ping(run, &me)?, SenderProtection::Authcrypt).await
         }
@@ -110,7 +110,7 @@ async fn irregular(run: &Run, rule: Irregularity) -> Outcome {
     ignored(run, bytes).await
 }
 
-/// The proved sender speaks in the name of somebody else, whom the answer would go to.
+/// The proved sender writes in the name of another DID, which would get the answer.
 async fn from_not_sender(run: &Run) -> Outcome {
     let (me, victim) = (run.probe.stranger()?, run.probe.stranger()?);
     let bytes = run.probe.pack_raw(&ping(run, &victim)?.to_bytes(), &me, Irregularity::None).await?;
@@ -139,7 +139,7 @@ async fn plain_ping(run: &Run) -> Outcome {
     run.probe.post(ping(run, &me)?.to_bytes(), PLAIN_MEDIA_TYPE).await.expect_refusal()
 }
 
-/// Accounts asked for in the name of somebody who proves nothing: nothing may be granted, and nothing kept.
+/// Account requests in the name of a DID that proves nothing: nothing may be granted, and nothing kept.
 async fn unproved_accounts(run: &mut Run) {
     let Some(dialect) = run.mediation.first().copied() else {
         for point in ["plaintext", "anoncrypt-from"] {

@@ -1,21 +1,21 @@
-//! How a look at a requirement comes out: met, not met, or unknown because nothing can be concluded.
+//! The outcome of checking a requirement: met, not met, or unknown because nothing can be concluded.
 
 use std::fmt;
 
-/// Why a requirement was not seen to be met.
+/// Why a requirement was not found to be met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
-    /// Nothing came, or a refusal such as somebody gives who does not speak the protocol. It is not met.
+    /// Nothing came, or a refusal as from a target that does not speak the protocol. It is not met.
     Silent(String),
     /// Refused, for whatever reason. It is not met.
     Refused(String),
-    /// Seen to be otherwise. It is not met.
+    /// Found to be otherwise. It is not met.
     Broken(String),
     /// Nothing can be concluded: the request or its answer was lost, or something needed first failed.
     Unknown(String),
 }
 
-/// What a look found.
+/// The result of a check.
 pub(super) type Outcome<T = ()> = Result<T, Problem>;
 
 impl Problem {
@@ -60,7 +60,7 @@ impl From<&str> for Problem {
     }
 }
 
-/// A step that only prepares: if it fails, that is judged elsewhere, and says nothing about what it was to prepare.
+/// A preparatory step: its failure is judged elsewhere, and says nothing about what it was to prepare.
 pub(super) trait Needed<T> {
     /// The result, or that nothing can be concluded without it.
     fn needed(self, what: &str) -> Outcome<T>;
@@ -75,7 +75,7 @@ impl<T, P: Into<Problem>> Needed<T> for Result<T, P> {
     }
 }
 
-/// That `fact` holds, or the problem in words.
+/// Succeeds if `fact` holds; otherwise the problem in words.
 pub(super) fn holds(fact: bool, otherwise: impl FnOnce() -> String) -> Outcome {
     if fact { Ok(()) } else { Err(Problem::Broken(otherwise())) }
 }

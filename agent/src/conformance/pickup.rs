@@ -13,18 +13,18 @@ use super::{
     probe::in_thread,
 };
 
-/// Smallest time that is given in milliseconds: seconds reach it in the year 5138 only.
+/// Smallest number that must be a time in milliseconds: seconds reach it only in the year 5138.
 const MILLISECONDS_FROM: u64 = 100_000_000_000;
-/// What both mediation protocols say to those without an account.
+/// The code of both mediation protocols for senders without an account.
 const NOT_ENROLLED: &str = "e.p.req.not_enroll";
 
-/// How one version spells what both say.
+/// How one version spells what both versions say.
 #[derive(Debug)]
 pub(super) struct Dialect {
-    /// First part of its requirements' ids.
+    /// First part of the ids of its requirements.
     pub(super) tag: &'static str,
     pub(super) protocol: &'static str,
-    /// Member that bounds a delivery.
+    /// The member that bounds a delivery.
     limit: &'static str,
     /// Whether an empty queue is answered by an empty delivery, and times are in milliseconds.
     pub(super) is_four: bool,
@@ -52,7 +52,7 @@ impl Dialect {
         json!({"recipient_did": recipient, self.limit: limit})
     }
 
-    /// That `answer` is what this version says about an empty queue.
+    /// Checks that `answer` is this version's answer for an empty queue.
     pub(super) fn is_empty_answer(&self, answer: &Message) -> Outcome {
         if !answer.attachments.is_empty() {
             return Err("attachments came out of an empty queue".into());
@@ -60,7 +60,7 @@ impl Dialect {
         let name = answer.kind.message();
         let none = answer.body.get("message_count").and_then(Value::as_u64) == Some(0);
         match name {
-            // Who reads a delivery looks at its list; 4.0 asks for one also where nothing is in it.
+            // A reader of a delivery looks at its list; 4.0 requires one even if it is empty.
             "delivery" if self.is_four => holds(answer.extra.contains_key("attachments"), || {
                 "the delivery has no `attachments`, not even an empty list".to_owned()
             }),
@@ -74,7 +74,7 @@ impl Dialect {
     }
 }
 
-/// Tries a version; whether it is spoken.
+/// Tries a version; returns whether the target speaks it.
 pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
     if run.mediation.is_empty() {
         run.without_account(dialect.tag, "the target gives no accounts");
@@ -106,7 +106,7 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
     run.report.settle(dialect.id("live-http"), refused);
 }
 
-/// A mailbox in which one letter waits, a request for its status, and the answer.
+/// A mailbox with one waiting letter, a request for its status, and the answer.
 async fn status_of_one(run: &Run, dialect: &Dialect) -> Outcome<(Mailbox, Message, Message)> {
     let mailbox = mail::mailbox(run).await?;
     mailbox.send(run).await.needed("a letter")?;
@@ -148,7 +148,7 @@ async fn status(run: &mut Run, dialect: &Dialect) {
     }
 }
 
-/// A mailbox in which two letters wait, in the order they were sent in.
+/// A mailbox with two waiting letters, in the order they were sent.
 async fn two_letters(run: &Run, dialect: &Dialect) -> Outcome<(Mailbox, Letter, Letter)> {
     let mailbox = mail::mailbox(run).await?;
     let first = mailbox.send(run).await.needed("a letter")?;
@@ -158,7 +158,7 @@ async fn two_letters(run: &Run, dialect: &Dialect) -> Outcome<(Mailbox, Letter, 
     Ok((mailbox, first, second))
 }
 
-/// Handing over, again and again, until it is confirmed.
+/// Handing over repeatedly, until the mail is confirmed.
 async fn delivery(run: &mut Run, dialect: &Dialect) {
     let made = run.probe.again(|| two_letters(run, dialect));
     let (mailbox, first, second) = match made.await {
@@ -169,8 +169,7 @@ async fn delivery(run: &mut Run, dialect: &Dialect) {
         }
     };
     let me = mailbox.recipient.clone();
-    // In one delivery: whoever forgets what it delivered once shall fail for that, below. It may hold less than was asked
-    // for.
+    // In one delivery: a target that forgets delivered mail fails for that below. It may hold less than was asked for.
     let once = async {
         let delivered = mailbox.deliver(run, dialect, &me, 10).await?;
         let lacking = || format!("the message is not among the {} delivered", delivered.items.len());
@@ -199,7 +198,7 @@ async fn delivery(run: &mut Run, dialect: &Dialect) {
     confirming(run, dialect, &mailbox, (&id, &first, &second)).await;
 }
 
-/// One of two messages asked for.
+/// A request for one of two messages.
 async fn limited(run: &mut Run, dialect: &Dialect, mailbox: &Mailbox, first: &Letter) {
     let kind = dialect.kind("delivery");
     let body = dialect.delivery_request(&mailbox.recipient, 1);
@@ -223,7 +222,7 @@ async fn limited(run: &mut Run, dialect: &Dialect, mailbox: &Mailbox, first: &Le
     run.report.settle(dialect.id("delivery-oldest-first"), oldest);
 }
 
-/// Confirming: what is unknown, what is another's, and what is ours.
+/// Confirming: unknown ids, ids of another account, and our own.
 async fn confirming(
     run: &mut Run,
     dialect: &Dialect,
@@ -274,7 +273,7 @@ async fn empty(run: &Run, dialect: &Dialect) -> Outcome {
     dialect.is_empty_answer(&delivered.message)
 }
 
-/// Requests about what is another's.
+/// Requests about another account's mail.
 async fn foreign(run: &mut Run, dialect: &Dialect) {
     let tried = run.probe.again(|| tried_by_others(run, dialect)).await;
     match tried {
@@ -289,7 +288,7 @@ async fn foreign(run: &mut Run, dialect: &Dialect) {
     }
 }
 
-/// Whether mail is private, the code others are refused with, and whether a stranger is refused by a report.
+/// Whether mail is private, the code for refused strangers, and whether a stranger is refused by a report.
 async fn tried_by_others(run: &Run, dialect: &Dialect) -> Outcome<(Outcome, Outcome, Outcome)> {
     let victim = mail::mailbox(run).await?;
     let letter = victim.send(run).await.needed("a letter")?;
@@ -307,7 +306,7 @@ async fn tried_by_others(run: &Run, dialect: &Dialect) -> Outcome<(Outcome, Outc
         .is_some_and(|count| count > 0);
     let handed =
         |answer: &Answer| answer.opened().is_some_and(|opened| !opened.message.attachments.is_empty());
-    // What was seen to be told weighs more than what was lost on the way.
+    // What was seen to be revealed outweighs what was lost on the way.
     let mut private = holds(!told, || "the number of messages is told".to_owned())
         .and(holds(!handed(&delivery), || "the messages are handed over".to_owned()))
         .and(holds(!handed(&unknown), || "the messages are handed over to a stranger".to_owned()));

@@ -31,17 +31,17 @@ use crate::{
     transport::Fetcher,
 };
 
-/// Endpoint of somebody who cannot be called.
+/// Endpoint of an identity that cannot be called.
 pub(super) const QUEUE: &str = "didcomm:transport/queue";
-/// Longest silence that is taken for an answer: what must not come has had this long to come.
+/// Longest silence that counts as an answer: what must not come has had this long to come.
 const QUIET: Duration = Duration::from_millis(1500);
 /// Most documents fetched to pack or open one message.
 const MAX_FETCHES: usize = 4;
-/// Most looks at one requirement while the target, or a gateway before it, fails inside.
+/// Most attempts at one requirement while the target, or a gateway before it, fails inside.
 const MAX_LOOKS: usize = 3;
-/// Curves one of which every DIDComm v2.1 agent must have a key agreement key on.
+/// Every DIDComm v2.1 agent must have a key agreement key on one of these curves.
 const REQUIRED_CURVES: [KeyKind; 2] = [KeyKind::X25519, KeyKind::P384];
-/// Curves we can agree on keys on, the one everybody has first.
+/// Curves on which we can agree on keys, the most common first.
 const USABLE_CURVES: [KeyKind; 4] = [KeyKind::X25519, KeyKind::P384, KeyKind::P256, KeyKind::P521];
 
 /// The target, and everything needed to talk to it as many different strangers.
@@ -52,28 +52,28 @@ pub(super) struct Probe {
     pub(super) http: Option<String>,
     /// Its WebSocket endpoint, if it has one that leads to it directly.
     pub(super) socket: Option<String>,
-    /// Whether it is reached through mediators of its own only: answers cannot come back on the connection then.
+    /// Whether it is reached only through mediators of its own: then answers cannot come back on the connection.
     pub(super) behind_hops: bool,
     /// What it may connect to.
     pub(super) network: Network,
     /// Longest an answer takes.
     pub(super) timeout: Duration,
-    /// The curve our identities agree on keys on.
+    /// The curve of our identities' agreement keys.
     pub(super) curve: KeyKind,
     pub(super) client: HttpClient,
     keyring: Keyring,
     resolver: LocalResolver,
-    /// Who the target became for an identity of ours: it may rotate its DID for each.
+    /// The target's DID for each identity of ours: it may rotate for each.
     peers: Mutex<BTreeMap<Did, Did>>,
     /// How often the target, or a gateway before it, failed inside.
     failures: AtomicU32,
-    /// Whether the ids the target gave its messages have their form; `None` before any came.
+    /// Whether the ids of the target's messages have the required form; `None` before any came.
     ids: Mutex<Option<Outcome>>,
     end: Instant,
 }
 
 impl Probe {
-    /// A client for `target`, which is not contacted yet; nothing is waited for after `end`.
+    /// A client for `target`, which is not contacted yet; it waits for nothing after `end`.
     pub(super) fn new(
         target: Did,
         network: Network,
@@ -103,12 +103,12 @@ impl Probe {
         SystemClock.now()
     }
 
-    /// How long the next answer may take; nothing once the whole run is over.
+    /// How long the next answer may take; zero once the whole run is over.
     pub(super) fn patience(&self) -> Duration {
         self.timeout.min(self.end.saturating_duration_since(Instant::now()))
     }
 
-    /// How long nothing must come for silence to be believed.
+    /// How long silence must last to be believed.
     pub(super) fn quiet(&self) -> Duration {
         self.patience().min(QUIET)
     }
@@ -132,8 +132,8 @@ impl Probe {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Looks at something, and again from the start if what was found amiss may come from a failure inside the target or
-    /// a gateway meanwhile.
+    /// Checks something, and repeats the check from the start if a failure inside the target or a gateway may explain
+    /// its result.
     pub(super) async fn again<T, F: Future<Output = Outcome<T>>>(
         &self,
         mut look: impl FnMut() -> F,
@@ -170,13 +170,13 @@ impl Probe {
         !self.peers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Whether a message proves to come from the target, or from who it became for the recipient.
+    /// Whether a message provably comes from the target, or from the DID it has for the recipient now.
     pub(super) fn is_from_target(&self, opened: &Opened) -> bool {
         let (Some(sender), Some(me)) = (opened.sender(), opened.recipient()) else { return false };
         opened.is_authenticated() && (sender.same_as(&self.target) || sender.same_as(&self.peer_of(me)))
     }
 
-    /// Keeps who the target became, if it is the target that moved.
+    /// Records the target's new DID, if it was the target that rotated.
     fn follow(&self, opened: &Opened) {
         let (Some(rotation), Some(me)) = (&opened.proof.rotation, opened.recipient()) else { return };
         let known = rotation.prior.same_as(&self.target) || rotation.prior.same_as(&self.peer_of(me));
@@ -187,7 +187,7 @@ impl Probe {
         }
     }
 
-    /// Looks at the form of the id of a message that comes from the target.
+    /// Checks the form of the id of a message from the target.
     fn note_id(&self, opened: &Opened) {
         if !self.is_from_target(opened) {
             return;
@@ -198,7 +198,7 @@ impl Probe {
         *ids = Some(ids.take().unwrap_or(Ok(())).and(form));
     }
 
-    /// Whether all ids the target gave its messages have the form they must have; `None` if none came.
+    /// Whether all ids of the target's messages have the required form; `None` if none came.
     pub(super) fn ids(&self) -> Option<Outcome> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -215,8 +215,8 @@ impl Probe {
         document.map_err(|error| error.to_string().into())
     }
 
-    /// Chooses the curve of our identities by the target's keys; whether there is one, and whether the target has a key
-    /// on a curve everybody must have.
+    /// Chooses the curve of our identities by the target's keys; returns whether there is one, and whether the target
+    /// has a key on a required curve.
     pub(super) async fn choose_curve(&mut self) -> Outcome<Outcome> {
         let document = self.document(&self.target).await?;
         let kinds: Vec<KeyKind> =
@@ -243,8 +243,8 @@ impl Probe {
         Ok((key, public))
     }
 
-    /// A fresh did:peer:2 reached at `endpoint`, with an Ed25519 key and one for agreement on X25519, and another on the
-    /// target's curve if it has none on X25519.
+    /// A fresh did:peer:2 reached at `endpoint`, with an Ed25519 key and an agreement key on X25519, and another on the
+    /// target's curve if the target has none on X25519.
     pub(super) fn stranger_at(&self, endpoint: &str) -> Outcome<Did> {
         let mut kinds = vec![KeyKind::X25519];
         kinds.extend(Some(self.curve).filter(|curve| *curve != KeyKind::X25519));
@@ -322,7 +322,7 @@ impl Probe {
         self.packing(|packer| packer.pack(message, &to, &options).map(|packed| packed.bytes)).await
     }
 
-    /// Encrypts whatever bytes to the target, `sender` proved.
+    /// Encrypts arbitrary bytes to the target, with `sender` proved.
     pub(super) async fn pack_raw(
         &self,
         plaintext: &[u8],
@@ -333,7 +333,7 @@ impl Probe {
         self.packing(|packer| packer.authcrypt_unchecked(plaintext, sender, &peer, rule)).await
     }
 
-    /// Packs, fetching the documents that are needed. What we cannot pack says nothing about the target.
+    /// Packs, fetching the documents that are needed. Our own failure to pack says nothing about the target.
     pub(super) async fn packing<T>(&self, pack: impl Fn(&Packer<'_>) -> Result<T, PackError>) -> Outcome<T> {
         for _ in 0..MAX_FETCHES {
             let packer = Packer { custody: &self.keyring, resolver: &self.resolver, entropy: &SystemEntropy };
@@ -375,7 +375,7 @@ impl Probe {
         Err("too many documents must be fetched".into())
     }
 
-    /// What bytes that came say.
+    /// What received bytes say.
     pub(super) async fn hear(&self, body: &[u8]) -> Heard {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Heard::Nothing;
@@ -397,12 +397,12 @@ impl Probe {
         }
     }
 
-    /// As [`Probe::ask`]; the answer must be of one of `kinds`, and prove to come from the target.
+    /// As [`Probe::ask`]; the answer's type must be one of `kinds`, and it must provably come from the target.
     pub(super) async fn get(&self, kind: &str, from: &Did, body: &Value, kinds: &[&str]) -> Outcome<Message> {
         self.ask(kind, from, body).await.expect(kinds, self)
     }
 
-    /// As [`Probe::get`]; the answer must name the request as its thread, too.
+    /// As [`Probe::get`]; the answer must also name the request as its thread.
     pub(super) async fn get_in_thread(
         &self,
         kind: &str,
@@ -417,12 +417,12 @@ impl Probe {
     }
 }
 
-/// That a message names `request` as its thread.
+/// Checks that a message names `request` as its thread.
 pub(super) fn in_thread(message: &Message, request: &Message) -> Outcome {
     holds(message.thid.as_ref() == Some(&request.thread()), || "thid is not the id of the request".to_owned())
 }
 
-/// What fails on our own side says nothing about the target.
+/// A failure on our own side says nothing about the target.
 fn own(error: impl std::fmt::Display) -> Problem {
     Problem::Unknown(format!("our own side fails: {error}"))
 }
@@ -439,7 +439,7 @@ mod tests {
         Probe::new(Did::parse("did:web:localhost").unwrap(), network, Duration::from_secs(5), end).unwrap()
     }
 
-    /// What a look finds the first time, with or without a failure inside, and how often it is made until it succeeds.
+    /// The final result of a check with this first result, failing inside or not, and how often the check runs.
     async fn looks(first: Outcome, fails: bool) -> (Outcome, u32) {
         let (probe, looks) = (probe(), Cell::new(0));
         let found = probe.again(async || {

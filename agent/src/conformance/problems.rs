@@ -12,10 +12,10 @@ use super::{
 
 const UNSUPPORTED: &str = "e.p.msg.unsupported";
 const REPLAYED: &str = "e.p.crypto.message.dejavu";
-/// Longest code that can be one.
+/// Longest plausible code.
 const MAX_CODE_LEN: usize = 256;
 
-/// All of them.
+/// All checks of problem reports.
 pub(super) async fn run(run: &mut Run) {
     let Ok(me) = run.probe.stranger() else { return };
     let protocol = run.probe.ask("https://didcomm.org/x-no-such-protocol/1.0/hello", &me, &json!({})).await;
@@ -50,7 +50,7 @@ async fn odd_type(run: &Run) -> Outcome {
     answer.expect_report().map(|_| ())
 }
 
-/// The form of a problem report, whatever it was caused by.
+/// The form of a problem report, whatever caused it.
 fn form(run: &mut Run, answer: &Answer) {
     let (Some(code), Some(opened)) = (answer.report(), answer.opened()) else { return };
     let right = if code.is_empty() {
@@ -66,7 +66,7 @@ fn form(run: &mut Run, answer: &Answer) {
     run.report.settle("RP2-code-form", well_formed);
 }
 
-/// Sorter, scope, and at least one descriptor, of lower-case letters, digits, `-` and `_`.
+/// Whether a code has sorter, scope, and at least one descriptor, of lower-case letters, digits, `-` and `_`.
 fn is_code(code: &str) -> bool {
     let parts: Vec<&str> = code.split('.').collect();
     let word = |part: &&str| {
@@ -77,7 +77,7 @@ fn is_code(code: &str) -> bool {
     code.len() <= MAX_CODE_LEN && parts.len() >= 3 && sorted && parts.iter().all(word)
 }
 
-/// Bodies that lack what their type requires, or hold something else.
+/// Bodies that lack what their type requires, or contain something else.
 async fn malformed(run: &mut Run) {
     let Ok(me) = run.probe.stranger() else { return };
     let (kind, bodies) = match run.mediation.first() {
@@ -115,7 +115,7 @@ async fn replayed(run: &mut Run) {
     }
     let second = run.probe.post(bytes, ENCRYPTED_MEDIA_TYPE).await;
     form(run, &second);
-    // The same answer again, to the letter of its id, is no second act.
+    // The same answer with the same id is not a second act.
     let same = match (&first.heard, &second.heard) {
         (Heard::Message(first), Heard::Message(second)) => first.message.id == second.message.id,
         _ => false,
@@ -125,7 +125,7 @@ async fn replayed(run: &mut Run) {
     run.report.settle("RP2-replay-code", second.expect_code(REPLAYED));
 }
 
-/// A problem report about nothing the target knows.
+/// A problem report about something the target does not know.
 async fn endless(run: &mut Run) {
     let Ok(me) = run.probe.stranger() else { return };
     let kind = "https://didcomm.org/report-problem/2.0/problem-report";

@@ -1,4 +1,4 @@
-//! What was found out: one verdict for each requirement, as a table for people or lines of JSON for machines.
+//! The findings: one verdict for each requirement, as a table for people or lines of JSON for machines.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Instant};
 
@@ -10,12 +10,12 @@ use super::{
     outcome::Problem,
 };
 
-/// What is said of everything that was not looked at before the time was over.
+/// The detail of everything that was not checked before the time was over.
 const TIME_IS_UP: &str = "time is up";
 /// Longest detail kept, in characters: it may quote what the target says.
 const MAX_DETAIL_CHARS: usize = 240;
 
-/// What became of a requirement.
+/// The verdict on a requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -25,11 +25,11 @@ pub enum Verdict {
     Failed,
     /// The target does not offer the protocol.
     NotOffered,
-    /// It could not be looked at.
+    /// It could not be checked.
     NotChecked,
 }
 
-/// A verdict and what it rests on.
+/// A verdict and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Finding {
     verdict: Verdict,
@@ -42,27 +42,27 @@ pub struct Report {
     target: String,
     requirements: Vec<Requirement>,
     findings: BTreeMap<String, Finding>,
-    /// Why not everything was looked at that could have been.
+    /// Why the check is incomplete, if it is.
     incomplete: Option<String>,
-    /// When the time for all of it is over: nothing that is noted later counts.
+    /// When the time for the run is over: nothing noted later counts.
     end: Option<Instant>,
 }
 
 impl Report {
-    /// An empty report about the requirements whose id begins with `only`.
+    /// An empty report on the requirements whose id begins with `only`.
     pub(super) fn new(target: &str, only: Option<&str>, end: Option<Instant>) -> Self {
         let wanted = |requirement: &Requirement| only.is_none_or(|only| requirement.id.starts_with(only));
         let requirements = catalogue::all().into_iter().filter(wanted).collect();
         Self { target: target.to_owned(), requirements, findings: BTreeMap::new(), incomplete: None, end }
     }
 
-    /// Whether any requirement is looked at whose id begins with `prefix`.
+    /// Whether any wanted requirement has an id that begins with `prefix`.
     pub(super) fn wants(&self, prefix: &str) -> bool {
         self.requirements.iter().any(|requirement| requirement.id.starts_with(prefix))
     }
 
-    /// Notes how a requirement came out; a failure stays one, and what is unknown once is not met for being seen
-    /// elsewhere. Returns whether it is met.
+    /// Notes the outcome of a requirement. A failure stays a failure, and an unknown outcome does not become met by a
+    /// later success. Returns whether it is met.
     pub(super) fn settle<P: Into<Problem>>(&mut self, id: impl Into<String>, result: Result<(), P>) -> bool {
         let id = id.into();
         let (verdict, detail) = match result.map_err(Into::into) {
@@ -79,23 +79,23 @@ impl Report {
         verdict == Verdict::Passed
     }
 
-    /// As [`Report::settle`], with something to say about success.
+    /// As [`Report::settle`], with a detail about success.
     pub(super) fn passed(&mut self, id: impl Into<String>, detail: impl Into<String>) {
         self.note(id.into(), Verdict::Passed, detail.into());
     }
 
-    /// What binds others does not bind this target: the requirement is good to know, and no more.
+    /// A requirement that binds others does not bind this target: here it is only informative.
     pub(super) fn relax(&mut self, id: &str) {
         let named = self.requirements.iter_mut().filter(|requirement| requirement.id == id);
         named.for_each(|requirement| requirement.level = Level::Info);
     }
 
-    /// Everything below `prefix` that has no verdict is not offered.
+    /// All requirements below `prefix` without a verdict are not offered.
     pub(super) fn not_offered(&mut self, prefix: &str, why: &str) {
         self.rest(prefix, Verdict::NotOffered, why);
     }
 
-    /// Everything below `prefix` that has no verdict could not be looked at.
+    /// All requirements below `prefix` without a verdict could not be checked.
     pub(super) fn not_checked(&mut self, prefix: &str, why: &str) {
         self.rest(prefix, Verdict::NotChecked, why);
     }
@@ -113,7 +113,7 @@ impl Report {
     }
 
     fn note(&mut self, id: String, verdict: Verdict, detail: String) {
-        // What is found after the end was looked at in no time at all: silence then is no silence of the target.
+        // What is found after the end had no time at all: its silence is not the target's silence.
         let (verdict, detail) = match self.end {
             Some(end) if Instant::now() >= end => {
                 self.incomplete = Some(TIME_IS_UP.to_owned());
@@ -125,7 +125,7 @@ impl Report {
         self.findings.insert(id, Finding { verdict, detail });
     }
 
-    /// The verdict about one requirement.
+    /// The verdict on one requirement.
     pub fn verdict(&self, id: &str) -> Verdict {
         self.findings.get(id).map_or(Verdict::NotChecked, |finding| finding.verdict)
     }
@@ -139,12 +139,12 @@ impl Report {
             .collect()
     }
 
-    /// Whether nothing required failed, and all was looked at: of a target that stops answering little is known.
+    /// Whether nothing required failed, and everything was checked: little is known of a target that stops answering.
     pub fn conforms(&self) -> bool {
         self.is_complete() && self.ids(Level::Must, Verdict::Failed).is_empty()
     }
 
-    /// Whether all was looked at that the target offers: it answered to the end, and the time was enough.
+    /// Whether everything that the target offers was checked: it answered to the end, and the time sufficed.
     pub fn is_complete(&self) -> bool {
         self.incomplete.is_none()
     }
@@ -200,7 +200,7 @@ impl Report {
         lines
     }
 
-    /// The one verdict of a section nothing of which was seen, if it is so.
+    /// The single verdict of a section of which nothing was checked, if that is so.
     fn unseen(&self, section: &str) -> Option<Verdict> {
         let mut verdicts = self
             .requirements
@@ -221,7 +221,7 @@ impl Report {
                 section = requirement.section;
                 let _ = writeln!(out, "\n{section}");
                 unseen = self.unseen(section);
-                // What is not there takes one line, whatever it would have had to keep.
+                // A section that is absent takes one line, whatever it would contain.
                 if let Some(verdict) = unseen {
                     let mark = if verdict == Verdict::NotOffered { "n/o" } else { "-" };
                     let why = self.findings.get(&requirement.id).map_or("", |finding| &finding.detail);

@@ -1,4 +1,4 @@
-//! Routing: which forwards are taken, for whom, and that nothing happens to what is inside.
+//! Routing: which forwards are accepted, for whom, and that their content stays unchanged.
 
 use einmal_did::{Did, parse_strict_json};
 use einmal_didcomm::{SenderProtection, UnixSeconds};
@@ -14,7 +14,7 @@ use super::{
 
 const PROTOCOL: &str = "https://didcomm.org/routing/2.0";
 
-/// All of them.
+/// All checks of routing.
 pub(super) async fn run(run: &mut Run) {
     if run.mediation.is_empty() {
         run.without_account("RT2", "the target gives no accounts, so there is nobody to forward to");
@@ -64,7 +64,7 @@ fn same_json(sent: &[u8], got: &[u8]) -> Outcome {
     holds(parse(sent)? == parse(got)?, || "what is delivered differs from what was sent".to_owned())
 }
 
-/// Forwards in other forms than the usual one.
+/// Forwards in unusual forms.
 async fn forms(run: &mut Run, mailbox: &Mailbox, dialect: &Dialect) {
     let (routing, next) = (mailbox.routing(run), mailbox.recipient.clone());
     let silent = async {
@@ -118,12 +118,12 @@ async fn expired(run: &Run, mailbox: &Mailbox, dialect: &Dialect) -> Outcome {
         message.expires_time = Some(past);
         message.created_time = Some(UnixSeconds(past.0.saturating_sub(3_600)));
     });
-    // What never arrived cannot be queued, and says nothing.
+    // A forward that never arrived cannot be queued, and proves nothing.
     answer.await.arrived()?;
     absent(run, mailbox, dialect, next, &letter).await
 }
 
-/// That a letter does not come: a later one does, without it before, beside or behind it.
+/// Checks that a letter does not arrive: a later one does, without it before, beside or behind it.
 async fn absent(
     run: &Run,
     mailbox: &Mailbox,
@@ -138,7 +138,7 @@ async fn absent(
     holds(!queued, || "it was queued".to_owned())
 }
 
-/// What came back for a forward to somebody who registers only afterwards, and whether it was not kept.
+/// The answer to a forward for a DID that is registered only afterwards, and whether the letter was dropped.
 async fn for_nobody(run: &Run, dialect: &Dialect) -> Outcome<(Answer, Outcome)> {
     let mailbox = mail::mailbox(run).await?;
     let nobody = run.probe.stranger_at(mailbox.routing(run).as_str())?;
@@ -151,7 +151,7 @@ async fn for_nobody(run: &Run, dialect: &Dialect) -> Outcome<(Answer, Outcome)> 
     Ok((answer, absent))
 }
 
-/// A forward for somebody who registers only afterwards.
+/// A forward for a DID that is registered only afterwards.
 async fn unregistered(run: &mut Run, dialect: &Dialect) {
     match run.probe.again(|| for_nobody(run, dialect)).await {
         Ok((answer, absent)) => {
@@ -167,7 +167,7 @@ async fn unregistered(run: &mut Run, dialect: &Dialect) {
 
 /// Two recipients of one account, and one of another: each gets its own.
 ///
-/// The account is a fresh one: a mediator may deliver little at once, and what other forwards left would hide the rest.
+/// The account is fresh: a mediator may deliver little at a time, and leftovers of other forwards would hide the rest.
 async fn apart(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let second = mail::add_recipient(run, &mailbox.account).await?;

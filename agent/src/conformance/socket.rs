@@ -1,4 +1,4 @@
-//! WebSockets out: one envelope a frame, every wait bounded, and a `Close` at the end.
+//! WebSockets out: one envelope per frame, every wait bounded, and a `Close` at the end.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -17,24 +17,24 @@ use crate::net::{
     ws::{self, Line},
 };
 
-/// What may be answered without a thread, and that answer.
+/// A request that may be answered without a thread, and that answer.
 const DELIVERY_REQUEST_4: &str = "https://didcomm.org/message-pickup/4.0/delivery-request";
 const DELIVERY_4: &str = "https://didcomm.org/message-pickup/4.0/delivery";
-/// Most frames kept that nobody has asked for yet.
+/// Most frames kept that were not asked for yet.
 const MAX_KEPT: usize = 64;
-/// Most frames of any kind read from one socket: whoever sends more is not waiting for us.
+/// Most frames of any kind read from one socket: a target that sends more is not waiting for us.
 const MAX_FRAMES: usize = 4_096;
-/// How long an answer may come after the target has shown, by a pong, that it read what was sent.
+/// How long an answer may take after a pong has shown that the target read the request.
 const AFTER_PONG: Duration = Duration::from_secs(3);
-/// How long something that was read takes to be carried out.
+/// How long a request that was read takes to be carried out.
 const CARRIED_OUT: Duration = Duration::from_millis(500);
 /// Longest we wait for our own `Close` to leave.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// One socket to the target; it says `Close` when this is dropped.
+/// One socket to the target; it sends `Close` when this is dropped.
 pub(super) struct Socket {
     line: Option<Line>,
-    /// Frames that came while another was waited for.
+    /// Frames that arrived while another one was awaited.
     kept: VecDeque<Vec<u8>>,
     /// Frames read so far.
     read: usize,
@@ -65,7 +65,7 @@ impl Socket {
 
     /// Sends one envelope over a socket of its own; what comes back is the answer.
     ///
-    /// A socket has no status: silence is believed some time after a pong, for the envelope was read before it.
+    /// A socket has no status: silence is believed some time after a pong, because the envelope was read before it.
     pub(super) async fn exchange(probe: &Probe, uri: &str, bytes: Vec<u8>) -> Answer {
         let mut socket = match Self::open_at(probe, uri).await {
             Ok(socket) => socket,
@@ -102,8 +102,8 @@ impl Socket {
         self.send_frame(probe, ws::frame(bytes)).await
     }
 
-    /// Waits until what was sent is read, as a pong shows, and a moment longer, for it to be carried out. Whoever closes the socket
-    /// or answers no ping has had its time.
+    /// Waits until a pong shows that everything sent was read, and a moment longer for it to be carried out. A target
+    /// that closes the socket or answers no ping has had its time.
     pub(super) async fn settle(&mut self, probe: &Probe) {
         let end = Instant::now() + probe.quiet();
         if self.send_frame(probe, Frame::Ping(Default::default())).await.is_err() {
@@ -123,7 +123,7 @@ impl Socket {
         Ok(sent.map_err(|_| "the socket takes nothing")?.map_err(|error| error.to_string())?)
     }
 
-    /// The next envelope, if one comes until `end`.
+    /// The next envelope, if one arrives before `end`.
     pub(super) async fn next(&mut self, end: Instant) -> Outcome<Option<Vec<u8>>> {
         if let Some(kept) = self.kept.pop_front() {
             return Ok(Some(kept));
@@ -139,7 +139,7 @@ impl Socket {
 
     async fn receive(&mut self, end: Instant) -> Outcome<Next> {
         let line = self.line.as_mut().ok_or("the socket is closed")?;
-        // Frames that are there already are read whatever the time: without this look a stream of them has no end.
+        // Frames already received are read whatever the time: without this check a stream of them would have no end.
         while Instant::now() < end {
             self.read += 1;
             if self.read > MAX_FRAMES {
@@ -159,10 +159,9 @@ impl Socket {
         Ok(Next::Nothing)
     }
 
-    /// Sends a request and waits for the answer in its thread; what else comes is kept.
+    /// Sends a request and waits for the answer in its thread; other envelopes are kept.
     ///
-    /// Silence of a socket that stands is an answer: the target had its time. Where the target fails inside, it is asked
-    /// again.
+    /// Silence on an open socket is an answer: the target had its time. If the target fails inside, it is asked again.
     pub(super) async fn ask(&mut self, probe: &Probe, request: &Message) -> Answer {
         let (mut answer, mut retries) = (self.ask_once(probe, request).await, 0);
         while let Some(second) = probe.another_attempt(request, &answer, retries).await {
@@ -204,7 +203,7 @@ impl Socket {
     }
 }
 
-/// Whether an answer is for `request`, the only one that is open.
+/// Whether an answer is for `request`, the only open one.
 fn is_for(probe: &Probe, request: &Message, answer: &Answer) -> bool {
     let Some(opened) = answer.opened() else { return false };
     let (message, thread) = (&opened.message, request.thread());
@@ -214,7 +213,7 @@ fn is_for(probe: &Probe, request: &Message, answer: &Answer) -> bool {
     if message.thid.is_some() || !probe.is_from_target(opened) {
         return false;
     }
-    // Pickup 3.0 gives status no thread, and pickup 4.0 leaves that of a delivery to the mediator.
+    // Pickup 3.0 gives status no thread, and pickup 4.0 leaves the thread of a delivery to the mediator.
     let delivered = request.kind.is(DELIVERY_REQUEST_4) && message.kind.is(DELIVERY_4);
     message.kind.message() == "status" || delivered
 }
@@ -222,7 +221,7 @@ fn is_for(probe: &Probe, request: &Message, answer: &Answer) -> bool {
 impl Drop for Socket {
     fn drop(&mut self) {
         let Some(mut line) = self.line.take() else { return };
-        // A target that hears nothing keeps the socket for as long as its own patience lasts.
+        // A target that is not told keeps the socket as long as its own patience lasts.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let _ = tokio::time::timeout(CLOSING, line.close(None)).await;
@@ -272,7 +271,7 @@ mod tests {
         });
         let mut socket = Socket::open(&probe(format!("ws://{address}/"))).await.unwrap();
         let begun = Instant::now();
-        // Whichever comes first, the end of the time or that of the count: there is an end.
+        // The first of the two limits, time or count, ends it.
         let _ = socket.next(begun + Duration::from_millis(300)).await;
         assert!(begun.elapsed() < Duration::from_secs(3));
     }

@@ -40,8 +40,8 @@ pub enum Answer {
     Error(String),
 }
 
-/// Where the socket of the node in `dir` lies: in the folder, or, if that path is too long for a socket, in the
-/// system's temporary folder under a name both sides derive from the folder.
+/// The path of the node's socket for `dir`: in the folder or, if that path is too long for a socket, in the system's
+/// temporary folder under a name both sides derive from the folder.
 pub fn socket_path(dir: &Path) -> PathBuf {
     let inside = dir.canonicalize().unwrap_or_else(|_| dir.to_owned()).join("control.sock");
     if inside.as_os_str().len() <= MAX_SOCKET_PATH {

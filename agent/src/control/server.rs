@@ -1,4 +1,4 @@
-//! Answering the verbs of this folder.
+//! Answers the verbs for this folder.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -32,7 +32,7 @@ pub struct Listener {
 impl Listener {
     /// Binds the socket of `dir`, readable by its owner only.
     ///
-    /// The caller holds the store's lock, so a socket file that is there belongs to a node that died.
+    /// The caller holds the store's lock, so an existing socket file belongs to a node that died.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ async fn answer(node: Arc<Node>, stream: UnixStream) {
     }
 }
 
-/// An answer as a line. One that is too long would be cut by the client and taken for the node's end: that is said instead.
+/// An answer as a line. An error replaces one that is too long: a client would cut it and take that for the node's end.
 fn line_of(answer: &Answer) -> Option<Vec<u8>> {
     let mut line = serde_json::to_vec(answer).ok()?;
     if line.len() >= MAX_LINE {
@@ -100,7 +100,7 @@ fn line_of(answer: &Answer) -> Option<Vec<u8>> {
     Some(line)
 }
 
-/// Writes a backup while everything else goes on.
+/// Writes a backup while everything else continues.
 async fn back_up(node: &Arc<Node>, input: &Value) -> Result<Value, Failure> {
     let member = |name: &str| input.get(name).and_then(Value::as_str).map(str::to_owned);
     let (Some(dir), Some(out), Some(passphrase)) = (member("dir"), member("out"), member("passphrase"))

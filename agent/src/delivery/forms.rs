@@ -1,5 +1,4 @@
-//! In which form an account reads the letters of a delivery, as far as its behaviour tells: deployed wallets read one form and
-//! pass over the other without a word.
+//! The form in which an account reads letters, inferred from its behaviour: deployed wallets silently skip the other.
 
 use std::{
     collections::HashMap,
@@ -9,10 +8,10 @@ use std::{
 use einmal_flows::message_pickup::AttachedAs;
 use einmal_storage::mail::MailboxId;
 
-/// Most accounts remembered; then all are forgotten, and begin anew.
+/// Most accounts remembered; beyond that all are forgotten.
 const MAX_REMEMBERED: usize = 100_000;
-/// As many deliveries in one form of which nothing is confirmed before the other is tried: a wallet may ask again for other
-/// reasons, and read this form only.
+/// Deliveries in one form without any confirmation before the other form is tried: a wallet may ask again for other
+/// reasons, and read only this form.
 const PATIENCE: u8 = 5;
 
 /// Forms by account.
@@ -24,7 +23,7 @@ struct Standing {
     form: AttachedAs,
     /// Deliveries in this form of which nothing was confirmed.
     unread: u8,
-    /// Something that came in this form was confirmed; from then on, letters that stay unconfirmed do not count against it.
+    /// Something in this form was confirmed; from then on, unconfirmed letters do not count against it.
     is_read: bool,
 }
 
@@ -53,14 +52,14 @@ impl ReadForms {
         }
     }
 
-    /// The account confirms letters it was handed over.
+    /// The account confirms letters it was handed.
     pub(crate) fn read(&self, account: MailboxId) {
         if let Some(standing) = self.lock().get_mut(&account).filter(|standing| standing.unread > 0) {
             *standing = Standing { is_read: true, ..Standing::new(standing.form) };
         }
     }
 
-    /// The account confirms that it has received nothing of what it was handed over last.
+    /// The account confirms that it received nothing of what it was handed last.
     pub(crate) fn nothing_read(&self, account: MailboxId) {
         if let Some(standing) = self.lock().get_mut(&account).filter(|standing| standing.unread > 0) {
             *standing = Standing::new(standing.form.other());
@@ -78,7 +77,7 @@ mod tests {
 
     const ACCOUNT: MailboxId = MailboxId([1; 20]);
 
-    /// Hands letters over in the form that is due, and says which that was.
+    /// Hands letters over in the form that is due, and returns that form.
     fn deliver(forms: &ReadForms) -> AttachedAs {
         let form = forms.of(ACCOUNT).unwrap_or(AttachedAs::Json);
         forms.handed_over(ACCOUNT, form);

@@ -1,8 +1,8 @@
-//! Live delivery: who is connected, and how far each of their mailboxes was pushed.
+//! Live delivery: who is connected, and how far each of their mailboxes has been pushed.
 //!
-//! The mail tells of every letter on its way to the disk, in order. A reader that keeps up is offered it then; what it
-//! was offered counts as pushed, no more: the letter is acknowledged to its sender when it is durable, and stays until
-//! its recipient has acknowledged it. What a reader was not offered it finds in the mail when it is rung for it, so a
+//! The mail announces every letter on its way to the disk, in order, and offers it to readers that keep up. An offered
+//! letter counts as pushed and no more: it is acknowledged to its sender when it is durable, and stays until its
+//! recipient has acknowledged it. Letters that were not offered a reader finds in the mail when its bell rings, so a
 //! slow or vanished reader costs little.
 
 use std::{
@@ -22,31 +22,31 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::db::mailbox_id;
 
-/// Most sessions of one account; the oldest gives way.
+/// Most sessions of one account; beyond that the oldest is closed.
 const MAX_SESSIONS_PER_ACCOUNT: usize = 8;
 /// Most letters a session keeps in memory until they are sent.
 const MAX_OFFERED: usize = 256;
 /// Most bytes of such letters in one session.
 const MAX_OFFERED_BYTES: usize = 512 * 1024;
-/// Most former DIDs of an account under which letters on their way are still told of.
+/// Most former DIDs of an account under which letters on their way are still announced.
 const MAX_FORMER: usize = 4;
-/// Most bytes of such letters in all sessions.
+/// Most bytes of offered letters in all sessions.
 const MAX_OFFERED_BYTES_IN_ALL: usize = 32 * 1024 * 1024;
 /// Most large letters held in memory at once while slow readers take them. Others wait in the mail; small letters pass.
 const MAX_LARGE_IN_HAND: usize = 64;
 /// Most mailboxes of which a session knows how far they were pushed: several times as many as an account may have at once.
 const MAX_KNOWN_MAILBOXES: usize = 4_096;
 
-/// Whether a message is about what is pushed on the connection it comes by.
+/// Whether a message changes what is pushed on the connection it comes by.
 pub(crate) fn is_change(kind: &MessageType) -> bool {
     // Names of messages are compared without punctuation.
     PickupVersion::of(kind).is_some() && kind.message() == "livedeliverychange"
 }
 
-/// A connection's wish to have mail pushed, or no longer; carried out when the event that asked for it is committed.
+/// A connection's wish to start or stop having mail pushed; carried out when the event that asked for it is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LiveChange {
-    /// Whose mail.
+    /// The account whose mail is pushed.
     pub(crate) account: Did,
     /// Our DID in the form the account uses.
     pub(crate) ours: Did,
@@ -58,14 +58,14 @@ pub(crate) struct LiveChange {
     pub(crate) form: PushForm,
     /// Letters up to this one waited already and are not pushed.
     pub(crate) since: LetterId,
-    /// The account's mailboxes: letters may have come into them between `since` and the opening.
+    /// The account's mailboxes: letters may have arrived there between `since` and the opening.
     pub(crate) mailboxes: Vec<MailboxId>,
 }
 
 /// One account on one connection.
 pub(crate) struct Session {
     pub(crate) change: LiveChange,
-    /// Whose it is now: an account follows its owner's DID.
+    /// Its present owner: an account follows its owner's DID.
     owner: Mutex<Did>,
     state: Mutex<State>,
     /// Bytes offered in all sessions.
@@ -77,7 +77,7 @@ pub(crate) struct Session {
 
 #[derive(Default)]
 struct State {
-    /// Letters up to this one were told of before the session was there, or was of this account.
+    /// Letters up to this one were announced before the session was there, or belonged to this account.
     heard_after: LetterId,
     changed: BTreeSet<MailboxId>,
     progress: BTreeMap<MailboxId, Progress>,
@@ -86,8 +86,7 @@ struct State {
     bytes: usize,
 }
 
-/// How far a mailbox was pushed. Of its letters after `pushed`, none comes after `passed_over` that the session has
-/// not been told of since.
+/// How far a mailbox has been pushed. The session is always told of a letter after both `pushed` and `passed_over`.
 #[derive(Clone, Copy)]
 struct Progress {
     pushed: LetterId,
@@ -96,7 +95,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// Whether nothing waits in the mail that comes before what is told of next.
+    /// Whether no letter waits in the mail before the next one announced.
     fn is_in_step(self) -> bool {
         self.passed_over <= self.pushed
     }
@@ -105,7 +104,8 @@ impl Progress {
 impl Session {
     fn progress<'a>(&self, state: &'a mut State, mailbox: MailboxId) -> &'a mut Progress {
         if state.progress.len() >= MAX_KNOWN_MAILBOXES && !state.progress.contains_key(&mailbox) {
-            // Of mailboxes come and gone again. Letters that were pushed and wait still are pushed once more, under their ids.
+            // Some belong to mailboxes that no longer exist. Letters pushed and still waiting are pushed once more,
+            // under their ids.
             state.progress.clear();
         }
         let first = Progress { pushed: self.change.since, passed_over: state.heard_after };
@@ -169,8 +169,8 @@ impl Session {
         self.progress(&mut lock(&self.state), mailbox).pushed
     }
 
-    /// Whether a letter found in the mail is to be pushed; from then on it counts as pushed. Letters are asked about
-    /// in their order.
+    /// Whether a letter found in the mail is to be pushed; from then on it counts as pushed. Letters must be claimed in
+    /// their order.
     pub(crate) fn claim(&self, mailbox: MailboxId, letter: LetterId) -> bool {
         let mut state = lock(&self.state);
         let progress = self.progress(&mut state, mailbox);
@@ -184,8 +184,8 @@ impl Session {
         lock(&self.owner).clone()
     }
 
-    /// It is of another account from now on, or its account has more mailboxes. Of letters up to `told` it may not
-    /// have heard, so it looks for them before it takes offers again.
+    /// The session belongs to another account from now on, or its account has more mailboxes. It may have missed
+    /// letters up to `told`, so it looks for them in the mail before it takes offers again.
     fn move_to(&self, owner: &Did, mailboxes: &[MailboxId], told: LetterId) {
         owner.clone_into(&mut lock(&self.owner));
         let mut state = lock(&self.state);
@@ -203,7 +203,7 @@ impl Session {
         self.displaced.load(Ordering::Relaxed)
     }
 
-    /// A letter came into a mailbox and is on the disk.
+    /// A letter in a mailbox is on the disk now.
     fn ring(&self, mailbox: MailboxId) {
         let in_step = self.progress(&mut lock(&self.state), mailbox).is_in_step();
         if !in_step {
@@ -240,13 +240,13 @@ impl Default for Live {
 #[derive(Default)]
 struct Accounts {
     live: HashMap<MailboxId, Account>,
-    /// Where accounts went that have taken another DID: letters on their way know the former one only.
+    /// The new accounts of those that took another DID: letters on their way know only the former one.
     moved: HashMap<MailboxId, MailboxId>,
-    /// The last letter that was told of, whoever's.
+    /// The last letter announced, for any account.
     last_told: LetterId,
 }
 
-/// An account with sessions; there is none without.
+/// An account with sessions; accounts without any have no entry.
 #[derive(Default)]
 struct Account {
     sessions: Vec<Arc<Session>>,
@@ -254,7 +254,7 @@ struct Account {
 }
 
 impl Accounts {
-    /// The sessions of an account, or of what it has become.
+    /// The sessions of an account, or of the one it has moved to.
     fn sessions(&self, account: MailboxId) -> &[Arc<Session>] {
         let account = self.live.get(&account).or_else(|| self.live.get(self.moved.get(&account)?));
         account.map_or(&[], |account| account.sessions.as_slice())
@@ -283,7 +283,7 @@ impl Live {
         session
     }
 
-    /// Puts a session behind the others of its account.
+    /// Adds a session behind the others of its account.
     fn admit(&self, sessions: &mut Vec<Arc<Session>>, session: Arc<Session>) {
         if sessions.len() >= MAX_SESSIONS_PER_ACCOUNT {
             let oldest = sessions.remove(0);
@@ -294,8 +294,8 @@ impl Live {
         sessions.push(session);
     }
 
-    /// The account of `prior` is that of `new` from now on, and its sessions with it. All look into `mailboxes`: a
-    /// letter that came meanwhile may have rung for nobody.
+    /// The account of `prior` is that of `new` from now on, and so are its sessions. All of them look into `mailboxes`:
+    /// a letter that arrived meanwhile may have rung for nobody.
     pub(crate) fn follow(&self, prior: &Did, new: &Did, mailboxes: &[MailboxId]) {
         let (from, to) = (mailbox_id(prior), mailbox_id(new));
         let mut accounts = lock(&self.accounts);
@@ -332,7 +332,7 @@ impl Live {
         }
     }
 
-    /// How whoever is connected for `account` hears of letters on their way to the disk.
+    /// How those connected for `account` hear of letters on their way to the disk.
     pub(crate) fn early(self: &Arc<Self>, account: MailboxId) -> Early {
         let live = Arc::clone(self);
         let anybody = self.count() > 0 && !lock(&self.accounts).sessions(account).is_empty();
@@ -350,7 +350,7 @@ impl Live {
         last.offer(mailbox, letter, payload.map(Cow::Owned));
     }
 
-    /// A letter was put into a mailbox of `account` and is on the disk.
+    /// A letter in a mailbox of `account` is on the disk now.
     pub(crate) fn ring(&self, account: MailboxId, mailbox: MailboxId) {
         if self.count() == 0 {
             return;
@@ -359,7 +359,7 @@ impl Live {
         accounts.sessions(account).iter().for_each(|session| session.ring(mailbox));
     }
 
-    /// Whether mail of `account` is pushed anywhere.
+    /// Whether mail of `account` is pushed on any connection.
     pub(crate) fn is_live(&self, account: &Did) -> bool {
         lock(&self.accounts).live.contains_key(&mailbox_id(account))
     }

@@ -1,5 +1,4 @@
-//! What a mediator keeps in memory about delivery: who listens for whose mail, in which form it is
-//! read, and whose a mailbox is.
+//! What a mediator remembers about delivery: who listens for whose mail, in which form, and who owns a mailbox.
 
 mod forms;
 mod live;

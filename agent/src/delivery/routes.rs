@@ -1,4 +1,4 @@
-//! Whose mailbox it is, as far as it was asked lately: a mediator's forwards ask for little else.
+//! The owners of recently used mailboxes: a mediator's forwards ask the store for little else.
 
 use std::{
     collections::HashMap,
@@ -8,12 +8,12 @@ use std::{
 use einmal_did::Did;
 use einmal_storage::mail::MailboxId;
 
-/// Most owners remembered; then all are forgotten.
+/// Most owners remembered; beyond that all are forgotten.
 const MAX_REMEMBERED: usize = 200_000;
-/// Most bytes of their DIDs: somebody may choose long ones.
+/// Most bytes of their DIDs: anybody may choose long ones.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// Owners by mailbox. Only what the store said is remembered, and nothing beyond a change.
+/// Owners by mailbox. Only the store's answers are remembered, and a change ends them.
 #[derive(Default)]
 pub(crate) struct Routes(Mutex<Known>);
 
@@ -27,7 +27,7 @@ struct Known {
 }
 
 impl Routes {
-    /// The account a mailbox belongs to: remembered, or as `ask` finds it in the store.
+    /// The account that owns a mailbox: remembered, or as `ask` finds it in the store.
     pub(crate) fn owner<E>(
         &self,
         mailbox: MailboxId,
@@ -55,7 +55,7 @@ impl Routes {
         Ok(owner)
     }
 
-    /// The store has changed.
+    /// The owner of this mailbox has changed in the store.
     pub(crate) fn changed(&self, mailbox: MailboxId) {
         let mut known = self.lock();
         known.changes += 1;

@@ -1,4 +1,4 @@
-//! What somebody with bad intentions presents.
+//! The presentations an attacker makes.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,10 @@ use super::{
 };
 use crate::clock::{Clock, SystemClock};
 
-/// Seconds a card that somebody made for himself is good for, and by which a changed one would last longer.
+/// Seconds for which a self-made card is valid, and by which a changed card would last longer.
 const AN_HOUR: u64 = 3600;
 
-/// The one question attackers answer: whether somebody is old enough.
+/// The one question attackers answer: whether a person is old enough.
 pub(super) struct Question {
     query: String,
     vct: String,
@@ -59,7 +59,7 @@ impl Question {
     }
 }
 
-/// A wallet that answers the question in every way but the right one; and in that.
+/// A wallet that answers the question in every wrong way, and in the right one.
 pub(super) struct Attacker<'a> {
     pub(super) wallet: &'a ForeignWallet,
     pub(super) question: &'a Question,
@@ -81,7 +81,7 @@ impl Attacker<'_> {
         self.bound(&changed_disclosure(&self.question.disclose(card)?, name)?, asked)
     }
 
-    /// What the issuer signed changed, so that the card lasts longer; the key binding covers exactly what is sent.
+    /// The issuer-signed part changed, so that the card lasts longer; the key binding covers exactly what is sent.
     pub(super) fn with_changed_payload(&self, card: &str, asked: &Asked) -> Result<DcqlPresentation, String> {
         self.bound(&changed_payload(&self.question.disclose(card)?)?, asked)
     }
@@ -94,7 +94,7 @@ impl Attacker<'_> {
         Ok(self.question.answer(format!("{disclosed}{binding}")))
     }
 
-    /// A key binding by the right key for this request, but made for a presentation that discloses less.
+    /// A key binding with the right key for this request, but for a presentation that discloses less.
     pub(super) fn with_binding_for_less(
         &self,
         card: &str,
@@ -124,7 +124,7 @@ impl Attacker<'_> {
         Ok(format!("{input}.{}", base64url_encode(signature)))
     }
 
-    /// A card that an issuer nobody knows made: everything is as it should be, except who signed it.
+    /// A card made by an unknown issuer: everything is correct except who signed it.
     pub(super) fn card_of_a_stranger(&self) -> Result<String, String> {
         let key = new_key()?;
         let issuer = did_key(&key.public_key());
@@ -132,7 +132,7 @@ impl Attacker<'_> {
         self.self_made(issuer.as_str(), kid, key)
     }
 
-    /// A card in the name and under the key id of whoever issued `genuine`, signed by another key.
+    /// A card in the name and under the key id of the issuer of `genuine`, signed by another key.
     pub(super) fn card_in_the_name_of(&self, genuine: &str) -> Result<String, String> {
         let peek = vc::peek(genuine).map_err(|error| error.to_string())?;
         let kid = peek.kid.ok_or("the genuine card names no key")?;
@@ -191,7 +191,7 @@ fn changed_disclosure(disclosed: &str, name: &str) -> Result<String, String> {
     Err("the card has no such disclosure".into())
 }
 
-/// A presentation whose issuer-signed part says that it lasts an hour longer, under the old signature.
+/// A presentation whose issuer-signed part claims to last an hour longer, under the old signature.
 fn changed_payload(disclosed: &str) -> Result<String, String> {
     let (jwt, rest) = disclosed.split_once('~').ok_or("the card has no end of its signed part")?;
     let changed = changed_jwt(jwt, |payload| {
@@ -202,7 +202,7 @@ fn changed_payload(disclosed: &str) -> Result<String, String> {
     Ok(format!("{changed}~{rest}"))
 }
 
-/// A key binding that says `nonce`, under the old signature.
+/// A key binding that states `nonce`, under the old signature.
 fn changed_binding(binding: &str, nonce: &str) -> Result<String, String> {
     changed_jwt(binding, |payload| {
         *payload.get_mut("nonce").ok_or("the key binding has no nonce")? = json!(nonce);

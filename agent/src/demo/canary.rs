@@ -3,12 +3,12 @@
 use einmal_keys::base64url_encode;
 use serde_json::{Value, json};
 
-/// Shortest text looked for: at least eight of its characters then show in base64 wherever it begins, and fewer occur by
-/// chance among megabytes of envelopes.
+/// Shortest text searched for: at least eight of its characters then show in base64 wherever it begins, and shorter
+/// ones occur by chance among megabytes of envelopes.
 const SHORTEST: usize = 7;
-/// Shortest piece of base64 looked for.
+/// Shortest piece of base64 searched for.
 const SHORTEST_PIECE: usize = 8;
-/// Ways a text can lie in the groups of three bytes that base64 is made of.
+/// Possible offsets of a text in the groups of three bytes that base64 encodes.
 const ALIGNMENTS: usize = 3;
 
 /// A text that must not be found, with a name that may be printed.
@@ -29,7 +29,7 @@ impl Canary {
         &self.text
     }
 
-    /// The text as it stands in plain text and within JSON, which may escape what is not ASCII.
+    /// The text as it appears in plain text and within JSON, which may escape non-ASCII characters.
     fn spellings(&self) -> Vec<String> {
         let json = Value::from(self.text.as_str()).to_string();
         let inner = json.get(1..json.len() - 1).unwrap_or_default();
@@ -48,8 +48,8 @@ impl Canary {
         distinct([self.text.clone(), inner.to_owned(), ascii(false), ascii(true)])
     }
 
-    /// Everything to look for: each spelling, its base64url and base64, and the base64url of that, as where a disclosure
-    /// is carried in an attachment.
+    /// Everything to search for: each spelling, its base64url and base64, and the base64url of those, as when a
+    /// disclosure is carried in an attachment.
     fn forms(&self) -> Vec<String> {
         let mut forms = self.spellings();
         for spelling in self.spellings() {
@@ -72,10 +72,10 @@ fn distinct(texts: impl IntoIterator<Item = String>) -> Vec<String> {
     texts
 }
 
-/// What of `text` shows in base64url if it begins `offset` bytes into a group of three, whatever stands before and behind.
+/// The part of `text` that shows in base64url if it begins `offset` bytes into a group of three, whatever surrounds it.
 fn piece(text: &str, offset: usize) -> String {
     let encoded = base64url_encode([vec![0; offset], text.as_bytes().to_vec()].concat());
-    // Characters that hold bits of the neighbours too say nothing.
+    // Characters that also hold bits of the neighbours say nothing.
     let first = (offset * 8).div_ceil(6);
     let last = (offset + text.len()) * 8 / 6;
     encoded.get(first..last).unwrap_or_default().to_owned()
@@ -86,11 +86,11 @@ struct Needle {
     bytes: Vec<u8>,
 }
 
-/// Looks for canaries in all their forms.
+/// Searches for canaries in all their forms.
 pub(super) struct Scanner {
     canaries: Vec<Canary>,
     needles: Vec<Needle>,
-    /// Needles by their first two bytes, so that a scan passes over the bytes once.
+    /// Needles by their first two bytes, so that a scan reads the bytes once.
     by_start: Vec<Vec<usize>>,
 }
 
@@ -135,8 +135,8 @@ impl Scanner {
         self.found(bytes).map_or(Ok(()), |name| Err(format!("{place} contains {name}")))
     }
 
-    /// Plants every canary in every form and fails if one is passed over; returns how many were planted. A scanner that finds
-    /// nothing anywhere would else look like a clean place.
+    /// Plants every canary in every form and fails if one is missed; returns how many were planted. Otherwise a scanner
+    /// that finds nothing anywhere would look like a clean place.
     pub(super) fn finds_what_is_planted(&self) -> Result<usize, String> {
         let mut planted = 0;
         for canary in &self.canaries {

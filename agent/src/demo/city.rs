@@ -1,4 +1,4 @@
-//! What the story takes from the city's folder: which card and which request play which part. No city is in the code.
+//! What the story takes from the city's folder: which card and which request play which part. The code names no city.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub(super) struct CardQuery {
     /// Id of the query for this card.
     pub(super) query: String,
     pub(super) vcts: Vec<String>,
-    /// Way to each claim, and the values that will do if only some will.
+    /// The path of each claim, and the acceptable values if not all are.
     pub(super) claims: Vec<(Vec<String>, Option<Vec<Value>>)>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Request {
     pub(super) asked: Vec<CardQuery>,
 }
 
-/// The city's files and who plays what.
+/// The city's files, and the part each card and request plays.
 pub(super) struct City {
     pub(super) files: CityFiles,
     pub(super) description: PathBuf,
@@ -129,7 +129,7 @@ fn request_of(template: &RequestTemplate) -> Request {
     Request { template: template.id().to_owned(), asked: asked_by(template.dcql_query()) }
 }
 
-/// The cards and claims a DCQL query names.
+/// The cards and claims named by a DCQL query.
 fn asked_by(query: &Value) -> Vec<CardQuery> {
     let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::error::SetupError;
 
-/// What `einmal demo` was told.
+/// The options of `einmal demo`.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Folder of the city's description; by default the example of the source tree.
@@ -68,11 +68,11 @@ impl Stage {
     }
 }
 
-/// Plays the story; true if every step went as it should.
+/// Plays the story; true if every step succeeded.
 ///
 /// # Errors
 ///
-/// [`SetupError`] if the input or a working folder cannot be had at all.
+/// [`SetupError`] if the input or a working folder is not available at all.
 pub async fn play(options: Options) -> Result<bool, SetupError> {
     let data = find_data(options.data.as_deref())?;
     let temporary;
@@ -97,7 +97,7 @@ pub async fn play(options: Options) -> Result<bool, SetupError> {
     Ok(!stage.failed)
 }
 
-/// The folder given, else `examples/wetzlar` in the present folder or in the source tree this was built from.
+/// The given folder, else `examples/wetzlar` in the current folder or in the source tree this was built from.
 fn find_data(given: Option<&Path>) -> Result<PathBuf, SetupError> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/wetzlar");
     let candidates = match given {

@@ -1,4 +1,4 @@
-//! A citizen of the story: the row of the register, what must never be found of it, and what a card must say of it.
+//! A citizen of the story: the row in the register, what of it must never be found, and what a card must say.
 #![allow(clippy::indexing_slicing, reason = "reading a JSON value by index yields null, never a panic")]
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::canary::Canary;
 use crate::service::templates::CityFiles;
 
-/// Claims every card carries, which no template names.
+/// Claims that every card carries and no template names.
 const TECHNICAL: [&str; 7] = ["iss", "vct", "cnf", "iat", "nbf", "exp", "status"];
 
 /// A row of the register as it stands in the file, read without the register's own reader.
@@ -20,7 +20,7 @@ impl Row {
         self.0.get(&column).map(String::as_str).filter(|text| !text.is_empty())
     }
 
-    /// The rows of a file by person. Those with quoted fields are passed over: the story needs only two plain ones.
+    /// The rows of a file by person. Those with quoted fields are skipped: the story needs only two plain ones.
     fn all(text: &str, columns: &Columns) -> BTreeMap<String, Self> {
         let delimiter = char::from(columns.delimiter());
         let mut lines = text.trim_start_matches('\u{feff}').lines();
@@ -47,7 +47,7 @@ impl Row {
         known.then_some((year.parse().ok()?, format!("{month}-{day}")))
     }
 
-    /// Street, house number and suffix as one writes them on a letter.
+    /// Street, house number and suffix as written on a letter.
     fn street_address(&self) -> Option<String> {
         let (street, number) = (self.text(Column::Street)?, self.text(Column::HouseNumber));
         let suffix = self.text(Column::HouseNumberSuffix).unwrap_or_default();
@@ -99,8 +99,8 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    /// Fails unless the claims of a card say what the row says, and nothing that its template does not name; returns how many
-    /// were compared. The failure names claims, never what they say.
+    /// Fails unless the claims of a card say what the row says, and nothing that its template does not name; returns
+    /// how many were compared. The failure names claims, but never their values.
     pub(super) fn compare(
         &self,
         claims: &Value,
@@ -145,7 +145,7 @@ impl Chosen {
     }
 }
 
-/// Ways to everything a card says, without what every card carries.
+/// Paths to everything a card says, without what every card carries.
 pub(super) fn leaves(claims: &Value) -> Vec<Vec<String>> {
     fn walk(members: &Map<String, Value>, path: &[String], found: &mut Vec<Vec<String>>) {
         for (name, value) in members {
@@ -163,7 +163,7 @@ pub(super) fn leaves(claims: &Value) -> Vec<Vec<String>> {
     found
 }
 
-/// Two adults who live here, with names and addresses long enough to look for, and nothing of it in common.
+/// Two adults who live here, with names and addresses long enough to search for, and with nothing in common.
 pub(super) fn choose(files: &CityFiles, register: &str, today: Date) -> Vec<Chosen> {
     let mut rows = Row::all(register, files.config.register().columns());
     let adult = |person: &&Person| {

@@ -1,4 +1,4 @@
-//! Looking for personal data where none may be: every file, every record and every letter once unsealed.
+//! Searches for personal data where there must be none: every file, and every record and letter once unsealed.
 
 use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
@@ -21,10 +21,10 @@ use crate::{
 
 /// Records read at a time.
 const PAGE: usize = 500;
-/// Members of an encrypted envelope that everybody may read.
+/// Members of an encrypted envelope that anybody may read.
 const JWE_MEMBERS: [&str; 5] = ["protected", "recipients", "iv", "ciphertext", "tag"];
 
-/// Scans every file below a folder; returns how many bytes were looked at.
+/// Scans every file below a folder; returns how many bytes were read.
 pub(super) fn files(folder: &Path, scanner: &Scanner) -> Result<u64, String> {
     let mut seen = 0;
     for (path, is_dir) in entries(folder)? {
@@ -55,7 +55,7 @@ fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, String> {
 
 /// Opens the store of a stopped node with its own key and scans every record; returns how many there are.
 ///
-/// Sealing alone would hide anything from a scan of the files; what the node itself can read must be clean too.
+/// In a scan of the files, sealing alone would hide anything; what the node itself can read must be clean too.
 pub(super) fn records(dir: &Path, scanner: &Scanner) -> Result<u64, String> {
     let db = open(dir)?;
     let scanned = all_records(&db, scanner);
@@ -78,8 +78,8 @@ fn all_records(db: &Db, scanner: &Scanner) -> Result<u64, String> {
     }
 }
 
-/// Unseals every letter of a stopped mediator with its own key, and fails unless each is an encrypted envelope without
-/// anything else in it; returns how many there are.
+/// Unseals every letter of a stopped mediator with its own key, and fails unless each is an encrypted envelope and
+/// nothing else; returns how many there are.
 pub(super) fn letters(dir: &Path, scanner: &Scanner) -> Result<u64, String> {
     with_mail(dir, |mail| {
         let (mut count, mut last) = (0, None);
@@ -110,7 +110,7 @@ fn letters_of(mail: &LogMail, mailbox: MailboxId, scanner: &Scanner) -> Result<u
     }
 }
 
-/// Fails unless `bytes` are a JWE and nothing else: an encrypted body, and only such members as everybody may read.
+/// Fails unless `bytes` are a JWE and nothing else: an encrypted body, and only members that anybody may read.
 pub(super) fn envelope(place: &str, bytes: &[u8]) -> Result<(), String> {
     let refused = |problem: &str| Err(format!("{place} is no encrypted envelope: {problem}"));
     let Ok(Value::Object(members)) = serde_json::from_slice::<Value>(bytes) else {
@@ -136,8 +136,8 @@ pub(super) fn envelope(place: &str, bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Plants `canary` in a file, in a record and in a letter of a copy of a stopped mediator's folder, and a letter that is not
-/// encrypted, and fails unless each is found: what finds nothing there finds nothing anywhere.
+/// Plants `canary` in a file, a record and a letter in a copy of a stopped mediator's folder, and also an unencrypted
+/// letter, and fails unless each is found: a scan that misses these proves nothing.
 pub(super) fn finds_what_is_planted(dir: &Path, canary: &Canary, scanner: &Scanner) -> Result<(), String> {
     let copy = tempfile::tempdir().map_err(|error| error.to_string())?;
     let dir = {

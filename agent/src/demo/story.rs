@@ -37,7 +37,7 @@ struct Cast {
     input: Input,
 }
 
-/// What the city's folder gives to the story.
+/// What the story takes from the city's folder.
 struct Input {
     city: City,
     question: Question,
@@ -46,7 +46,7 @@ struct Input {
 }
 
 impl Input {
-    /// Looks for both people's personal data.
+    /// Searches for both people's personal data.
     fn scanner(&self) -> Scanner {
         Scanner::new(self.anna.canaries.iter().chain(&self.bela.canaries))
     }
@@ -61,7 +61,7 @@ struct Cards {
     own: String,
 }
 
-/// Plays every step on `stage` with the city of `data`, in `folder`.
+/// Plays every step on `stage` with the city in `data`, in `folder`.
 pub(super) async fn play(stage: &mut Stage, data: &Path, folder: &Path) -> Result<(), SetupError> {
     let city = City::read(data)?;
     let (anna, bela) = city.two_people(data)?;
@@ -188,7 +188,7 @@ fn count(list: &Value) -> usize {
     list.as_array().map_or(0, Vec::len)
 }
 
-/// Waits until an exchange of a citizen has ended, and says how.
+/// Waits until an exchange of a citizen has ended, and returns how.
 fn ended(citizen: &NodeProcess, thread: &str) -> Result<String, String> {
     let input = json!({"thread": thread});
     let ended = citizen.ask_until("progress", &input, PATIENCE, |now| {
@@ -206,7 +206,7 @@ fn done(citizen: &NodeProcess, thread: &str) -> Result<(), String> {
     }
 }
 
-/// Takes an invitation with `--yes` and returns the thread of what begins.
+/// Takes an invitation with `--yes` and returns the thread that begins.
 fn take(citizen: &NodeProcess, invitation: &str) -> Result<String, String> {
     let input = json!({"url": invitation, "yes": true, "wait_seconds": PATIENCE});
     text(&citizen.ask("accept", input)?, "thread")
@@ -234,7 +234,7 @@ fn issued(city: &NodeProcess, kind: &Kind, person: Option<&str>) -> Result<usize
     Ok(ours.filter(|card| card["template"] == *kind.template).count())
 }
 
-/// Waits until the mediator keeps exactly so many letters.
+/// Waits until the mediator keeps exactly this many letters.
 fn kept(mediator: &NodeProcess, letters: usize) -> Result<(), String> {
     mediator.ask_until("queues", &json!({}), PATIENCE, |queues| queues["messages"] == letters).map(|_| ())
 }
@@ -247,7 +247,7 @@ fn borrow(cast: &Cast) -> Result<Value, String> {
     verdict(cast, &request)
 }
 
-/// What the library made of the answer to a request.
+/// The library's verdict on the answer to a request.
 fn verdict(cast: &Cast, request: &Value) -> Result<Value, String> {
     let thread = json!({"thread": text(request, "thread")?});
     cast.library.ask_until("result", &thread, PATIENCE, |result| result["pending"] != true)

@@ -1,4 +1,4 @@
-//! A wallet of another make, driven by hand: what an attacker, or a phone that ignores its own rules, would send.
+//! A wallet by another maker, driven by hand: it sends what an attacker, or a phone that breaks its own rules, would.
 
 use einmal_credentials::proof;
 use einmal_did::{Did, LocalResolver, Relationship, ResolveError, peer};
@@ -24,13 +24,13 @@ const HOLDER_KEY: &str = "holder:foreign";
 /// Most messages of one exchange.
 const MAX_STEPS: usize = 8;
 
-/// What a verifier asks, as the wallet needs it to answer.
+/// What a verifier asks, as the wallet needs it for its answer.
 pub(super) struct Asked {
     pub(super) nonce: String,
     pub(super) client_id: String,
 }
 
-/// The wallet: keys, one DID without endpoint, and a connection out.
+/// The wallet: keys, one DID without an endpoint, and a connection out.
 pub(super) struct ForeignWallet {
     pub(super) keyring: Keyring,
     pub(super) holder: KeyId,
@@ -100,7 +100,7 @@ impl ForeignWallet {
         card.ok_or_else(|| "no card came".into())
     }
 
-    /// Answers a request with whatever `make` produces; the verdict is the verifier's to tell.
+    /// Answers a request with whatever `make` produces; the verifier gives the verdict.
     pub(super) async fn answer(
         &self,
         url: &str,
@@ -117,7 +117,7 @@ impl ForeignWallet {
                 prover::Action::Send(draft) => {
                     let Some(answer) = self.post(draft, &invitation.from).await? else { continue };
                     let rx = Received::of(&answer).ok_or("an answer without proved sender")?;
-                    // What comes after the presentation is the verdict, which the verifier's own record tells.
+                    // After the presentation comes the verdict, which the verifier's own record tells.
                     if let Ok(next) = machine.handle(prover::Event::Message(&rx), self.now()) {
                         todo.extend(next);
                     }

@@ -10,12 +10,12 @@ use std::{
 /// Most bytes recorded of one direction of one connection.
 const MAX_RECORDED: usize = 8 * 1024 * 1024;
 
-/// What was sent in one direction, with or without a body.
+/// The body of one message in one direction; it may be empty.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Body {
-    /// Whether the node got it; else it is the node's answer.
+    /// Whether it was sent to the node; otherwise it is the node's answer.
     pub(super) is_request: bool,
-    /// Whether its head says that it is a DIDComm envelope.
+    /// Whether its head declares a DIDComm envelope.
     pub(super) is_envelope: bool,
     pub(super) bytes: Vec<u8>,
 }
@@ -45,7 +45,7 @@ impl Wiretap {
         Ok((tap, address))
     }
 
-    /// Sets where connections are passed on to.
+    /// Sets the target to which connections are passed on.
     pub(super) fn aim(&self, target: SocketAddr) {
         *lock(&self.target) = Some(target);
     }

@@ -19,19 +19,19 @@ use crate::{
 const RELEASED: UnixSeconds = UnixSeconds(1_795_392_000);
 /// Seconds a file or record may be ahead of the clock.
 const AHEAD_SECS: u64 = 120;
-/// Bytes free below which nothing goes on for long.
+/// Free bytes below which nothing works for long.
 const NO_ROOM: u64 = 100 * 1024 * 1024;
-/// Bytes free below which it is time to make room.
+/// Free bytes below which it is time to make room.
 const LITTLE_ROOM: u64 = 1024 * 1024 * 1024;
-/// Most files looked at for when they were written.
+/// Most files checked for when they were written.
 const MAX_FILES: usize = 10_000;
 
 /// Who may do what with a file.
 struct Rule {
     path: PathBuf,
-    /// Bits that endanger the node.
+    /// Mode bits that endanger the node.
     never: u32,
-    /// Bits that are more than it needs.
+    /// Mode bits that the node does not need.
     better_not: u32,
     /// The mode it should have.
     mode: u32,
@@ -43,7 +43,7 @@ fn rules(dir: &Path) -> Vec<Rule> {
         Rule { path: dir.to_owned(), never: 0o022, better_not: 0o055, mode: 0o700 },
         rule(CONFIG_FILE, 0o022, 0o044, 0o600),
         rule(KEY_FILE, 0o077, 0, 0o600),
-        // What lies in them is sealed, but its order and its size are not.
+        // Their content is sealed, but its order and its size are not.
         rule(STORE_FOLDER, 0o022, 0o055, 0o700),
         rule(MAIL_FOLDER, 0o022, 0o055, 0o700),
     ];
@@ -54,7 +54,7 @@ fn rules(dir: &Path) -> Vec<Rule> {
     rules
 }
 
-/// Whether nobody else can use or change what is the node's.
+/// Whether nobody else can use or change the node's files.
 pub(super) fn rights(dir: &Path) -> Finding {
     let mut note = None;
     for Rule { path, never, better_not, mode } in rules(dir) {
@@ -94,7 +94,7 @@ fn judge_space(free: u64) -> Finding {
     }
 }
 
-/// When the newest file of the node was written, as far as can be told.
+/// When the node's newest file was written, as far as that is known.
 pub(super) fn newest_file(dir: &Path) -> Option<UnixSeconds> {
     let folders = [dir.join(STORE_FOLDER), dir.join(STORE_FOLDER).join("records"), dir.join(MAIL_FOLDER)];
     let written = |about: Metadata| {
@@ -105,7 +105,7 @@ pub(super) fn newest_file(dir: &Path) -> Option<UnixSeconds> {
     files.take(MAX_FILES).filter_map(|file| written(file.ok()?.metadata().ok()?)).max()
 }
 
-/// Whether the clock can be right: after the release, and not behind what is written already.
+/// Whether the clock can be right: after the release, and not behind the newest data.
 pub(super) fn clock(now: UnixSeconds, newest: Option<UnixSeconds>) -> Finding {
     let remedy = "set the clock right, and keep it by NTP";
     if now < RELEASED {

@@ -1,4 +1,4 @@
-//! `einmal doctor`: looks at each part of a node and says how it is, with the remedy. It changes none.
+//! `einmal doctor`: examines each part of a node and reports its state, with the remedy. It changes nothing.
 
 mod folder;
 mod process;
@@ -17,7 +17,7 @@ use crate::{
     home,
 };
 
-/// How a part is.
+/// The state of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
@@ -52,13 +52,13 @@ impl Finding {
         Self { part, state: State::Failed, detail: detail.into(), remedy: Some(remedy.into()) }
     }
 
-    /// What an error of setting up says, with its remedy apart.
+    /// The finding for a setup error, with its remedy apart.
     fn of_error(part: &'static str, error: &SetupError) -> Self {
         if let SetupError::Usage { problem, remedy } | SetupError::Setting { problem, remedy } = error {
             return Self::failed(part, problem, remedy);
         }
         let text = error.to_string();
-        // Errors that name their remedy do so behind the last semicolon.
+        // Errors that name their remedy do so after the last semicolon.
         if let (Some((problem, remedy)), false) =
             (text.rsplit_once("; "), matches!(error, SetupError::Config { .. } | SetupError::Input { .. }))
         {
@@ -99,7 +99,7 @@ impl Finding {
     }
 }
 
-/// Looks at every part of the node in `dir`.
+/// Examines every part of the node in `dir`.
 pub(crate) async fn examine(dir: &Path) -> Vec<Finding> {
     let now = SystemClock.now();
     let config = Config::load(dir);
@@ -110,7 +110,7 @@ pub(crate) async fn examine(dir: &Path) -> Vec<Finding> {
     if !config::is_node(dir) {
         return findings;
     }
-    // Before anything is opened, which may touch files.
+    // Before anything is opened, because that may touch files.
     let written = folder::newest_file(dir);
     findings.push(folder::rights(dir));
     findings.push(folder::space(dir));

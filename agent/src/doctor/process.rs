@@ -1,4 +1,4 @@
-//! The running node: whether it answers its owner, whoever comes to its address and URL, and its mediator.
+//! The running node: whether it answers its owner, visitors of its address and URL, and its mediator.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -72,7 +72,7 @@ impl Found {
     }
 }
 
-/// Looks at the running node from outside.
+/// Checks the running node from outside.
 pub(super) async fn reach(report: &Report, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(address) = report.listening {
@@ -94,7 +94,7 @@ async fn listening(address: SocketAddr, config: &Config) -> Finding {
     };
     let place = SocketAddr::new(place, address.port());
     let looked = if config.tls.is_some() {
-        // Its certificate is for a name: whether that is in order shows under the public URL.
+        // Its certificate is for a name: whether it is in order shows under the public URL.
         let connected = tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect(place)).await;
         connected
             .map_err(|_| "no connection within the time".to_owned())

@@ -1,4 +1,4 @@
-//! What the configuration names: files that must be there, a certificate that must be valid, a port that must be free.
+//! What the configuration names: files that must exist, a certificate that must be valid, a port that must be free.
 
 use std::net::TcpListener;
 
@@ -14,7 +14,7 @@ use crate::{
     service::templates::{CityFiles, read_requests},
 };
 
-/// Days before its end from which on a certificate should be renewed.
+/// Days before its expiry from which a certificate should be renewed.
 const RENEW_DAYS: u64 = 14;
 const DAY_SECS: u64 = 24 * 3600;
 
@@ -71,7 +71,7 @@ fn merchant_files(config: &Config) -> Finding {
     }
 }
 
-/// Whether certificate and key fit together and are valid for some time; nothing if the node has none.
+/// Whether certificate and key match and stay valid for some time; `None` if the node has none.
 pub(super) fn certificate(config: &Config, now: UnixSeconds) -> Option<Finding> {
     let settings = config.tls.as_ref()?;
     if let Err(error) = Tls::load(settings) {
@@ -113,7 +113,7 @@ fn judge_validity(now: UnixSeconds, from: UnixSeconds, until: UnixSeconds) -> Fi
     Finding::ok("certificate", format!("valid for {days} days"))
 }
 
-/// Whether a node that does not run could listen; nothing if it never does.
+/// Whether a stopped node could listen; `None` if it never does.
 pub(super) fn port(config: &Config) -> Option<Finding> {
     let address = config.listen.filter(|_| config.role != Role::Citizen)?;
     if address.ip().is_unspecified() && config.public_url.is_none() {

@@ -1,4 +1,4 @@
-//! What lies in the stores: records, mail, messages given up. Of a node that does not run, they are opened for a look.
+//! The content of the stores: records, mail, messages given up. For a stopped node they are opened to look.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::{
     service::self_report::Inside,
 };
 
-/// Most letters unsealed to see whether they are whole.
+/// Most letters unsealed to check that they are intact.
 const MAX_LETTERS: u64 = 10_000;
 
 /// What the stores say about the node.
@@ -44,7 +44,7 @@ pub(super) fn findings(inside: &Inside, config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Looks into the stores of a node that does not run.
+/// Examines the stores of a stopped node.
 pub(super) fn open(dir: &Path, config: &Config) -> (Vec<Finding>, Option<Inside>) {
     if let Some(finding) = reason_not_to_open(dir, config) {
         return (vec![finding], None);
@@ -64,7 +64,7 @@ pub(super) fn open(dir: &Path, config: &Config) -> (Vec<Finding>, Option<Inside>
     }
 }
 
-/// Opening would make a store where there is none, ask in vain for a passphrase, or leave files of another user.
+/// Opening would create a missing store, ask in vain for a passphrase, or leave files owned by another user.
 fn reason_not_to_open(dir: &Path, config: &Config) -> Option<Finding> {
     use std::os::unix::fs::MetadataExt;
     let seal = dir.join(STORE_FOLDER).join(SEAL_FILE);

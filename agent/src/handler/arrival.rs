@@ -1,4 +1,4 @@
-//! How an envelope came, and what became of it: what a transport says, and what it is told.
+//! How an envelope arrived and what became of it: what a transport reports, and what it is told.
 
 use super::{Notice, Origin, Refusal};
 use crate::delivery::LiveChange;
@@ -9,33 +9,33 @@ use crate::delivery::LiveChange;
 pub enum Arrival {
     /// By HTTP POST: one envelope can go back in the answer.
     Http {
-        /// From where, if that is known.
+        /// The origin, if it is known.
         from: Option<Origin>,
     },
     /// On a connection that stays open, such as a WebSocket: any number of envelopes can go back.
     Socket {
-        /// From where.
+        /// The origin.
         from: Option<Origin>,
         /// Whether letters of the sender are pushed on it.
         live: bool,
     },
-    /// By a libp2p stream, on which nothing goes back but whether it was taken.
+    /// By a libp2p stream, on which nothing goes back except whether it was taken.
     Libp2p {
-        /// Whether streams can go back on the same connection, for who asks for that.
+        /// Whether streams can go back on the same connection, for peers that ask for that.
         answerable: bool,
-        /// From which peer.
+        /// The origin of the peer.
         from: Option<Origin>,
     },
-    /// From our mailbox, by our mediator's line, in an answer to what we sent, or unwrapped from another message: nothing can
-    /// go back.
+    /// From our mailbox, by our mediator's line, in an answer to what we sent, or unwrapped from another message:
+    /// nothing can go back.
     Mailbox {
-        /// Who caused it, if that is known.
+        /// The origin that caused it, if it is known.
         from: Option<Origin>,
     },
 }
 
 impl Arrival {
-    /// From where, if that is known.
+    /// The origin, if it is known.
     pub(crate) fn origin(self) -> Option<Origin> {
         match self {
             Self::Http { from }
@@ -57,7 +57,7 @@ pub struct Receipt {
     pub replies: Vec<Vec<u8>>,
     /// Live delivery on this connection is to change.
     pub(crate) live: Option<LiveChange>,
-    /// It was a word of our own mediator.
+    /// Set if it was a notice of our own mediator.
     pub(crate) notice: Option<Notice>,
 }
 

@@ -30,8 +30,8 @@ pub(crate) struct Outgoing {
 pub(crate) struct Timer {
     /// Record id of the exchange.
     pub(crate) exchange: String,
-    /// When, in seconds since the Unix epoch, as the exchange knows it. The record's id may say another time, by a clock
-    /// that was set since.
+    /// When, in seconds since the Unix epoch, as the exchange knows it. The record's id may differ, if the clock was
+    /// set since.
     pub(crate) at: UnixSeconds,
     /// When it was set; records of earlier versions do not say.
     #[serde(default)]
@@ -47,19 +47,19 @@ impl Timer {
     }
 }
 
-/// Why something is handled.
+/// Why an event is handled.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cause {
-    /// A message came this way.
+    /// A message arrived this way.
     Arrival(Arrival),
-    /// An exchange is woken, for this deadline.
+    /// An exchange is woken for this deadline.
     Deadline(UnixSeconds),
-    /// The node's own user asks for it, or the node itself.
+    /// The node's own user, or the node itself, asks for it.
     Own,
 }
 
 impl Cause {
-    /// How a message came, if one is the cause.
+    /// How the message arrived, if one is the cause.
     pub(crate) fn arrival(self) -> Option<Arrival> {
         match self {
             Self::Arrival(arrival) => Some(arrival),
@@ -68,8 +68,8 @@ impl Cause {
     }
 }
 
-/// A change of mail kept for others, made once the event is committed. Doing it twice does no harm, and a crash in between
-/// leaves mail too many rather than mail too few.
+/// A change of mail kept for others, made once the event is committed. Repeating it does no harm, and a crash in
+/// between leaves too much mail rather than too little.
 #[derive(Clone, Debug)]
 pub(crate) enum MailChange {
     /// These letters are gone.
@@ -90,16 +90,16 @@ impl MailChange {
     }
 }
 
-/// A change of what a mediator has in memory only, made once the event is committed.
+/// A change of state that a mediator keeps only in memory, made once the event is committed.
 #[derive(Clone, Debug)]
 pub(crate) enum MemoryChange {
     /// A mailbox has another owner, or none.
     Rerouted(MailboxId),
-    /// An account is handed letters in this form.
+    /// An account receives letters in this form.
     HandedOver { account: MailboxId, form: AttachedAs },
     /// An account has confirmed letters.
     Read(MailboxId),
-    /// An account has received nothing of what it was handed over.
+    /// An account has received nothing that it was handed.
     NothingRead(MailboxId),
     /// An account with these mailboxes has taken another DID, in the form its owner uses.
     Followed { prior: Did, new: Did, mailboxes: Vec<MailboxId> },
@@ -180,8 +180,8 @@ impl<'a> Effects<'a> {
         self.shared
     }
 
-    /// The present as an exchange should see it: what the clock would show had it not jumped, and never before a deadline
-    /// the exchange is woken for, though the clock may have been set back since it was set.
+    /// The present as an exchange should see it: what the clock would show had it not jumped. It is never before the
+    /// deadline the exchange is woken for, even if the clock was set back after the deadline was set.
     pub(crate) fn now(&self) -> UnixSeconds {
         let now = UnixSeconds(self.shared.present().steady_ms / 1000);
         match self.cause {
@@ -210,8 +210,8 @@ impl<'a> Effects<'a> {
         Ok(())
     }
 
-    /// Writes a record that disappears by itself. `expires_at` counts from [`Shared::now`]; while the clock is in doubt it
-    /// counts from the latest it may be.
+    /// Writes a record that expires by itself. `expires_at` counts from [`Shared::now`]; while the clock is in doubt it
+    /// counts from the latest possible present.
     pub(crate) fn put_expiring<T: Serialize>(
         &mut self,
         table: Table,
@@ -226,7 +226,7 @@ impl<'a> Effects<'a> {
         Ok(())
     }
 
-    /// Writes a record that must not exist yet, or still be at the version it was read at.
+    /// Writes a record that must not exist yet, or must still have the version it was read at.
     pub(crate) fn update<T: Serialize>(
         &mut self,
         table: Table,
@@ -266,7 +266,7 @@ impl<'a> Effects<'a> {
         self.memory.push(MemoryChange::Rerouted(mailbox));
     }
 
-    /// Notes in which form an account is handed letters.
+    /// Notes the form in which an account receives letters.
     pub(crate) fn hand_over(&mut self, account: MailboxId, form: AttachedAs) {
         self.memory.push(MemoryChange::HandedOver { account, form });
     }
@@ -276,7 +276,7 @@ impl<'a> Effects<'a> {
         self.memory.push(MemoryChange::Read(account));
     }
 
-    /// Notes that an account has received nothing of what it was handed over.
+    /// Notes that an account has received nothing that it was handed.
     pub(crate) fn nothing_read(&mut self, account: MailboxId) {
         self.memory.push(MemoryChange::NothingRead(account));
     }
@@ -297,7 +297,7 @@ impl<'a> Effects<'a> {
         self.put(TIMERS, timer.id(at), &timer)
     }
 
-    /// Sends a draft from one of our DIDs; kept until it is delivered.
+    /// Sends a draft from one of our DIDs; it is kept until it is delivered.
     pub(crate) fn send(&mut self, draft: Draft, from: &Did, to: &Did) -> Result<(), FlowError> {
         let message = draft.into_message(from, to, self.shared.now(), self.shared.entropy())?;
         self.outgoing.push(Outgoing { message, to: to.clone(), transient: false });

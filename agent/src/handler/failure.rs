@@ -1,4 +1,4 @@
-//! Why an event was not handled, and what follows: fetch and repeat, tell the peer, or let it go.
+//! Why an event was not handled, and what follows: fetch and repeat, tell the peer, or drop it.
 
 use einmal_did::{Did, ResolveError};
 use einmal_didcomm::{MessageError, OpenError, PackError, ProblemCode};
@@ -15,12 +15,12 @@ use crate::error::SetupError;
 pub enum Need {
     /// A DID document.
     Document {
-        /// Whose.
+        /// The DID it belongs to.
         did: Did,
     },
     /// A status list token.
     StatusList {
-        /// Where it lies.
+        /// Where it is published.
         uri: String,
         /// Whose it must be: a list that is not of the issuer of one card may well be of another's.
         issuer: String,
@@ -42,7 +42,7 @@ impl Need {
     }
 }
 
-/// An event was not handled; nothing was changed. Sorted by who is to blame.
+/// An event was not handled, and nothing was changed. Sorted by who is to blame.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
@@ -57,22 +57,22 @@ pub enum Failure {
         problem: &'static str,
     },
 
-    // The peer whose event it is.
+    // The peer that caused the event.
     /// It did something wrong and is told so.
     #[error("{comment} ({code})")]
     Peer {
-        /// What the peer is told.
+        /// The code the peer is told.
         code: ProblemCode,
         /// Explanation for people, without personal data.
         comment: String,
     },
-    /// It proves nothing of what it would have to prove, and hears nothing.
+    /// It proves nothing of what it must prove, and is told nothing.
     #[error("{problem}")]
     Unproved {
         /// What is not proved.
         problem: &'static str,
     },
-    /// It is beyond its rate: nothing was looked at.
+    /// It exceeds its rate: nothing was looked at.
     #[error("more requests than one account may send in this time")]
     TooOften,
 
@@ -83,10 +83,10 @@ pub enum Failure {
         /// Why not.
         problem: String,
     },
-    /// It was reached and says no.
+    /// It was reached and declines.
     #[error("{problem}")]
     Declined {
-        /// What it does not do.
+        /// What it declines to do.
         problem: String,
     },
     /// It was reached and reports a problem.
@@ -106,18 +106,18 @@ pub enum Failure {
     Open(OpenError),
 
     // The user of this node.
-    /// Asked for something impossible; the text names the remedy.
+    /// The request is impossible; the text names the remedy.
     #[error("{problem}")]
     User {
         /// What is impossible, and what to do instead.
         problem: String,
     },
 
-    // Whoever runs this node, and what it stands on.
-    /// What was set up cannot be carried out; the text says where it stands.
+    // The operator of this node, and what it runs on.
+    /// A setting cannot be carried out; the text names the place.
     #[error("{problem}")]
     Misconfigured {
-        /// What, and why not.
+        /// What cannot be carried out, and why.
         problem: String,
     },
     /// The store failed, or a record in it is damaged.
@@ -128,10 +128,10 @@ pub enum Failure {
     Pack(PackError),
 
     // This program.
-    /// It came to something that cannot be.
+    /// It reached a state that cannot be.
     #[error("internal failure: {problem}")]
     Internal {
-        /// What.
+        /// Which state.
         problem: String,
     },
 }
@@ -147,7 +147,7 @@ impl Failure {
         Self::Peer { code, comment: comment.into() }
     }
 
-    /// The peer proves nothing, and hears nothing.
+    /// The peer proves nothing, and is told nothing.
     pub(crate) fn unproved(problem: &'static str) -> Self {
         Self::Unproved { problem }
     }
@@ -157,7 +157,7 @@ impl Failure {
         Self::Unreached { problem: problem.to_string() }
     }
 
-    /// A peer that was asked says no.
+    /// A peer that was asked declines.
     pub(crate) fn declined(problem: impl Into<String>) -> Self {
         Self::Declined { problem: problem.into() }
     }
@@ -177,7 +177,7 @@ impl Failure {
         Self::later("this node has no DID yet")
     }
 
-    /// A record of ours says what cannot be; the text says which.
+    /// A record of ours has impossible content; the text says which.
     pub(crate) fn damaged(what: impl Into<String>) -> Self {
         Self::Store(StoreError::Damaged { what: what.into() })
     }
@@ -187,17 +187,17 @@ impl Failure {
         Self::User { problem: problem.into() }
     }
 
-    /// What was set up cannot be carried out; the text says where it stands.
+    /// A setting cannot be carried out; the text names the place.
     pub(crate) fn misconfigured(problem: impl Into<String>) -> Self {
         Self::Misconfigured { problem: problem.into() }
     }
 
-    /// A mistake of this program.
+    /// A bug of this program.
     pub(crate) fn internal(problem: impl ToString) -> Self {
         Self::Internal { problem: problem.to_string() }
     }
 
-    /// What must be fetched, if that is what is missing.
+    /// What must be fetched, if that is why it failed.
     pub(crate) fn need(&self) -> Option<Need> {
         match self {
             Self::Need(need) => Some(need.clone()),
@@ -209,8 +209,8 @@ impl Failure {
         }
     }
 
-    /// Whether the same event may be handled at another time though nobody changes it. What is not temporary fails each
-    /// time, and is not tried again for ever.
+    /// Whether the same event may be handled later without anybody changing it. A failure that is not temporary recurs
+    /// each time, and is not retried for ever.
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
             Self::Need(_)
@@ -236,7 +236,7 @@ impl Failure {
         }
     }
 
-    /// Whether whoever runs this node must mend something, and is told.
+    /// Whether the operator must mend something and is told so.
     pub(crate) fn is_ours_to_mend(&self) -> bool {
         match self {
             Self::Misconfigured { .. } | Self::Internal { .. } => true,
@@ -246,7 +246,7 @@ impl Failure {
     }
 }
 
-/// Whether a store fails with this each time: what lies in it is damaged, or what is to be written cannot be.
+/// Whether a store fails with this each time: what it holds is damaged, or what is to be written cannot be.
 fn is_lasting(error: &StoreError) -> bool {
     matches!(
         error,
@@ -258,8 +258,8 @@ fn is_lasting(error: &StoreError) -> bool {
     )
 }
 
-/// Whether a DID that does not resolve now may do so later: a did:web may be back, what is computed from the DID itself will
-/// not change.
+/// Whether a DID that does not resolve now may do so later: a did:web may come back, but what is computed from the DID
+/// itself does not change.
 fn may_resolve(did: &Did, error: &ResolveError) -> bool {
     match error {
         ResolveError::NotFetched { .. } | ResolveError::Unavailable { .. } => true,

@@ -1,4 +1,4 @@
-//! What a command of the node's own user brings, and the refusals all roles share.
+//! The input of a command from the node's own user, and the refusals all roles share.
 
 use serde_json::{Value, json};
 
@@ -9,10 +9,10 @@ pub(crate) fn text<'v>(input: &'v Value, name: &str) -> Result<&'v str, Failure>
     input.get(name).and_then(Value::as_str).ok_or_else(|| Failure::user(format!("`{name}` is missing")))
 }
 
-/// Most bytes of JSON in one list: with the others of an answer they go over one line of the control socket.
+/// Most bytes of JSON in one list: all lists of an answer share one line of the control socket.
 const MAX_LIST_BYTES: usize = 2 * 1024 * 1024;
 
-/// A list of an answer that takes no more once it is full, and counts what it has left out.
+/// A list in an answer that takes nothing more once it is full, and counts what it left out.
 #[derive(Debug)]
 pub(crate) struct BoundedList {
     most: usize,
@@ -48,8 +48,8 @@ impl BoundedList {
         self.left > 0
     }
 
-    /// The list as its user sees it; where something is left out, its last element says so under `left_out`, in the words that
-    /// `left_out` has for that many.
+    /// The list as its user sees it. If something was left out, a last element says so under `left_out`, in the words
+    /// that the function `left_out` has for that number.
     pub(crate) fn into_value(mut self, left_out: impl FnOnce(u64) -> String) -> Value {
         if self.left > 0 {
             self.shown.push(json!({"left_out": left_out(self.left)}));

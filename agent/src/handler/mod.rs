@@ -1,7 +1,7 @@
-//! What a handler of an event is given, what it may change, and how it says that it cannot.
+//! What an event handler is given, what it may change, and how it reports that it cannot go on.
 //!
-//! Handlers are the functions of `service` and `role`: synchronous, without network, repeated when the node has fetched what
-//! they lacked. The node's loop is above them and is not seen from here.
+//! Handlers are the functions of `service` and `role`: synchronous, without network, repeated when the node has fetched
+//! what they lacked. The node's loop lies above them and is not visible here.
 
 mod arrival;
 mod dids;

@@ -32,7 +32,7 @@ pub(crate) enum IdentityError {
     Store(#[from] einmal_storage::StoreError),
 }
 
-/// Writes a key into the batch and lends it to the keyring at once; without the batch it is forgotten at restart.
+/// Writes a key into the batch and lends it to the keyring at once; a restart forgets it if the batch is not committed.
 pub(crate) fn keep_key(
     fx: &mut Effects<'_>,
     keyring: &Keyring,
@@ -49,14 +49,14 @@ pub(crate) fn keep_key(
     Ok(())
 }
 
-/// Throws a secret key away. It is in memory until the node stops: should this event not be committed, it is needed.
+/// Deletes a secret key. It stays in memory until the node stops: if this event is not committed, it is still needed.
 pub(crate) fn forget_key(fx: &mut Effects<'_>, kid: &KeyId) -> Result<(), einmal_storage::StoreError> {
     fx.delete(KEYS, digest_id(&[kid.as_str()]))
 }
 
 /// Makes a fresh did:peer:4 for one relationship.
 ///
-/// `endpoints`, two at most, say how messages for us come; without any the DID hears only what comes back on its own
+/// `endpoints`, two at most, say how messages reach us; without any, the DID receives only what comes back on its own
 /// connections.
 pub(crate) fn pairwise(
     fx: &mut Effects<'_>,
@@ -70,7 +70,7 @@ pub(crate) fn pairwise(
     let mut input = peer::four::InputDocument::new()
         .add_method(AGREEMENT, agreement.public_key(), &[Relationship::KeyAgreement])
         .add_method(AUTHENTICATION, authentication.public_key(), &[Relationship::Authentication]);
-    // One service for each endpoint, and names that tell nothing.
+    // One service for each endpoint, under names that reveal nothing.
     for (endpoint, id) in endpoints.into_iter().zip(["#service", "#service-2"]) {
         input = input.add_service(Service::didcomm(id, vec![endpoint]));
     }
@@ -93,11 +93,11 @@ struct PublicKeys {
 
 const PUBLIC_KEYS: &str = "public-keys";
 
-/// How others reach a node that shows itself to everybody.
+/// How others reach a node with a public identity.
 pub(crate) struct Reached<'a> {
     /// Its URL; empty if it has none.
     pub(crate) url: &'a str,
-    /// Whether it is a did:peer all the same.
+    /// Whether its DID is a did:peer: of a mediator, or of a node without a URL.
     pub(crate) peer_did: bool,
     /// An endpoint besides the URL.
     pub(crate) further: Option<Endpoint>,
@@ -105,9 +105,9 @@ pub(crate) struct Reached<'a> {
 
 /// Makes or restores the public identity of a node.
 ///
-/// A mediator is a did:peer:2 with an endpoint for HTTP and one for WebSockets, and so is a node without URL; city and
-/// merchant are did:web, their document is served by the node itself. The keys stay the same when the endpoints
-/// change; the DID of a did:peer:2 does not.
+/// A mediator is a did:peer:2 with an endpoint for HTTP and one for WebSockets, and so is a node without a URL. City
+/// and merchant are did:web, and the node itself serves their document. When the endpoints change, the keys stay the
+/// same; a did:peer:2 does not.
 pub(crate) fn public(
     fx: &mut Effects<'_>,
     keyring: &Keyring,
@@ -133,7 +133,7 @@ pub(crate) fn public(
         let keys = [(Relationship::KeyAgreement, agreement), (Relationship::Authentication, authentication)];
         peer::two::create(&keys, &services)?
     } else {
-        // The identifier does not say by which scheme the document is fetched; in a trial it may be plain http.
+        // The identifier does not say by which scheme the document is fetched; in trial mode that may be plain http.
         let did = web::did_from_url(&url.replacen("http://", "https://", 1))?;
         let mut document = DidDocument::new(did.clone());
         document.add_method(AGREEMENT, agreement, &[Relationship::KeyAgreement])?;

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a message came from: a digest of an address, or of the libp2p relay in front of it, under a key that ends with the process. It tells
-/// origins apart and nothing about them.
+/// Where a message came from: a digest of an address, or of the libp2p relay in front of it, under a key that dies with
+/// the process. It tells origins apart and reveals nothing about them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Origin(u64);
 
@@ -16,7 +16,7 @@ impl Origin {
     }
 }
 
-/// Does not show the digest: log lines of one origin are not to be put together by it.
+/// Does not show the digest, so that log lines of one origin cannot be linked by it.
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Origin(..)")

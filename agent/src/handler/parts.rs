@@ -12,7 +12,7 @@ use crate::{
     transport::{Fetcher, Transport},
 };
 
-/// What a node is made of; each part can be another one in a simulation.
+/// The parts a node is made of; a simulation can replace each of them.
 pub struct Parts {
     /// Configuration.
     pub config: Config,
@@ -24,9 +24,9 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Chance.
     pub entropy: Arc<dyn Entropy>,
-    /// The way out.
+    /// The way out: sends envelopes.
     pub transport: Arc<dyn Transport>,
-    /// The way to documents and status lists.
+    /// Fetches documents and status lists.
     pub fetcher: Arc<dyn Fetcher>,
 }
 

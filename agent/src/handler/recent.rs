@@ -1,11 +1,11 @@
-//! What is remembered of messages that leave no trace in the store, within a bound: strangers send as many as they like.
+//! A bounded memory of messages that leave no trace in the store: strangers send as many as they like.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
 };
 
-/// Ids remembered at least; twice as many at most.
+/// At least this many ids are remembered; at most twice as many.
 const REMEMBERED: usize = 50_000;
 
 /// A bounded memory by id, in two generations.
@@ -25,13 +25,13 @@ impl<V> Default for Recent<V> {
 }
 
 impl<V: Copy> Recent<V> {
-    /// What is remembered of an id.
+    /// What is remembered about an id.
     pub(crate) fn get(&self, id: &str) -> Option<V> {
         let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         memory.young.get(id).or_else(|| memory.old.get(id)).copied()
     }
 
-    /// Remembers something of an id; the oldest are forgotten for it.
+    /// Remembers something about an id; the oldest ids are forgotten to make room.
     pub(crate) fn put(&self, id: &str, value: V) {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if memory.young.len() >= REMEMBERED {

@@ -10,7 +10,7 @@ use super::{Failure, stats::Reason};
 pub enum Refusal {
     /// Larger than accepted.
     TooLarge,
-    /// Does not open, breaks a rule, or is for nobody here. Not told apart.
+    /// Does not open, breaks a rule, or is for nobody here: these are not told apart.
     Invalid,
     /// Our store or a fetch failed; try again later.
     Unavailable,
@@ -24,7 +24,7 @@ impl Refusal {
         matches!(self, Self::Unavailable | Self::TooOften)
     }
 
-    /// The HTTP status that says so.
+    /// The HTTP status for this refusal.
     pub fn status(self) -> u16 {
         match self {
             Self::TooLarge => 413,
@@ -44,7 +44,7 @@ impl From<&Failure> for Refusal {
             Failure::Peer { code, .. } if *code == ProblemCode::TOO_BIG => Self::TooLarge,
             // Room may come back.
             Failure::Peer { code, .. } if *code == ProblemCode::STORAGE => Self::Unavailable,
-            // The sender is not to blame: it may keep what it sent until we have mended what is ours, or it gives up.
+            // The sender is not to blame: it may keep the message until we have mended our side, or give up.
             failure if failure.is_temporary() || failure.is_ours_to_mend() => Self::Unavailable,
             _ => Self::Invalid,
         }
@@ -63,7 +63,7 @@ impl From<Refusal> for Reason {
 }
 
 impl Reason {
-    /// As what a failure is counted.
+    /// The reason a failure is counted under.
     pub(crate) fn of_failure(failure: &Failure) -> Self {
         match failure {
             Failure::Peer { code, .. } => Self::of_code(code),
@@ -71,7 +71,7 @@ impl Reason {
         }
     }
 
-    /// As what a failure is counted that the peer is told by this code.
+    /// The reason for a failure that the peer is told by this code.
     pub(crate) fn of_code(code: &ProblemCode) -> Self {
         if *code == ProblemCode::NOT_ENROLLED {
             Self::NotEnrolled
@@ -85,7 +85,7 @@ impl Reason {
     }
 }
 
-/// Why something was not handled, for the log: a failure itself may name a DID.
+/// Why something was not handled, for the log: the failure itself may name a DID.
 pub(crate) fn describe_for_log(failure: &Failure) -> String {
     match failure {
         Failure::Pack(error) => describe_packing(error),
@@ -96,7 +96,7 @@ pub(crate) fn describe_for_log(failure: &Failure) -> String {
     }
 }
 
-/// Why a message could not be packed, for the log and for the operator: the error itself may name a DID or a key of one.
+/// Why a message could not be packed, for the log and for the operator: the error itself may name a DID or its key.
 pub(crate) fn describe_packing(error: &PackError) -> String {
     match error {
         PackError::Resolve { did, .. } => {
@@ -158,7 +158,7 @@ mod tests {
         }
     }
 
-    /// The sender is not refused for good, and we do not try for ever.
+    /// The sender is not refused for good, and we do not retry for ever.
     #[test]
     fn what_we_have_to_mend_is_not_the_senders_fault_and_not_temporary() {
         let ours = [

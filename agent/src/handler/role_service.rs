@@ -1,4 +1,4 @@
-//! What a role contributes to the node's loop, and what it says of messages that take a way of their own.
+//! What a role contributes to the node's loop, including how it handles messages that take a path of their own.
 
 use einmal_did::Did;
 use einmal_didcomm::{MessageType, Opened};
@@ -10,7 +10,7 @@ use super::{Effects, Failure, Handled, Shared};
 
 /// Letters for one mailbox.
 pub(crate) struct Forwarded {
-    /// Who picks them up.
+    /// The account that picks them up.
     pub(crate) account: Did,
     pub(crate) mailbox: MailboxId,
     pub(crate) letters: Vec<NewLetter>,
@@ -19,7 +19,7 @@ pub(crate) struct Forwarded {
 /// What our own mediator tells us unasked, on its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// Whether it pushes mail on the connection this came by.
+    /// Whether it pushes mail on the connection that brought this notice.
     Live(bool),
     /// There may be mail.
     Mail,
@@ -27,15 +27,15 @@ pub(crate) enum Notice {
 
 /// What a role contributes to the node's loop. Handlers change nothing but the effects they are given.
 pub(crate) trait RoleService: Send + Sync {
-    /// Handles a message whose sender is proved; false if its protocol is none of this role's.
+    /// Handles a message whose sender is proved; false if its protocol belongs to another role.
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure>;
 
-    /// A word of our own mediator that is heard and changes nothing that lasts; `None` if the message is none.
+    /// Reads a notice from our own mediator, which changes nothing that lasts; `None` if the message is not a notice.
     fn notice(&self, _shared: &Shared, _rx: &Received<'_>) -> Result<Option<Notice>, Failure> {
         Ok(None)
     }
 
-    /// Handles a message without proved sender.
+    /// Handles a message without a proved sender.
     fn on_anonymous(&self, _shared: &Shared, opened: &Opened, _fx: &mut Effects<'_>) -> Handled {
         tracing::info!(kind = %opened.message.kind, "a message without proved sender was dropped");
         Err(Failure::unproved("messages without proved sender are not accepted"))
@@ -44,7 +44,7 @@ pub(crate) trait RoleService: Send + Sync {
     /// Wakes an exchange.
     fn on_timer(&self, shared: &Shared, exchange: &str, fx: &mut Effects<'_>) -> Handled;
 
-    /// Carries out a wish of the node's own user.
+    /// Carries out a command of the node's own user.
     fn command(
         &self,
         shared: &Shared,
@@ -53,7 +53,7 @@ pub(crate) trait RoleService: Send + Sync {
         fx: &mut Effects<'_>,
     ) -> Result<Value, Failure>;
 
-    /// Protocols this role speaks beside the common ones: identifier and the roles it takes.
+    /// Protocols this role speaks besides the common ones: identifier and roles.
     fn protocols(&self) -> Vec<(&'static str, &'static str)>;
 
     /// A token for the status list published at `uri`; `None` if there is no such list.
@@ -64,14 +64,14 @@ pub(crate) trait RoleService: Send + Sync {
     /// Takes in a status list token that was asked for, of an issuer; `None` if it could not be fetched.
     fn status_list_fetched(&self, _shared: &Shared, _uri: &str, _issuer: &str, _token: Option<String>) {}
 
-    /// The letters a message asks to keep for somebody, and whose they are; `None` if it is no such message.
+    /// The letters a message asks to keep for somebody, with their account; `None` if it does not ask for that.
     ///
-    /// This is a mediator's hot path: letters take no other way than into the mail.
+    /// This is a mediator's hot path: letters go straight into the mail.
     fn forwarded(&self, _shared: &Shared, _opened: &Opened) -> Option<Result<Forwarded, Failure>> {
         None
     }
 
-    /// Whether messages of this type change nothing that lasts: then only the node's memory knows a repetition.
+    /// Whether messages of this type change nothing that lasts: then only the node's memory recognises a repetition.
     fn is_question(&self, _kind: &MessageType) -> bool {
         false
     }
@@ -86,7 +86,8 @@ pub(crate) trait RoleService: Send + Sync {
         letter.0.to_string()
     }
 
-    /// A peer has proved that `prior` gave way to `new`, here in the form it uses itself; relationships are moved by the node itself.
+    /// A peer has proved that `prior` gave way to `new`, here in the form it uses itself. The node itself moves the
+    /// relationships.
     fn on_rotation(&self, _shared: &Shared, _prior: &Did, _new: &Did, _fx: &mut Effects<'_>) -> Handled {
         Ok(())
     }

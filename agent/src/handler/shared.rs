@@ -1,4 +1,4 @@
-//! What handlers of all roles share: the store, keys, counters, the way out, and what the node is called.
+//! What handlers of all roles share: the store, keys, counters, the way out, and the node's own addresses.
 
 use std::{
     fmt,
@@ -50,7 +50,7 @@ pub struct Shared {
     url: String,
     /// Where the node listens, once it does.
     pub(crate) listening: OnceLock<SocketAddr>,
-    /// What became of the last look into the mailbox.
+    /// The result of the last look into the mailbox.
     pub(crate) last_visit: LastVisit,
     pub(crate) transport: Arc<dyn Transport>,
 }
@@ -62,7 +62,7 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Puts together what the parts of a node make, and loads its keys and DIDs.
+    /// Builds the shared state from the parts of a node, and loads its keys and DIDs.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl Shared {
         self.clock.now_ms()
     }
 
-    /// The present, and how far the clock can be believed. A jump is logged and counted.
+    /// The present, and how far the clock can be trusted. A jump is logged and counted.
     pub(crate) fn present(&self) -> Present {
         let (present, jump) = self.steady.look(self.clock.as_ref());
         if let Some(seconds) = jump {
@@ -120,8 +120,8 @@ impl Shared {
         present
     }
 
-    /// Until when something is kept that is to be kept for some time. By a clock that is certainly wrong nothing can be
-    /// given a time: it is kept until it is dealt with.
+    /// The instant until which something is kept for `seconds`. A clock that is certainly wrong cannot set a limit:
+    /// then it is kept until it is dealt with.
     pub(crate) fn kept_for(&self, seconds: u64) -> UnixSeconds {
         let latest = self.present().latest();
         if latest < BEGINNING { UnixSeconds(u64::MAX) } else { UnixSeconds(latest).plus(seconds) }
@@ -164,7 +164,7 @@ impl Shared {
         Packer { custody: &self.keyring, resolver: &self.resolver, entropy: self.entropy.as_ref() }
     }
 
-    /// What invitations begin with: the URL others reach this node by, or a scheme that only says what it is.
+    /// The start of invitations: the URL others reach this node by, or a scheme that only says what it is.
     pub(crate) fn invitation_base(&self) -> &str {
         if self.url.is_empty() { "didcomm://invite" } else { &self.url }
     }
@@ -187,7 +187,7 @@ impl Shared {
         self.pairwise_at(fx, mailbox.into_iter().chain(self.peer_endpoint()).collect())
     }
 
-    /// Makes a DID that hears only what comes back on its own connections.
+    /// Makes a DID that receives only what comes back on its own connections.
     pub(crate) fn pairwise_without_endpoint(&self, fx: &mut Effects<'_>) -> Result<Did, Failure> {
         self.pairwise_at(fx, Vec::new())
     }
@@ -198,7 +198,7 @@ impl Shared {
 
     fn remember_own(&self, own: &[OwnDid]) {
         for did in own {
-            // Resolving a long form teaches the short one; did:web is published when its URL is known.
+            // Resolving a long form teaches the resolver the short one; did:web is published when its URL is known.
             let _ = self.resolver.resolve(&did.did);
         }
     }

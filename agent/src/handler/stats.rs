@@ -1,5 +1,4 @@
-//! What the node did and how it stands, in numbers: for `/metrics` and for its own user. No personal data, no
-//! identifiers.
+//! The node's counters and current state, for `/metrics` and its own user: no personal data, no identifiers.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -30,9 +29,9 @@ pub(crate) enum Reason {
     TooLarge,
     /// Does not open, or breaks a rule.
     Invalid,
-    /// For a recipient that is not registered, or from somebody without account.
+    /// For an unregistered recipient, or from a sender without an account.
     NotEnrolled,
-    /// The mailbox, or all together, hold as much as they may.
+    /// The mailbox, or all mailboxes together, hold as much as they may.
     MailboxFull,
     /// More than its sender's rate.
     Rate,
@@ -119,7 +118,7 @@ impl Default for Latency {
 
 macro_rules! gauges {
     ($($name:ident: $help:literal),* $(,)?) => {
-        /// How things stand; brought up to date when they are asked for.
+        /// The current state; brought up to date when it is asked for.
         #[derive(Debug, Default)]
         struct Gauges { $($name: Gauge,)* }
 

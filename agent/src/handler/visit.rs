@@ -1,4 +1,4 @@
-//! What became of the last look into the citizen's mailbox, for whoever asks how the node stands.
+//! The result of the last look into the citizen's mailbox, for status answers.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -7,7 +7,7 @@ use std::sync::{
 
 use serde::{Deserialize, Serialize};
 
-/// What became of a look into the mailbox.
+/// The result of a look into the mailbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Visit {
@@ -16,13 +16,13 @@ pub(crate) enum Visit {
     None,
     /// The mediator was reached.
     Done,
-    /// It was not.
+    /// It was not reached.
     Failed,
     /// It was, and knows no account of ours.
     NotEnrolled,
 }
 
-/// What became of the last look into the mailbox.
+/// The result of the last look into the mailbox.
 #[derive(Debug, Default)]
 pub(crate) struct LastVisit {
     visit: Mutex<Visit>,
@@ -30,12 +30,12 @@ pub(crate) struct LastVisit {
 }
 
 impl LastVisit {
-    /// Notes the newest.
+    /// Notes the latest result.
     pub(crate) fn note(&self, visit: Visit) {
         *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = visit;
     }
 
-    /// The newest.
+    /// The latest result.
     pub(crate) fn get(&self) -> Visit {
         *self.visit.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,8 @@
-//! The citizen's line to its mediator, by libp2p or WebSocket: it rings when there is mail, and is made anew when it breaks.
+//! The citizen's line to its mediator, by libp2p or WebSocket: it rings when there is mail, and is remade if it breaks.
 //!
-//! What is pushed is only taken as a bell: the mailbox is then fetched and confirmed as always, so that nothing
-//! depends on a push having arrived, nor on the form a mediator gives it. A letter that comes raw by libp2p is taken in
-//! at once like any envelope, and is known already when it is fetched.
+//! A push serves only as a bell: the mailbox is then fetched and confirmed as always, so nothing depends on a push
+//! having arrived, nor on the form a mediator gives it. A letter that comes raw by libp2p is taken in at once like any
+//! envelope, and is recognised when it is fetched.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,11 +24,11 @@ use crate::{
     transport::{self, PeerLines},
 };
 
-/// First pause before a broken line is made anew; doubled each time up to the longest.
+/// First pause before a broken line is remade; doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause before a broken line is made anew.
+/// Longest pause before a broken line is remade.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
-/// A line on which nothing was heard for so long is asked whether it is still there, and once more later it is gone.
+/// After this long without a sound a line is asked whether it is still there; after as long again it is gone.
 const SILENCE: Duration = Duration::from_secs(45);
 /// Longest a mediator takes to say that it will push; after libp2p the WebSocket is tried.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ impl Node {
     }
 }
 
-/// Half to one and a half of a pause, so that a mediator that comes back is not called by everybody at once.
+/// Half to one and a half of a pause, so that not all citizens call a returning mediator at once.
 fn jittered(node: &Node, pause: Duration) -> Duration {
     let mut dice = [0u8; 2];
     let _ = node.shared().entropy().fill(&mut dice);
@@ -86,7 +86,7 @@ async fn make(node: &Arc<Node>) -> Result<Duration, Failure> {
     }
 }
 
-/// An endpoint of the mediator's of the wanted kind.
+/// An endpoint of the mediator of the wanted kind.
 fn endpoint_of(node: &Node, mediator: &Did, wanted: fn(&str) -> bool) -> Option<Endpoint> {
     let document = node.shared().resolver.resolve(mediator).ok()?;
     document.didcomm_endpoints().find(|endpoint| wanted(&endpoint.uri)).cloned()
@@ -96,7 +96,7 @@ fn broken(problem: impl ToString) -> Failure {
     Failure::unreached(format!("the line broke: {}", problem.to_string()))
 }
 
-/// Asks to have mail pushed on the connection this is sent by.
+/// Asks for mail to be pushed on the connection this is sent by.
 fn change(node: &Node, (ours, mediator): (&Did, &Did)) -> Result<Vec<u8>, Failure> {
     let shared = node.shared();
     let draft = Draft::of(&LiveDeliveryChange { live_delivery: true });
@@ -104,7 +104,7 @@ fn change(node: &Node, (ours, mediator): (&Did, &Did)) -> Result<Vec<u8>, Failur
     node.pack(&draft.into_message(ours, mediator, shared.now(), shared.entropy())?, mediator)
 }
 
-/// A line by libp2p. An error says that it never stood.
+/// Holds a line by libp2p. An error means that it was never established.
 async fn by_peer(
     node: &Node,
     lines: &PeerLines,
@@ -114,7 +114,7 @@ async fn by_peer(
     let endpoint = PeerEndpoint::parse(&endpoint.uri, &endpoint.multi_addrs).map_err(broken)?;
     let peer = endpoint.peer_id;
     let mut up = node.line.follow();
-    // Before it is asked: the answer may be here before it is known that the question arrived.
+    // Before it is asked: the answer may arrive before we know that the question did.
     let _wanted = node.line.begin(peer);
     lines.send(&endpoint, change(node, parties)?).await.map_err(broken)?;
     let mut held = lines.hold(peer).map_err(broken)?;
@@ -125,7 +125,7 @@ async fn by_peer(
         () = held.ended() => return Err(broken("the connection was closed")),
     }
     let begun = Instant::now();
-    // Whether the other side still answers is looked after by the host.
+    // The host checks whether the other side still answers.
     tokio::select! {
         () = held.ended() => {}
         _ = up.wait_for(|up| !*up) => {}
@@ -133,7 +133,7 @@ async fn by_peer(
     Ok(begun.elapsed())
 }
 
-/// A line by WebSocket.
+/// Holds a line by WebSocket.
 async fn by_socket(node: &Node, endpoint: &Endpoint, parties: (&Did, &Did)) -> Result<Duration, Failure> {
     let network = &node.shared().config.network;
     let mut line = ws::connect(&endpoint.uri, network, Names::own()).await.map_err(broken)?;

@@ -31,7 +31,7 @@ const POLL_BESIDE_LINE_MS: u64 = 60_000;
 /// Longest pause after failures, in milliseconds.
 const LONGEST_PAUSE_MS: u64 = 60_000;
 
-/// One visit: whatever is missing is asked for, then mail is fetched.
+/// One visit: asks for an account or spare DIDs that are missing, then fetches mail.
 pub(crate) async fn visit(node: &Arc<Node>) -> Result<(), Failure> {
     let visited = look(node).await;
     let visit = match &visited {
@@ -86,7 +86,7 @@ fn unproved() -> Failure {
     Failure::unproved("the mediator's answer proves no sender")
 }
 
-/// Fetches what waits; what is handed over is confirmed only when it is durable here.
+/// Fetches waiting mail; a letter is confirmed only when it is durable here.
 async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
     let shared = node.shared();
     let mut machine = Recipient::new(account.ours.canonical(), account.mediator.canonical());
@@ -128,14 +128,14 @@ async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
 
 /// Handles each message; returns the ids of those the mediator may forget.
 ///
-/// A message that will never be understood is one of them: keeping it would only bring it back for ever.
+/// A message that can never be understood is among them: keeping it would only bring it back for ever.
 async fn take_in(node: &Arc<Node>, messages: Vec<(String, Vec<u8>)>) -> Vec<String> {
     let mut done = Vec::new();
     for (id, envelope) in messages {
         let received =
             node.receive(&envelope, Arrival::Mailbox { from: None }).instrument(log::request("mailbox"));
         let receipt = received.await;
-        // A letter that must wait for somebody else's server must not keep all behind it waiting: it waits here.
+        // A letter that waits for another party's server must not hold up those behind it: it is parked here.
         if receipt.refused != Some(Refusal::Unavailable) || parked::park(node, &envelope).await.is_ok() {
             done.push(id);
         }
@@ -168,7 +168,7 @@ impl Node {
                     pause = pause.saturating_mul(2).min(LONGEST_PAUSE_MS);
                 }
             }
-            // Where the mediator rings, looking for mail unasked is only for the case that a push got lost.
+            // If the mediator rings, polling only covers the case that a push got lost.
             let rest = if self.line.is_up() { pause.max(POLL_BESIDE_LINE_MS) } else { pause };
             tokio::select! {
                 () = self.changed(Duration::from_millis(rest)) => {}
@@ -179,7 +179,7 @@ impl Node {
         }
     }
 
-    /// Looks into a citizen's mailbox once: asks for whatever account or spare DID is missing, then fetches mail.
+    /// Looks into a citizen's mailbox once: asks for an account or spare DIDs that are missing, then fetches mail.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Letters that cannot be handled yet, kept here instead of at the mediator, so that they do not stand before all others.
+//! Letters that cannot be handled yet, kept here instead of at the mediator, where they would block all others.
 
 use std::sync::Arc;
 
@@ -17,29 +17,29 @@ use crate::{
     node::Node,
 };
 
-/// What is known of letters kept for later, by a digest of their bytes.
+/// What is known of parked letters, by a digest of their bytes.
 const PARKED: Table = Table::new("parked-letter");
 /// The letters themselves, still sealed for their recipient.
 const ENVELOPES: Table = Table::new("parked-envelope");
-/// Most of them.
+/// Most letters parked.
 const MAX_PARKED: usize = 512;
-/// Most of them that wait for one host: whoever runs it takes no more room than that.
+/// Most letters parked for one host, so that its operator takes no more room than that.
 const MAX_OF_ONE_HOST: usize = 16;
-/// Most bytes of them.
+/// Most bytes of parked letters.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
-/// Most of them tried again at one visit: each may cost a fetch that takes its time.
+/// Most letters tried again at one visit: each may cost a slow fetch.
 const TRIED_AT_ONCE: usize = 4;
-/// Seconds before the first further attempt; each one after it waits twice as long.
+/// Seconds before the first further attempt; each later pause is twice as long.
 const FIRST_PAUSE_SECS: u64 = 30;
 /// Longest pause between two attempts, in seconds.
 const LONGEST_PAUSE_SECS: u64 = 6 * 3600;
 /// Seconds after which a letter is given up.
 const GIVE_UP_SECS: u64 = 7 * 24 * 3600;
 
-/// A letter that waits.
+/// A parked letter.
 #[derive(Clone, Serialize, Deserialize)]
 struct Parked {
-    /// A digest of what must be reached to know its sender; empty if it does not say.
+    /// A digest of the host that must be reached to know its sender; empty if the letter does not name it.
     #[serde(default)]
     host: String,
     #[serde(default)]
@@ -54,23 +54,23 @@ impl Parked {
         FIRST_PAUSE_SECS.saturating_mul(1 << self.attempts.min(16)).min(LONGEST_PAUSE_SECS)
     }
 
-    /// What is known of it once it was tried in vain. `latest` is the latest it may be given up: an end set by a clock that was
-    /// ahead, or by none, would have it tried for years.
+    /// The record after another attempt in vain. `latest` caps its end: an end set by a clock that was ahead, or by
+    /// none, would have it tried for years.
     fn tried(&self, now: UnixSeconds, latest: UnixSeconds) -> Self {
         let attempts = self.attempts.saturating_add(1);
         let again = Self { attempts, give_up_at: self.give_up_at.min(latest), ..self.clone() };
         Self { due: now.plus(again.pause()), ..again }
     }
 
-    /// Whether it is time to try again. Also if a clock that was ahead has put that off for years.
+    /// Whether it is time to try again; also if a clock that was ahead has put that off for years.
     fn is_due(&self, now: UnixSeconds) -> bool {
         self.due <= now || self.due > now.plus(LONGEST_PAUSE_SECS)
     }
 }
 
-/// Keeps a letter whose sender cannot be resolved at present, durably: the mediator may forget it.
+/// Durably keeps a letter whose sender cannot be resolved at present: the mediator may forget it.
 ///
-/// Where there is no room, one is given up for it: of the same host if that has its part already, else of the host that has most.
+/// Without room, other letters are given up: of the same host if it has its share, else of the host that has most.
 pub(super) async fn park(node: &Arc<Node>, envelope: &[u8]) -> Result<(), Failure> {
     let now = node.shared().now();
     let id = base64url_encode(Sha256::digest(envelope));
@@ -90,7 +90,7 @@ pub(super) async fn park(node: &Arc<Node>, envelope: &[u8]) -> Result<(), Failur
     .await
 }
 
-/// Those of `kept` that must go for one more.
+/// Those of `kept` that must go to make room for `more`.
 fn displaced(mut kept: Vec<(Vec<u8>, Parked)>, more: &Parked) -> Vec<Vec<u8>> {
     let mut gone = Vec::new();
     loop {
@@ -112,12 +112,12 @@ fn displaced(mut kept: Vec<(Vec<u8>, Parked)>, more: &Parked) -> Vec<Vec<u8>> {
     }
 }
 
-/// Most letters that wait for one host; those that do not say for which share more.
+/// Most letters parked for one host; letters that name no host share a higher limit.
 fn most_of(host: &str) -> usize {
     if host.is_empty() { 4 * MAX_OF_ONE_HOST } else { MAX_OF_ONE_HOST }
 }
 
-/// What the sender of an envelope must be asked for, as far as the envelope says: the host of its DID.
+/// The host of the sender's DID, as a digest; empty if the envelope does not say.
 fn host_of(envelope: &[u8]) -> String {
     let host = || {
         let jwe = parse_strict_json(envelope, MAX_ENVELOPE_BYTES).ok()?;
@@ -130,13 +130,13 @@ fn host_of(envelope: &[u8]) -> String {
     host().unwrap_or_default()
 }
 
-/// Handles some of those again that are due, and gives up those that were tried for too long.
+/// Handles some due letters again, and gives up those that were tried for too long.
 pub(super) async fn try_again(node: &Arc<Node>) -> Result<(), Failure> {
     let now = node.shared().now();
     let due = all(node)?.into_iter().filter(|(_, parked)| parked.is_due(now));
     for (id, parked) in due.take(TRIED_AT_ONCE) {
         let Some(envelope) = stored_envelope(node, &id)? else {
-            // Nothing is left to try again; that it was lost is said, as of every letter that is given up.
+            // Nothing is left to try again; the loss is reported, as for every letter that is given up.
             node.change(|fx| give_up(&id, "its bytes cannot be read any more", fx)).await?;
             continue;
         };
@@ -160,8 +160,8 @@ pub(super) async fn try_again(node: &Arc<Node>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The bytes of a letter that waits; `None` if its record is missing or damaged, which no later attempt will change. A store that
-/// fails is not asked again here: the whole pass ends with it.
+/// The bytes of a parked letter; `None` if its record is missing or damaged, which no later attempt will change. If the
+/// store itself fails, the whole pass ends.
 fn stored_envelope(node: &Node, id: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
     match node.shared().db.get::<String>(ENVELOPES, id) {
         Ok(stored) => Ok(stored.and_then(|text| base64url_decode(&text.value))),

@@ -23,15 +23,15 @@ pub(super) const MAX_REQUESTS: usize = 256;
 pub(super) const MAX_REQUESTS_PER_SOURCE: usize = 64;
 /// Most request bodies read at once, each of at most one envelope's size.
 pub(super) const MAX_BODIES: usize = 512;
-/// Most of them from one source: whoever lets bodies drip in holds up nobody else.
+/// Most of them from one source: a client whose bodies drip in holds up nobody else.
 pub(super) const MAX_BODIES_PER_SOURCE: usize = 64;
-/// Most requests that wait for their turn; there is room for no more.
+/// Most requests that wait for their turn; there is no room for more.
 pub(super) const MAX_WAITING: usize = 4096;
 /// Longest a request waits for its turn before it is told to come again.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(2);
-/// Longest a request waits outside, unread, until there is room, before it is told to come again. It goes in in the order
-/// of arrival; and whoever ignores a refusal and comes again at once would take more of the time of those who are served
-/// than one that waits, which costs nothing.
+/// Longest a request waits outside, unread, for room before it is told to come again. Requests enter in order of
+/// arrival. Waiting costs nothing, while a client that ignores a refusal and returns at once takes time from the
+/// requests being served.
 pub(super) const MAX_WAIT_OUTSIDE: Duration = Duration::from_secs(2);
 /// Seconds after which a refused request may come again.
 pub(super) const RETRY_AFTER_SECS: u64 = 1;
@@ -53,9 +53,9 @@ pub(crate) struct Admission {
 #[derive(Debug, Default)]
 struct Counts {
     open: usize,
-    /// Of these: those that have not said what they want yet.
+    /// Those of them that have not sent a request yet.
     pending: usize,
-    /// Bodies that are read, made for the first; kept while one of its connections is open.
+    /// Permits to read bodies, made for the first one; kept while a connection of this source is open.
     bodies: Option<Arc<Semaphore>>,
     /// Requests that are handled, likewise.
     requests: Option<Arc<Semaphore>>,
@@ -68,11 +68,11 @@ pub(super) struct Turn {
     _of_all: OwnedSemaphorePermit,
 }
 
-/// Room to wait for a turn in, until dropped.
+/// Room to wait for a turn, held until dropped.
 #[derive(Debug)]
 pub(super) struct Room(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
 
-/// Leave to read a body, and room for what it says.
+/// Permission to read a body, and room to wait in afterwards.
 #[derive(Debug)]
 pub(super) struct Reading {
     _own: Option<OwnedSemaphorePermit>,
@@ -81,21 +81,21 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// The body is there: others may read theirs.
+    /// The body is complete: others may read theirs.
     pub(super) fn end(self) -> Room {
         self.room
     }
 }
 
-/// A connection's place, or that of a client behind a proxy's connection; given back when dropped.
+/// The place of a connection, or of a client behind a proxy's connection; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     admission: Arc<Admission>,
     source: Source,
-    /// Whether the connection is that of a proxy we believe.
+    /// Whether the connection is from a trusted proxy.
     is_proxys: bool,
     _on: Ground,
-    /// Held until the first request is there.
+    /// Held until the first request has arrived.
     pending: Mutex<Option<OwnedSemaphorePermit>>,
     deadline: Instant,
 }
@@ -108,7 +108,7 @@ enum Ground {
 }
 
 impl Place {
-    /// Whose place it is.
+    /// The source that holds the place.
     pub(crate) fn source(&self) -> Source {
         self.source
     }
@@ -123,7 +123,7 @@ impl Place {
         }
     }
 
-    /// Resolves when the first request was due and is not there; never, if it came in time.
+    /// Resolves when the first request is overdue; never, if it came in time.
     pub(crate) async fn overdue(&self) {
         tokio::time::sleep_until(self.deadline).await;
         if self.pending.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
@@ -168,7 +168,7 @@ impl Admission {
         self.by_source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from `address`, if there is one left. Until its first request it counts as pending, too.
+    /// A place for a connection from `address`, if one is left. Until its first request it counts as pending, too.
     pub(crate) fn connect(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let permit = Arc::clone(&self.connections).try_acquire_owned().ok()?;
         let pending = Arc::clone(&self.pending).try_acquire_owned().ok()?;
@@ -196,8 +196,8 @@ impl Admission {
         })
     }
 
-    /// The place of whoever a request comes from: that of its connection, or, if a proxy passes it on, one of the client's.
-    /// `None` if that client has as many as it may.
+    /// The place for the sender of a request: that of its connection or, if a proxy passes it on, one of the client's
+    /// own. `None` if that client has as many as it may.
     pub(super) fn visitor(place: &Arc<Place>, headers: &HeaderMap) -> Option<Arc<Place>> {
         let admission = &place.admission;
         let named = || proxy::client(&admission.limits.proxies, headers);
@@ -220,15 +220,15 @@ impl Admission {
         }))
     }
 
-    /// Whether a request from `source` comes within its rate.
+    /// Whether a request from `source` is within its rate.
     pub(crate) fn within_rate(&self, source: Source) -> bool {
         !self.is_bounded(source) || self.rates.admit(&source)
     }
 
-    /// Waits for leave to read a body that comes by the connection of `place`; `None` if that takes too long, for then it
-    /// would be read in vain.
+    /// Waits for permission to read a body on the connection of `place`; `None` if that takes too long, because it
+    /// would then be read in vain.
     pub(super) async fn body(&self, place: &Place) -> Option<Reading> {
-        // First the place among its own: who waits for that takes nothing of the others'.
+        // First the permit of its own source: waiting for that takes nothing from others.
         let own = match self.bodies_of(place.source) {
             Some(bodies) => Some(within(MAX_WAIT, &bodies).await?),
             None => None,
@@ -237,7 +237,7 @@ impl Admission {
         Some(Reading { _own: own, _of_all: within(MAX_WAIT, &self.bodies).await?, room })
     }
 
-    /// The places of a source's bodies, if it is one that counts.
+    /// The permits for bodies of a source, if it is bounded.
     fn bodies_of(&self, source: Source) -> Option<Arc<Semaphore>> {
         if !self.is_bounded(source) {
             return None;
@@ -285,7 +285,7 @@ impl Admission {
     }
 }
 
-/// One of `places`, in the order in which they were asked for; `None` if none comes free within `time`.
+/// One of `places`, in the order of the requests for them; `None` if none becomes free within `time`.
 async fn within(time: Duration, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     if let Ok(permit) = Arc::clone(places).try_acquire_owned() {
         return Some(permit);

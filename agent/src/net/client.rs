@@ -1,4 +1,4 @@
-//! HTTP out, and WebSockets by their own file: envelopes to endpoints, did:web documents, status lists; every connection guarded.
+//! HTTP out (WebSockets have their own file): envelopes to endpoints, did:web documents, status lists; all guarded.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,15 +22,15 @@ use crate::{
 pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 /// Largest status list token fetched, in bytes.
 pub const MAX_STATUS_LIST_BYTES: usize = 4 * 1024 * 1024;
-/// Seconds until a connection must stand.
+/// Longest time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Seconds until a whole exchange must be over.
+/// Longest time for a whole exchange.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
-/// Seconds until a fetched document must be there.
+/// Longest time to fetch a document.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most sends under way at once: more than the outbox has seats, which it shares out better than a queue does.
 const MAX_SENDS: usize = 512;
-/// Most fetches under way at once: strangers cause them, so they must not take the place of sends.
+/// Most fetches under way at once: strangers cause them, so they must not displace sends.
 const MAX_FETCHES: usize = 128;
 
 /// The node's HTTP client.
@@ -121,7 +121,7 @@ impl HttpClient {
         read_bounded(response, most).await.map_err(|error| FetchError::Invalid { reason: error.to_string() })
     }
 
-    /// The status somebody answers a GET with; the body is not read.
+    /// The status with which a GET is answered; the body is not read.
     pub(crate) async fn look(&self, url: &str) -> Result<u16, FetchError> {
         let url = guard::check_url(url, &self.network).map_err(|reason| FetchError::Forbidden { reason })?;
         let answer = self.client.get(url).timeout(FETCH_TIMEOUT).send().await;
@@ -129,7 +129,7 @@ impl HttpClient {
         Ok(answer.status().as_u16())
     }
 
-    /// Posts bytes under a media type and returns what comes back, whatever the status is.
+    /// Posts bytes under a media type and returns the answer, whatever its status.
     pub(crate) async fn exchange(
         &self,
         uri: &str,
@@ -161,11 +161,11 @@ impl HttpClient {
         Ok((!body.is_empty()).then_some(body))
     }
 
-    /// Where the document of a did:web lies; plain http only where the configuration permits it, for hosts that
-    /// are not public.
+    /// The URL of a did:web document; plain http only for hosts that are not public, and if the configuration permits
+    /// it.
     fn document_url(&self, did: &Did) -> Result<String, FetchError> {
         let place = web::location(did).map_err(|error| FetchError::Invalid { reason: error.to_string() })?;
-        // A name of one label, such as a container's, is no name of the public Internet either.
+        // A name of one label, such as a container's, is not a public Internet name either.
         let local = !place.host.contains('.') || place.host.parse::<std::net::IpAddr>().is_ok();
         if self.network.allow_http && self.network.allow_private && local {
             return Ok(place.url.replacen("https://", "http://", 1));

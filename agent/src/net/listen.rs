@@ -18,7 +18,7 @@ use super::{
     tls::Tls,
 };
 
-/// Longest a client takes for the head of a request, and a connection rests between two.
+/// Longest a client takes for the head of a request, and longest a connection rests between two requests.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest head of a request, and the buffer of a connection, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -27,7 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `routes` on `listener` until the node stops, then lets requests under way finish.
 ///
-/// Every request carries an `Arc<Place>`: whoever keeps the connection beyond the request keeps it.
+/// Every request carries an `Arc<Place>`: a handler that keeps the connection beyond the request keeps the place too.
 pub(super) async fn serve(
     routes: Router,
     listener: TcpListener,
@@ -35,7 +35,7 @@ pub(super) async fn serve(
     tls: Option<Arc<Tls>>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    // Every connection holds one end; when the other hears nothing more, all are over.
+    // Every connection holds one sender; when the receiver yields nothing more, all are over.
     let (under_way, mut over) = mpsc::channel::<()>(1);
     loop {
         let accepted = tokio::select! {
@@ -74,13 +74,13 @@ fn connect(
         tracing::debug!("a connection was refused: too many are open");
         return;
     };
-    // Answers are small and wait for nothing.
+    // Answers are small and must not be delayed.
     let _ = stream.set_nodelay(true);
     let (routes, place) = (routes.clone(), Arc::new(place));
     match tls {
         None => drop(tokio::spawn(converse(routes, stream, place, end))),
         Some(tls) => drop(tokio::spawn(async move {
-            // Its place counts while it shakes hands, so that handshakes are bounded like connections.
+            // It holds its place during the handshake, so that handshakes are bounded like connections.
             let shaken = tokio::select! {
                 shaken = tls.accept(stream) => shaken,
                 () = place.overdue() => None,
@@ -93,7 +93,7 @@ fn connect(
     }
 }
 
-/// Whether the node stops, and that this connection is not over yet.
+/// The signal that the node stops, and the proof that this connection is not over yet.
 type End = (watch::Receiver<bool>, mpsc::Sender<()>);
 
 /// Serves one connection until it ends.

@@ -1,4 +1,4 @@
-//! A network inside one process, for simulations: lossy, doubling and reordering by a seed.
+//! A network inside one process, for simulations: it loses, doubles and reorders messages by a seed.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use crate::{
 pub struct Faults {
     /// Lost before it arrives.
     pub lost: u8,
-    /// Arrives, but the sender hears of a failure.
+    /// Arrives, but the sender is told of a failure.
     pub answer_lost: u8,
     /// Arrives twice.
     pub doubled: u8,
@@ -52,7 +52,7 @@ impl MemoryNetwork {
         lock(&self.nodes).insert(uri.to_owned(), Arc::downgrade(node));
     }
 
-    /// Makes nobody reachable at `uri`.
+    /// Makes `uri` unreachable.
     pub fn detach(&self, uri: &str) {
         lock(&self.nodes).remove(uri);
     }

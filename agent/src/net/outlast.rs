@@ -1,4 +1,4 @@
-//! Work that goes on when whoever waits for it is gone: a sender that hangs up must not stop what was begun.
+//! Work that continues after its waiter is gone: a sender that hangs up must not stop what was begun.
 
 use std::{
     pin::Pin,
@@ -7,7 +7,7 @@ use std::{
 
 use tokio::runtime::Handle;
 
-/// Runs in the task that waits for it, which costs no change of threads, and in one of its own once it is dropped.
+/// Runs in the task that waits for it, which costs no change of threads, and in a task of its own once it is dropped.
 pub(super) struct Outlasting<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
 
 impl<T: Send + 'static> Outlasting<T> {
@@ -20,7 +20,7 @@ impl<T: Send + 'static> Future for Outlasting<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        // Taken out meanwhile: work that panics is not begun again.
+        // Taken out while it is polled: work that panics is not begun again.
         let Some(mut work) = self.0.take() else { return Poll::Pending };
         let polled = work.as_mut().poll(context);
         if polled.is_pending() {

@@ -36,7 +36,7 @@ const MAX_RELAYS: usize = 2;
 /// How long a start waits for a relay's reservation, so that the first DIDs name it.
 const RELAY_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Where streams of peers come in; shut until the node is there.
+/// Where streams of peers come in; closed until the node is there.
 #[derive(Debug)]
 pub struct Entrance {
     node: OnceLock<Weak<Node>>,
@@ -51,7 +51,7 @@ impl Default for Entrance {
 }
 
 impl Entrance {
-    /// Takes as many messages per second from one source as HTTP takes requests from one address.
+    /// Admits as many messages per second from one source as HTTP admits requests from one address.
     pub fn new(limits: &Limits) -> Self {
         let rates = Rates::new(limits.requests_per_second());
         Self { node: OnceLock::new(), limits: limits.clone(), rates }
@@ -62,7 +62,7 @@ impl Entrance {
         let _ = self.node.set(Arc::downgrade(node));
     }
 
-    /// Whether a message comes within the rate of its source, if that is bounded.
+    /// Whether a message is within the rate of its source, if that is bounded.
     fn admits(&self, source: Source) -> bool {
         !self.limits.counts(source) || self.rates.admit(&source)
     }
@@ -92,8 +92,8 @@ impl Inbound for Entrance {
     }
 }
 
-/// What can go back on the stream's connection. Our mediator brings what others wrote: answers to them are none of its
-/// business. What a message causes counts for where its connection leads: a peer could have as many names as it likes.
+/// What can go back on the stream's connection. Our mediator brings what others wrote, so answers to them are not sent
+/// to it. Effects are counted for the source of the connection: a peer could have as many names as it likes.
 fn arrival(node: &Node, from: PeerId, source: Source) -> Arrival {
     if node.line.is_with(from) {
         return Arrival::Mailbox { from: None };
@@ -102,7 +102,7 @@ fn arrival(node: &Node, from: PeerId, source: Source) -> Arrival {
     Arrival::Libp2p { answerable, from: Some(node.origin(source)) }
 }
 
-/// Carries envelopes by libp2p where an endpoint is one of libp2p, by HTTP everywhere else.
+/// Carries envelopes by libp2p to libp2p endpoints, by HTTP to all others.
 #[derive(Debug)]
 pub struct PeerTransport {
     host: Host,
@@ -123,7 +123,7 @@ impl PeerTransport {
     }
 }
 
-/// The refusals of a peer in the words of HTTP, which the outbox knows.
+/// The refusals of a peer as HTTP statuses, which the outbox understands.
 fn told(error: einmal_p2p::SendError) -> SendError {
     use einmal_p2p::SendError as Peer;
     match error {
@@ -175,7 +175,7 @@ impl Transport for PeerTransport {
 ///
 /// # Errors
 ///
-/// [`SetupError`] if an address or a relay cannot be used, or the key not be read or written.
+/// [`SetupError`] if an address or a relay cannot be used, or the key cannot be read or written.
 pub async fn start(
     config: &Config,
     db: &Db,
@@ -234,7 +234,7 @@ fn listen(role: Role, settings: &P2pSettings) -> Result<Vec<Multiaddr>, SetupErr
     addresses("listen", &[format!("/ip4/0.0.0.0/udp/{port}/quic-v1"), format!("/ip4/0.0.0.0/tcp/{port}")])
 }
 
-/// Where the mediator of a citizen listens by libp2p, as the invitation in the configuration says: it may relay too.
+/// The libp2p addresses of a citizen's mediator, from the invitation in the configuration: it may relay too.
 fn relays_of_mediator(config: &Config) -> Vec<Multiaddr> {
     let url = config.citizen.as_ref().and_then(|citizen| citizen.mediator.as_deref());
     let document = url

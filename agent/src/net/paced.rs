@@ -1,4 +1,4 @@
-//! A stream whose reader must read: what is written to one that does not is given up after a time.
+//! A stream whose reader must read: a write to a reader that does not is given up after a time.
 
 use std::{
     future::Future,
@@ -17,21 +17,21 @@ use tokio::{
     time::Sleep,
 };
 
-/// Longest a peer takes to make room for more of what is written to it. An answer held for one that does not read takes
-/// memory, and its connection a place.
+/// Longest a peer takes to make room for more output. An answer held for a peer that does not read takes memory, and
+/// its connection a place.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes that came on a connection, for whoever must know of what is not complete.
+/// Bytes received on a connection, to detect messages that are not complete.
 #[derive(Debug, Default)]
 pub(super) struct ReadBytes(AtomicU64);
 
 impl ReadBytes {
-    /// Some more came.
+    /// More bytes arrived.
     pub(super) fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// All so far.
+    /// All bytes so far.
     pub(super) fn total(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -41,7 +41,7 @@ impl ReadBytes {
 pub(super) struct Paced<S> {
     stream: S,
     read: Arc<ReadBytes>,
-    /// Runs while a write waits; there is none for the many connections whose writes do not.
+    /// Runs while a write waits; absent for the many connections whose writes do not.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -50,7 +50,7 @@ impl<S> Paced<S> {
         Self { stream, read, waiting: None }
     }
 
-    /// What came of a write: passed on, or an error once it has waited too long.
+    /// Judges a write: its result, or an error once it has waited too long.
     fn judge<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.waiting = None;

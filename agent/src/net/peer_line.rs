@@ -1,8 +1,8 @@
 //! The way back to a libp2p peer: answers and live mail over the connection it made itself, never by dialling.
 //!
-//! A line is a task of its own for one peer. It begins with the first thing that goes back and ends when nothing is left
-//! to give and nobody has live delivery there, when the peer is gone, or when it takes nothing. A peer id decides where
-//! bytes go, and nothing else: whose mail that is, the envelope that asked for it has proved.
+//! A line is a task of its own for one peer. It begins with the first envelope that goes back. It ends when nothing is
+//! left to give and nobody has live delivery there, when the peer is gone, or when the peer takes nothing. A peer id
+//! decides where bytes go, and nothing else: whose mail they are was proved by the envelope that asked for it.
 
 use std::sync::{Arc, Weak};
 
@@ -19,27 +19,27 @@ use crate::{
     transport::{Back, NewLine},
 };
 
-/// Letters a peer may refuse one after the other. Each alone says nothing: anybody can write a letter that does not open.
+/// Letters a peer may refuse in a row. A single refusal says nothing: anybody can write a letter that does not open.
 pub(super) const MAX_REFUSED: usize = 32;
 
-/// Gives something back to a peer, on a line of its own that begins with it.
+/// Gives something back to a peer, on a new line if none is open.
 pub(super) fn give_back(node: &Arc<Node>, peer: PeerId, back: Back) {
     if let Some(lines) = node.shared().lines() {
         lines.give_back(peer, back, |new| drop(tokio::spawn(Line::of(node, new).run())));
     }
 }
 
-/// A line's entry among all, gone with it however it ends.
+/// A line's entry in the list, removed however the line ends.
 struct Listed {
     /// Weak, because a line that waits must not keep its node alive.
     node: Weak<Node>,
     peer: PeerId,
-    /// Another line may stand there already.
+    /// Already removed: another line may have taken its place.
     left: bool,
 }
 
 impl Listed {
-    /// Leaves if nothing more has come meanwhile.
+    /// Leaves if nothing more has arrived meanwhile.
     fn leave_if_empty(&mut self, incoming: &mpsc::Receiver<Back>) -> bool {
         let Some(node) = self.node.upgrade() else { return true };
         let Some(lines) = node.shared().lines() else { return true };
@@ -63,7 +63,7 @@ struct Line {
     peer: PeerId,
     incoming: mpsc::Receiver<Back>,
     pushing: Pushing,
-    /// Letters refused since the last that was taken.
+    /// Letters refused since the last one that was taken.
     refused: usize,
     stopping: watch::Receiver<bool>,
     listed: Listed,
@@ -73,11 +73,11 @@ struct Line {
 
 /// Why a line ends.
 enum Ending {
-    /// There is nothing left to give, or nobody to give it.
+    /// There is nothing left to give, or nobody to give it to.
     Quiet,
-    /// Only its connection has ended; that is looked at before anything else.
+    /// Only its connection has ended; this is checked before anything else.
     Lost,
-    /// We end it, and close the connection: its peer must learn that nothing comes any more.
+    /// We end it and close the connection: its peer must learn that nothing more comes.
     HangUp(&'static str),
 }
 
@@ -107,7 +107,7 @@ impl Line {
         let mut stopping = self.stopping.clone();
         let ending = loop {
             let turn = tokio::select! {
-                // First of all: what comes from a peer that is back belongs to its new connection.
+                // Checked first: what comes from a returning peer belongs to its new connection.
                 biased;
                 () = self.held.ended() => self.begin_anew(),
                 () = stopped(&mut stopping) => Err(Ending::HangUp("the node stops")),
@@ -129,17 +129,17 @@ impl Line {
         self.end(ending);
     }
 
-    /// The connection is gone, and live delivery with it. The peer may be back already, and have asked for something.
+    /// The connection is gone, and live delivery with it. The peer may be back already, with a new request.
     fn begin_anew(&mut self) -> Result<(), Ending> {
         let Some(node) = self.listed.node.upgrade() else { return Err(Ending::Quiet) };
         self.pushing.close(&node);
-        // The same hold: where all are taken, another would not be had.
+        // Keeps its hold: if all are taken, a new one could not be had.
         self.held.renew().map_err(|_| Ending::Quiet)
     }
 
-    /// Gives answers back; who does not take them gets no live mail either.
+    /// Gives answers back; a peer that does not take them gets no live mail either.
     ///
-    /// The session begins before its answer goes: no letter may come between the two and be overlooked.
+    /// The session begins before its answer goes out: a letter arriving between the two must not be overlooked.
     async fn give(&mut self, back: Back) -> Result<(), Ending> {
         let Some(node) = self.listed.node.upgrade() else { return Err(Ending::Quiet) };
         let undone = back.live.clone().map(|change| LiveChange { on: false, ..change });
@@ -163,7 +163,7 @@ impl Line {
         while let Some(Handful { envelopes, hand }) = self.pushing.next(&node, &mut turn)? {
             for envelope in envelopes {
                 let taken = self.hand_over(&node, envelope).await?;
-                // What is refused stays in its mailbox, like everything that is pushed.
+                // A refused letter stays in its mailbox, like everything that is pushed.
                 self.refused = if taken { 0 } else { self.refused + 1 };
                 if self.refused > MAX_REFUSED {
                     return Err(Ending::HangUp("the peer refuses one letter after the other"));
@@ -174,7 +174,7 @@ impl Line {
         Ok(())
     }
 
-    /// Whether the peer took an envelope. One after the other, so that they arrive in order.
+    /// Whether the peer took an envelope. One at a time, so that they arrive in order.
     async fn hand_over(&mut self, node: &Arc<Node>, envelope: Vec<u8>) -> Result<bool, Ending> {
         let Some(lines) = node.shared().lines() else { return Err(Ending::Quiet) };
         let sent = tokio::select! {

@@ -1,4 +1,4 @@
-//! Whom a request comes from that a reverse proxy passes on.
+//! The client whose request a reverse proxy passes on.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,21 +6,21 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::AddressRange;
 
-/// Where each proxy writes behind what was there already whom it was asked by.
+/// Each proxy appends to this header the address that asked it.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Whether `address` is a proxy's.
+/// Whether `address` belongs to a proxy.
 pub(super) fn is_proxy(proxies: &[AddressRange], address: IpAddr) -> bool {
     proxies.iter().any(|range| range.contains(address))
 }
 
-/// The client of a request that came from one of `proxies`: the last address in `X-Forwarded-For` that is no proxy's. What
-/// stands before it the client may have written itself.
+/// The client of a request that came from one of `proxies`: the last address in `X-Forwarded-For` that is not a proxy.
+/// Anything before it may have been written by the client itself.
 ///
-/// `None` if the proxies name nobody, as for questions of their own.
+/// `None` if the proxies name nobody, as in requests of their own.
 pub(super) fn client(proxies: &[AddressRange], headers: &HeaderMap) -> Option<IpAddr> {
     let lines: Vec<&[u8]> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
-    // As bytes: what the client put before it may be no text, and must not hide what the proxy wrote.
+    // As bytes: the client's part may not be text, and must not hide what the proxy wrote.
     let last_first = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
     for entry in last_first {
         let address = address(std::str::from_utf8(entry).ok()?.trim())?;

@@ -1,4 +1,4 @@
-//! Accounts with live delivery on one connection, whichever carries it, and their letters, some at a time.
+//! Accounts with live delivery on one connection of any transport, and their letters, some at a time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,7 +46,7 @@ pub(super) struct Pushing {
     resting: Option<Instant>,
 }
 
-/// Some letters of every account in turn, until there are none left or it is time to listen again.
+/// Letters of every account in turn, until none are left or it is time to listen again.
 pub(super) struct Turn {
     sessions: std::vec::IntoIter<Arc<Session>>,
     current: Option<Arc<Session>>,
@@ -75,11 +75,11 @@ impl Pushing {
         self.sessions.iter().any(|session| session.owner().same_as(account) && !session.is_displaced())
     }
 
-    /// Turns live delivery on or off for one account. It belongs before the answer: whoever fetches its mail when it has
-    /// that then misses nothing.
+    /// Turns live delivery on or off for one account. It happens before the answer: an account that fetches its mail
+    /// after the answer then misses nothing.
     pub(super) fn change(&mut self, node: &Node, change: LiveChange) -> Result<(), Trouble> {
         let live = &node.shared().live;
-        // More than one if two accounts have become one.
+        // There is more than one if two accounts have become one.
         while let Some(held) = self.sessions.iter().position(|one| one.owner().same_as(&change.account)) {
             live.close(&self.sessions.remove(held));
         }

@@ -30,7 +30,7 @@ use crate::{
     node::Node,
 };
 
-/// The header of a refusal that names its lines in the log.
+/// The header of a refusal that gives the id of its lines in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest a client takes for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -47,7 +47,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Who is behind a place, if it is one that counts: everybody behind a proxy on this machine would be one otherwise.
+    /// The origin behind a place, if its source is bounded: otherwise everybody behind a proxy on this machine would be
+    /// one origin.
     pub(super) fn origin(&self, place: &Place) -> Option<Origin> {
         let source = place.source();
         self.admission.is_bounded(source).then(|| self.node.origin(source))
@@ -140,8 +141,8 @@ fn named(mut response: Response, id: &RequestId) -> Response {
     response
 }
 
-/// Lets scripts of any web page read the answer: a wallet may live in a browser. There are no cookies here and nothing else
-/// that a browser adds by itself, so a page gets no more than any other client.
+/// Lets scripts of any web page read the answer: a wallet may live in a browser. There are no cookies here, and nothing
+/// else that a browser adds by itself, so a page gets no more than any other client.
 fn for_pages(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -150,7 +151,7 @@ fn for_pages(mut response: Response) -> Response {
     response
 }
 
-/// The answer to a browser that asks before it posts an envelope: it does so for every media type that no HTML form can send.
+/// The answer to a browser's preflight for an envelope: it asks before each media type that no HTML form can send.
 fn preflight() -> Response {
     let answers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
@@ -190,7 +191,7 @@ async fn take(server: Server, request: Request, place: Arc<Place>) -> Response {
         drop(turn);
         receipt
     };
-    // The id goes along into whichever task finishes it.
+    // The id goes along to the task that finishes the work.
     answer(Outlasting::new(work.in_current_span()).await)
 }
 
@@ -284,7 +285,7 @@ fn answer(receipt: Receipt) -> Response {
     }
 }
 
-/// Not now, and when.
+/// Not now, and when to come again.
 fn come_again(status: StatusCode) -> Response {
     (status, [(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS))]).into_response()
 }
@@ -311,7 +312,7 @@ async fn ready(State(server): State<Server>) -> Response {
     "ready\n".into_response()
 }
 
-/// Numbers for whoever watches this machine, from this machine only: behind a proxy, keep this path to yourself.
+/// Numbers for monitoring, from this machine only: behind a proxy, keep this path to yourself.
 async fn metrics(
     State(server): State<Server>,
     Extension(place): Extension<Arc<Place>>,
@@ -345,12 +346,12 @@ async fn did_document(State(server): State<Server>) -> Response {
 async fn status_list(State(server): State<Server>, Path(list): Path<String>) -> Response {
     let uri = format!("{}/status/{list}", server.node.shared().url());
     let node = Arc::clone(&server.node);
-    // Signing and compressing are work for a thread that may block.
+    // Signing and compressing need a thread that may block.
     for_pages(published(tokio::task::spawn_blocking(move || node.published_status_list(&uri)).await))
 }
 
-/// A status list as it was made. That there is none is said for certain only: whoever verifies a card would take it for
-/// withdrawn, while a list that cannot be made at present is asked for again.
+/// A status list as it was made. A list is reported missing only when that is certain: a verifier would take its cards
+/// for withdrawn, while a list that cannot be made at present is requested again.
 fn published(token: Result<Result<Option<String>, Failure>, JoinError>) -> Response {
     match token {
         Ok(Ok(Some(token))) => {

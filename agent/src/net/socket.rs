@@ -29,16 +29,16 @@ use crate::{
     node::Begun,
 };
 
-/// A connection on which nothing is heard for so long is asked whether it is still there.
+/// After this long without a sound a connection is asked whether it is still there.
 pub(super) const PING_EVERY: Duration = Duration::from_secs(30);
-/// A connection on which nothing was heard for so long is gone.
+/// After this long without a sound a connection is gone.
 pub(super) const SILENCE: Duration = Duration::from_secs(75);
 /// Longest a reader takes to accept what is sent to it; its mail waits for the next connection.
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most messages of one connection on their way to the disk.
 const MAX_UNDER_WAY: usize = 64;
 /// Bytes read from the socket at a time; kept for every connection. A request of a wallet with a `did:peer:2` takes 2.1
-/// KiB: a buffer that it does not fit in doubles, and stays so.
+/// KiB: a buffer too small for it doubles, and stays so.
 pub(super) const READ_BUFFER: usize = 2_560;
 
 /// Largest frame that is read. One that is somewhat too large for an envelope is read to its end: where bytes are left unread, the
@@ -46,15 +46,15 @@ pub(super) const READ_BUFFER: usize = 2_560;
 pub(super) const MAX_FRAME_BYTES: usize = MAX_ENVELOPE_BYTES + 256 * 1024;
 /// Bytes of the head of a control frame from a client.
 const CONTROL_HEAD: u64 = 6;
-/// Bytes that may have come beyond the last message without a message being slow: what is read ahead.
+/// Bytes that may have arrived after the last message without counting as a slow message: read-ahead.
 const READ_AHEAD: u64 = 8 * 1024;
 
-/// A message of which a part has come: it takes memory for as long as its sender likes, whatever control frames come between.
+/// A message that has arrived in part: it takes memory as long as its sender likes, whatever control frames intervene.
 struct Unfinished {
     read: Arc<ReadBytes>,
     /// What had been read when the last message was complete.
     complete: u64,
-    /// Whether a part of the same message was there at the last look.
+    /// Whether a part of this message was there at the last look.
     told: bool,
 }
 
@@ -65,12 +65,12 @@ impl Unfinished {
         self.told = false;
     }
 
-    /// A control frame came, which is a part of no message.
+    /// A control frame arrived, which belongs to no message.
     fn passed(&mut self, payload: usize) {
         self.complete += CONTROL_HEAD + payload as u64;
     }
 
-    /// Whether a part of one message has been there for a whole time between two looks.
+    /// Whether a part of one message has been there for the whole time between two looks.
     fn lingers(&mut self) -> bool {
         let is_there = self.read.total().saturating_sub(self.complete) > READ_AHEAD;
         std::mem::replace(&mut self.told, is_there) && is_there
@@ -91,7 +91,7 @@ struct Socket {
 enum Ending {
     /// The peer is gone, or does not read.
     Gone,
-    /// The peer is told.
+    /// The peer is told this code and reason.
     Told(u16, &'static str),
 }
 
@@ -114,17 +114,18 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>, 
     let mut unfinished = Unfinished { read, complete: 0, told: false };
     unfinished.completed();
     let mut timer = tokio::time::interval(PING_EVERY);
-    // Two looks for a message that lingers must be as far apart as they seem.
+    // Two looks for a message that lingers must really be a full interval apart.
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer.reset();
     let bell = socket.pushing.bell();
-    // Mail that is on its way to the disk, in the order it came.
+    // Mail on its way to the disk, in the order it came.
     let mut under_way = FuturesOrdered::new();
     let ending = loop {
         let turn = tokio::select! {
             Some(receipt) = under_way.next() => socket.answer(receipt).await,
             frame = incoming.next(), if under_way.len() < MAX_UNDER_WAY => match frame {
-                // The pong goes out with the next look at the connection: who waits for it takes it to say that all before is safe.
+                // The pong goes out with the next look at the connection: to the peer it means that everything before
+                // it is safe.
                 Some(Ok(Frame::Ping(payload))) => {
                     heard = Instant::now();
                     unfinished.passed(payload.len());
@@ -175,7 +176,7 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>, 
     socket.end(ending).await;
 }
 
-/// What became of everything that is under way, in the order it came.
+/// The results of everything under way, in the order it came.
 async fn all_of(under_way: &mut FuturesOrdered<JoinHandle<Receipt>>) -> Vec<Result<Receipt, JoinError>> {
     let mut receipts = Vec::with_capacity(under_way.len());
     while let Some(receipt) = under_way.next().await {
@@ -222,9 +223,9 @@ impl Socket {
         })
     }
 
-    /// Does what is no mail, after everything that came before it.
+    /// Handles what is not mail, after everything that came before it.
     ///
-    /// The answers to that wait for the reader, for as long as it likes to take; its turn is given to others meanwhile.
+    /// Answers to earlier messages wait for the reader, however long that takes; its turn goes to others meanwhile.
     async fn alone(
         &mut self,
         begun: Begun,
@@ -242,7 +243,7 @@ impl Socket {
         self.answer(receipt).await
     }
 
-    /// Waits until everything that came is on the disk or refused, and answers it then.
+    /// Waits until everything that came is on the disk or refused, then answers it.
     async fn settle(&mut self, before: &mut FuturesOrdered<JoinHandle<Receipt>>) -> Result<(), Ending> {
         for receipt in all_of(before).await {
             self.answer(receipt).await?;
@@ -323,7 +324,7 @@ impl Socket {
     }
 
     async fn feed(&mut self, envelope: Vec<u8>) -> Result<(), Ending> {
-        // Envelopes are JSON, hence text; what is none goes as it is.
+        // Envelopes are JSON, hence text; bytes that are not text go as they are.
         let frame = match String::from_utf8(envelope) {
             Ok(text) => Frame::Text(text.into()),
             Err(other) => Frame::Binary(other.into_bytes().into()),

@@ -1,4 +1,4 @@
-//! TLS with certificate files of one's own: loaded at the start, and again when the files change.
+//! TLS with the operator's certificate files: loaded at the start, and again when the files change.
 
 use std::{
     fmt,
@@ -22,7 +22,7 @@ use crate::{config::TlsSettings, error::SetupError};
 
 /// Longest a client takes for the handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the files are looked at.
+/// How often the files are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// The certificate in force.
@@ -33,7 +33,7 @@ pub struct Tls {
 
 struct Present {
     acceptor: TlsAcceptor,
-    /// When the files were written that it was loaded from.
+    /// When the files it was loaded from were written.
     written: [Option<SystemTime>; 2],
     looked_at: Instant,
 }
@@ -57,7 +57,7 @@ impl Tls {
         Ok(Self { settings: settings.clone(), present })
     }
 
-    /// The acceptor in force; files that changed are loaded first. What does not load leaves the old one in force.
+    /// The acceptor in force; changed files are loaded first. If they do not load, the old one stays in force.
     fn acceptor(&self) -> TlsAcceptor {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         if present.looked_at.elapsed() >= LOOK_EVERY {

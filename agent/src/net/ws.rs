@@ -24,15 +24,15 @@ use tokio_tungstenite::{
 use super::names::Names;
 use crate::{config::Network, guard, transport::SendError};
 
-/// Seconds until a connection must stand.
+/// Longest time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Seconds until a whole exchange must be over.
+/// Longest time for a whole exchange.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes read from the socket at a time.
 const READ_BUFFER: usize = 16 * 1024;
 
-/// What a socket ends with if an envelope on it was not taken and will not be: codes from 4000 on are for private use, and this one
-/// recalls the status of HTTP.
+/// The code that closes a socket if an envelope on it was not taken and will not be: codes from 4000 on are for private
+/// use, and this one recalls the status of HTTP.
 pub(super) const NOT_TAKEN: u16 = 4400;
 
 /// What a ping says that asks whether everything before it was taken: only it is answered by [`NOT_TAKEN`] instead of a pong.
@@ -93,10 +93,10 @@ enum Ended {
     Early,
 }
 
-/// Sends one envelope and waits until the other side has read on behind it. What comes back meanwhile is the answer.
+/// Sends one envelope and waits until the other side has read it. What comes back meanwhile is the answer.
 ///
-/// A WebSocket says nothing about whether an envelope was taken; a pong that follows it says at least that it was
-/// read, and a node of this kind sends it only when the envelope is on the disk.
+/// A WebSocket says nothing about whether an envelope was taken. A pong that follows it says at least that it was read,
+/// and a node of this kind sends it only when the envelope is on the disk.
 pub(crate) async fn exchange(
     uri: &str,
     envelope: Vec<u8>,
@@ -138,7 +138,7 @@ pub(crate) async fn exchange(
     }
 }
 
-/// An envelope as a frame: text, because it is JSON; what is none goes as it is.
+/// An envelope as a frame: text, because it is JSON; bytes that are not text go as they are.
 pub(crate) fn frame(envelope: Vec<u8>) -> Frame {
     match String::from_utf8(envelope) {
         Ok(text) => Frame::Text(text.into()),

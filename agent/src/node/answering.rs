@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl Node {
-    /// Tells somebody unknown, on the connection it came by and nowhere else, why a forward is not taken: signed, for there
-    /// is nobody to encrypt for. Deployed clients expect it.
+    /// Tells an unknown sender why a forward is not taken, on the connection it came by and nowhere else. The report is
+    /// signed, because there is nobody to encrypt for. Deployed clients expect it.
     pub(super) fn signed_report(
         &self,
         opened: &Opened,
@@ -33,8 +33,8 @@ impl Node {
         self.shared.packer().sign(&report).ok()
     }
 
-    /// Packs answers for the same connection if the sender asked for that, and queues transient answers that did not
-    /// go back for the sender's own endpoint.
+    /// Packs answers for the same connection if the sender asked for that. Transient answers that cannot go back there
+    /// are queued for the sender's own endpoint.
     pub(super) async fn reply(
         &self,
         opened: &Opened,
@@ -43,12 +43,12 @@ impl Node {
     ) -> Vec<Vec<u8>> {
         let (open_route, most) = match arrival {
             Arrival::Http { .. } => (wants_return(opened) || self.has_no_other_way(opened), 1),
-            // A connection that stays open is its own return route, unless it was asked not to be.
+            // A connection that stays open is its own return route, unless the sender asked otherwise.
             Arrival::Socket { .. } => {
                 (opened.message.return_route.is_none() || wants_return(opened), usize::MAX)
             }
-            // Peers have endpoints of their own: what does not ask for the connection is answered there. Live delivery is
-            // about the connection itself.
+            // Peers have endpoints of their own: a message that does not ask for the connection is answered there. Live
+            // delivery is about the connection itself.
             Arrival::Libp2p { answerable, .. } => {
                 let asks = opened.message.return_route.is_none() && delivery::is_change(&opened.message.kind);
                 (answerable && (asks || wants_return(opened)), usize::MAX)
@@ -73,8 +73,8 @@ impl Node {
         replies
     }
 
-    /// Whether an answer about mediation or mail would never arrive: deployed wallets that have no endpoint leave out the
-    /// `return_route` these protocols demand, and read what comes back.
+    /// Whether an answer about mediation or mail would otherwise never arrive: deployed wallets without an endpoint
+    /// omit the `return_route` these protocols demand, and read what comes back.
     fn has_no_other_way(&self, opened: &Opened) -> bool {
         let protocol = opened.message.kind.standard_protocol();
         let about_mail = matches!(protocol, Some("coordinatemediation" | "messagepickup"));
@@ -108,7 +108,7 @@ impl Node {
         let queued = match self.enqueue(&mut fx, vec![answer]) {
             Ok(queued) => queued,
             Err(failure) => {
-                // What it answers is done and stays so; it is of use only now.
+                // The request is done and stays so; its answer is of use only now.
                 self.shared.stats.given_up.inc();
                 tracing::info!(reason = %describe_for_log(&failure), "an answer was not queued");
                 return;

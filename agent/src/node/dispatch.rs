@@ -26,7 +26,7 @@ const COMMON: [(&str, &str); 6] = [
     ("https://didcomm.org/out-of-band/2.0", "receiver"),
 ];
 
-/// Handles a message of a common protocol; false if it is of none.
+/// Handles a message of a common protocol; false if it belongs to none.
 pub(super) fn on_message(
     shared: &Shared,
     role: &dyn RoleService,
@@ -38,7 +38,7 @@ pub(super) fn on_message(
         if let Some(pong) = trust_ping::answer(rx, shared.now())? {
             fx.answer(pong, &our_form(rx), &their_form(rx))?;
         }
-        // A ping may answer an invitation, which is then for the role to note.
+        // A ping may answer an invitation; the role then notes it.
         if rx.message().pthid.is_some() {
             role.on_message(shared, rx, fx)?;
         }
@@ -80,7 +80,7 @@ pub(super) fn report(rx: &Received<'_>, code: ProblemCode, comment: &str, fx: &m
     Ok(())
 }
 
-/// Carries out a command every role knows; `None` if it is the role's.
+/// Carries out a command every role knows; `None` if only a role may know it.
 pub(super) fn command(
     shared: &Shared,
     name: &str,

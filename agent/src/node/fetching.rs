@@ -1,4 +1,4 @@
-//! How many fetches are under way because of whom: nobody may keep others' documents from being fetched.
+//! How many fetches each origin has under way: nobody may keep others' documents from being fetched.
 
 use std::{
     collections::HashMap,
@@ -9,27 +9,27 @@ use einmal_did::Did;
 
 use crate::handler::Origin;
 
-/// Most fetches under way at once because of one origin: an eighth of those of all (`net/client.rs`).
+/// Most fetches under way at once because of one origin: an eighth of the total (`net/client.rs`).
 const MAX_FETCHES_OF_ONE: usize = 16;
 
-/// Most that wait or fetch because of one origin: each of them has a turn meanwhile, of which there are 256.
+/// Most that wait or fetch because of one origin: each of them holds one of the 256 turns meanwhile.
 const MAX_WAITING_OF_ONE: usize = 48;
 
-/// The fetches under way, by origin, and of which documents.
+/// The fetches under way, by origin and by document.
 #[derive(Debug, Default)]
 pub(super) struct Fetching {
     counts: Counts,
-    /// Those that wait for another's fetch are in here too.
+    /// Includes those that wait for another's fetch.
     waiting: Counts,
     documents: Mutex<HashMap<Did, Arc<Gate>>>,
 }
 
 type Counts = Mutex<HashMap<Origin, usize>>;
 
-/// Where those wait who want the same document.
+/// The queue of those that want the same document.
 type Gate = tokio::sync::Mutex<()>;
 
-/// Leave to wait or to fetch, until dropped.
+/// Permission to wait or to fetch, held until dropped.
 #[must_use]
 pub(super) struct Slot<'a> {
     counts: &'a Counts,
@@ -53,23 +53,23 @@ fn enter(counts: &Counts, from: Option<Origin>, most: usize) -> Option<Slot<'_>>
 }
 
 impl Fetching {
-    /// Leave to wait for something because of `from`; `None` if as many do as may. What the node fetches of itself is not counted.
+    /// Permission to wait because of `from`; `None` if that origin is at its limit. The node itself has no limit.
     pub(super) fn wait(&self, from: Option<Origin>) -> Option<Slot<'_>> {
         enter(&self.waiting, from, MAX_WAITING_OF_ONE)
     }
 
-    /// Waits until nobody else fetches the document of `did`; whoever waited finds it fetched, most likely.
+    /// Waits until nobody else fetches the document of `did`; after waiting, it has most likely been fetched.
     pub(super) async fn alone(&self, did: &Did) -> impl Drop {
         let gate = {
             let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
-            // Those nobody waits for or has are not kept.
+            // Gates that nobody holds or waits for are dropped.
             documents.retain(|_, gate| Arc::strong_count(gate) > 1);
             Arc::clone(documents.entry(did.clone()).or_default())
         };
         gate.lock_owned().await
     }
 
-    /// Leave to fetch something because of `from`; `None` if it causes as many fetches as it may.
+    /// Permission to fetch because of `from`; `None` if it already causes as many fetches as it may.
     pub(super) fn begin(&self, from: Option<Origin>) -> Option<Slot<'_>> {
         enter(&self.counts, from, MAX_FETCHES_OF_ONE)
     }

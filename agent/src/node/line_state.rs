@@ -1,4 +1,4 @@
-//! How a citizen's line to its mediator stands, for the rest of the node.
+//! The state of a citizen's line to its mediator, for the rest of the node.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::handler::Notice;
 
-/// How the line stands, for the rest of the node.
+/// The state of the line, for the rest of the node.
 #[derive(Debug, Default)]
 pub(crate) struct LineState {
     bell: Notify,
@@ -16,12 +16,12 @@ pub(crate) struct LineState {
     peer: Mutex<LinePeer>,
 }
 
-/// Whose streams are the line.
+/// The peer whose streams form the line.
 #[derive(Debug, Default)]
 struct LinePeer {
-    /// Remembered when the line is over: what was under way may still come.
+    /// Remembered after the line has ended: what was under way may still come.
     peer: Option<PeerId>,
-    /// Whether a line with it is made or kept.
+    /// Whether a line with it is being made or kept.
     wanted: bool,
 }
 
@@ -45,7 +45,8 @@ impl LineState {
         self.peer().peer == Some(peer)
     }
 
-    /// Something came from a peer. If that is the line, it rings; it is up once the mediator has said so.
+    /// Something came from a peer. If that is the line, it rings once it is up; the mediator's own notice says that it
+    /// is.
     pub(crate) fn heard(&self, from: PeerId, notice: Option<Notice>) {
         let line = self.peer();
         if !line.wanted || line.peer != Some(from) {

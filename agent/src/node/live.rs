@@ -73,7 +73,7 @@ impl Node {
     /// Opens a session; `bell` rings when there is something to push.
     pub(crate) fn open_session(&self, change: LiveChange, bell: &Arc<Notify>) -> Arc<Session> {
         let session = self.shared.live.open(change, Arc::clone(bell));
-        // What came between the answer and now, and nobody was rung for.
+        // Looks again for what came between the answer and now: nobody was rung for it.
         let (mail, change, now) = (&self.shared.mail, &session.change, self.shared.now().0);
         let newer = |mailbox: &&MailboxId| !mail.list(**mailbox, Some(change.since), 1, now).is_empty();
         change.mailboxes.iter().filter(newer).for_each(|mailbox| session.look_again(*mailbox));
@@ -161,7 +161,7 @@ impl Node {
         Ok(Pushes { envelopes, letters: count, ..pushes })
     }
 
-    /// As they are, or in deliveries of the mediator's.
+    /// Letters as they are, or wrapped in deliveries from the mediator.
     fn in_form_of(
         &self,
         session: &Session,

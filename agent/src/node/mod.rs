@@ -1,13 +1,15 @@
-//! The node: one loop for every event, whatever brought it.
+//! The node: one loop for every event, wherever it comes from.
 //!
 //! ```text
-//! bytes -> open (sender proved) -> seen before? -> role.on_message -> one batch: state, messages, timers -> durable -> answer
+//! bytes -> open (sender proved) -> seen before? -> role.on_message
+//!       -> one batch: state, messages, timers -> durable -> answer
 //! ```
 //!
-//! Handlers are synchronous and change nothing but the batch, with one exception: places in a status list are reserved by a
-//! commit of their own, 64 at once, for what was given to one card must not be given to another. What they cannot know without the network they ask for
-//! ([`Need`]); the node fetches it and handles the event again. Nothing is acknowledged before the batch is durable,
-//! and nothing is sent that is not in it, except direct answers that are worthless later.
+//! Handlers are synchronous and change nothing but the batch, with one exception: places in a status list are reserved
+//! by a commit of their own, 64 at once, because a place given to one card must not be given to another. What handlers
+//! cannot know without the network they ask for ([`Need`]); the node fetches it and handles the event again. Nothing is
+//! acknowledged before the batch is durable, and nothing is sent that is not in it, except direct answers that are
+//! worthless later.
 
 mod answering;
 mod dispatch;
@@ -51,14 +53,14 @@ const MAX_FETCHES: usize = 8;
 /// Most times an event is handled again because another one changed what it had read.
 const MAX_CONFLICTS: usize = 64;
 
-/// What is left to do when an event is committed.
+/// What is left to do once an event is committed.
 #[derive(Default)]
 struct Done {
-    /// What is to be sent; messages that are not transient are in the outbox already.
+    /// Messages to send; those that are not transient are in the outbox already.
     outgoing: Vec<Outgoing>,
-    /// What becomes of the connection the event came by.
+    /// What happens to the connection the event came by.
     live: Option<LiveChange>,
-    /// It was a word of our own mediator.
+    /// Set if it was a notice of our own mediator.
     notice: Option<Notice>,
     /// Set if the message was not taken although it is answered.
     refused: Option<Refusal>,
@@ -73,13 +75,13 @@ pub struct Node {
     outbox_served: outbox::Served,
     fetching: fetching::Fetching,
     changed: Notify,
-    /// How the line to our own mediator stands.
+    /// The state of the line to our own mediator.
     pub(crate) line: LineState,
     /// What is to be looked after at our own mediator, and when.
     pub(crate) upkeep: Upkeep,
     /// Messages handled lately that left no trace in the store.
     recent: Recent<()>,
-    /// Whether timers were looked through since the clock stands.
+    /// Whether timers were checked since the clock became trusted.
     timers_fit: AtomicBool,
 }
 
@@ -90,7 +92,7 @@ impl fmt::Debug for Node {
 }
 
 impl Node {
-    /// Brings a node to life: loads keys and DIDs, makes the public identity for `url` if it has none yet.
+    /// Starts a node: loads keys and DIDs, and makes the public identity for `url` if it has none yet.
     ///
     /// `url` is how others reach the node; empty for a citizen.
     ///
@@ -132,7 +134,7 @@ impl Node {
     async fn take_public_identity(&self, url: &str) -> Result<(), crate::error::SetupError> {
         let shared = &self.shared;
         let role = shared.config.role;
-        // A merchant needs no URL if peers reach it directly. The others serve by HTTP what their work consists of.
+        // A merchant needs no URL if peers reach it directly. City and mediator need HTTP for their work.
         let by_peers_only = role == crate::config::Role::Merchant && shared.peer_endpoint().is_some();
         if url.is_empty() && !by_peers_only {
             return Ok(());
@@ -160,7 +162,7 @@ impl Node {
         self.shared.db.store().stats().is_ok() && mail.is_open() && !mail.is_held_up()
     }
 
-    /// Ends whatever goes back to libp2p peers, and closes their connections; nothing goes back to any from now on.
+    /// Ends all streams back to libp2p peers and closes their connections; from now on nothing goes back to any.
     pub async fn end_lines(&self) {
         if let Some(lines) = self.shared.lines() {
             lines.stop().await;
@@ -182,7 +184,7 @@ impl Node {
         self.shared.public_did()
     }
 
-    /// The document this node publishes for one of its own did:web.
+    /// The document this node publishes for one of its own did:web DIDs.
     pub fn published_document(&self, did: &Did) -> Option<Arc<DidDocument>> {
         self.shared.resolver.own(did)
     }
@@ -191,7 +193,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Failure`] if that cannot be known now, or the list cannot be read or signed.
+    /// [`Failure`] if the list cannot be known now, read or signed.
     pub fn published_status_list(&self, uri: &str) -> Result<Option<String>, Failure> {
         self.role.status_list(&self.shared, uri)
     }
@@ -259,7 +261,7 @@ impl Node {
                 }
                 self.changed.notify_waiters();
             }
-            // First what cannot fail.
+            // The changes that cannot fail come first.
             memory.into_iter().for_each(|change| change.apply(&self.shared));
             // All are begun before one is waited for: the disk is made to write once, not once for each.
             let changes: Vec<_> = mail.into_iter().map(|change| change.begin(&self.shared)).collect();
@@ -323,7 +325,7 @@ impl Node {
     pub(crate) async fn exchange(self: &Arc<Self>, message: &Message, to: &Did) -> Result<Vec<u8>, Failure> {
         let mut last = Failure::unreached("it has no endpoint");
         let mut ways = self.ways(message, to).await?;
-        // An answer is what HTTP is made for; a connection of its own for one question is not.
+        // HTTP is made for answers; a socket for a single question is not worth opening.
         ways.sort_by_key(|way| transport::is_socket(&way.uri));
         for way in ways {
             if transport::is_one_way(&way.uri) {
@@ -345,7 +347,7 @@ impl Node {
         Ok(self.open(envelope, None).await?)
     }
 
-    /// Resolves when something was committed, or after `within`, whichever is first.
+    /// Resolves when something is committed, or after `within`, whichever is first.
     pub(crate) async fn changed(&self, within: std::time::Duration) {
         let _ = tokio::time::timeout(within, self.changed.notified()).await;
     }

@@ -1,4 +1,4 @@
-//! An opened message is handled once: what came before is recognised, what is wrong is reported, what was done is remembered.
+//! An opened message is handled once: repetitions are recognised, faults reported, and handled messages remembered.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use crate::{
     handler::{Arrival, Cause, Effects, Failure, Handled, Reason, their_form},
 };
 
-/// Seconds a message id is remembered beyond the message's own expiry: longer than mediators keep mail, which may bring it again.
+/// Seconds a message id is remembered beyond the message's own expiry: longer than mediators keep mail, which may
+/// repeat it.
 const REMEMBER_SECS: u64 = 37 * 24 * 3600;
 
 impl Node {
@@ -40,8 +41,8 @@ impl Node {
         self.take_once(opened, &rx, &seen, arrival).await
     }
 
-    /// Has the role follow a sender to the DID it has rotated to, before the message itself, which may rest on it; a second
-    /// time it finds nothing to do. What comes back is the answer to one whose rotation is refused.
+    /// Has the role follow a sender to the DID it has rotated to, before the message itself, which may depend on it;
+    /// repeated, it finds nothing to do. Returns the answer to a sender whose rotation is refused.
     async fn follow_rotation(
         self: &Arc<Self>,
         opened: &Opened,
@@ -79,7 +80,7 @@ impl Node {
         let (mut repeated, mut is_kept) = (false, false);
         let handled = self
             .run(Cause::Arrival(arrival), |fx| {
-                // Asked anew on every turn: two copies may be handled at once, and the slower one must see the faster.
+                // Checked anew on every turn: of two copies handled at once, the slower one must see the faster.
                 repeated =
                     self.recent.get(seen).is_some() || (!question && self.shared.db.exists(SEEN, seen)?);
                 if repeated {
@@ -126,7 +127,7 @@ impl Node {
         Err(Failure::peer(ProblemCode::UNSUPPORTED, "this message type is not spoken here"))
     }
 
-    /// Writes down that a message was handled, for as long as a mediator may bring it again.
+    /// Records that a message was handled, for as long as a mediator may repeat it.
     fn keep_seen(&self, rx: &Received<'_>, seen: &str, fx: &mut Effects<'_>) -> Handled {
         let now = self.shared.now();
         let until = rx.message().expires_time.unwrap_or(now).max(now).plus(REMEMBER_SECS);
@@ -135,7 +136,7 @@ impl Node {
         Ok(fx.put_expiring(SEEN, seen, &now, UnixSeconds(until.0.min(now.plus(2 * REMEMBER_SECS).0)))?)
     }
 
-    /// A repeated message does no harm: nothing, or the code mediators use for it.
+    /// A repeated message does no harm: it gets no answer, or the code mediators use for it.
     async fn answer_replay(self: &Arc<Self>, rx: &Received<'_>, arrival: Arrival) -> Result<Done, Failure> {
         if !self.role.reports_replays() {
             return Ok(Done::default());
@@ -165,7 +166,7 @@ impl Node {
                 return Ok(());
             }
             self.remember(opened, rx, fx)?;
-            // What it said was wrong; who said it goes on under the new DID, and need not prove that again.
+            // The message was wrong, but its sender goes on under the new DID, and need not prove that again.
             match self.note_rotation(opened, rx, fx) {
                 Ok(()) | Err(Failure::Peer { .. }) => {}
                 Err(failure) => return Err(failure),

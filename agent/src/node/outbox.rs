@@ -1,4 +1,4 @@
-//! The outbox: messages committed and not yet handed over, sent with backoff, across restarts.
+//! The outbox: messages committed but not yet handed over, sent with backoff, across restarts.
 
 mod origin;
 mod schedule;
@@ -25,16 +25,16 @@ use crate::{
     transport::{self, SendError},
 };
 
-/// Seconds after which an undelivered message is given up, unless it expires sooner itself.
+/// Seconds after which an undelivered message is given up, unless it expires sooner by itself.
 const GIVE_UP_SECS: u64 = 7 * 24 * 3600;
-/// The same for an answer that is of use only to who waits for it.
+/// The same for an answer that is of use only while the asker waits for it.
 const GIVE_UP_TRANSIENT_SECS: u64 = 15 * 60;
-/// Most changes, and bytes, of one batch in which messages are put off.
+/// Limits of one batch that puts messages off: changes, and bytes.
 const MOVED_AT_ONCE: usize = 1_000;
 const MOVED_BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
 /// Milliseconds before the second attempt; doubled for each further one.
 const FIRST_PAUSE_MS: u64 = 500;
-/// Attempts in which a message holds up those behind it for the same recipient: about half a minute.
+/// Attempts during which a message holds up those behind it for the same recipient: about half a minute.
 const MAX_HOLDING_UP: u32 = 6;
 /// Longest pause between attempts, in milliseconds.
 const LONGEST_PAUSE_MS: u64 = 5 * 60 * 1000;
@@ -46,13 +46,13 @@ struct Item {
     to: Did,
     attempts: u32,
     give_up_at: UnixSeconds,
-    /// Where the message came from that this one answers.
+    /// The origin of the message that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<Origin>,
     /// Of use only as an answer, and only soon.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     transient: bool,
-    /// When it was queued, in Unix milliseconds: messages for one recipient go in this order, however often some were put off.
+    /// When it was queued, in Unix milliseconds: the order of messages for one recipient, even if some were put off.
     #[serde(default)]
     queued_ms: u64,
     /// About how many bytes it takes.
@@ -60,7 +60,7 @@ struct Item {
     bytes: usize,
 }
 
-/// Whether an item left the outbox.
+/// What became of an attempt: whether the item leaves the outbox.
 enum Outcome {
     Sent(Option<Vec<u8>>),
     Later,
@@ -73,12 +73,12 @@ impl Node {
         self.outbox_served.origin(place)
     }
 
-    /// Puts messages into the batch, due at once, in their order. They are counted for who caused them; the caller keeps
-    /// that count if the batch is committed.
+    /// Puts messages into the batch, due at once, in their order. They are counted for the origin that caused them; the
+    /// caller keeps that count if the batch is committed.
     ///
     /// # Errors
     ///
-    /// [`Failure::TooOften`] if as many wait already because of who caused them as may; the store's failures.
+    /// [`Failure::TooOften`] if as many as allowed already wait because of that origin; the store's failures.
     pub(super) fn enqueue(
         &self,
         fx: &mut Effects<'_>,
@@ -99,7 +99,7 @@ fn put_due(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>, from: Option<Origin>) 
             // Nobody to deliver to: the message can only go back on the connection it answers.
             continue;
         }
-        // An answer that is of use only now is not carried after whoever asked for days, nor to whom they named.
+        // A transient answer is not carried for days, neither to the asker nor to anybody the asker named.
         let end = shared.kept_for(if out.transient { GIVE_UP_TRANSIENT_SECS } else { GIVE_UP_SECS });
         let give_up_at = out.message.expires_time.map_or(end, |expires| expires.min(end));
         let (transient, queued_ms) = (out.transient, shared.present().steady_ms);
@@ -111,8 +111,8 @@ fn put_due(fx: &mut Effects<'_>, outgoing: Vec<Outgoing>, from: Option<Origin>) 
     Ok(waiting)
 }
 
-/// Orders items by the instant they are due; the random tail keeps them apart, for one of an equal id would take the place of
-/// another.
+/// Orders items by the instant they are due; the random tail makes ids unique, because an item with an equal id would
+/// replace the other.
 fn item_id(due_ms: u64, index: usize, entropy: &dyn einmal_keys::Entropy) -> Result<Vec<u8>, StoreError> {
     let mut tail = [0u8; 8];
     entropy.fill(&mut tail).map_err(|_| StoreError::Entropy)?;
@@ -127,8 +127,8 @@ fn due_ms(id: &[u8]) -> u64 {
 }
 
 impl Node {
-    /// Sends the messages for one recipient in their order; the first that must wait holds up the rest, but not for ever: a message
-    /// that its recipient never takes, though it takes others, stands in nobody's way after some attempts.
+    /// Sends the messages for one recipient in their order. The first that must wait holds up the rest, but not for
+    /// ever: a message its recipient never takes, though it takes others, stops blocking after some attempts.
     async fn send_group(self: Arc<Self>, group: Vec<(Vec<u8>, Item)>) -> Result<(), StoreError> {
         let mut group = group.into_iter();
         while let Some((id, item)) = group.next() {
@@ -138,7 +138,7 @@ impl Node {
                 let is_sent = matches!(&outcome, Outcome::Sent(_));
                 self.outbox_served.note(item.to.canonical().as_str(), is_sent);
             }
-            // They would only be tried in vain, and stand before those of others.
+            // Trying those behind it would be in vain, and they would stand before the messages of other recipients.
             let holds_up = matches!(outcome, Outcome::Later) && item.attempts < MAX_HOLDING_UP;
             let held_up = if holds_up { group.by_ref().collect() } else { Vec::new() };
             self.settle(&id, item, outcome, held_up).instrument(request).await?;
@@ -147,7 +147,7 @@ impl Node {
     }
 
     async fn attempt(self: &Arc<Self>, item: &Item) -> Outcome {
-        // A clock that was just read may be years ahead: until it stands, nothing is given up because of it.
+        // A clock that was just read may be years ahead: until it is trusted, it expires nothing.
         let present = self.shared.present();
         if present.stands && present.earliest() >= item.give_up_at.0 {
             return Outcome::Never("it expired before it could be delivered".into());
@@ -157,7 +157,7 @@ impl Node {
         };
         let ways = match self.ways(&message, &item.to).await {
             Ok(ways) => ways,
-            // A recipient that cannot be resolved now may be resolvable later; a document without endpoint will not change.
+            // A recipient that does not resolve now may resolve later; a document without an endpoint will not change.
             Err(failure @ Failure::Pack(_)) if failure.is_temporary() => return Outcome::Later,
             Err(Failure::Pack(error)) => return Outcome::Never(describe_packing(&error)),
             Err(_) => return Outcome::Later,
@@ -171,7 +171,7 @@ impl Node {
                 Err(error) => {
                     self.shared.stats.send_failures.inc();
                     tracing::info!(%error, "a message was not handed over");
-                    // One way that may work later is enough to keep the message.
+                    // One way that may work later is reason enough to keep the message.
                     last = match (error, last) {
                         (error, _) if error.is_temporary() => Outcome::Later,
                         (_, Outcome::Later) => Outcome::Later,
@@ -212,13 +212,13 @@ impl Node {
         if self.shared.peer_endpoint().is_none() {
             ways.retain(|way| !transport::is_one_way(&way.uri));
         }
-        // The owner's order counts among ways of one kind.
+        // Among ways of one kind the owner's order decides.
         ways.sort_by_key(|way| (way.mediated, transport::rank(&way.uri, &way.multi_addrs)));
         Ok(ways)
     }
 
-    /// Who writes to whom is nobody's business on the way: where a mediator carries the message, the sender's key id
-    /// is hidden from it.
+    /// Who writes to whom is nobody's business on the way: where a mediator carries the message, the sender's key id is
+    /// hidden from it.
     fn protection_towards(&self, to: &Did) -> PackOptions {
         let mediated = self.shared.resolver.resolve(to).is_ok_and(|document| {
             document
@@ -238,8 +238,8 @@ impl Node {
         Ok(self.packed(&message, to, &PackOptions::default())?.bytes)
     }
 
-    /// Packs a message; where no curve is common, for a recipient with NIST keys only, it is signed and encrypted anonymously. Not
-    /// by a citizen, who would have to stand by every word.
+    /// Packs a message. Without a common curve (a recipient with NIST keys only) it is signed and encrypted
+    /// anonymously; a citizen does not do that, because a signature would bind them to every word.
     fn packed(&self, message: &Message, to: &Did, options: &PackOptions) -> Result<Packed, PackError> {
         let packer = self.shared.packer();
         match packer.pack(message, to, options) {
@@ -250,14 +250,14 @@ impl Node {
         }
     }
 
-    /// Shortens our did:peer:4 towards a peer that has used it before; others need the long form, and to be told
-    /// which DID it took the place of.
+    /// Shortens our did:peer:4 towards a peer that has used it before; other peers need the long form, and the
+    /// announcement of the DID it replaced.
     fn in_known_form<'m>(&self, message: &'m Message, to: &Did) -> Result<Cow<'m, Message>, Failure> {
         let mut message = Cow::Borrowed(message);
         let Some(from) = &message.from else { return Ok(message) };
         let Some(peer) = identity::peer_of(&self.shared.db, from, to)? else { return Ok(message) };
         let form = from.canonical();
-        // What says the same already is not copied: deliveries are large.
+        // A message that needs no change is not copied: deliveries are large.
         if peer.value.knows_us && form != *from {
             message.to_mut().from = Some(form);
         }
@@ -267,7 +267,7 @@ impl Node {
         Ok(message)
     }
 
-    /// Writes down what became of a message; those `held_up` by it fall due behind it.
+    /// Writes down what became of a message; those `held_up` by it fall due after it.
     async fn settle(
         self: &Arc<Self>,
         id: &[u8],
@@ -283,8 +283,9 @@ impl Node {
             Outcome::Sent(reply) => {
                 self.shared.stats.sent.inc();
                 if let Some(envelope) = reply {
-                    // First, for a crash in between brings it again: sent again, the message has the same answer. Boxed, because
-                    // taking in an envelope may in turn send. What it causes was caused by whom we answered.
+                    // First: after a crash in between, the message is sent again and has the same answer. Boxed,
+                    // because taking in an envelope may in turn send. What it causes counts for the origin of the
+                    // message we answered.
                     Box::pin(self.receive(&envelope, Arrival::Mailbox { from })).await;
                 }
             }
@@ -295,7 +296,7 @@ impl Node {
         Ok(())
     }
 
-    /// Has a message, and behind it those it holds up, tried at a later time.
+    /// Schedules a message for a later attempt, and the messages it holds up after it.
     async fn put_off(
         &self,
         id: &[u8],
@@ -303,14 +304,14 @@ impl Node {
         held_up: Vec<(Vec<u8>, Item)>,
     ) -> Result<(), StoreError> {
         item.attempts = item.attempts.saturating_add(1);
-        // Written by a clock that was ahead, it would be tried for years.
+        // An instant written by a clock that was ahead would keep it tried for years.
         item.give_up_at = item.give_up_at.min(self.shared.kept_for(GIVE_UP_SECS));
         let due = self.shared.present().steady_ms.saturating_add(self.pause_ms(item.attempts));
         if item.attempts <= MAX_HOLDING_UP {
             self.outbox_served.put_off(item.to.canonical().as_str(), due);
         }
         let mut fx = Effects::new(&self.shared, Cause::Own);
-        // The last first: all of them may be more than one batch takes, and a crash between two must not turn the order.
+        // The last first: together they may exceed one batch, and a crash in between must not reverse the order.
         for (index, (id, item)) in held_up.iter().enumerate().rev() {
             fx.delete(OUTBOX, id)?;
             fx.put(OUTBOX, item_id(due, index + 1, self.shared.entropy())?, item)?;
@@ -332,7 +333,7 @@ impl Node {
     fn give_up(&self, id: &[u8], item: Item, reason: &str, fx: &mut Effects<'_>) -> Result<(), StoreError> {
         self.shared.stats.given_up.inc();
         tracing::warn!(reason, "a message was given up");
-        // An answer that was of use only then is nothing to look at later, and strangers cause as many as they like.
+        // A transient answer is not worth looking at later, and strangers cause as many as they like.
         if item.transient {
             return Ok(());
         }
@@ -372,7 +373,7 @@ mod tests {
     /// Longest envelope the peer of these tests takes, in bytes.
     const MOST: usize = 20_000;
 
-    /// A peer that fails at long envelopes, and notes the others.
+    /// A peer that fails on long envelopes, and notes the others.
     #[derive(Default)]
     struct Picky(Mutex<Vec<usize>>);
 

@@ -1,4 +1,4 @@
-//! One arriving envelope: opened, its letters kept or its message handled, its sender answered.
+//! One arriving envelope: it is opened, its letters are kept or its message handled, and its sender is answered.
 
 use std::sync::Arc;
 
@@ -18,21 +18,21 @@ use crate::{
     service::queue,
 };
 
-/// An envelope that was opened, or not; what it asks for is not done yet.
+/// An envelope after opening, whether that succeeded or not; what it asks for is not done yet.
 pub(crate) struct Begun {
     opened: Result<Box<Opening>, OpenError>,
-    /// Under which it is logged, wherever it is finished.
+    /// The span it is logged under, wherever it is finished.
     span: Span,
 }
 
-/// An opened envelope, and letters if it asks to keep some.
+/// An opened envelope, with its letters if it asks to keep some.
 struct Opening {
     opened: Opened,
     mail: Option<Result<Posting, Failure>>,
 }
 
 impl Begun {
-    /// Who provably sent it, and as whom that one was known before.
+    /// The proved sender, and the DID it had before a rotation.
     pub(crate) fn senders(&self) -> impl Iterator<Item = &Did> {
         let opened = self.opened.as_ref().ok().map(|opening| &opening.opened);
         let prior = opened.and_then(|opened| opened.proof.rotation.as_ref()).map(|rotation| &rotation.prior);
@@ -73,7 +73,7 @@ impl Posting {
 }
 
 impl Node {
-    /// Takes one envelope in. When this returns without refusal, whatever follows from it is durable.
+    /// Takes one envelope in. When this returns without refusal, all that follows from it is durable.
     pub async fn receive(self: &Arc<Self>, bytes: &[u8], arrival: Arrival) -> Receipt {
         let begun = std::time::Instant::now();
         let receipt = self.receive_untimed(bytes, arrival).await;
@@ -87,8 +87,8 @@ impl Node {
     }
 
     /// Opens an envelope. Letters it asks to keep are on their way to the disk when this returns, in the order of the
-    /// calls; [`Node::finish`] waits for them, so that many can be under way at once. What must be fetched for it is
-    /// fetched because of `from`.
+    /// calls; [`Node::finish`] waits for them, so many can be under way at once. Fetches it needs are counted for
+    /// `from`.
     pub(crate) async fn begin(&self, bytes: &[u8], from: Option<Origin>) -> Begun {
         self.shared.stats.received.inc();
         let opened = self.open(bytes, from).await.map(|opened| {
@@ -100,7 +100,7 @@ impl Node {
         Begun { opened, span: Span::current() }
     }
 
-    /// Does what an opened envelope asks for. When this returns without refusal, whatever follows from it is durable.
+    /// Does what an opened envelope asks for. When this returns without refusal, all that follows from it is durable.
     pub(crate) async fn finish(self: &Arc<Self>, begun: Begun, arrival: Arrival) -> Receipt {
         let Begun { opened, span } = begun;
         self.finish_opened(opened, arrival).instrument(span).await
@@ -179,7 +179,7 @@ impl Node {
         }
     }
 
-    /// Waits for letters and tells whoever is connected for them; a proved sender hears why they are not kept.
+    /// Waits for letters and tells their connected recipients; a proved sender is told why they are not kept.
     async fn keep_mail(
         self: &Arc<Self>,
         opened: &Opened,

@@ -1,4 +1,4 @@
-//! What a message says about its sender beside its body: the long form of a DID, that ours arrived, that the sender has rotated.
+//! What a message says about its sender beside its body: the long form of its DID, that our DID arrived, a rotation.
 
 use einmal_didcomm::{Opened, ProblemCode, UnixSeconds};
 use einmal_flows::Received;
@@ -25,7 +25,7 @@ impl Node {
             None => false,
         };
         if !known && !rotated {
-            // A DID made for one peer was passed on: nobody else is listened to there, and nobody is answered.
+            // A DID made for one peer was passed on: it serves nobody else, and strangers get no answer there.
             return Err(Failure::unproved("a stranger wrote to a DID of another relationship"));
         }
         learn(&their_form(rx), fx)?;
@@ -51,7 +51,7 @@ impl Node {
             exchange::note_rotation(rx, fx)?;
         }
         let Some(stored) = known else {
-            // Not a peer of ours: there is nothing to rotate.
+            // Not a peer of ours: there is no relationship to move.
             return Ok(());
         };
         let old = crate::db::peer_id(rx.recipient(), &rotation.prior);

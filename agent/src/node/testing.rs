@@ -1,4 +1,4 @@
-//! Nodes for unit tests: in memory, at a time that stands still, with nobody to talk to.
+//! Nodes for unit tests: in memory, with a clock that stands still and no peers.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     transport::{Fetcher, Transport},
 };
 
-/// The time of all of them, in milliseconds.
+/// The time at which all of them start, in milliseconds.
 pub(crate) const START_MS: u64 = 1_800_000_000_000;
 
 /// A node and its clock.
@@ -87,11 +87,11 @@ pub(crate) enum Read {
 
 type Watcher = Box<dyn Fn(&MemoryStore, Read) + Send + Sync>;
 
-/// A store that tells somebody what was read, before the reader has it: whoever writes then comes in between.
+/// A store that tells a watcher of each read before the reader has the result, so the watcher's writes come in between.
 pub(crate) struct Watched {
     pub(crate) inner: MemoryStore,
     watcher: Watcher,
-    /// Whether what changed can be read at once.
+    /// Whether changes can be read at once.
     pub(crate) follows: bool,
 }
 

@@ -26,10 +26,10 @@ const PUT_OFF_SECS: u64 = 30;
 
 /// Most expired records removed at a time.
 const PURGED_AT_ONCE: usize = 1000;
-/// Times this is done in one pass, while any is due: faster than a busy node writes them, so that they do not pile up.
+/// Rounds of removal per pass while anything is due: faster than a busy node writes, so expired records do not pile up.
 const PURGES: usize = 20;
 
-/// Letters looked at in one pass for whether their time is over.
+/// Letters checked for expiry in one pass.
 const MAIL_PASS: usize = 20_000;
 
 impl Node {
@@ -46,7 +46,7 @@ impl Node {
         }
     }
 
-    /// Whether the disk refuses mail; a change is logged, and a disk that refused is asked again.
+    /// Whether the disk refuses mail; a change is logged, and a disk that refused is tried again.
     fn look_at_the_disk(&self, before: bool) -> bool {
         let held_up = self.shared.mail.is_held_up();
         match (before, held_up) {
@@ -60,7 +60,7 @@ impl Node {
         held_up
     }
 
-    /// Removes records and mail whose time is over; not while it cannot be known whether it is: a clock that was wrong from the start
+    /// Removes expired records and mail. It waits while expiry cannot be known: a clock that was wrong from the start
     /// must not cost anything.
     pub async fn sweep(self: &Arc<Self>) {
         let present = self.shared.present();
@@ -91,8 +91,8 @@ impl Node {
         Ok(())
     }
 
-    /// Removes what was disclosed to this node as soon as its time is over: that it may be kept for an hour after each start is for
-    /// nobody to decide but who asked.
+    /// Removes disclosed claims as soon as their time is over. The grace of an hour after each start does not apply:
+    /// only the verifier who asked decides how long they are kept.
     async fn forget_results(&self, now: u64) -> Result<(), StoreError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
@@ -100,7 +100,7 @@ impl Node {
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.key.id().to_vec());
             let over = page.into_iter().filter(|record| record.is_expired(now));
-            // All on their way before the first is waited for: one flush does for them.
+            // All are under way before the first is awaited: one flush serves them all.
             let removals: Vec<_> = over
                 .map(|record| {
                     let mut batch = Batch::new();
@@ -110,7 +110,7 @@ impl Node {
                 .collect();
             for removal in removals {
                 match removal.await {
-                    // What was put in its place is not over.
+                    // A conflict means the record was replaced, and its successor has not expired.
                     Ok(_) | Err(StoreError::Conflict { .. }) => {}
                     Err(error) => return Err(error),
                 }
@@ -125,7 +125,7 @@ impl Node {
     /// [`StoreError`] if the timers cannot be read or written.
     pub async fn timer_pass(self: &Arc<Self>) -> Result<(), StoreError> {
         let present = self.shared.present();
-        // Once the clock stands, and anew after each jump.
+        // As soon as the clock is trusted, and anew after each jump.
         if present.stands && !self.timers_fit.load(Ordering::Relaxed) {
             self.refit_timers().await?;
         }
@@ -146,8 +146,8 @@ impl Node {
         }
     }
 
-    /// Some timers in the order they are due, behind `after`. One that does not parse wakes nobody: it is taken away, for it
-    /// would keep all others from being read.
+    /// Some timers in the order they are due, behind `after`. One that does not parse wakes nobody; it is removed,
+    /// because it would keep all others from being read.
     async fn timers(&self, after: Option<&[u8]>) -> Result<Vec<(Vec<u8>, Timer)>, StoreError> {
         loop {
             let (mut timers, mut damaged) = (Vec::new(), Batch::new());
@@ -167,7 +167,7 @@ impl Node {
         }
     }
 
-    /// Wakes one exchange. A timer whose exchange will never want it goes; one that may be woken later is put off, so that
+    /// Wakes one exchange. A timer its exchange will never want is removed; one that may succeed later is put off, so
     /// it does not stand before the others each second.
     async fn wake(self: &Arc<Self>, id: &[u8], timer: &Timer, now: UnixSeconds) -> Result<(), StoreError> {
         let woken = self
@@ -198,8 +198,8 @@ impl Node {
         }
     }
 
-    /// Brings timers into reach that were set by a clock that was ahead of the present one: none sleeps for years because
-    /// the clock was wrong for a minute.
+    /// Brings timers back into reach that were set while the clock was ahead: none sleeps for years because the clock
+    /// was wrong for a minute.
     async fn refit_timers(self: &Arc<Self>) -> Result<(), StoreError> {
         let now = self.shared.now();
         let ahead = now.plus(LARGEST_STEP.as_secs());
@@ -226,7 +226,7 @@ impl Node {
     }
 }
 
-/// When a timer is due: as its id says, which may have been changed since the exchange asked for it.
+/// When a timer is due: the id decides, which may have been changed since the exchange asked for it.
 fn due(id: &[u8], timer: &Timer) -> UnixSeconds {
     id.first_chunk().map_or(timer.at, |bytes| UnixSeconds(u64::from_be_bytes(*bytes)))
 }
@@ -247,7 +247,7 @@ mod tests {
         node::testing,
     };
 
-    /// Cannot wake what is called `stuck`, and notes the rest.
+    /// Cannot wake an exchange called `stuck`, and notes the rest.
     struct Sleepers(Arc<Mutex<Vec<String>>>);
 
     impl RoleService for Sleepers {

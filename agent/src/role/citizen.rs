@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// Most exchanges shown at once that wait for a decision.
+/// Most exchanges waiting for a decision that are shown at once.
 const MAX_WAITING: usize = 1_000;
 
 /// The citizen's service.
@@ -68,7 +68,7 @@ impl Citizen {
         self.begin(shared, &invitation, ours, auto, fx)
     }
 
-    /// Sends the first message of what the invitation is for.
+    /// Sends the first message towards the invitation's goal.
     fn begin(
         &self,
         shared: &Shared,
@@ -107,7 +107,7 @@ impl Citizen {
         Ok(json!({"thread": pthid, "state": "proposed"}))
     }
 
-    /// An offer or a request that comes unasked, in a relationship there is.
+    /// An unasked offer or request in an existing relationship.
     fn opened(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         // Unasked exchanges are named by their key: thread ids are the peer's choice, and no peer may put its own
         // request under a name the user knows from another.
@@ -158,7 +158,7 @@ impl Citizen {
         Ok(covered.then_some(holding))
     }
 
-    /// Where the exchange of a thread stands; `None` if there is none.
+    /// The state of the exchange of a thread; `None` if there is none.
     fn progress(&self, shared: &Shared, thread: &str) -> Result<Option<Value>, Failure> {
         if let Some(holding) = Holding::by_thread(shared, thread)? {
             let mut own = holding::progress(&holding);
@@ -236,8 +236,8 @@ fn wants_decision(progress: &Value) -> bool {
     progress.get("decide").is_some_and(|decide| !decide.is_null())
 }
 
-/// Whether an exchange that this invitation began is under way: whoever takes it again wants to go on with that one. A
-/// second one would be refused, if the invitation is good for one only.
+/// Whether an exchange that this invitation began is under way: taking the invitation again means going on with that
+/// one. A second one would be refused if the invitation is good for one only.
 fn goes_on(shared: &Shared, invitation: &Invitation) -> Result<bool, Failure> {
     let thread = invitation.thread();
     let holding = Holding::by_thread(shared, thread.as_str())?.filter(|one| !one.work.has_ended());
@@ -248,7 +248,7 @@ fn goes_on(shared: &Shared, invitation: &Invitation) -> Result<bool, Failure> {
     if theirs.same_as(&invitation.from) {
         return Ok(true);
     }
-    // Ids are the inviter's choice; under this one the user knows another's exchange.
+    // Ids are the inviter's choice; the user knows another peer's exchange under this one.
     Err(Failure::user(
         "an invitation of somebody else with the same id waits for a decision; decide it first: einmal citizen pending",
     ))
@@ -273,7 +273,7 @@ fn asked_in<'a>(thread: &'a ThreadId, by: &'a Did) -> Relation<'a> {
     Relation::AskedIn { thread, by }
 }
 
-/// The request for a proof that an issuer made in the course of `holding`.
+/// The proof request that an issuer made in the course of `holding`.
 fn asked_below(shared: &Shared, holding: &Holding) -> Result<Option<Proving>, Failure> {
     match holding.work.machine.pthid() {
         Some(pthid) => Proving::by_relation(shared, asked_in(pthid, &holding.theirs)),
@@ -292,7 +292,7 @@ fn record_relationship(
         theirs: invitation.from.clone(),
         knows_us: false,
         since: shared.now(),
-        // The goal is the inviter's own text: as a name it could be anybody's.
+        // The goal is the inviter's own text: used as a name it could impersonate anybody.
         label: None,
         rotated_at: None,
         prior: None,
@@ -322,7 +322,7 @@ impl RoleService for Citizen {
         Ok(true)
     }
 
-    /// What a mediator pushes beside letters only rings: mail is fetched and confirmed as always.
+    /// A mediator's pushes besides letters only ring the bell: mail is fetched and confirmed as always.
     fn notice(&self, shared: &Shared, rx: &Received<'_>) -> Result<Option<Notice>, Failure> {
         let kind = &rx.message().kind;
         let pushed = PickupVersion::of(kind).is_some() && matches!(kind.message(), "status" | "delivery");

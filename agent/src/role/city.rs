@@ -65,7 +65,7 @@ impl City {
         Ok(Self { issuing: IssuingService::new(files), asking })
     }
 
-    /// Reads register and templates anew, and says which cards count although the register says otherwise.
+    /// Reads register and templates anew, and reports cards that count as valid although the register says otherwise.
     fn reload(&self, shared: &Shared) -> Result<Value, Failure> {
         let files = read_files(shared)?;
         self.asking.replace_requests(files.requests.clone());
@@ -79,9 +79,9 @@ impl City {
         Ok(answer)
     }
 
-    /// Takes an offer back that was not carried out yet: the invitation, whoever has taken it, and the exchange that answers it.
+    /// Takes back an offer that was not carried out yet: the invitation, even if taken, and the exchange answering it.
     ///
-    /// Of a poster all exchanges end that have no card yet, the next time anything happens in them.
+    /// For a poster, all exchanges without a card end the next time anything happens in them.
     fn withdraw(&self, shared: &Shared, thread: &str, fx: &mut Effects<'_>) -> Result<Value, Failure> {
         let thread = thread.to_ascii_lowercase();
         let mut exchange = Issuing::by_thread(shared, &thread)?;
@@ -95,7 +95,8 @@ impl City {
         if for_one && exchange.as_ref().is_some_and(|exchange| exchange.work.job.issued) {
             return Err(Failure::user("its card was issued already; revoke that: einmal city issued"));
         }
-        // Also if the invitation itself is over: some of those who took it may be on their way to a card, whatever became of the last.
+        // Also if the invitation itself has ended: holders who took it may be on their way to a card, whatever became
+        // of the last.
         let is_poster =
             exchange.as_ref().is_some_and(|exchange| exchange.work.job.order.subject.must_prove());
         let news = is_poster && !invitations::is_withdrawn_by_key(shared, &thread)?;
@@ -124,7 +125,7 @@ impl City {
             return Err(invitations::answered_already());
         }
         let answer = Relation::AnswerTo(pthid);
-        // One that was abandoned may be begun anew, but not once there is a card: a holder who refuses what it was given would
+        // An abandoned exchange may be begun anew, but not once there is a card: a holder who refuses the card would
         // get another one each time.
         let stands = |exchange: Issuing| exchange.work.job.issued || !exchange.work.machine.is_abandoned();
         if again && Issuing::by_relation(shared, answer)?.is_some_and(stands) {
@@ -142,7 +143,7 @@ impl City {
         exchange.save(fx)
     }
 
-    /// Asks for the proof that must come before the offer, in a child thread of the same invitation.
+    /// Asks for the proof that must precede the offer, in a child thread of the same invitation.
     fn ask_first(
         &self,
         shared: &Shared,
@@ -169,7 +170,7 @@ impl City {
     /// An event of a verifying exchange; if it proves what was asked for, the offer that waited for it goes out, and if it ends
     /// otherwise, there will be none.
     ///
-    /// The city trusts what it issued itself, and nobody else.
+    /// The city trusts what it issued itself, and no other issuer.
     fn presentation(
         &self,
         shared: &Shared,
@@ -244,7 +245,7 @@ impl City {
         Ok(json!({"invitation": url, "thread": thread}))
     }
 
-    /// Sends the offer to the person's phone over the relationship there is.
+    /// Sends the offer to the person's phone over an existing relationship.
     fn offer_directly(
         &self,
         shared: &Shared,
@@ -286,7 +287,7 @@ impl City {
         Ok(json!({"invitation": url, "thread": thread}))
     }
 
-    /// What the city calls itself: as it is configured, else as its description says.
+    /// The city's name: as configured, else from its description.
     fn display_name(&self, shared: &Shared) -> String {
         let configured = shared.config.city.as_ref().map(|city| city.display_name.as_str());
         if let Some(name) = configured.filter(|name| !name.is_empty()) {
@@ -297,7 +298,7 @@ impl City {
     }
 }
 
-/// Reads the city's description, and what it names.
+/// Reads the city's description and the files it names.
 fn read_files(shared: &Shared) -> Result<CityFiles, SetupError> {
     let settings = shared.config.city.clone().unwrap_or_default();
     let files = CityFiles::read(&settings.description, shared.now())?;
@@ -340,7 +341,7 @@ impl RoleService for City {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         let kind = &rx.message().kind;
         if kind.is(Ping::TYPE) {
-            // Once: a phone that was lost must not become the newest of its owner by saying hello again.
+            // Once only: a lost phone must not become its owner's newest by saying hello again.
             if let Some((Purpose::Connect { person: Some(person) }, false)) =
                 invitations::take_to_connect(shared, fx, rx)?
             {
@@ -398,8 +399,8 @@ impl RoleService for City {
             "offer" => self.offer(shared, input, fx),
             "revoke" => {
                 let (id, reason) = (text(input, "credential")?, text(input, "reason")?);
-                // What was issued for the revoked card stays valid, and so do the person's others of its kind: whether they should is for
-                // people to say.
+                // Cards issued on the strength of the revoked one stay valid, and so do the person's others of its
+                // kind: whether they should is for people to decide.
                 let left = self.issuing.revoke(shared, id, reason, fx)?;
                 Ok(
                     json!({"revoked": true, "issued_for_it": left.issued_for_it, "of_the_same_person": left.of_person}),

@@ -69,7 +69,7 @@ impl Merchant {
         exchange.save(fx)
     }
 
-    /// Somebody answers an invitation: the request goes out with a nonce of its own.
+    /// A holder answers an invitation: the request goes out with a nonce of its own.
     fn proposal(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
         let (Some((Purpose::Request { request }, again)), Some(pthid)) =
             (invitations::take(shared, fx, rx)?, rx.message().pthid.clone())

@@ -1,4 +1,4 @@
-//! The four roles: what each does with messages, timers and the wishes of its user.
+//! The four roles: what each does with messages, timers and its user's commands.
 
 mod citizen;
 mod city;

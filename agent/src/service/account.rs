@@ -1,4 +1,4 @@
-//! The citizen's account at its mediator, and the DIDs the mediator takes mail for already.
+//! The citizen's account at its mediator, and the DIDs the mediator already takes mail for.
 
 use einmal_did::Did;
 use einmal_didcomm::UnixSeconds;
@@ -14,7 +14,7 @@ use crate::{
 
 /// Fresh DIDs the mediator already takes mail for.
 pub(crate) const SPARES: Table = Table::new("spare-did");
-/// Fresh DIDs the mediator was not told of yet, or has not taken.
+/// Fresh DIDs that the mediator was not told about yet, or has not accepted.
 pub(crate) const UNREGISTERED: Table = Table::new("unregistered-did");
 /// Most DIDs taken in one event.
 const MAX_TAKEN: usize = 16;
@@ -24,7 +24,7 @@ pub(crate) const ACCOUNT: &str = "mediation";
 /// Our account at a mediator.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Account {
-    /// Our DID towards the mediator; it has no endpoint and hears only what comes back.
+    /// Our DID towards the mediator; it has no endpoint and receives only what comes back.
     pub(crate) ours: Did,
     pub(crate) mediator: Did,
     /// The DID mail for us is routed by, once granted.
@@ -36,7 +36,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// The machine that speaks coordinate-mediation for it.
+    /// The machine that speaks coordinate-mediation for the account.
     pub(crate) fn machine(&self) -> coordinate_mediation::Recipient {
         let (ours, mediator) = (self.ours.canonical(), self.mediator.canonical());
         match &self.routing {
@@ -109,22 +109,22 @@ pub(crate) fn account(shared: &Shared) -> Result<Option<Account>, Failure> {
     Ok(shared.db.get::<Account>(META, ACCOUNT)?.map(|stored| stored.value))
 }
 
-/// Our DID towards the mediator, and the mediator, once it has granted an account.
+/// Our DID and the mediator's, once it has granted an account.
 pub(crate) fn granted(shared: &Shared) -> Result<Option<(Did, Did)>, Failure> {
     let account = account(shared)?.filter(|account| account.routing.is_some());
     Ok(account.map(|account| (account.ours, account.mediator)))
 }
 
-/// Whether `peer` is the mediator that `ours` has its account with.
+/// Whether `peer` is the mediator with which `ours` has its account.
 pub(crate) fn is_mediator(shared: &Shared, ours: &Did, peer: &Did) -> Result<bool, Failure> {
     let account = account(shared)?;
     Ok(account.is_some_and(|account| account.ours.same_as(ours) && account.mediator.same_as(peer)))
 }
 
-/// How the mailbox stands.
+/// The state of the mailbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Standing {
-    /// There is a mediator, or one is asked for an account.
+    /// There is a mediator, or one was asked for an account.
     pub(crate) mediator: bool,
     /// It has granted an account.
     pub(crate) granted: bool,
@@ -138,7 +138,7 @@ pub(crate) struct Standing {
     pub(crate) full: bool,
 }
 
-/// How the mailbox stands, for its user.
+/// The state of the mailbox, for its user.
 pub(crate) fn standing(shared: &Shared) -> Result<Standing, Failure> {
     let account = account(shared)?;
     let configured = setting(shared).is_some();
@@ -152,7 +152,7 @@ pub(crate) fn standing(shared: &Shared) -> Result<Standing, Failure> {
     })
 }
 
-/// Takes one of the DIDs kept ready. A wallet that peers reach directly and that uses no mediator makes one at once.
+/// Takes one of the spare DIDs. A wallet that peers reach directly, without a mediator, makes one at once.
 pub(crate) fn take_spare(shared: &Shared, fx: &mut Effects<'_>) -> Result<Option<Did>, Failure> {
     Ok(take_spares(shared, 1, fx)?.pop())
 }

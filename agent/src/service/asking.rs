@@ -1,4 +1,4 @@
-//! Asking for presentations: by a signed template, with a fresh nonce, and the result written down.
+//! Asking for presentations: by template, signed, with a fresh nonce; the result is recorded.
 
 use std::{
     collections::BTreeMap,
@@ -34,7 +34,7 @@ use crate::{
     handler::{Effects, Failure, Handled, Shared},
 };
 
-/// What came of requests, by the thread the user knows. Personal data with an end of its own.
+/// The results of requests, by the thread the user knows. Personal data with an expiry of its own.
 pub(crate) const RESULTS: Table = Table::new("result");
 /// Seconds a result is kept at least, so that a till can read it: "nothing is kept" means no longer than this.
 const KEEP_RESULT_SECS: u64 = 600;
@@ -52,7 +52,7 @@ pub(crate) struct AskJob {
     /// Record id of the issuing exchange that waits for the proof.
     #[serde(default)]
     pub(crate) then: Option<String>,
-    /// What was asked; the template may say something else by the time it is answered.
+    /// The query that was asked; the template may have changed by the time it is answered.
     #[serde(default)]
     dcql: Option<Value>,
 }
@@ -70,7 +70,7 @@ pub(crate) type Asking = Exchange<Job<Verifier, AskJob>>;
 pub(crate) struct Proved {
     /// The claims of all cards that were asked for.
     pub(crate) claims: Map<String, Value>,
-    /// The cards themselves.
+    /// The cards they come from.
     pub(crate) basis: Vec<Basis>,
 }
 
@@ -87,7 +87,7 @@ impl Proved {
     }
 }
 
-/// What came of a request, as stored. Holds personal data; gone after the template's retention.
+/// The result of a request, as stored. Holds personal data; deleted after the template's retention.
 #[derive(Serialize, Deserialize)]
 struct StoredResult {
     accepted: bool,
@@ -97,7 +97,7 @@ struct StoredResult {
     at: UnixSeconds,
 }
 
-/// The request templates, as they were last read.
+/// The request templates, as last read.
 pub(crate) struct Requests(RwLock<Arc<BTreeMap<RequestId, RequestTemplate>>>);
 
 impl Requests {
@@ -125,7 +125,7 @@ impl fmt::Debug for AskingService {
 }
 
 impl AskingService {
-    /// Goes on with these request templates.
+    /// Continues with these request templates.
     pub(crate) fn replace_requests(&self, templates: BTreeMap<RequestId, RequestTemplate>) {
         *self.requests.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(templates);
     }
@@ -138,7 +138,7 @@ impl AskingService {
         })
     }
 
-    /// The template of an exchange that may be older than the present files.
+    /// The template of an exchange, which may be older than the present files.
     fn present_template(&self, job: &AskJob) -> Result<RequestTemplate, Failure> {
         let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
         self.template(&job.request).map_err(gone)
@@ -161,7 +161,7 @@ impl AskingService {
         self.carry_out(shared, exchange, actions, &[], fx).map(|_| ())
     }
 
-    /// Repeats the request when the peer answers it with a proposal of its own.
+    /// Repeats the request if the peer answers it with a proposal of its own.
     pub(crate) fn ask_again(&self, shared: &Shared, exchange: &mut Asking, fx: &mut Effects<'_>) -> Handled {
         if !exchange.work.machine.awaits_our_request() {
             return Ok(());
@@ -169,7 +169,7 @@ impl AskingService {
         self.request(shared, exchange, fx)
     }
 
-    /// Feeds an event into the machine and carries out what follows; returns what was proved if that was accepted.
+    /// Feeds an event into the machine and carries out what follows; returns what an accepted presentation proved.
     pub(crate) fn handle(
         &self,
         shared: &Shared,
@@ -211,7 +211,7 @@ impl AskingService {
         Ok(proved)
     }
 
-    /// Whether a presentation proves what was asked for; it must be bound to `nonce`, that of the request.
+    /// Whether a presentation proves what was asked for; it must be bound to `nonce`, the request's nonce.
     fn judge(
         &self,
         shared: &Shared,
@@ -255,7 +255,7 @@ impl AskingService {
         }
     }
 
-    /// The exchange ended without a verdict of ours.
+    /// Records that the exchange ended without a verdict of ours.
     fn note_end(&self, shared: &Shared, exchange: &Asking, reason: &str, fx: &mut Effects<'_>) -> Handled {
         let job = &exchange.work.job;
         if shared.db.exists(RESULTS, job.thread.to_key())? {
@@ -293,7 +293,7 @@ impl AskingService {
         Ok(fx.put_expiring(RESULTS, job.thread.to_key(), &result, until)?)
     }
 
-    /// What came of the request in `thread`; `pending` as long as nothing did.
+    /// The result of the request in `thread`; `pending` until there is one.
     pub(crate) fn result(&self, shared: &Shared, thread: &str) -> Result<Value, Failure> {
         let id = thread.to_ascii_lowercase();
         let Some(stored) = shared.db.get::<StoredResult>(RESULTS, &id)? else {
@@ -305,12 +305,12 @@ impl AskingService {
             "accepted": result.accepted,
             "reason": result.reason,
             "detail": result.detail,
-            // What was disclosed is nobody's any more once its time is over, though the record is still there.
+            // Disclosed claims are withheld once their time is over, even if the record still exists.
             "disclosed": if over { json!({}) } else { result.disclosed },
         }))
     }
 
-    /// What is said of a request nothing has come of, or nothing that is still kept.
+    /// The answer for a request without a result, or whose result is no longer kept.
     fn without_result(&self, shared: &Shared, thread: &str, id: &str) -> Result<Value, Failure> {
         let invitation = ThreadId::try_from(id).ok();
         let answer = invitation.as_ref().map(Relation::AnswerTo);
@@ -327,7 +327,7 @@ impl AskingService {
     }
 }
 
-/// The verifier as presentations must name it.
+/// The verifier's name as presentations must state it.
 fn client_id(shared: &Shared) -> Result<String, Failure> {
     let did = shared.public_did().ok_or_else(Failure::no_did_yet)?;
     Ok(present_proof::client_id(did))
@@ -338,7 +338,7 @@ mod tests {
     use super::*;
     use crate::{config::Role, handler::Cause, node::testing};
 
-    /// They named the nonce beside the machine, which has it.
+    /// They stored the nonce beside the machine, which has it too.
     #[test]
     fn jobs_of_earlier_versions_are_read() {
         let stored = json!({"template": "library-card", "thread": "a1b2", "then": null, "nonce": "n", "dcql": {"credentials": []}});

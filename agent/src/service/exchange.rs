@@ -1,4 +1,4 @@
-//! Exchanges in the store: one record for each, with the machine, the job it is about, and both parties' DIDs.
+//! Exchanges in the store: one record each, with the machine, the job it is about, and both parties' DIDs.
 
 use std::ops::ControlFlow;
 
@@ -20,44 +20,44 @@ use crate::{
     identity::peer_of,
 };
 
-/// Which exchange a thread, as users name it, belongs to.
+/// The exchange of each thread, as users name threads.
 const THREADS: Table = Table::new("thread");
-/// Which exchange stands in a relation to a thread; no user names it by that.
+/// The exchange that has a relation to a thread; users do not name exchanges by it.
 const RELATED: Table = Table::new("related-exchange");
-/// What the names in [`THREADS`] began with that were relations, in earlier versions.
+/// The prefix of names in [`THREADS`] that were relations, in earlier versions.
 const OLD_RELATED: &str = "below:";
-/// Name of the record that says they were moved.
+/// Name of the record that says the move is done.
 const RELATED_MOVED: &str = "relations-moved";
 /// Old relations moved at a time.
 const OLD_PAGE: usize = 256;
-/// The DID that a peer's took the place of, by our DID and the new one.
+/// The DID that a peer had before, by our DID and its new one.
 const ROTATED: Table = Table::new("rotated");
-/// Longest DID of a stranger that is noted, in bytes.
+/// Longest DID of a stranger that is recorded, in bytes.
 const MAX_STRANGERS_DID: usize = 1_024;
-/// Keys of exchanges that came unasked and wait for a decision, by our DID of the relationship.
+/// Keys of unasked exchanges that wait for a decision, by our DID of the relationship.
 const UNASKED: Table = Table::new("unasked");
-/// Most of them in one relationship: with more a peer could bury what others ask.
+/// Most unasked exchanges in one relationship: with more a peer could bury the requests of others.
 const MAX_UNASKED: usize = 8;
-/// Most rotations of one side that an exchange is looked for behind.
+/// Most rotations of one side that are followed back to find an exchange.
 const MAX_ROTATIONS: usize = 4;
 /// Longest code shown to the user, in characters.
 const MAX_SHOWN_CODE: usize = 100;
 /// Seconds an ended exchange is kept.
 const KEEP_ENDED_SECS: u64 = 30 * 24 * 3600;
 
-/// What the user says to an offer or a request.
+/// The user's answer to an offer or a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Decision<'a> {
     /// No.
     Decline,
     /// Yes, to what was shown under this name.
     AgreeTo(&'a str),
-    /// Yes, and said so before anything was there to be shown.
+    /// Yes, given before anything was there to be shown.
     AgreedBefore,
 }
 
-/// `view`, which an exchange asks its user about, with the name it is shown under as member `shown`: another request, another
-/// nonce, another card or another claim has another name.
+/// The `view` an exchange shows its user when asking, with a name for it as member `shown`: another request, nonce,
+/// card or claim has another name.
 pub(crate) fn with_shown_name(mut view: Value, key: &str, nonce: &str) -> Value {
     let name = digest_id(&["shown", key, nonce, &view.to_string()]);
     if let Some(members) = view.as_object_mut() {
@@ -66,11 +66,11 @@ pub(crate) fn with_shown_name(mut view: Value, key: &str, nonce: &str) -> Value 
     view
 }
 
-/// Checks that `view`, as [`with_shown_name`] made it just now, is what was shown to the user.
+/// Checks that `view`, as [`with_shown_name`] has just made it, is what was shown to the user.
 ///
 /// # Errors
 ///
-/// [`Failure::User`] if it is not: a peer may have asked for something else meanwhile, or a card may have ended.
+/// [`Failure::User`] if not: meanwhile a peer may have asked for something else, or a card may have ended.
 pub(crate) fn check_shown(shown: &str, view: &Value) -> Handled {
     if view.get("shown").and_then(Value::as_str) == Some(shown) {
         return Ok(());
@@ -78,7 +78,7 @@ pub(crate) fn check_shown(shown: &str, view: &Value) -> Handled {
     Err(Failure::user("what is asked is no longer what was shown; look at it again: einmal citizen pending"))
 }
 
-/// A machine with what this node does with it.
+/// A machine together with this node's work on it.
 pub(crate) trait Work: Serialize + DeserializeOwned {
     /// Kind of exchange, so that a thread of one kind is never read as another.
     const KIND: &'static str;
@@ -86,14 +86,14 @@ pub(crate) trait Work: Serialize + DeserializeOwned {
     /// Whether nothing more will happen.
     fn has_ended(&self) -> bool;
 
-    /// Goes on with the DIDs that took the place of both.
+    /// Continues with the DIDs that replaced those of both sides.
     fn follow(&mut self, ours: &Did, theirs: &Did);
 }
 
-/// What an exchange has to do with a thread it does not bear the name of.
+/// The relation of an exchange to a thread other than its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Relation<'a> {
-    /// It answers the invitation that begins this thread, which is good for one answer.
+    /// It answers the invitation that begins this thread, which admits one answer.
     AnswerTo(&'a ThreadId),
     /// A peer asked for it in the course of this thread.
     AskedIn { thread: &'a ThreadId, by: &'a Did },
@@ -153,8 +153,8 @@ impl<W: Work> Exchange<W> {
 
     /// Reads the exchange a received message belongs to; a problem report belongs to its parent thread.
     ///
-    /// Either side may have rotated since it was begun: it is looked for under the DIDs they had, and goes on with those they
-    /// have now.
+    /// Either side may have rotated since it began: it is looked up under their earlier DIDs, and continues with their
+    /// present ones.
     pub(crate) fn of(shared: &Shared, rx: &Received<'_>) -> Result<Option<Self>, Failure> {
         let thread = if report_problem::is_report(&rx.message().kind) {
             report_problem::read(rx)?.thread
@@ -166,7 +166,7 @@ impl<W: Work> Exchange<W> {
             && found.theirs.same_as(rx.sender())
             && found.ours.same_as(rx.recipient())
         {
-            // Nobody has rotated, as nearly always: nothing more is read.
+            // Nobody has rotated, which is the usual case: nothing more is read.
             return Ok(Some(found));
         }
         let own = our_dids_towards(shared, rx)?;
@@ -175,7 +175,7 @@ impl<W: Work> Exchange<W> {
             for theirs in &chain {
                 let key = ExchangeKey::new(ours, theirs, &thread);
                 let Some(mut found) = Self::load(shared, key.as_str())? else { continue };
-                // Whoever has rotated away has nothing to say any more, though it was begun under that DID.
+                // A peer that has rotated away has no say any more, even if the exchange began under its DID.
                 if chain.iter().any(|did| did.same_as(&found.theirs)) {
                     found.follow(rx);
                     return Ok(Some(found));
@@ -193,7 +193,7 @@ impl<W: Work> Exchange<W> {
         }
     }
 
-    /// Goes on with the DIDs that another exchange of the same two has now.
+    /// Continues with the DIDs that another exchange of the same two parties has now.
     pub(crate) fn follow_as<V>(&mut self, other: &Exchange<V>) {
         self.work.follow(&other.ours.canonical(), &other.theirs.canonical());
         (self.ours, self.theirs) = (other.ours.clone(), other.theirs.clone());
@@ -235,13 +235,13 @@ impl<W: Work> Exchange<W> {
         Self::load(shared, &key.value)
     }
 
-    /// Makes the exchange findable by what it has to do with a thread.
+    /// Makes the exchange findable by its relation to a thread.
     pub(crate) fn index_by_relation(&self, relation: Relation<'_>, fx: &mut Effects<'_>) -> Handled {
         let until = fx.shared().now().plus(2 * KEEP_ENDED_SECS);
         Ok(fx.put_expiring(RELATED, relation.id(), &self.key, until)?)
     }
 
-    /// Reads the exchange that stands in this relation to a thread.
+    /// Reads the exchange that has this relation to a thread.
     pub(crate) fn by_relation(shared: &Shared, relation: Relation<'_>) -> Result<Option<Self>, Failure> {
         let Some(key) = shared.db.get::<String>(RELATED, relation.id())? else { return Ok(None) };
         Self::load(shared, &key.value)
@@ -276,12 +276,12 @@ pub(crate) fn each_thread(
     shared.db.each(THREADS, |id, _: String| look(&String::from_utf8_lossy(&id)))
 }
 
-/// Adds an exchange that came unasked to those that wait for a decision of ours, in the relationship of our DID that the message was
-/// sent to. `waits` says of a key whether its exchange still does.
+/// Adds an unasked exchange to those that wait for our decision, in the relationship of our DID that received the
+/// message. `waits` tells whether the exchange with a given key still waits.
 ///
 /// # Errors
 ///
-/// [`Failure::Peer`] if as many as may wait there already.
+/// [`Failure::Peer`] if the maximum waits there already.
 pub(crate) fn note_unasked(
     rx: &Received<'_>,
     key: &str,
@@ -311,14 +311,14 @@ pub(crate) fn note_unasked(
     Ok(fx.put_expiring(UNASKED, id, &still, until)?)
 }
 
-/// Moves relations that earlier versions kept among the names of threads into a table of their own. Returns how many.
+/// Moves relations that earlier versions kept among thread names into a table of their own. Returns how many.
 ///
 /// # Errors
 ///
 /// [`StoreError`] if they cannot be read or written.
 pub(crate) async fn take_over(shared: &Shared) -> Result<u64, StoreError> {
     let mut moved = 0;
-    // Once: a thread of today may have a name that looks like one of those.
+    // Only once: a present thread may have a name that looks like an old relation.
     if shared.db.exists(META, RELATED_MOVED)? {
         return Ok(moved);
     }
@@ -341,12 +341,12 @@ pub(crate) async fn take_over(shared: &Shared) -> Result<u64, StoreError> {
     }
 }
 
-/// Notes which DID the sender's has taken the place of, so that what was begun under the earlier one can be found, in whatever
-/// thread. A long one only if there is something with it: strangers would fill the disk.
+/// Records the DID the sender had before, so that exchanges begun under it can be found, in whatever thread. A long DID
+/// is recorded only in a relationship: otherwise strangers would fill the disk.
 pub(crate) fn note_rotation(rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
     let (Some(prior), shared) = (rx.prior(), fx.shared()) else { return Ok(()) };
     let key = |did: &Did| ExchangeKey::new(rx.recipient(), did, &rx.message().thread()).as_str().to_owned();
-    // A short one costs no more than the note that its message was seen.
+    // A short one costs no more than the record that its message was seen.
     let known = prior.as_str().len() <= MAX_STRANGERS_DID
         || peer_of(&shared.db, rx.recipient(), prior)?.is_some()
         || shared.db.exists(EXCHANGES, key(prior))?
@@ -363,7 +363,7 @@ fn prior_did_of(shared: &Shared, ours: &Did, theirs: &Did) -> Result<Option<Did>
     Ok(shared.db.get::<Did>(ROTATED, peer_id(ours, theirs))?.map(|stored| stored.value))
 }
 
-/// The DIDs of the sender: the one it wrote by, and those that this one took the place of, as noted under one of `own`.
+/// The DIDs of the sender: the present one and its predecessors, as recorded under any of `own`.
 fn sender_chain(shared: &Shared, rx: &Received<'_>, own: &[Did]) -> Result<Vec<Did>, Failure> {
     let mut all = vec![rx.sender().clone()];
     all.extend(rx.prior().cloned());
@@ -382,7 +382,7 @@ fn sender_chain(shared: &Shared, rx: &Received<'_>, own: &[Did]) -> Result<Vec<D
     Ok(all)
 }
 
-/// Our DIDs towards the sender: the one it wrote to, and those that this one took the place of.
+/// Our DIDs towards the sender: the one it wrote to and its predecessors.
 fn our_dids_towards(shared: &Shared, rx: &Received<'_>) -> Result<Vec<Did>, Failure> {
     let mut all = vec![rx.recipient().clone()];
     while all.len() <= MAX_ROTATIONS
@@ -399,7 +399,7 @@ fn our_dids_towards(shared: &Shared, rx: &Received<'_>) -> Result<Vec<Did>, Fail
     Ok(all)
 }
 
-/// A machine beside its job.
+/// A machine and its job.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Job<M, J> {
     pub(crate) machine: M,

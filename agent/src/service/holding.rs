@@ -1,4 +1,4 @@
-//! Holding: offers taken or declined, cards checked and kept, each bound to a key of its own.
+//! Holding: offers are taken or declined, cards are checked and kept, each bound to a key of its own.
 
 use einmal_credentials::{
     proof,
@@ -20,12 +20,12 @@ use super::{
 };
 use crate::handler::{self, Effects, Failure, Handled, Need, Shared};
 
-/// What the exchange lets through as a proof is what is judged as one: neither crate knows the other's bound.
+/// The exchange must admit the same proofs as the verification: neither crate knows the other's bound.
 const _: () = assert!(einmal_flows::limits::MAX_PROOF_JWT_LEN == proof::MAX_PROOF_BYTES);
 
 /// Cards, by their id.
 const CARDS: Table = Table::new("card");
-/// Most cards of one wallet looked at.
+/// Most cards of one wallet read.
 const MAX_CARDS: usize = 10_000;
 
 /// What a holding exchange is about.
@@ -65,8 +65,8 @@ struct ShownOffer {
 }
 
 impl ShownOffer {
-    /// The kind of key the card can be bound to, with its algorithm as the issuer calls it; `None` if the issuer takes none that
-    /// there is here.
+    /// The kind of key the card can be bound to, with its algorithm as the issuer names it; `None` if the issuer
+    /// accepts none that we support.
     fn key_kind(&self) -> Option<(KeyKind, &str)> {
         let called = |algorithm: SignatureAlgorithm| {
             self.alg.iter().find(|name| SignatureAlgorithm::from_name(name) == Some(algorithm))
@@ -128,7 +128,7 @@ pub(crate) fn carry_out(
         match action {
             Action::Send(draft) => exchange.send(draft, fx)?,
             Action::WakeAt(at) => exchange.wake(at, fx)?,
-            // Whoever offers must be who would issue: an offer in another's name is declined unseen.
+            // The peer that offers must be the issuer: an offer in another's name is declined unseen.
             Action::ShowOffer(view)
                 if !Did::parse(&view.aud).is_ok_and(|aud| aud.same_as(&exchange.theirs)) =>
             {
@@ -190,7 +190,7 @@ pub(crate) fn decide(
     let Some((kind, alg)) = offer.key_kind() else {
         return Err(Failure::internal("an offer was shown that no key here fits"));
     };
-    // A key of its own for every card, so that cards cannot be linked by it.
+    // Each card has a key of its own, so that cards cannot be linked by it.
     let name = shared.fresh_id()?;
     let kid = KeyId::new(format!("holder:{name}"));
     let key = SecretKey::generate(kind, shared.entropy()).map_err(Failure::entropy)?;
@@ -234,7 +234,7 @@ fn keep(
             }
         }
     }
-    // All were checked first: of an issuance that is refused nothing is kept.
+    // All were checked first: a refused issuance leaves nothing behind.
     let mut cards = Vec::new();
     for text in credentials {
         let id = shared.fresh_id()?.to_key();
@@ -251,7 +251,7 @@ fn keep(
     Ok(Event::Verified)
 }
 
-/// An offer as its user sees it.
+/// An offer as the user sees it.
 fn view(exchange: &Holding, offer: &ShownOffer) -> Value {
     let preview: Vec<String> = offer.preview.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     let view = json!({
@@ -264,7 +264,7 @@ fn view(exchange: &Holding, offer: &ShownOffer) -> Value {
     with_shown_name(view, &exchange.key, &offer.nonce)
 }
 
-/// Where a holding exchange stands, for its user.
+/// The state of a holding exchange, for its user.
 pub(crate) fn progress(exchange: &Holding) -> Value {
     let machine = &exchange.work.machine;
     let job = &exchange.work.job;
@@ -312,7 +312,7 @@ pub(crate) fn card(shared: &Shared, id: &str) -> Result<Card, Failure> {
         .ok_or_else(|| Failure::user(format!("no card `{id}`; see: einmal citizen list")))
 }
 
-/// Throws a card away, and the key it is bound to.
+/// Deletes a card and the key it is bound to.
 pub(crate) fn forget(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Handled {
     let (card, held) = (card(shared, id)?, cards(shared)?);
     fx.delete(CARDS, &card.id)?;
@@ -385,7 +385,7 @@ fn in_words(status: Status) -> State {
 
 /// What the issuer's list says about a card, or why that is not known, and what must be fetched to know it.
 ///
-/// The whole list is fetched, as any verifier does: which of its cards is asked about, the issuer does not learn.
+/// The whole list is fetched, as any verifier does: the issuer does not learn which card it is about.
 fn look_up(
     shared: &Shared,
     lists: &KnownLists,

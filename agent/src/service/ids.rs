@@ -1,4 +1,4 @@
-//! Names of templates and people: all of them texts, and none taken for another.
+//! Ids of templates and people: all are texts, but none can be mistaken for another.
 
 use std::{borrow::Borrow, fmt};
 
@@ -47,7 +47,7 @@ names! {
     RequestId,
 }
 
-/// A person of the register as its user names one.
+/// Parses the id of a person of the register, as the node's user writes it.
 ///
 /// # Errors
 ///

@@ -21,9 +21,9 @@ use crate::{
 /// Seconds an invitation lasts unless it says otherwise.
 pub(crate) const VALID_SECS: u64 = 24 * 3600;
 
-/// Invitations that were taken back, by their id.
+/// Invitations that were withdrawn, by their id.
 const WITHDRAWN: Table = Table::new("withdrawn");
-/// Seconds that is remembered: longer than any exchange lasts.
+/// Seconds a withdrawal is remembered: longer than any exchange lasts.
 const KEEP_WITHDRAWN_SECS: u64 = 60 * 24 * 3600;
 
 /// Goal code of an invitation to connect.
@@ -35,7 +35,7 @@ pub(crate) const GOAL_PRESENT: &str = "einmal.credential.present";
 /// Goal code of a mediator's invitation, as other mediators write it.
 pub(crate) const GOAL_MEDIATE: &str = "request-mediate";
 
-/// What an answer to an invitation sets going.
+/// What an answer to an invitation starts.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Purpose {
@@ -63,15 +63,15 @@ pub(crate) struct IssueOrder {
     pub(crate) valid_for: Option<u64>,
 }
 
-/// Whom a card is for.
+/// The person a card is for.
 #[derive(Clone)]
 pub(crate) enum Subject {
     /// This person of the register.
     Person(PersonId),
-    /// Whoever answers this request template first.
+    /// Any holder who first answers this request template.
     Prover {
         request: RequestId,
-        /// It must be this person; orders of version 0.1 could say so.
+        /// The holder must be this person; orders of version 0.1 could say so.
         only: Option<PersonId>,
     },
 }
@@ -155,7 +155,7 @@ pub(crate) fn create(
     Ok((id, invitation.to_url(shared.invitation_base())))
 }
 
-/// An invitation that nothing is remembered of: a mediator's, which anybody may use at any time.
+/// An invitation without a record: a mediator's, which anybody may use at any time.
 pub(crate) fn standing(shared: &Shared, goal: (&str, String)) -> Result<(MessageId, String), Failure> {
     let from = public_did(shared)?;
     let id = shared.fresh_id()?;
@@ -176,10 +176,10 @@ fn public_did(shared: &Shared) -> Result<Did, Failure> {
     })
 }
 
-/// What the invitation an arriving message answers is for; uses it up if it is good for one peer only.
+/// The purpose of the invitation that a message answers; uses the invitation up if it is good for one peer only.
 ///
-/// The flag is true if this sender has answered it before. `None` if the message answers no invitation of ours, or
-/// none that is still open to this sender.
+/// The flag is true if this sender has answered it before. `None` if the message answers no invitation of ours, or none
+/// that is still open to this sender.
 pub(crate) fn take(
     shared: &Shared,
     fx: &mut Effects<'_>,
@@ -244,23 +244,23 @@ pub(crate) fn withdraw(
     Ok(stored.is_some())
 }
 
-/// Whether the invitation an exchange began with was taken back.
+/// Whether the invitation an exchange began with was withdrawn.
 pub(crate) fn is_withdrawn(shared: &Shared, pthid: Option<&ThreadId>) -> Result<bool, Failure> {
     pthid.map_or(Ok(false), |pthid| is_withdrawn_by_key(shared, &pthid.to_key()))
 }
 
-/// As [`is_withdrawn`], of the invitation with this key.
+/// As [`is_withdrawn`], for the invitation with this key.
 pub(crate) fn is_withdrawn_by_key(shared: &Shared, key: &str) -> Result<bool, Failure> {
     Ok(shared.db.exists(WITHDRAWN, key)?)
 }
 
-/// The refusal of a second exchange on an invitation that was made for one.
+/// The refusal of a second exchange on an invitation made for one.
 pub(crate) fn answered_already() -> Failure {
     Failure::peer(ProblemCode::REQUEST, "this invitation was answered already")
 }
 
-/// Says at once, with the remedy, if the configuration forbids to connect to whoever invites: otherwise messages
-/// would only wait and be given up.
+/// Refuses at once, with the remedy, if the configuration forbids connecting to the inviter: otherwise messages would
+/// only wait and be given up.
 pub(crate) fn check_reachable(shared: &Shared, inviter: &Did) -> Result<(), Failure> {
     let network = &shared.config.network;
     let refused = |reason: String| Failure::user(format!("the inviter must not be connected to: {reason}"));
@@ -296,7 +296,7 @@ mod tests {
         serde_json::from_value(stored).ok()
     }
 
-    /// What the invitations hold that are on their way today.
+    /// The purposes in invitations that are under way today.
     #[test]
     fn purposes_are_stored_as_they_were_before_there_were_types_for_them() {
         let stored = [
@@ -329,7 +329,7 @@ mod tests {
         assert!(matches!(&named.subject, Subject::Person(person) if person.as_str() == "A-1"));
         let open = order(json!({"template": "t", "person": null, "after": "r", "valid_for": null})).unwrap();
         assert!(open.subject.must_prove() && open.subject.person().is_none());
-        // Both conditions of an order that has two are kept.
+        // An order that has both conditions keeps both.
         let both = order(json!({"template": "t", "person": "A-1", "after": "r", "valid_for": null})).unwrap();
         assert!(both.subject.must_prove() && both.subject.person().is_some());
         assert!(order(json!({"template": "t", "person": null, "after": null, "valid_for": null})).is_none());

@@ -1,4 +1,4 @@
-//! The cards a city has issued: written down without claims, found by id, person and place in the status list, revoked.
+//! The cards a city has issued: recorded without claims, found by id, person and place in the status list, revoked.
 
 use std::ops::ControlFlow;
 
@@ -24,7 +24,7 @@ const ISSUED: Table = Table::new("issued");
 const ISSUED_AT: Table = Table::new("issued-at");
 /// Ids of issued cards, by person.
 const ISSUED_TO: Table = Table::new("issued-to");
-/// Ids of issued cards, by the card whose presentation they were issued for.
+/// Ids of issued cards, by the card whose presentation was their basis.
 const ISSUED_FOR: Table = Table::new("issued-for");
 /// Changes whenever somebody gets or loses a card, by person.
 const TURNS: Table = Table::new("issued-turn");
@@ -32,9 +32,9 @@ const TURNS: Table = Table::new("issued-turn");
 const KEEP_TURN_SECS: u64 = 24 * 3600;
 /// Seconds a card is remembered after its end; one that was revoked is remembered for good, for it may bar from another.
 const KEEP_ENDED_SECS: u64 = 365 * 24 * 3600;
-/// Longest reason of a revocation that no template names.
+/// Longest reason of a revocation when no template names the reasons.
 const MAX_REASON_LEN: usize = 64;
-/// Cards of one person, or for one card, looked at in one go.
+/// Cards of one person, or for one card, read at a time.
 const PAGE: usize = 256;
 
 /// An issued card as the issuer remembers it. No claims: they are in the register.
@@ -58,7 +58,7 @@ impl IssuedCard {
     }
 }
 
-/// That a card was revoked.
+/// The record that a card was revoked.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Revoked {
     pub(crate) reason: String,
@@ -111,7 +111,7 @@ pub(crate) struct Basis {
 }
 
 impl Basis {
-    /// What the verified claims of a card say about that.
+    /// Reads both from the verified claims of a card.
     pub(crate) fn of(claims: &Map<String, Value>) -> Self {
         let place = || {
             let list = claims.get("status")?.get("status_list")?;
@@ -162,7 +162,7 @@ pub(crate) fn each(
     })
 }
 
-/// Cards as the clerk sees them, all or those of one person; of all no more than can be shown.
+/// Cards as the clerk sees them: those of one person, or all that can be shown.
 pub(crate) fn list(shared: &Shared, person: Option<&PersonId>) -> Result<Value, Failure> {
     let mut shown = BoundedList::default();
     if let Some(person) = person {
@@ -202,12 +202,12 @@ pub(crate) fn remember(
     Ok(fx.put_expiring(ISSUED, &id, card, until)?)
 }
 
-/// By what a card is found as one of this person's.
+/// The key under which a card is found as this person's.
 fn issued_to(person: &PersonId, id: &str) -> String {
     format!("{}{id}", id_of(person))
 }
 
-/// Has this event be decided anew if the card with this place is revoked before it is committed.
+/// Has this event decided anew if the card with this place is revoked before the event is committed.
 fn pin(place: &StatusReference, fx: &mut Effects<'_>) -> Result<(), Failure> {
     let Some(id) = fx.db().get::<String>(ISSUED_AT, place_id(place))? else { return Ok(()) };
     if let Some(card) = fx.db().get::<IssuedCard>(ISSUED, &id.value)? {
@@ -217,17 +217,17 @@ fn pin(place: &StatusReference, fx: &mut Effects<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Cards that count although one was revoked, by their ids.
+/// Cards that stay valid although another was revoked, by their ids.
 pub(crate) struct Left {
-    /// Those that were issued for whoever proved the revoked one.
+    /// Cards issued on proof of the revoked one.
     pub(crate) issued_for_it: Vec<String>,
-    /// Others of the same kind of the same person.
+    /// Other cards of the same kind for the same person.
     pub(crate) of_person: Vec<String>,
 }
 
-/// Revokes the card `id` for good. Returns those that may have to go with it.
+/// Revokes the card `id` for good. Returns those that may have to be revoked with it.
 ///
-/// A kind of card that is no longer issued, or no longer has a status, names no reasons any more: then any word is one.
+/// A kind of card that is no longer issued, or no longer has a status, names no reasons: then any word is accepted.
 pub(crate) fn revoke<'t>(
     shared: &Shared,
     lists: &PublishedLists,

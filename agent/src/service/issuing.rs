@@ -38,7 +38,7 @@ use crate::{
     identity::{self, ASSERTION},
 };
 
-/// Most valid cards of one kind that one person may have: a poster serves everybody again and again.
+/// Most valid cards of one kind that one person may take from a poster, which serves everybody again and again.
 const MAX_VALID_CARDS: usize = 8;
 
 /// What an issuing exchange is about.
@@ -51,13 +51,13 @@ pub(crate) struct IssueJob {
     /// The cards those claims come from.
     #[serde(default)]
     pub(crate) basis: Vec<Basis>,
-    /// Whom a pseudonym is made for where nobody of the register is known; the same for the offer and the card.
+    /// The subject of a pseudonym if no person of the register is known; the same for the offer and the card.
     #[serde(default)]
     subject: Option<String>,
     /// The nonce the holder must sign.
     #[serde(default)]
     nonce: Option<String>,
-    /// A card was signed; whatever the holder says of it afterwards, the order is carried out.
+    /// A card was signed; the order is then carried out, whatever the holder says later.
     #[serde(default)]
     pub(crate) issued: bool,
 }
@@ -93,7 +93,7 @@ impl IssuingService {
         Arc::clone(&self.files.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Goes on with what the files say now.
+    /// Continues with the files as they are now.
     pub(crate) fn replace_files(&self, files: CityFiles) {
         *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
     }
@@ -106,7 +106,7 @@ impl IssuingService {
         })
     }
 
-    /// Checks an order before it is taken: template, person, eligibility.
+    /// Checks an order before it is accepted: template, person, eligibility.
     pub(crate) fn check(&self, shared: &Shared, order: &IssueOrder) -> Result<(), Failure> {
         let template = self.template(&order.template)?;
         match &order.subject {
@@ -213,7 +213,7 @@ impl IssuingService {
                     let next = exchange.work.machine.handle(event, fx.now())?;
                     self.carry_out(shared, exchange, next, fx)?;
                 }
-                // The claims of a condition are needed no longer than the exchange.
+                // The claims of a condition are not needed beyond the exchange.
                 Action::Ended(_) => {
                     exchange.work.job.presented = None;
                     exchange.work.job.basis.clear();
@@ -361,13 +361,13 @@ impl IssuingService {
         })
     }
 
-    /// The template of an exchange that may be older than the present files.
+    /// The template of an exchange, which may be older than the present files.
     fn present_template(&self, job: &IssueJob) -> Result<Template, Failure> {
         let gone = |_| Failure::peer(ProblemCode::REQUEST, "cards of this kind are no longer issued");
         self.template(&job.order.template).map_err(gone)
     }
 
-    /// Whether what an exchange began with still stands: the invitation, and the cards that were proved.
+    /// Whether the basis of an exchange still stands: the invitation, and the cards that were proved.
     fn may_go_on(&self, shared: &Shared, exchange: &Issuing) -> Result<bool, Failure> {
         if invitations::is_withdrawn(shared, exchange.work.machine.pthid())? {
             tracing::info!("the offer was withdrawn meanwhile");
@@ -380,14 +380,14 @@ impl IssuingService {
         Ok(true)
     }
 
-    /// Whether the cards that were proved before the offer still count. An offer may be taken days after the proof, and the proof
-    /// itself rests on a list that is an hour old: the records know better.
+    /// Whether the cards proved before the offer are still valid. An offer may be taken days after the proof, and the
+    /// proof itself relies on a list up to an hour old: the records know better.
     fn still_holds(&self, shared: &Shared, job: &IssueJob) -> Result<bool, Failure> {
         for basis in basis_of(job).iter() {
             if basis.ends_at.is_some_and(|end| end <= shared.now().0) {
                 return Ok(false);
             }
-            // One without status can be revoked by nobody.
+            // A card without status cannot be revoked.
             if let Some(place) = &basis.status
                 && issued::at(shared, place)?.is_none_or(|card| card.revoked.is_some())
             {
@@ -397,7 +397,7 @@ impl IssuingService {
         Ok(true)
     }
 
-    /// Revokes a card for good. Returns the ids of those that may have to go with it.
+    /// Revokes a card for good. Returns the ids of cards that may have to be revoked with it.
     pub(crate) fn revoke(
         &self,
         shared: &Shared,
@@ -410,7 +410,7 @@ impl IssuingService {
     }
 }
 
-/// The cards that the claims of a job come from; earlier versions wrote down the claims alone.
+/// The cards that the claims of a job come from; earlier versions recorded only the claims.
 fn basis_of(job: &IssueJob) -> Cow<'_, [Basis]> {
     match &job.presented {
         Some(claims) if job.basis.is_empty() => vec![Basis::of(claims)].into(),
@@ -418,7 +418,7 @@ fn basis_of(job: &IssueJob) -> Cow<'_, [Basis]> {
     }
 }
 
-/// Why no card was made by a template, by who is to blame.
+/// Why no card was made from a template, by who is to blame.
 fn not_issued(template: &str, error: IssueError) -> Failure {
     match error {
         IssueError::Custody(_) | IssueError::CannotSign => Failure::key(error),
@@ -442,7 +442,7 @@ fn latest_end(shared: &Shared, job: &IssueJob) -> Option<u64> {
     basis_of(job).iter().filter_map(|basis| basis.ends_at).chain(ordered).min()
 }
 
-/// The person a card is for: whom the order names, and whom the cards were issued to that were proved. They must be one.
+/// The person a card is for: named by the order, and the holder of the cards that were proved. They must be the same.
 fn person_of(shared: &Shared, job: &IssueJob) -> Result<Option<PersonId>, Failure> {
     let mut known = job.order.subject.person().cloned();
     for place in basis_of(job).iter().filter_map(|basis| basis.status.as_ref()) {
@@ -462,8 +462,8 @@ fn in_register<'f>(files: &'f CityFiles, id: &PersonId) -> Result<&'f Person, Fa
     })
 }
 
-/// Refuses a card to somebody whose earlier one was revoked for a reason that bars from another, or who has enough of the kind and
-/// takes one `unasked`, as by a poster: what a clerk offers is for the clerk to say.
+/// Refuses a card to a person whose earlier one was revoked for a reason that bars another. Also to one who has enough
+/// of this kind and takes another `unasked`, as from a poster; for a clerk's offer the clerk decides.
 fn check_may_have_another(
     shared: &Shared,
     template: &Template,

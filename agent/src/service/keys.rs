@@ -1,4 +1,4 @@
-//! Keys of issuers, found through their DID documents.
+//! Issuers' keys, found through their DID documents.
 
 use std::cell::RefCell;
 
@@ -10,7 +10,7 @@ use crate::handler::Need;
 
 /// Finds an issuer's key in its document: the DID is `iss`, the key one of its assertion methods.
 ///
-/// SD-JWT VC leaves this mechanism to ecosystems; `docs/profile.md` writes it down as ours.
+/// SD-JWT VC leaves this mechanism to ecosystems; `docs/profile.md` documents ours.
 pub(crate) struct DidIssuerKeys<'a> {
     resolver: &'a dyn Resolver,
     need: RefCell<Option<Need>>,
@@ -21,7 +21,7 @@ impl<'a> DidIssuerKeys<'a> {
         Self { resolver, need: RefCell::new(None) }
     }
 
-    /// The document that must be fetched before asking again, if that is why a lookup failed.
+    /// The document that must be fetched before asking again, if its absence made a lookup fail.
     pub(crate) fn need(&self) -> Option<Need> {
         self.need.borrow().clone()
     }

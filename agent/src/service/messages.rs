@@ -15,11 +15,11 @@ use crate::{
     identity::{Peer, peer_of},
 };
 
-/// Messages that arrived, in the order they did.
+/// Messages that arrived, in order of arrival.
 const INBOX: Table = Table::new("inbox");
-/// Messages of senders there is no relationship with, in the order they arrived.
+/// Messages of senders without a relationship, in order of arrival.
 const STRANGERS_INBOX: Table = Table::new("strangers-inbox");
-/// Most of them; of more the oldest give way. With [`MAX_STRANGERS_TEXT`] they take 16 MiB at most.
+/// Most of these messages; beyond that the oldest are removed. With [`MAX_STRANGERS_TEXT`] they take 16 MiB at most.
 const MAX_OF_STRANGERS: usize = 1_000;
 /// Longest text of such a sender, in bytes.
 const MAX_STRANGERS_TEXT: usize = 16 * 1024;
@@ -35,7 +35,7 @@ struct Stored {
     at: UnixSeconds,
 }
 
-/// Keeps an arrived text message. Anybody can write to a public DID: what strangers send has bounds of its own.
+/// Keeps an arrived text message. Anybody can write to a public DID, so strangers' messages have bounds of their own.
 pub(crate) fn take(shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
     let text = basic_message::read(rx, shared.now())?;
     let table = if is_known(shared, rx)? { INBOX } else { STRANGERS_INBOX };
@@ -48,7 +48,7 @@ pub(crate) fn take(shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> 
     }
     let stored = Stored { from: rx.sender().clone(), text: text.content, at: shared.now() };
     let mut id = shared.now_ms().to_be_bytes().to_vec();
-    // Ids are the sender's choice: with the sender in it, no message takes the place of another's.
+    // Ids are the sender's choice: with the sender in the record id, no message replaces another sender's.
     id.extend_from_slice(digest_id(&[rx.sender().as_str(), &rx.message().id.to_key()]).as_bytes());
     Ok(fx.put_expiring(table, id, &stored, shared.now().plus(KEEP_SECS))?)
 }
@@ -63,7 +63,7 @@ fn is_known(shared: &Shared, rx: &Received<'_>) -> Result<bool, Failure> {
     Ok(false)
 }
 
-/// Removes the oldest messages of strangers, so that one more has room.
+/// Removes the oldest messages of strangers to make room for one more.
 fn make_room(shared: &Shared, fx: &mut Effects<'_>) -> Handled {
     let kept = usize::try_from(shared.db.count(STRANGERS_INBOX)?).unwrap_or(usize::MAX);
     let Some(surplus) = (kept + 1).checked_sub(MAX_OF_STRANGERS).filter(|&surplus| surplus > 0) else {

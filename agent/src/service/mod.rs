@@ -1,4 +1,4 @@
-//! What the node can do, whichever front door asks: issuing, verifying, holding, status, invitations.
+//! What the node can do, whichever way it is asked: issuing, verifying, holding, status, invitations.
 
 pub(crate) mod account;
 pub(crate) mod asking;

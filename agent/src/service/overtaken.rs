@@ -1,4 +1,4 @@
-//! Cards that were overtaken: they count although register and templates, as they were last read, say that there should be none.
+//! Overtaken cards: still valid, although register and templates, as last read, say there should be none.
 
 use einmal_register::{Date, PersonId};
 use serde_json::{Value, json};
@@ -9,15 +9,15 @@ use super::{
 };
 use crate::handler::{BoundedList, Failure, Shared};
 
-/// Cards that count, in lists for the clerk.
+/// Valid cards, in lists for the clerk.
 pub(crate) struct Overtaken {
     /// Those to be revoked.
     pub(crate) outdated: Value,
-    /// Those nothing can be said about before the register's faults are corrected. Revoking is final.
+    /// Cards that cannot be judged until the register's faults are corrected, because revoking is final.
     pub(crate) uncertain: Value,
 }
 
-/// Cards that count although register and templates say that there should be none.
+/// The valid cards for which register and templates say that there should be none.
 pub(crate) fn overtaken(shared: &Shared, files: &CityFiles) -> Result<Overtaken, Failure> {
     let today = files.today(shared.now())?;
     let (mut outdated, mut uncertain) = (BoundedList::default(), BoundedList::default());
@@ -42,7 +42,7 @@ pub(crate) fn overtaken(shared: &Shared, files: &CityFiles) -> Result<Overtaken,
     Ok(Overtaken { outdated: outdated.into_value(more), uncertain: uncertain.into_value(more) })
 }
 
-/// What register and templates say of a card.
+/// What register and templates say about a card.
 enum Standing {
     Good,
     Outdated(String),

@@ -15,7 +15,7 @@ use crate::{
 /// Record id of the secret behind pseudonyms.
 const NAME: &str = "nym-secret";
 
-/// The pseudonym of `subject`: the same for every card of the same person, and without the secret nobody can tell whose it is.
+/// The pseudonym of `subject`: the same for every card of a person; without the secret nobody can tell whose it is.
 pub(crate) fn patron_nym(shared: &Shared, subject: &str) -> Result<String, Failure> {
     let secret = secret(shared)?;
     let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&secret).map_err(Failure::key)?;
@@ -37,7 +37,7 @@ fn secret(shared: &Shared) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(Zeroizing::new(stored.value.as_bytes().to_vec()))
 }
 
-/// Makes the secret behind pseudonyms if there is none yet: once, when a city comes to life.
+/// Makes the secret behind pseudonyms if there is none yet: once, when a city first starts.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Proving: a request matched against the cards, shown to the holder, and answered with as little as it asks.
+//! Proving: a request is matched against the cards, shown to the holder, and answered with as little as it asks.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ pub(crate) struct ProveJob {
     /// Answer without asking.
     #[serde(default)]
     pub(crate) auto: bool,
-    /// The request as it came.
+    /// The request as it arrived.
     #[serde(default)]
     request: Option<ShownRequest>,
     /// Set once the holder has decided.
@@ -136,7 +136,7 @@ pub(crate) fn decide(
     handle(shared, lists, exchange, event, fx)
 }
 
-/// The cards a request can be answered with, and what of them.
+/// The cards that can answer a request, and what is selected of them.
 type Selected = (Vec<Card>, Selection);
 
 /// What answers a request, the newest card first; one that is known to be revoked or suspended only if no other does.
@@ -183,7 +183,7 @@ fn present(
     Ok(Some(presentation))
 }
 
-/// Why a card that was selected cannot be presented, by who is to blame.
+/// Why a selected card cannot be presented, by who is to blame.
 fn not_presented(error: PresentError) -> Failure {
     match error {
         PresentError::Custody(_) | PresentError::CannotSign => Failure::key(error),
@@ -191,7 +191,7 @@ fn not_presented(error: PresentError) -> Failure {
     }
 }
 
-/// Whether there is a request that its user has not decided about.
+/// Whether there is a request that its user has not decided on.
 pub(crate) fn is_undecided(exchange: &Proving) -> bool {
     let job = &exchange.work.job;
     job.request.is_some() && !job.decided && !exchange.work.has_ended()
@@ -215,13 +215,13 @@ pub(crate) fn progress(shared: &Shared, lists: &KnownLists, exchange: &Proving) 
     }))
 }
 
-/// A request as its user sees it: from whom, what for, with which cards it would be answered and what they would show; the
-/// last two are `null` if no card answers it.
+/// A request as its user sees it: who asks, what for, which cards would answer it and what they would show; the last
+/// two are `null` if no card answers it.
 fn view(exchange: &Proving, request: &ShownRequest, selected: Option<&Selected>) -> Value {
     let cards: Option<Vec<&str>> = selected.map(|(_, selection)| {
         selection.credentials.values().map(|chosen| chosen.candidate.as_str()).collect()
     });
-    // Who issued them: a card of somebody else under the same type is not what the verifier is after.
+    // Their issuers: a card of another issuer under the same type is not what the verifier is after.
     let issuer_of = |(held, _): &Selected, id: &str| {
         held.iter().find(|card| card.id == id).map(|card| card.credential.issuer.clone())
     };
@@ -239,7 +239,7 @@ fn view(exchange: &Proving, request: &ShownRequest, selected: Option<&Selected>)
     with_shown_name(view, &exchange.key, &request.nonce)
 }
 
-/// What an answer would show: what was chosen because it was asked for, and what these cards show to everybody.
+/// What an answer would show: the claims selected because they were asked for, and those that the cards always show.
 fn would_disclose((cards, selection): &Selected) -> Vec<String> {
     let mut lines = Vec::new();
     for chosen in selection.credentials.values() {

@@ -1,4 +1,4 @@
-//! The mediator's mail: forwards put into mailboxes, handed out until acknowledged.
+//! The mediator's mail: forwards are put into mailboxes and handed out until acknowledged.
 
 use std::collections::HashMap;
 
@@ -25,23 +25,23 @@ const OLD_PAGE: usize = 64;
 const DEFAULT_MAX_QUEUE: u64 = 10_000;
 /// Most bytes kept for one recipient unless configured otherwise.
 const DEFAULT_MAX_QUEUE_BYTES: u64 = 64 * 1024 * 1024;
-/// Most messages kept for all recipients together unless configured otherwise: what the index takes of memory with them is told in
-/// `docs/configuration.md`.
+/// Most messages kept for all recipients together unless configured otherwise; `docs/configuration.md` says how much
+/// memory the index then takes.
 const DEFAULT_MAX_TOTAL_QUEUE: u64 = 2_000_000;
 /// Most bytes kept for all recipients together unless configured otherwise.
 const DEFAULT_MAX_TOTAL_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// Seconds a message is kept unless configured otherwise.
 pub(crate) const DEFAULT_KEEP_SECS: u64 = 30 * 24 * 3600;
-/// Length of the ids messages are acknowledged by, before they are written as text.
+/// Length in bytes of the ids that acknowledge messages, before they are encoded as text.
 const ID_LEN: usize = 16;
-/// What a code is made for, as its first byte: the tag of a letter's number.
+/// The first byte of the input of a code, which says what it is for: here the tag of a letter's number.
 const TAG: u8 = 1;
-/// The mask a letter's number is under.
+/// Here the mask over a letter's number.
 const MASK: u8 = 2;
 
-/// Moves mail that version 0.1 kept among the records into the mail. Returns how many letters there were.
+/// Moves mail that version 0.1 kept among the records into the mail store. Returns how many letters there were.
 ///
-/// What cannot be read stays where it is, and is told of: it may be read by a later version.
+/// Unreadable records stay where they are and are reported: a later version may read them.
 pub(crate) async fn take_over(shared: &Shared) -> Result<u64, StoreError> {
     let (mut moved, mut unread) = (0, 0);
     let mut after: Option<Vec<u8>> = None;
@@ -60,7 +60,7 @@ pub(crate) async fn take_over(shared: &Shared) -> Result<u64, StoreError> {
             }
         }
         moved += letters.len() as u64;
-        // First there, then gone here: a crash in between leaves a letter twice, and it is known again.
+        // First written there, then deleted here: a crash in between leaves a letter twice, which is recognised.
         shared.mail.put(letters).await?;
         shared.db.store().commit(batch).await?;
     }
@@ -70,7 +70,7 @@ pub(crate) async fn take_over(shared: &Shared) -> Result<u64, StoreError> {
     Ok(moved)
 }
 
-/// The id of an old record: recipient in hexadecimal, arrival in milliseconds, chance.
+/// Parses the id of an old record: recipient in hexadecimal, arrival in milliseconds, random part.
 fn old_letter(record: &Record) -> Option<NewLetter> {
     let id = record.key.id();
     let mut mailbox = [0; 20];
@@ -87,16 +87,16 @@ fn old_letter(record: &Record) -> Option<NewLetter> {
     })
 }
 
-/// Writes and reads the ids recipients acknowledge messages by.
+/// Writes and reads the ids by which recipients acknowledge messages.
 ///
-/// They say nothing about other recipients' mail, not even how much of it there is, and need no table: a letter's
-/// number under a keyed mask, with a tag that nobody else can make.
+/// They reveal nothing about other recipients' mail, not even how much there is, and need no table: a letter's number
+/// under a keyed mask, with a tag that nobody else can make.
 pub(crate) struct Ids(Hmac<Sha256>);
 
 impl Ids {
     /// # Errors
     ///
-    /// [`InvalidLength`] if no key of this length is taken; without a key there are no ids.
+    /// [`InvalidLength`] if a key of this length is not accepted; without a key there are no ids.
     pub(crate) fn new(key: &[u8]) -> Result<Self, InvalidLength> {
         Ok(Self(Hmac::new_from_slice(key)?))
     }
@@ -112,23 +112,23 @@ impl Ids {
         truncated(self.mac(TAG, id.to_le_bytes()))
     }
 
-    /// A letter's number under the mask that belongs to its tag, or the number that was put under it.
+    /// A letter's number under the mask of its tag; or, applied again, the number itself.
     fn masked(&self, id: u64, tag: [u8; 8]) -> u64 {
         id ^ u64::from_le_bytes(truncated(self.mac(MASK, tag)))
     }
 
-    /// The text for a letter.
+    /// The id of a letter, as text.
     pub(crate) fn write(&self, LetterId(id): LetterId) -> String {
         let tag = self.tag(id);
         base64url_encode([tag, self.masked(id, tag).to_le_bytes()].concat())
     }
 
-    /// The letter a text names, if it was written here.
+    /// The letter an id names, if it was written here.
     pub(crate) fn read(&self, text: &str) -> Option<LetterId> {
         let bytes = base64url_decode(text).filter(|bytes| bytes.len() == ID_LEN)?;
         let (tag, masked) = (bytes.first_chunk::<8>()?, bytes.last_chunk::<8>()?);
         let id = self.masked(u64::from_le_bytes(*masked), *tag);
-        // In the same time whichever byte is wrong: else a tag could be guessed byte by byte.
+        // In constant time, whichever byte is wrong: otherwise a tag could be guessed byte by byte.
         self.mac(TAG, id.to_le_bytes()).verify_truncated_left(tag).ok()?;
         Some(LetterId(id))
     }
@@ -141,7 +141,7 @@ fn truncated(mac: Hmac<Sha256>) -> [u8; 8] {
     first
 }
 
-/// The letters a forward puts into `mailbox`, that of its `next`.
+/// The letters a forward puts into `mailbox`, the mailbox of its `next`.
 pub(crate) fn letters(
     shared: &Shared,
     settings: &MediatorSettings,
@@ -157,7 +157,7 @@ pub(crate) fn letters(
     forward.payloads.into_iter().map(letter).collect()
 }
 
-/// How much mail is kept.
+/// The limits on mail that is kept.
 pub(crate) fn quota(settings: &MediatorSettings) -> Quota {
     Quota {
         letters: settings.max_queue.unwrap_or(DEFAULT_MAX_QUEUE),
@@ -167,7 +167,7 @@ pub(crate) fn quota(settings: &MediatorSettings) -> Quota {
     }
 }
 
-/// What a sender is told about mail that could not be kept.
+/// What the sender of mail that could not be kept is told.
 pub(crate) fn not_kept(error: StoreError) -> Failure {
     match error {
         StoreError::MailboxFull => {
@@ -199,14 +199,14 @@ pub(crate) fn oldest(
                 found.push((ids.write(letter.id), payload));
             }
         }
-        // In the place of those that are damaged come the next.
+        // The next letters take the place of damaged ones.
         if found.len() >= limit {
             return Ok(found);
         }
     }
 }
 
-/// Reads a letter; one that was damaged on the disk is counted, told to the operator, and passed over.
+/// Reads a letter; one that was damaged on the disk is counted, reported to the operator, and skipped.
 pub(crate) fn read(
     shared: &Shared,
     mailbox: MailboxId,

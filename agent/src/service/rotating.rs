@@ -1,4 +1,4 @@
-//! Giving a relationship a new DID of ours: the peer is told by `from_prior`, the mediator knows the new one already.
+//! Giving a relationship a new DID of ours: `from_prior` tells the peer, and the mediator knows the new DID already.
 
 use einmal_did::Did;
 use einmal_didcomm::from_prior_jwt;
@@ -59,7 +59,7 @@ fn turn(old: &Peer, fresh: &Did, fx: &mut Effects<'_>) -> Handled {
     Ok(fx.send(Draft::of(&Empty {}), fresh, &old.theirs)?)
 }
 
-/// What tells a peer which DID ours took the place of, in each message until the peer has used the new one.
+/// The announcement of the DID that ours replaced, for each message until the peer has used the new one.
 pub(crate) fn announcement(shared: &Shared, peer: &Peer) -> Result<Option<String>, Failure> {
     let Some(prior) = peer.prior.as_ref().filter(|_| !peer.knows_us) else { return Ok(None) };
     let (old, new) = (&prior.did, Some(&peer.ours));

@@ -15,7 +15,7 @@ use crate::{
     handler::{Failure, Shared},
 };
 
-/// Most records looked at for when they were written.
+/// Most records checked for when they were written.
 const MAX_SEEN: usize = 10_000;
 
 /// What a running node says about itself.
@@ -45,15 +45,15 @@ pub(crate) fn report(shared: &Shared) -> Result<Value, Failure> {
     }))
 }
 
-/// What the stores hold.
+/// The content of the stores.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Inside {
     pub(crate) parked: u64,
-    /// Letters of a mediator, how many were looked at, and how many are damaged.
+    /// Letters of a mediator: how many there are, were checked, and are damaged.
     pub(crate) letters: u64,
     pub(crate) looked_at: u64,
     pub(crate) damaged: u64,
-    /// When the newest record or letter came.
+    /// When the newest record or letter arrived.
     pub(crate) newest: Option<UnixSeconds>,
 }
 
@@ -64,7 +64,7 @@ impl Inside {
         Ok(Self { parked: db.count(DEAD)?, newest, ..Self::default() })
     }
 
-    /// What a running node has open.
+    /// The content of the stores that a running node has open.
     pub(crate) fn of_running(db: &Db, mail: &dyn Mail) -> Result<Self, StoreError> {
         let stats = mail.stats();
         let newest = mail.mailboxes(None).into_iter().filter_map(|mailbox| mail.state(mailbox, 0).newest_ms);

@@ -1,4 +1,4 @@
-//! Status lists: the one this node publishes, and those of others it looks into.
+//! Status lists: those this node publishes, and those of other issuers it reads.
 
 use std::{
     cell::RefCell,
@@ -40,11 +40,11 @@ const FAILURE_TTL_MS: u64 = 2000;
 const MAX_FAILURES: usize = 1024;
 /// Most fetched tokens that wait for their issuer's document.
 const MAX_PENDING_TOKENS: usize = 64;
-/// Most bytes of them; a token of the largest list takes an eighth.
+/// Most bytes of waiting tokens; a token of the largest list takes an eighth.
 const MAX_PENDING_BYTES: usize = 32 * 1024 * 1024;
-/// The first list. A full list is followed by the next number.
+/// The first list. When a list is full, the list with the next number follows.
 const FIRST_LIST: u32 = 1;
-/// Name of the record that says with which list a restored city begins.
+/// Name of the record that says which list a restored city begins with.
 const BEGIN_WITH: &str = "first-status-list";
 
 /// A published list as stored.
@@ -81,10 +81,10 @@ fn uri(shared: &Shared, list: u32) -> String {
 }
 
 impl PublishedLists {
-    /// Hands out an index nobody can foresee, never twice.
+    /// Hands out an unpredictable index, never twice.
     ///
-    /// A block of indices is reserved with a write of its own that is durable before the first is used, so that a
-    /// crash skips indices and never repeats one.
+    /// A block of indices is reserved with a write of its own that is durable before the first is used, so a crash
+    /// skips indices and never repeats one.
     pub(crate) fn allocate(&self, shared: &Shared) -> Result<StatusReference, Failure> {
         let mut block = lock(&self.block);
         if block.next >= block.end {
@@ -121,8 +121,8 @@ impl PublishedLists {
 
     /// The signed token of the list published at `wanted`; `None` if there is no such list.
     ///
-    /// It is signed anew when a quarter of its time to live has passed, and not at each revocation: the moment of a
-    /// change would tell whose it was.
+    /// It is re-signed when a quarter of its time to live has passed, and not at each revocation: the moment of a
+    /// change would reveal whose it was.
     pub(crate) fn token(&self, shared: &Shared, wanted: &str) -> Result<Option<String>, Failure> {
         let Some(number) = list_number(wanted).filter(|number| uri(shared, *number) == wanted) else {
             return Ok(None);
@@ -177,7 +177,7 @@ fn permutation(stored: &StoredList) -> Result<IndexPermutation, Failure> {
     Ok(IndexPermutation::new(key.as_slice().try_into().map_err(|_| damaged())?))
 }
 
-/// Reserves the next block, in the given list or in the one after it if that is full.
+/// Reserves the next block, in the given list or in the next one that is not full.
 fn reserve(shared: &Shared, list: u32) -> Result<Block, Failure> {
     let mut number = list;
     loop {
@@ -206,9 +206,9 @@ fn first_list(shared: &Shared) -> Result<u32, Failure> {
     Ok(shared.db.get::<u32>(META, BEGIN_WITH)?.map_or(FIRST_LIST, |stored| stored.value))
 }
 
-/// Gives no more places of the lists in `db` away, and begins with one by chance, for the numbers that follow may be taken as well. A
-/// backup does not know of the places and lists that were given to cards after it was made: in a restored city two cards would share
-/// one, be revoked together, and be taken for each other.
+/// Gives out no more places in the lists of `db`; new places begin with a list of random number, because the numbers
+/// that follow may be taken too. A backup does not know the places and lists given to cards after it was made: in a
+/// restored city two cards would share one, be revoked together, and be taken for each other.
 ///
 /// # Errors
 ///
@@ -216,7 +216,7 @@ fn first_list(shared: &Shared) -> Result<u32, Failure> {
 pub(crate) fn close_lists(db: &Db, entropy: &dyn Entropy) -> Result<(), StoreError> {
     let mut chance = [0u8; 4];
     entropy.fill(&mut chance).map_err(|_| StoreError::Entropy)?;
-    // Far from the first ones, and with room behind it.
+    // Far from the first lists, and with room behind it.
     let begin = (u32::from_be_bytes(chance) >> 1) | (1 << 20);
     let mut batch = Batch::new();
     batch.put(db.key(META, BEGIN_WITH)?, encode(&begin)?);
@@ -282,7 +282,7 @@ impl Pending {
     }
 }
 
-/// Lists of other issuers, cached as long as they say; a list that cannot be had counts as a refusal.
+/// Lists of other issuers, cached as long as they allow; a list that cannot be had counts as a refusal.
 pub(crate) struct KnownLists {
     cache: Mutex<StatusCache>,
     failed: Mutex<HashMap<Wanted, u64>>,
@@ -347,7 +347,7 @@ impl KnownLists {
     }
 }
 
-/// Answers from the cache; verifies a fetched token when the issuer it must come from is known.
+/// Answers from the cache; verifies a fetched token when its issuer's document is known.
 pub(crate) struct ListSource<'a> {
     lists: &'a KnownLists,
     shared: &'a Shared,
@@ -414,7 +414,7 @@ mod tests {
         wanted(uri, "did:web:city.example")
     }
 
-    /// A token of so many bytes, and another for each number.
+    /// A token of so many bytes, different for each number.
     fn token(number: usize, bytes: usize) -> String {
         char::from(b' ' + u8::try_from(number).unwrap()).to_string().repeat(bytes)
     }

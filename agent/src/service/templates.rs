@@ -24,7 +24,7 @@ const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// Most templates of one folder.
 const MAX_TEMPLATES: usize = 256;
 
-/// Everything a city reads at start.
+/// Everything a city reads at its start.
 pub(crate) struct CityFiles {
     pub(crate) config: CityConfig,
     pub(crate) calendar: Calendar,
@@ -122,8 +122,8 @@ fn asks_for(request: &RequestTemplate, claim: &[String]) -> bool {
     })
 }
 
-/// Reads a folder of request templates. What they ask must be a query, of a length that can be sent: else that would be found when
-/// somebody takes the invitation.
+/// Reads a folder of request templates. Each must hold a query short enough to be sent: otherwise the fault would
+/// surface only when a holder takes the invitation.
 pub(crate) fn read_requests(folder: &Path) -> Result<BTreeMap<RequestId, RequestTemplate>, SetupError> {
     read_folder(folder, |name, text| {
         let template = RequestTemplate::parse(name, text).map_err(|error| error.to_string())?;
@@ -147,7 +147,7 @@ fn read_folder<I: Clone + Ord + Display, T, E: Display>(
 ) -> Result<BTreeMap<I, T>, SetupError> {
     let mut files: Vec<PathBuf> = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|error| SetupError::input(folder, error))? {
-        // Without one that cannot be read, the city would run and a template be missing.
+        // Skipping an unreadable entry would let the city run with a template missing.
         let path = entry.map_err(|error| SetupError::input(folder, error))?.path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             files.push(path);

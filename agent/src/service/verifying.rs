@@ -1,4 +1,4 @@
-//! Verifying presentations: every check in one place, whichever front door brought them.
+//! Verifying presentations: every check in one place, whichever way they came.
 
 use std::collections::BTreeMap;
 
@@ -15,19 +15,19 @@ use serde_json::{Map, Value, json};
 use super::{keys::DidIssuerKeys, status::KnownLists};
 use crate::handler::{Effects, Failure, Need, Shared};
 
-/// What came of a presentation. Holds personal data.
+/// The result of verifying a presentation. Holds personal data.
 pub(crate) enum Verdict {
     /// Everything asked for was proved.
     Accepted(BTreeMap<String, Vec<VerifiedCredential>>),
-    /// It was not; the code says why, without personal data.
+    /// Something was not; the code says why, without personal data.
     Refused(&'static str, String),
 }
 
-/// What the presentation must answer.
+/// The question the presentation must answer.
 pub(crate) struct Question<'a> {
     pub(crate) query: &'a DcqlQuery,
     pub(crate) nonce: &'a str,
-    /// The verifier as the presentation must name it: `decentralized_identifier:` and its DID.
+    /// The verifier's name as the presentation must state it: `decentralized_identifier:` and its DID.
     pub(crate) audience: &'a str,
     pub(crate) trust: &'a dyn IssuerTrust,
     pub(crate) clock_skew: u64,
@@ -153,7 +153,7 @@ pub(crate) fn asked_of(query: &DcqlQuery, id: &str, credential: &VerifiedCredent
     claims
 }
 
-/// Takes out of a value what says nothing, for all it holds stayed hidden. False if nothing is left of it.
+/// Removes from a value whatever is empty because its content stayed hidden. False if nothing is left.
 fn says_something(value: &mut Value) -> bool {
     match value {
         Value::Object(members) => {

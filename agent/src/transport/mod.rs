@@ -1,4 +1,4 @@
-//! What the node asks of a network, whichever it is.
+//! What the node requires of a network, whichever it is.
 
 mod peer_lines;
 mod scheme;
@@ -20,7 +20,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The URI is none this transport serves, or one it must not connect to. Trying again is useless.
+    /// This transport does not serve the URI, or must not connect to it. Trying again is useless.
     #[error("the endpoint must not be used: {reason}")]
     Forbidden {
         /// Why.
@@ -38,7 +38,7 @@ pub enum SendError {
         /// HTTP status.
         status: u16,
     },
-    /// The envelope was taken, but what came back is more than an envelope may be.
+    /// The envelope was taken, but the answer is larger than an envelope may be.
     #[error("the answer has more than {most} bytes")]
     AnswerTooLarge {
         /// The bound in bytes.
@@ -53,7 +53,7 @@ impl SendError {
             // Sent again, the message would only bring the same answer.
             Self::Forbidden { .. } | Self::AnswerTooLarge { .. } => false,
             Self::Unreachable { .. } => true,
-            // Also what a proxy says while the node behind it is away or moved; redirects are not followed.
+            // A proxy also says this while the node behind it is away or moved; redirects are not followed.
             Self::Refused { status } => matches!(*status, 300..=399 | 404 | 408 | 425 | 429 | 500..),
         }
     }
@@ -68,8 +68,7 @@ pub trait Transport: Send + Sync + 'static {
         envelope: Vec<u8>,
     ) -> BoxFuture<'a, Result<Option<Vec<u8>>, SendError>>;
 
-    /// As [`Transport::send`], with the multiaddresses that stand beside the URI; most transports have no use for
-    /// them.
+    /// As [`Transport::send`], with the multiaddresses given beside the URI; most transports have no use for them.
     fn send_to<'a>(
         &'a self,
         uri: &'a str,
@@ -79,7 +78,7 @@ pub trait Transport: Send + Sync + 'static {
         self.send(uri, envelope)
     }
 
-    /// The libp2p endpoint of this node itself, to stand in its DID documents; `None` if libp2p is switched off.
+    /// The libp2p endpoint of this node itself, for its DID documents; `None` if libp2p is switched off.
     fn peer_endpoint(&self) -> Option<Endpoint> {
         None
     }
@@ -94,13 +93,13 @@ pub trait Transport: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// The address must not be connected to, as configured.
+    /// The configuration forbids connecting to the address.
     #[error("{reason}")]
     Forbidden {
         /// Why, with the setting that would permit it.
         reason: String,
     },
-    /// As many fetches are under way as may be: nothing was tried.
+    /// As many fetches are under way as allowed: nothing was tried.
     #[error("too many fetches are under way")]
     Busy,
     /// Nobody answered, or not in time, or with a failure.

@@ -1,4 +1,4 @@
-//! The lines on which something goes back to libp2p peers: how many there may be, and which are open.
+//! The lines that carry answers back to libp2p peers: how many there may be, and which are open.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::delivery::LiveChange;
 
-/// Most messages whose answers wait for one peer; what more it sends is answered at its endpoint or not at all.
+/// Most messages whose answers wait for one peer; further ones are answered at its endpoint or not at all.
 pub(crate) const MAX_BACK: usize = 16;
 /// Longest a stop waits for lines to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -21,20 +21,20 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Back {
     /// Envelopes, in their order.
     pub(crate) replies: Vec<Vec<u8>>,
-    /// Live delivery is to change.
+    /// A change of live delivery.
     pub(crate) live: Option<LiveChange>,
 }
 
-/// A line that is to be run.
+/// A line that is about to run.
 pub(crate) struct NewLine {
     pub(crate) peer: PeerId,
     /// What is to go back.
     pub(crate) incoming: mpsc::Receiver<Back>,
-    /// Says when the node stops.
+    /// Signals that the node stops.
     pub(crate) stopping: watch::Receiver<bool>,
     /// Keeps the connection open.
     pub(crate) held: Held,
-    /// Its place among all; free again when this is dropped.
+    /// Its place among all lines; free again when this is dropped.
     pub(crate) place: OwnedSemaphorePermit,
 }
 
@@ -74,7 +74,7 @@ impl PeerLines {
         self.most.saturating_sub(self.places.available_permits())
     }
 
-    /// Sends an envelope to a peer that may have to be connected to.
+    /// Sends an envelope to a peer, connecting if necessary.
     pub(crate) async fn send(&self, to: &PeerEndpoint, envelope: Vec<u8>) -> Result<(), SendError> {
         self.host.send(to, envelope).await
     }
@@ -102,7 +102,7 @@ impl PeerLines {
         room && !*self.stopping.borrow()
     }
 
-    /// Gives something back to a peer, if its connection is still there and there is room. Where no line is open one is
+    /// Gives something back to a peer, if its connection is still there and there is room. If no line is open, one is
     /// made, and `begin` runs it.
     pub(crate) fn give_back(&self, peer: PeerId, back: Back, begin: impl FnOnce(NewLine)) {
         let mut open = self.open();
@@ -141,7 +141,7 @@ impl PeerLines {
         self.host.push(peer, envelope).await
     }
 
-    /// Takes a line off the list if nothing more has come for it meanwhile; false if something has.
+    /// Takes a line off the list if nothing more has arrived for it meanwhile; false if something has.
     pub(crate) fn leave_if_empty(&self, peer: PeerId, incoming: &mpsc::Receiver<Back>) -> bool {
         let mut open = self.open();
         let leaves = incoming.is_empty();
@@ -151,12 +151,12 @@ impl PeerLines {
         leaves
     }
 
-    /// Takes a line off the list, whatever has come for it.
+    /// Takes a line off the list, whatever has arrived for it.
     pub(crate) fn leave(&self, peer: PeerId) {
         self.open().remove(&peer);
     }
 
-    /// Ends all lines, and waits for that a while. None is opened any more.
+    /// Ends all lines and waits a while for that. No line can be opened afterwards.
     pub(crate) async fn stop(&self) {
         self.stopping.send_replace(true);
         let all = u32::try_from(self.most).unwrap_or(u32::MAX);

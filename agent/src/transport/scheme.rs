@@ -2,7 +2,7 @@
 
 use einmal_p2p::{Multiaddr, is_relayed, is_served};
 
-/// Whether nothing but the acceptance comes back from an endpoint.
+/// Whether an endpoint returns nothing but its acceptance.
 pub(crate) fn is_one_way(uri: &str) -> bool {
     is_served(uri)
 }
@@ -19,7 +19,7 @@ pub(crate) fn rank(uri: &str, multi_addrs: &[String]) -> u8 {
     }
 }
 
-/// Whether a URI is a WebSocket's.
+/// Whether a URI is a WebSocket URI.
 pub(crate) fn is_socket(uri: &str) -> bool {
     uri.split_once(':')
         .is_some_and(|(scheme, _)| ["ws", "wss"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours)))

@@ -1,4 +1,4 @@
-//! Sessions between letters told of, letters on the disk, and a reader.
+//! Sessions between letters announced, letters on the disk, and a reader.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn ring(live: &Live, mailbox: MailboxId) {
     live.ring(mailbox_id(&account()), mailbox);
 }
 
-/// What a socket does with its turn: offers first, then the mail, of which `on_disk` is what BOX holds.
+/// What a socket does in its turn: first the offers, then the mail, where `on_disk` is the content of BOX.
 fn push(session: &Session, on_disk: &[u64]) -> Vec<u64> {
     let mut pushed: Vec<u64> = std::iter::from_fn(|| session.next_offered()).map(|(id, _)| id.0).collect();
     while let Some(mailbox) = session.next_changed() {
@@ -72,7 +72,7 @@ fn reader_that_falls_behind_is_offered_little_and_gets_the_rest_in_order() {
     (10..=last).for_each(|letter| tell(&live, BOX, letter, 5));
     ring(&live, BOX);
     tell(&live, BOX, last + 1, 5);
-    // The last one is not on the disk yet, so it is not there to be found.
+    // The last one is not on the disk yet, so it cannot be found there.
     let on_disk: Vec<u64> = (10..=last).collect();
     assert_eq!(push(&session, &on_disk), on_disk, "none is left out, none comes before another");
     tell(&live, BOX, last + 2, 5);
@@ -104,7 +104,7 @@ fn offers_are_bounded_by_bytes_of_one_session_and_of_all() {
 #[test]
 fn letter_told_of_before_the_session_was_there_comes_before_later_ones() {
     let live = Arc::new(Live::default());
-    // On its way to the disk when the session is opened: it did not wait, and nobody was offered it.
+    // On its way to the disk when the session is opened: it did not wait in the mailbox, and was offered to nobody.
     tell(&live, BOX, 10, 5);
     let session = session(&live, 9);
     tell(&live, BOX, 11, 5);
@@ -172,7 +172,7 @@ fn sessions_follow_their_account_to_its_new_did_and_are_found_and_closed_there()
     assert_eq!(session.owner(), moved());
     assert!(live.is_live(&moved()) && !live.is_live(&account()) && live.count() == 1);
     assert_eq!(push(&session, &[10]), [10], "offered before, so not found again");
-    // Put when the account had its former DID.
+    // Put while the account had its former DID.
     tell(&live, BOX, 11, 5);
     ring(&live, BOX);
     assert_eq!(push(&session, &[10, 11]), [11]);

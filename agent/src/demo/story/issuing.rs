@@ -1,4 +1,4 @@
-//! Cards come to whom they are for, say what the register says, and show only what was asked.
+//! Cards reach their holders, say what the register says, and show only what was asked.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ use crate::{
 fn connect(city: &NodeProcess, citizen: &NodeProcess, person: &str) -> Result<(), String> {
     let invitation = text(&city.ask("invite", json!({"person": person}))?, "invitation")?;
     citizen.ask("accept", json!({"url": invitation, "yes": true, "wait_seconds": PATIENCE}))?;
-    // The relationship stands when the first message has arrived: until then there is nobody to write to.
+    // The relationship exists once the first message has arrived: until then there is nobody to write to.
     city.ask_until("send", &json!({"to": person, "text": "Willkommen"}), PATIENCE, |sent| {
         sent["sent"] == true
     })?;
@@ -39,7 +39,7 @@ pub(super) fn resident_card_issued(cast: &mut Cast) -> StepResult {
     ))
 }
 
-/// Bela takes an invitation made out for one, which connects him too; Anna, who got hold of it, comes too late.
+/// Bela takes an invitation for one person, which also connects him; Anna, who got hold of it, comes too late.
 fn taken_once(cast: &Cast) -> Result<(), String> {
     let (resident, bela) = (&cast.input.city.resident, &cast.input.bela);
     let order = json!({"template": resident.template, "person": bela.id});
@@ -92,7 +92,7 @@ pub(super) async fn library_card_issued(cast: &Cast) -> StepResult {
         return Err("somebody who proved nothing was issued a card".into());
     }
     done(&cast.anna, &take(&cast.anna, &invitation)?)?;
-    // The order names nobody: that it is Anna's, the city can know from the card she presented only.
+    // The order names nobody: the city can know that the card is Anna's only from the card she presented.
     let annas = issued(&cast.city, library, Some(&cast.input.anna.id))?;
     let all = issued(&cast.city, library, None)?;
     if (annas, all) != (1, 1) {
@@ -140,8 +140,8 @@ pub(super) fn library_accepts(cast: &Cast) -> StepResult {
     ))
 }
 
-/// Fails unless a card disclosed every claim that was asked for, as the wallet holds it, and nothing else but what the card
-/// cannot hide.
+/// Fails unless a card disclosed every claim that was asked for, as the wallet holds it, and nothing else except what
+/// the card cannot hide.
 fn disclosed_as_asked(
     disclosed: &Value,
     held: &Value,
@@ -170,8 +170,8 @@ fn disclosed_as_asked(
     }
 }
 
-/// Fails unless everything that was posted, and every answer that says so, is an encrypted envelope, and nothing personal shows
-/// in any byte; returns how many envelopes there were.
+/// Fails unless every posted body, and every answer declared as an envelope, is an encrypted envelope, and no byte
+/// reveals personal data; returns how many envelopes there were.
 fn wire_is_sealed(tap: &Wiretap, scanner: &Scanner) -> Result<usize, String> {
     let bodies = tap.bodies();
     let envelopes: Vec<_> = bodies.iter().filter(|body| body.is_request || body.is_envelope).collect();

@@ -1,4 +1,4 @@
-//! Mail that waits: kept through a kill, and read by nobody but whom it is for.
+//! Waiting mail: kept through a kill, and readable only by its recipient.
 
 use einmal_credentials::vc;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::demo::{
     scan,
 };
 
-/// Messages that are under way when the mediator is killed.
+/// Messages under way when the mediator is killed.
 const MAIL: usize = 20;
 
 pub(super) fn mediator_killed_and_back(cast: &mut Cast) -> StepResult {
@@ -20,7 +20,7 @@ pub(super) fn mediator_killed_and_back(cast: &mut Cast) -> StepResult {
     let mut expected = Vec::new();
     for number in 0..MAIL {
         if number == MAIL / 2 {
-            // Half of the mail is queued, the other half still to come: no chance to shut down in order.
+            // Half of the mail is queued, the other half still to come: the mediator cannot shut down in order.
             cast.city.drained(PATIENCE)?;
             kept(&cast.mediator, MAIL / 2)?;
             cast.mediator.kill()?;
@@ -37,7 +37,7 @@ pub(super) fn mediator_killed_and_back(cast: &mut Cast) -> StepResult {
     cast.bela.start(false)?;
     let arrived = |inbox: &Value| count(inbox) >= known + MAIL;
     cast.bela.ask_until("inbox", &json!({}), 2 * PATIENCE, arrived)?;
-    // Only when nothing is under way any more, no second copy can follow.
+    // A second copy cannot follow once nothing is under way any more.
     cast.city.drained(PATIENCE)?;
     kept(&cast.mediator, 0)?;
     let inbox = cast.bela.ask("inbox", json!({}))?;
@@ -90,7 +90,7 @@ fn everything(cast: &Cast, cards: &Cards) -> Result<Vec<Canary>, String> {
         [&cast.input.anna, &cast.input.bela].iter().flat_map(|p| p.canaries.clone()).collect();
     for card in [&cards.annas, &cards.own] {
         vc::peek(card).map_err(|error| format!("there is no card to look for: {error}"))?;
-        // The header says only which key signed, which is public.
+        // The header only says which key signed, which is public.
         let pieces = card.split('~').flat_map(|part| part.split('.')).skip(1);
         all.extend(pieces.filter_map(|piece| Canary::new("a piece of a credential", piece)));
     }
@@ -100,7 +100,7 @@ fn everything(cast: &Cast, cards: &Cards) -> Result<Vec<Canary>, String> {
     Ok(all)
 }
 
-/// Stops Anna's phone, sends her an offer and a text that holds everything personal, and stops the mediator that keeps both.
+/// Stops Anna's phone, sends her an offer and a text with everything personal, and stops the mediator that keeps both.
 fn mail_waits(cast: &mut Cast) -> Result<(), String> {
     kept(&cast.mediator, 0)?;
     cast.anna.stop()?;
@@ -129,7 +129,7 @@ fn sealed_where_it_belongs(cast: &Cast, scanner: &Scanner) -> Result<(), String>
     }
 }
 
-/// What was scanned was the mail: once both are back, Anna reads it.
+/// Proves that the mail was what was scanned: once both are back, Anna reads it.
 fn mail_arrives(cast: &mut Cast) -> Result<(), String> {
     cast.mediator.start(true)?;
     cast.anna.start(false)?;
@@ -142,7 +142,7 @@ fn mail_arrives(cast: &mut Cast) -> Result<(), String> {
     let inbox = cast.anna.ask_until("inbox", &json!({}), PATIENCE, |inbox| {
         inbox.as_array().into_iter().flatten().any(|mail| mail["text"] == *wanted)
     });
-    // The answer would hold the letter.
+    // The answer would contain the letter.
     inbox.map(|_| ()).map_err(|_| "the letter did not arrive".to_owned())?;
     text(&pending[0], "thread").map(|_| ())
 }

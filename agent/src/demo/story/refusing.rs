@@ -13,7 +13,7 @@ use crate::{
     transport::Transport,
 };
 
-/// Seconds the short-lived card is good for.
+/// Seconds for which the short-lived card is valid.
 const SHORT_LIFE: u64 = 3;
 
 impl Cast {
@@ -22,7 +22,7 @@ impl Cast {
     }
 }
 
-/// Asks the foreign wallet for a proof of age and returns what the library made of its answer.
+/// Asks the foreign wallet for a proof of age and returns the library's verdict on its answer.
 async fn judged(
     cast: &Cast,
     make: impl Fn(&Asked) -> Result<DcqlPresentation, String>,
@@ -41,7 +41,7 @@ async fn refused(
     is_refused(&judged(cast, make).await?, wanted)
 }
 
-/// Fails unless the answer is accepted: what is refused otherwise would prove nothing.
+/// Fails unless the answer is accepted: otherwise the refusals would prove nothing.
 async fn accepted(
     cast: &Cast,
     make: impl Fn(&Asked) -> Result<DcqlPresentation, String>,
@@ -86,7 +86,7 @@ pub(super) async fn replay_refused(cast: &mut Cast, cards: &mut Cards) -> StepRe
     ))
 }
 
-/// A presentation that was accepted answers no second request, and one made for another verifier none.
+/// An accepted presentation answers no second request, and one made for another verifier answers none.
 async fn presentations_count_once(cast: &Cast, card: &str) -> Result<(), String> {
     let recorded = RefCell::new(None);
     accepted(cast, |asked| {
@@ -104,7 +104,7 @@ async fn presentations_count_once(cast: &Cast, card: &str) -> Result<(), String>
     .await
 }
 
-/// Sends every envelope that was recorded on the wire once more; returns how many there were, if each was recognised and none
+/// Sends every envelope recorded on the wire once more; returns how many there were, if each was recognised and none
 /// changed anything.
 async fn envelopes_again(cast: &Cast) -> Result<u64, String> {
     let envelopes = cast.tap.envelopes();

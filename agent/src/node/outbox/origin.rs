@@ -1,4 +1,4 @@
-//! Who caused the messages that wait in the outbox: nobody may fill it for others.
+//! Which origins caused the messages that wait in the outbox: nobody may fill it for others.
 
 use std::{
     collections::HashMap,
@@ -8,10 +8,10 @@ use std::{
 
 use crate::handler::Origin;
 
-/// Most messages that wait because of one origin, of those since this node was started.
+/// Most messages waiting because of one origin, counted since this node was started.
 pub(super) const MAX_WAITING_OF_ONE: usize = 1000;
 
-/// Most bytes that wait because of one origin: a request of some bytes may have an answer of megabytes.
+/// Most bytes waiting because of one origin: a request of some bytes may have an answer of megabytes.
 pub(super) const MAX_BYTES_OF_ONE: usize = 16 * 1024 * 1024;
 
 /// How much waits.
@@ -22,7 +22,7 @@ pub(in crate::node) struct Waiting {
 }
 
 impl Waiting {
-    /// Both together.
+    /// The sum of both.
     pub(super) fn and(self, more: Self) -> Self {
         let (messages, bytes) = (self.messages + more.messages, self.bytes.saturating_add(more.bytes));
         Self { messages, bytes }
@@ -33,13 +33,13 @@ impl Waiting {
         Self { messages, bytes: self.bytes.saturating_sub(less.bytes) }
     }
 
-    /// One message may be as long as it likes: what one event causes is bounded elsewhere.
+    /// A single message may have any length: what one event causes is bounded elsewhere.
     fn fits(self) -> bool {
         self.messages <= MAX_WAITING_OF_ONE && (self.messages <= 1 || self.bytes <= MAX_BYTES_OF_ONE)
     }
 }
 
-/// How much waits because of whom.
+/// How much waits because of each origin.
 #[derive(Debug, Default)]
 pub(super) struct Origins {
     key: RandomState,
@@ -65,11 +65,11 @@ impl Origins {
         *already = already.and(more);
         let fits = already.fits();
         drop(waiting);
-        // What does not fit takes its count back.
+        // Dropping what does not fit takes its count back.
         fits.then_some(queued)
     }
 
-    /// Messages wait no longer. Those of before the last start were never counted.
+    /// Messages wait no longer. Those from before the last start were never counted.
     pub(super) fn gone(&self, from: Option<Origin>, less: Waiting) {
         let Some(from) = from else { return };
         let mut waiting = self.waiting();
@@ -91,7 +91,7 @@ pub(in crate::node) struct Queued<'a> {
 }
 
 impl Queued<'_> {
-    /// They were committed.
+    /// The messages were committed.
     pub(in crate::node) fn keep(mut self) {
         self.from = None;
     }

@@ -1,4 +1,4 @@
-//! When and to whom the outbox sends: recipients side by side, so that none waits for another that does not answer.
+//! When and to whom the outbox sends: recipients side by side, so none waits for another that does not answer.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,19 +20,19 @@ use crate::{db::OUTBOX, handler::Origin, node::Node};
 
 /// Most messages read at once.
 const PAGE: usize = 500;
-/// Most pages looked through for recipients that nothing is on its way to.
+/// Most pages searched for recipients that are not being served.
 const MAX_PAGES: usize = 20;
-/// How soon it is looked again for what was due and had to be left.
+/// How soon the outbox looks again for what was due and had to be left.
 const LEFT_PAUSE: Duration = Duration::from_secs(1);
 /// Longest time between two looks.
 const LONGEST_REST: Duration = Duration::from_secs(60);
-/// Pause after the store failed: what cannot be written down must not be sent again and again.
+/// Pause after the store failed: a message whose outcome cannot be recorded must not be sent again and again.
 const FAILED_PAUSE: Duration = Duration::from_secs(5);
 /// Most bytes of messages one look takes in: what is left comes with the next.
 const MAX_LOOK_BYTES: usize = 64 * 1024 * 1024;
-/// Under load one look serves the messages of so long a time.
+/// Under load one look serves the messages of this period.
 const GATHERED: Duration = Duration::from_millis(5);
-/// Under load no look begins before so many times as long as the last one took: a full outbox must not take a processor.
+/// Under load, pause between looks as a multiple of the last look's duration: a full outbox must not take a processor.
 const REST_AFTER_LOOK: u32 = 4;
 
 /// A recipient's seat; given back when dropped.
@@ -54,9 +54,9 @@ type Sending = JoinSet<Result<(), StoreError>>;
 struct Look {
     /// When the next message falls due, in Unix milliseconds.
     next: Option<u64>,
-    /// Something is due and was left: its recipient is served already, or all seats are taken.
+    /// Something due was left: its recipient is being served already, or all seats are taken.
     left: bool,
-    /// Behind which message the next look begins; `None` for the first.
+    /// The message after which the next look begins; `None` for the first.
     turn: Option<Vec<u8>>,
 }
 
@@ -75,29 +75,29 @@ struct Due {
     groups: HashMap<String, Group>,
     of: HashMap<Standing, usize>,
     of_one: HashMap<(Standing, Origin), usize>,
-    /// Who finds no seat: none of their further messages may pass the first.
+    /// Recipients that find no seat: none of their further messages may pass the first.
     left: HashSet<String>,
     /// What the looks before this one saw.
     round: Round,
     /// The present, in Unix milliseconds.
     now: u64,
-    /// Of recipients whose messages are put off, when the first of them are due.
+    /// When the first of the messages that are put off falls due.
     put_off: Option<u64>,
-    /// Bytes of what was taken in.
+    /// Bytes of the messages taken in.
     bytes: usize,
 }
 
 /// What is due for one recipient.
 struct Group {
     standing: Standing,
-    /// Who caused the first of them.
+    /// The origin of the first of them.
     from: Option<Origin>,
     items: Vec<(Vec<u8>, Item)>,
 }
 
 impl Due {
-    /// Takes messages in; true if any is left, because its recipient is among those `served` or because there are as many
-    /// of its standing, or of its standing and origin, as find a seat.
+    /// Takes messages in; true if any is left, because its recipient is among those `served`, or because no seat
+    /// remains for its standing, or for its standing and origin.
     fn take_in(&mut self, items: Vec<(Vec<u8>, Item)>, served: &HashSet<String>, seats: &Served) -> bool {
         let mut left = false;
         for (id, item) in items {
@@ -143,13 +143,14 @@ impl Due {
         fits
     }
 
-    /// Whether more would be read in vain. Only those that answer count: others have some of the seats at most, and must
-    /// not hide who comes behind them.
+    /// Whether reading more would be in vain. Only recipients that answer count: others get some of the seats at most,
+    /// and must not hide those behind them.
     fn fills_all_seats(&self) -> bool {
         self.of.get(&Standing::Answers).is_some_and(|count| *count >= MAX_SERVED)
     }
 
-    /// Takes in what is due by `now`, in Unix milliseconds, page by page from behind `begin` on, or from the first.
+    /// Takes in what is due by `now`, in Unix milliseconds, page by page, from behind `begin` or from the first
+    /// message.
     fn take_in_pages(
         &mut self,
         begin: Option<Vec<u8>>,
@@ -161,7 +162,7 @@ impl Due {
         let mut after = begin;
         for _ in 0..MAX_PAGES {
             let mut page = page_behind(after.as_deref())?;
-            // A page may hold fewer than were asked for, if they are long: only an empty one is the end.
+            // A page of long messages may hold fewer than were asked for: only an empty one is the end.
             let Some((last, _)) = page.last() else { return Ok(look) };
             after = Some(last.clone());
             let later = page.iter().position(|(id, _)| due_ms(id) > now);
@@ -180,7 +181,7 @@ impl Due {
                 break;
             }
         }
-        // More is due than one look takes in: the next one goes on here, so that nobody stands behind a pile for ever.
+        // More is due than one look takes in: the next one goes on here, so nobody stands behind a pile for ever.
         Ok(Look { left: true, turn: after, ..look })
     }
 
@@ -199,7 +200,7 @@ impl Due {
         let order = std::mem::take(&mut self.order).into_iter();
         order.filter_map(move |recipient| {
             let (recipient, mut group) = self.groups.remove_entry(&recipient)?;
-            // Some may have been put off and others not: they go as they came.
+            // Some may have been put off and others not: they go in the order they were queued.
             group.items.sort_by_key(|(_, item)| item.queued_ms);
             Some((recipient, group))
         })
@@ -228,7 +229,7 @@ impl Node {
         }
     }
 
-    /// Looks from a thread that may take its time: a full outbox is long.
+    /// Looks from a thread that may block: a full outbox is long.
     async fn look_aside(self: &Arc<Self>) -> Result<(Due, Look), StoreError> {
         let node = Arc::clone(self);
         spawn_blocking(move || node.look()).await.map_err(|_| StoreError::TaskPanicked)?
@@ -254,7 +255,7 @@ impl Node {
         }
     }
 
-    /// Sends everything that is due once. Returns when the next message falls due, in Unix milliseconds.
+    /// Sends everything that is due, once. Returns when the next message falls due, in Unix milliseconds.
     ///
     /// # Errors
     ///
@@ -275,7 +276,7 @@ impl Node {
         Ok(look.next)
     }
 
-    /// Begins to send what is due to recipients that nothing is on its way to.
+    /// Begins to send what is due to recipients that are not being served.
     fn launch(self: &Arc<Self>, due: Due, mut look: Look, sending: &mut Sending) -> Look {
         for (recipient, group) in due.into_groups() {
             if !self.outbox_served.take(&recipient, group.standing, group.from) {
@@ -292,13 +293,13 @@ impl Node {
         look
     }
 
-    /// Reads what is due, but for recipients that are served.
+    /// Reads what is due, except for recipients that are being served.
     fn look(&self) -> Result<(Due, Look), StoreError> {
         let seats = &self.outbox_served;
-        // Asked first: what is read of a recipient that is being served may be old by the time its seat is free.
+        // Asked first: messages read for a recipient while it is served may be stale by the time its seat is free.
         let served = &seats.recipients();
         let now = self.shared.present().steady_ms;
-        // No pause is that long: these were written by a clock that was ahead, and must not wait until it is right.
+        // No pause is that long: these instants come from a clock that was ahead, and must not wait until it is right.
         let too_late = now.saturating_add(LONGEST_PAUSE_MS * 2);
         let page = |after: Option<&[u8]>| self.shared.db.scan(OUTBOX, b"", after, PAGE);
         self.recall_what_was_put_off(now)?;
@@ -314,7 +315,7 @@ impl Node {
 }
 
 impl Node {
-    /// Once after the start: whose messages were put off before it, and until when.
+    /// Once after the start: finds the recipients whose messages were put off before it, and until when.
     fn recall_what_was_put_off(&self, now: u64) -> Result<(), StoreError> {
         if self.outbox_served.has_recalled() {
             return Ok(());
@@ -333,7 +334,7 @@ impl Node {
     }
 }
 
-/// What became of one recipient's messages; a task that panicked is a failure as any other.
+/// What became of one recipient's messages; a task that panicked is a failure like any other.
 fn settled(done: Result<Result<(), StoreError>, JoinError>) -> Result<(), StoreError> {
     done.map_err(|_| StoreError::TaskPanicked)?
 }
@@ -374,7 +375,7 @@ mod tests {
         numbered.map(|(at, (_, item))| ((at as u64).to_be_bytes().to_vec(), item)).collect()
     }
 
-    /// How a store reads it: at most `most` messages behind an id.
+    /// Reads it as a store does: at most `most` messages behind an id.
     fn pages(outbox: &Page, most: usize) -> impl Fn(Option<&[u8]>) -> Result<Page, StoreError> {
         move |after| {
             let start = outbox.partition_point(|(id, _)| after.is_some_and(|after| id.as_slice() <= after));
@@ -506,7 +507,7 @@ mod tests {
         assert_eq!(first.len(), most);
         assert!(!first.contains(&format!("did:example:dead-{most}")), "it found no seat");
         assert!(round.turn.is_some());
-        // By now those of the first look have been served, and nobody is busy: still nobody's later message goes first.
+        // By now those of the first look have been served, and nobody is busy; still nobody's later message goes first.
         let (second, round) = look(round, &HashSet::new());
         assert_eq!(second, ["did:example:busy-1"]);
         assert!(round.turn.is_none() && !round.has_met("did:example:busy-1"));

@@ -1,4 +1,4 @@
-//! Who is being served by the outbox, and how many of each standing may be: who does not answer leaves room for who does.
+//! Whom the outbox serves, and how many of each standing: recipients that do not answer leave room for those that do.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -13,14 +13,14 @@ use crate::handler::Origin;
 pub(super) const MAX_SERVED: usize = 256;
 /// Most of them whose last attempt failed.
 const MAX_FAILED: usize = 64;
-/// Most of them to whom nothing was handed yet: anybody can name endpoints that take a message and never answer.
+/// Most of them to whom nothing was handed over yet: anybody can name endpoints that take a message and never answer.
 const MAX_UNKNOWN: usize = 128;
-/// As many of them as may be are served at once because of one origin: a fraction of those of its standing.
+/// Of the recipients served at once for each standing, one origin may have one in this many.
 const SHARE_OF_ONE: usize = 8;
 /// Most recipients remembered as those that answer; the oldest is forgotten first.
 const MAX_REMEMBERED: usize = 4096;
 
-/// What is known of a recipient, since this node was started.
+/// What is known of a recipient since this node was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Standing {
     /// The last message was handed over.
@@ -41,8 +41,8 @@ impl Standing {
         }
     }
 
-    /// Most of them that are served at once because of one origin: who floods the outbox leaves room for others. Also
-    /// those who answered, for they may have done so in order to be known for it.
+    /// Most of them that are served at once because of one origin: a flood leaves room for others. This also bounds
+    /// recipients that answered, since they may have done so only to earn that standing.
     pub(super) fn most_of_one(self) -> usize {
         self.most() / SHARE_OF_ONE
     }
@@ -55,13 +55,13 @@ pub(in crate::node) struct Served {
     origins: Origins,
 }
 
-/// Looks that go on where the one before ended, until one has seen everything that is due.
+/// A series of looks, each going on where the last one ended, until all that is due has been seen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Round {
-    /// Behind which message the next look begins; `None` for the first.
+    /// The message after which the next look begins; `None` for the first.
     pub(super) turn: Option<Vec<u8>>,
-    /// Whom the looks so far have met. What stands further behind for them waits for the next round: something may have
-    /// been left that comes before it.
+    /// Recipients met by the looks so far. Further messages for them wait for the next round, because an earlier one
+    /// may have been left.
     met: HashSet<u64>,
     key: RandomState,
 }
@@ -81,12 +81,12 @@ impl Round {
 #[derive(Debug, Default)]
 struct Seats {
     taken: HashMap<String, (Standing, Option<Origin>)>,
-    /// Until when messages for a recipient are put off, in Unix milliseconds; gone when they are tried again.
+    /// Until when messages for a recipient are put off, in Unix milliseconds; removed when they are tried again.
     put_off: HashMap<String, u64>,
     recalled: bool,
     round: Round,
     answering: HashSet<String>,
-    /// The same, in the order in which they were remembered.
+    /// The same recipients, in the order in which they were remembered.
     remembered: VecDeque<String>,
 }
 
@@ -110,7 +110,7 @@ impl Served {
         self.origins.gone(from, less);
     }
 
-    /// Messages for a recipient were put off until `due`, in Unix milliseconds: none that comes meanwhile may pass them.
+    /// Messages for a recipient were put off until `due`, in Unix milliseconds: none may pass them meanwhile.
     pub(super) fn put_off(&self, recipient: &str, due: u64) {
         self.lock().put_off.insert(recipient.to_owned(), due);
     }
@@ -120,24 +120,24 @@ impl Served {
         self.lock().put_off.entry(recipient.to_owned()).or_insert(due);
     }
 
-    /// Whether it is known what was put off before the start.
+    /// Whether the messages put off before the start are known.
     pub(super) fn has_recalled(&self) -> bool {
         self.lock().recalled
     }
 
-    /// What was put off before the start is known now.
+    /// The messages put off before the start are known now.
     pub(super) fn recalled(&self) {
         self.lock().recalled = true;
     }
 
-    /// Until when messages for a recipient are put off, if that is after `now` and within `most` of it: a clock that was ahead
-    /// put nobody off.
+    /// Until when messages for a recipient are put off, if that is after `now` and within `most` of it: an instant from
+    /// a clock that was ahead does not count.
     pub(super) fn is_put_off(&self, recipient: &str, now: u64, most: u64) -> Option<u64> {
         let due = *self.lock().put_off.get(recipient)?;
         (due > now && due <= now.saturating_add(most)).then_some(due)
     }
 
-    /// The round the next look belongs to, to be given back by [`Served::go_on`]; a new one if it is not.
+    /// The round of the next look, to be returned by [`Served::go_on`]; if it is not, a new round begins.
     pub(super) fn round(&self) -> Round {
         std::mem::take(&mut self.lock().round)
     }
@@ -147,12 +147,12 @@ impl Served {
         self.lock().round = round;
     }
 
-    /// Who has a seat.
+    /// The recipients that have a seat.
     pub(super) fn recipients(&self) -> HashSet<String> {
         self.lock().taken.keys().cloned().collect()
     }
 
-    /// The standing of a recipient for whom a message waits that was tried `attempts` times.
+    /// The standing of a recipient whose waiting message was tried `attempts` times.
     pub(super) fn standing(&self, recipient: &str, attempts: u32) -> Standing {
         match attempts {
             0 if self.lock().answering.contains(recipient) => Standing::Answers,
@@ -161,7 +161,7 @@ impl Served {
         }
     }
 
-    /// Takes a seat, if there is one left for its standing and who caused the message, and the recipient has none.
+    /// Takes a seat, if the recipient has none and one is left for its standing and for the origin of the message.
     pub(super) fn take(&self, recipient: &str, standing: Standing, from: Option<Origin>) -> bool {
         let mut seats = self.lock();
         let alike = seats.taken.values().filter(|(other, _)| *other == standing);

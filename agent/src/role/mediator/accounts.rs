@@ -1,4 +1,4 @@
-//! Accounts and registrations as the mediator stores them: who may fetch what is addressed to whom.
+//! Accounts and registrations as the mediator stores them: who may fetch mail for which recipient.
 
 use einmal_did::Did;
 use einmal_didcomm::{ProblemCode, UnixSeconds};
@@ -19,14 +19,14 @@ pub(super) const ACCOUNTS: Table = Table::new("account");
 pub(super) const ROUTES: Table = Table::new("route");
 /// Recipient DIDs of each account: account id, then recipient id.
 pub(super) const ACCOUNT_ROUTES: Table = Table::new("account-route");
-/// Most DIDs of one account looked through: more than one may register, for two accounts may have become one.
+/// Most DIDs of one account read: more than one account may register, because two accounts may have become one.
 pub(super) const MAX_ROUTES: usize = 100_000;
 
 /// An account as stored.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Account {
     since: UnixSeconds,
-    /// In which version it was asked for; unknown of those that are older than this member.
+    /// The version it was asked for in; unknown for accounts older than this member.
     #[serde(default)]
     pub(super) mediation: Option<MediationVersion>,
 }
@@ -74,13 +74,13 @@ impl Registrations for Book<'_> {
     }
 }
 
-/// Where a registration stands among those of its account.
+/// The key of a registration among those of its account.
 fn pair(account: &Did, recipient: &Did) -> String {
     format!("{}{}", did_id(account), did_id(recipient))
 }
 
-/// Writes registration changes, asked for in `version` by `account`, into the batch. `before` is the account as it stood before it
-/// was decided about them.
+/// Writes registration changes, requested in `version` by `account`, into the batch. `before` is the account as it was
+/// before they were decided.
 ///
 /// The account is written with every change of its recipients. So of two requests of one account at once, each of which counted
 /// without the other, one decides again, and so does one whose account moves to another DID meanwhile; and a list of its
@@ -108,7 +108,7 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// Makes an account, or notes by which version of the protocol it was asked for last.
+/// Makes an account, or notes the version of the protocol it was last asked for in.
 fn enrol(
     account: &Did,
     version: MediationVersion,
@@ -123,7 +123,7 @@ fn enrol(
     Ok(fx.update(ACCOUNTS, did_id(account), &enrolled, before.map(|before| before.version))?)
 }
 
-/// Gives a recipient to an account, whosever it was: that it may was decided before.
+/// Gives a recipient to an account, whoever had it: its right to it was decided before.
 fn register(recipient: Did, registration: Registration, fx: &mut Effects<'_>) -> Handled {
     let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
     let version = stored.as_ref().map(|stored| stored.version);
@@ -136,7 +136,7 @@ fn register(recipient: Did, registration: Registration, fx: &mut Effects<'_>) ->
     }
     fx.put(ACCOUNT_ROUTES, pair(&account, &recipient), &recipient)?;
     fx.reroute(mailbox_id(&recipient));
-    // Two accounts that register the same DID at once: one of them decides again.
+    // Two accounts register the same DID at once: one of them is decided again.
     let id = did_id(&recipient);
     Ok(fx.update(ROUTES, id, &Route { recipient, account, proved }, version)?)
 }
@@ -167,8 +167,8 @@ pub(super) fn release(recipient: &Did, account: &str, fx: &mut Effects<'_>) -> H
     Ok(())
 }
 
-/// Moves the account of the DID `prior`, and everything registered for it, to the DID its owner has rotated to, given as it
-/// was written; an account there takes it in, if together they have no more than `most` recipients.
+/// Moves the account of the DID `prior`, and everything registered for it, to the DID its owner has rotated to, given
+/// as it was written. An account that exists there absorbs it, if together they have no more than `most` recipients.
 ///
 /// # Errors
 ///
@@ -196,7 +196,8 @@ pub(super) fn follow(
     let mut mailboxes = Vec::new();
     for recipient in moved {
         fx.delete(ACCOUNT_ROUTES, pair(prior, &recipient))?;
-        // What another account has registered stays with it, whatever this one's list says: that may be of a backup.
+        // A recipient that another account has registered stays there, whatever this account's list says: the list may
+        // come from a backup.
         let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
         let Some(stored) = stored.filter(|stored| stored.value.account.same_as(prior)) else { continue };
         fx.put(ACCOUNT_ROUTES, pair(new, &recipient), &recipient)?;
@@ -214,7 +215,7 @@ pub(super) fn follow(
     Ok(())
 }
 
-/// What cannot be read is nobody's fault who asked: it may come again.
+/// A failed read is not the sender's fault: the message may be sent again.
 pub(super) fn unreadable() -> Failure {
     Failure::later("the registrations cannot be read")
 }

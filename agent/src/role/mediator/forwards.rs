@@ -1,4 +1,4 @@
-//! Forwards: what is kept for whom, and what a forward to the mediator itself holds.
+//! Forwards: which letters are kept for whom, and the forward inside one to the mediator itself.
 
 use einmal_did::Did;
 use einmal_didcomm::{Forward, LayerPolicy, OpenContext, Opened, ProblemCode, UnixSeconds, open};
@@ -16,7 +16,7 @@ use crate::{
     service::queue,
 };
 
-/// The letters of a forward, from whomever it comes.
+/// The letters of a forward, from any sender.
 pub(super) fn letters(
     shared: &Shared,
     settings: &MediatorSettings,
@@ -27,7 +27,7 @@ pub(super) fn letters(
     }
     let mut forward = Forward::from_message(&opened.message)?;
     let mut unwrapped = SelfForwards::default();
-    // What is over is passed over in silence, so it must be over for certain.
+    // An expired message is skipped silently, so its expiry must be certain.
     let now = UnixSeconds(shared.present().earliest());
     loop {
         let mailbox = mailbox_id(&forward.next);
@@ -51,8 +51,8 @@ pub(super) fn letters(
     }
 }
 
-/// The forward inside one that is addressed to the mediator itself: who wraps for a recipient whose document names the
-/// mediator both as endpoint and as routing key makes two.
+/// The forward inside one addressed to the mediator itself: a sender wraps twice if the recipient's document names the
+/// mediator both as endpoint and as routing key.
 fn forward_within(shared: &Shared, outer: &Forward) -> Result<Forward, Failure> {
     let malformed =
         || Failure::peer(ProblemCode::MALFORMED, "a forward to the mediator itself holds one more forward");
@@ -73,7 +73,7 @@ fn forward_within(shared: &Shared, outer: &Forward) -> Result<Forward, Failure> 
     Ok(forward)
 }
 
-/// Whose account a forward goes to next.
+/// The account a forward goes to next.
 fn next_hop(shared: &Shared, next: &Did, mailbox: MailboxId) -> Result<NextHop, Failure> {
     if shared.public_did().is_some_and(|own| own.same_as(next)) {
         return Ok(NextHop::Own);

@@ -35,7 +35,7 @@ use crate::{
     service::{invitations, queue},
 };
 
-/// Recipients one account may register: as configured, within what a mediator takes at all.
+/// Recipients one account may register: as configured, but never more than a mediator accepts.
 pub(super) fn most_recipients(settings: &MediatorSettings) -> usize {
     settings.max_recipients.unwrap_or(MAX_RECIPIENTS_PER_ACCOUNT).min(MAX_RECIPIENTS_PER_ACCOUNT)
 }
@@ -96,11 +96,11 @@ impl RoleService for Mediator {
     }
 
     fn is_question(&self, kind: &MessageType) -> bool {
-        // What turns live delivery on binds a connection: that must not be repeatable after a restart.
+        // A change of live delivery binds a connection: it must not be repeatable after a restart.
         PickupVersion::of(kind).is_some() && !delivery::is_change(kind)
     }
 
-    /// The account and everything registered for it follow its owner's DID.
+    /// The account and everything registered for it move with its owner's DID.
     fn on_rotation(&self, shared: &Shared, prior: &Did, form: &Did, fx: &mut Effects<'_>) -> Handled {
         accounts::follow(shared, (prior, form), self.policy(shared)?.max_recipients, fx)
     }
@@ -154,7 +154,8 @@ impl RoleService for Mediator {
     }
 }
 
-/// Has documents fetched that a `recipient-update` rests on, as far as fetches are left; what cannot be had is not proved.
+/// Has documents fetched that a `recipient-update` depends on, while fetches are left; a DID whose document cannot be
+/// had is not proved.
 fn fetch_owners(shared: &Shared, rx: &Received<'_>, policy: &MediationPolicy, fx: &Effects<'_>) -> Handled {
     for did in coordinate_mediation::dids_to_resolve(rx, policy) {
         if fx.fetches_left > 0

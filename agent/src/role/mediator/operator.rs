@@ -21,7 +21,7 @@ const MAX_LISTED: usize = 1000;
 /// Recipients read at once.
 const PAGE: usize = 500;
 
-/// Carries out one of the operator's commands; `None` if it is none.
+/// Carries out one of the operator's commands; `None` if it is not one of them.
 pub(super) fn command(
     shared: &Shared,
     name: &str,
@@ -102,7 +102,7 @@ fn queues(shared: &Shared) -> Result<Value, StoreError> {
 
 fn remove(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Result<Value, Failure> {
     if let Some(account) = shared.db.get::<Value>(ACCOUNTS, id)? {
-        // Whoever registers a recipient meanwhile changes the account, and this is done again with it.
+        // A recipient registered meanwhile changes the account, and then this is done again.
         let key = shared.db.key(ACCOUNTS, id)?;
         fx.batch().expect_version(key, account.version);
         let recipients = recipients(shared, id.as_bytes())?;

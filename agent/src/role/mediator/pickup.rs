@@ -1,4 +1,4 @@
-//! Pickup: what waits for an account is counted, handed over, removed and pushed, in both versions of the protocol.
+//! Pickup: mail waiting for an account is counted, handed over, removed and pushed, in both versions of the protocol.
 
 use std::sync::Arc;
 
@@ -21,18 +21,18 @@ use crate::{
     service::queue,
 };
 
-/// One pickup request while it is answered.
+/// One pickup request being answered.
 struct Pickup<'a> {
     mediator: &'a Mediator,
     shared: &'a Shared,
     rx: &'a Received<'a>,
     version: PickupVersion,
     now: UnixSeconds,
-    /// Whether this connection, and no other of the account, is pushed to.
+    /// Whether mail is pushed on this connection; for libp2p, on any connection of the account.
     live: bool,
 }
 
-/// Answers one message of pickup in the version it is of.
+/// Answers one pickup message in its own version.
 ///
 /// # Errors
 ///
@@ -92,7 +92,7 @@ impl Pickup<'_> {
     ) -> Result<Draft, Failure> {
         let waiting = queue::oldest(self.shared, &self.mediator.ids, mailboxes, limit)?;
         let account = self.rx.sender();
-        // In 4.0 the form is given, and where nothing waits there is none.
+        // In 4.0 the form is fixed, and if nothing waits no form is needed.
         let form = if self.version == PickupVersion::V3 && !waiting.is_empty() {
             let form = reading_form(self.shared, account)?;
             fx.hand_over(mailbox_id(account), form);
@@ -104,7 +104,7 @@ impl Pickup<'_> {
         Ok(message_pickup::delivery_reply(self.rx, &waiting, &status, form, self.now))
     }
 
-    /// Removes the letters with these ids: whoever fetched them has them.
+    /// Removes the letters with these ids: the account has fetched them.
     fn remove(&self, ids: &[String], fx: &mut Effects<'_>) -> Result<Draft, Failure> {
         let mailboxes = self.named(None)?;
         let account = mailbox_id(self.rx.sender());
@@ -122,7 +122,7 @@ impl Pickup<'_> {
         let (shared, rx) = (self.shared, self.rx);
         let persistent =
             matches!(fx.arrival(), Some(Arrival::Socket { .. } | Arrival::Libp2p { answerable: true, .. }));
-        // Before the status: what it counts has waited, what comes later is pushed, nothing is in between.
+        // Before the status: letters it counts have waited, later ones are pushed, and none falls in between.
         let since = shared.mail.last();
         let mailboxes = self.named(None)?;
         let status = self.status(&mailboxes, &[]);
@@ -142,7 +142,7 @@ impl Pickup<'_> {
     }
 }
 
-/// The form in which an account is handed letters by pickup 3.0: as it was seen to read them, else as wallets like it do.
+/// The form in which pickup 3.0 hands letters to an account: the one it was seen to read, else that of similar wallets.
 fn reading_form(shared: &Shared, account: &Did) -> Result<AttachedAs, Failure> {
     if let Some(form) = shared.read_forms.of(mailbox_id(account)) {
         return Ok(form);
