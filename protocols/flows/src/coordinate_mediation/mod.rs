@@ -1,14 +1,14 @@
-//! Coordinate Mediation 2.0 and 3.0: getting a mediator, and telling it for which DIDs it shall take messages.
+//! Coordinate Mediation 2.0 and 3.0: getting an account at a mediator, and telling it which DIDs to take messages for.
 //!
 //! ```text
 //! recipient  none ─mediate-request─▶ requested ─▶ granted | denied
 //! each DID   unregistered ─▶ registering ─▶ registered ─▶ removing ─▶ unregistered
 //! ```
 //!
-//! A grant alone lets nothing through: each DID is registered afterwards. [`Recipient`] is the machine of the side
-//! that asks. On the mediator's side [`MediationRequest::read`] parses, [`decide`] knows who may register what, and
-//! [`MediationReply::into_draft`] writes; [`answer()`] is all three. The versions differ in names and in one text that
-//! became an array; the decision is the same.
+//! A grant alone lets nothing through: each DID is registered afterwards. [`Recipient`] is the state machine of the
+//! side that asks. On the mediator's side [`MediationRequest::read`] parses, [`decide`] applies the rules of who may
+//! register what, and [`MediationReply::into_draft`] writes; [`answer()`] does all three. The versions differ in names,
+//! and in one string that became an array; the decision is the same.
 
 mod answer;
 mod keylist;
