@@ -1,4 +1,4 @@
-//! The verifier's side: whether what was presented is what was asked for.
+//! The verifier's side: whether the presentation is what the query requested.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use crate::{
     vc::{SD_JWT_VC_TYP, VerifiedCredential},
 };
 
-/// Evaluates the complete query on credentials that are verified already, by id of the credential query.
+/// Evaluates the complete query against credentials that are already verified, keyed by credential query id.
 ///
-/// Holders compare `values` at their discretion, so they are compared again here.
+/// Holders may ignore `values`, so they are compared again here.
 ///
 /// # Errors
 ///
-/// [`DcqlError`]: something that was not asked for, does not fit, or is missing.
+/// [`DcqlError`]: something was not requested, does not fit, or is missing.
 ///
 /// # Specification
 ///
@@ -39,10 +39,10 @@ pub fn satisfied_by(
     if complete { Ok(()) } else { Err(DcqlError::Incomplete) }
 }
 
-/// What a credential shows of what was asked for under `id`: a wallet may show more, and that is nobody's to keep. All its claims
-/// if no claims were named, for then the whole credential was asked for.
+/// The part of a credential that was requested under `id`: a wallet may show more, which nobody may keep. If the query
+/// names no claims, it requests the whole credential, so this returns all claims.
 ///
-/// Elements of lists keep their order and lose their gaps.
+/// List elements keep their order; gaps close up.
 pub fn asked_claims(query: &DcqlQuery, id: &str, credential: &VerifiedCredential) -> Map<String, Value> {
     let Some(asked) = query.credentials.iter().find(|asked| asked.id == id) else { return Map::new() };
     if asked.claims.is_empty() {
@@ -56,12 +56,12 @@ pub fn asked_claims(query: &DcqlQuery, id: &str, credential: &VerifiedCredential
     shown.into_members()
 }
 
-/// Claims put together again from the ways to them.
+/// Rebuilds claims from their paths.
 #[derive(Default)]
 struct Shown<'a> {
-    /// All of it was asked for.
+    /// The whole value was requested.
     whole: Option<&'a Value>,
-    /// Parts of it were.
+    /// Parts of it were requested.
     parts: BTreeMap<PathElement, Self>,
 }
 
