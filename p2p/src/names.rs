@@ -1,4 +1,4 @@
-//! Host names of multiaddresses, replaced by the addresses they have now: what is vetted is what is dialled.
+//! Replaces host names in multiaddresses by their present addresses, so that the vetted address is the dialled one.
 
 use std::{
     collections::HashMap,
@@ -16,16 +16,16 @@ use crate::{
     host::BoxFuture,
 };
 
-/// Most look-ups under way at once because of messages; one that hangs keeps its place until the system gives it up.
+/// Most look-ups in progress for messages; one that hangs keeps its place until the system gives up.
 const MAX_LOOKUPS: usize = 56;
-/// Most of them below one domain, whose name server may be the one that does not answer.
+/// Most of them in one domain, whose name server may be the one that does not answer.
 const MAX_OF_ONE_DOMAIN: usize = 8;
-/// Most look-ups under way at once for the relays this host has chosen, beside the others.
+/// Most look-ups in progress for this host's own relays, in addition to the others.
 const MAX_OWN_LOOKUPS: usize = 8;
-/// Longest anything waits for look-ups.
+/// Longest time to wait for look-ups.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What looks a name up.
+/// The function that looks up a name.
 type Lookup = fn(String) -> BoxFuture<Vec<IpAddr>>;
 
 fn ask_the_system(name: String) -> BoxFuture<Vec<IpAddr>> {
@@ -50,17 +50,17 @@ impl Default for Names {
     }
 }
 
-/// Places that a look-up has until it ends.
+/// The places that a look-up holds until it ends.
 type Taken = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
 
-/// The domain that names are counted by: the last two labels, for whoever has one can make as many as it likes below.
+/// The domain by which names are counted: the last two labels, because its owner can make any number of names below.
 fn domain_of(name: &str) -> String {
     let mut labels = name.trim_end_matches('.').rsplit('.');
     let (last, before) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
     format!("{before}.{last}").to_ascii_lowercase()
 }
 
-/// Whether an address begins with a name.
+/// Whether an address begins with a host name.
 pub(crate) fn is_named(address: &Multiaddr) -> bool {
     matches!(address.iter().next(), Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)))
 }
@@ -75,13 +75,13 @@ impl Names {
         }
     }
 
-    /// `addresses` with their names replaced, all at once; a name without address, or without answer in time, is left
-    /// out. Literal addresses stay as they are.
+    /// `addresses` with their names replaced, looked up concurrently. A name without an address, or without an answer
+    /// in time, is left out. Literal addresses stay as they are.
     pub(crate) async fn resolve(&self, addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
         self.resolve_all(addresses, false).await
     }
 
-    /// The same for addresses the owner has configured: whatever hangs because of others does not hold them up.
+    /// The same for addresses the owner configured: look-ups that hang because of others do not hold them up.
     pub(crate) async fn resolve_own(&self, addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
         self.resolve_all(addresses, true).await
     }
@@ -100,12 +100,12 @@ impl Names {
             Some(Protocol::Dns6(name)) => (name.into_owned(), false, true),
             _ => return vec![address.clone()],
         };
-        // Nobody asks for a name behind which nothing can be dialled.
+        // Skip names that could not lead to anything dialable.
         if reached_ip(&with_ip(address, [0; 4].into())).is_none() {
             return Vec::new();
         }
         let Some(taken) = self.place(&name, own).await else { return Vec::new() };
-        // A task of its own: a system's look-up cannot be stopped, and its place counts until it ends.
+        // A separate task: a system look-up cannot be stopped, and holds its place until it ends.
         let found = (self.lookup)(name);
         let lookup = tokio::spawn(async move {
             let found = found.await;
@@ -117,7 +117,7 @@ impl Names {
         wanted.take(MAX_ADDRESSES).map(|ip| with_ip(address, ip)).collect()
     }
 
-    /// Waits for places: one of the name's domain first, so that who waits for that takes none of the others'.
+    /// Waits for places, first for one in the name's domain, so that waiting for that takes no other places.
     async fn place(&self, name: &str, own: bool) -> Option<Taken> {
         if own {
             return Some((None, Arc::clone(&self.own_places).acquire_owned().await.ok()?));
@@ -126,7 +126,7 @@ impl Names {
         Some((Some(of_domain), Arc::clone(&self.places).acquire_owned().await.ok()?))
     }
 
-    /// The places of a name's domain, which are forgotten with the last look-up.
+    /// The places of a name's domain; they are dropped with its last look-up.
     fn domain(&self, name: &str) -> Arc<Semaphore> {
         let mut domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
         domains.retain(|_, places| places.strong_count() > 0);
@@ -139,7 +139,7 @@ impl Names {
     }
 }
 
-/// An address with another beginning.
+/// An address with its first part replaced.
 fn with_ip(address: &Multiaddr, ip: IpAddr) -> Multiaddr {
     std::iter::once(Protocol::from(ip)).chain(address.iter().skip(1)).collect()
 }
@@ -164,7 +164,7 @@ mod tests {
         assert!(names.resolve_one(&odd, false).await.is_empty());
     }
 
-    /// Names below `hangs` are never answered, all others are.
+    /// Names below `hangs` are never answered; all others are.
     fn some_hang(name: String) -> BoxFuture<Vec<IpAddr>> {
         Box::pin(async move {
             match name.to_ascii_lowercase().contains("hangs") {
@@ -178,7 +178,7 @@ mod tests {
         vec![format!("/dns4/{name}/tcp/1").parse().unwrap()]
     }
 
-    /// So many look-ups that hang; those who wait for them have given up.
+    /// Starts many look-ups that hang; their callers have given up by the end.
     async fn hang(names: &Names, name: impl Fn(usize) -> String) {
         let hanging = (0..64).map(|number| names.resolve(named(&name(number))));
         assert!(join_all(hanging).await.into_iter().all(|found| found.is_empty()));
