@@ -52,7 +52,7 @@ pub struct Bounds {
     pub streams_per_connection: usize,
     /// Most messages on one connection at once, in both directions together.
     pub requests_per_connection: usize,
-    /// Most messages being read into memory at once, each of at most the largest size; an eighth of them from one source.
+    /// Most messages being read into memory at once, each at most the largest size; an eighth of them from one source.
     pub reading: usize,
     /// Most messages being processed at once, an eighth of them from one source; senders of further ones are told to
     /// try again.

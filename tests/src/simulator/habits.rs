@@ -1,4 +1,4 @@
-//! Other ways to be reached and to answer, and the faults of a network: what the suite must not take for a broken rule.
+//! Other ways to be reached and to answer, and network faults: things the suite must not take as broken rules.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use tokio::{
 
 use super::{Fault, Mediator};
 
-/// Longer than any patience of a test.
+/// Longer than any test waits.
 const FOR_EVER: Duration = Duration::from_secs(120);
 
-/// How much later a second answer comes: when who waits for it has long taken the first for the only one.
+/// Delay of a second answer: by then the recipient has long taken the first for the only one.
 pub(super) const LATER: Duration = Duration::from_secs(2);
-/// At every how many-th request something fails.
+/// Every how many requests something fails.
 const GATEWAY_FAILS: u64 = 17;
 const MEDIATOR_FAILS: u64 = 13;
 
-/// The endpoints a simulator names; `hop` is the DID of a mediator before it.
+/// The endpoints a simulator names; `hop` is the DID of a mediator in front of it.
 pub(super) fn endpoints(address: &str, fault: Fault, hop: &Did) -> Vec<Endpoint> {
     let (http, socket) = (format!("http://{address}/"), format!("ws://{address}/ws"));
     match fault {
@@ -55,7 +55,7 @@ impl Mediator {
         )
     }
 
-    /// Sends an answer to the endpoint of whom it is for, if that can be called, after a while.
+    /// Sends an answer to its recipient's endpoint after a while, if that endpoint can be called.
     pub(super) fn call(&self, to: &Did, bytes: Vec<u8>, later: Duration) {
         let Ok(document) = self.resolver.resolve(to) else { return };
         let uri = document.didcomm_endpoints().find_map(|endpoint| endpoint.uri.strip_prefix("http://"));
@@ -74,7 +74,7 @@ impl Mediator {
         });
     }
 
-    /// What is said before anybody looks at the body.
+    /// An answer given before the body is read.
     pub(super) fn detour(&self, path: &str) -> Option<Response> {
         let posts = {
             let mut state = self.state();
@@ -102,14 +102,14 @@ impl Mediator {
             && self.state().posts % (2 * GATEWAY_FAILS) == GATEWAY_FAILS
     }
 
-    /// Whether something fails inside this time.
+    /// Whether something fails internally this time.
     pub(super) fn now_and_then(&self) -> bool {
         let mut state = self.state();
         state.asked_for += 1;
         state.asked_for.is_multiple_of(MEDIATOR_FAILS)
     }
 
-    /// What becomes of an envelope that is refused.
+    /// What happens to a refused envelope.
     pub(super) async fn refused(&self) -> Option<Response> {
         match self.fault {
             Fault::LosesBadEnvelopes => {
