@@ -71,7 +71,7 @@ pub enum SdJwtError {
     /// A disclosed claim already exists next to its digest.
     #[error("a disclosed claim exists already at its place")]
     DuplicateClaim,
-    /// A disclosure of an array element stands for an object member, or the reverse.
+    /// A disclosure of an array element is referenced as an object member, or the reverse.
     #[error("disclosure {index} does not fit the place of its digest")]
     MisplacedDisclosure {
         /// Which one, from 0.
