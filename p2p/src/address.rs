@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-/// Scheme of endpoint URIs of this transport, as the extension writes it; compared without regard to case.
+/// Scheme of this transport's endpoint URIs, as the extension writes it; compared case-insensitively.
 pub const SCHEME: &str = "libp2p-peerId:";
 
 /// Most multiaddresses taken from one endpoint.
@@ -16,28 +16,28 @@ const MAX_ADDRESS_BYTES: usize = 512;
 /// The multicodec of a libp2p key in a content identifier.
 const LIBP2P_KEY: u64 = 0x72;
 
-/// An endpoint cannot be used as it is written.
+/// An endpoint is not usable as written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
     /// The URI has another scheme.
     #[error("the endpoint is none of libp2p")]
     OtherScheme,
-    /// What follows the scheme is no peer id.
+    /// The part after the scheme is not a peer id.
     #[error("the endpoint names no valid peer id")]
     PeerId,
-    /// An address is no multiaddress.
+    /// An address is not a multiaddress.
     #[error("an address of the endpoint is no multiaddress")]
     Address,
     /// An address does not end in the endpoint's own peer id.
     #[error("an address of the endpoint does not end in /p2p/ and the peer id of its URI")]
     ForeignPeer,
-    /// More addresses than are looked at.
+    /// More addresses than are accepted.
     #[error("the endpoint has more than {MAX_ADDRESSES} addresses")]
     TooManyAddresses,
 }
 
-/// A peer and where it says it can be reached.
+/// A peer and the addresses it claims to be reachable at.
 ///
 /// # Specification
 ///
@@ -46,7 +46,7 @@ pub enum EndpointError {
 pub struct PeerEndpoint {
     /// The peer.
     pub peer_id: PeerId,
-    /// Where it listens; each ends in its peer id. Empty if only discovery can find it.
+    /// Where it listens; each address ends in its peer id. Empty if only discovery can find it.
     pub addresses: Vec<Multiaddr>,
 }
 
@@ -65,7 +65,7 @@ impl PeerEndpoint {
     ///
     /// # Errors
     ///
-    /// [`EndpointError`]; one address that names another peer spoils the whole endpoint.
+    /// [`EndpointError`]; a single address that names another peer invalidates the whole endpoint.
     pub fn parse(uri: &str, multi_addrs: &[String]) -> Result<Self, EndpointError> {
         if !is_served(uri) {
             return Err(EndpointError::OtherScheme);
@@ -114,10 +114,10 @@ fn parse_peer_id(text: &str) -> Result<PeerId, EndpointError> {
     PeerId::from_bytes(multihash).map_err(|_| EndpointError::PeerId)
 }
 
-/// The literal address a connection to `address` begins at: the host's own, or its relay's.
+/// The literal address that a connection to `address` starts with: the host's own, or its relay's.
 ///
-/// `None` for every address that is not exactly one of TCP or QUIC: transports differ in which part of a longer one they
-/// dial, so that what was vetted would not be what is dialled.
+/// `None` for every address that is not exactly one of TCP or QUIC: transports differ in which part of a longer address
+/// they dial, so the vetted address might not be the dialled one.
 pub(crate) fn reached_ip(address: &Multiaddr) -> Option<IpAddr> {
     let parts: Vec<Protocol<'_>> = address.iter().collect();
     let Some(circuit) = parts.iter().position(|part| *part == Protocol::P2pCircuit) else {
@@ -129,7 +129,7 @@ pub(crate) fn reached_ip(address: &Multiaddr) -> Option<IpAddr> {
     way_ip(way).filter(|_| names_relay && ends)
 }
 
-/// The relay an address leads through, if it names it.
+/// The relay an address leads through, if the address names it.
 pub(crate) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
     let mut last = None;
     for part in address {
@@ -194,7 +194,7 @@ mod tests {
             let text = multibase::encode(base, &cid);
             assert_eq!(PeerEndpoint::parse(&format!("{SCHEME}{text}"), &[]).unwrap().peer_id, id, "{text}");
         }
-        // A content identifier of something that is no key.
+        // A content identifier of something other than a key.
         let mut raw = vec![1, 0x55];
         raw.extend(id.to_bytes());
         let raw = multibase::encode(multibase::Base::Base32Lower, raw);
@@ -257,7 +257,7 @@ mod tests {
             {
                 assert_eq!(ip(format!("{way}{end}")), there, "{way}{end}");
             }
-            // A relay without its name, two names, two relays, something behind the peer.
+            // A relay without its name, two names, two relays, something after the peer.
             for end in [
                 "p2p-circuit".to_owned(),
                 format!("p2p/{id}/p2p/{id}"),

@@ -1,4 +1,5 @@
-//! Dials that strangers ask for: hole punching and AutoNAT connect to wherever a peer says. They have their own bounds.
+//! Dials that strangers ask for: hole punching and AutoNAT connect to wherever a peer says. They have bounds of their
+//! own.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,35 +21,36 @@ use crate::{
     source::Source,
 };
 
-/// How much may be asked for.
+/// How much strangers may ask for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowance {
-    /// Most connections being made at once because somebody asked.
+    /// Most connections being made at once on request.
     pub(crate) dials: usize,
-    /// Most of them because of one source.
+    /// Most of them on request of one source.
     pub(crate) dials_of_one: usize,
-    /// Most that is heeded of what one connection asks, as long as it lasts.
+    /// Most requests of one connection that are heeded in its lifetime.
     pub(crate) heeded: usize,
 }
 
-/// A connection that may ask.
+/// A connection that may make requests.
 struct Asking {
     source: Source,
     heeded: usize,
 }
 
-/// A connection that was asked for.
+/// A connection that was requested.
 struct Asked {
     source: Source,
-    /// It is being made, and counted.
+    /// Whether it is being made, and counted.
     is_made: bool,
 }
 
 type Wish<B> = ToSwarm<<B as NetworkBehaviour>::ToSwarm, THandlerInEvent<B>>;
 
-/// A protocol that dials on the word of others.
+/// A protocol that dials at the request of others.
 ///
-/// What counts is where the connection leads over which somebody asks: peer ids and the addresses named cost nothing.
+/// Requests are counted by where the requesting connection leads, because peer ids and the named addresses cost
+/// nothing.
 pub(crate) struct Bounded<B: NetworkBehaviour> {
     inner: B,
     allowance: Allowance,
@@ -56,7 +58,7 @@ pub(crate) struct Bounded<B: NetworkBehaviour> {
     asked: HashMap<ConnectionId, Asked>,
     all: usize,
     sources: Tally<Source>,
-    /// What the protocol wants and was not told to the swarm yet.
+    /// The protocol's actions that the swarm has not been told yet.
     wishes: VecDeque<Wish<B>>,
 }
 
@@ -73,16 +75,16 @@ impl<B: NetworkBehaviour> Bounded<B> {
         }
     }
 
-    /// Whose word something is, if it is still heeded.
+    /// The source that makes a request, if its requests are still heeded.
     fn heed(&mut self, connection: ConnectionId) -> Option<Source> {
         let asking = self.asking.get_mut(&connection)?;
         asking.heeded = asking.heeded.saturating_add(1);
         (asking.heeded <= self.allowance.heeded).then_some(asking.source)
     }
 
-    /// Takes over what the protocol wants now, which it wants because of `source`.
+    /// Collects the protocol's new actions, which it wants because of `source`.
     fn take_over(&mut self, source: Source) {
-        // The swarm polls before it sleeps: nobody needs to be woken.
+        // The swarm polls before it sleeps, so nobody needs to be woken.
         let mut context = Context::from_waker(Waker::noop());
         while let Poll::Ready(wish) = self.inner.poll(&mut context) {
             if let ToSwarm::Dial { opts } = &wish {
@@ -92,7 +94,7 @@ impl<B: NetworkBehaviour> Bounded<B> {
         }
     }
 
-    /// Whether a connection may be made now; one that nobody asked for is none of our business.
+    /// Whether a connection may be made now; connections that nobody requested are not limited here.
     fn may_make(&mut self, connection: ConnectionId) -> bool {
         let Some(asked) = self.asked.get_mut(&connection) else { return true };
         let is_room =
@@ -105,7 +107,7 @@ impl<B: NetworkBehaviour> Bounded<B> {
         is_room
     }
 
-    /// A connection was made, or was not.
+    /// A connection was made, or failed.
     fn forget(&mut self, connection: ConnectionId) {
         if let Some(Asked { source, is_made: true }) = self.asked.remove(&connection) {
             self.all = self.all.saturating_sub(1);
@@ -203,7 +205,7 @@ mod tests {
 
     use super::*;
 
-    /// Dials whatever it was given.
+    /// Dials whatever it is given.
     #[derive(Default)]
     struct Eager(VecDeque<DialOpts>);
 
@@ -251,7 +253,7 @@ mod tests {
         Source::of(IpAddr::from([192, 0, 2, last]))
     }
 
-    /// Somebody at `source` asks for a connection with itself; says whether it is made.
+    /// Someone at `source` requests a connection with itself; returns the connection if it is made.
     fn ask(bounded: &mut Bounded<Eager>, source: Source) -> Option<ConnectionId> {
         let opts = DialOpts::peer_id(PeerId::random()).condition(PeerCondition::Always).build();
         bounded.inner.0.push_back(opts);

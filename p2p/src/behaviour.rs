@@ -1,4 +1,4 @@
-//! What the host is made of: transports and protocols, each with its bounds.
+//! The parts of the host: transports and protocols, each with its bounds.
 
 use std::{num::NonZeroU8, sync::Arc};
 
@@ -24,16 +24,16 @@ use crate::{
     reserved::Reserving,
 };
 
-/// What is said to peers that ask who we are: the protocol family, and nothing about version or machine.
+/// The answer to peers that ask who we are: the protocol family, without version or machine.
 const IDENTIFY: &str = "/einmal";
-/// Holes that are punched at once, and what is heeded of one relayed connection: the library tries thrice.
+/// Holes punched at once, and requests heeded per relayed connection, because the library makes three attempts.
 const PUNCHED: Allowance = Allowance { dials: 8, dials_of_one: 4, heeded: 8 };
-/// Peers that are dialled back at once for AutoNAT.
+/// Peers dialled back at once for AutoNAT.
 const DIALLED_BACK: Allowance = Allowance { dials: 32, dials_of_one: 4, heeded: usize::MAX };
-/// Addresses of one connection that are dialled at once. The clock of each starts with the first, so that one that has to wait
-/// for others may never be tried.
+/// Addresses dialled at once for one connection. All their timeouts start with the first dial, so an address that has
+/// to wait for others might never be tried.
 pub(crate) const DIALLED_AT_ONCE: NonZeroU8 = NonZeroU8::MIN.saturating_add(31);
-/// Most bytes of one stream that wait to be read, by QUIC: about one message. Yamux begins with a quarter of that.
+/// Most unread bytes of one stream with QUIC: about one message. Yamux begins with a quarter of that.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// The same for all streams of one connection.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
@@ -41,7 +41,7 @@ const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// The protocols of the host.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Protocols {
-    /// Before `messages`, which learns from it whose connection it is given.
+    /// Comes before `messages`, which learns from it the source of the connection it is given.
     limits: Limits,
     held: hold::Behaviour,
     pub(crate) messages: request_response::Behaviour<EnvelopeCodec>,
@@ -55,7 +55,7 @@ pub(crate) struct Protocols {
     mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
-/// Builds the swarm; nothing listens yet.
+/// Builds the swarm, which does not listen yet.
 pub(crate) fn swarm(
     key: &identity::Keypair,
     holds: Arc<Holds>,
@@ -133,7 +133,7 @@ fn protocols(
         true => Some(mdns::tokio::Behaviour::new(mdns::Config::default(), id).map_err(P2pError::setup)?),
         false => None,
     };
-    // A host's own addresses are for those it gave its DID document to, not for everybody who connects.
+    // Only those who have the DID document learn a host's own addresses, not everyone who connects.
     let identify = identify::Config::new(IDENTIFY.into(), key.public())
         .with_agent_version(IDENTIFY.into())
         .with_hide_listen_addrs(true)

@@ -1,4 +1,4 @@
-//! A relay's bounds: what one source may open of what there is for all.
+//! A relay's bounds: how much of the shared circuits one source may open.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -10,18 +10,18 @@ use crate::{
     source::Source,
 };
 
-/// Reservations one peer may ask for at once.
+/// Reservations that one peer may request at once.
 const RESERVATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
-/// After this time it may ask for one more.
+/// Time after which it may request one more.
 const RESERVATION_PACE: Duration = Duration::from_secs(2);
 /// One source has this part of the circuits, and of the reservations.
 const SHARE_OF_ONE: usize = 8;
-/// But so many at least: one at once, and one while that lasts.
+/// But at least this many: one at once, and one more while that lasts.
 const LEAST_OF_ONE: usize = 2;
-/// How long the library waits for a circuit to be agreed upon at its other end; it counts from the beginning.
+/// How long the library waits for the other end to agree to a circuit; this time counts from the beginning.
 const AGREEING: Duration = Duration::from_secs(60);
 
-/// Which circuits one source may open: as many at once, and one more whenever a time has passed.
+/// How many circuits one source may open: some at once, and one more per interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pace {
     at_once: NonZeroU32,
@@ -29,7 +29,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// Half of a source's share at once and the other half while these last, so that they are never more than the share.
+    /// Half of a source's share at once, and the other half while those last, so that the share is never exceeded.
     fn of(limits: &RelayLimits) -> Self {
         let share = (limits.circuits / SHARE_OF_ONE).max(LEAST_OF_ONE);
         let share = u32::try_from(share).unwrap_or(u32::MAX);
@@ -39,7 +39,7 @@ impl Pace {
     }
 }
 
-/// The longest life of a circuit. The library panics beyond 32 bits of seconds.
+/// The longest life of a circuit. The library panics if its seconds exceed 32 bits.
 fn longest(limits: &RelayLimits) -> Duration {
     limits.circuit_time.min(Duration::from_secs(u32::MAX.into()))
 }
@@ -60,7 +60,7 @@ pub(crate) fn relay_server(id: PeerId, limits: &RelayLimits) -> Reserving {
 fn config(limits: &RelayLimits) -> relay::Config {
     let config = relay::Config {
         max_reservations: limits.reservations,
-        // Of these two the library grants one more.
+        // The library grants one more than these two values.
         max_reservations_per_peer: limits.reservations_per_peer.saturating_sub(1),
         max_circuits: limits.circuits,
         max_circuits_per_peer: limits.circuits_per_peer.saturating_sub(1),
@@ -79,10 +79,10 @@ fn config(limits: &RelayLimits) -> relay::Config {
     config
 }
 
-/// The library tells addresses apart, of which one customer of IPv6 has many.
+/// The library distinguishes addresses, but one IPv6 customer has many.
 fn by_source(mut by_address: Box<dyn relay::RateLimiter>) -> Box<dyn relay::RateLimiter> {
     Box::new(move |peer, address: &Multiaddr, now| {
-        // What has no address shares what one has.
+        // Everything without an address shares one source's part.
         let source = Source::of_ends(None, address).address().unwrap_or([0; 4].into());
         by_address.try_next(peer, &Multiaddr::from(source), now)
     })
@@ -98,7 +98,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// How many of 500 circuits, and reservations, somebody at `from` is granted at `now`.
+    /// How many of 500 circuits, and reservations, someone at `from` is granted at `now`.
     fn granted(limiters: &mut [Box<dyn relay::RateLimiter>], from: &str, now: Instant) -> usize {
         let (peer, from) = (PeerId::random(), address(from));
         (0..500).filter(|_| limiters[0].try_next(peer, &from, now)).count()

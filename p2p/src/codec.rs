@@ -1,4 +1,4 @@
-//! Frames of `/didcomm/v2`: one packed message there, one status back.
+//! Frames of `/didcomm/v2`: one packed message out, one status back.
 
 use std::{
     io,
@@ -22,19 +22,19 @@ use crate::{
 /// DIDComm's libp2p transport extension calls it `didcomm/v2`; libp2p itself demands the leading slash.
 pub const PROTOCOL: &str = "/didcomm/v2";
 
-/// Most bytes of a refused message that are read off and thrown away, so that its sender gets to read the answer.
+/// Most bytes of a refused message that are read and discarded, so that its sender gets to read the answer.
 const MAX_DRAINED: u64 = 4 * 1024 * 1024;
 
-/// What a receiver says to a message. It speaks of taking in, not of what the message leads to.
+/// A receiver's answer to a message. It is about acceptance, not about what the message leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Taken in; the receiver will not need it again.
+    /// Accepted; the receiver will not need it again.
     Accepted,
-    /// Larger than the receiver takes.
+    /// Larger than the receiver accepts.
     TooLarge,
-    /// Not now; it may be sent again.
+    /// Not accepted now; it may be sent again.
     Busy,
-    /// Does not open, breaks a rule, or is for nobody there. Not told apart.
+    /// Does not open, breaks a rule, or is for nobody there; the answer does not tell which.
     Refused,
 }
 
@@ -56,10 +56,10 @@ impl Status {
     }
 }
 
-/// What came in a request, or goes out in one.
+/// The content of a request, in or out.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// A whole packed message, and the place it takes among those held in memory; one that goes out takes none.
+    /// A whole packed message, and its place among those held in memory; an outgoing one takes none.
     Envelope { bytes: Vec<u8>, place: Option<Place> },
     /// Announced as larger than allowed; nothing of it was kept.
     TooLarge,
@@ -67,9 +67,9 @@ pub(crate) enum Request {
     Busy,
 }
 
-/// The source of the connection that is being set up.
+/// The source of the connection being set up.
 ///
-/// The library gives each connection a copy of one codec and does not say to which; it makes it right after
+/// The library clones one codec for each connection and does not say for which. It does so right after
 /// [`Limits`](crate::limits::Limits) has judged the connection, in the same turn.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entering(Arc<Mutex<Option<Source>>>);
@@ -87,14 +87,14 @@ impl Entering {
 /// Reads and writes frames.
 #[derive(Debug)]
 pub(crate) struct EnvelopeCodec {
-    /// Largest message taken in, in bytes.
+    /// Largest accepted message, in bytes.
     pub(crate) largest: u64,
     /// Places for messages held in memory at once.
     pub(crate) places: Arc<Places>,
-    /// Time in which a message must have arrived.
+    /// Time within which a message must have arrived.
     pub(crate) patience: Duration,
     pub(crate) entering: Entering,
-    /// Who is at the other end; nobody, for the codec that those of connections are made from.
+    /// The source at the other end; `None` in the codec that is cloned for connections.
     pub(crate) source: Option<Source>,
 }
 
@@ -121,7 +121,7 @@ impl EnvelopeCodec {
             drain(io, length).await?;
             return Ok(Request::Busy);
         };
-        // Grows with what really arrives: an announced length alone costs nothing.
+        // Grows with the bytes that really arrive, so announcing a length costs nothing.
         let mut bytes = Vec::new();
         AsyncReadExt::take(&mut *io, length).read_to_end(&mut bytes).await?;
         if bytes.len() as u64 != length {
@@ -131,7 +131,7 @@ impl EnvelopeCodec {
     }
 }
 
-/// Reads off what a sender announced, within bounds.
+/// Reads and discards what a sender announced, within bounds.
 async fn drain<T: AsyncRead + Unpin + Send>(io: &mut T, length: u64) -> io::Result<()> {
     let mut rest = AsyncReadExt::take(io, length.min(MAX_DRAINED));
     futures::io::copy(&mut rest, &mut futures::io::sink()).await.map(|_| ())
@@ -251,7 +251,7 @@ mod tests {
         cut.pop();
         assert_eq!(read(&mut codec(1), &cut).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert!(read(&mut codec(1), &[0x80]).await.is_err());
-        // Eleven bytes of length are no number of 64 bits.
+        // Eleven length bytes do not form a 64-bit number.
         assert!(read(&mut codec(1), &[0xff; 11]).await.is_err());
     }
 
@@ -298,7 +298,7 @@ mod tests {
         }
     }
 
-    /// Never has a byte.
+    /// Never yields a byte.
     struct Silent;
 
     impl AsyncRead for Silent {

@@ -1,4 +1,4 @@
-//! The one place every dial goes through, whichever protocol asked for it.
+//! Every dial goes through here, whichever protocol asked for it.
 
 use std::{
     collections::HashSet,
@@ -26,10 +26,10 @@ use crate::{
     limits::Tally,
 };
 
-/// Addresses of one connection that are dialled when half of the places are taken, and after that no more.
+/// Addresses dialled for one connection once half of the places are taken.
 const DIALLED_WHEN_CROWDED: usize = 4;
 
-/// Says which addresses may be dialled on the word of others.
+/// Decides which addresses may be dialled at the request of others.
 #[derive(Clone)]
 pub struct Permit {
     rule: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
@@ -43,7 +43,7 @@ impl fmt::Debug for Permit {
 }
 
 impl Permit {
-    /// Permits what `rule` permits.
+    /// Permits the addresses that `rule` permits.
     pub fn new(rule: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self { rule: Arc::new(rule), nearby: Arc::default() }
     }
@@ -58,26 +58,26 @@ impl Permit {
         self.rules(ip) || self.nearby.read().unwrap_or_else(PoisonError::into_inner).contains(&ip)
     }
 
-    /// Whether the address is one of TCP or QUIC, perhaps of a relay, at a literal address that may be dialled.
+    /// Whether this is a TCP or QUIC address, perhaps through a relay, with a literal address that may be dialled.
     pub(crate) fn allows_address(&self, address: &Multiaddr) -> bool {
         reached_ip(address).is_some_and(|ip| self.allows(ip))
     }
 
-    /// Addresses that answered on the local network, where discovery is switched on.
+    /// Sets the addresses that answered on the local network, if discovery is on.
     pub(crate) fn set_nearby(&self, found: HashSet<IpAddr>) {
         *self.nearby.write().unwrap_or_else(PoisonError::into_inner) = found;
     }
 }
 
-/// Which connection is being dialled for, by number.
+/// The number of the connection being dialled for.
 ///
-/// A transport is given one address after the other and not told what for; the swarm does so right after
-/// [`Limits`](crate::limits::Limits) has judged the connection, in the same turn.
+/// A transport gets one address after another and is not told which connection it is for. The swarm passes them right
+/// after [`Limits`](crate::limits::Limits) has judged the connection, in the same turn.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attempts(Arc<AtomicU64>);
 
 impl Attempts {
-    /// From here on it is another.
+    /// From now on, dials are for another connection.
     pub(crate) fn begin(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -87,14 +87,14 @@ impl Attempts {
     }
 }
 
-/// Addresses that are being dialled, each of which has a socket from the beginning.
+/// Addresses being dialled; each has a socket from the beginning.
 #[derive(Debug, Default)]
 struct Dials {
     all: usize,
     of_one: Tally<u64>,
 }
 
-/// The place of one address, until this is dropped.
+/// The place of one address, held until dropped.
 #[derive(Debug)]
 struct Dialled {
     dials: Arc<Mutex<Dials>>,
@@ -102,7 +102,7 @@ struct Dialled {
 }
 
 impl Dialled {
-    /// A place, if there is one: who names many addresses has fewer when there are many dials.
+    /// A place, if there is one: a peer that names many addresses gets fewer places when many dials are in progress.
     fn new(dials: &Arc<Mutex<Dials>>, most: usize, attempt: u64) -> Option<Self> {
         let mut taken = dials.lock().unwrap_or_else(PoisonError::into_inner);
         let of_one = if taken.all < most / 2 { DIALLED_AT_ONCE.get().into() } else { DIALLED_WHEN_CROWDED };
@@ -123,7 +123,7 @@ impl Drop for Dialled {
     }
 }
 
-/// A transport that dials permitted literal addresses only, and so many at once.
+/// A transport that dials only permitted literal addresses, and only a limited number at once.
 pub(crate) struct Guarded {
     inner: Inner,
     permit: Permit,
@@ -160,7 +160,7 @@ impl Transport for Guarded {
         address: Multiaddr,
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<io::Error>> {
-        // Circuits are the relay transport's; here they would be dialled at whatever address comes last.
+        // Circuits are left to the relay transport; here they would be dialled at whatever address comes last.
         if is_relayed(&address) || !self.permit.allows_address(&address) {
             return Err(TransportError::Other(io::ErrorKind::PermissionDenied.into()));
         }
@@ -217,12 +217,12 @@ mod tests {
         let refused = |error: TransportError<io::Error>| matches!(error, TransportError::Other(e) if e.kind() == io::ErrorKind::PermissionDenied);
         assert!(refused(dial("/ip4/10.0.0.1/tcp/1")));
         assert!(refused(dial("/dns4/localhost/tcp/1")));
-        // Below, TCP is dialled at the last address, whatever stands before it.
+        // The transport below dials TCP at the last address, whatever comes before it.
         assert!(refused(dial("/ip4/192.0.2.1/ip4/127.0.0.1/tcp/1")));
         assert!(refused(dial("/ip4/192.0.2.1/tcp/1/ip4/127.0.0.1/tcp/1")));
         let relay = PeerId::random();
         assert!(refused(dial(&format!("/ip4/192.0.2.1/tcp/1/p2p/{relay}/p2p-circuit/p2p/{relay}"))));
-        // What is permitted gets through to the transport below, which dials nothing here.
+        // Permitted addresses reach the transport below, which dials nothing here.
         assert!(matches!(dial("/ip4/192.0.2.1/tcp/1"), TransportError::MultiaddrNotSupported(_)));
     }
 

@@ -1,7 +1,7 @@
-//! What other hosts say of our reachability, taken as a hint: AutoNAT asks and answers, and decides nothing.
+//! Takes other hosts' claims about our reachability as a hint: AutoNAT asks and answers, but decides nothing.
 //!
-//! Whoever is connected may claim to have seen us at an address and then confirm it. Such an address stays out of the
-//! swarm's own ones, so that nobody can write into our documents; and only so many are tried at all.
+//! Any connected peer may claim to see us at an address and then confirm it. Such an address is not added to the
+//! swarm's own ones, so that nobody can write into our documents, and only a limited number are tried at all.
 
 use std::{
     collections::HashSet,
@@ -18,10 +18,10 @@ use libp2p::{
     },
 };
 
-/// Most addresses that others claim to see us at which are tried; the client forgets none.
+/// Most claimed addresses that are tried, because the client forgets none.
 const MAX_CANDIDATES: usize = 64;
 
-/// AutoNAT's client, whose word counts for nothing but a line in the log.
+/// AutoNAT's client; its results only go into the log.
 #[derive(Default)]
 pub(crate) struct Hint {
     client: client::Behaviour,

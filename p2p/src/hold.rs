@@ -1,4 +1,4 @@
-//! Connections that stay open for a reason of the owner's: while a peer is held, none of its connections counts as idle.
+//! Connections the owner keeps open: while a peer is held, none of its connections counts as idle.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -24,17 +24,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HoldError {
-    /// There is no connection to hold open.
+    /// There is no connection to keep open.
     #[error("the peer is not connected")]
     NotConnected,
-    /// As many are held as may be.
+    /// The number of holds has reached its limit.
     #[error("too many connections are held open already")]
     TooMany,
 }
 
-/// Keeps the connections with one peer from being closed as idle for as long as it lives.
+/// While it lives, keeps the connections with one peer from being closed as idle.
 ///
-/// The fields are dropped in this order: whoever looks again must not find this one any more.
+/// Fields are dropped in this order: when a connection checks again, it must no longer find this hold.
 pub struct Held {
     over: watch::Receiver<()>,
     _place: OwnedSemaphorePermit,
@@ -50,7 +50,7 @@ impl fmt::Debug for Held {
 impl Held {
     /// Resolves when the last connection with the peer has closed, or the host has ended.
     pub async fn ended(&mut self) {
-        // Nothing is ever sent: what is waited for is the end of the sender.
+        // Nothing is ever sent: this waits for the sender to be dropped.
         while self.over.changed().await.is_ok() {}
     }
 
@@ -59,8 +59,8 @@ impl Held {
         self.over.has_changed().is_err()
     }
 
-    /// Holds the connections the peer has now, if it is back after those that were held have ended. It keeps its place:
-    /// where as many are held as may be, a new hold would find none.
+    /// Holds the peer's present connections, if it has come back after the held ones ended. This keeps the hold's
+    /// place; if the limit is reached, a new hold would find none.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Held {
         Ok(())
     }
 
-    /// Closes all connections with the peer, whoever else uses them; not those it has made since this hold has ended.
+    /// Closes all connections with the peer, even if others use them, but not those made after this hold has ended.
     pub fn hang_up(self) {
         if self.is_over() {
             return;
@@ -80,7 +80,7 @@ impl Held {
     }
 }
 
-/// Tells connections that they may be idle now.
+/// Tells connections that they may count as idle now.
 struct Release {
     holds: Arc<Holds>,
     peer_id: PeerId,
@@ -92,7 +92,7 @@ impl Drop for Release {
     }
 }
 
-/// Who is connected, and who of them is held.
+/// The connected peers, and which of them are held.
 pub(crate) struct Holds {
     state: Mutex<State>,
     places: Arc<Semaphore>,
@@ -101,14 +101,14 @@ pub(crate) struct Holds {
 #[derive(Default)]
 struct State {
     peers: HashMap<PeerId, Peer>,
-    /// Peers that were let go of and whose connections do not know yet.
+    /// Released peers whose connections do not know it yet.
     released: BTreeSet<PeerId>,
     /// Peers whose connections are to be closed.
     doomed: BTreeSet<PeerId>,
     waker: Option<Waker>,
 }
 
-/// A connected peer. Receivers of its end are those that hold it.
+/// A connected peer. The receivers of its end are the holds on it.
 #[derive(Default)]
 struct Peer {
     connections: Vec<ConnectionId>,
@@ -116,7 +116,7 @@ struct Peer {
 }
 
 impl Holds {
-    /// At most `most` holds at once.
+    /// Allows at most `most` holds at once.
     pub(crate) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { state: Mutex::default(), places: Arc::new(Semaphore::new(most)) })
     }
@@ -140,7 +140,7 @@ impl Holds {
         self.state().peers.get(peer_id).is_some_and(|peer| peer.over.receiver_count() > 0)
     }
 
-    /// Notes something about a peer, if it is still connected, and has it looked at.
+    /// Changes the state of a peer, if it is still connected, and has its connections check it.
     fn change(&self, peer_id: PeerId, note: impl FnOnce(&mut State, PeerId) -> bool) {
         let mut state = self.state();
         if !state.peers.contains_key(&peer_id) {
@@ -153,11 +153,11 @@ impl Holds {
     }
 }
 
-/// Tells a connection to look again whether it is idle.
+/// Tells a connection to check again whether it is idle.
 #[derive(Debug)]
 pub(crate) struct Look;
 
-/// Speaks no protocol, and only says which connections stay.
+/// Speaks no protocol, and only decides which connections stay open.
 pub(crate) struct Behaviour {
     holds: Arc<Holds>,
     looks: VecDeque<(PeerId, ConnectionId)>,
@@ -175,7 +175,7 @@ impl Behaviour {
 
 impl Drop for Behaviour {
     fn drop(&mut self) {
-        // The host ends, and every hold with it.
+        // When the host ends, every hold ends with it.
         self.holds.state().peers.clear();
     }
 }
@@ -246,7 +246,7 @@ impl NetworkBehaviour for Behaviour {
     }
 }
 
-/// Says for one connection whether it stays.
+/// Decides for one connection whether it stays open.
 pub(crate) struct Handler {
     holds: Arc<Holds>,
     peer_id: PeerId,
@@ -273,7 +273,7 @@ impl ConnectionHandler for Handler {
     }
 
     fn on_behaviour_event(&mut self, Look: Look) {
-        // The connection asks again by itself whenever it was woken.
+        // The connection asks again by itself whenever it is woken.
     }
 
     fn on_connection_event(&mut self, _: ConnectionEvent<'_, DeniedUpgrade, DeniedUpgrade>) {}

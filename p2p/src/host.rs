@@ -1,4 +1,4 @@
-//! The host as its owner sees it: started with a key, told to send, asked where it listens.
+//! The host as its owner sees it: starting it with a key, sending, and asking where it listens.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -20,51 +20,53 @@ use crate::{
 /// A boxed future.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Takes in what arrives.
+/// Accepts incoming messages.
 pub trait Inbound: Send + Sync + 'static {
-    /// Takes one packed message in; resolves when it is safe, with what its sender is told.
+    /// Accepts one packed message; resolves when it is safe, with the answer for its sender.
     ///
-    /// `from` is the peer at the other end of the connection. That says where bytes can go back to, and nothing of whom
-    /// the message is from. `source` is where the connection leads: whoever counts what somebody causes counts by that,
-    /// for peer ids cost nothing. A sender that waits no longer does not stop it.
+    /// `from` is the peer at the other end of the connection. It tells where bytes can be sent back to, not whom the
+    /// message is from. `source` is where the connection leads: count load by that, because peer ids cost nothing. It
+    /// goes on even if the sender stops waiting.
     fn receive(&self, from: PeerId, source: Source, envelope: Vec<u8>) -> BoxFuture<Status>;
 }
 
-/// Limits of a host. The defaults suit a node of a person or a shop.
+/// Limits of a host. The defaults suit the node of a person or a shop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Most connections at once, at most three quarters of them in one direction.
     pub connections: usize,
     /// Most connections with one peer.
     pub connections_per_peer: usize,
-    /// Most connections that come in from one [`Source`](crate::Source) at once, and most that are made to one.
+    /// Most incoming connections from one [`Source`](crate::Source) at once, and most outgoing ones to one.
     pub connections_per_source: usize,
-    /// Most connections that come in and have not shaken hands yet.
+    /// Most incoming connections that have not completed the handshake.
     pub pending_connections: usize,
     /// Most of them from one source.
     pub pending_per_source: usize,
-    /// Most connections being made. Those that others ask for have a part of them.
+    /// Most connections being made. Those requested by others have a part of them.
     pub pending_outgoing: usize,
-    /// Most addresses dialled at once, 32 of them for one connection; from half on, four for one connection.
+    /// Most addresses dialled at once, up to 32 of them for one connection; only four once half are in use.
     pub dials: usize,
-    /// Most streams of one connection at once, both ways together. By TCP one more ends the connection, so this must be
-    /// well above what all protocols use at once.
+    /// Most streams of one connection at once, in both directions together. With TCP, one more ends the connection, so
+    /// this must be well above what all protocols use at once.
     pub streams_per_connection: usize,
-    /// Most messages on one connection at once, both ways together.
+    /// Most messages on one connection at once, in both directions together.
     pub requests_per_connection: usize,
-    /// Most messages being read into memory at once, each of at most the largest size; an eighth of them from one source.
+    /// Most messages being read into memory at once, each at most the largest size; an eighth of them from one source.
     pub reading: usize,
-    /// Most messages being taken in at once, an eighth of them from one source; further ones are told to come again.
+    /// Most messages being processed at once, an eighth of them from one source; senders of further ones are told to
+    /// try again.
     pub handling: usize,
-    /// Most messages being sent at once; further ones wait two seconds for a turn. More than the owner's queue hands out.
+    /// Most messages being sent at once; further ones wait two seconds for a turn. More than the owner's queue hands
+    /// out.
     pub sending: usize,
-    /// Most connections held open at once, and messages being pushed.
+    /// Most connections held open at once, and most messages being pushed.
     pub holds: usize,
     /// Longest time one connection may take to be established.
     pub connect: Duration,
-    /// Longest time from the first byte of a message to its status.
+    /// Longest time between the first byte of a message and its status.
     pub request: Duration,
-    /// A connection nobody uses is closed after this time.
+    /// A connection is closed after being idle for this long.
     pub idle: Duration,
 }
 
@@ -98,11 +100,11 @@ pub struct RelayLimits {
     pub reservations: usize,
     /// Most reservations of one peer.
     pub reservations_per_peer: usize,
-    /// Most circuits at once, an eighth of them opened from one source, but at least two.
+    /// Most circuits at once. One source may open an eighth of them, but at least two.
     pub circuits: usize,
     /// Most circuits of one peer, counted when it opens one.
     pub circuits_per_peer: usize,
-    /// Most bytes through one circuit, each way. Must hold some messages of the largest size.
+    /// Most bytes through one circuit, per direction. Must suffice for some messages of the largest size.
     pub circuit_bytes: u64,
     /// Longest life of one circuit.
     pub circuit_time: Duration,
@@ -121,24 +123,24 @@ impl Default for RelayLimits {
     }
 }
 
-/// What a host is started with.
+/// Settings for starting a host.
 #[derive(Clone)]
 pub struct HostConfig {
     /// Secret of the Ed25519 key whose public half is the peer id.
     pub keypair_secret: Zeroizing<[u8; 32]>,
-    /// Where to listen; a host that listens nowhere can send, and be reached through relays.
+    /// Where to listen. A host that listens nowhere can still send, and be reached through relays.
     pub listen: Vec<Multiaddr>,
-    /// Addresses to tell others instead of those listened on.
+    /// Addresses to announce instead of those listened on.
     pub announce: Vec<Multiaddr>,
-    /// Look for peers on the local network, and be found there.
+    /// Whether to look for peers on the local network, and be found there.
     pub mdns: bool,
-    /// Relay for others, within limits.
+    /// Limits for relaying for others; `None` to relay nothing.
     pub relay_server: Option<RelayLimits>,
-    /// Relays to be reached through; each ends in `/p2p/` and the relay's peer id.
+    /// Relays through which to be reached; each address ends in `/p2p/` and the relay's peer id.
     pub relays: Vec<Multiaddr>,
     /// Which addresses may be dialled.
     pub permit: Permit,
-    /// Largest message taken in or sent, in bytes.
+    /// Largest message accepted or sent, in bytes.
     pub largest_envelope: usize,
     /// Limits.
     pub bounds: Bounds,
@@ -157,7 +159,7 @@ impl fmt::Debug for HostConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum P2pError {
-    /// The bytes are no Ed25519 secret key.
+    /// The bytes are not an Ed25519 secret key.
     #[error("the peer-to-peer key cannot be used")]
     Key,
     /// An address cannot be listened on.
@@ -167,10 +169,10 @@ pub enum P2pError {
     Listen {
         /// The address as configured.
         address: Multiaddr,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// A relay's address does not say who the relay is.
+    /// A relay's address does not name the relay.
     #[error("the relay {address} must end in /p2p/ and the relay's peer id")]
     Relay {
         /// The address as configured.
@@ -179,7 +181,7 @@ pub enum P2pError {
     /// A part could not be set up.
     #[error("peer-to-peer networking cannot be set up: {reason}")]
     Setup {
-        /// What the library said.
+        /// The library's error.
         reason: String,
     },
 }
@@ -190,26 +192,26 @@ impl P2pError {
     }
 }
 
-/// A message was not handed over.
+/// A message was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// Larger than this host sends.
+    /// Larger than this host may send.
     #[error("the message is larger than a peer takes")]
     TooLarge,
-    /// All addresses are such as must not be dialled, or it is ourselves.
+    /// None of the addresses may be dialled, or the peer is ourselves.
     #[error("the peer's addresses must not be connected to")]
     Forbidden,
-    /// Nobody answered, or not in time; it may have arrived all the same.
+    /// Nobody answered, or not in time; the message may still have arrived.
     #[error("the peer was not reached: {reason}")]
     Unreachable {
         /// What happened, without addresses.
         reason: &'static str,
     },
-    /// The peer said no.
+    /// The peer refused it.
     #[error("the peer refused the message: {status:?}")]
     Refused {
-        /// What it said; never [`Status::Accepted`].
+        /// Its answer; never [`Status::Accepted`].
         status: Status,
     },
 }
@@ -217,15 +219,15 @@ pub enum SendError {
 /// How a peer is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Without anybody between.
+    /// Directly, with nobody in between.
     Direct,
-    /// Through a relay, which sees who talks and how much, never what.
+    /// Through a relay, which sees who talks and how much, but not what.
     Relayed,
 }
 
 /// Longest a message waits for its turn.
 const TURN_PATIENCE: Duration = Duration::from_secs(2);
-/// Most orders that wait for the driver, which does nothing else for long.
+/// Most commands that wait for the driver, which is never busy for long.
 const MAX_ORDERS: usize = 64;
 
 const SLOW: SendError = SendError::Unreachable { reason: "it did not answer in time" };
@@ -237,7 +239,7 @@ pub struct Host {
     peer_id: PeerId,
     commands: mpsc::Sender<Command>,
     addresses: watch::Receiver<Vec<Multiaddr>>,
-    /// Whose sender goes with the driver.
+    /// Ends with the driver, which holds the sender.
     alive: watch::Receiver<()>,
     turns: Arc<Semaphore>,
     pushes: Arc<Semaphore>,
@@ -253,14 +255,14 @@ impl fmt::Debug for Host {
     }
 }
 
-/// A turn, which does not count in the time a message has; without one in a moment it may come again.
+/// A turn. Waiting for it does not count towards a message's time; without one after a moment, the caller may retry.
 async fn in_turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, SendError> {
     let turn = tokio::time::timeout(TURN_PATIENCE, turns.acquire());
     turn.await.map_err(|_| SendError::Unreachable { reason: "too much is being sent" })?.map_err(|_| ENDED)
 }
 
 impl Host {
-    /// Starts a host: listens, looks for peers if told to, asks its relays for a reservation.
+    /// Starts a host: listens, looks for peers if configured, and asks its relays for reservations.
     ///
     /// Resolves when every address of [`HostConfig::listen`] is bound; reservations come later.
     ///
@@ -285,7 +287,7 @@ impl Host {
             pushes: Arc::new(Semaphore::new(config.bounds.holds)),
             holds,
             largest: config.largest_envelope,
-            // Names, direct addresses, relayed ones (a connection to the relay and one through it), then the request.
+            // Names, direct addresses, relayed ones (connecting to the relay, then through it), then the request.
             longest: names::PATIENCE + config.bounds.connect * 3 + config.bounds.request,
             request: config.bounds.request,
         };
@@ -296,11 +298,11 @@ impl Host {
         Ok(host)
     }
 
-    /// Resolves when the host works no more although it was not dropped: one of its protocols has failed beyond repair.
-    /// Nothing is sent or taken in from then on; a new one has to be started.
+    /// Resolves when the host stops working although it was not dropped, because one of its protocols failed for good.
+    /// From then on nothing is sent or accepted; a new host must be started.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut alive = self.alive.clone();
-        // Nothing is ever sent: what is waited for is the end of the sender.
+        // Nothing is ever sent: this waits for the sender to be dropped.
         async move { while alive.changed().await.is_ok() {} }
     }
 
@@ -309,7 +311,7 @@ impl Host {
         self.peer_id
     }
 
-    /// Where the host can be reached now, direct addresses before relayed ones, each ending in its peer id.
+    /// Where the host can be reached now, direct addresses first, each ending in its peer id.
     pub fn listen_addresses(&self) -> Vec<Multiaddr> {
         self.addresses.borrow().clone()
     }
@@ -319,17 +321,17 @@ impl Host {
         PeerEndpoint { peer_id: self.peer_id, addresses: self.listen_addresses() }
     }
 
-    /// Resolves when `wanted` holds for the addresses; never, if it never does.
+    /// Resolves when `wanted` holds for the addresses, which may be never.
     pub async fn addresses_until(&self, wanted: impl FnMut(&Vec<Multiaddr>) -> bool) {
         let mut addresses = self.addresses.clone();
         let _ = addresses.wait_for(wanted).await;
     }
 
-    /// Hands one packed message to a peer: over a connection there is, else to a direct address, else by a relay.
+    /// Sends one packed message to a peer: over an existing connection, else to a direct address, else through a relay.
     ///
     /// # Errors
     ///
-    /// [`SendError`]. [`SendError::Unreachable`] does not say that nothing arrived.
+    /// [`SendError`]. After [`SendError::Unreachable`] the message may still have arrived.
     pub async fn send(&self, endpoint: &PeerEndpoint, envelope: Vec<u8>) -> Result<(), SendError> {
         if envelope.len() > self.largest {
             return Err(SendError::TooLarge);
@@ -342,7 +344,7 @@ impl Host {
         tokio::time::timeout(self.longest, sent).await.unwrap_or(Err(SLOW))
     }
 
-    /// Hands one packed message to a peer over a connection there is; nobody is dialled.
+    /// Sends one packed message to a peer over an existing connection, without dialling.
     ///
     /// Once it has a turn, it takes no longer than [`Bounds::request`].
     ///
@@ -353,7 +355,7 @@ impl Host {
         if envelope.len() > self.largest {
             return Err(SendError::TooLarge);
         }
-        // Turns of their own: who does not read what is pushed must not hold up what is sent.
+        // Separate turns: a peer that does not read what is pushed must not hold up other messages.
         let _turn = in_turn(&self.pushes).await?;
         let pushed = self.hand_over(false, peer_id, Vec::new(), envelope);
         tokio::time::timeout(self.request, pushed).await.unwrap_or(Err(SLOW))
@@ -377,16 +379,16 @@ impl Host {
 
     /// Keeps the connections with a peer from being closed as idle until the guard is dropped.
     ///
-    /// What the other side does with them is its own affair: it must hold as well.
+    /// The other side decides for itself whether to keep them: it must hold them as well.
     ///
     /// # Errors
     ///
-    /// [`HoldError`] if the peer is not connected, or [`Bounds::holds`] are held.
+    /// [`HoldError`] if the peer is not connected, or the limit [`Bounds::holds`] is reached.
     pub fn hold(&self, peer_id: PeerId) -> Result<Held, HoldError> {
         self.holds.hold(peer_id)
     }
 
-    /// How a peer is connected now; direct, if both ways are open.
+    /// How a peer is connected now; direct if both kinds of connection exist.
     pub async fn route_to(&self, peer_id: PeerId) -> Option<Route> {
         let (done, answer) = oneshot::channel();
         self.commands.send(Command::Route { peer_id, done }).await.ok()?;

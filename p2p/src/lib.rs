@@ -1,10 +1,10 @@
 //! A libp2p host that carries packed DIDComm messages: QUIC, TCP, relays, hole punching, local discovery.
 //!
-//! It knows nothing of what it carries. A stream of `/didcomm/v2` brings one packed message, length-prefixed, and
-//! takes one status back. No trust comes from a peer id: whom a message is from, its envelope proves.
+//! It knows nothing of what it carries. A stream of `/didcomm/v2` brings one packed message, length-prefixed, and takes
+//! one status back. A peer id creates no trust: the envelope proves whom a message is from.
 //!
-//! Everything from outside is bounded ([`Bounds`]), and no address is dialled that the owner's [`Permit`] refuses,
-//! whichever protocol asks for it.
+//! All outside input is bounded ([`Bounds`]), and no protocol can make it dial an address that the owner's [`Permit`]
+//! refuses.
 
 mod address;
 mod asked;

@@ -1,4 +1,4 @@
-//! How many connections there may be: in all, each way, with one source, and with one peer.
+//! How many connections there may be: in total, per direction, per source and per peer.
 
 use std::{
     collections::HashMap,
@@ -20,12 +20,12 @@ use libp2p::{
 
 use crate::{codec::Entering, guard::Attempts, host::Bounds, source::Source};
 
-/// There are as many connections as there may be.
+/// The limit on connections is reached.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("there are too many connections, in all or with this address or peer")]
 pub(crate) struct TooMany;
 
-/// How many there are of each. What there is none of is forgotten.
+/// Counts per key; keys that reach zero are removed.
 #[derive(Debug)]
 pub(crate) struct Tally<K>(HashMap<K, usize>);
 
@@ -54,16 +54,16 @@ impl<K: Copy + Eq + Hash> Tally<K> {
     }
 }
 
-/// How far a connection is.
+/// The stage of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
-    /// It comes in and shakes hands.
+    /// Incoming, handshake not complete.
     Arriving,
-    /// We make it.
+    /// Outgoing, being made.
     Leaving,
-    /// It came in.
+    /// Incoming, established.
     In,
-    /// We made it.
+    /// Outgoing, established.
     Out,
 }
 
@@ -71,26 +71,26 @@ enum Stage {
 #[derive(Clone, Copy, Debug)]
 struct Counted {
     stage: Stage,
-    /// Not known where it is still to be made.
+    /// Not known while an outgoing one is being made.
     source: Option<Source>,
     /// Known from the handshake on.
     peer: Option<PeerId>,
 }
 
-/// Bounds the connections. Peer ids cost nothing, so a bound for each of them would bound nothing.
+/// Limits connections. Peer ids cost nothing, so a limit per peer id alone would limit nothing.
 ///
-/// It takes the place of the library's limits, which keep an entry for each peer id they ever saw.
+/// It replaces the library's limits, which keep an entry for every peer id they have ever seen.
 pub(crate) struct Limits {
     bounds: Bounds,
-    /// Where others learn the source of a connection.
+    /// Tells others the source of a connection.
     entering: Entering,
-    /// Where the guard learns which connection it dials for.
+    /// Tells the guard which connection it dials for.
     attempts: Attempts,
     totals: Tally<Stage>,
-    /// Those of one source at one stage: also of those we make, for peers say where, and may all name one place.
+    /// Connections by source and stage. Includes outgoing ones, because peers say where to, and may all name one place.
     sources: Tally<(Stage, Source)>,
     peers: Tally<PeerId>,
-    /// Those counted, for a connection may be denied by others afterwards.
+    /// The counted connections, because others may still deny a connection afterwards.
     counted: HashMap<ConnectionId, Counted>,
 }
 
@@ -107,7 +107,7 @@ impl Limits {
         }
     }
 
-    /// Whether one more may come in from `source` and shake hands.
+    /// Whether one more connection from `source` may arrive and begin its handshake.
     fn may_arrive(&self, source: Source) -> bool {
         let arriving = self.sources.of((Stage::Arriving, source));
         self.totals.of(Stage::Arriving) < self.bounds.pending_connections
@@ -119,8 +119,8 @@ impl Limits {
         self.totals.of(Stage::Leaving) < self.bounds.pending_outgoing
     }
 
-    /// Whether one more may be established with `peer`. A part stays free for those that come in, and for those we make,
-    /// however many there are of the others. Those from `source` that came in were counted when they arrived.
+    /// Whether one more connection with `peer` may be established. A part stays free for each direction, however many
+    /// there are in the other. Incoming connections from `source` were already counted when they arrived.
     fn may_be(&self, stage: Stage, source: Source, peer: PeerId) -> bool {
         let all = self.bounds.connections;
         let of_source = self.sources.of((stage, source));
@@ -161,7 +161,7 @@ impl NetworkBehaviour for Limits {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
 
-    /// Before the handshake: from here on it has a place, so that those who never shake hands take only their own.
+    /// Before the handshake: it counts from here on, so that peers that never complete it use up only their own places.
     fn handle_pending_inbound_connection(
         &mut self,
         connection: ConnectionId,
@@ -286,7 +286,7 @@ mod tests {
             limits.note(id(number), counted(Stage::In, source(1)));
         }
         assert!(!limits.may_arrive(source(1)) && limits.may_arrive(source(2)));
-        // Those we make are counted for themselves, and all may lead to one place.
+        // Outgoing connections are counted separately, and all may lead to one place.
         for number in 3..6 {
             assert!(limits.may_be(Stage::Out, source(1), PeerId::random()));
             limits.note(id(number), counted(Stage::Out, source(1)));
@@ -307,7 +307,7 @@ mod tests {
         limits.note(id(1), counted(Stage::Arriving, source(1)));
         limits.note(id(2), counted(Stage::Arriving, source(1)));
         assert!(!limits.may_arrive(source(1)) && limits.may_arrive(source(2)));
-        // One that has shaken hands is none of them, one that failed is gone.
+        // One that completed the handshake no longer counts; one that failed is gone.
         limits.note(id(1), counted(Stage::In, source(1)));
         assert!(limits.may_arrive(source(1)));
         limits.forget(id(2));

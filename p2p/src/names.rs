@@ -1,4 +1,4 @@
-//! Host names of multiaddresses, replaced by the addresses they have now: what is vetted is what is dialled.
+//! Replaces host names in multiaddresses by their present addresses, so that the vetted address is the dialled one.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -14,9 +14,9 @@ use crate::{
 const MAX_LOOKUPS: usize = 56;
 /// Most of them below one domain.
 const MAX_OF_ONE_DOMAIN: usize = 8;
-/// Most look-ups under way at once for the relays this host has chosen, beside the others.
+/// Most look-ups in progress for this host's own relays, in addition to the others.
 const MAX_OWN_LOOKUPS: usize = 8;
-/// Longest anything waits for look-ups.
+/// Longest time to wait for look-ups.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The bounds of what messages cause.
@@ -51,7 +51,7 @@ impl Names {
         self.resolve_all(addresses, false).await
     }
 
-    /// The same for addresses the owner has configured: whatever hangs because of others does not hold them up.
+    /// The same for addresses the owner configured: look-ups that hang because of others do not hold them up.
     pub(crate) async fn resolve_own(&self, addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
         self.resolve_all(addresses, true).await
     }
@@ -70,7 +70,7 @@ impl Names {
             Some(Protocol::Dns6(name)) => (name.into_owned(), false, true),
             _ => return vec![address.clone()],
         };
-        // Nobody asks for a name behind which nothing can be dialled.
+        // Skip names that could not lead to anything dialable.
         if reached_ip(&with_ip(address, [0; 4].into())).is_none() {
             return Vec::new();
         }
@@ -82,7 +82,7 @@ impl Names {
     }
 }
 
-/// An address with another beginning.
+/// An address with its first part replaced.
 fn with_ip(address: &Multiaddr, ip: IpAddr) -> Multiaddr {
     std::iter::once(Protocol::from(ip)).chain(address.iter().skip(1)).collect()
 }
@@ -128,7 +128,7 @@ mod tests {
         vec![format!("/dns4/{name}/tcp/1").parse().unwrap()]
     }
 
-    /// So many look-ups that hang; those who wait for them have given up.
+    /// Starts many look-ups that hang; their callers have given up by the end.
     async fn hang(names: &Names, name: impl Fn(usize) -> String) {
         let hanging = (0..64).map(|number| names.resolve(named(&name(number))));
         assert!(join_all(hanging).await.into_iter().all(|found| found.is_empty()));

@@ -1,4 +1,4 @@
-//! Places for messages held in memory: so many in all, and a part of them for one source.
+//! Places for messages held in memory: a limited number in total, and a part of them for one source.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::source::Source;
 
-/// One source has this part of the places, and one at least: who lets its messages drip in holds up nobody else.
+/// One source gets one part in this many of the places, but at least one: a source that drips in its messages blocks
+/// nobody else.
 const SHARE_OF_ONE: usize = 8;
 
 /// Places of one kind.
@@ -20,7 +21,7 @@ pub(crate) struct Places {
     taken: Mutex<HashMap<Source, usize>>,
 }
 
-/// A place that is taken until this is dropped.
+/// A place, held until dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     places: Arc<Places>,
@@ -38,7 +39,7 @@ impl Places {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for something of `source`, if there is one left for it.
+    /// A place for a message from `source`, if one is left for it.
     pub(crate) fn take(self: &Arc<Self>, source: Source) -> Option<Place> {
         let mut taken = self.taken();
         let of_it = taken.get(&source).copied().unwrap_or_default();
@@ -53,7 +54,7 @@ impl Places {
 }
 
 impl Place {
-    /// Whose it is.
+    /// The source that holds it.
     pub(crate) fn source(&self) -> Source {
         self.source
     }

@@ -1,4 +1,4 @@
-//! Where somebody comes from, as far as that tells one apart from another.
+//! The origin of a connection, as far as it can be distinguished from others.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -6,8 +6,8 @@ use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, multiaddr::Protocol};
 
 use crate::address::{is_relayed, reached_ip, relay_of};
 
-/// Where somebody comes from: an IPv4 address, the 64 bits of an IPv6 address that one customer has, or, for all who come in
-/// through a relay, that relay, which is the only one to know their addresses.
+/// An origin: an IPv4 address, the 64-bit prefix that one IPv6 customer has or, for everyone who comes in through a
+/// relay, that relay, because only the relay knows their addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source(Place);
 
@@ -15,7 +15,7 @@ pub struct Source(Place);
 enum Place {
     Address(IpAddr),
     Relay(PeerId),
-    /// It cannot be told: all of these share what one has.
+    /// Unknown; all of these share the part of one source.
     Elsewhere,
 }
 
@@ -33,12 +33,12 @@ impl Source {
         Self(Place::Address(one))
     }
 
-    /// The source of all who come in through `relay`.
+    /// The source of everyone who comes in through `relay`.
     pub fn behind(relay: PeerId) -> Self {
         Self(Place::Relay(relay))
     }
 
-    /// The address that stands for it, if it has one.
+    /// The address that represents it, if it has one.
     pub(crate) fn address(self) -> Option<IpAddr> {
         match self.0 {
             Place::Address(address) => Some(address),
@@ -46,20 +46,20 @@ impl Source {
         }
     }
 
-    /// Whether it is the machine the node runs on.
+    /// Whether it is the machine that the node runs on.
     pub fn is_this_machine(self) -> bool {
         matches!(self.0, Place::Address(address) if address.is_loopback())
     }
 
-    /// The source at the other end of a connection with `remote`, which came in at `local` if it came in.
+    /// The source at the other end of a connection with `remote`; `local` is the address it came in at, if incoming.
     ///
-    /// Only relays we have chosen let anybody in. Those we go out through are chosen by others, whose word for a relay's
-    /// name is worth nothing: there the relay's address counts.
+    /// Only our chosen relays let others in. Relays on our way out are chosen by others, whose claim about a relay's
+    /// name is worthless, so the relay's address counts there.
     pub(crate) fn of_ends(local: Option<&Multiaddr>, remote: &Multiaddr) -> Self {
         let Some(relayed) = local.filter(|local| is_relayed(local)) else {
             return reached_ip(remote).map_or(Self(Place::Elsewhere), Self::of);
         };
-        // A relay that came to us is known by its address.
+        // A relay that connected to us is known by its address.
         let address = || match relayed.iter().next() {
             Some(Protocol::Ip4(v4)) => Self::of(v4.into()),
             Some(Protocol::Ip6(v6)) => Self::of(v6.into()),
@@ -112,7 +112,7 @@ mod tests {
         let listening = from("/ip4/192.0.2.9/tcp/1");
         let direct = Source::of_ends(Some(&listening), &from("/ip4/192.0.2.1/tcp/5"));
         assert_eq!(direct, Source::of(at("192.0.2.1")));
-        // A relay that came to us, and what names nothing.
+        // A relay that connected to us, and an address without a name.
         let nameless = from("/ip4/192.0.2.9/tcp/1/p2p-circuit");
         assert_eq!(Source::of_ends(Some(&nameless), &remote), Source::of(at("192.0.2.9")));
         assert_eq!(Source::of_ends(None, &remote), Source(Place::Elsewhere));

@@ -1,4 +1,4 @@
-//! Bounds of a host: messages, turns, connections and time, each with who is turned away and who is not.
+//! Limits of a host: messages, turns, connections and time, and for each, who is turned away and who is not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
@@ -44,7 +44,7 @@ async fn many_messages_to_one_peer_go_some_at_a_time_and_all_arrive() {
             let (sender, endpoint) = (sender.clone(), endpoint.clone());
             sent.spawn(async move { sender.send(&endpoint, b"packed".to_vec()).await });
         }
-        // The receiver has places for as many from one source: none is told to come again.
+        // The receiver has places for as many from one source: none is told to try again.
         while !sent.is_empty() {
             tokio::select! {
                 Some(done) = sent.join_next() => assert_eq!(done.unwrap(), Ok(())),
@@ -113,7 +113,7 @@ async fn more_connections_from_one_address_than_allowed_are_turned_away_whatever
     let told = third.send(&endpoint, b"packed".to_vec()).await;
     assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
     drop(first);
-    // The receiver learns of the end a moment later.
+    // The receiver notices the end a moment later.
     let begun = Instant::now();
     while third.send(&endpoint, b"packed".to_vec()).await.is_err() {
         assert!(begun.elapsed() < PATIENCE, "a connection that ended gives its place back");
@@ -137,7 +137,7 @@ async fn sockets_that_say_nothing_keep_their_own_source_out_and_for_a_while_only
     let sender = host(config(78)).await;
     let told = sender.send(&endpoint, b"packed".to_vec()).await;
     assert!(matches!(told, Err(SendError::Unreachable { .. })), "{told:?}");
-    // The same machine by another address is another source, and is answered.
+    // The same machine with another address is another source, and gets an answer.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     if socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).is_ok() {
         let mut other = socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await.unwrap();

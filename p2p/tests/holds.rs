@@ -1,4 +1,4 @@
-//! Connections that are held, and what is pushed over them.
+//! Held connections, and messages pushed over them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
@@ -11,10 +11,10 @@ use std::{
 use common::{Keeper, LARGEST, PATIENCE, Slow, config, host, named};
 use einmal_p2p::{Bounds, Held, HoldError, Host, HostConfig, PeerId, SendError, Status};
 
-/// Time after which a connection nobody uses is closed in the tests below.
+/// Time after which an unused connection is closed in these tests.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Two hosts with a connection that the second has made; nobody uses it any more.
+/// Two hosts with a connection made by the second, which nobody uses any more.
 async fn connected(seed: u8, keeper: &Arc<Keeper>) -> (Host, Host) {
     let bounds = Bounds { idle: IDLE, holds: 2, ..config(seed).bounds };
     let listener = host(HostConfig { bounds: bounds.clone(), ..config(seed) }).await;
@@ -37,7 +37,7 @@ async fn a_held_connection_outlives_the_idle_time_and_a_released_one_is_closed()
     let released = Instant::now();
     drop(here);
     ends(&mut there).await;
-    // Not only when a ping passes by.
+    // Not only at the next ping.
     assert!(released.elapsed() < 5 * IDLE, "{:?}", released.elapsed());
     assert_eq!(dialer.route_to(listener.peer_id()).await, None);
 }
@@ -67,7 +67,7 @@ async fn nobody_is_dialled_for_what_is_pushed() {
     let keeper = Keeper::new(Status::Accepted);
     let receiver = Host::start(config(58), Arc::clone(&keeper) as _).await.unwrap();
     let sender = host(config(59)).await;
-    // It knows where the receiver is, but the connection is gone.
+    // It knows the receiver's address, but the connection is gone.
     sender.send(&named(&receiver), b"hello".to_vec()).await.unwrap();
     let mut held = receiver.hold(sender.peer_id()).unwrap();
     sender.hold(receiver.peer_id()).unwrap().hang_up();

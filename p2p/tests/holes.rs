@@ -1,4 +1,4 @@
-//! Hole punching with strangers: how many sockets they cause, which is why these tests have a process of their own.
+//! Hole punching with strangers: how many sockets they cause. These tests have their own process to count them.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -44,7 +44,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 async fn strangers_who_name_hundreds_of_addresses_have_few_of_them_dialled() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    // The system takes the connections; nobody answers.
+    // The system accepts the connections; nobody answers.
     let silent = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let at = |number| format!("/ip4/127.9.{}.{}/tcp/{port}", number / 200, 1 + number % 200);
@@ -74,14 +74,14 @@ async fn one_connection_that_asks_for_hole_after_hole_gets_few() {
     let host = host(HostConfig { listen: Vec::new(), ..config(125) }).await;
     tokio::spawn(async move {
         let _ = host.send(&PeerEndpoint { peer_id: stranger, addresses }, b"hello".to_vec()).await;
-        // It lives as long as the test.
+        // The host must live as long as the test.
         std::future::pending::<()>().await;
         drop(host);
     });
     until("it did not ask", || asked.load(Ordering::SeqCst) == 20).await;
     until("none is dialled", || silent.reached() >= 16).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // Four holes at four addresses; on a slow machine some more, when those were given up.
+    // Four holes with four addresses each; on a slow machine some more, after those were given up.
     assert!(silent.reached() <= 32, "{} addresses are dialled for one", silent.reached());
 }
 

@@ -1,4 +1,4 @@
-//! Hosts that talk over real sockets: delivery, refusals, which addresses are dialled, discovery.
+//! Hosts that talk over real sockets: delivery, refusals, which addresses are dialled, and discovery.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
@@ -16,7 +16,7 @@ use einmal_p2p::{
 };
 use socket2::{Domain, Socket, Type};
 
-/// Fails beyond repair.
+/// Fails permanently.
 struct Broken;
 
 impl Inbound for Broken {
@@ -61,7 +61,7 @@ async fn a_frame_too_large_is_refused_by_both_sides() {
     let honest = host(config(7)).await;
     let told = honest.send(&named(&receiver), vec![0; LARGEST + 1]).await;
     assert_eq!(told, Err(SendError::TooLarge));
-    // A sender that does not care.
+    // A sender that ignores the limit.
     let rude = host(HostConfig { largest_envelope: 10 * LARGEST, ..config(8) }).await;
     for length in [LARGEST + 1, 10 * LARGEST] {
         let told = rude.send(&named(&receiver), vec![0; length]).await;
@@ -96,7 +96,7 @@ async fn a_private_address_is_not_dialled_unless_permitted() {
     assert_eq!(careful.send(&endpoint, b"packed".to_vec()).await, Err(SendError::Forbidden));
     let lenient = host(HostConfig { permit: Permit::new(|ip| ip.is_loopback()), ..config(14) }).await;
     lenient.send(&endpoint, b"packed".to_vec()).await.unwrap();
-    // Nor is it told to others.
+    // Nor is it announced to others.
     assert!(careful.listen_addresses().is_empty());
     assert_eq!(lenient.listen_addresses().len(), 2);
 }
@@ -153,7 +153,7 @@ async fn the_end_of_a_host_by_itself_is_noticed() {
     assert_eq!(told, Err(SendError::Unreachable { reason: "this host is ending" }));
 }
 
-/// The address this machine has towards others, if it has one.
+/// The address of this machine towards others, if it has one.
 fn local_ip() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("224.0.0.251:5353").ok()?;
@@ -179,7 +179,7 @@ fn multicast_comes_back(ip: IpAddr) -> bool {
     sent.is_ok() && listener.recv_from(&mut [0; 8]).is_ok()
 }
 
-/// How many multicast questions of this kind of host are heard within `time`; listens beside whoever else does.
+/// The number of multicast questions from this kind of host within `time`; other listeners may be there too.
 async fn questions_heard(ip: Ipv4Addr, time: Duration) -> std::io::Result<usize> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     socket.set_reuse_address(true)?;
@@ -199,7 +199,7 @@ async fn questions_heard(ip: Ipv4Addr, time: Duration) -> std::io::Result<usize>
     Ok(heard)
 }
 
-/// A host on the local network that knows nobody. Addresses of private ranges it dials only if discovery found them.
+/// A host on the local network that knows nobody. It dials private addresses only if discovery found them.
 async fn neighbour(seed: u8, ip: IpAddr, mdns: bool) -> Host {
     let listen: Vec<Multiaddr> = vec![format!("/ip4/{ip}/tcp/0").parse().unwrap()];
     host(HostConfig {
@@ -222,7 +222,7 @@ async fn neighbours_find_each_other_unless_discovery_is_switched_off() {
     assert_eq!(questions_heard(v4, Duration::from_secs(2)).await.unwrap(), 0);
     let (one, two) = (neighbour(35, ip, true).await, neighbour(36, ip, true).await);
     assert_ne!(questions_heard(v4, Duration::from_secs(2)).await.unwrap(), 0);
-    // Who names only addresses that must not be dialled may yet be found, but not where nobody looks.
+    // A peer that names only forbidden addresses may still be found, but not by a host without discovery.
     let absent = PeerId::random();
     let addresses = vec![format!("/ip4/127.0.0.1/tcp/1/p2p/{absent}").parse().unwrap()];
     let absent = PeerEndpoint { peer_id: absent, addresses };

@@ -1,4 +1,4 @@
-//! Relays and ways past them: reservations, circuits, holes, and whose word counts for own addresses.
+//! Relays and ways around them: reservations, circuits, holes, and whose word counts for own addresses.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
@@ -19,7 +19,7 @@ use einmal_p2p::{
     Status, is_relayed,
 };
 
-/// Answers all but the first so many messages.
+/// Answers all messages except the first few.
 struct Picky {
     unanswered: AtomicUsize,
     seen: AtomicUsize,
@@ -43,7 +43,7 @@ fn relay_config(seed: u8, limits: RelayLimits) -> HostConfig {
     HostConfig { relay_server: Some(limits), ..config(seed) }
 }
 
-/// A host that listens nowhere but through `relay`.
+/// A host that listens only through `relay`.
 async fn hidden(seed: u8, relay: &Host, keeper: &Arc<Keeper>) -> Host {
     let relays = vec![relay.listen_addresses()[0].clone()];
     let config = HostConfig { listen: Vec::new(), relays, ..config(seed) };
@@ -54,11 +54,11 @@ thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps what is logged: each test and its hosts have a thread of their own.
+/// Keeps log lines per thread; each test and its hosts have a thread of their own.
 struct Log;
 
 impl Log {
-    /// For all threads and for good: a subscriber of one thread misses lines that others have logged before.
+    /// Set for all threads, permanently: a subscriber for one thread misses lines that others have logged before.
     fn keep() {
         let _ = tracing::subscriber::set_global_default(Self);
     }
@@ -95,7 +95,7 @@ impl tracing::Subscriber for Log {
 
 #[tokio::test]
 async fn what_others_say_of_a_hosts_addresses_is_told_to_nobody() {
-    // It sees where the host comes from, says so, and confirms it when it is asked.
+    // It sees where the host comes from, says so, and confirms it when asked.
     let server = host(relay_config(96, RelayLimits::default())).await;
     let announce: Vec<Multiaddr> = vec!["/ip4/192.0.2.1/tcp/4001".parse().unwrap()];
     Log::keep();
@@ -125,7 +125,7 @@ async fn a_host_that_listens_nowhere_is_reached_through_its_relay() {
     let largest = vec![9; LARGEST];
     sender.send(&endpoint, largest.clone()).await.unwrap();
     assert_eq!(keeper.kept(), [largest]);
-    // Whoever comes through a relay comes from there, as far as anybody can tell.
+    // Anyone who comes through a relay has the relay as source, as far as can be told.
     assert_eq!(*keeper.sources.lock().unwrap(), [Source::behind(relay.peer_id())]);
 }
 
@@ -186,13 +186,13 @@ async fn what_is_under_way_through_a_relay_goes_once_more_when_a_direct_connecti
     let reserved = receiver.addresses_until(|addresses| addresses.iter().any(is_relayed));
     tokio::time::timeout(PATIENCE, reserved).await.expect("no reservation");
     let sender = host(config_of(92)).await;
-    // Both hear from the relay where they are seen, which is what a hole is punched with.
+    // Both learn from the relay where they are seen, which is what hole punching needs.
     sender.send(&named(&relay), b"hello".to_vec()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut endpoint = named(&receiver);
     endpoint.addresses.retain(is_relayed);
     sender.send(&endpoint, b"packed".to_vec()).await.unwrap();
-    // The first was answered after all: the other connection took its place.
+    // The first message was answered after all: the other connection took over.
     assert_eq!(picky.seen.load(Ordering::SeqCst), 2);
     assert_eq!(sender.route_to(receiver.peer_id()).await, Some(Route::Direct));
 }
@@ -278,6 +278,6 @@ async fn addresses_that_only_swallow_packets_do_not_hold_up_the_relay() {
     let begun = Instant::now();
     host(config(42)).await.send(&endpoint, b"packed".to_vec()).await.unwrap();
     assert_eq!(keeper.kept().len(), 1);
-    // Less than the time one connection may take to be established.
+    // Less than the time allowed for establishing one connection.
     assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
 }

@@ -1,4 +1,4 @@
-//! What strangers make a host dial, look up and relay, and that it leaves room for everybody else.
+//! What strangers can make a host dial, look up and relay, and that it leaves room for everyone else.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -16,10 +16,10 @@ use einmal_p2p::{Host, HostConfig, Multiaddr, PeerEndpoint, RelayLimits, SendErr
 use libp2p::multiaddr::Protocol;
 use stranger::{Opened, Silent, claim, open_circuits, reserve, tcp_of};
 
-/// Well below the time in which an address that does not answer is given up.
+/// Well below the time after which an unresponsive address is given up.
 const AT_ONCE: Duration = Duration::from_secs(6);
 
-/// A peer with addresses as somebody may have told them.
+/// A peer with addresses that someone claims for it.
 fn told(of: &Host, addresses: impl IntoIterator<Item = Multiaddr>) -> PeerEndpoint {
     let id = of.peer_id();
     let with_id = |address: Multiaddr| address.with_p2p(id).unwrap().to_string();
@@ -69,7 +69,7 @@ async fn relays_others_made_up_for_a_peer_do_not_keep_its_own_from_being_tried()
     for net in [1, 2] {
         let made_up = silent.addresses(net, 15).into_iter();
         let made_up = made_up.map(|address| address.with_p2p(nowhere).unwrap().with(Protocol::P2pCircuit));
-        // A direct one beside them, for the time of which they wait.
+        // Plus a direct one; the relayed ones wait while it is tried.
         let endpoint = told(&to, silent.addresses(net + 2, 1).into_iter().chain(made_up));
         let from = from.clone();
         tokio::spawn(async move { from.send(&endpoint, b"made up".to_vec()).await });
@@ -92,14 +92,14 @@ async fn one_address_leaves_circuits_to_others() {
     let opened = Arc::<Opened>::default();
     (0..4).for_each(|_| open_circuits(&at, target, &opened));
     let begun = Instant::now();
-    // Each of the four is refused in the end, with all circuits open or some.
+    // Each of the four is refused in the end, whether all or some circuits are open.
     while opened.refused.load(Ordering::SeqCst) < 4 {
         assert!(begun.elapsed() < PATIENCE, "{} circuits are open", opened.open.load(Ordering::SeqCst));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let open = opened.open.load(Ordering::SeqCst);
     assert!((1..=2).contains(&open), "{open} of 16 circuits are one address's");
-    // QUIC goes out from the address that is listened on: this one is another.
+    // QUIC connects from the address it listens on: this one is different.
     let listen = vec!["/ip4/127.0.0.2/udp/0/quic-v1".parse().unwrap()];
     let other = host(HostConfig { listen, ..config(140) }).await;
     let quic = relay.listen_addresses().into_iter().find(|one| one.to_string().contains("quic")).unwrap();

@@ -1,4 +1,4 @@
-//! Measures durable sealed writes of 1 KiB per second, beside a plain file with one `fdatasync` for each write.
+//! Measures durable sealed writes of 1 KiB per second, compared with a plain file and one `fdatasync` per write.
 //!
 //! ```text
 //! cargo run --release -p einmal-storage --example throughput [FOLDER] [SECONDS]
@@ -51,7 +51,7 @@ fn measure(folder: &Path, span: Duration) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The floor: what the disk does for one writer who waits each time.
+/// The baseline: what the disk does for one writer that waits after each write.
 fn append(path: &Path, span: Duration) -> Result<Vec<Duration>, std::io::Error> {
     let mut file = File::create(path)?;
     let (start, mut times) = (Instant::now(), Vec::new());
@@ -73,7 +73,7 @@ fn commit(store: &Arc<impl Store>, writers: u64, span: Duration) -> Result<Vec<D
                 while start.elapsed() < span {
                     let before = Instant::now();
                     let count = u64::try_from(times.len()).unwrap_or(u64::MAX);
-                    // Spread over the table as random message ids are (multiplied by 2^64 over the golden ratio).
+                    // Spread over the table like random message ids (multiplied by 2^64 over the golden ratio).
                     let id = ((writer << 40) | count).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
                     let key = Key::new(&TenantId::default(), INBOX, id)?;
                     let mut batch = Batch::new();

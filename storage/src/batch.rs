@@ -11,9 +11,9 @@ pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// Longest value of one record in bytes.
 pub const MAX_VALUE_LEN: usize = 8 * 1024 * 1024;
 
-/// Changes that are written together or not at all, and expectations that must hold when they are.
+/// Changes that are written together or not at all, and expectations that must hold at that moment.
 ///
-/// Of several changes to one key the last counts. All expectations are checked before any change.
+/// If a key is changed several times, the last change counts. All expectations are checked before any change.
 ///
 /// ```
 /// # use einmal_storage::{Batch, Key, MemoryStore, Store, Table, TenantId};
@@ -31,14 +31,14 @@ pub struct Batch {
     longest_value: usize,
 }
 
-/// What happens to one record.
+/// The change to one record.
 #[derive(PartialEq)]
 pub(crate) enum Change {
     Put { value: Vec<u8>, expires_at: Option<u64> },
     Delete,
 }
 
-/// What must be true of one record for the batch to be written.
+/// What must hold for one record, or the batch is not written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Expectation {
     Absent,
@@ -46,7 +46,7 @@ pub(crate) enum Expectation {
 }
 
 impl Expectation {
-    /// Whether a record of version `found` (`None`: no record) is what was expected.
+    /// Whether a record of version `found` (`None`: no record) is as expected.
     pub(crate) fn holds(self, found: Option<Version>) -> bool {
         match self {
             Self::Absent => found.is_none(),
@@ -56,8 +56,7 @@ impl Expectation {
 }
 
 impl Batch {
-    /// An empty batch. Committed as it is, it is a fence: it resolves when everything committed before it is
-    /// durable.
+    /// An empty batch. Committed unchanged, it is a fence: it resolves when everything committed before it is durable.
     pub fn new() -> Self {
         Self::default()
     }
@@ -74,22 +73,22 @@ impl Batch {
         self.change(key, Change::Put { value: value.into(), expires_at })
     }
 
-    /// Deletes the record. No record is fine, too.
+    /// Deletes the record. It need not exist.
     pub fn delete(&mut self, key: Key) -> &mut Self {
         self.change(key, Change::Delete)
     }
 
-    /// Demands that there is no such record.
+    /// Requires that there is no such record.
     pub fn expect_absent(&mut self, key: Key) -> &mut Self {
         self.expect(key, Expectation::Absent)
     }
 
-    /// Demands that the record exists and was last written with `version`.
+    /// Requires that the record exists and was last written with `version`.
     pub fn expect_version(&mut self, key: Key, version: Version) -> &mut Self {
         self.expect(key, Expectation::Version(version))
     }
 
-    /// Changes and expectations together.
+    /// Number of changes and expectations.
     pub fn len(&self) -> usize {
         self.changes.len().saturating_add(self.expectations.len())
     }
@@ -99,13 +98,13 @@ impl Batch {
         self.changes.is_empty() && self.expectations.is_empty()
     }
 
-    /// Bytes of keys and values so far, as counted against [`MAX_BATCH_BYTES`]. What a later change to the
-    /// same key replaced stays counted.
+    /// Bytes of keys and values so far, as counted against [`MAX_BATCH_BYTES`]. Values replaced by a later change to
+    /// the same key still count.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether the batch is within the limits; every backend asks this first.
+    /// Checks the limits; every backend calls this first.
     ///
     /// # Errors
     ///
@@ -120,7 +119,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Replaces every value by what `seal` makes of it. The limits go on counting the values put.
+    /// Replaces every value by the result of `seal`. The limits still count the original values.
     pub(crate) fn map_values(
         mut self,
         mut seal: impl FnMut(&Key, Option<u64>, Vec<u8>) -> Result<Vec<u8>, StoreError>,

@@ -1,4 +1,4 @@
-//! The answer to a commit: a future that any runtime, or no runtime, can wait for.
+//! The answer to a commit: a future that works with any runtime, or without one.
 
 use std::{
     pin::Pin,
@@ -11,17 +11,17 @@ use futures_channel::oneshot;
 
 use crate::{StoreError, Version};
 
-/// A batch that is written and durable.
+/// A batch is written and durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// The version every record put by the batch now has.
+    /// The version that every record put by the batch now has.
     pub version: Version,
 }
 
 /// A batch on its way to the disk.
 ///
-/// Await it, or call [`Commit::wait`] where no runtime is. Dropping it does not recall the batch: it is written
-/// all the same, only nobody is told.
+/// Await it, or call [`Commit::wait`] outside a runtime. Dropping it does not recall the batch: it is still written,
+/// only nobody is told.
 #[derive(Debug)]
 #[must_use = "a batch is durable only when its commit has resolved"]
 pub struct Commit(State);
@@ -32,18 +32,18 @@ enum State {
     Waiting(oneshot::Receiver<Result<Committed, StoreError>>),
 }
 
-/// The backend's end of a [`Commit`]. Dropped without an answer, it lets the caller know that the outcome is
-/// unknown ([`StoreError::Failed`]).
+/// The backend's end of a [`Commit`]. If dropped without an answer, it tells the caller that the outcome is unknown
+/// ([`StoreError::Failed`]).
 #[derive(Debug)]
 pub struct Acknowledgement(oneshot::Sender<Result<Committed, StoreError>>);
 
 impl Commit {
-    /// A commit that already has its answer.
+    /// A commit that is already answered.
     pub fn answered(answer: Result<Committed, StoreError>) -> Self {
         Self(State::Answered(answer))
     }
 
-    /// A commit that is answered later.
+    /// A commit that will be answered later.
     pub fn pending() -> (Acknowledgement, Self) {
         let (sender, receiver) = oneshot::channel();
         (Acknowledgement(sender), Self(State::Waiting(receiver)))
@@ -53,7 +53,7 @@ impl Commit {
     ///
     /// # Errors
     ///
-    /// As [`Store::commit`](crate::Store::commit).
+    /// Those of [`Store::commit`](crate::Store::commit).
     pub fn wait(mut self) -> Result<Committed, StoreError> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
@@ -69,7 +69,7 @@ impl Commit {
 impl Future for Commit {
     type Output = Result<Committed, StoreError>;
 
-    /// Polled again after the answer, it gives the answer again.
+    /// Polled again after the answer, it returns the answer again.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = match &mut self.0 {
             State::Answered(answer) => return Poll::Ready(answer.clone()),
@@ -85,9 +85,9 @@ impl Future for Commit {
 }
 
 impl Acknowledgement {
-    /// Wakes whoever waits. Nobody waiting is fine.
+    /// Wakes the waiting caller, if there is one.
     pub fn answer(self, answer: Result<Committed, StoreError>) {
-        // An error means that the caller dropped the commit, which it may.
+        // An error means that the caller dropped the commit, which is allowed.
         let _ = self.0.send(answer);
     }
 }

@@ -17,17 +17,17 @@ use crate::{
     TenantId, Version,
 };
 
-/// A place a backend can be opened in, again and again.
+/// A place in which a backend can be opened again and again.
 pub trait Fixture {
     /// Opens the store of this place. Called again only after the earlier store was closed.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] as the backend gives it.
+    /// [`StoreError`] from the backend.
     fn open(&self) -> Result<Arc<dyn Store>, StoreError>;
 }
 
-/// Expands to one test for each rule. `$fixture` is an expression that makes a fresh [`Fixture`].
+/// Expands to one test for each rule. `$fixture` is an expression that makes a new [`Fixture`].
 #[macro_export]
 macro_rules! conformance_tests {
     ($fixture:expr) => {
@@ -95,7 +95,7 @@ fn ids(records: &[Record]) -> Vec<&[u8]> {
     records.iter().map(|record| record.key.id()).collect()
 }
 
-/// Reading what is not there is no error.
+/// Reading an absent record is not an error.
 pub fn an_absent_record_is_none_not_an_error(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     assert_eq!(store.read(&key("nothing")?)?, None);
@@ -105,7 +105,7 @@ pub fn an_absent_record_is_none_not_an_error(fixture: &impl Fixture) -> Checked 
     Ok(())
 }
 
-/// Key, value, version and expiry come back as they went in, also for the empty value.
+/// Key, value, version and expiry are read as they were written, even with an empty value.
 pub fn a_committed_record_reads_back(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let mut batch = Batch::new();
@@ -120,7 +120,7 @@ pub fn a_committed_record_reads_back(fixture: &impl Fixture) -> Checked {
     Ok(())
 }
 
-/// The order is that of bytes, `after` is exclusive, `prefix` is a prefix of the id.
+/// Ids are in byte order, `after` is exclusive, and `prefix` is a prefix of the id.
 pub fn scan_keeps_the_order_of_ids_and_honours_prefix_after_and_limit(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let mut batch = Batch::new();
@@ -146,7 +146,7 @@ pub fn scan_keeps_the_order_of_ids_and_honours_prefix_after_and_limit(fixture: &
     Ok(())
 }
 
-/// However much is asked for, one scan returns a bounded number of records, and the rest follows.
+/// However much is requested, one scan returns a bounded number of records; further scans return the rest.
 pub fn scan_bounds_what_it_returns(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let main = TenantId::default();
@@ -168,7 +168,7 @@ pub fn scan_bounds_what_it_returns(fixture: &impl Fixture) -> Checked {
     Ok(())
 }
 
-/// The same table and id of two tenants are two records.
+/// The same table and id under two tenants are two records.
 pub fn tenants_never_meet(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let names = ["wetzlar", "wetz", "wetzlar.old"];
@@ -192,7 +192,7 @@ pub fn tenants_never_meet(fixture: &impl Fixture) -> Checked {
     Ok(())
 }
 
-/// Tables are apart, also when the name of one starts with the name of the other.
+/// Tables are separate, even if the name of one starts with the name of the other.
 pub fn tables_never_meet(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let main = TenantId::default();
@@ -225,8 +225,8 @@ pub fn tenants_are_listed_in_order(fixture: &impl Fixture) -> Checked {
     Ok(())
 }
 
-/// A dump holds every record of every tenant and table once, page by page, with value and expiry, and nothing of the
-/// store's own.
+/// A dump holds every record of every tenant and table once, page by page, with value and expiry, and none of the
+/// store's own records.
 pub fn a_dump_holds_every_record_once(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let mut batch = Batch::new();
@@ -255,7 +255,7 @@ pub fn a_dump_holds_every_record_once(fixture: &impl Fixture) -> Checked {
     Ok(())
 }
 
-/// What was put after a version is read, nothing that was put before it, and not more than was asked for.
+/// Returns what was put after a version, nothing put before it, and no more than requested.
 pub fn what_changed_since_a_version_comes_once_and_within_its_bound(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let other = Key::new(&TenantId::new("other")?, BOOKS_LENT, "c")?;
@@ -275,7 +275,7 @@ pub fn what_changed_since_a_version_comes_once_and_within_its_bound(fixture: &im
     Ok(())
 }
 
-/// Of what belongs together no half is read while somebody writes.
+/// A batch is never read in part while someone writes.
 pub fn what_changed_since_a_version_holds_each_batch_whole(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let since = put(&*store, &key("before")?, b"")?;
@@ -283,7 +283,7 @@ pub fn what_changed_since_a_version_holds_each_batch_whole(fixture: &impl Fixtur
     let put_all = |number: u32| -> Checked {
         let mut batch = Batch::new();
         batch.put(key("first")?, number.to_be_bytes()).put(last.clone(), number.to_be_bytes());
-        // What lies between them takes its time to read.
+        // The records in between take time to read.
         for id in 0..50u8 {
             batch.put(key([b'm', id])?, number.to_be_bytes());
         }
@@ -306,7 +306,7 @@ pub fn what_changed_since_a_version_holds_each_batch_whole(fixture: &impl Fixtur
     Ok(())
 }
 
-/// Puts and deletions over tables and tenants happen together.
+/// Puts and deletions across tables and tenants happen together.
 pub fn a_batch_is_written_whole(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let other = Key::new(&TenantId::new("other")?, BOOKS_LENT, "c")?;
@@ -321,7 +321,7 @@ pub fn a_batch_is_written_whole(fixture: &impl Fixture) -> Checked {
     Ok(())
 }
 
-/// A batch whose expectation does not hold changes nothing and names the record.
+/// A batch with a failed expectation changes nothing, and the error names the record.
 pub fn an_expectation_that_fails_leaves_nothing(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let version = put(&*store, &key("a")?, b"1")?;
@@ -376,7 +376,7 @@ pub fn an_expectation_that_fails_leaves_nothing(fixture: &impl Fixture) -> Check
     Ok(())
 }
 
-/// Batches committed one after another without waiting are checked against each other.
+/// Batches committed in sequence without waiting are checked against each other.
 pub fn expectations_see_earlier_batches_that_are_not_yet_durable(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let commits: Vec<_> = (0..50u8)
@@ -394,7 +394,7 @@ pub fn expectations_see_earlier_batches_that_are_not_yet_durable(fixture: &impl 
     Ok(())
 }
 
-/// No version comes twice, so that one who read an old record cannot mistake a new one for it.
+/// No version is given twice, so a reader of an old record cannot mistake a new one for it.
 pub fn a_version_grows_with_each_write_and_over_deletion(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let first = put(&*store, &key("a")?, b"1")?;
@@ -409,7 +409,7 @@ pub fn a_version_grows_with_each_write_and_over_deletion(fixture: &impl Fixture)
     Ok(())
 }
 
-/// Four writers increment one counter by reading, expecting and repeating on conflict.
+/// Four writers increment one counter by reading, expecting the version, and retrying on conflict.
 pub fn writers_who_expect_versions_lose_nothing(fixture: &impl Fixture) -> Checked {
     const WRITERS: u64 = 4;
     const ROUNDS: u64 = 25;
@@ -448,7 +448,7 @@ pub fn writers_who_expect_versions_lose_nothing(fixture: &impl Fixture) -> Check
     Ok(())
 }
 
-/// Purging takes what is due, over all tenants, oldest first, and leaves the rest.
+/// Purging removes expired records of all tenants, oldest first, and leaves the rest.
 pub fn expired_records_are_purged_and_no_others(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let other = Key::new(&TenantId::new("other")?, BOOKS_LENT, "x")?;
@@ -476,7 +476,7 @@ pub fn expired_records_are_purged_and_no_others(fixture: &impl Fixture) -> Check
     Ok(())
 }
 
-/// Writing anew replaces the expiry; deleting and writing anew does, too.
+/// Writing a record again replaces its expiry; so does deleting and writing it again.
 pub fn a_renewed_record_outlives_its_first_expiry(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let commit = |change: &dyn Fn(&mut Batch) -> Checked| -> Checked {
@@ -513,7 +513,7 @@ pub fn a_renewed_record_outlives_its_first_expiry(fixture: &impl Fixture) -> Che
     Ok(())
 }
 
-/// Deleting is final, and deleting nothing is fine.
+/// Deleting is final, and deleting an absent record is allowed.
 pub fn a_deleted_record_is_gone(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     put(&*store, &key("a")?, b"1")?;
@@ -531,7 +531,7 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from(at.wrapping_mul(31) % 251).unwrap_or(0)).collect()
 }
 
-/// Values of every size up to the limit come back whole, also beside each other.
+/// Values of every size up to the limit read back whole, even next to each other.
 pub fn large_values_read_back(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let lens = [1, 8191, 8192, 8193, 16_384, 65_536, 1_000_003, MAX_VALUE_LEN];
@@ -550,7 +550,7 @@ pub fn large_values_read_back(fixture: &impl Fixture) -> Checked {
     Ok(())
 }
 
-/// A record that changes its size leaves nothing of its former self.
+/// A record that changes its size leaves nothing of its earlier value behind.
 pub fn a_large_value_can_shrink_grow_and_go(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     for len in [100_000, 20_000, 10, 50_000, 0, 200_000] {
@@ -565,7 +565,7 @@ pub fn a_large_value_can_shrink_grow_and_go(fixture: &impl Fixture) -> Checked {
     Ok(())
 }
 
-/// Ids are bytes: empty, of zeros, of full length, one a prefix of the other; values of two chunks each.
+/// Ids are bytes: empty, zeros, full length, one a prefix of the other; each value has two chunks.
 pub fn keys_of_every_length_and_byte_are_kept_apart(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let mut all = BTreeSet::from([vec![], vec![0], vec![0, 0], vec![0xff], vec![0xff; MAX_KEY_LEN]]);
@@ -587,7 +587,7 @@ pub fn keys_of_every_length_and_byte_are_kept_apart(fixture: &impl Fixture) -> C
     Ok(())
 }
 
-/// What is just within the limits is written, what is just beyond is refused whole.
+/// A batch just within the limits is written; one just beyond is refused as a whole.
 pub fn limits_are_enforced(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let mut batch = Batch::new();
@@ -639,7 +639,7 @@ pub fn an_empty_batch_is_a_fence(fixture: &impl Fixture) -> Checked {
     Ok(())
 }
 
-/// Losing interest in the answer does not recall the batch.
+/// Dropping the answer does not recall the batch.
 pub fn a_dropped_commit_is_written_all_the_same(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     for id in 0..20u8 {
@@ -652,7 +652,7 @@ pub fn a_dropped_commit_is_written_all_the_same(fixture: &impl Fixture) -> Check
     Ok(())
 }
 
-/// After closing, everything but closing is refused.
+/// After closing, everything except closing is refused.
 pub fn a_closed_store_refuses(fixture: &impl Fixture) -> Checked {
     let store = fixture.open()?;
     let main = TenantId::default();

@@ -1,13 +1,13 @@
-//! What can go wrong in a store, sorted by who can mend it.
+//! What can go wrong in a store, sorted by who can fix it.
 
 use std::{io, path::PathBuf};
 
 use crate::{Key, MAX_BATCH_BYTES, MAX_BATCH_OPS, MAX_KEY_LEN, MAX_VALUE_LEN, Table};
 
-/// Why the store refused or failed. After any error of a commit nothing of the batch is visible.
+/// Why the store refused or failed. After a commit returns an error, no part of the batch is visible.
 ///
-/// The one exception: after [`StoreError::Failed`], [`StoreError::Full`] and [`StoreError::Io`] a batch may turn
-/// out to be written when the store is opened again, as after a loss of power before the answer arrived.
+/// The one exception: after [`StoreError::Failed`], [`StoreError::Full`] and [`StoreError::Io`] a batch may prove to be
+/// written when the store is opened again, as after a power loss before the answer arrived.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -15,25 +15,25 @@ pub enum StoreError {
     /// The record is not as the batch expected. Load the state again and repeat the event.
     #[error("another writer changed a record of table {} in the meantime; handle the event again", .key.table())]
     Conflict {
-        /// The first record found different; its `Debug` does not show the id.
+        /// The first record that differs; its `Debug` does not show the id.
         key: Key,
     },
-    /// A letter was moved on the disk each time it was being read, by cleaning. It is there: read it again.
+    /// Cleaning moved a letter on the disk during each attempt to read it. The letter exists: read it again.
     #[error("a letter was moved on the disk while it was being read; read it again")]
     LetterMoved,
 
     // The owner of a mailbox.
-    /// The mailbox, or all mailboxes together, hold as much as they may.
+    /// The mailbox, or all mailboxes together, hold as much as allowed.
     #[error("the mailbox is full; try again when its owner has fetched some of it")]
     MailboxFull,
 
     // The calling program.
-    /// A tenant name outside the allowed letters or length.
+    /// A name with characters or a length that is not allowed.
     #[error(
         "not a valid {what} name: use 1 to 64 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit"
     )]
     InvalidName {
-        /// What was to be named.
+        /// What the name is for.
         what: &'static str,
     },
     /// The id of a record is longer than [`MAX_KEY_LEN`].
@@ -64,25 +64,25 @@ pub enum StoreError {
     #[error("the store is closed")]
     Closed,
 
-    // Whoever runs the node.
+    // The operator of the node.
     /// Another process, or another part of this one, has the folder open.
     #[error("{} is in use by another process; stop the node that runs on this folder", .path.display())]
     InUse {
         /// The folder.
         path: PathBuf,
     },
-    /// The passphrase is not the one the store was sealed with, or the wrapped key was changed.
+    /// The passphrase is not the one the store was sealed with, or the wrapped key was altered.
     #[error(
         "wrong passphrase (or the wrapped key in seal.json was changed: restore seal.json from a backup)"
     )]
     WrongPassphrase,
-    /// The key file is not the one the store was sealed with, or the wrapped key was changed.
+    /// The key file is not the one the store was sealed with, or the wrapped key was altered.
     #[error("wrong key file (or the wrapped key in seal.json was changed: restore seal.json from a backup)")]
     WrongKeyFile,
-    /// The store is sealed the other way: by a passphrase when a key file was given, or the reverse.
+    /// The store is sealed in the other way: with a passphrase although a key file was given, or the reverse.
     #[error("the store is opened by {expected}, which was not given")]
     WrongUnlock {
-        /// What the store wants: `a passphrase` or `a key file`.
+        /// What the store needs: `a passphrase` or `a key file`.
         expected: &'static str,
     },
     /// An empty or overlong passphrase.
@@ -134,7 +134,7 @@ pub enum StoreError {
         /// The newest format this program knows.
         supported: u32,
     },
-    /// No migration leads from the store's format to the program's.
+    /// There is no migration from the store's format to the program's.
     #[error(
         "the store has format {found}, and this program has no step from there; upgrade by way of an older version"
     )]
@@ -142,12 +142,12 @@ pub enum StoreError {
         /// The format found.
         found: u32,
     },
-    /// The disk or a quota is full. The store has stopped; nothing unacknowledged counts.
+    /// The disk or a quota is full. The store has stopped; unacknowledged batches do not count.
     #[error("the disk is full; make room, and start the node again unless it does by itself")]
     Full,
 
     // The data on the disk.
-    /// A sealed value does not open: it was changed, moved from another record, or sealed by another key.
+    /// A sealed value does not open: it was altered, moved from another record, or sealed with another key.
     #[error(
         "a record of table {table} cannot be unsealed: it was tampered with or damaged; restore a backup"
     )]
@@ -158,7 +158,7 @@ pub enum StoreError {
     /// A stored record does not have the layout this program writes.
     #[error("the store is damaged ({what}); restore a backup")]
     Damaged {
-        /// What was found damaged.
+        /// What is damaged.
         what: String,
     },
 
@@ -173,13 +173,12 @@ pub enum StoreError {
         /// The system's own words.
         detail: String,
     },
-    /// An earlier write failed; what memory holds and what the disk holds may differ, so nothing is read or
-    /// written any more.
+    /// An earlier write failed. Memory and disk may now differ, so nothing more is read or written.
     #[error(
         "the store stopped after a failed write; look into the log for the cause and mend it, and start the node again unless it does by itself"
     )]
     Failed,
-    /// A thread or task that had to do with the store ended by a panic: a fault of the program, not of the disk.
+    /// A thread or task that used the store panicked: a bug in the program, not a disk fault.
     #[error(
         "a task of the store ended by a panic; report it with what the log says, and start the node again unless it does by itself"
     )]

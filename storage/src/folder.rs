@@ -15,10 +15,10 @@ use crate::{
 
 /// Name of the sub-folder that holds the records.
 pub const RECORDS_FOLDER: &str = "records";
-/// Name of the file in a folder that is locked by whoever has it open.
+/// Name of the file in a folder that is locked by the process using it.
 pub(crate) const LOCK_FILE: &str = "lock";
 
-/// Opens the store of a node in `folder`, or creates it: sled under sealed values, brought to the newest format.
+/// Opens or creates the store of a node in `folder`: sled under sealed values, migrated to the newest format.
 ///
 /// `folder` then holds `seal.json` (the wrapped data key) and `records/` (sled). A backup needs both.
 ///
@@ -27,9 +27,9 @@ pub(crate) const LOCK_FILE: &str = "lock";
 /// - [`StoreError::InUse`] if another process has it open;
 /// - [`StoreError::WrongPassphrase`], [`StoreError::WrongKeyFile`], [`StoreError::WrongUnlock`] or one of the
 ///   key file errors if `unlock` does not open it;
-/// - [`StoreError::SealFile`] if the header is damaged, or missing beside existing records;
-/// - [`StoreError::Unsealable`] if header and records are not of the same store;
-/// - [`StoreError::FormatTooNew`] or [`StoreError::NoMigration`] if this is not the program to open it with;
+/// - [`StoreError::SealFile`] if the header is damaged, or missing although there are records;
+/// - [`StoreError::Unsealable`] if header and records do not belong to the same store;
+/// - [`StoreError::FormatTooNew`] or [`StoreError::NoMigration`] if this program cannot open the store;
 /// - [`StoreError::Io`], [`StoreError::Full`], [`StoreError::Damaged`].
 pub fn open(folder: &Path, unlock: &Unlock) -> Result<Sealed<SledStore>, StoreError> {
     create_private_folder(folder)?;
@@ -49,11 +49,11 @@ pub fn open(folder: &Path, unlock: &Unlock) -> Result<Sealed<SledStore>, StoreEr
     }
 }
 
-/// Locks a folder for this process alone, until the file is closed.
+/// Locks a folder for this process only, until the file is closed.
 ///
 /// # Errors
 ///
-/// [`StoreError::InUse`] if it is locked already, [`StoreError::Io`], [`StoreError::Full`].
+/// [`StoreError::InUse`] if it is already locked, [`StoreError::Io`], [`StoreError::Full`].
 pub(crate) fn lock(folder: &Path) -> Result<File, StoreError> {
     let failed = |e: &std::io::Error| StoreError::io("lock the folder", e);
     let mut options = OpenOptions::new();
@@ -68,7 +68,7 @@ pub(crate) fn lock(folder: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Does something when its scope is left by a panic.
+/// Runs a function if its scope is left by a panic.
 pub(crate) struct OnPanic<F: Fn()>(pub(crate) F);
 
 impl<F: Fn()> Drop for OnPanic<F> {

@@ -1,4 +1,4 @@
-//! Names of records: tenant, table and id, which together are the full key.
+//! Names of records: tenant, table and id, which together form the full key.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use crate::StoreError;
 pub const MAX_TENANT_LEN: usize = 64;
 /// Longest table name in bytes.
 pub const MAX_TABLE_LEN: usize = 32;
-/// Longest id of a record in bytes. Hash what may be longer, such as a long-form DID.
+/// Longest id of a record in bytes. Hash anything that may be longer, such as a long-form DID.
 pub const MAX_KEY_LEN: usize = 512;
 
 /// Whether `name` is 1 to `max` bytes of lower-case letters, digits, `-`, `_` and `.`, and starts with a
@@ -35,7 +35,7 @@ const fn is_name(name: &[u8], max: usize) -> bool {
     true
 }
 
-/// Whose data it is: one city, shop or household of an installation. Data of two tenants never meet.
+/// The owner of data: one city, shop or household of an installation. Data of different tenants never mix.
 ///
 /// A name of 1 to [`MAX_TENANT_LEN`] lower-case ASCII letters, digits, `-`, `_` and `.`, starting with a letter
 /// or digit. The default is `main`, the usual single tenant.
@@ -43,11 +43,11 @@ const fn is_name(name: &[u8], max: usize) -> bool {
 pub struct TenantId(Arc<str>);
 
 impl TenantId {
-    /// Checks and takes a tenant name.
+    /// Checks and wraps a tenant name.
     ///
     /// # Errors
     ///
-    /// [`StoreError::InvalidName`] if `name` breaks the rule of the type.
+    /// [`StoreError::InvalidName`] if `name` breaks the rule above.
     pub fn new(name: &str) -> Result<Self, StoreError> {
         if is_name(name.as_bytes(), MAX_TENANT_LEN) {
             Ok(Self(name.into()))
@@ -56,12 +56,12 @@ impl TenantId {
         }
     }
 
-    /// The store's own records; no caller can name this tenant.
+    /// The tenant of the store's own records; no caller can name it.
     pub(crate) fn house() -> Self {
         Self("_store".into())
     }
 
-    /// Whether it is the store's own.
+    /// Whether it is the store's own tenant.
     pub(crate) fn is_house(&self) -> bool {
         &*self.0 == "_store"
     }
@@ -92,7 +92,7 @@ impl std::str::FromStr for TenantId {
     }
 }
 
-/// One kind of records, such as `inbox`. Tables are constants of the program, never outside input.
+/// One kind of record, such as `inbox`. Tables are constants of the program, never outside input.
 ///
 /// ```
 /// # use einmal_storage::Table;
@@ -103,7 +103,7 @@ impl std::str::FromStr for TenantId {
 pub struct Table(&'static str);
 
 impl Table {
-    /// Names a table; make it a `const`, so that a bad name fails the build.
+    /// Names a table; make it a `const`, so that an invalid name fails the build.
     ///
     /// # Panics
     ///
@@ -126,10 +126,10 @@ impl fmt::Display for Table {
     }
 }
 
-/// Most tables whose names may come from dumps in one process.
+/// Most table names in one process that may come from dumps.
 pub const MAX_DUMPED_TABLES: usize = 1024;
 
-/// The name of a table as the constants of the program have it: each is kept once and for good.
+/// The table name as a static string; each new name is kept for as long as the process lives.
 fn interned(name: &str) -> Result<&'static str, StoreError> {
     static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,7 +146,7 @@ fn interned(name: &str) -> Result<&'static str, StoreError> {
 
 /// The full name of one record. Ordered by tenant, then table, then id, byte by byte.
 ///
-/// `Debug` shows tenant and table and the length of the id, since an id may say something about a person.
+/// `Debug` shows tenant, table and length of the id, because the id itself may say something about a person.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     tenant: TenantId,
@@ -155,7 +155,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// Names the record `id` of `table`, at most [`MAX_KEY_LEN`] bytes. The empty id is allowed.
+    /// Names the record `id` of `table`; `id` has at most [`MAX_KEY_LEN`] bytes and may be empty.
     ///
     /// # Errors
     ///
@@ -168,12 +168,12 @@ impl Key {
         Ok(Self::unchecked(tenant, table, id))
     }
 
-    /// Names a record as a dump found it. Names of tables are constants of the program; one that came from a dump is
-    /// kept for as long as the process lives, at most [`MAX_DUMPED_TABLES`] of them.
+    /// Names a record found in a dump. Table names are constants of the program; one from a dump is kept for as long as
+    /// the process lives, at most [`MAX_DUMPED_TABLES`] of them.
     ///
     /// # Errors
     ///
-    /// [`StoreError::InvalidName`] if tenant or table break the rules of their types or there are too many tables,
+    /// [`StoreError::InvalidName`] if tenant or table is invalid or there are too many tables,
     /// [`StoreError::KeyTooLong`].
     pub fn dumped(tenant: &str, table: &str, id: &[u8]) -> Result<Self, StoreError> {
         if tenant == "_store" {
@@ -186,12 +186,12 @@ impl Key {
         Self { tenant: tenant.clone(), table, id: id.to_vec() }
     }
 
-    /// Whose record it is.
+    /// The tenant it belongs to.
     pub fn tenant(&self) -> &TenantId {
         &self.tenant
     }
 
-    /// Which kind of record it is.
+    /// The table it is in.
     pub fn table(&self) -> Table {
         self.table
     }

@@ -2,24 +2,24 @@
 //!
 //! # One event, one batch
 //!
-//! Everything one handled event changes goes into one [`Batch`]. [`Store::commit`] writes it whole or not at
-//! all, and the [`Commit`] it returns resolves only when the batch would survive the loss of power. What a
-//! handler has read it names in the batch ([`Batch::expect_version`], [`Batch::expect_absent`]); if another
-//! writer was faster, the answer is [`StoreError::Conflict`], nothing was written, and the event is handled
-//! again. The same rules hold on every backend, so that several nodes may share one store.
+//! Everything that handling one event changes goes into one [`Batch`]. [`Store::commit`] writes it as a whole or not at
+//! all, and the [`Commit`] it returns resolves only when the batch would survive a power loss. A handler names what it
+//! has read in the batch ([`Batch::expect_version`], [`Batch::expect_absent`]). If another writer was faster, the
+//! answer is [`StoreError::Conflict`]: nothing was written, and the event is handled again. The same rules hold on
+//! every backend, so several nodes may share one store.
 //!
 //! # Reads are durable
 //!
-//! A read never shows what a crash could still take back: a record whose write is just being flushed is
-//! handed out when the flush is over, which takes a few milliseconds at most. So a duplicate may be
-//! acknowledged when the record of the first arrival is found, and an outbox may send what it scans. An answer
-//! of [`StoreError::Conflict`] is held back until what it is about is durable, too.
+//! A read never shows what a crash could still undo: a record that is being flushed is returned only after the flush,
+//! which takes a few milliseconds at most. So a duplicate may be acknowledged once the record of the first arrival is
+//! found, and an outbox may send what it scans. A [`StoreError::Conflict`], too, is held back until the record that
+//! caused it is durable.
 //!
-//! # What lies on the disk
+//! # What is on the disk
 //!
-//! [`open`] gives the ordinary store of a node: sled under a layer that seals every value
-//! ([`Sealed`]). **Keys are not sealed**: tenant, table and id lie readable on the disk because they carry the
-//! order. An id must not hold personal data; use random ids, or hash what would be personal.
+//! [`open`] returns the ordinary store of a node: sled under a layer that seals every value ([`Sealed`]). **Keys are
+//! not sealed**: tenant, table and id are readable on the disk, because they define the order. An id must not hold
+//! personal data; use random ids, or hash anything personal.
 
 pub mod conformance;
 pub mod mail;

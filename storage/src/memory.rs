@@ -1,4 +1,4 @@
-//! The reference backend: every rule of the trait on a map in memory, for tests and simulation.
+//! The reference backend: every rule of the trait, on a map in memory, for tests and simulations.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,13 +14,12 @@ use crate::{
     Table, TenantId, Version, batch::Change,
 };
 
-/// Records in memory, gone with the last handle. Commits resolve at once, in the order they are called, so a
-/// simulation with one thread is deterministic.
+/// Records in memory, gone with the last handle. Commits resolve at once, in call order, so a simulation with one
+/// thread is deterministic.
 ///
-/// A restart is simulated by [`MemoryStore::reopen`]: the new handle finds what the old one committed, as a
-/// process finds its disk. Faults are injected with [`MemoryStore::fail_next_commits`] (the write is lost) and
-/// [`MemoryStore::lose_next_answers`] (the write happened, but the node never learns of it, as in a crash between
-/// commit and send).
+/// [`MemoryStore::reopen`] simulates a restart: the new handle finds what the old one committed, as a process finds its
+/// disk. [`MemoryStore::fail_next_commits`] injects lost writes, and [`MemoryStore::lose_next_answers`] writes that the
+/// node never learns of, as in a crash between commit and send.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     disk: Arc<Mutex<Disk>>,
@@ -43,7 +42,7 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// Another handle to the same records, as a restarted process has one. The old handle should be closed or
+    /// Another handle to the same records, as a restarted process would have. The old handle should be closed or
     /// forgotten.
     #[must_use]
     pub fn reopen(&self) -> Self {
@@ -55,7 +54,7 @@ impl MemoryStore {
         self.lock().failing_commits = count;
     }
 
-    /// Makes the next `count` commits that succeed answer [`StoreError::Failed`] all the same.
+    /// Makes the next `count` successful commits answer [`StoreError::Failed`].
     pub fn lose_next_answers(&self, count: usize) {
         self.lock().lost_answers = count;
     }

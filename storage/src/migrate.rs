@@ -1,34 +1,34 @@
-//! The format of what is stored, and the way from an older format to this one.
+//! The format of the stored data, and migrations from older formats.
 
 use crate::{Batch, Key, Store, StoreError, Table, TenantId};
 
 /// The format this program reads and writes. It grows when the meaning of stored records changes.
 pub const FORMAT: u32 = 1;
 
-/// The steps this program knows. The first is due when format 2 comes.
+/// The steps this program knows. The first will be needed for format 2.
 pub(crate) const MIGRATIONS: &[Migration] = &[];
 
 /// One step from a format to the next.
 #[derive(Clone, Copy, Debug)]
 pub struct Migration {
-    /// The format this step leads away from; it leads to `from + 1`.
+    /// The format this step starts from; it leads to `from + 1`.
     pub from: u32,
-    /// Does one part of the step. It gets the cursor it returned with the part before, `None` for the first part,
-    /// reads what it needs, and returns changes and the next cursor. Changes and cursor are committed together,
-    /// so after a crash the step goes on where it was. A part may use at most
-    /// [`MAX_BATCH_OPS`](crate::MAX_BATCH_OPS) less two operations, and is repeated if another node was faster.
+    /// Does one part of the step. It gets the cursor returned with the previous part, or `None` for the first part,
+    /// reads what it needs, and returns changes and the next cursor. Changes and cursor are committed together, so
+    /// after a crash the step continues where it was. A part may use at most [`MAX_BATCH_OPS`](crate::MAX_BATCH_OPS)
+    /// less two operations, and is repeated if another node was faster.
     #[allow(clippy::type_complexity, reason = "a plain function pointer; a name for it would say less")]
     pub part: fn(&dyn Store, Option<&[u8]>) -> Result<Progress, StoreError>,
 }
 
-/// What one part of a migration wants written.
+/// What one part of a migration has to write.
 #[derive(Debug)]
 pub enum Progress {
     /// There is more to do after `cursor`.
     More {
         /// Changes of this part.
         changes: Batch,
-        /// Where the next part begins; its meaning is the migration's.
+        /// Where the next part begins; only the migration knows its meaning.
         cursor: Vec<u8>,
     },
     /// This was the last part.
@@ -38,13 +38,13 @@ pub enum Progress {
     },
 }
 
-/// Brings `store` to format `supported` with the steps in `migrations`; an empty store is simply marked.
+/// Brings `store` to format `supported` with the steps in `migrations`; an empty store is only marked with it.
 ///
 /// # Errors
 ///
-/// [`StoreError::FormatTooNew`] if the store is beyond `supported`, [`StoreError::NoMigration`] if a step is
-/// missing, [`StoreError::Damaged`] if there are records but no readable format, or what a step or a commit
-/// answers. What was done so far stays, and calling again goes on from there.
+/// [`StoreError::FormatTooNew`] if the store is beyond `supported`, [`StoreError::NoMigration`] if a step is missing,
+/// [`StoreError::Damaged`] if there are records but no readable format, or the error of a step or commit. Completed
+/// parts stay, and another call continues from there.
 pub fn migrate(store: &dyn Store, migrations: &[Migration], supported: u32) -> Result<(), StoreError> {
     let key = format_key();
     loop {
@@ -74,7 +74,7 @@ pub fn migrate(store: &dyn Store, migrations: &[Migration], supported: u32) -> R
             }
         };
         match store.commit(batch).wait() {
-            // Another node did this part meanwhile.
+            // Another node did this part in the meantime.
             Ok(_) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -93,7 +93,7 @@ fn format_key() -> Key {
     Key::unchecked(&TenantId::house(), FORMAT_TABLE, b"format")
 }
 
-/// Four bytes of format; then, within a step, a one and the cursor.
+/// Four bytes for the format; then, within a step, a byte 1 and the cursor.
 fn encode(format: u32, cursor: Option<&[u8]>) -> Vec<u8> {
     let mut bytes = format.to_be_bytes().to_vec();
     if let Some(cursor) = cursor {

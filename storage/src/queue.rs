@@ -1,4 +1,4 @@
-//! The bounded queue between those who commit and the one who writes.
+//! The bounded queue between the committing callers and the one writer.
 
 use std::{
     collections::VecDeque,
@@ -7,13 +7,13 @@ use std::{
 
 use crate::StoreError;
 
-/// Most batches that wait for the writer; who comes later is held up.
+/// Most batches that wait for the writer; later callers block.
 pub const MAX_WAITING_BATCHES: usize = 4096;
-/// Most bytes of batches that wait for the writer (the batch that passes the bound still enters).
+/// Most bytes of batches that wait for the writer (the batch that exceeds the bound still enters).
 pub const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
-/// Most operations the writer takes for one flush (the batch that passes the bound is still taken).
+/// Most operations the writer takes for one flush (the batch that exceeds the bound is still taken).
 pub const MAX_GROUP_OPS: usize = 2048;
-/// Most bytes the writer takes for one flush (the batch that passes the bound is still taken).
+/// Most bytes the writer takes for one flush (the batch that exceeds the bound is still taken).
 pub const MAX_GROUP_BYTES: usize = 8 * 1024 * 1024;
 
 /// Something that counts against the bounds.
@@ -47,12 +47,12 @@ impl<T: Load> Queue<T> {
         self.enter(self.with_room(), item)
     }
 
-    /// Waits for room, which others may have taken when this returns.
+    /// Waits for room, which others may have taken by the time this returns.
     pub(crate) fn wait_for_room(&self) {
         drop(self.with_room());
     }
 
-    /// Enters `item` without waiting, for a caller that has waited for room and holds up others meanwhile.
+    /// Enters `item` without waiting, for a caller that has waited for room and now holds a lock others need.
     pub(crate) fn push_now(&self, item: T) -> Result<(), StoreError> {
         self.enter(self.lock(), item)
     }
@@ -76,8 +76,7 @@ impl<T: Load> Queue<T> {
         Ok(())
     }
 
-    /// Waits for something to do and takes as much as one flush should cover; `None` when the queue is closed
-    /// and empty.
+    /// Waits for work and takes as much as one flush should cover; `None` when the queue is closed and empty.
     pub(crate) fn take_group(&self) -> Option<Vec<T>> {
         let idle = |state: &mut State<T>| state.waiting.is_empty() && state.closed.is_none();
         let state = self.arrived.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +84,7 @@ impl<T: Load> Queue<T> {
         (!group.is_empty()).then_some(group)
     }
 
-    /// Takes what waits without waiting for more; `None` when the queue is closed and empty.
+    /// Takes what is waiting, without blocking; `None` when the queue is closed and empty.
     pub(crate) fn try_take_group(&self) -> Option<Vec<T>> {
         let state = self.lock();
         let closed = state.closed.is_some();
@@ -108,7 +107,7 @@ impl<T: Load> Queue<T> {
         group
     }
 
-    /// Lets nothing more in; who comes gets `reason`. What waits can still be taken.
+    /// Admits nothing more; later callers get `reason`. Waiting items can still be taken.
     pub(crate) fn close(&self, reason: StoreError) {
         self.lock().closed = Some(reason);
         self.arrived.notify_all();
@@ -119,7 +118,7 @@ impl<T: Load> Queue<T> {
         self.lock().closed.is_none()
     }
 
-    /// Throws away what waits; whoever waits for an answer learns it by the drop.
+    /// Discards what is waiting; dropping it tells the callers.
     pub(crate) fn clear(&self) {
         let waiting = std::mem::take(&mut self.lock().waiting);
         drop(waiting);

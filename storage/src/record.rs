@@ -4,12 +4,12 @@ use std::fmt;
 
 use crate::Key;
 
-/// Which write a record comes from. Greater means later; a record that was deleted and written anew never
-/// gets an old version again. Versions of one store have gaps and are the same for all records of one batch.
+/// The write a record comes from. Greater means later; a record that is deleted and written again never gets an old
+/// version again. Versions of one store have gaps and are the same for all records of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u64);
 
-/// One record as it was last committed. `Debug` shows the length of the value only.
+/// One record as last committed. `Debug` shows only the length of the value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     /// Its full name.
@@ -18,13 +18,13 @@ pub struct Record {
     pub value: Vec<u8>,
     /// The write it comes from, for [`Batch::expect_version`](crate::Batch::expect_version).
     pub version: Version,
-    /// From when on it no longer counts, in seconds since 1970. `None` means it stays.
+    /// When it expires, in seconds since 1970. `None` means never.
     pub expires_at: Option<u64>,
 }
 
 impl Record {
-    /// Whether the record no longer counts at `now` (seconds since 1970). The store has no clock: an expired
-    /// record is still read until [`purge_expired`](crate::Store::purge_expired) removes it.
+    /// Whether the record has expired at `now` (seconds since 1970). The store has no clock: an expired record can
+    /// still be read until [`purge_expired`](crate::Store::purge_expired) removes it.
     pub fn is_expired(&self, now: u64) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }

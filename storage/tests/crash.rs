@@ -1,6 +1,6 @@
-//! A node killed at any moment: what was acknowledged is there, and no batch is there in part.
+//! A node killed at any moment: everything acknowledged is there, and no batch is there in part.
 //!
-//! The test starts itself as a child that writes, kills it (`SIGKILL`), opens the store and looks.
+//! The test starts itself as a child that writes, kills it (`SIGKILL`), opens the store and checks.
 //! `EINMAL_CRASH_ROUNDS` sets how often, `EINMAL_CRASH_SEED` repeats a run.
 
 #![allow(
@@ -30,11 +30,11 @@ use einmal_storage::{
 
 const FOLDER: &str = "EINMAL_CRASH_FOLDER";
 const DEFAULT_ROUNDS: u64 = 25;
-/// Rounds after which a new folder is taken; within, each crash hits a store that crashed before.
+/// Rounds before a new folder is used; until then, each crash hits a store that has crashed before.
 const ROUNDS_PER_FOLDER: u64 = 5;
 const WRITERS: u64 = 4;
 const PARTS: u64 = 5;
-/// Batches of a writer that stay; older ones are deleted by the batch that makes them too many.
+/// Batches of a writer that are kept; the batch that exceeds this deletes the oldest.
 const KEPT: u64 = 30;
 /// The last batch a writer wrote, overwritten by each: one record for each part.
 const LAST: Table = Table::new("last");
@@ -51,8 +51,8 @@ fn key(writer: u64, table: Table, id: &[u64]) -> Key {
     Key::new(&tenant, table, id).unwrap()
 }
 
-/// Content of one part: its batch, then filling whose length depends on batch and part; now and then more than
-/// one entry of the backend holds.
+/// Content of one part: its batch number, then filling whose length depends on batch and part, sometimes more than one
+/// entry of the backend holds.
 fn content(batch: u64, part: u64) -> Vec<u8> {
     let len = if batch % 13 == part { 20_000 } else { (batch * 37 + part * 101) % 700 };
     let mut bytes = batch.to_be_bytes().to_vec();
@@ -64,7 +64,7 @@ fn batch_of(value: &[u8]) -> u64 {
     u64::from_be_bytes(*value.first_chunk().unwrap())
 }
 
-/// Writes until it is killed, and says so after each durable batch.
+/// Writes until killed, and prints a line after each durable batch.
 fn write_forever(store: &dyn Store, writer: u64) {
     let first = store.read(&key(writer, LAST, &[0])).unwrap().map_or(0, |record| batch_of(&record.value) + 1);
     let mut version = store.read(&key(writer, LAST, &[0])).unwrap().map(|record| record.version);
@@ -101,7 +101,7 @@ fn child_that_writes_until_it_is_killed() {
     writers.into_iter().for_each(|writer| writer.join().unwrap());
 }
 
-/// Lets a child write for `life` and kills it. The last batch it acknowledged of each writer.
+/// Lets a child write for `life` and kills it. Returns the last acknowledged batch of each writer.
 fn write_and_kill(folder: &Path, life: Duration) -> BTreeMap<u64, u64> {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", "child_that_writes_until_it_is_killed"])
@@ -113,7 +113,7 @@ fn write_and_kill(folder: &Path, life: Duration) -> BTreeMap<u64, u64> {
     let out = BufReader::new(child.stdout.take().unwrap());
     let reader = thread::spawn(move || {
         let mut acknowledged = BTreeMap::new();
-        // The kill may cut the last line, which then acknowledges nothing we could read.
+        // The kill may cut the last line, which then acknowledges nothing readable.
         for line in out.lines().map_while(Result::ok) {
             let mut words = line.split(' ');
             if words.next() != Some("acknowledged") {
@@ -136,7 +136,7 @@ fn write_and_kill(folder: &Path, life: Duration) -> BTreeMap<u64, u64> {
     reader.join().unwrap()
 }
 
-/// Looks at what one writer left. The number of its last batch.
+/// Checks what one writer left. Returns the number of its last batch.
 fn look(store: &dyn Store, writer: u64, acknowledged: Option<u64>) -> Option<u64> {
     let parts: Vec<_> = (0..PARTS).map(|part| store.read(&key(writer, LAST, &[part])).unwrap()).collect();
     let last = parts[0].as_ref().map(|record| batch_of(&record.value));
@@ -178,7 +178,7 @@ fn a_node_killed_at_any_moment_keeps_every_acknowledged_batch_whole() {
             create_key_file(&folder.path().join("key")).unwrap();
             lasts.clear();
         }
-        // A step of a linear congruential generator (Knuth's constants); the high bits are the good ones.
+        // A step of a linear congruential generator (Knuth's constants), whose high bits are the good ones.
         chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let life = Duration::from_micros(20_000 + (chance >> 33) % 600_000);
         let acknowledged = write_and_kill(folder.path(), life);
@@ -189,7 +189,7 @@ fn a_node_killed_at_any_moment_keeps_every_acknowledged_batch_whole() {
             acknowledged_in_all += acknowledged.get(&writer).map_or(0, |_| 1);
             lasts.extend(last.map(|last| (writer, last)));
         }
-        // Every other time the store is closed in order, so that both kinds of starts are met.
+        // Close the store properly every other time, so that both kinds of start are tested.
         if round % 2 == 0 {
             store.close().unwrap();
         }
@@ -197,7 +197,7 @@ fn a_node_killed_at_any_moment_keeps_every_acknowledged_batch_whole() {
     assert!(rounds < 5 || acknowledged_in_all > 0, "no child lived long enough to write");
 }
 
-/// A file size limit of the shell stands for a full disk: writing fails for the child from some moment on.
+/// The shell's file size limit acts as a full disk: at some moment the child's writes begin to fail.
 #[cfg(unix)]
 #[test]
 fn a_full_disk_stops_the_store_and_loses_nothing_acknowledged() {

@@ -1,7 +1,7 @@
 //! Stores written by earlier versions open and read as they were written.
 //!
-//! `testdata/format-1` was written by the ignored test below with the first version. Never write it anew: a
-//! change that this test refuses needs a new format and a migration.
+//! The ignored test below wrote `testdata/format-1` with the first version. Never write it again: a change that this
+//! test refuses needs a new format and a migration.
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "the whole file is a test")]
 
@@ -24,7 +24,7 @@ fn testdata(format: u32) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(format!("format-{format}"))
 }
 
-/// What the store of format 1 holds: key, value, expiry.
+/// The contents of the format 1 store: key, value, expiry.
 fn contents() -> Vec<(Key, Vec<u8>, Option<u64>)> {
     let (main, wetzlar) = (TenantId::default(), TenantId::new("wetzlar").unwrap());
     let key = |tenant, table, id: &[u8]| Key::new(tenant, table, id).unwrap();

@@ -1,4 +1,4 @@
-//! The mail on a disk that is full: new letters are refused, nothing that was accepted is lost, and it goes on later.
+//! Mail on a full disk: new letters are refused, nothing accepted is lost, and mail is accepted again later.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod limited;
@@ -75,11 +75,11 @@ fn child_that_fills_the_disk() {
     mail.put(vec![heard(b"two")]).wait().unwrap();
     let told: Vec<bool> = told.try_iter().collect();
     assert_eq!(told, [false, false, true], "nobody is given what the disk may not take");
-    // Until not even the smallest does: what was handed out can be removed all the same.
+    // Until not even the smallest fits: delivered letters can still be removed.
     let tiny = |number: u32| NewLetter { payload: number.to_be_bytes().to_vec(), ..letter(0) };
     let refused = (0..).find_map(|number| mail.put(vec![tiny(number)]).wait().err());
     assert_eq!(refused, Some(StoreError::Full));
-    // Asking whether there is room again takes none of it, however often.
+    // Testing whether there is room again uses none of it, however often.
     for _ in 0..2_000 {
         mail.try_again();
     }
@@ -96,7 +96,7 @@ fn child_that_fills_the_disk() {
     assert_eq!(small().count(), 0);
 }
 
-/// Letters that wait in a folder before its disk becomes full.
+/// Letters already in the folder before its disk becomes full.
 fn waiting(folder: &Path, count: u32) {
     let mail = open(folder);
     for number in 0..count {
@@ -109,7 +109,7 @@ fn waiting(folder: &Path, count: u32) {
 fn a_node_started_on_a_disk_that_is_nearly_full_can_still_remove_mail() {
     let folder = tempfile::tempdir().unwrap();
     waiting(folder.path(), 100);
-    // 600 KiB: less than a file of the mail grows by.
+    // 600 KiB: less than one growth step of a mail file.
     limited::run("child_that_starts_on_a_nearly_full_disk", FOLDER, folder.path(), 1200);
     let left = open(folder.path()).list(MAILBOX, None, 1000, 0);
     assert!(left.iter().all(|letter| letter.len > 4), "what was removed stays so: {left:?}");
@@ -135,7 +135,7 @@ fn child_that_starts_on_a_nearly_full_disk() {
 fn a_node_started_on_a_disk_with_room_for_removals_only_takes_no_letter_and_removes_mail() {
     let folder = tempfile::tempdir().unwrap();
     waiting(folder.path(), 100);
-    // 50 KiB: less than what letters leave to removals.
+    // 50 KiB: less than what letters leave for removals.
     limited::run("child_that_starts_with_room_for_removals_only", FOLDER, folder.path(), 100);
     assert_eq!(open(folder.path()).list(MAILBOX, None, 1000, 0).len(), 0);
 }

@@ -1,4 +1,4 @@
-//! A city and one that is no node of ours: what they say to each other until there is a card or a relationship.
+//! A city and a party that is no node of ours: their messages until there is a card or a relationship.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::{ADULT, START_MS, Stranger, World, did_of, invitation_in};
 
-/// Where a stranger's invitations lead.
+/// Base of a stranger's invitation links.
 const STRANGER: &str = "https://stranger.example";
 
 /// The example city alone.
@@ -37,13 +37,13 @@ pub async fn offer(world: &World) -> Invitation {
     invitation_in(&world.ask("city", "offer", input).await)
 }
 
-/// What takes such an invitation.
+/// The proposal that accepts such an invitation.
 pub fn proposal(stranger: &Stranger, invitation: &Invitation) -> Message {
     let draft = Draft::of(&ProposeCredential::default()).child_of(invitation.thread());
     stranger.drafted(draft, &invitation.from)
 }
 
-/// The request that takes an offer.
+/// The request that accepts an offer.
 pub fn request(stranger: &Stranger, offered: &Message, thid: Option<ThreadId>) -> Message {
     let offer = SdJwtOffer::find_in(offered).unwrap();
     let (kid, _) = stranger.holder_key();
@@ -57,7 +57,7 @@ pub fn request(stranger: &Stranger, offered: &Message, thid: Option<ThreadId>) -
     message
 }
 
-/// What `issuer` offers: cards for keys of `alg`.
+/// The offer of `issuer`: cards for keys of `alg`.
 pub fn card_offer(issuer: &Stranger, alg: &str) -> SdJwtOffer {
     SdJwtOffer {
         vct: "urn:x:1".into(),
@@ -68,7 +68,7 @@ pub fn card_offer(issuer: &Stranger, alg: &str) -> SdJwtOffer {
     }
 }
 
-/// The message that makes this offer.
+/// The message with this offer.
 pub fn offering(issuer: &Stranger, offer: &SdJwtOffer, to: &Did) -> Message {
     let attachment = offer.to_attachment("offer").unwrap();
     issuer.drafted(Draft::of(&OfferCredential::default()).attach(attachment), to)

@@ -1,4 +1,4 @@
-//! The example city with the first rows of its register: a node of it starts in no time.
+//! The example city with only the first rows of its register, so that its node starts quickly.
 
 use std::{
     fs,
@@ -9,17 +9,17 @@ use std::{
 /// An adult among the first rows of the register, living in the city.
 pub const ADULT: &str = "SAZPE-R7CC7";
 
-/// Rows of the register that are kept, its head included.
+/// Rows of the register that are kept, including its header.
 const ROWS: usize = 30;
 
 static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
 
-/// The folder of the city's description, made once for each process.
+/// The folder of the city's description, made once per process.
 pub fn city_folder() -> &'static Path {
     FOLDER.get_or_init(own_city_folder).path()
 }
 
-/// A folder of the city's description of its own, to be changed.
+/// A separate folder with the city's description, for a test to change.
 pub fn own_city_folder() -> tempfile::TempDir {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/wetzlar");
     let target = tempfile::tempdir().unwrap();

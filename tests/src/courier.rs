@@ -1,4 +1,4 @@
-//! Somebody who talks to a mediator's process by HTTP, waits for each answer, and sees its status and its head.
+//! A client that talks to a mediator's process by HTTP, waits for each answer, and sees its status and headers.
 
 use std::{
     io::{Read, Write},
@@ -12,24 +12,24 @@ use serde_json::{Value, json};
 
 use crate::{Running, Stranger};
 
-/// Longest an answer may take, on a busy machine.
+/// Longest time for an answer, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const MEDIATION: &str = "https://didcomm.org/coordinate-mediation/3.0";
 const PICKUP: &str = "https://didcomm.org/messagepickup/3.0";
 
-/// An answer by HTTP.
+/// An HTTP answer.
 #[derive(Debug)]
 pub struct Answered {
     /// Its status.
     pub status: u16,
-    /// Its head in small letters.
+    /// Its headers in lower case.
     pub head: String,
     /// Its body.
     pub body: Vec<u8>,
 }
 
 impl Answered {
-    /// Whether it says "not now", and when to come again.
+    /// Whether it says "not now", and when to try again.
     pub fn is_come_again(&self) -> bool {
         matches!(self.status, 429 | 503) && self.head.contains("retry-after: ")
     }
@@ -43,7 +43,7 @@ pub struct Courier {
 }
 
 impl Courier {
-    /// To a running mediator.
+    /// A client of a running mediator.
     pub fn to(mediator: &Running) -> Self {
         Self {
             address: mediator.said("listen").to_owned(),
@@ -51,7 +51,7 @@ impl Courier {
         }
     }
 
-    /// Sends a request as it is, on a connection of its own.
+    /// Sends a request unchanged, on its own connection.
     pub fn exchange(&self, request: &[u8]) -> Answered {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -64,12 +64,12 @@ impl Courier {
         Answered { status, head, body: bytes[end + 4..].to_vec() }
     }
 
-    /// Whether anybody listens there.
+    /// Whether anyone listens there.
     pub fn is_heard(&self) -> bool {
         TcpStream::connect(&self.address).is_ok()
     }
 
-    /// Looks at a path.
+    /// Gets a path.
     pub fn get(&self, path: &str) -> Answered {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         self.exchange(request.as_bytes())
@@ -84,14 +84,14 @@ impl Courier {
         self.exchange(&[head.as_bytes(), envelope].concat())
     }
 
-    /// Asks as `who`, for an answer on the same connection.
+    /// Sends a request as `who`, asking for an answer on the same connection.
     pub fn ask(&self, who: &Stranger, kind: &str, body: Value) -> Answered {
         let mut message = who.message(kind, &self.mediator, body);
         message.return_route = Some(ReturnRoute::All);
         self.post(&who.pack(&message, SenderProtection::Authcrypt))
     }
 
-    /// As [`Courier::ask`]; the answer must come.
+    /// Like [`Courier::ask`], but the answer must come.
     #[track_caller]
     fn answer(&self, who: &Stranger, kind: &str, body: Value) -> Message {
         let answered = self.ask(who, kind, body);
@@ -115,14 +115,14 @@ impl Courier {
         assert_eq!(answer.body["updated"][0]["result"], "success");
     }
 
-    /// Sends a forward for `next` that holds `text`.
+    /// Sends a forward for `next` with the text `text`.
     pub fn forward(&self, from: &Stranger, next: &Did, text: &str) -> Answered {
         let mut forward = from.forward(&self.mediator, next, json!({"ciphertext": text}));
         forward.from = None;
         self.post(&from.pack(&forward, SenderProtection::Anoncrypt))
     }
 
-    /// The letters that wait for `who`, at most 50: ids and texts, in order.
+    /// The letters waiting for `who`, at most 50: ids and texts, in order.
     #[track_caller]
     pub fn letters(&self, who: &Stranger) -> Vec<(String, String)> {
         let kind = format!("{PICKUP}/delivery-request");
@@ -134,7 +134,7 @@ impl Courier {
         delivery.attachments.iter().map(letter).collect()
     }
 
-    /// The texts of the letters that wait for `who`, at most 50.
+    /// The texts of the letters waiting for `who`, at most 50.
     #[track_caller]
     pub fn texts(&self, who: &Stranger) -> Vec<String> {
         self.letters(who).into_iter().map(|(_, text)| text).collect()

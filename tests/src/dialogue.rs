@@ -1,4 +1,4 @@
-//! What stories about single messages have in common: codes and names of answers, and strangers that know a node.
+//! Shared by stories about single messages: codes and names of answers, and strangers that know a node.
 
 use einmal::node::Node;
 use einmal_did::Did;
@@ -23,7 +23,7 @@ pub fn name(message: &Message) -> &str {
     message.kind.as_str().rsplit('/').next().unwrap()
 }
 
-/// How many text messages a node has taken in.
+/// How many text messages a node has accepted.
 pub async fn letters(world: &World, name: &str) -> usize {
     world.ask(name, "inbox", json!({})).await.as_array().unwrap().len()
 }

@@ -1,4 +1,4 @@
-//! Mail whose disk takes its time: letters are there, and nobody is told that they are durable until the test says so.
+//! Mail on a slow disk: letters are there, but nobody is told that they are durable until the test says so.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use einmal_storage::{
     mail::{Letter, LetterId, Mail, MailStats, MailboxId, MailboxState, MemoryMail, NewLetter},
 };
 
-/// Holds back what is said about letters that were put.
+/// Holds back the acknowledgements of letters that were put.
 #[derive(Debug, Default)]
 pub struct HeldMail {
     inner: MemoryMail,
@@ -20,31 +20,31 @@ impl HeldMail {
         std::mem::take(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// How many wait to be told.
+    /// How many callers wait for one.
     pub fn waiting(&self) -> usize {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Tells all who wait that their letters are durable.
+    /// Tells all waiting callers that their letters are durable.
     pub async fn release(&self) {
         for (acknowledgement, commit) in self.held() {
             acknowledgement.answer(commit.await);
         }
     }
 
-    /// Has these letters be unreadable from now on.
+    /// Makes these letters unreadable from now on.
     pub fn damage(&self, letters: impl IntoIterator<Item = LetterId>) {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).extend(letters);
     }
 
-    /// Tells all who wait that the mailbox is full.
+    /// Tells all waiting callers that the mailbox is full.
     pub fn refuse(&self) {
         for (acknowledgement, _) in self.held() {
             acknowledgement.answer(Err(StoreError::MailboxFull));
         }
     }
 
-    /// Tells all who wait that the disk failed.
+    /// Tells all waiting callers that the disk failed.
     pub fn fail(&self) {
         for (acknowledgement, _) in self.held() {
             acknowledgement.answer(Err(StoreError::Full));

@@ -1,8 +1,8 @@
 //! Harness of the stories: nodes on a network inside one process, and peers driven by hand.
 //!
-//! Everything in a [`World`] follows from its seed: one thread, a clock that is set by hand, one stream of chance for
-//! each node, and a network that loses, doubles and delays by the same seed. Nothing sleeps. Stories about real sockets use
-//! the loopback interface instead.
+//! Everything in a [`World`] follows from its seed: one thread, a manually set clock, one random stream per node, and a
+//! network that loses, doubles and delays messages by the same seed. Nothing sleeps. Stories about real sockets use the
+//! loopback interface instead.
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,

@@ -34,16 +34,16 @@ use zeroize::Zeroizing;
 
 use crate::START_MS;
 
-/// Longest a test waits for what must come.
+/// Longest a test waits for something that must come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A node on a disk that may have been another one's before.
+/// A node on a disk that may have belonged to an earlier node.
 pub async fn node_on(disk: Arc<MemoryStore>, url: &str, config: Config, with_p2p: bool) -> Arc<Node> {
     let mail = Arc::new(einmal_storage::mail::MemoryMail::new());
     node_with(disk, mail, url, config, with_p2p).await
 }
 
-/// A node on a disk that may have been another one's before, and with this mail.
+/// A node on a disk that may have belonged to an earlier node, with this mail.
 pub async fn node_with(
     disk: Arc<MemoryStore>,
     mail: Arc<dyn Mail>,
@@ -78,12 +78,12 @@ pub async fn node_with(
     node
 }
 
-/// Keeps what arrives by libp2p, and answers as it is told to.
+/// Keeps what arrives by libp2p, and answers as told.
 #[derive(Debug)]
 pub struct Keeper {
     kept: Mutex<VecDeque<(PeerId, Vec<u8>)>>,
     came: Notify,
-    /// What it says; nothing at all, if that is `None`.
+    /// Its answer; `None` for no answer at all.
     answer: Mutex<Option<Status>>,
 }
 
@@ -94,12 +94,12 @@ impl Default for Keeper {
 }
 
 impl Keeper {
-    /// Answers so from now on; not at all with `None`.
+    /// Sets the answer from now on; `None` for no answer at all.
     pub fn answer(&self, answer: Option<Status>) {
         *self.answer.lock().unwrap() = answer;
     }
 
-    /// What has come and was not taken off yet.
+    /// What has arrived and was not taken yet.
     pub fn kept(&self) -> Vec<Vec<u8>> {
         self.kept.lock().unwrap().iter().map(|(_, envelope)| envelope.clone()).collect()
     }
@@ -108,7 +108,7 @@ impl Keeper {
         self.kept.lock().unwrap().pop_front()
     }
 
-    /// Takes the first off that has come, and from whom, waiting for it.
+    /// Waits for the first arrival and takes it, with its sender.
     pub async fn next(&self) -> (PeerId, Vec<u8>) {
         let first = async {
             loop {
@@ -136,7 +136,7 @@ impl Inbound for Keeper {
     }
 }
 
-/// A host of no node.
+/// A host without a node.
 pub async fn peer_host(seed: u8, keeper: &Arc<Keeper>) -> Host {
     let config = HostConfig {
         keypair_secret: Zeroizing::new([seed; 32]),
@@ -152,14 +152,14 @@ pub async fn peer_host(seed: u8, keeper: &Arc<Keeper>) -> Host {
     Host::start(config, Arc::clone(keeper) as _).await.unwrap()
 }
 
-/// The endpoint of a host as it stands in a DID document.
+/// The endpoint of a host, as in a DID document.
 pub fn described(host: &Host) -> Endpoint {
     let own = host.endpoint();
     let multi_addrs = own.addresses.iter().map(ToString::to_string).collect();
     Endpoint { multi_addrs, ..Endpoint::didcomm(own.uri()) }
 }
 
-/// The endpoint of a node as its own DID document says it.
+/// The endpoint of a node, from its own DID document.
 pub fn published(node: &Node) -> PeerEndpoint {
     let resolver = einmal_did::LocalResolver::new();
     let document = einmal_did::Resolver::resolve(&resolver, node.public_did().unwrap()).unwrap();
@@ -169,7 +169,7 @@ pub fn published(node: &Node) -> PeerEndpoint {
     PeerEndpoint::parse(&ours.uri, &ours.multi_addrs).unwrap()
 }
 
-/// A web server that takes everything; what it took comes out of the channel.
+/// A web server that accepts everything and passes it to the channel.
 pub fn web_server() -> (String, mpsc::Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

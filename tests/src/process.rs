@@ -1,4 +1,4 @@
-//! The command as a real process: run with arguments, started as a node, asked, signalled, and ended with the test.
+//! The command as a real process: run with arguments, started as a node, queried, signalled, and ended with the test.
 
 use std::{
     fs::File,
@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-/// Longest a node may take to start or to stop, on a busy machine.
+/// Longest time for a node to start or stop, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test: a test names it as `Einmal(env!("CARGO_BIN_EXE_einmal-under-test"))`.
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Einmal(pub &'static str);
 
 impl Einmal {
-    /// The command with arguments, without input and without settings of the surroundings.
+    /// The command with arguments, without input and without settings from the environment.
     pub fn command(self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.0);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EINMAL_")) {
@@ -39,7 +39,7 @@ impl Einmal {
         self.start_with(dir, further, Stdio::null())
     }
 
-    /// As [`Einmal::start`], with its log as JSON lines in a file.
+    /// Like [`Einmal::start`], with its log as JSON lines in a file.
     pub fn start_logged(self, dir: &str, further: &[&str], log: &Path) -> Running {
         self.start_with(dir, &[&["--log-json"], further].concat(), File::create(log).unwrap().into())
     }
@@ -59,8 +59,8 @@ impl Einmal {
     }
 }
 
-/// Reads the first line of a node's output as JSON; `null` if it says nothing in time. A thread goes on reading, so that
-/// the node never waits for a reader.
+/// Reads the first line of a node's output as JSON; `null` if it prints nothing in time. A thread continues reading, so
+/// that the node never waits for a reader.
 pub fn first_line(child: &mut Child) -> Value {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let (sender, receiver) = mpsc::channel();
@@ -74,23 +74,23 @@ pub fn first_line(child: &mut Child) -> Value {
     serde_json::from_str(&line).unwrap_or(Value::Null)
 }
 
-/// A running node; killed when the test is over, however it ends.
+/// A running node; killed when the test ends, in any way.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    /// What it said about itself on its first line.
+    /// What it printed about itself on its first line.
     pub about: Value,
 }
 
 impl Running {
-    /// Starts a command that becomes a node and says so as JSON on its first line.
+    /// Starts a command that becomes a node and prints JSON about itself on its first line.
     pub fn of(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let about = first_line(&mut child);
         Self { child, about }
     }
 
-    /// A text the node said about itself.
+    /// A string the node printed about itself.
     #[track_caller]
     pub fn said(&self, member: &str) -> &str {
         self.about[member].as_str().unwrap_or_else(|| panic!("no `{member}` in {}", self.about))

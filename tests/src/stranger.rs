@@ -1,4 +1,4 @@
-//! A peer of another make, driven by hand: it sends what no node of ours would send.
+//! A foreign peer, driven by hand: it sends what no node of ours would send.
 
 use std::{hash::Hash, sync::Arc};
 
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 use crate::START_MS;
 
-/// The stranger's present: worlds begin then, and tests that let time pass say so.
+/// The stranger's present time: worlds begin then, and tests that let time pass say so.
 const NOW: UnixSeconds = UnixSeconds(START_MS / 1000);
 
 const MEDIATION: &str = "https://didcomm.org/coordinate-mediation/3.0";
 
-/// Keys, DIDs and no rules.
+/// Keys and DIDs, but no rules.
 pub struct Stranger {
     did: Did,
     keyring: Keyring,
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Stranger {
 }
 
 impl Stranger {
-    /// A stranger nobody can reach: it hears only what comes back on its own connections.
+    /// A stranger that nobody can reach: it hears only answers on its own connections.
     pub fn new(seed: u64) -> Self {
         Self::made(seed, Vec::new())
     }
@@ -50,18 +50,18 @@ impl Stranger {
         Self::made(seed, vec![Endpoint::didcomm(endpoint)])
     }
 
-    /// A stranger reached at `endpoint` who may also sign cards, with `#key-2` of its DID.
+    /// A stranger reached at `endpoint` that may also sign cards, with `#key-2` of its DID.
     pub fn issuing_at(seed: u64, endpoint: &str) -> Self {
         let roles = &[Relationship::Authentication, Relationship::AssertionMethod];
         Self::with_roles(seed, vec![Endpoint::didcomm(endpoint)], KeyKind::X25519, roles)
     }
 
-    /// A stranger whose only agreement key is of `kind`, and who sends signed and anonymously encrypted.
+    /// A stranger whose only agreement key is of `kind`, and that sends signed and anonymously encrypted messages.
     pub fn with_agreement(seed: u64, kind: KeyKind) -> Self {
         Self::of_kind(seed, Vec::new(), kind)
     }
 
-    /// A stranger with a did:web of its own, whether or not anybody publishes its document; also that document.
+    /// A stranger with its own did:web, whether or not anyone publishes its document; also returns that document.
     pub fn of_the_web(seed: u64, did: &Did) -> (Self, DidDocument) {
         let mut stranger = Self::made(seed, Vec::new());
         let agreement = SecretKey::generate(KeyKind::X25519, &stranger.entropy).unwrap();
@@ -94,7 +94,7 @@ impl Stranger {
         &self.did
     }
 
-    /// Another DID with fresh keys, which the stranger holds as well.
+    /// Another DID with new keys, which the stranger also holds.
     pub fn another_did(&self) -> Did {
         let roles = &[Relationship::Authentication];
         let did = fresh_did(&self.keyring, &self.entropy, &self.endpoints, KeyKind::X25519, roles);
@@ -102,7 +102,7 @@ impl Stranger {
         did
     }
 
-    /// Speaks as `did` from now on; returns the DID used so far.
+    /// Uses `did` from now on; returns the previous DID.
     pub fn become_did(&mut self, did: Did) -> Did {
         std::mem::replace(&mut self.did, did)
     }
@@ -112,7 +112,7 @@ impl Stranger {
         &self.keyring
     }
 
-    /// The stranger's chance.
+    /// The stranger's source of randomness.
     pub fn entropy(&self) -> &SeededEntropy {
         &self.entropy
     }
@@ -125,7 +125,7 @@ impl Stranger {
         (kid, key)
     }
 
-    /// Learns the document a node publishes.
+    /// Learns the document that a node publishes.
     pub fn learn(&self, node: &Node) {
         let did = node.public_did().unwrap();
         if let Some(document) = node.published_document(did) {
@@ -133,12 +133,12 @@ impl Stranger {
         }
     }
 
-    /// The proof that `prior` gives way to `new`, decided at `decided_at`.
+    /// The proof that `new` replaces `prior`, decided at `decided_at`.
     pub fn rotation(&self, prior: &Did, new: &Did, decided_at: UnixSeconds) -> String {
         from_prior_jwt(prior, Some(new), decided_at, &self.keyring, &self.resolver).unwrap()
     }
 
-    /// A message from the stranger to `to` with a fresh id.
+    /// A message from the stranger to `to` with a new id.
     pub fn message(&self, kind: &str, to: &Did, body: Value) -> Message {
         let id = MessageId::random(&self.entropy).unwrap();
         let mut message = Message::new(id, MessageType::parse(kind).unwrap());
@@ -185,18 +185,18 @@ impl Stranger {
         open(bytes, &context).unwrap()
     }
 
-    /// Sends a message, sender proved, and returns what became of it.
+    /// Sends a message with proved sender, and returns the result.
     pub async fn say(&self, node: &Arc<Node>, message: &Message) -> Receipt {
         node.receive(&self.pack(message, SenderProtection::Authcrypt), Arrival::Http { from: None }).await
     }
 
-    /// As [`Stranger::say`], from `place`.
+    /// Like [`Stranger::say`], but from `place`.
     pub async fn say_from(&self, place: impl Hash, node: &Arc<Node>, message: &Message) -> Receipt {
         let arrival = Arrival::Http { from: Some(node.origin(place)) };
         node.receive(&self.pack(message, SenderProtection::Authcrypt), arrival).await
     }
 
-    /// Sends a message asking for an answer on the same connection, and returns that answer.
+    /// Sends a message that asks for an answer on the same connection, and returns that answer.
     pub async fn ask(&self, node: &Arc<Node>, message: &Message) -> Message {
         match self.hear(node, message).await {
             Some(answer) => answer,
@@ -215,7 +215,7 @@ impl Stranger {
         assert_eq!(answer.body["updated"][0]["result"], "success", "{:?}", answer.body);
     }
 
-    /// As [`Stranger::ask`], but there may be no answer.
+    /// Like [`Stranger::ask`], but there may be no answer.
     pub async fn hear(&self, node: &Arc<Node>, message: &Message) -> Option<Message> {
         let mut message = message.clone();
         message.return_route = Some(ReturnRoute::All);
@@ -227,7 +227,7 @@ impl Stranger {
     }
 }
 
-/// `roles` are those of the key that signs.
+/// `roles` are the roles of the signing key.
 fn fresh_did(
     keyring: &Keyring,
     entropy: &SeededEntropy,

@@ -1,4 +1,4 @@
-//! What goes over the network of a world, written down: the trace two runs of one seed must share.
+//! Records what goes over the network of a world: two runs with one seed must have the same trace.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,10 +10,10 @@ use einmal::net::{BoxFuture, FetchError, Fetcher, SendError, Transport, memory::
 use einmal_did::{Did, DidDocument};
 use sha2::{Digest, Sha256};
 
-/// What somebody who is no node does with an envelope: perhaps answers it.
+/// How a party that is no node treats an envelope; it may answer.
 type Answer = Arc<dyn Fn(Vec<u8>) -> Option<Vec<u8>> + Send + Sync>;
 
-/// The network as one node sees it; everything the node sends or fetches is noted in a book all nodes share.
+/// The network as one node sees it; everything the node sends or fetches is recorded in a book shared by all nodes.
 #[derive(Clone)]
 pub struct Wire {
     name: String,
@@ -41,18 +41,18 @@ impl Wire {
         }
     }
 
-    /// The same network and book, as another node sees it.
+    /// The same network and book, as seen by another node.
     #[must_use]
     pub fn of(&self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self.clone() }
     }
 
-    /// Lets somebody who is no node answer at `uri`.
+    /// Lets a party that is no node answer at `uri`.
     pub fn answer(&self, uri: &str, answer: impl Fn(Vec<u8>) -> Option<Vec<u8>> + Send + Sync + 'static) {
         self.strangers().insert(uri.to_owned(), Arc::new(answer));
     }
 
-    /// Keeps every envelope that is sent to `uri`, and returns where.
+    /// Keeps every envelope sent to `uri`, and returns where they are kept.
     pub fn catch(&self, uri: &str) -> Arc<Mutex<Vec<Vec<u8>>>> {
         let caught = Arc::<Mutex<Vec<Vec<u8>>>>::default();
         let kept = Arc::clone(&caught);
@@ -63,17 +63,17 @@ impl Wire {
         caught
     }
 
-    /// Lets nobody fetch the status list at `uri` any more.
+    /// Makes the status list at `uri` unavailable.
     pub fn lose_status_list(&self, uri: &str) {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(uri.to_owned());
     }
 
-    /// Lets everybody fetch it again.
+    /// Makes it available again.
     pub fn find_status_list(&self, uri: &str) {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(uri);
     }
 
-    /// Writes an event into the book.
+    /// Records an event in the book.
     pub fn note(&self, event: &str) {
         let line = format!("{} {event}", self.name);
         self.book().push(line);
@@ -112,7 +112,7 @@ impl Transport for Wire {
                 Some(answer) => Ok(answer(envelope)),
                 None => self.network.send(uri, envelope).await,
             };
-            // Lengths, not contents: a signature by an accelerated library has chance of its own.
+            // Lengths, not contents: an accelerated library's signatures use randomness of their own.
             let outcome = match &result {
                 Ok(Some(reply)) => format!("answered by {} bytes", reply.len()),
                 Ok(None) => "taken".to_owned(),

@@ -18,7 +18,7 @@ use crate::{Wire, city_folder};
 /// When a world begins, in Unix milliseconds: 1 June 2026.
 pub const START_MS: u64 = 1_780_272_000_000;
 
-/// Most turns until a world must be quiet once the storm is over.
+/// Most turns until a world must be quiet after a storm.
 const MAX_TURNS: usize = 400;
 
 /// How a node dies.
@@ -26,13 +26,13 @@ const MAX_TURNS: usize = 400;
 enum Death {
     /// Between committing and sending.
     BeforeSending,
-    /// After sending, before it was noted that it was sent.
+    /// After sending, before recording that it was sent.
     AfterSending,
-    /// While it fetches mail: taken in or not, nothing more is written.
+    /// While fetching mail: accepted or not, nothing more is written.
     AtTheMailbox,
 }
 
-/// A machine: its disk survives the node that runs on it.
+/// A machine: its disk outlives the node running on it.
 struct Machine {
     config: Config,
     url: String,
@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    /// A world with mediator, city, library and one citizen, everybody at rest.
+    /// A world with mediator, city, library and one citizen, all idle.
     pub async fn with_everybody(seed: u64) -> Self {
         let mut world = Self::new(seed);
         world.add_everybody().await;
@@ -104,7 +104,7 @@ impl World {
         self.add(name, config).await;
     }
 
-    /// Starts a verifier that trusts the cities of these names.
+    /// Starts a verifier that trusts the cities with these names.
     pub async fn add_library(&mut self, name: &str, trusted: &[&str]) {
         let mut config = Config::new(Role::Merchant);
         let merchant = config.merchant.as_mut().unwrap();
@@ -123,7 +123,7 @@ impl World {
         self.add(name, config).await;
     }
 
-    /// Starts a node; all but citizens are reached at `https://NAME.example`.
+    /// Starts a node; all except citizens are reached at `https://NAME.example`.
     pub async fn add(&mut self, name: &str, config: Config) {
         let url =
             if config.role == Role::Citizen { String::new() } else { format!("https://{name}.example") };
@@ -140,7 +140,7 @@ impl World {
         self.start(name).await;
     }
 
-    /// Starts the node of a machine again, from what its disk holds.
+    /// Starts the node of a machine again, from its disk.
     pub async fn start(&mut self, name: &str) {
         let machine = self.machines.get_mut(name).unwrap();
         let store = Arc::new(machine.disk.reopen());
@@ -196,12 +196,12 @@ impl World {
         &self.wire
     }
 
-    /// The network below.
+    /// The underlying network.
     pub fn network(&self) -> &Arc<MemoryNetwork> {
         &self.network
     }
 
-    /// Carries out a verb; a node that refuses is a failed story.
+    /// Runs a command; if the node refuses, the story fails.
     pub async fn ask(&self, name: &str, command: &str, input: Value) -> Value {
         match self.node(name).command(command, &input).await {
             Ok(value) => value,
@@ -214,12 +214,12 @@ impl World {
         self.node(name).stats().to_json()[counter].as_u64().unwrap()
     }
 
-    /// Messages a node gave up.
+    /// Number of messages a node gave up.
     pub async fn given_up(&self, name: &str) -> u64 {
         self.ask(name, "status", json!({})).await["given_up"].as_u64().unwrap()
     }
 
-    /// Sets the faults of the network, and how often nodes die, in percent of their turns.
+    /// Sets the network faults, and how often nodes die, in percent of their turns.
     pub fn storm(&mut self, faults: Faults, crashes: u8) {
         self.faults = faults;
         self.crashes = crashes;
@@ -231,7 +231,7 @@ impl World {
         self.storm(Faults::default(), 0);
     }
 
-    /// Lets `turns` turns pass, whatever happens in them.
+    /// Lets `turns` turns pass, whatever happens.
     pub async fn turns(&mut self, turns: usize) {
         for _ in 0..turns {
             self.turn().await;
@@ -240,7 +240,7 @@ impl World {
         }
     }
 
-    /// Lets turns pass until nothing is left to do.
+    /// Lets turns pass until there is nothing left to do.
     ///
     /// # Panics
     ///
@@ -252,7 +252,7 @@ impl World {
             if self.handled() == before && self.is_quiet().await {
                 return;
             }
-            // On to the next attempt, or to the next look into a mailbox.
+            // Advance to the next attempt, or the next mailbox check.
             let now = self.clock.now_ms();
             self.clock.advance(due.map_or(1000, |due| due.saturating_sub(now).clamp(1, 300_000)));
         }
@@ -261,7 +261,7 @@ impl World {
         panic!("seed {}: no rest after {MAX_TURNS} turns; last events: {last:#?}", self.seed);
     }
 
-    /// One turn of everybody; returns when the next message falls due.
+    /// One turn of every node; returns when the next message is due.
     async fn turn(&mut self) -> Option<u64> {
         let mut next = None::<u64>;
         for name in self.machines.keys().cloned().collect::<Vec<_>>() {
@@ -272,7 +272,7 @@ impl World {
                     continue;
                 }
                 Some(Death::AfterSending | Death::AtTheMailbox) => {
-                    // From here on the disk takes nothing any more.
+                    // From here on the disk accepts nothing more.
                     self.store(&name).fail_next_commits(usize::MAX);
                 }
                 None => {}
@@ -320,7 +320,7 @@ impl World {
         byte[0] % sides
     }
 
-    /// Messages handled by anybody so far, for the first time or again.
+    /// Messages handled by all nodes so far, repetitions included.
     fn handled(&self) -> u64 {
         let running = self.machines.values().filter_map(|machine| machine.running.as_ref());
         running
@@ -332,7 +332,7 @@ impl World {
             .sum()
     }
 
-    /// Nothing waits: no outbox, no queue, no message on its way, no account that was not granted.
+    /// Whether nothing is waiting: no outbox, queue, message on its way, or account not granted.
     async fn is_quiet(&self) -> bool {
         if self.network.waiting() > 0 {
             return false;

@@ -1,4 +1,4 @@
-//! A node comes back from its backup as the same node; a backup that was touched comes back as nothing at all.
+//! A backup restores a node as the same node; a backup that was tampered with restores nothing.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -50,7 +50,7 @@ fn did(node: &Running) -> Did {
     Did::parse(node.said("did")).unwrap()
 }
 
-/// Hands an envelope over by HTTP; the answer, if one came back.
+/// Posts an envelope by HTTP; returns the answer, if any.
 fn post(mediator: &Running, envelope: Vec<u8>) -> Option<Vec<u8>> {
     let network = Network { allow_private: true, allow_http: true };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -58,7 +58,7 @@ fn post(mediator: &Running, envelope: Vec<u8>) -> Option<Vec<u8>> {
     runtime.block_on(async { HttpClient::new(&network).unwrap().send(&url, envelope).await.unwrap() })
 }
 
-/// Asks a running mediator by HTTP.
+/// Sends a request to a running mediator by HTTP.
 fn ask(mediator: &Running, who: &Stranger, mut message: Message) -> Message {
     message.return_route = Some(ReturnRoute::All);
     let envelope = who.pack(&message, SenderProtection::Authcrypt);
@@ -68,10 +68,10 @@ fn ask(mediator: &Running, who: &Stranger, mut message: Message) -> Message {
 const MEDIATION: &str = "https://didcomm.org/coordinate-mediation/3.0";
 const PICKUP: &str = "https://didcomm.org/messagepickup/3.0";
 
-/// A mediator that runs, with one letter waiting for Alice.
+/// A running mediator with one letter waiting for Alice.
 fn with_mail(folder: &Path, alice: &Stranger) -> (String, Running) {
     let dir = folder.join("mediator").to_str().unwrap().to_owned();
-    // A fixed address, so that the DID is the same wherever the node comes back.
+    // A fixed address, so that the DID is the same wherever the node is restored.
     done(&run(&["init", "mediator", "--dir", &dir]));
     let config = Path::new(&dir).join("einmal.toml");
     let text = std::fs::read_to_string(&config).unwrap();
@@ -88,7 +88,7 @@ fn with_mail(folder: &Path, alice: &Stranger) -> (String, Running) {
     (dir, mediator)
 }
 
-/// The backup of such a mediator, which is gone.
+/// The backup of such a mediator, which no longer exists.
 fn backup_with_mail(folder: &Path, alice: &Stranger) -> String {
     let (dir, mediator) = with_mail(folder, alice);
     drop(mediator);
@@ -123,7 +123,7 @@ fn a_mediator_backed_up_while_it_runs_comes_back_with_its_did_and_its_mail() {
     assert_eq!((&restored["letters"], &restored["records"]), (&json!(1), &written["records"]));
     let mediator = start(&again);
     assert_eq!(did(&mediator), own);
-    // What was given out before names nothing here: it could be another letter.
+    // Ids given out earlier mean nothing here: they could name another letter.
     let kind = format!("{PICKUP}/messages-received");
     ask(&mediator, &alice, alice.message(&kind, &own, json!({"message_id_list": [old_id]})));
     assert_eq!(letters(&mediator, &alice)[0].to_json().unwrap(), json!({"ciphertext": "for Alice"}));
@@ -138,7 +138,7 @@ fn a_stopped_node_is_backed_up_too_and_nothing_of_it_is_readable() {
     done(&run(&["backup", "--dir", &dir, "--out", &file]));
     let bytes = std::fs::read(&file).unwrap();
     assert!(!bytes.windows(9).any(|window| window == b"[citizen]"));
-    // 256 MiB to make it and to read it, not whatever this machine fills in a second.
+    // 256 MiB to make and to read it, not whatever this machine can fill in a second.
     let recipient = bytes.split(|byte| *byte == b'\n').nth(1).unwrap();
     assert!(recipient.starts_with(b"-> scrypt ") && recipient.ends_with(b" 18"));
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
@@ -220,7 +220,7 @@ fn an_empty_folder_that_is_there_is_filled_and_not_replaced_and_one_with_anythin
     let folder = tempfile::tempdir().unwrap();
     let alice = Stranger::new(1);
     let file = backup_with_mail(folder.path(), &alice);
-    // As a file system has it that was just mounted there.
+    // Like a newly mounted file system.
     let mount = folder.path().join("mount");
     std::fs::create_dir_all(mount.join("lost+found")).unwrap();
     std::fs::set_permissions(&mount, std::fs::Permissions::from_mode(0o750)).unwrap();

@@ -1,4 +1,4 @@
-//! Cards and proofs that break the rules, or that wallets and issuers of others make in their own way: the exact outcome.
+//! Cards and proofs that break the rules, or that foreign wallets and issuers make in their own way: the exact outcome.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use einmal::{
@@ -50,7 +50,7 @@ fn an_offer_for_one_is_spent_once_a_card_was_issued_whatever_its_holder_says() {
         let (world, city, did) = lone_city().await;
         let stranger = stranger_of(1, &city);
         let invitation = offer(&world).await;
-        // Given up before there was a card: it may be begun anew.
+        // Given up before there was a card: it may be started again.
         let first = stranger.ask(&city, &proposal(&stranger, &invitation)).await;
         let mut report = stranger.message(REPORT, &did, json!({"code": "e.p.msg.declined"}));
         report.pthid = Some(first.thread());
@@ -131,7 +131,7 @@ fn an_exchange_goes_on_with_a_holder_that_rotates_in_the_middle_of_it() {
         rotated.from_prior = Some(stranger.rotation(&old, &new, NOW));
         let issued = stranger.ask(&city, &rotated).await;
         assert_eq!(name(&issued), "issue-credential");
-        // From now on without the proof.
+        // From now on without the proof of rotation.
         let kind = "https://didcomm.org/issue-credential/3.0/ack";
         let mut ack = stranger.message(kind, &did_of(&city), json!({"status": "OK"}));
         ack.thid = Some(offered.thread());
@@ -156,7 +156,7 @@ fn a_did_that_was_rotated_away_takes_no_exchange_back() {
         again.from_prior = Some(stranger.rotation(&old, &new, NOW));
         let second = stranger.ask(&city, &again).await;
         assert_eq!(name(&second), "offer-credential");
-        // The old key, on its own and in favour of a third DID.
+        // The old key, alone and in favour of a third DID.
         stranger.become_did(old.clone());
         let stolen = request(&stranger, &second, Some(offered.thread()));
         assert_eq!(code(&stranger.ask(&city, &stolen).await), "e.p.req");
@@ -224,7 +224,7 @@ fn an_offer_for_keys_of_one_kind_is_taken_with_such_a_key_or_declined_unseen() {
     });
 }
 
-/// Anna agrees to the first thing that waits; returns what she sends to the stranger.
+/// Anna agrees to the first pending request; returns what she sends to the stranger.
 async fn agreed(world: &World, stranger: &Stranger) -> Vec<Message> {
     let pending = world.ask("anna", "pending", json!({})).await;
     let (thread, shown) = (&pending[0]["thread"], &pending[0]["decide"]["shown"]);
@@ -235,7 +235,7 @@ async fn agreed(world: &World, stranger: &Stranger) -> Vec<Message> {
     sent.iter().map(|sent| stranger.open(sent).message).collect()
 }
 
-/// A card of the stranger's, bound to `holder`.
+/// A card from the stranger, bound to `holder`.
 fn card(issuer: &Stranger, holder: PublicKey) -> String {
     let iss = issuer.did().canonical();
     let request = CredentialRequest {
@@ -278,7 +278,7 @@ fn of_two_cards_neither_is_kept_if_one_is_bound_to_another_key() {
     });
 }
 
-/// The result a verifier of ours keeps does not show it: that holds what was asked for whatever came.
+/// The result at our own verifier cannot show this: it holds only what was requested, whatever was sent.
 #[test]
 fn a_wallet_shows_what_was_asked_for_and_nothing_else() {
     play(async {
@@ -321,7 +321,7 @@ fn asking(verifier: &Stranger, to: &Did, client_id: &str) -> Message {
     verifier.drafted(draft, to)
 }
 
-/// As [`asking`], with a `client_id` our own library would not write.
+/// Like [`asking`], with a `client_id` that our own library would not write.
 fn asking_unchecked(verifier: &Stranger, to: &Did, client_id: &str) -> Message {
     let mut message = asking(verifier, to, &present_proof::client_id(verifier.did()));
     let data = message.attachments[0].data.json.as_mut().unwrap();
@@ -448,7 +448,7 @@ fn presentation_into_the_thread_of_another_is_refused() {
         assert_eq!(code(&b.ask(&library, &b.drafted(draft.clone(), &invitation.from)).await), "e.p.req");
         let thread = json!({"thread": asked["thread"]});
         assert_eq!(world.ask("library", "result", thread.clone()).await["pending"], true);
-        // The same from whom it was asked is looked at, and found malformed.
+        // The same from the right peer is checked, and found malformed.
         assert!(a.ask(&library, &a.drafted(draft, &invitation.from)).await.kind.is(REPORT));
         assert_eq!(world.ask("library", "result", thread).await["reason"], "malformed");
     });
@@ -528,7 +528,7 @@ fn requests_whose_answers_would_be_too_many_for_one_address_are_refused_and_chan
         assert_eq!(world.ask("library", "status", json!({})).await["outbox"], 1000);
         assert_eq!(stranger.say_from("flood", &library, &last).await.refused, Some(Refusal::TooOften));
         assert_eq!(world.ask("library", "status", json!({})).await["outbox"], 1000);
-        // It was as if it had not come: from elsewhere, or once there is room, it is taken.
+        // As if it had never come: it is accepted from elsewhere, or once there is room.
         assert_eq!(stranger.say_from("other", &library, &last).await.refused, None);
         assert_eq!(world.ask("library", "status", json!({})).await["outbox"], 1001);
     });

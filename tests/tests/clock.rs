@@ -1,4 +1,4 @@
-//! Clocks that jump: nothing acknowledged is lost by a jump that is taken back, and nothing waits until the wrong time comes.
+//! Clock jumps: a jump that is taken back loses nothing acknowledged, and nothing waits until the wrong time comes.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 const SETTLED: u64 = SETTLES_AFTER.as_secs() * 1000;
 
-/// Where the clock jumps to, from where it is.
+/// The time a clock jumps to, from its present time.
 type Jump = fn(u64) -> u64;
 
 const JUMPS: [(&str, Jump); 4] = [
@@ -35,7 +35,7 @@ const JUMPS: [(&str, Jump); 4] = [
     ("to 1970", |_| 0),
 ];
 
-/// A clock that is set wrong and right again; time goes on meanwhile.
+/// A clock that is set wrong and then right again, while time goes on.
 struct Jumping {
     clock: Arc<ManualClock>,
     right_ms: u64,
@@ -60,7 +60,7 @@ impl Jumping {
 
 // --- A mediator on a disk ----------------------------------------------------------------------------------------------
 
-/// A mediator with the stores of a real one.
+/// A mediator with stores like a real one.
 struct Mediator {
     node: Arc<Node>,
     db: Db,
@@ -96,7 +96,7 @@ impl Mediator {
         self.db.store().close().unwrap();
     }
 
-    /// What the node does every second, often enough for every mailbox to have its turn.
+    /// What the node does every second, often enough for every mailbox to get its turn.
     async fn sweep(&self) {
         for _ in 0..3 {
             self.node.timer_pass().await.unwrap();
@@ -104,7 +104,7 @@ impl Mediator {
         }
     }
 
-    /// Hands a letter in; it must be acknowledged.
+    /// Delivers a letter, which must be acknowledged.
     async fn put(&self, to: &Stranger, text: &str) {
         let sender = Stranger::new(99);
         let mediator = self.node.public_did().unwrap();
@@ -128,7 +128,7 @@ impl Mediator {
     }
 }
 
-/// A mediator on a disk, and Alice, for whom one letter waits there.
+/// A mediator on a disk, and Alice, with one letter waiting for her there.
 struct Scene {
     folder: tempfile::TempDir,
     clock: Arc<ManualClock>,
@@ -165,7 +165,8 @@ fn no_letter_is_lost_by_a_jump_that_is_taken_back() {
             mediator.sweep().await;
             mediator.put(&alice, "after").await;
             assert_eq!(mediator.texts(&alice).await, ["before", "meanwhile", "after"], "{what}");
-            // Each is kept its time by the right clock, also the one that came while it was wrong: to the minute.
+            // Each is kept for its time by the right clock, to the minute, even the one that came while the clock was
+            // wrong.
             clock.advance(30 * DAY - SETTLED);
             mediator.sweep().await;
             assert_eq!(mediator.texts(&alice).await, ["meanwhile", "after"], "{what}");
@@ -196,7 +197,7 @@ fn a_restart_by_a_wrong_clock_costs_no_letter() {
         play(async {
             let Scene { folder, clock, alice, mediator } = Scene::with_letter("before").await;
             mediator.close();
-            // Nobody was there to see it jump.
+            // No node was running to see it jump.
             let mut wrong = Jumping::jump(&clock, to);
             let mediator = Mediator::open(folder.path(), &clock).await;
             mediator.sweep().await;
@@ -310,7 +311,7 @@ fn what_was_received_before_and_during_a_jump_is_kept() {
     }
 }
 
-/// A request nobody answers; returns its thread.
+/// A request that nobody answers; returns its thread.
 async fn ask_in_vain(world: &World) -> Value {
     let request = world.ask("library", "request", json!({"template": "cafe-over-16"})).await;
     world.ask("anna", "accept", json!({"url": request["invitation"]})).await;
@@ -352,7 +353,7 @@ fn no_exchange_times_out_by_a_jump_that_is_taken_back_and_all_do_in_their_time()
     }
 }
 
-/// A world whose clock is ten years ahead and believed, with a message on its way that finds nobody.
+/// A world whose clock is ten years ahead and believed, with a message on its way that reaches nobody.
 async fn long_believed(seed: u64) -> (World, Jumping) {
     let mut world = acquainted(seed).await;
     let clock = Arc::clone(world.clock());

@@ -1,4 +1,4 @@
-//! The command as a person or a script meets it: help, exit statuses, errors that name the remedy, and the story.
+//! The command as a person or a script sees it: help, exit statuses, errors with remedies, and the story.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -18,7 +18,7 @@ use serde_json::Value;
 /// The program under test.
 const EINMAL: Einmal = Einmal(env!("CARGO_BIN_EXE_einmal-under-test"));
 
-/// Every step of the story, in its order.
+/// Every step of the story, in order.
 const STORY: [&str; 13] = [
     "nodes-up",
     "mediation-granted",
@@ -79,7 +79,7 @@ fn verbs(help: &str) -> Vec<String> {
         .collect()
 }
 
-/// All verbs, groups included, as the words to type.
+/// All verbs, including groups, as the words to type.
 fn all_verbs() -> Vec<(Vec<String>, String)> {
     let mut found = Vec::new();
     let mut todo = vec![Vec::<String>::new()];
@@ -267,8 +267,8 @@ fn wrong_passphrase_is_refused_and_the_right_one_opens() {
     assert_eq!((&store["ok"], &store["state"]), (&true.into(), &"ok".into()), "{store}");
 }
 
-/// Runs the command at a terminal, types `answers` one after the other, each after a prompt, and returns what the terminal
-/// showed; `None` where there is no `script` to make a terminal with.
+/// Runs the command at a terminal, types `answers` one by one, each after a prompt, and returns what the terminal
+/// showed; `None` if there is no `script` to make a terminal with.
 fn at_a_terminal(arguments: &[&str], answers: &[&str]) -> Option<(bool, String)> {
     let line = [&[EINMAL.0], arguments].concat().join(" ");
     let mut command = Command::new("script");
@@ -288,7 +288,7 @@ fn at_a_terminal(arguments: &[&str], answers: &[&str]) -> Option<(bool, String)>
         while prompts(&shown) <= number && output.read(&mut byte).unwrap() > 0 {
             shown.push(byte[0]);
         }
-        // The prompt comes a moment before the terminal stops showing what is typed.
+        // The prompt appears a moment before the terminal stops echoing input.
         std::thread::sleep(Duration::from_millis(300));
         input.write_all(format!("{answer}\n").as_bytes()).unwrap();
     }
@@ -460,7 +460,7 @@ fn a_node_told_to_stop_ends_with_status_0_and_starts_again_as_the_same() {
     for signal in ["-TERM", "-INT"] {
         let mut node = EINMAL.start(&dir, &[]);
         let did = node.about["did"].as_str().unwrap().to_owned();
-        // The endpoint, last part of a did:peer:2, changes with the port; the keys before it do not.
+        // The endpoint, the last part of a did:peer:2, changes with the port; the keys before it do not.
         keys.push(did.split(".S").next().unwrap().to_owned());
         node.signal(signal);
         assert_eq!(node.end(), Some(0), "{signal}");

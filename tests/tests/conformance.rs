@@ -1,4 +1,5 @@
-//! The conformance suite: our mediator passes, a simulator that breaks one rule is caught at that rule, misuse is told.
+//! The conformance suite: our mediator passes, simulators that break one rule are caught at that rule, and misuse is
+//! reported.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -14,7 +15,7 @@ use einmal_tests::{Einmal, Fault, MediatorSimulator, Running, Stranger};
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
 
-/// Simulators looked at side by side: most of the time is spent in waiting for what must not come.
+/// Simulators tested in parallel: most of the time is spent waiting for what must not come.
 const AT_ONCE: usize = 16;
 
 /// Each rule a simulator breaks, and the requirements of level MUST that fail for it, and no others.
@@ -118,7 +119,7 @@ const WEAKENS: [(Fault, &[&str]); 15] = [
     (Fault::WritesUrnsAsIds, &["DCv2.1-threading-ids"]),
 ];
 
-/// Other ways to be a mediator, none of which breaks anything: all that is required is seen to be met.
+/// Other ways to be a mediator, none of which breaks anything: all requirements are found to be met.
 const HABITS: [Fault; 13] = [
     Fault::None,
     Fault::RotatesInItsFirstAnswer,
@@ -147,7 +148,7 @@ fn options(target: &str) -> Options {
     }
 }
 
-/// What failed, in order of its names.
+/// The failed requirements, ordered by name.
 fn failed(report: &Report, level: Level) -> Vec<&str> {
     let mut failed = report.ids(level, Verdict::Failed);
     failed.sort_unstable();
@@ -158,14 +159,14 @@ async fn against(fault: Fault) -> Report {
     within(fault, Duration::from_secs(4)).await
 }
 
-/// As [`against`]; an answer may take no longer than `timeout`.
+/// Like [`against`], but an answer may take at most `timeout`.
 async fn within(fault: Fault, timeout: Duration) -> Report {
     let simulator = MediatorSimulator::start(fault).await;
     let options = Options { timeout, ..options(simulator.did.as_str()) };
     conformance::run(&options).await.unwrap()
 }
 
-/// Looks at many simulators side by side; what `judge` has to complain about.
+/// Tests many simulators in parallel; returns the complaints of `judge`.
 async fn complaints<T: Send + 'static>(
     cases: impl IntoIterator<Item = (Fault, T)>,
     judge: fn(Fault, &Report, T) -> Option<String>,
@@ -186,7 +187,7 @@ async fn complaints<T: Send + 'static>(
 async fn mediator_that_breaks_no_rule_passes_whatever_its_habits() {
     let wrong = complaints(HABITS.map(|habit| (habit, ())), |habit, report, ()| {
         let failed = failed(report, Level::Must);
-        // A DID was given, so that nothing can be said about an invitation.
+        // A DID was given, so nothing can be said about an invitation.
         let mut unseen = report.ids(Level::Must, Verdict::NotChecked);
         unseen.extend(report.ids(Level::Must, Verdict::NotOffered));
         unseen.retain(|id| !id.starts_with("OOB2"));
@@ -211,7 +212,7 @@ async fn each_broken_rule_is_reported_as_that_requirement_and_no_other() {
 async fn recommendation_that_is_not_followed_is_weak_and_no_failure() {
     let wrong = complaints(WEAKENS, |fault, report, expected| {
         let (musts, weak) = (failed(report, Level::Must), failed(report, Level::Should));
-        // Some break a rule of one version that is a recommendation of another.
+        // Some break a rule of one version that is a recommendation in another.
         let known = BITES.iter().find(|(other, _)| *other == fault).map_or(&[][..], |(_, musts)| musts);
         let clean = musts == known;
         let all = expected.iter().all(|id| weak.contains(id));
@@ -236,7 +237,7 @@ async fn rotation_in_the_first_answer_is_followed_if_it_is_proved_and_only_then(
     assert_eq!(report.verdict("DCv2.1-rotation"), Verdict::NotOffered);
 }
 
-/// Requirements that may be unseen where what was asked for first was lost inside: a few, such as that a DID was added.
+/// Requirements that may be unseen because an earlier request failed internally: a few, such as that a DID was added.
 const UNSEEN: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -246,7 +247,7 @@ async fn failures_inside_now_and_then_are_no_failures_of_what_was_asked_for() {
     let wrong = complaints(habits.map(|habit| (habit, ())), |habit, report, ()| {
         let mut failed = failed(report, Level::Must);
         failed.extend(report.ids(Level::Should, Verdict::Failed));
-        // None of the simulators that answer on the connection calls anybody.
+        // None of the simulators that answer on the connection calls back.
         failed.retain(|id| *id != "TP2-response-async");
         let mut unseen = report.ids(Level::Must, Verdict::NotChecked);
         unseen.extend(report.ids(Level::Must, Verdict::NotOffered));
@@ -291,7 +292,7 @@ async fn endpoint_behind_a_proxy_is_named_by_its_public_url() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agent_that_has_only_a_web_socket_is_looked_at_over_it() {
-    // Silence takes its time on a socket: the groups are looked at side by side.
+    // Silence takes time on a socket, so the groups are tested in parallel.
     let mut groups = JoinSet::new();
     for only in ["TP2", "DCv2.1-transport", "CM3", "MP4"] {
         groups.spawn(async move {
@@ -603,7 +604,7 @@ async fn mediator_of_the_old_version_alone_is_not_blamed_for_the_new_one() {
 /// The program under test.
 const EINMAL: Einmal = Einmal(env!("CARGO_BIN_EXE_einmal-under-test"));
 
-/// A running mediator of ours.
+/// Our own running mediator.
 fn ours(folder: &Path) -> Running {
     let dir = folder.join("mediator");
     let dir = dir.to_str().unwrap();
@@ -671,7 +672,7 @@ fn wrong_use_has_status_two_and_names_the_remedy() {
 
 #[test]
 fn target_that_does_not_answer_fails_in_time_and_says_so() {
-    // The port is taken and silent: connections stand, and nothing ever comes.
+    // The port is open but silent: connections are accepted, and nothing ever comes.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let did = format!("did:web:127.0.0.1%3A{port}");

@@ -1,4 +1,4 @@
-//! What a citizen agrees to is what was shown, all of it, and what rests on a proof ends with the proof.
+//! A citizen agrees to exactly what was shown, and anything based on a proof ends with that proof.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use einmal_did::Did;
@@ -32,7 +32,7 @@ async fn cards(world: &World) -> Vec<Value> {
     world.ask("anna", "list", json!({})).await.as_array().unwrap().clone()
 }
 
-/// Takes an invitation, to be asked about everything; returns the thread.
+/// Accepts an invitation, to be asked about everything; returns the thread.
 async fn take(world: &mut World, invitation: &Value) -> String {
     let begun = world.ask("anna", "accept", json!({"url": text(invitation, "invitation")})).await;
     world.pump().await;
@@ -43,7 +43,7 @@ async fn progress(world: &World, thread: &str) -> Value {
     world.ask("anna", "progress", json!({"thread": thread})).await
 }
 
-/// Says yes to what is shown now.
+/// Agrees to what is shown now.
 async fn agree(world: &mut World, thread: &str) {
     let shown = progress(world, thread).await["decide"]["shown"].clone();
     world.ask("anna", "decide", json!({"thread": thread, "agree": true, "shown": shown})).await;
@@ -139,7 +139,7 @@ fn what_a_card_shows_to_everybody_is_named_beside_what_was_asked_for() {
     });
 }
 
-/// Anna has proved her resident card and is offered the library's; returns the thread.
+/// Anna has proved her resident card and is offered the library's card; returns the thread.
 async fn offered_after_a_proof(world: &mut World) -> String {
     let signup = json!({"template": "library-card", "after": "library-signup"});
     let poster = world.ask("city", "offer", signup).await;

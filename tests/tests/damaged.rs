@@ -1,4 +1,4 @@
-//! Records that are damaged: nothing is tried for ever because of them, and nobody else is blamed.
+//! Damaged records: nothing is retried forever because of them, and nobody else is blamed.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use einmal::db::{EXCHANGES, TIMERS};
@@ -10,7 +10,7 @@ fn count(world: &World, table: Table) -> u64 {
     world.store("city").count(&TenantId::default(), table, b"").unwrap()
 }
 
-/// A city that waits for an answer to its offer, and is to be woken if none comes.
+/// A city that waits for an answer to its offer, with a wake-up if none comes.
 async fn waiting_city() -> World {
     let mut world = World::with_everybody(1).await;
     let offer = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
@@ -20,7 +20,7 @@ async fn waiting_city() -> World {
     world
 }
 
-/// Long after anybody has waited for anything.
+/// Lets time pass beyond every wait.
 async fn much_later(world: &World) {
     world.clock().advance(400 * 24 * 3600 * 1000);
     for _ in 0..3 {
@@ -29,7 +29,7 @@ async fn much_later(world: &World) {
     }
 }
 
-/// Changes the one exchange of the city, and returns how it was.
+/// Changes the only exchange of the city, and returns the original.
 fn change_exchange(world: &World, change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let store = world.store("city");
     let found = store.scan(&TenantId::default(), EXCHANGES, b"", None, 10).unwrap();
@@ -55,7 +55,7 @@ fn offer_whose_nonce_is_lost_is_not_carried_out_and_not_refused_for_good() {
         world.turns(4).await;
         assert_eq!(world.ask("city", "issued", json!({})).await, json!([]));
         assert!(world.count("city", "refused") > 0);
-        // Somebody mends it: the wallet has kept what it wanted to say.
+        // Someone repairs it: the wallet has kept the message it wanted to send.
         change_exchange(&world, |exchange| *exchange = serde_json::from_slice(&whole).unwrap());
         world.pump().await;
         assert_eq!(world.ask("city", "issued", json!({})).await.as_array().unwrap().len(), 1);

@@ -1,4 +1,4 @@
-//! `einmal doctor`: nothing red for a node that is well, and each part red for its own reason, with the remedy.
+//! `einmal doctor`: nothing red for a healthy node, and each part red for its own reason, with the remedy.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 /// The program under test.
 const EINMAL: Einmal = Einmal(env!("CARGO_BIN_EXE_einmal-under-test"));
-/// How long a test waits for what must come.
+/// How long a test waits for something that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn path(path: &Path) -> &str {
@@ -39,7 +39,7 @@ fn start(dir: &Path) -> Running {
 fn add_to_configuration(dir: &Path, text: &str) {
     let file = dir.join("einmal.toml");
     let before = fs::read_to_string(&file).unwrap();
-    // Members of the whole come before the first section.
+    // Top-level members come before the first section.
     let after = if text.starts_with('[') { format!("{before}\n{text}") } else { format!("{text}\n{before}") };
     fs::write(file, after).unwrap();
 }
@@ -54,7 +54,7 @@ struct Examined {
     findings: Vec<Value>,
 }
 
-/// What the doctor finds, and that its exit status agrees.
+/// The doctor's findings; also checks that its exit status agrees.
 #[track_caller]
 fn examine(dir: &Path) -> Examined {
     examine_with(dir, &[])
@@ -99,7 +99,7 @@ impl Examined {
         assert!(told.contains(remedy), "`{remedy}` is not in {found}");
     }
 
-    /// Only these parts are worth a word, whatever this machine's disk is like.
+    /// Only these parts have findings, whatever this machine's disk is like.
     #[track_caller]
     fn only(&self, parts: &[&str]) {
         let told = self.findings.iter().filter(|one| one["state"] != "ok" && one["part"] != "disk");
@@ -108,8 +108,8 @@ impl Examined {
     }
 }
 
-/// Names, bytes and modes of everything in a folder. The snapshot that sled takes of its own log whenever it opens it
-/// is left out: it says nothing the log does not.
+/// Names, bytes and modes of everything in a folder, except the snapshot that sled takes of its own log whenever it
+/// opens: it says nothing the log does not.
 fn everything(dir: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
     let mut found = Vec::new();
     let mut todo = vec![dir.to_owned()];
@@ -157,7 +157,7 @@ fn a_healthy_node_that_runs_is_green_in_every_part() {
     let city = init(folder.path(), "city", &["--description", &description]);
     let node = start(&city);
     let found = examine(&city);
-    // The first rows of the register have none that is wrong.
+    // None of the first rows of the register is faulty.
     found.only(&[]);
     found.is("listening", "ok", "/readyz", "");
     found.is("public-url", "ok", "the node's own", "");
@@ -304,7 +304,7 @@ fn find(folder: &Path, name: &str) -> PathBuf {
     panic!("no {name} in {}", folder.display());
 }
 
-/// A certificate for `localhost` from the first of January of one year to that of another.
+/// A certificate for `localhost`, valid from 1 January of one year to 1 January of another.
 fn certify(dir: &Path, years: (i32, i32)) {
     let mut about = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     about.not_before = rcgen::date_time_ymd(years.0, 1, 1);

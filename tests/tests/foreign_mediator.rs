@@ -1,4 +1,4 @@
-//! A wallet whose mediator is of another make: what such a mediator hands over must never keep the rest from its owner.
+//! A wallet with a foreign mediator: whatever that mediator delivers must never keep the rest from the wallet's owner.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{sync::Arc, time::Duration};
@@ -36,7 +36,7 @@ async fn wallet_at(mediator: &MediatorSimulator) -> Arc<Node> {
     wallet
 }
 
-/// A peer the wallet has a relationship with, and the wallet's DID for it.
+/// A peer with which the wallet has a relationship, and the wallet's DID for it.
 async fn peer_of(wallet: &Arc<Node>) -> (Stranger, Did) {
     let (url, taken) = web_server();
     let peer = Stranger::reached_at(1, &url);
@@ -48,7 +48,7 @@ async fn peer_of(wallet: &Arc<Node>) -> (Stranger, Did) {
     (peer, theirs)
 }
 
-/// A ping of the peer as a letter, made longer by `padding` bytes.
+/// A ping from the peer as a letter, made longer by `padding` bytes.
 fn letter(peer: &Stranger, theirs: &Did, padding: usize) -> Vec<u8> {
     let body = json!({"response_requested": false, "padding": "x".repeat(padding)});
     let ping = peer.message(PING, theirs, body);
@@ -83,7 +83,7 @@ async fn letters_of_a_sender_that_cannot_be_resolved_stand_before_nobody() {
     let mediator = MediatorSimulator::start(Fault::None).await;
     let wallet = wallet_at(&mediator).await;
     let (peer, theirs) = peer_of(&wallet).await;
-    // Nobody serves this document: it may be there later.
+    // Nobody serves this document, but it may be there later.
     let (gone, _) = Stranger::of_the_web(3, &Did::parse("did:web:127.0.0.1%3A1").unwrap());
     for _ in 0..60 {
         mediator.queue(&theirs, &letter(&gone, &theirs, 0));

@@ -1,4 +1,4 @@
-//! The house itself: dependencies point one way, protocols touch no world, files say what they are for.
+//! The repository itself: dependencies point one way, protocols do no I/O, files say what they are for.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -11,11 +11,11 @@ use std::{
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use serde_json::Value;
 
-/// What nothing in `protocols/` may reach.
+/// Packages that nothing in `protocols/` may reach.
 const WORLDLY: [&str; 10] =
     ["tokio", "libp2p", "sled", "axum", "reqwest", "hyper", "socket2", "mio", "async-std", "rustls"];
 
-/// Each package of ours, and which others of ours it may use, its tests included.
+/// Each of our packages, and which others of ours it may use, including its tests.
 const ARROWS: [(&str, &[&str]); 10] = [
     ("einmal-keys", &[]),
     ("einmal-did", &["einmal-keys"]),
@@ -41,9 +41,9 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ),
 ];
 
-/// The modules of the node, from the bottom to the top: each may use those that stand before it.
+/// The modules of the node, bottom to top: each may use those before it.
 const MODULES: [&str; 29] = [
-    // What everything stands on.
+    // The foundation.
     "error",
     "config",
     "clock",
@@ -54,17 +54,17 @@ const MODULES: [&str; 29] = [
     "passphrase",
     "home",
     "guard",
-    // What a handler sees.
+    // What handlers see.
     "identity",
     "resolve",
     "delivery",
     "transport",
     "handler",
-    // What is handled, and the loop that does it.
+    // What is handled, and the loop that handles it.
     "service",
     "role",
     "node",
-    // What brings it.
+    // What brings it in.
     "net",
     "mailbox",
     "mend",
@@ -83,7 +83,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The workspace as cargo resolves it: packages by id, and what each uses, for other ends than its own tests.
+/// The workspace as cargo resolves it: packages by id, and what each uses, apart from its own tests.
 struct Graph {
     names: BTreeMap<String, String>,
     folders: BTreeMap<String, PathBuf>,
@@ -125,7 +125,7 @@ impl Graph {
         id
     }
 
-    /// Names of all packages `name` reaches, by whatever way.
+    /// Names of all packages that `name` reaches, directly or not.
     fn reached(&self, name: &str) -> BTreeSet<&str> {
         let mut todo = VecDeque::from([self.id(name)]);
         let mut found = BTreeSet::new();
@@ -155,7 +155,7 @@ fn protocols_reach_no_runtime_no_store_and_no_network() {
         let worldly: Vec<_> = WORLDLY.iter().filter(|worldly| reached.contains(**worldly)).collect();
         assert!(worldly.is_empty(), "{name} reaches {worldly:?}");
     }
-    // The same walk finds them where they are meant to be.
+    // The same walk finds them where they are expected.
     let node = graph.reached("einmal");
     for worldly in ["tokio", "sled", "axum", "reqwest", "hyper"] {
         assert!(node.contains(worldly), "the walk no longer finds {worldly} under the node");
@@ -181,14 +181,14 @@ fn arrows_between_our_packages_point_one_way() {
     }
 }
 
-/// The modules named behind `crate::`, outside of tests.
+/// The modules named after `crate::`, outside of tests.
 fn used_modules(tokens: TokenStream, found: &mut BTreeSet<String>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
         let text = |ahead: usize| tokens.get(at + ahead).map(ToString::to_string).unwrap_or_default();
         if text(0) == "#" && text(1).replace(' ', "") == "[cfg(test)]" {
-            // The attribute and what it stands before: up to a body or a semicolon.
+            // Skips the attribute and its item, up to a body or a semicolon.
             at += 2;
             let ends = |token: &TokenTree| match token {
                 TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
@@ -213,7 +213,7 @@ fn used_modules(tokens: TokenStream, found: &mut BTreeSet<String>) {
     }
 }
 
-/// What each entry of an import list begins with.
+/// The first part of each entry in an import list.
 fn heads(list: TokenStream) -> Vec<String> {
     let mut heads = Vec::new();
     let mut begins = true;
@@ -233,7 +233,7 @@ fn modules_of_the_node_use_only_those_below_them() {
     for (file, text) in sources() {
         let Ok(within) = file.strip_prefix(inside) else { continue };
         let name = within.components().next().unwrap().as_os_str().to_str().unwrap();
-        // `cli` is the top, `lib` and `main` only lead to it.
+        // `cli` is the top; `lib` and `main` only lead to it.
         let module = name.trim_end_matches(".rs").to_owned();
         if !["cli", "lib", "main"].contains(&module.as_str()) && !is_of_tests(&file) {
             used_modules(text.parse().unwrap(), used.entry(module).or_default());
@@ -250,7 +250,7 @@ fn modules_of_the_node_use_only_those_below_them() {
             assert!(place(other).is_some_and(|below| below < own), "`{module}` must not use `{other}`");
         }
     }
-    // The same walk finds what is meant to be there.
+    // The same walk finds what is expected there.
     assert!(
         used["node"].contains("handler") && used["net"].contains("node") && used["role"].contains("service")
     );
@@ -279,7 +279,7 @@ fn files() -> Option<Vec<PathBuf>> {
     Some(files)
 }
 
-/// The files that are text, with their text.
+/// The text files, with their text.
 fn texts() -> Vec<(PathBuf, String)> {
     let files = files().unwrap_or_default().into_iter();
     files.filter_map(|file| Some((file.clone(), fs::read_to_string(root().join(file)).ok()?))).collect()
@@ -313,7 +313,7 @@ fn every_source_file_opens_by_saying_what_it_is_for() {
 
 #[test]
 fn nothing_is_left_to_be_done() {
-    // Put together here, so that this file does not accuse itself.
+    // Assembled here, so that this file does not accuse itself.
     let marks = ["TO", "FIX", "todo", "unimplemented"].map(|mark| match mark {
         "TO" => "TODO".to_owned(),
         "FIX" => "FIXME".to_owned(),
@@ -370,7 +370,7 @@ fn packages_come_from_the_public_index_only() {
     }
 }
 
-/// Whether a source is of tests only.
+/// Whether a source file has only tests.
 fn is_of_tests(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let folders = file.iter().any(|part| part == "tests" || part == "examples" || part == "benches");

@@ -1,4 +1,4 @@
-//! A node's front door and its way out, over real sockets: statuses, media types, bounds, and nowhere it must not go.
+//! A node's incoming and outgoing HTTP, over real sockets: statuses, media types, bounds, and forbidden destinations.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An HTTP answer.
 #[derive(Debug)]
 struct Answer {
-    /// Everything before the body, in small letters.
+    /// Everything before the body, in lower case.
     head: String,
     status: u16,
     media_type: Option<String>,
@@ -61,13 +61,13 @@ impl Answer {
 }
 
 impl Answer {
-    /// Whether scripts of any web page may read it.
+    /// Whether scripts on any web page may read it.
     fn is_for_pages(&self) -> bool {
         self.head.contains("access-control-allow-origin: *")
     }
 }
 
-/// Sends bytes as they are and reads until the other side closes.
+/// Sends bytes unchanged and reads until the other side closes.
 fn exchange(address: SocketAddr, bytes: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -85,7 +85,7 @@ fn request_bytes(line: &str, media_type: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Sends a request from a thread of its own, so that the node has this one.
+/// Sends a request from a separate thread, so that the node has this one.
 async fn http(address: SocketAddr, line: &str, media_type: &str, body: &[u8]) -> Answer {
     let bytes = request_bytes(line, media_type, body);
     tokio::task::spawn_blocking(move || exchange(address, &bytes)).await.unwrap()
@@ -208,7 +208,7 @@ fn looking_at_the_endpoint_says_what_it_is_for() {
     });
 }
 
-/// A mediator that permits one request a second, two at once, and believes these proxies.
+/// A mediator that permits one request per second, two at once, and believes these proxies.
 async fn behind(proxies: &[&str]) -> SocketAddr {
     let mut world = World::new(1);
     let mut config = Config::new(Role::Mediator);
@@ -218,14 +218,14 @@ async fn behind(proxies: &[&str]) -> SocketAddr {
     serve(&world.node("mediator")).await
 }
 
-/// The status that a look by `client` gets, as a proxy passes it on.
+/// The status for a request by `client`, as a proxy passes it on.
 async fn passed_on(address: SocketAddr, path: &'static str, client: &'static str) -> u16 {
     let look =
         format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: {client}\r\n\r\n");
     tokio::task::spawn_blocking(move || exchange(address, look.as_bytes()).status).await.unwrap()
 }
 
-/// How many of twenty looks by `client` are too many.
+/// How many of twenty requests by `client` are too many.
 async fn refusals(address: SocketAddr, client: &'static str) -> usize {
     refusals_at(address, "/", client).await
 }
@@ -339,7 +339,7 @@ fn scripts_of_web_pages_may_ask_and_read() {
         assert_eq!((refused.status, refused.is_for_pages()), (400, true));
         let exposed = "access-control-expose-headers: retry-after, x-request-id";
         assert!(refused.head.contains(exposed), "{refused:?}");
-        // Numbers are for this machine, not for a page that is open on it.
+        // The numbers are for this machine, not for a web page open on it.
         let numbers = http(address, "GET /metrics", "text/plain", b"").await;
         assert_eq!((numbers.status, numbers.is_for_pages()), (200, false));
     });
@@ -354,7 +354,7 @@ fn mediator_serves_no_document_and_no_status_list() {
     });
 }
 
-/// Takes as long as the node has patience: the only test here that waits.
+/// Takes as long as the node waits: the only test here that does.
 #[test]
 fn body_that_does_not_come_is_given_up() {
     play(async {
@@ -373,12 +373,12 @@ fn body_that_does_not_come_is_given_up() {
 struct Trap {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
-    /// For each connection, whether the client took the whole answer.
+    /// For each connection, whether the client read the whole answer.
     taken: mpsc::Receiver<bool>,
 }
 
 impl Trap {
-    /// Answers everybody by these bytes.
+    /// Answers everyone with these bytes.
     fn answering(make: impl FnOnce(SocketAddr) -> Vec<u8>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -449,7 +449,7 @@ async fn node_with(config: Config) -> Arc<Node> {
     Node::start(parts, "https://mediator.example").await.unwrap()
 }
 
-/// What a node in `network` says to a message whose sender's document lies where `stranger` says.
+/// The node's receipt in `network` for a message whose sender's document is where `stranger` says.
 async fn receipt_for(network: &Network, stranger: &Stranger) -> Option<Refusal> {
     let node = node_in(network).await;
     let ping = stranger.message(PING, node.public_did().unwrap(), json!({"response_requested": false}));
@@ -458,7 +458,7 @@ async fn receipt_for(network: &Network, stranger: &Stranger) -> Option<Refusal> 
         .refused
 }
 
-/// A sender whose document is served by a trap; `change` may spoil it.
+/// A sender whose document is served by a trap; `serve` may alter it.
 fn published(seed: u64, serve: impl FnOnce(&DidDocument) -> Vec<u8>) -> (Trap, Stranger) {
     let mut stranger = None;
     let trap = Trap::answering(|address| {
@@ -604,7 +604,7 @@ fn answer_to_a_private_address_that_is_written_out_is_given_up_for_good() {
         stranger.say(&node, &ping).await;
         node.outbox_pass().await.unwrap();
         let status = node.command("status", &json!({})).await.unwrap();
-        // Nothing is kept of an answer that was of use only then.
+        // Nothing is kept of an answer that was useful only at that moment.
         assert_eq!((&status["outbox"], &status["given_up"]), (&json!(0), &json!(0)));
         assert_eq!(node.stats().to_json()["given_up"], 1);
     });
@@ -639,7 +639,7 @@ fn an_endpoint_that_never_answers_holds_up_nobody_else() {
         let held = tokio::task::spawn_blocking(move || tar_pit.accept().unwrap()).await.unwrap();
         quick.say(&node, &ping(&quick)).await;
         let begun = Instant::now();
-        // Half of what the node waits for an answer.
+        // Half of the time the node waits for an answer.
         while trap.connections() == 0 && begun.elapsed() < Duration::from_secs(10) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -682,7 +682,7 @@ fn answers_are_counted_for_the_address_a_request_or_a_socket_comes_from() {
 #[test]
 fn answers_to_this_machines_own_address_are_counted_for_nobody() {
     play(async {
-        // Else everybody behind a proxy on this machine would be one.
+        // Otherwise everyone behind a proxy on this machine would count as one.
         let node = node_in(&OPEN).await;
         let (address, stranger) = (serve(&node).await, Stranger::reached_at(1, "http://192.0.2.9/"));
         stranger.learn(&node);
@@ -724,7 +724,7 @@ fn what_an_answer_to_our_answer_causes_is_counted_for_whom_we_answered() {
     });
 }
 
-/// Takes connections, says nothing, and counts them.
+/// Accepts connections, says nothing, and counts them.
 fn tar_pit() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, counter) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
@@ -768,7 +768,7 @@ fn documents_that_never_come_hold_up_nobody_elses() {
     });
 }
 
-/// Whether it comes true in less than the node waits for a connection.
+/// Whether it becomes true sooner than the node gives up a connection.
 async fn soon(is_so: impl Fn() -> bool) -> bool {
     let begun = Instant::now();
     while !is_so() && begun.elapsed() < Duration::from_secs(4) {
@@ -790,7 +790,7 @@ fn flood_of_endpoints_that_never_answer_holds_up_nobody_who_answered_before() {
         let friend = Stranger::reached_at(0, &format!("http://{}/", trap.address));
         friend.say(&node, &ping(&friend)).await;
         assert!(soon(|| sent() == 1).await);
-        // More than find a seat.
+        // More than there are places.
         for number in 1..=300 {
             let stranger = Stranger::reached_at(number, &format!("http://{silent}/"));
             stranger.say(&node, &ping(&stranger)).await;

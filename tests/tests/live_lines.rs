@@ -1,5 +1,5 @@
-//! Mail over libp2p: what goes back goes over the connection that asked for it, to its owner only, and waits until it is
-//! acknowledged; a citizen is rung by such a line.
+//! Mail over libp2p: answers use the connection that asked, go only to the owner, and wait until acknowledged; such a
+//! line also wakes a citizen.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -25,11 +25,11 @@ use tokio::{
     net::TcpStream,
 };
 
-/// How long a test waits for what must come.
+/// How long a test waits for something that must come.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a test waits for what must not come.
+/// How long a test waits for something that must not come.
 const QUIET: Duration = Duration::from_millis(300);
-/// Less than the minute between two looks into a mailbox.
+/// Less than the minute between two mailbox checks.
 const SOON: Duration = Duration::from_secs(10);
 
 const MEDIATION: &str = "https://didcomm.org/coordinate-mediation/3.0";
@@ -55,7 +55,7 @@ async fn scene_at(url: &str) -> Scene {
     Scene { node, mediator, endpoint }
 }
 
-/// A libp2p host in somebody's hands.
+/// A libp2p host of some person.
 struct Peer {
     host: Host,
     keeper: Arc<Keeper>,
@@ -82,14 +82,14 @@ impl Peer {
 }
 
 impl Scene {
-    /// Somebody with an account, whose own DID is registered.
+    /// A person with an account, whose own DID is registered.
     async fn member(&self, seed: u64) -> Stranger {
         let member = Stranger::new(seed);
         member.enrol(&self.node).await;
         member
     }
 
-    /// Asks as by HTTP.
+    /// Sends a request as if by HTTP.
     async fn ask(&self, who: &Stranger, kind: &str, body: Value) -> Message {
         who.ask(&self.node, &who.message(kind, &self.mediator, body)).await
     }
@@ -122,7 +122,7 @@ impl Scene {
         self.mail(to.did(), inner).await
     }
 
-    /// Whether mail of `who` is pushed anywhere.
+    /// Whether mail for `who` is pushed anywhere.
     fn is_live(&self, who: &Stranger) -> bool {
         self.node.is_live(who.did())
     }
@@ -206,7 +206,7 @@ async fn nobody_else_gets_what_is_pushed_and_two_accounts_of_one_peer_are_two() 
     scene.letter(&carol, "for Carol").await;
     assert!(carol.open(&hers.next().await).message.kind.is(&format!("{PICKUP_4}/delivery")));
     assert!(his.stays_silent().await);
-    // One goes, the other stays.
+    // One ends, the other stays.
     let status = scene.switch(&alice, &hers, PICKUP_3, false).await;
     assert_eq!(status.body["live_delivery"], false);
     scene.letter(&alice, "later").await;
@@ -227,7 +227,7 @@ async fn only_what_asks_for_it_is_answered_on_the_connection() {
     scene.send(&alice, &phone, &ping).await;
     let pong = alice.open(&phone.next().await).message;
     assert_eq!(pong.thid.unwrap(), ping.id.to_thread());
-    // Nor is live delivery answered there, if that was asked for.
+    // Live delivery is not answered there either, if that was asked for.
     let bob = scene.member(2).await;
     let mut change = scene.change(&bob, PICKUP_3, true);
     change.return_route = Some(ReturnRoute::None);
@@ -251,7 +251,7 @@ async fn live_delivery_where_nothing_can_go_back_is_declined_by_its_code() {
         let report = alice.ask(&scene.node, &scene.change(&alice, family, true)).await;
         assert_eq!(report.body["code"], "e.m.live-mode-not-supported", "{family}");
     }
-    // By libp2p without a way back, the refusal goes to the sender's own endpoint.
+    // Over libp2p without a way back, the refusal goes to the sender's own endpoint.
     let bob = Stranger::reached_by(2, vec![described(&phone.host)]);
     scene.ask(&bob, &format!("{MEDIATION}/mediate-request"), json!({})).await;
     let change = bob.pack(&scene.change(&bob, PICKUP_3, true), SenderProtection::Authcrypt);
@@ -315,7 +315,7 @@ async fn a_peer_that_is_back_at_once_is_live_on_its_new_connection_only() {
         scene.switch(&alice, &phone, PICKUP_3, true).await;
         let mail = scene.letter(&alice, &number.to_string()).await;
         assert_eq!(phone.raw().await, mail);
-        // The connection goes while something is on its way.
+        // The connection closes while something is on its way.
         phone.keeper.answer(None);
         scene.letter(&alice, &format!("lost {number}")).await;
         phone.next().await;
@@ -423,7 +423,7 @@ async fn a_node_that_is_gone_is_not_kept_alive_by_its_lines() {
     ends(&mut held).await;
 }
 
-/// A mediator that is reached by HTTP too, and a citizen with an account there that looks for mail every minute.
+/// A mediator also reached by HTTP, and a citizen with an account there that checks for mail every minute.
 struct Household {
     scene: Scene,
     citizen: Arc<Node>,
@@ -443,13 +443,13 @@ impl Household {
         Self { scene, citizen, address }
     }
 
-    /// Lets the citizen do what it does by itself.
+    /// Lets the citizen do its background work.
     fn live(&self) {
         tokio::spawn(Arc::clone(&self.citizen).run_mailbox());
         tokio::spawn(Arc::clone(&self.citizen).run_line());
     }
 
-    /// A number the mediator shows to whoever watches its machine.
+    /// A number from the mediator's metrics.
     async fn metric(&self, name: &str) -> u64 {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
@@ -459,7 +459,7 @@ impl Household {
         line.split(' ').next_back().unwrap().parse().unwrap()
     }
 
-    /// Waits until so many libp2p lines stand among so many accounts that are pushed to.
+    /// Waits until there are this many libp2p lines and accounts being pushed to.
     async fn has_lines(&self, lines: u64, sessions: u64) {
         within(PATIENCE, "no such line stands", async || {
             (self.metric("peer_lines").await, self.metric("live_sessions").await) == (lines, sessions)
@@ -474,7 +474,7 @@ async fn citizen(mediator: Option<String>, with_p2p: bool) -> Arc<Node> {
     node_on(Arc::new(MemoryStore::new()), "", config, with_p2p).await
 }
 
-/// Somebody the citizen has written to, the DID it did that by, and where.
+/// A friend the citizen has written to, the citizen's DID for that, and the friend's host.
 async fn friend_of(citizen: &Arc<Node>) -> (Stranger, Did, Peer) {
     let phone = peer(50).await;
     let friend = Stranger::reached_by(50, vec![described(&phone.host)]);
@@ -506,7 +506,7 @@ async fn a_citizen_is_rung_by_libp2p_and_looks_only_every_minute_beside_that() {
     let (friend, citizen_did, _phone) = friend_of(&house.citizen).await;
     house.live();
     house.has_lines(1, 1).await;
-    // What wakes it now is the line; its own next look is a minute away.
+    // Only the line can wake it now; its own next check is a minute away.
     for number in 0..3 {
         text(&house.scene, &friend, &citizen_did, &number.to_string()).await;
         within(SOON, "the text did not come", async || inbox(&house.citizen).await.len() > number).await;
@@ -516,7 +516,7 @@ async fn a_citizen_is_rung_by_libp2p_and_looks_only_every_minute_beside_that() {
         house.scene.node.stats().to_json()["delivered"] == 3
     })
     .await;
-    // A letter came twice, raw and by the mailbox; neither it nor the word of the mediator was refused or answered.
+    // A letter came twice, raw and from the mailbox; neither it nor the mediator's message was refused or answered.
     assert_eq!(house.citizen.stats().to_json()["refused"], 0);
     assert_eq!(house.scene.node.stats().to_json()["refused"], 0);
     assert_eq!(house.citizen.command("status", &json!({})).await.unwrap()["outbox"], 0);
@@ -628,7 +628,7 @@ async fn what_our_own_mediator_says_unasked_is_heard_and_the_same_from_others_is
         let receipt = other.say(&citizen, &other.message(&kind, &ours, body)).await;
         assert_eq!(receipt.refused, Some(Refusal::Invalid), "{kind}");
     }
-    // Anything else from it is looked at as ever.
+    // Everything else from it is checked as always.
     let request = mediator.message(&format!("{PICKUP_3}/delivery-request"), &ours, json!({"limit": 1}));
     assert!(mediator.say(&citizen, &request).await.refused.is_some());
     assert_eq!(citizen.command("status", &json!({})).await.unwrap()["outbox"], 0);

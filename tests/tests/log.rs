@@ -1,4 +1,4 @@
-//! The log: all lines of one event bear its id, a refusal names it, and no DID stands in the clear.
+//! The log: all lines of one event bear its id, a refusal names it, and no DID is readable.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 /// The program under test.
 const EINMAL: Einmal = Einmal(env!("CARGO_BIN_EXE_einmal-under-test"));
-/// How long a test waits for what must come.
+/// How long a test waits for something that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A node that runs, with its log.
+/// A running node, with its log.
 struct Logged {
     dir: PathBuf,
     log: PathBuf,
@@ -96,7 +96,7 @@ impl Logged {
     }
 }
 
-/// The request a line was logged in.
+/// The request to which a log line belongs.
 fn request_of(line: &Value) -> &str {
     let span = &line["spans"].as_array().unwrap()[0];
     assert_eq!(span["name"], "request", "{line}");
@@ -119,17 +119,17 @@ fn a_refusal_names_the_line_in_the_log_that_says_why_and_others_name_none() {
     assert_eq!(line["span"]["by"], "http");
     let (_, other) = mediator.post(b"no envelope");
     assert!(other.is_some() && other != id, "each request has its own");
-    // What is taken in needs no looking up.
+    // An accepted request needs no id to look up.
     let (alice, to) = (Stranger::new(1), mediator.did());
     let grant = alice.message("https://didcomm.org/coordinate-mediation/3.0/mediate-request", &to, json!({}));
     assert_eq!(mediator.post(&alice.pack(&grant, SenderProtection::Authcrypt)), ("200".to_owned(), None));
-    // Not refused as an envelope, but not handled either: the line is written where it is finished.
+    // Not refused as an envelope, but not handled either: the line is written where handling ends.
     let (status, id) = mediator.post(&anonymous(&alice, &to));
     assert_eq!(status, "400");
     assert_eq!(Some(request_of(&mediator.line("message not handled"))), id.as_deref());
 }
 
-/// A message to `to` that is no forward and proves no sender.
+/// A message to `to` that is not a forward and proves no sender.
 fn anonymous(sender: &Stranger, to: &Did) -> Vec<u8> {
     let mut ping = sender.message("https://didcomm.org/trust-ping/2.0/ping", to, json!({}));
     ping.from = None;
@@ -192,7 +192,7 @@ fn a_story_with_its_failures_leaves_no_did_in_the_log() {
     assert_eq!(phone.verb(&["accept", url, "--yes"])["state"], "done");
     phone.verb(&["citizen", "rotate", city.node.said("did")]);
     city.verb(&["send", "--to", ADULT, "hello"]);
-    // Nobody's mailbox, nobody's sender, and a sender whose document cannot be had.
+    // No mailbox, no sender, and a sender whose document cannot be fetched.
     let (alice, to) = (Stranger::new(1), mediator.did());
     mediator.post(&forward(&alice, &to, alice.did()));
     mediator.post(&anonymous(&alice, &to));

@@ -1,4 +1,4 @@
-//! What a mediator does with messages that break the rules, and with those that wallets of others write in their own way.
+//! What a mediator does with messages that break the rules, and with those that foreign wallets write in their own way.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::sync::Arc;
@@ -54,13 +54,13 @@ fn forward(sender: &Stranger, mediator: &Node, next: &Did, payload: &str) -> Mes
     message
 }
 
-/// Hands a forward over without naming a sender, as most do.
+/// Delivers a forward without naming a sender, as most do.
 async fn drop_off(sender: &Stranger, mediator: &Arc<Node>, mut message: Message) -> Option<Refusal> {
     message.from = None;
     let receipt = mediator
         .receive(&sender.pack(&message, SenderProtection::Anoncrypt), Arrival::Http { from: None })
         .await;
-    // Nothing comes back but, to whom it is refused, a report signed by the mediator.
+    // Nothing comes back except, if refused, a report signed by the mediator.
     assert_eq!(receipt.replies.len(), usize::from(receipt.refused.is_some()));
     for report in &receipt.replies {
         let signed: Value = serde_json::from_slice(report).unwrap();
@@ -80,7 +80,7 @@ async fn waiting(stranger: &Stranger, mediator: &Arc<Node>) -> u64 {
     status.body["message_count"].as_u64().unwrap()
 }
 
-/// Ids of delivered messages; the answer must be a delivery.
+/// Ids of the delivered messages; the answer must be a delivery.
 async fn delivered(stranger: &Stranger, mediator: &Arc<Node>, limit: u64) -> Vec<String> {
     let request = pickup(stranger, mediator, "delivery-request", json!({"limit": limit}));
     let answer = stranger.ask(mediator, &request).await;
@@ -185,7 +185,7 @@ fn acknowledgements_asked_of_a_mediator_are_not_given() {
     });
 }
 
-/// The loop of the demo of the DIDComm user group: whoever reads base64 only confirms nothing and asks again.
+/// The loop in the demo of the DIDComm user group: a wallet that reads only base64 confirms nothing and asks again.
 #[test]
 fn a_wallet_that_reads_one_form_of_attachment_gets_its_letters_and_its_loop_ends() {
     play(async {
@@ -238,12 +238,12 @@ fn unproved_registration_never_displaces_another_and_a_proved_one_does() {
             enrol(one, &mediator).await;
         }
         let did = owner.did().clone();
-        // Nobody has it: taken without proof, as most wallets register.
+        // Nobody has it: registered without proof, as by most wallets.
         assert_eq!(register(&thief, &mediator, &did).await, "success");
         assert_eq!(register(&other, &mediator, &did).await, "client_error");
         drop_off(&other, &mediator, forward(&other, &mediator, &did, "first")).await;
         assert_eq!((waiting(&thief, &mediator).await, waiting(&owner, &mediator).await), (1, 0));
-        // The sender is that DID: proved.
+        // The sender is that DID, so it is proved.
         assert_eq!(register(&owner, &mediator, &did).await, "success");
         drop_off(&other, &mediator, forward(&other, &mediator, &did, "second")).await;
         assert_eq!((waiting(&thief, &mediator).await, waiting(&owner, &mediator).await), (0, 2));
@@ -294,7 +294,7 @@ fn full_mailbox_takes_no_more_until_something_is_acknowledged() {
         let message = |text: &str| forward(&stranger, &mediator, stranger.did(), text);
         assert_eq!(drop_off(&stranger, &mediator, message("1")).await, None);
         assert_eq!(drop_off(&stranger, &mediator, message("2")).await, None);
-        // Anonymous senders are told to come again, proved ones why.
+        // Anonymous senders are told to try again, proved ones why.
         assert_eq!(drop_off(&stranger, &mediator, message("3")).await, Some(Refusal::Unavailable));
         assert_eq!(code(&stranger.ask(&mediator, &message("3")).await), "e.p.me.res.storage");
         assert_eq!(waiting(&stranger, &mediator).await, 2);
@@ -369,7 +369,7 @@ fn limit_as_decimal_text_is_understood() {
 fn the_largest_letter_that_is_kept_is_delivered_in_every_version_and_a_larger_one_is_refused() {
     play(async {
         let (_, mediator, stranger) = account(0).await;
-        // What is no JSON object is delivered as base64url, which takes the most room.
+        // A payload that is not a JSON object is delivered as base64url, which takes the most room.
         let letter = |len: usize| {
             let mut message = forward(&stranger, &mediator, stranger.did(), "");
             message.attachments = vec![einmal_didcomm::Attachment::json("0", json!(["A".repeat(len - 4)]))];
@@ -455,7 +455,7 @@ fn a_forward_within_a_forward_to_the_mediator_reaches_its_recipient_and_one_too_
         assert_eq!(waiting(&stranger, &mediator).await, 1, "the same letter twice is one");
         let thrice = wrapped(&wrapped(&once));
         assert_eq!(drop_off(&stranger, &mediator, thrice).await, Some(Refusal::Invalid));
-        // For somebody unknown, for nobody, and two at once.
+        // For an unknown DID, for no DID, and two at once.
         let unknown = wrapped(&forward(&stranger, &mediator, Stranger::new(2).did(), "y"));
         assert_eq!(code(&stranger.ask(&mediator, &unknown).await), "e.p.req.not_enroll");
         let no_forward = wrapped(&stranger.message(PING, mediator.public_did().unwrap(), json!({})));
@@ -562,7 +562,7 @@ fn routing_did_is_understood_as_string_and_as_array() {
             let mut config = Config::new(Role::Citizen);
             config.citizen = Some(CitizenSettings { mediator: Some(invitation), poll_ms: None });
             world.add("anna", config).await;
-            // The registration that follows is not answered; what counts is the account.
+            // The registration that follows is not answered; only the account matters.
             assert!(world.node("anna").visit_mailbox().await.is_err());
             assert_eq!(world.ask("anna", "mailbox", json!({})).await["granted"], true, "array: {as_array}");
         }

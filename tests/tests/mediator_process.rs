@@ -1,4 +1,4 @@
-//! A mediator as a real process: killed under load it loses nothing, it rings its citizens, and its limits bite.
+//! A mediator as a real process: killed under load it loses nothing, it wakes its citizens, and its limits hold.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 use einmal_tests::Einmal;
 use serde_json::Value;
 
-/// Longest anything may take on a busy machine.
+/// Longest time for anything on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test.
@@ -39,7 +39,7 @@ fn node(folder: &Path, role: &str, flags: &[&str], configuration: &str) -> Strin
     dir
 }
 
-/// Sends a bare request and returns everything that comes back.
+/// Sends a bare request and returns the whole response.
 fn http(address: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

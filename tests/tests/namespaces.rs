@@ -1,4 +1,4 @@
-//! Nodes in network namespaces: what works over libp2p when every other route is cut, and from behind NAT.
+//! Nodes in network namespaces: what works over libp2p if every other route is cut, and from behind NAT.
 //!
 //! Needs the right to make namespaces (root) and the tools `ip` and `nft`; without them each test says that it was
 //! skipped, and why.
@@ -19,11 +19,11 @@ use std::{
 use einmal_tests::first_line;
 use serde_json::Value;
 
-/// Longest a test waits for one thing, on a busy machine.
+/// Longest time to wait for one thing, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Resident of the example register.
+/// A resident in the example register.
 const PERSON: &str = "SAZPE-R7CC7";
-/// Numbers namespaces and links of this process.
+/// Numbers the namespaces and links of this process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 fn number() -> u32 {
@@ -32,7 +32,7 @@ fn number() -> u32 {
 
 // --- Networks ----------------------------------------------------------------------------------------------------------
 
-/// Runs a tool; the error is what it said.
+/// Runs a tool; the error is its output.
 fn tool(words: &[&str]) -> Result<String, String> {
     let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("`{}` cannot be run: {error}", words[0]))?;
@@ -46,14 +46,14 @@ fn must(words: &[&str]) -> String {
     tool(words).unwrap()
 }
 
-/// Namespaces of one test, removed at its end.
+/// The namespaces of one test, removed at its end.
 #[derive(Default)]
 struct Net {
     spaces: Vec<String>,
 }
 
 impl Net {
-    /// Whether namespaces, links and rules can be made here; says why not.
+    /// Whether namespaces, links and rules can be made here; if not, prints why.
     fn permitted() -> bool {
         let mut probe = Self::default();
         let made = probe.try_space("probe").and_then(|space| {
@@ -74,7 +74,7 @@ impl Net {
         Ok(space)
     }
 
-    /// A machine with nothing but its loopback interface.
+    /// A machine with only a loopback interface.
     fn space(&mut self, name: &str) -> String {
         self.try_space(name).unwrap()
     }
@@ -101,7 +101,7 @@ impl Net {
         must(&["ip", "netns", "exec", space, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1"]);
     }
 
-    /// Leads `localhost:port` of one machine to another, as if what is published there were published on the Internet.
+    /// Redirects `localhost:port` on one machine to another, as if its content were published on the Internet.
     fn borrow_port(&self, space: &str, port: u16, machine: &str) {
         must(&["ip", "netns", "exec", space, "sysctl", "-q", "-w", "net.ipv4.conf.all.route_localnet=1"]);
         self.rules(
@@ -115,7 +115,7 @@ impl Net {
         );
     }
 
-    /// Rules of a home router: what goes out by `wan` gets its address, and only answers come in there.
+    /// Rules of a home router: outgoing packets on `wan` get its address, and only answers come in.
     fn masquerade(&self, space: &str, wan: &str) {
         let rules = format!(
             "table ip home {{
@@ -167,7 +167,7 @@ fn einmal(space: Option<&str>, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a verb that must succeed and returns what it printed.
+/// Runs a verb that must succeed, and returns its output.
 #[track_caller]
 fn verb(arguments: &[&str]) -> Value {
     let output = einmal(None, arguments).arg("--json").output().unwrap();
@@ -195,7 +195,7 @@ fn make(folder: &Path, role: &str, flags: &[&str], settings: &str) -> String {
     path(&dir).to_owned()
 }
 
-/// Takes the HTTP listener out of a node's configuration.
+/// Removes the HTTP listener from a node's configuration.
 fn without_http(dir: &str) {
     let file = Path::new(dir).join("einmal.toml");
     let text = fs::read_to_string(&file).unwrap();
@@ -251,7 +251,7 @@ impl Running {
         self.first_line["did"].as_str().expect("the node shows no DID")
     }
 
-    /// Waits until the log holds `words`; false if it never does.
+    /// Waits until the log holds `words`; `false` if it never does.
     fn says(&self, words: &str, within: Duration) -> bool {
         until(within, || self.log().contains(words).then_some(())).is_some()
     }
@@ -281,7 +281,7 @@ fn until<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> 
     }
 }
 
-/// Texts that reached a node.
+/// Whether a text has reached a node's inbox.
 fn inbox_holds(dir: &str, text: &str) -> bool {
     verb(&["inbox", "--dir", dir]).to_string().contains(text)
 }
@@ -304,8 +304,8 @@ fn give_card(space: &str, folder: &Path, wallet: &str) -> Running {
     running
 }
 
-/// A merchant asks and a citizen is to present over one cable, without Internet, mediator or HTTP between them; returns
-/// what came of it and what both logged.
+/// A merchant asks and a citizen presents over one cable, without Internet, mediator or HTTP between them; returns the
+/// verdict and both logs.
 fn present_over_a_cable(
     wallet_settings: &str,
     wallet_variables: &[(&str, &str)],
@@ -344,7 +344,7 @@ fn present_over_a_cable(
 
 #[test]
 fn a_presentation_needs_neither_internet_nor_mediator_where_neighbours_are_found() {
-    // The wallet may dial nothing but public addresses, and what discovery finds on the cable.
+    // The wallet may dial only public addresses, and those that discovery finds on the cable.
     if let Some((verdict, logs)) = present_over_a_cable("mdns = true", &[], "30") {
         assert_eq!(verdict["accepted"], true, "{verdict}\n{logs}");
     }
@@ -375,7 +375,7 @@ struct Internet {
 }
 
 impl Internet {
-    /// Addresses are public ones, so that the ordinary rules hold; nothing of it leaves the namespaces.
+    /// Addresses are public ones, so that the normal rules apply; nothing leaves the namespaces.
     fn new() -> Option<Self> {
         if !Net::permitted() {
             return None;
@@ -404,7 +404,7 @@ impl Internet {
     }
 }
 
-/// More of the log than people need, to see which way was taken.
+/// A more detailed log, to see which way was taken.
 const LOUD: [(&str, &str); 1] = [("EINMAL_LOG", "einmal=info,einmal_p2p=debug,libp2p_dcutr=debug")];
 
 /// A mediator that relays, reached at the hub's address; returns its first TCP and QUIC address.
@@ -423,7 +423,7 @@ fn merchant(folder: &Path, settings: &str) -> String {
     dir
 }
 
-/// Takes the shop's invitation and writes to it.
+/// Accepts the shop's invitation and writes to the shop.
 fn write_to_the_shop(till: &str, merchant: &Running, wallet: &str, citizen: &Running) {
     let invitation = merchant.first_line["invitation"].as_str().unwrap();
     verb(&["accept", invitation, "--yes", "--dir", wallet]);
@@ -443,14 +443,14 @@ fn a_citizen_behind_nat_is_reached_through_the_mediators_relay() {
     let city = Running::start(&internet.shop, &hall, &LOUD);
     let settings = format!("mdns = false\nrelays = {addresses:?}");
     let wallet = make(folder.path(), "citizen", &[], &settings);
-    // At the counter, on the city's own machine, the two come to know each other.
+    // At the counter, on the city's own machine, the two get to know each other.
     let citizen = Running::start(&internet.shop, &wallet, &TRIAL);
     let invitation = verb(&["invite", "--person", PERSON, "--dir", &hall]);
     verb(&["accept", invitation["invitation"].as_str().unwrap(), "--yes", "--dir", &wallet]);
     let sent = until(PATIENCE, || (verb(&["status", "--dir", &wallet])["outbox"] == 0).then_some(()));
     assert!(sent.is_some(), "{}", citizen.log());
     citizen.stop();
-    // At home, nobody can call the wallet but through the relay. It still can look up who the city is.
+    // At home, the wallet can be called only through the relay. It can still look up who the city is.
     internet.net.borrow_port(&internet.homes[0], 7001, "7.7.7.7");
     let citizen = Running::start(&internet.homes[0], &wallet, &[&LOUD[..], &TRIAL].concat());
     verb(&["send", "--to", PERSON, "hello citizen", "--dir", &hall]);

@@ -1,4 +1,4 @@
-//! Connections that say nothing, or never finish saying it: bounded for each address and in all, and closed in time.
+//! Connections that say nothing, or never finish: bounded per address and in total, and closed in time.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -18,14 +18,14 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
 };
 
-/// Longest anything may take on a busy machine.
+/// Longest time for anything on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the node waits for a first request here.
+/// How long the node here waits for a first request.
 const PENDING: Duration = Duration::from_secs(4);
-/// Within this all of them are closed; less than a TLS handshake may take by itself.
+/// All of them are closed within this time; it is less than a TLS handshake may take alone.
 const SOON: Duration = Duration::from_secs(9);
 
-/// Two of one address and four in all, this machine's own addresses too.
+/// Two per address and four in total, also for this machine's own addresses.
 fn limits() -> Limits {
     Limits {
         max_pending: Some(4),
@@ -58,12 +58,12 @@ fn certificate() -> Tls {
     Tls::load(&settings).unwrap()
 }
 
-/// Connects from the `host`th address of this machine and says `words`.
+/// Connects from this machine's address number `host` and sends `words`.
 async fn call(address: SocketAddr, host: u8, words: &[u8]) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::new(127, 0, 0, host), 0).into()).unwrap();
     let mut stream = socket.connect(address).await.unwrap();
-    // Who was refused may not be able to say it any more.
+    // A refused client may be unable to send it.
     let _ = stream.write_all(words).await;
     stream
 }
@@ -76,7 +76,7 @@ async fn closed(stream: &mut TcpStream) {
     assert!(rest.is_empty() || rest.starts_with(b"\x15"), "it was answered: {rest:?}");
 }
 
-/// Whether the connection stands, as far as can be said at once.
+/// Whether the connection is open, as far as can be seen at once.
 fn is_open(stream: &TcpStream) -> bool {
     let read = stream.try_read(&mut [0; 16]);
     read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
@@ -90,7 +90,7 @@ async fn get(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&answer[..read]).into_owned()
 }
 
-/// Fills the places with connections that say `words` and no more; none may be answered.
+/// Fills the places with connections that send only `words`; none may be answered.
 async fn withhold(tls: bool, words: &[u8]) {
     let address = mediator(tls).await;
     let begun = Instant::now();
@@ -99,7 +99,7 @@ async fn withhold(tls: bool, words: &[u8]) {
     held.push(call(address, 2, words).await);
     held.push(call(address, 2, words).await);
     closed(&mut call(address, 3, words).await).await;
-    // Refused, and not waited for like the others, which came before them and are still waited for.
+    // Refused at once, unlike the earlier ones, for which the node is still waiting.
     assert!(begun.elapsed() < PENDING, "refused after {:?}", begun.elapsed());
     assert!(held.iter().all(is_open), "those within the limits are waited for");
     for stream in &mut held {

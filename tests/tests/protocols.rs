@@ -34,7 +34,7 @@ fn replayed_message_has_no_second_effect() {
             let receipt = city.receive(&envelope, Arrival::Http { from: None }).await;
             assert_eq!((receipt.refused, receipt.replies.len()), (None, 0));
         }
-        // The same message in a fresh envelope is the same message.
+        // The same message in a new envelope is the same message.
         stranger.say(&city, &message).await;
         assert_eq!(letters(&world, "city").await, 1);
         assert_eq!((world.count("city", "accepted"), world.count("city", "duplicates")), (1, 3));
@@ -82,7 +82,7 @@ fn texts_of_strangers_are_bounded_the_newest_stay_and_those_of_peers_too() {
     });
 }
 
-/// Ids of a month would be gigabytes of one address.
+/// A month's ids from a single address would take gigabytes.
 #[test]
 fn what_a_stranger_sends_and_nothing_comes_of_leaves_no_record_and_is_still_handled_once() {
     play(async {
@@ -177,7 +177,7 @@ fn unknown_protocol_is_told_as_unsupported() {
             "https://didcomm.org/nonsense/1.0/hello",
             "https://didcomm.org/issue-credential/4.0/propose-credential",
             "https://didcomm.org/coordinate-mediation/3.0/mediate-request",
-            // Of others, though they bear the names of ours.
+            // Foreign protocols that use the names of ours.
             "https://example.org/issue-credential/3.0/propose-credential",
             "https://example.org/present-proof/3.0/presentation",
             "https://example.org/discover-features/2.0/queries",
@@ -390,7 +390,7 @@ fn proved_rotation_moves_the_relationship_and_the_old_did_is_heard_no_more() {
         let proof = stranger.rotation(&old, &new, NOW);
         let rotating = letter(&stranger, &to, Some(proof.clone()));
         assert_eq!(stranger.say(&anna, &rotating).await.refused, None);
-        // Repeating the proof, as senders do until they are answered, and leaving it out are both fine.
+        // Repeating the proof, as senders do until answered, and omitting it are both allowed.
         assert_eq!(stranger.say(&anna, &letter(&stranger, &to, Some(proof))).await.refused, None);
         assert_eq!(stranger.say(&anna, &letter(&stranger, &to, None)).await.refused, None);
         assert_eq!(letters(&world, "anna").await, 3);
@@ -401,7 +401,7 @@ fn proved_rotation_moves_the_relationship_and_the_old_did_is_heard_no_more() {
     });
 }
 
-/// A rotation JWT whose signature is by another key than its `kid` names.
+/// A rotation JWT signed by a key other than its `kid` names.
 fn forged_rotation(stranger: &Stranger, prior: &Did, new: &Did) -> String {
     let header = json!({"typ": "JWT", "alg": "EdDSA", "kid": format!("{prior}#key-2")});
     let payload = json!({"iss": prior, "sub": new, "iat": NOW.0});

@@ -1,7 +1,8 @@
-//! A folder that turns read-only under a running mediator: what was accepted is kept, the rest is told to come again.
+//! A folder that becomes read-only under a running mediator: accepted mail is kept, other senders are told to try
+//! again.
 //!
-//! Root writes where permission bits forbid it, so files are made immutable, and a file system of its own is turned
-//! read-only as the kernel does after an error. Where neither can be done a test says that it was skipped, and why.
+//! Root can write despite permission bits, so files are made immutable, and a separate file system is turned read-only
+//! as the kernel does after an error. Where neither is possible, a test says that it was skipped, and why.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -14,13 +15,13 @@ use std::{
 use einmal_did::Did;
 use einmal_tests::{Courier, Einmal, Running, Stranger};
 
-/// Longest anything may take on a busy machine.
+/// Longest time for anything on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test.
 const EINMAL: Einmal = Einmal(env!("CARGO_BIN_EXE_einmal-under-test"));
 
-/// Runs a tool; the error is what it said.
+/// Runs a tool; the error is its output.
 fn tool(words: &[&str]) -> Result<(), String> {
     let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("`{}` cannot be run: {error}", words[0]))?;
@@ -38,7 +39,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A folder in which nothing can be written, by nobody, not even into files that are open; until it is dropped.
+/// A folder in which nobody can write anything, not even to open files, until this is dropped.
 struct Frozen(PathBuf);
 
 impl Frozen {
@@ -54,7 +55,7 @@ impl Drop for Frozen {
     }
 }
 
-/// Whether files can be made immutable here; says why not.
+/// Whether files can be made immutable here; if not, prints why.
 fn can_freeze(folder: &Path) -> bool {
     use std::io::Write;
     let probe = folder.join("probe");
@@ -88,19 +89,19 @@ fn log_of(path: &Path) -> String {
 
 fn init(dir: &Path) {
     must(&[EINMAL.0, "init", "mediator", "--dir", text(dir), "--listen", "127.0.0.1:0"]);
-    // The address is another one at each start; the DID must not be.
+    // The address changes at each start; the DID must not.
     let config = dir.join("einmal.toml");
     let written = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, format!("public_url = \"http://127.0.0.1:7\"\n{written}")).unwrap();
 }
 
-/// Starts the mediator in `dir`; what it logs goes to the file.
+/// Starts the mediator in `dir`, with its log in the file.
 fn start(dir: &Path, log: &Path) -> Running {
     let mut command = EINMAL.command(&["run", "--json", "--dir", text(dir)]);
     Running::of(command.stderr(File::options().create(true).append(true).open(log).unwrap()))
 }
 
-/// A new mediator that runs: its folder, its log, itself, and how its clients see it.
+/// A new running mediator: its folder, its log, the process, and a client.
 fn begin(folder: &Path) -> (PathBuf, PathBuf, Running, Courier) {
     let (dir, log) = (folder.join("mediator"), folder.join("log"));
     init(&dir);
@@ -176,7 +177,7 @@ fn accounts_are_refused_while_their_folder_is_read_only_and_taken_again_after_a_
         assert!(answered.is_come_again(), "{answered:?}");
     }
     assert_eq!(courier.get("/readyz").status, 503);
-    // Whose mailbox it is cannot be looked up any more; where it is known, the letter goes into the mail as always.
+    // A mailbox's owner can no longer be looked up; if already known, the letter goes into the mail as always.
     refused(&courier, &sender, &further, &["two"]);
     send(&courier, &sender, alice.did(), &["three"]);
     mediator.signal("-TERM");
@@ -208,7 +209,7 @@ fn accounts_are_taken_again_where_they_were_once_their_folder_can_be_written_by_
     let frozen = Frozen::new(&dir.join("store"));
     assert!(courier.request_account(&bob).is_come_again());
     send(&courier, &sender, alice.did(), &["two"]);
-    // It looks every two seconds, and must not start anew before the disk takes anything.
+    // It checks every two seconds, and must not restart before the disk accepts writes.
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!((courier.get("/readyz").status, courier.get("/healthz").status), (503, 200));
     drop(frozen);
@@ -226,7 +227,7 @@ fn accounts_are_taken_again_where_they_were_once_their_folder_can_be_written_by_
     log_of(&log);
 }
 
-/// A mount namespace with an ext4 file system of its own; both end with the test.
+/// A mount namespace with its own ext4 file system; both end with the test.
 struct Disk {
     keeper: Child,
     image: PathBuf,
@@ -236,7 +237,7 @@ struct Disk {
 impl Disk {
     const MIB: u64 = 128;
 
-    /// Makes one; says why not.
+    /// Makes one; if impossible, prints why.
     fn new(folder: &Path) -> Option<Self> {
         let disk = Self::make(folder);
         if let Err(reason) = &disk {
@@ -250,7 +251,7 @@ impl Disk {
         File::create(&image).and_then(|file| file.set_len(Self::MIB << 20)).map_err(|e| e.to_string())?;
         tool(&["mkfs.ext4", "-q", text(&image)])?;
         std::fs::create_dir(&mount).map_err(|e| e.to_string())?;
-        // The first line says that the namespace stands; the end of the input ends it.
+        // The first line shows that the namespace exists; the end of the input ends it.
         let mut keeper = Command::new("unshare")
             .args(["-m", "sh", "-c", "echo made; read _"])
             .stdin(Stdio::piped())
@@ -265,7 +266,7 @@ impl Disk {
         Ok(disk)
     }
 
-    /// What is done after a failure of the disk is what Debian and others set: `errors=remount-ro`.
+    /// On a disk error, behave as Debian and others configure it: `errors=remount-ro`.
     fn mounting(&self) -> [&str; 5] {
         ["mount", "-o", "loop,errors=remount-ro", text(&self.image), text(&self.mount)]
     }
@@ -277,7 +278,7 @@ impl Disk {
         command
     }
 
-    /// Runs a tool in the namespace; the error is what it said.
+    /// Runs a tool in the namespace; the error is its output.
     fn tool(&self, words: &[&str]) -> Result<(), String> {
         let output = self.inside(words).output().map_err(|error| error.to_string())?;
         if output.status.success() {
@@ -314,7 +315,7 @@ fn a_file_system_that_turns_read_only_after_an_error_loses_nothing_that_was_acce
     let before: Vec<String> = (0..20).map(|number| format!("letter {number}")).collect();
     let before: Vec<&str> = before.iter().map(String::as_str).collect();
     send(&courier, &sender, alice.did(), &before);
-    // What the kernel does to a file system with `errors=remount-ro` when it meets an error, files open or not.
+    // What the kernel does to a file system with `errors=remount-ro` on an error, even with open files.
     disk.tool(&["mount", "-o", "remount,abort", text(&disk.mount)]).unwrap();
     refused(&courier, &sender, alice.did(), &["too late", "too late again"]);
     let answered = courier.request_account(&bob);

@@ -1,4 +1,4 @@
-//! What the register says counts more than a card of last year; offers can be taken back; who is barred gets nothing.
+//! The register counts more than an old card; offers can be withdrawn; barred people get nothing.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{fs, path::Path};
@@ -13,7 +13,7 @@ fn text<'v>(value: &'v Value, member: &str) -> &'v str {
     value[member].as_str().unwrap_or_else(|| panic!("no `{member}` in {value}"))
 }
 
-/// Everybody at rest, and a city whose folder is `folder`.
+/// All nodes idle, and a city with the folder `folder`.
 async fn world_with(seed: u64, folder: &Path) -> World {
     let mut world = World::new(seed);
     world.add("mediator", Config::new(Role::Mediator)).await;
@@ -26,7 +26,7 @@ async fn world_with(seed: u64, folder: &Path) -> World {
     world
 }
 
-/// Enters a death into the register's row of [`ADULT`].
+/// Enters a death in the register's row of [`ADULT`].
 fn enter_death(folder: &Path) {
     let file = folder.join("einwohner.csv");
     let rows = fs::read_to_string(&file).unwrap();
@@ -46,7 +46,7 @@ async fn accept(world: &World, offer: &Value) {
     world.ask("anna", "accept", json!({"url": text(offer, "invitation"), "yes": true})).await;
 }
 
-/// Offers a card and takes it; returns the city's list of what it has issued.
+/// Offers a card and accepts it; returns the city's list of issued cards.
 async fn issue(world: &mut World, order: Value) -> Value {
     let offer = world.ask("city", "offer", order).await;
     accept(world, &offer).await;
@@ -80,7 +80,7 @@ fn a_death_entered_later_is_told_at_the_next_reading_and_keeps_further_cards_bac
         assert!(text(&reloaded["outdated"][0], "reason").contains("death"), "{reloaded}");
         let refused = world.node("city").command("offer", &resident()).await.unwrap_err().to_string();
         assert!(refused.contains("death"), "{refused}");
-        // The resident card was not revoked yet: what it proves was overtaken.
+        // The resident card is not revoked yet, but what it proves is outdated.
         let issued = issue(&mut world, library()).await;
         assert_eq!((issued.as_array().unwrap().len(), cards(&world).await), (1, 1), "{issued}");
     });
@@ -100,7 +100,7 @@ fn enter(folder: &Path, field: usize, value: &str) {
     fs::write(&file, changed.collect::<String>()).unwrap();
 }
 
-/// Revoking is final: a fault of the file is no reason for it.
+/// Revocation is final, so a fault in the file is no reason for it.
 #[test]
 fn cards_of_whose_row_was_skipped_are_listed_apart() {
     play(async {
@@ -220,7 +220,7 @@ fn an_offer_that_was_withdrawn_is_not_carried_out_before_or_after_it_was_taken()
         let again = json!({"thread": text(&offer, "thread")});
         let refused = world.node("city").command("withdraw", &again).await.unwrap_err().to_string();
         assert!(refused.contains("no offer"), "{refused}");
-        // Whoever has taken it cannot begin anew either.
+        // Someone who has already accepted it cannot start again either.
         accept(&world, &offer).await;
         world.pump().await;
         assert_eq!(world.ask("city", "issued", json!({})).await, json!([]));
@@ -245,7 +245,7 @@ fn a_poster_that_was_withdrawn_issues_to_nobody_any_more_whoever_was_last() {
     });
 }
 
-/// Agrees to the first thing a wallet waits for a decision about.
+/// Agrees to the first decision a wallet waits for.
 async fn agree(world: &mut World, name: &str) {
     world.pump().await;
     let pending = world.ask(name, "pending", json!({})).await;
@@ -254,8 +254,8 @@ async fn agree(world: &mut World, name: &str) {
     world.pump().await;
 }
 
-/// A poster for a library card that Anna took first and lets lie, and Bela took after her and has a card of; both have a resident
-/// card. Returns what the city said of the poster.
+/// A poster for a library card. Anna accepted it first and leaves it undecided; Bela accepted it after her and has got
+/// a card. Both have a resident card. Returns the city's answer about the poster.
 async fn poster_of_two(world: &mut World) -> Value {
     world.add_citizen("bela").await;
     issue(world, resident()).await;
@@ -290,7 +290,7 @@ fn of_a_poster_that_was_withdrawn_also_those_get_no_card_who_took_it_before_the_
     });
 }
 
-/// The invitation itself lasts a day, what was taken on it lasts longer.
+/// The invitation lasts a day, exchanges begun with it last longer.
 #[test]
 fn a_poster_can_be_withdrawn_also_when_its_invitation_is_over_and_the_last_who_took_it_has_a_card() {
     play(async {
@@ -446,7 +446,7 @@ fn request_template_whose_query_could_not_be_sent_is_refused_when_it_is_read() {
         let world = world_with(16, folder.path()).await;
         let file = folder.path().join("requests/cafe-over-16.toml");
         let good = fs::read_to_string(&file).unwrap();
-        // As JSON it is longer than it is here, and than a query may be.
+        // As JSON it becomes longer than here, and longer than a query may be.
         let long = format!("values = ['{}']", "\"".repeat(40_000));
         fs::write(&file, good.replace("values = [true]", &long)).unwrap();
         let refused = world.node("city").command("reload", &json!({})).await.unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! DIDs change hands of keys: a citizen takes a new one towards a city, and an account at a mediator follows its owner.
+//! DID rotation: a citizen takes a new DID towards a city, and an account at a mediator follows its owner.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::sync::Arc;
@@ -60,7 +60,7 @@ fn mail_goes_on_both_ways_through_the_mediator_after_a_citizen_has_rotated() {
     });
 }
 
-/// The pause of what failed grows to minutes; what comes meanwhile must not be there first.
+/// The pause after failures grows to minutes; later messages must not arrive first.
 #[test]
 fn a_message_does_not_pass_one_before_it_that_was_put_off_also_after_a_restart() {
     for restarted in [false, true] {
@@ -276,7 +276,7 @@ fn an_account_with_its_registrations_and_mail_follows_a_proved_rotation() {
         assert_eq!(scene.mail(&new).await, None);
         let status = scene.ask(&kind, json!({})).await;
         assert_eq!(status.body["message_count"], 2);
-        // The old DID has no account any more.
+        // The old DID no longer has an account.
         scene.alice.become_did(old);
         let refused = scene.ask(&kind, json!({})).await;
         assert_eq!(refused.body["code"], "e.p.req.not_enroll");
@@ -330,7 +330,7 @@ fn an_account_does_not_follow_a_rotation_that_its_owner_did_not_sign() {
         let mallory = Stranger::new(6);
         let kind = format!("{PICKUP}/status-request");
         let mut theft = mallory.message(&kind, &scene.mediator, json!({}));
-        // Signed by a DID of Mallory's own, which never had the account.
+        // Signed by a DID of Mallory's, which never had the account.
         let other = mallory.another_did();
         theft.from_prior = Some(mallory.rotation(&other, mallory.did(), NOW));
         let refused = mallory.ask(&scene.node, &theft).await;

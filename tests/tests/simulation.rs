@@ -1,4 +1,4 @@
-//! The story in a simulation: as it should go, and through storms of lost, doubled and late messages and dying nodes.
+//! The story in a simulation: without faults, and through storms of lost, doubled and late messages and dying nodes.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use einmal::{
@@ -9,9 +9,9 @@ use einmal_flows::out_of_band::Invitation;
 use einmal_tests::{ADULT, START_MS, Stranger, World, play};
 use serde_json::{Value, json};
 
-/// Worlds that go through a storm.
+/// Number of worlds that go through a storm.
 const STORMS: u64 = 200;
-/// Threads they are spread over.
+/// Number of threads they are spread over.
 const THREADS: u64 = 4;
 /// Text messages sent in each world.
 const LETTERS: usize = 3;
@@ -24,14 +24,14 @@ fn length(value: &Value) -> usize {
     value.as_array().unwrap_or_else(|| panic!("no list: {value}")).len()
 }
 
-/// Takes an offer for [`ADULT`]; returns its thread.
+/// Accepts an offer for [`ADULT`]; returns its thread.
 async fn take_offer(world: &World) -> String {
     let offer = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
     let accepted = world.ask("anna", "accept", json!({"url": text(&offer, "invitation"), "yes": true})).await;
     text(&accepted, "thread").to_owned()
 }
 
-/// Answers a request of the library; returns its thread.
+/// Answers a request from the library; returns its thread.
 async fn answer_request(world: &World, template: &str) -> String {
     let request = world.ask("library", "request", json!({"template": template})).await;
     world.ask("anna", "accept", json!({"url": text(&request, "invitation"), "yes": true})).await;
@@ -247,7 +247,7 @@ fn an_invitation_taken_again_goes_on_with_the_exchange_that_waits_for_a_decision
         world.ask("anna", "decide", json!({"thread": begun["thread"], "agree": true, "shown": shown})).await;
         world.pump().await;
         assert_eq!(length(&world.ask("anna", "list", json!({})).await), 1);
-        // It is over: what is good for one is refused to whoever begins anew.
+        // It is over: a single-use offer is refused to anyone who starts again.
         let anew = world.ask("anna", "accept", json!({"url": url, "yes": true})).await;
         assert_eq!(anew["state"], "proposed");
         world.pump().await;
@@ -264,7 +264,7 @@ fn a_relationship_without_a_name_outlasts_a_restart_of_the_other_side() {
             world.ask("anna", "accept", json!({"url": text(&invitation, "invitation"), "yes": true})).await;
             world.pump().await;
             let to = world.node(name).public_did().unwrap().to_string();
-            // Twice, so that by then she uses the short form of her DID.
+            // Twice, so that she then uses the short form of her DID.
             for number in 0..2 {
                 world.ask("anna", "send", json!({"to": to, "text": format!("{number}")})).await;
                 world.pump().await;
@@ -315,7 +315,7 @@ fn severity(seed: u64) -> (Faults, u8) {
     (faults, some(4, 11))
 }
 
-/// What went wrong in a storm, so that a storm that spares everybody proves nothing unnoticed.
+/// Counts what went wrong in a storm, so that a storm without any damage is noticed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Damage {
     deaths: usize,
@@ -347,14 +347,14 @@ impl Damage {
     }
 }
 
-/// One world through a storm; returns the digest of everything that went over its network.
+/// Runs one world through a storm; returns the digest of everything that went over its network.
 async fn storm(seed: u64) -> (String, Damage) {
     let mut world = World::new(seed);
     world.add_everybody().await;
     let (faults, crashes) = severity(seed);
     world.storm(faults, crashes);
     world.turns(4).await;
-    // An invitation cannot be taken before the mediator has been reached once.
+    // An invitation cannot be accepted before the mediator has been reached once.
     if world.ask("anna", "mailbox", json!({})).await["spares"] == 0 {
         world.calm();
         world.pump().await;
@@ -385,7 +385,7 @@ async fn storm(seed: u64) -> (String, Damage) {
     (world.wire().digest(), Damage::of(&world))
 }
 
-/// Exactly one card for one offer, on both sides, and both sides know that it is over.
+/// Exactly one card for one offer, on both sides, and both sides know that the exchange is over.
 async fn check_issued(world: &World, thread: &str, seed: u64) {
     let issued = world.ask("city", "issued", json!({})).await;
     assert_eq!(length(&issued), 1, "seed {seed}: {issued}");
@@ -395,7 +395,7 @@ async fn check_issued(world: &World, thread: &str, seed: u64) {
     assert_eq!(text(&progress, "state"), "done", "seed {seed}: {progress}");
 }
 
-/// Every letter once.
+/// Every letter arrives once.
 async fn check_letters(world: &World, seed: u64) {
     let inbox = world.ask("anna", "inbox", json!({})).await;
     let mut letters: Vec<&str> =
@@ -405,7 +405,7 @@ async fn check_letters(world: &World, seed: u64) {
     assert_eq!(letters, wanted, "seed {seed}");
 }
 
-/// One result, accepted; nothing given up by anybody.
+/// One result, accepted; no node gave up anything.
 async fn check_presented(world: &World, thread: &str, seed: u64) {
     let result = result(world, thread).await;
     assert_eq!(result["accepted"], true, "seed {seed}: {result}");
@@ -450,7 +450,7 @@ fn the_same_seed_tells_the_same_story() {
     assert_ne!(play(storm(7)).0, play(storm(19)).0);
 }
 
-/// More than are read at once; those of others come behind them.
+/// More messages than are read at once; those for others come after them.
 #[test]
 fn messages_for_somebody_out_of_reach_hide_nobody_elses() {
     play(async {

@@ -1,4 +1,5 @@
-//! Mail over WebSockets: pushed raw or wrapped as the version has it, to its owner only, and kept until acknowledged.
+//! Mail over WebSockets: pushed raw or wrapped depending on the version, only to its owner, and kept until
+//! acknowledged.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -26,9 +27,9 @@ use tokio_tungstenite::{
     },
 };
 
-/// How long a test waits for what must come.
+/// How long a test waits for something that must come.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a test waits for what must not come.
+/// How long a test waits for something that must not come.
 const QUIET: Duration = Duration::from_millis(300);
 
 const PICKUP_3: &str = "https://didcomm.org/messagepickup/3.0";
@@ -57,7 +58,7 @@ async fn scene() -> Scene {
 }
 
 impl Scene {
-    /// Somebody with an account, whose own DID is registered.
+    /// A person with an account, whose own DID is registered.
     async fn member(&self, seed: u64) -> Stranger {
         let member = Stranger::new(seed);
         member.enrol(&self.node).await;
@@ -133,7 +134,7 @@ fn third_version_pushes_raw_and_keeps_the_letter_until_it_is_acknowledged() {
     });
 }
 
-/// Sends a letter to `alice`, who must get it in a delivery of `family` and be rid of it once she acknowledged it.
+/// Sends a letter to `alice`, who must get it in a delivery of `family`; it must be gone once she acknowledged it.
 async fn is_pushed_a_delivery_whose_ids_acknowledge(scene: &Scene, alice: &Stranger, family: &str) {
     let mut socket = scene.open().await;
     let status = scene.switch(alice, &mut socket, family, true).await;
@@ -161,7 +162,7 @@ fn fourth_version_pushes_in_a_delivery_whose_ids_acknowledge() {
     });
 }
 
-/// Wallets that ask for mediation in 2.0 read deliveries only, those that ask in 3.0 raw messages only.
+/// Wallets that ask for mediation in 2.0 read only deliveries, those that ask in 3.0 only raw messages.
 #[test]
 fn third_version_pushes_in_a_delivery_to_an_account_of_the_second_mediation_version_also_after_a_rotation() {
     play(async {
@@ -305,7 +306,7 @@ fn a_replayed_switch_binds_no_other_connection() {
     });
 }
 
-/// Alice takes another DID and says so in a message to the mediator; returns the new one.
+/// Alice takes another DID and tells the mediator in a message; returns the new DID.
 async fn rotate(scene: &Scene, alice: &mut Stranger) -> Did {
     let new = alice.another_did();
     let old = alice.become_did(new.clone());
@@ -328,7 +329,7 @@ fn a_socket_follows_its_account_to_a_new_did_without_being_asked_again() {
         scene.switch(&alice, &mut wrapped, PICKUP_4, true).await;
         scene.switch(&bob, &mut his, PICKUP_3, true).await;
         let old = rotate(&scene, &mut alice).await;
-        // What is registered is hers as before.
+        // What is registered is still hers.
         let mail = scene.mail(&registered, "to what was registered").await;
         assert_eq!(raw(&mut raw_socket).await, mail);
         let delivery = alice.open(&next(&mut wrapped).await).message;
@@ -336,13 +337,13 @@ fn a_socket_follows_its_account_to_a_new_did_without_being_asked_again() {
         assert!(delivery.to[0].same_as(alice.did()), "addressed to the new DID");
         assert!(!delivery.to[0].same_as(&old));
         assert!(stays_silent(&mut his).await, "nobody else follows");
-        // The old DID opens nothing any more.
+        // The old DID can no longer start anything.
         let new = alice.become_did(old);
         let mut another = scene.open().await;
         let report = scene.switch(&alice, &mut another, PICKUP_3, true).await;
         assert_eq!(report.body["code"], "e.p.req.not_enroll");
         alice.become_did(new);
-        // And the new one ends what the old one began.
+        // And the new one ends what the old one started.
         let status = scene.switch(&alice, &mut raw_socket, PICKUP_3, false).await;
         assert_eq!(status.body["live_delivery"], false, "{status:?}");
         let mail = scene.mail(&registered, "for the other socket").await;
@@ -504,7 +505,7 @@ async fn scene_with(mail: Arc<HeldMail>) -> Scene {
     Scene { node, address, mediator }
 }
 
-/// A letter that waits for its disk, and the socket it came by, with a ping behind it.
+/// A letter waiting for its disk, and the socket it came by, followed by a ping.
 async fn letter_on_its_way() -> (Arc<HeldMail>, Socket) {
     let mail = Arc::new(HeldMail::default());
     let scene = scene_with(Arc::clone(&mail)).await;
@@ -529,7 +530,7 @@ fn a_pong_says_that_the_letter_before_it_is_on_the_disk() {
     });
 }
 
-/// Frames until the socket ends: how many pongs, and the code it ends with.
+/// Reads frames until the socket ends: the number of pongs, and the closing code.
 async fn until_closed(socket: &mut Socket) -> (usize, u16) {
     let mut pongs = 0;
     loop {
@@ -541,12 +542,12 @@ async fn until_closed(socket: &mut Socket) -> (usize, u16) {
     }
 }
 
-/// The report about the mailbox must not take the pong along: who hears that deletes the letter as delivered.
+/// The pong must not follow the report about the mailbox: a client that hears it deletes the letter as delivered.
 #[test]
 fn no_pong_comes_for_a_letter_that_found_its_mailbox_full() {
     play(async {
         let (mail, mut socket) = letter_on_its_way().await;
-        // So that the ping is read.
+        // Give the node time to read the ping.
         tokio::time::sleep(QUIET).await;
         mail.refuse();
         assert_eq!(until_closed(&mut socket).await, (0, 1013));
@@ -565,7 +566,7 @@ fn no_pong_comes_for_a_letter_that_nobody_here_takes_and_the_sender_learns_that_
             sender.pack(&sender.forward(&scene.mediator, to, payload.clone()), SenderProtection::Anoncrypt)
         });
         let mut socket = scene.open().await;
-        // The first waits for its disk, so that the second is under way when the ping comes.
+        // The first one waits for its disk, so that the second is in progress when the ping comes.
         for envelope in [taken, vain] {
             send(&mut socket, envelope).await;
         }

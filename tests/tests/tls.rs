@@ -1,4 +1,4 @@
-//! TLS with certificate files: served, refused with the remedy where they do not fit, and deaf to plain HTTP.
+//! TLS with certificate files: served, refused with a remedy if they do not fit, and plain HTTP is ignored.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Output, sync::Arc, time::Duration};
@@ -72,7 +72,7 @@ async fn https_is_served_with_the_nodes_own_certificate_and_plain_http_is_not() 
         .with_root_certificates(roots)
         .with_no_client_auth();
     let connector = TlsConnector::from(Arc::new(config));
-    // Somebody who never finishes the handshake is in nobody's way.
+    // A client that never finishes the handshake blocks nobody.
     let _silent = TcpStream::connect(&address).await.unwrap();
     let tcp = TcpStream::connect(&address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
@@ -80,7 +80,7 @@ async fn https_is_served_with_the_nodes_own_certificate_and_plain_http_is_not() 
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let plain = get(TcpStream::connect(&address).await.unwrap()).await;
     assert!(!plain.contains("HTTP/1.1"), "{plain}");
-    // A certificate for another name is what it is.
+    // A certificate for another name is not accepted.
     let tcp = TcpStream::connect(&address).await.unwrap();
     assert!(connector.connect(ServerName::try_from("city.example").unwrap(), tcp).await.is_err());
 }

@@ -1,4 +1,4 @@
-//! What an earlier version left in the store is still there for the present one.
+//! Data that an earlier version left in the store is still there for the present version.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use einmal::{
@@ -21,7 +21,7 @@ fn mail_that_version_0_1_queued_is_delivered_once() {
         let mediator = node.public_did().unwrap().clone();
         let message = |kind: String, body| alice.message(&kind, &mediator, body);
         alice.enrol(&node).await;
-        // As 0.1 wrote it: recipient, arrival, chance.
+        // As version 0.1 wrote it: recipient, arrival, random bytes.
         let id = [did_id(alice.did()).as_bytes(), &START_MS.to_be_bytes(), &[7; 8]].concat();
         let mut batch = Batch::new();
         let key = Key::new(&TenantId::default(), Table::new("queue"), id).unwrap();
@@ -44,7 +44,7 @@ fn records(world: &World, name: &str, table: &'static str) -> Vec<Record> {
     world.store(name).scan(&TenantId::default(), Table::new(table), b"", None, 1000).unwrap()
 }
 
-/// Puts what is found by relations to threads where version 0.1 kept it: among the names of threads.
+/// Moves the relations back to where version 0.1 kept them: among the names of threads.
 fn relations_as_before(world: &World, name: &str) {
     let mut batch = Batch::new();
     for record in records(world, name, "related-exchange") {
@@ -75,7 +75,7 @@ fn offer_that_was_taken_before_the_upgrade_is_found_and_withdrawn() {
         };
         assert_eq!(told(&after), told(&before));
         assert!(records(&world, "city", "thread").is_empty(), "no name of a thread is left that is none");
-        // Once moved, what looks like a relation is a name that somebody chose.
+        // Once they were moved, a key that looks like a relation is a name that someone chose.
         let mut batch = Batch::new();
         let chosen = Key::new(&TenantId::default(), Table::new("thread"), "below:42").unwrap();
         batch.put_expiring(chosen, b"\"x\"".to_vec(), u64::MAX);
@@ -97,7 +97,7 @@ fn what_waits_is_shown_behind_ten_thousand_names_of_what_is_over() {
         let offer = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
         let accepted = world.ask("anna", "accept", json!({"url": offer["invitation"]})).await;
         world.pump().await;
-        // Names live longer than what they name; these come before any other.
+        // Names outlive the things they name; these sort before all others.
         for thousand in 0..11 {
             let mut batch = Batch::new();
             for number in 0..1000 {

@@ -1,4 +1,4 @@
-//! Which way a message takes when a peer can be reached by several, over real sockets.
+//! Which way a message takes if a peer can be reached in several ways, over real sockets.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
@@ -22,13 +22,13 @@ use einmal_tests::{Keeper, Stranger, city_folder, described, node_on, peer_host,
 use serde_json::{Value, json};
 
 const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
-/// By a stream on whose connection nothing goes back.
+/// By a stream whose connection carries nothing back.
 const BY_STREAM: Arrival = Arrival::Libp2p { answerable: false, from: None };
 const PONG: &str = "https://didcomm.org/trust-ping/2.0/ping-response";
 /// How long a test waits for a message.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A mediator on the loopback interface, with libp2p or without.
+/// A mediator on the loopback interface, with or without libp2p.
 async fn node(with_p2p: bool) -> Arc<Node> {
     node_at("http://127.0.0.1:9", Config::new(Role::Mediator), with_p2p).await
 }
@@ -76,7 +76,7 @@ async fn a_peer_that_left_libp2p_is_reached_by_http() {
 async fn a_message_stays_in_the_outbox_while_its_only_way_does_not_answer() {
     let node = node(true).await;
     let host = peer_host(3, &Arc::default()).await;
-    // The second way can never work: it must not decide for the first.
+    // The second way can never work, but must not decide the fate of the first.
     let ways = vec![described(&host), Endpoint::didcomm("gopher://nowhere.example")];
     let stranger = Stranger::reached_by(3, ways);
     drop(host);
@@ -142,7 +142,7 @@ async fn a_wallet_that_is_away_finds_in_its_mailbox_what_libp2p_could_not_bring(
     let invitation = merchant.command("invite", &json!({})).await.unwrap();
     citizen.command("accept", &json!({"url": invitation["invitation"]})).await.unwrap();
     citizen.outbox_pass().await.unwrap();
-    // The ping came directly. Before it is answered, the wallet goes away.
+    // The ping was sent directly. Before it is answered, the wallet goes away.
     assert_eq!(
         (&citizen.stats().to_json()["sent"], mediator.stats().to_json()["queued"].as_u64()),
         (&json!(1), Some(0))
@@ -157,7 +157,7 @@ async fn a_wallet_that_is_away_finds_in_its_mailbox_what_libp2p_could_not_bring(
     assert_eq!(mediator.stats().to_json()["delivered"], 1);
 }
 
-/// A libp2p host made with another library, in a process of its own.
+/// A libp2p host made with another library, in a separate process.
 struct Foreign {
     child: Child,
     orders: ChildStdin,
@@ -183,7 +183,7 @@ impl Foreign {
         let (sender, said) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                // Its library prints of its own accord as well.
+                // Its library also prints lines of its own.
                 if let Ok(thing) = serde_json::from_str(&line) {
                     let _ = sender.send(thing);
                 }

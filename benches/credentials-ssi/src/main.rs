@@ -1,4 +1,4 @@
-//! SD-JWT issued and verified per second: einmal beside `ssi` and bare P-256, in one run.
+//! SD-JWTs issued and verified per second: einmal compared with `ssi` and bare P-256, in one run.
 //!
 //! `cargo run --release -p bench-credentials-ssi [--features aws-lc]`
 
@@ -56,7 +56,7 @@ impl Peer {
     }
 }
 
-/// The issuer's key with its private member, as the peer signs with a JWK.
+/// The issuer's key as JWK with its private member, because the peer signs with a JWK.
 fn einmal_jwk(ours: &Ours) -> Value {
     let mut jwk = serde_json::to_value(ours.issuer_jwk()).unwrap();
     jwk["alg"] = json!("ES256");

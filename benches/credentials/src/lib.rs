@@ -1,4 +1,4 @@
-//! einmal's side of the credential benchmarks and bare P-256, shared by the two programs that measure peers.
+//! einmal's side of the credential benchmarks, and bare P-256, shared by the two programs that measure peers.
 
 use std::hint::black_box;
 
@@ -30,17 +30,17 @@ pub const ISSUER: &str = "did:web:city.example";
 pub const VCT: &str = "urn:de:kommune:resident:1";
 /// Instant of issuing, in seconds since 1970.
 pub const ISSUED_AT: u64 = 1_700_000_000;
-/// Instant of expiry, far enough for the peers, which read the clock.
+/// Instant of expiry, far enough ahead for the peers, which read the clock.
 pub const EXPIRES_AT: u64 = 4_000_000_000;
-/// Number of claims, all of them disclosable and all of them shown.
+/// Number of claims; all are disclosable and all are shown.
 pub const CLAIMS: usize = 12;
 
 const AUDIENCE: &str = "decentralized_identifier:did:web:shop.example";
 const NONCE: &str = "n-0S6_WzA2Mj";
 
-/// Name of einmal's issuing among the cases.
+/// Case name of issuing with einmal.
 pub const ISSUE: &str = "einmal issue";
-/// Name of einmal's verifying among the cases.
+/// Case name of verifying with einmal.
 pub const VERIFY: &str = "einmal verify";
 const VERIFY_BOUND: &str = "einmal verify with key binding";
 const SIGN: &str = "RustCrypto P-256 sign";
@@ -74,7 +74,7 @@ impl StatusSource for NoLists {
     }
 }
 
-/// Issuer, holder and what they work on, and the bare keys.
+/// Issuer, holder, their inputs, and the bare keys.
 pub struct Ours {
     keyring: Keyring,
     kid: KeyId,
@@ -87,7 +87,7 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// Fresh keys; one credential issued and presented.
+    /// New keys, and one credential, issued and presented.
     pub fn new() -> Self {
         let keyring = Keyring::new();
         let (kid, holder) = (KeyId::new(format!("{ISSUER}#1")), KeyId::new("holder-1"));
@@ -127,7 +127,7 @@ impl Ours {
         Self { keyring, kid, request, keys, bare, bound, signing, fast: fast.unwrap() }
     }
 
-    /// The issuer's secret key, for a peer to use the same.
+    /// The issuer's secret key, for a peer to use as well.
     pub fn issuer_key(&self) -> &SigningKey {
         &self.signing
     }
@@ -153,7 +153,7 @@ impl Ours {
         vc::verify_presentation(presented, &context, &self.keys, &NoLists).unwrap()
     }
 
-    /// einmal and the bare primitives; the peer's cases go beside them.
+    /// The cases of einmal and the bare primitives; the peer's cases are added to them.
     pub fn cases(&self) -> Vec<Case<'_>> {
         let message = self.bare.split('~').next().and_then(|jwt| jwt.rsplit_once('.')).unwrap().0.as_bytes();
         let signature: Signature = self.signing.sign(message);
@@ -181,7 +181,7 @@ impl Default for Ours {
     }
 }
 
-/// Prints operations per second of einmal, of a peer whose two cases are named, and of bare P-256.
+/// Prints operations per second for einmal, for a peer with the two named cases, and for bare P-256.
 pub fn print(results: &Results, peer: &str, issue: &str, verify: &str, fast: bool) {
     let backend = if fast { "aws-lc" } else { "portable" };
     println!(

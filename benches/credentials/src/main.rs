@@ -1,4 +1,4 @@
-//! SD-JWT VC issued and verified per second: einmal beside `sd-jwt-rs` and bare P-256, in one run.
+//! SD-JWT VCs issued and verified per second: einmal compared with `sd-jwt-rs` and bare P-256, in one run.
 //!
 //! `cargo run --release -p bench-credentials [--features aws-lc]`
 

@@ -1,4 +1,4 @@
-//! The crate `affinidi-messaging-didcomm`, given bare keys: it is spared all look-ups.
+//! The crate `affinidi-messaging-didcomm`, given bare keys, so that it needs no look-ups.
 
 use affinidi_messaging_didcomm::{
     Message, SenderKey,

@@ -1,4 +1,4 @@
-//! What no implementation can avoid: the agreements, the content encryption and base64 of the content.
+//! Work that no implementation can avoid: the key agreements, and encryption and base64 of the content.
 
 use std::hint::black_box;
 
@@ -31,11 +31,11 @@ const FAST_OPEN: &str = "aws-lc AES-256-CBC + HMAC-SHA-512, open";
 const ENCODE: &str = "base64 encode";
 const DECODE: &str = "base64 decode";
 
-/// Every primitive, in the order of the printed list.
+/// Every primitive, in printing order.
 pub(crate) const NAMES: [&str; 10] =
     [VARIABLE, FIXED, FAST_VARIABLE, FAST_FIXED, SEAL, OPEN, FAST_SEAL, FAST_OPEN, ENCODE, DECODE];
 
-/// What the primitives work on.
+/// The inputs of the primitives.
 pub(crate) struct Inputs {
     plaintext: Vec<u8>,
     ciphertext: Vec<u8>,
@@ -107,7 +107,7 @@ fn fast_agree(secret: &agreement::PrivateKey, peer: &PublicKey) -> [u8; 32] {
     agreement::agree(secret, peer, (), |z| z.try_into().map_err(|_| ())).unwrap()
 }
 
-/// The public half is computed when the key is made.
+/// Computes the public half, which happens when the key is made.
 fn fast_public(secret: &[u8; 32]) -> agreement::PublicKey {
     let secret = agreement::PrivateKey::from_private_key(&agreement::X25519, secret).unwrap();
     secret.compute_public_key().unwrap()
@@ -128,13 +128,13 @@ pub(crate) fn cases(on: &Inputs) -> Vec<Case<'_>> {
     ]
 }
 
-/// What one line of the table cannot avoid: agreements on the peer's key, the ephemeral key of a sender, and the
-/// content in A256CBC-HS512.
+/// The unavoidable work of one table row: agreements with the peer's key, a sender's ephemeral key, and the content in
+/// A256CBC-HS512.
 #[derive(Clone, Copy)]
 pub(crate) struct Work {
     packs: bool,
     agreements: u32,
-    /// Agreements by a table of the peer's multiples, which cost what one with the base point costs.
+    /// Agreements using a table of the peer's multiples; each costs as much as one with the base point.
     by_table: u32,
 }
 
@@ -151,7 +151,7 @@ impl Work {
         Self { packs: false, agreements, by_table: 0 }
     }
 
-    /// The sum with the backend einmal was built with.
+    /// The sum, for the backend einmal was built with.
     pub(crate) fn micros(self, results: &Results, fast: bool) -> f64 {
         let pick = |portable, quick| results.of(if fast { quick } else { portable }).micros();
         let agreeing = f64::from(self.agreements) * pick(VARIABLE, FAST_VARIABLE)

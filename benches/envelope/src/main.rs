@@ -32,11 +32,11 @@ const KIND: &str = "https://example.org/p/1.0/m";
 const CREATED: u64 = 1_516_269_022;
 const FAST: bool = cfg!(feature = "aws-lc");
 
-/// One line of the table: what is done, and what is measured beside it.
+/// One row of the table: what is done, and what it is compared with.
 struct Line {
     what: &'static str,
     sicpa: &'static str,
-    /// `None` where the peer does not speak the content encryption.
+    /// `None` if the peer does not support the content encryption.
     affinidi: Option<&'static str>,
     floor: Option<floor::Work>,
 }
@@ -133,7 +133,7 @@ fn measure(size: usize) -> Results {
     run(cases, Rounds::default())
 }
 
-/// One row of figures added up over `lines`: a single one, or a packing and the opening of what it made.
+/// One row of figures, added up over `lines`: a single line, or packing and opening together.
 fn row(what: &str, lines: &[&Line], results: &Results) -> Vec<String> {
     let add =
         |figure: &dyn Fn(&Line) -> Option<f64>| lines.iter().map(|line| figure(line)).sum::<Option<f64>>();

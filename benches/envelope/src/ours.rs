@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{ALICE, BOB, CREATED, ID, KIND};
 
-/// A custody that remembers no agreement: every envelope is the first between its two parties.
+/// A custody that remembers no agreement: every envelope is like the first between its two parties.
 struct Forgetful(Keyring);
 
 impl Custody for Forgetful {
@@ -30,7 +30,7 @@ impl Custody for Forgetful {
     }
 }
 
-/// A custody that remembers agreements and makes no tables: what a keyring is until one key was written to often.
+/// A custody that remembers agreements but makes no tables, like a keyring before it writes to one key often.
 struct Tableless(Keyring);
 
 impl Custody for Tableless {
@@ -57,14 +57,14 @@ pub(crate) struct Ours {
     message: Message,
 }
 
-/// How well the pair knows each other.
+/// How often the two have talked before.
 #[derive(Clone, Copy)]
 pub(crate) enum Contact {
-    /// It never talked.
+    /// Never.
     First,
-    /// It has talked before, less often than makes a table of the peer's key.
+    /// Before, but not often enough for a table of the peer's key.
     Known,
-    /// It has talked so often that there is one.
+    /// Often enough for such a table.
     Often,
 }
 
@@ -105,7 +105,7 @@ impl Ours {
         }
     }
 
-    /// `content` is the content encryption of anoncrypt; authcrypt has no choice.
+    /// `content` is the content encryption of anoncrypt; that of authcrypt is fixed.
     pub(crate) fn pack(
         &self,
         protection: SenderProtection,
@@ -130,12 +130,12 @@ impl Ours {
         open(bytes, &context).unwrap()
     }
 
-    /// The message as it is encrypted, for the floor to work on just as many bytes.
+    /// The message as it is encrypted, so that the floor works on equally many bytes.
     pub(crate) fn plaintext(&self) -> Vec<u8> {
         self.message.to_bytes()
     }
 
-    /// Fails unless what is packed opens to the message that was sent, by the sender who sent it.
+    /// Fails unless the packed message opens to the one that was sent, from the right sender.
     pub(crate) fn check(&self) {
         for (contact, content) in [
             (Contact::First, ContentEncryption::A256CbcHs512),

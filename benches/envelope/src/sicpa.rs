@@ -1,4 +1,4 @@
-//! The crate `didcomm`, driven through its own example resolvers.
+//! The crate `didcomm`, used with its own example resolvers.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use didcomm::{
@@ -63,7 +63,7 @@ impl Sicpa {
         }
     }
 
-    /// `content` is the content encryption of anoncrypt; authcrypt has no choice.
+    /// `content` is the content encryption of anoncrypt; that of authcrypt is fixed.
     pub(crate) fn pack(&self, authenticated: bool, content: AnonCryptAlg) -> String {
         let options =
             PackEncryptedOptions { forward: false, enc_alg_anon: content, ..PackEncryptedOptions::default() };

@@ -1,12 +1,12 @@
-//! Times several pieces of work in interleaved rounds, so that a ratio compares what ran under the same conditions.
+//! Times several pieces of work in interleaved rounds, so that ratios compare work done under the same conditions.
 //!
-//! Each piece is called in a block as long as [`Rounds::block`]; a round has one block of every piece, and the order
-//! within a round turns by one from round to round. The figure is the median over rounds, and the least one beside
-//! it: on a shared machine noise only ever adds.
+//! Each piece runs in a block that lasts for [`Rounds::block`]. A round has one block of every piece, and the order
+//! rotates by one from round to round. The result is the median over the rounds, with the least round beside it: on a
+//! shared machine, noise only ever adds time.
 
 use std::time::{Duration, Instant};
 
-/// One piece of work under its name.
+/// One piece of work with its name.
 pub struct Case<'a> {
     name: &'static str,
     work: Box<dyn FnMut() + 'a>,
@@ -17,7 +17,7 @@ pub struct Case<'a> {
 pub struct Rounds {
     /// Number of rounds.
     pub count: usize,
-    /// How long one block of one piece takes, about.
+    /// Approximate duration of one block of one piece.
     pub block: Duration,
 }
 
@@ -27,27 +27,27 @@ impl Default for Rounds {
     }
 }
 
-/// Seconds for one call of one piece.
+/// Seconds per call of one piece.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// Median over the rounds.
     pub median: f64,
-    /// Least of the rounds.
+    /// Least over the rounds.
     pub least: f64,
 }
 
 impl Timing {
-    /// Microseconds for one call, by the median.
+    /// Microseconds per call, by the median.
     pub fn micros(self) -> f64 {
         self.median * 1e6
     }
 
-    /// Calls in one second, by the median.
+    /// Calls per second, by the median.
     pub fn per_second(self) -> f64 {
         self.median.recip()
     }
 
-    /// How far the median lies above the least, in percent: the noise of the run.
+    /// How far the median is above the least, in percent: the noise of the run.
     pub fn spread(self) -> f64 {
         (self.median / self.least - 1.0) * 100.0
     }
@@ -66,7 +66,7 @@ impl Results {
         self.0.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no case {name}")).1
     }
 
-    /// The median over the pieces of how far each one's median lies above its least round, in percent.
+    /// The median, over all pieces, of how far a piece's median is above its least round, in percent.
     pub fn spread(&self) -> f64 {
         middle(self.0.iter().map(|(_, timing)| timing.spread()).collect())
     }
@@ -86,7 +86,7 @@ impl<'a> Case<'a> {
         start.elapsed().as_secs_f64()
     }
 
-    /// Calls that fill one block; the first ones warm caches.
+    /// The number of calls that fill one block; the first ones warm up caches.
     fn calls_for(&mut self, block: Duration) -> u32 {
         let mut calls = 1;
         loop {
@@ -121,7 +121,7 @@ fn middle(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Prints a markdown table; the first column is text, the others stand right.
+/// Prints a markdown table; the first column is text, the others are right-aligned.
 pub fn print_table(head: &[&str], rows: &[Vec<String>]) {
     println!("| {} |", head.join(" | "));
     println!("|---|{}", "---:|".repeat(head.len() - 1));

@@ -1,4 +1,4 @@
-//! Messages on connections there are: so many at once to one peer, in the order in which they came.
+//! Messages over existing connections: a limited number at once per peer, in order of arrival.
 
 use std::collections::VecDeque;
 
@@ -11,10 +11,10 @@ use crate::{
     host::SendError,
 };
 
-/// Most messages under way to one peer; further ones wait. A host of this kind has places for as many from one source.
+/// Most unanswered messages to one peer; further ones wait. Our own hosts have places for as many from one source.
 pub(super) const MAX_UNDER_WAY: usize = 16;
 
-/// What goes to one connected peer.
+/// The messages to one connected peer.
 #[derive(Default)]
 pub(super) struct Lane {
     under_way: usize,
@@ -23,20 +23,20 @@ pub(super) struct Lane {
 
 /// A message that its peer has not answered yet.
 pub(super) struct Sent {
-    /// Without its envelope.
+    /// The task, without its envelope.
     task: SendTask,
-    /// The envelope, if it may have gone through a relay. Such a connection is closed as soon as there is a direct one,
-    /// and with it what is under way: that goes once more, over the direct one.
+    /// The envelope, if it may have gone through a relay. A relayed connection is closed once there is a direct one;
+    /// unanswered messages on it are then sent again, over the direct one.
     again: Option<Vec<u8>>,
 }
 
 impl Driver {
-    /// Whether a message to the peer would go over a connection there is: asked of the very part that would dial.
+    /// Whether a message to the peer would use an existing connection. Asks the very part that would otherwise dial.
     pub(super) fn is_connected(&self, peer_id: PeerId) -> bool {
         self.swarm.behaviour().messages.is_connected(&peer_id)
     }
 
-    /// Sends to a connected peer, in its turn.
+    /// Sends to a connected peer when it is the message's turn.
     pub(super) fn request(&mut self, task: SendTask) {
         let lane = self.lanes.entry(task.peer_id).or_default();
         if lane.under_way >= MAX_UNDER_WAY {
@@ -79,7 +79,7 @@ impl Driver {
         self.settle(task, Err(error));
     }
 
-    /// A message is over: the next has its turn.
+    /// A message is finished: the next one gets its turn.
     fn settle(&mut self, task: SendTask, outcome: Result<Status, SendError>) {
         let peer_id = task.peer_id;
         let _ = task.done.send(outcome);
@@ -90,7 +90,7 @@ impl Driver {
         if lane.under_way == 0 && next.is_none() {
             self.lanes.remove(&peer_id);
         }
-        // If the connection is gone, this one dials, and those behind it wait for that, too.
+        // If the connection is gone, this one dials, and those after it wait for that too.
         let Some(next) = next else { return };
         if self.is_connected(peer_id) {
             return self.request(next);

@@ -36,26 +36,26 @@ use crate::{
 
 /// Most peers remembered from the local network.
 const MAX_NEARBY: usize = 256;
-/// How often what is due is looked at.
+/// How often due work is checked.
 const TICK: Duration = Duration::from_secs(1);
-/// What direct addresses have before a relayed one is tried beside them.
+/// How long direct addresses are tried before a relayed one is tried as well.
 const HEAD_START: Duration = Duration::from_secs(2);
-/// What is under way on a relayed connection may end after a direct one was made.
+/// How long unanswered messages on a relayed connection may still finish after a direct one was made.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What the host's owner asks for.
+/// Requests from the host's owner.
 pub(crate) enum Command {
     Send(SendTask),
     Route { peer_id: PeerId, done: oneshot::Sender<Option<Route>> },
 }
 
-/// One message to be handed over.
+/// One message to be delivered.
 pub(crate) struct SendTask {
     pub(crate) peer_id: PeerId,
-    /// As the peer's endpoint says.
+    /// As in the peer's endpoint.
     pub(crate) addresses: Vec<Multiaddr>,
     pub(crate) envelope: Vec<u8>,
-    /// Else it goes over a connection there is or not at all.
+    /// Whether to dial; otherwise it is sent over an existing connection or not at all.
     pub(crate) dials: bool,
     pub(crate) done: oneshot::Sender<Result<Status, SendError>>,
 }
@@ -128,7 +128,7 @@ impl Driver {
         self.told.subscribe()
     }
 
-    /// Binds every address; returns when all of them are listened on.
+    /// Binds every address; returns when it listens on all of them.
     pub(crate) async fn listen(&mut self, addresses: &[Multiaddr]) -> Result<(), P2pError> {
         let failed =
             |address: &Multiaddr, reason: String| P2pError::Listen { address: address.clone(), reason };
@@ -256,7 +256,8 @@ impl Driver {
                     && !is_relayed(&address)
                     && self.may_be_told(&address)
                 {
-                    // A relay tells those who reserve how they are reached; it was configured to be reachable.
+                    // A relay tells clients with reservations how they can be reached; it was configured to be
+                    // reachable.
                     self.swarm.add_external_address(address);
                 }
                 self.tell_addresses();
@@ -279,7 +280,7 @@ impl Driver {
             ProtocolsEvent::Ping(ping::Event { connection, result: Err(error), .. })
                 if !matches!(error, ping::Failure::Unsupported) =>
             {
-                // Nobody there any more: found out now, and not by the next message.
+                // Nobody is there any more: better to find out now than with the next message.
                 self.swarm.close_connection(connection);
             }
             ProtocolsEvent::RelayClient(relay::client::Event::ReservationReqAccepted {
@@ -313,7 +314,7 @@ impl Driver {
         }
     }
 
-    /// A direct connection was made: relayed ones beside it are closed when they have had time to become quiet.
+    /// A direct connection was made: relayed ones to the same peer are closed after some time to finish.
     fn prefer_direct(&mut self, peer_id: PeerId) {
         let end = Instant::now() + GRACE;
         let relayed = self.connections.iter().filter(|(_, held)| held.peer_id == peer_id && held.relayed);

@@ -1,4 +1,4 @@
-//! Messages out: a connection there is, else direct addresses, else relayed ones.
+//! Outgoing messages: over an existing connection, else to direct addresses, else to relayed ones.
 
 use libp2p::{
     Multiaddr, PeerId,
@@ -17,28 +17,28 @@ use crate::{
     names::is_named,
 };
 
-/// Most direct addresses of one endpoint that are dialled, those of its names among them.
+/// Most direct addresses dialled for one endpoint, including those found by name.
 const MAX_TRIED: usize = 3 * MAX_ADDRESSES;
 
-/// An endpoint that is being connected to, and what waits for it.
+/// An endpoint being dialled, and the messages that wait for it.
 ///
-/// Others may name the same peer elsewhere: that is another one, so that addresses made up for a peer keep no right ones
-/// from being tried. Whichever is connected to first serves them all.
+/// If others name different addresses for the same peer, that is a separate endpoint, so that made-up addresses do not
+/// keep the right ones from being tried. Whichever connects first serves them all.
 pub(super) struct Dialing {
-    /// The addresses as they were told.
+    /// The addresses as given.
     told: Vec<Multiaddr>,
     attempts: Vec<ConnectionId>,
-    /// Look-ups of names that may bring more addresses.
+    /// Name look-ups that may yield more addresses.
     naming: Vec<task::Id>,
     /// Direct addresses dialled so far.
     tried: Vec<Multiaddr>,
-    /// Tried when the direct addresses failed, or have not answered at `then`.
+    /// Tried when the direct addresses have failed, or have not answered by `then`.
     relayed: Vec<Multiaddr>,
     then: Instant,
     pub(super) waiting: Vec<SendTask>,
-    /// Some address may be dialled.
+    /// Whether some address may be dialled.
     is_known: bool,
-    /// Some address must not be dialled.
+    /// Whether some address must not be dialled.
     is_forbidden: bool,
 }
 
@@ -61,7 +61,7 @@ impl Dialing {
         !self.attempts.is_empty() || !self.naming.is_empty()
     }
 
-    /// Why the peer was not reached. A neighbour that is not found yet may be found in a moment, if somebody `discovers`.
+    /// Why the peer was not reached. If discovery is on (`discovers`), an unknown neighbour may still be found soon.
     fn failure(&self, discovers: bool) -> SendError {
         match self {
             Self { is_known: true, .. } => SendError::Unreachable { reason: "none of its addresses answers" },
@@ -78,11 +78,12 @@ impl Dialing {
     }
 }
 
-/// Most addresses of one endpoint that are looked up by name: a name server that does not answer holds a place for each.
+/// Most addresses of one endpoint that are looked up by name, because an unresponsive name server holds a place for
+/// each.
 const MAX_NAMED: usize = 4;
 
 impl Driver {
-    /// Takes a message to its peer, or lets it wait for the connection that is being made.
+    /// Sends a message to its peer, or lets it wait for the connection being made.
     pub(super) fn on_send(&mut self, task: SendTask) {
         let peer_id = task.peer_id;
         if self.is_connected(peer_id) {
@@ -97,7 +98,7 @@ impl Driver {
             dialing.waiting.push(task);
             return;
         }
-        // They stay with it: the connection may be lost before it has its turn.
+        // The task keeps its addresses: the connection may be lost before its turn comes.
         let mut dialing = Dialing::new(task.addresses.clone());
         let found = self.nearby.get(&peer_id).into_iter().flatten().cloned();
         let (mut named, literal): (Vec<_>, Vec<_>) = found.chain(task.addresses.clone()).partition(is_named);
@@ -112,7 +113,7 @@ impl Driver {
         self.go_on(peer_id, dialing);
     }
 
-    /// Names were looked up; what they stand for is tried beside the rest.
+    /// Names were looked up; the addresses found are tried as well.
     pub(super) fn on_named(&mut self, lookup: task::Id, peer_id: PeerId, found: Vec<Multiaddr>) {
         let Some(mut dialing) = self.take_dialing(peer_id, |one| one.naming.contains(&lookup)) else {
             return;
@@ -131,14 +132,14 @@ impl Driver {
         self.go_on(peer_id, dialing);
     }
 
-    /// One that is being worked on; [`Self::go_on`] puts it back.
+    /// Takes out an endpoint to work on; [`Self::go_on`] puts it back.
     fn take_dialing(&mut self, peer_id: PeerId, is_it: impl Fn(&Dialing) -> bool) -> Option<Dialing> {
         let known = self.dialing.get_mut(&peer_id)?;
         let place = known.iter().position(is_it)?;
         Some(known.swap_remove(place))
     }
 
-    /// Dials what may be dialled and was not yet; relayed addresses have their time later.
+    /// Dials the permitted addresses not dialled yet; relayed addresses get their turn later.
     fn dial_all(&mut self, peer_id: PeerId, dialing: &mut Dialing, addresses: Vec<Multiaddr>) {
         let (allowed, forbidden): (Vec<_>, Vec<_>) =
             addresses.into_iter().partition(|address| self.permit.allows_address(address));
@@ -163,7 +164,7 @@ impl Driver {
         self.swarm.dial(options).ok().map(|()| connection)
     }
 
-    /// If nothing is under way to an endpoint any more: its relayed addresses, else the end.
+    /// If nothing more is in progress for an endpoint, tries its relayed addresses, or else gives up.
     fn go_on(&mut self, peer_id: PeerId, mut dialing: Dialing) {
         if !dialing.is_under_way() {
             self.dial_relayed(peer_id, &mut dialing);
@@ -178,7 +179,7 @@ impl Driver {
         }
     }
 
-    /// Turns to the relayed addresses of an endpoint, if there are any left.
+    /// Dials the relayed addresses of an endpoint, if any are left.
     fn dial_relayed(&mut self, peer_id: PeerId, dialing: &mut Dialing) {
         let relayed = std::mem::take(&mut dialing.relayed);
         if !relayed.is_empty() {
@@ -186,7 +187,7 @@ impl Driver {
         }
     }
 
-    /// Gives up what nobody waits for any more, and helps along what direct addresses keep waiting.
+    /// Gives up endpoints that nobody waits for any more, and moves on to relayed addresses if direct ones are slow.
     pub(super) fn look_after_dialing(&mut self, now: Instant) {
         self.dialing.retain(|_, known| {
             known.retain_mut(|dialing| {

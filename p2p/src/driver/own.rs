@@ -1,4 +1,4 @@
-//! Where this host and its neighbours are: discovery, own addresses.
+//! The addresses of this host and its neighbours: discovery and own addresses.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,7 +34,7 @@ impl Driver {
         self.permit.set_nearby(ips);
     }
 
-    /// Remembers a neighbour. Beyond what may be dialled anyway, its word counts for local addresses only.
+    /// Remembers a neighbour. Apart from addresses that may be dialled anyway, only local ones are believed.
     fn note_nearby(&mut self, peer_id: PeerId, address: Multiaddr) {
         let bearable = direct_ip(&address).is_some_and(|ip| is_local_network(ip) || self.permit.allows(ip));
         if !bearable || !self.has_room_nearby(peer_id) {
@@ -46,7 +46,7 @@ impl Driver {
         }
     }
 
-    /// Whether one more neighbour can be remembered; another may be forgotten for it.
+    /// Whether there is room for one more neighbour; another may be forgotten for it.
     fn has_room_nearby(&mut self, peer_id: PeerId) -> bool {
         if self.nearby.len() < MAX_NEARBY || self.nearby.contains_key(&peer_id) {
             return true;
@@ -59,8 +59,8 @@ impl Driver {
         may_be_told(address, &self.permit)
     }
 
-    /// Works out where others reach this host: what the owner announces, else what it listens on, and its reservations
-    /// at the relays it has chosen. What anybody else says of it is left out, for documents are made of this.
+    /// Determines where others reach this host: what the owner announces or else what it listens on, plus its
+    /// reservations at its chosen relays. Other hosts' claims are left out, because documents are made from this.
     pub(super) fn tell_addresses(&mut self) {
         let own = *self.swarm.local_peer_id();
         let is_ours = |address: &Multiaddr| match is_relayed(address) {
@@ -98,8 +98,8 @@ fn may_be_told(address: &Multiaddr, permit: &Permit) -> bool {
 /// So many neighbours may be at one address without being made up.
 const CROWD: usize = 4;
 
-/// A neighbour at the address at which most neighbours are said to be, of those that need not be kept: somebody who makes
-/// neighbours up displaces its own first.
+/// Picks a neighbour at the address with the most neighbours, among those that need not be kept: whoever makes up
+/// neighbours displaces their own first.
 fn most_crowded(
     nearby: &HashMap<PeerId, Vec<Multiaddr>>,
     is_kept: impl Fn(&PeerId) -> bool,
@@ -109,12 +109,12 @@ fn most_crowded(
     nearby.values().for_each(|known| *crowds.entry(place(known)).or_default() += 1);
     let crowd = |known: &[Multiaddr]| crowds.get(&place(known)).copied();
     let others = nearby.iter().filter(|(peer, _)| !is_kept(peer));
-    // One that stands alone is no crowd: discovery names each neighbour once, and one that was forgotten would stay so.
+    // A lone neighbour is no crowd: discovery names each one only once, so forgetting it would be permanent.
     let crowded = others.filter(|(_, known)| crowd(known).is_some_and(|crowd| crowd > CROWD));
     crowded.max_by_key(|(_, known)| crowd(known)).map(|(peer, _)| *peer)
 }
 
-/// Whether an address is one a local network gives.
+/// Whether an address is typical of a local network.
 fn is_local_network(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),

@@ -1,4 +1,5 @@
-//! Reservations at the relays this host wants to be reached through: one at each, over whichever of its addresses answers.
+//! Reservations at the relays this host wants to be reached through: one per relay, at whichever of its addresses
+//! answers.
 
 use std::time::Duration;
 
@@ -23,16 +24,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A relay this host wants to be reached through.
 ///
-/// It has one listener, however many addresses are known of it: a second reservation on the same connection takes the
-/// place of the first, whose listener closes, is opened again, takes the place of the second, and so on.
+/// It has one listener, however many of its addresses are known. A second reservation on the same connection would
+/// replace the first, whose listener would close, be opened again, replace the second, and so on.
 pub(super) struct Relay {
     peer_id: PeerId,
-    /// As configured; names are resolved whenever it is asked.
+    /// As configured; names are resolved each time the relay is asked.
     addresses: Vec<Multiaddr>,
     listener: Option<ListenerId>,
-    /// Where it was asked last: the address of this host that stands for the reservation.
+    /// The address of this host that stands for the last requested reservation.
     asked: Option<Multiaddr>,
-    /// Where it is being connected to for a reservation.
+    /// The addresses being dialled for a reservation.
     wanted: Vec<Multiaddr>,
     due: Instant,
     pause: Duration,
@@ -64,7 +65,7 @@ impl Relay {
 }
 
 impl Driver {
-    /// Asks those relays again whose time has come.
+    /// Asks those relays again that are due.
     pub(super) fn look_after_relays(&mut self, now: Instant) {
         let due = |(_, relay): &(usize, &mut Relay)| relay.listener.is_none() && relay.due <= now;
         for (index, relay) in self.relays.iter_mut().enumerate().filter(due) {
@@ -75,7 +76,7 @@ impl Driver {
         }
     }
 
-    /// Asks a relay for a reservation: over the connection there is, else over the first that is made to `addresses`.
+    /// Asks a relay for a reservation: over an existing connection, else over the first one made to `addresses`.
     pub(super) fn reserve(&mut self, index: usize, addresses: Vec<Multiaddr>) {
         let Some(relay) = self.relays.get_mut(index).filter(|relay| relay.listener.is_none()) else { return };
         relay.wanted = addresses.into_iter().filter(|address| self.permit.allows_address(address)).collect();
@@ -89,13 +90,13 @@ impl Driver {
         }
         let options = DialOpts::peer_id(peer_id).addresses(relay.wanted.clone());
         let options = options.condition(PeerCondition::NotDialing).build();
-        // It may be being connected to for another reason.
+        // It may already be being dialled for another reason.
         if let Err(error) = self.swarm.dial(options) {
             tracing::debug!(%error, "a relay is not dialled");
         }
     }
 
-    /// Asks a relay that was waited for.
+    /// Asks a relay once the awaited connection is there.
     pub(super) fn on_relay_connected(&mut self, peer_id: PeerId, endpoint: &ConnectedPoint) {
         let waited = |relay: &Relay| relay.peer_id == peer_id && !relay.wanted.is_empty();
         if endpoint.is_relayed() {
@@ -104,7 +105,7 @@ impl Driver {
         let Some((index, relay)) = self.relays.iter().enumerate().find(|(_, relay)| waited(relay)) else {
             return;
         };
-        // The address that answered, unless it was the relay that came.
+        // The address that answered, unless the relay made the connection.
         let dialled = Some(endpoint.get_remote_address().clone()).filter(|_| endpoint.is_dialer());
         let Some(address) = dialled.or_else(|| relay.wanted.first().cloned()) else { return };
         self.listen_through(index, address);
@@ -125,17 +126,17 @@ impl Driver {
         }
     }
 
-    /// Whether an address leads through a relay this host has chosen.
+    /// Whether an address leads through one of this host's chosen relays.
     pub(super) fn is_at_relay(&self, address: &Multiaddr) -> bool {
         relay_of(address).is_some_and(|relay| self.relays.iter().any(|known| known.peer_id == relay))
     }
 
-    /// Whether an address is the very one a relay was asked for.
+    /// Whether an address is exactly the one requested from a relay.
     pub(super) fn is_reserved(&self, address: &Multiaddr) -> bool {
         self.relays.iter().any(|relay| relay.asked.as_ref() == Some(address))
     }
 
-    /// A relay has agreed: the next time it is lost, it is asked at once.
+    /// A relay has agreed: if it is lost, it is asked again after the shortest pause.
     pub(super) fn on_reservation(&mut self, relay: PeerId) {
         let agreed = self.relays.iter_mut().filter(|known| known.peer_id == relay);
         agreed.for_each(|known| known.pause = FIRST_PAUSE);

@@ -1,4 +1,4 @@
-//! Hosts on the loopback interface, and what takes their messages in.
+//! Hosts on the loopback interface, and receivers for their messages.
 #![allow(dead_code, reason = "not every file of tests uses everything")]
 
 use std::{
@@ -14,10 +14,10 @@ use zeroize::Zeroizing;
 
 /// Largest message in these tests, in bytes.
 pub(crate) const LARGEST: usize = 64 * 1024;
-/// Longest a test waits for what must happen.
+/// Longest a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Keeps what arrives and answers with one status.
+/// Keeps what arrives and always answers with the same status.
 pub(crate) struct Keeper {
     pub(crate) kept: Mutex<Vec<Vec<u8>>>,
     pub(crate) from: Mutex<Vec<PeerId>>,
@@ -45,7 +45,7 @@ impl Inbound for Keeper {
     }
 }
 
-/// Answers when it is told to.
+/// Answers when told to.
 #[derive(Default)]
 pub(crate) struct Slow {
     pub(crate) begun: Notify,
@@ -84,7 +84,7 @@ pub(crate) async fn host(config: HostConfig) -> Host {
     Host::start(config, Keeper::new(Status::Accepted)).await.unwrap()
 }
 
-/// The endpoint as a DID document would carry it: through text.
+/// The endpoint as in a DID document: converted to text and back.
 pub(crate) fn named(host: &Host) -> PeerEndpoint {
     let endpoint = host.endpoint();
     let texts: Vec<String> = endpoint.addresses.iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! A host of another make that does what it likes: it names addresses in hole punching and AutoNAT, and opens circuits.
+//! A misbehaving foreign host: it names addresses in hole punching and AutoNAT, and opens circuits.
 #![allow(dead_code, reason = "not every file of tests uses everything")]
 
 use std::{
@@ -81,7 +81,7 @@ impl request_response::Codec for Frames {
     ) -> io::Result<()> {
         io.write_all(&bytes).await?;
         io.flush().await?;
-        // The other side says that it begins.
+        // Give the other side time to say that it begins.
         tokio::time::sleep(Duration::from_millis(500)).await;
         Ok(())
     }
@@ -93,7 +93,7 @@ fn field(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-/// The message that names where one can be reached for hole punching.
+/// The message that names one's own addresses for hole punching.
 pub(crate) fn connect_to(addresses: &[Multiaddr]) -> Vec<u8> {
     let mut body = vec![0x08, 100];
     for address in addresses {
@@ -106,7 +106,7 @@ pub(crate) fn connect_to(addresses: &[Multiaddr]) -> Vec<u8> {
     out
 }
 
-/// Says that it sees itself at some addresses.
+/// Claims to see itself at some addresses.
 #[derive(Default)]
 pub(crate) struct Claims(VecDeque<Multiaddr>);
 
@@ -179,10 +179,11 @@ pub(crate) fn stranger() -> Swarm<Protocols> {
         .build()
 }
 
-/// What says that hole punching begins.
+/// The message that starts hole punching.
 const SYNC: [u8; 4] = [3, 0x08, 0xac, 0x02];
 
-/// Has a reservation at `relay`, and asks whoever comes for a hole to each of `places`, one after the other.
+/// Makes a reservation at `relay`, and asks everyone who connects to punch a hole to each of `places`, one after the
+/// other.
 pub(crate) async fn punch_back(relay: &Multiaddr, places: Vec<Vec<Multiaddr>>) -> (PeerId, Arc<AtomicUsize>) {
     let (mut swarm, asked) = (stranger(), Arc::<AtomicUsize>::default());
     let id = *swarm.local_peer_id();
@@ -219,7 +220,7 @@ pub(crate) async fn punch_back(relay: &Multiaddr, places: Vec<Vec<Multiaddr>>) -
     (id, asked)
 }
 
-/// Opens a circuit to a peer and answers its hole punching with `addresses`; counts how often it was asked.
+/// Opens a circuit to a peer and answers its hole punching with `addresses`; counts the requests.
 pub(crate) fn punch(circuit: &Multiaddr, addresses: &[Multiaddr]) -> Arc<AtomicUsize> {
     let (mut swarm, answer, asked) = (stranger(), connect_to(addresses), Arc::<AtomicUsize>::default());
     swarm.dial(circuit.clone()).unwrap();
@@ -241,7 +242,7 @@ pub(crate) fn punch(circuit: &Multiaddr, addresses: &[Multiaddr]) -> Arc<AtomicU
     asked
 }
 
-/// Has a host look whether it can be reached at `addresses`.
+/// Has a host check whether it can be reached at `addresses`.
 pub(crate) fn claim(at: Multiaddr, addresses: &[Multiaddr]) {
     let mut swarm = stranger();
     swarm.behaviour_mut().claims.0.extend(addresses.iter().cloned());
@@ -253,14 +254,14 @@ pub(crate) fn claim(at: Multiaddr, addresses: &[Multiaddr]) {
     });
 }
 
-/// What became of circuits that strangers tried to open.
+/// The outcomes of circuits that strangers tried to open.
 #[derive(Default)]
 pub(crate) struct Opened {
     pub(crate) open: AtomicUsize,
     pub(crate) refused: AtomicUsize,
 }
 
-/// Has a reservation at `relay`; resolves when it does.
+/// Makes a reservation at `relay`; resolves when it is granted.
 pub(crate) async fn reserve(relay: &Multiaddr) -> PeerId {
     let mut swarm = stranger();
     let id = *swarm.local_peer_id();
@@ -299,7 +300,7 @@ pub(crate) fn open_circuits(relay: &Multiaddr, target: PeerId, opened: &Arc<Open
     });
 }
 
-/// Takes connections and says nothing.
+/// Accepts connections and says nothing.
 pub(crate) struct Silent {
     port: u16,
     reached: Arc<Mutex<Reached>>,
@@ -329,7 +330,7 @@ impl Silent {
         Self { port, reached }
     }
 
-    /// So many of its addresses; `net` tells some from others.
+    /// `count` of its addresses; different values of `net` give different ones.
     pub(crate) fn addresses(&self, net: u8, count: u32) -> Vec<Multiaddr> {
         let at = |number| format!("/ip4/127.{net}.{}.{}/tcp/{}", number / 200, 1 + number % 200, self.port);
         (0..count).map(|number| at(number).parse().unwrap()).collect()

@@ -1,4 +1,4 @@
-//! Reading JSON strictly, as the texts of tokens and disclosures want it told.
+//! Strict JSON reading that tells faults apart, as callers need for tokens and disclosures.
 
 use einmal_did::{StrictJsonError, parse_strict_json};
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 /// Deepest nesting of arrays and objects that is read in one JSON text.
 pub(crate) const MAX_JSON_DEPTH: usize = einmal_did::limits::MAX_JSON_DEPTH;
 
-/// Why a text was not taken as JSON.
+/// Why a text was not accepted as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JsonFault {
     Malformed,
@@ -24,9 +24,9 @@ impl From<StrictJsonError> for JsonFault {
     }
 }
 
-/// Parses `bytes`, whose length its caller has bounded, as one JSON value.
+/// Parses `bytes` as one JSON value; the caller has bounded their length.
 ///
-/// Two readers of `{"exp":1,"exp":9}` may disagree on its meaning, so such a text is refused whoever signed it.
+/// Two readers may disagree on the meaning of `{"exp":1,"exp":9}`, so such a text is refused, whoever signed it.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonFault> {
     Ok(parse_strict_json(bytes, bytes.len())?)
 }
@@ -39,9 +39,9 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonFault
     }
 }
 
-/// Reads a NumericDate (RFC 7519, section 2) as whole seconds; fractions are cut off, negative times refused.
+/// Reads a NumericDate (RFC 7519, section 2) as whole seconds; truncates fractions and refuses negative times.
 pub(crate) fn numeric_date(value: &Value) -> Option<u64> {
-    /// Beyond 2^53 a JSON number is not exact for every reader.
+    /// Beyond 2^53 not every reader takes a JSON number exactly.
     const LIMIT: f64 = 9_007_199_254_740_992.0;
     if let Some(seconds) = value.as_u64() {
         return Some(seconds);

@@ -1,4 +1,4 @@
-//! The signed part every token here has: a compact JWS with an object as payload.
+//! The signed part that all tokens here share: a compact JWS with an object as payload.
 
 use einmal_keys::{
     Custody, CustodyError, KeyId, PublicKey, SignatureAlgorithm, base64url_decode, base64url_encode,
@@ -8,19 +8,19 @@ use serde_json::{Map, Value};
 
 use crate::json::{self, JsonFault};
 
-/// Longest accepted encoded header, in characters; an `x5c` chain is the largest thing in it.
+/// Longest accepted encoded header, in characters; the largest possible member is an `x5c` chain.
 const MAX_HEADER_CHARS: usize = 32 * 1024;
 
-/// Why a text is no JWS einmal reads.
+/// Why a text is not a JWS that einmal reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JwtFault {
     /// Not three base64url parts of JSON objects, or a header member of the wrong type.
     Malformed,
-    /// A JSON text inside was refused.
+    /// A JSON text inside it was refused.
     Json(JsonFault),
-    /// `alg` names nothing einmal verifies; `none` and symmetric ones are among them.
+    /// `alg` names nothing that einmal verifies; this includes `none` and symmetric algorithms.
     Algorithm,
-    /// The header has `crit`: it demands an extension, and none is spoken here.
+    /// The header has `crit`, which demands an extension; none is supported here.
     Critical,
 }
 
@@ -30,23 +30,23 @@ impl From<JsonFault> for JwtFault {
     }
 }
 
-/// Header members that decide something here.
+/// Header members that affect a decision here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) algorithm: SignatureAlgorithm,
     pub(crate) typ: Option<String>,
     pub(crate) kid: Option<String>,
-    /// The key itself, where a proof of possession carries it.
+    /// The key itself, if a proof of possession carries it.
     pub(crate) jwk: Option<Value>,
 }
 
-/// A parsed JWS whose signature nobody has checked. The signed text stays with the caller.
+/// A parsed JWS whose signature is not checked yet. The caller keeps the signed text.
 #[derive(Clone)]
 pub(crate) struct Jwt {
     pub(crate) header: Header,
     pub(crate) payload: Map<String, Value>,
     signature: Vec<u8>,
-    /// Length of `header.payload` in the text it was read from.
+    /// Length of `header.payload` in the parsed text.
     signed_len: usize,
 }
 
@@ -63,7 +63,7 @@ impl Jwt {
         Ok(Self { header, payload, signature: decode(signature)?, signed_len: signed.len() })
     }
 
-    /// Whether `key` made the signature over the text this was parsed from, with the algorithm of the header.
+    /// Whether `key` signed the text this was parsed from, with the header's algorithm.
     pub(crate) fn is_signed_by(&self, text: &str, key: &PublicKey) -> bool {
         text.get(..self.signed_len).is_some_and(|signed| {
             key.verify(self.header.algorithm, signed.as_bytes(), &self.signature).is_ok()
@@ -93,7 +93,7 @@ fn read_header(bytes: &[u8]) -> Result<Header, JwtFault> {
     Ok(Header { algorithm, typ, kid, jwk: header.remove("jwk") })
 }
 
-/// The header of a token to be signed, in the order it is written.
+/// The header of a token to be signed, in writing order.
 #[derive(Serialize)]
 pub(crate) struct HeaderOut<'a> {
     pub(crate) alg: &'static str,
@@ -108,13 +108,13 @@ pub(crate) struct HeaderOut<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SignFault {
     Custody(CustodyError),
-    /// The key is not one for signatures.
+    /// The key is not a signing key.
     CannotSign,
     /// The payload could not be written as JSON.
     Encoding,
 }
 
-/// The algorithm the held key `kid` signs with.
+/// The signature algorithm of the held key `kid`.
 pub(crate) fn algorithm_of(custody: &dyn Custody, kid: &KeyId) -> Result<SignatureAlgorithm, SignFault> {
     let unknown = || SignFault::Custody(CustodyError::UnknownKey { kid: kid.clone() });
     let key = custody.public_key(kid).ok_or_else(unknown)?;

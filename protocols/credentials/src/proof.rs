@@ -1,4 +1,4 @@
-//! Proof of possession at issuance: the holder signs the issuer's nonce with the key the card is to be bound to.
+//! Proof of possession at issuance: the holder signs the issuer's nonce with the key the card will be bound to.
 
 use einmal_keys::{Custody, Jwk, KeyId, PublicKey, SignatureAlgorithm};
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::{
 pub const PROOF_TYP: &str = "openid4vci-proof+jwt";
 /// Longest proof read, in bytes.
 pub const MAX_PROOF_BYTES: usize = 8 * 1024;
-/// Seconds a proof may be old.
+/// Oldest accepted proof, in seconds.
 pub const MAX_PROOF_AGE_SECS: u64 = 300;
 
 const ALGORITHMS: [SignatureAlgorithm; 2] = [SignatureAlgorithm::Es256, SignatureAlgorithm::EdDsa];
@@ -23,19 +23,19 @@ const ALGORITHMS: [SignatureAlgorithm; 2] = [SignatureAlgorithm::Es256, Signatur
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProofError {
-    /// Not a compact JWT of bounded size with the members a proof has.
+    /// Not a compact JWT of bounded size with the members of a proof.
     #[error("not a proof of possession")]
     Malformed,
-    /// `typ` is another.
+    /// `typ` is wrong.
     #[error("the header's type is not `{PROOF_TYP}`")]
     WrongType,
-    /// An algorithm that is not accepted for holder keys.
+    /// The algorithm is not accepted for holder keys.
     #[error("the proof's algorithm is not accepted")]
     AlgorithmNotAllowed,
-    /// The key in the header is unusable, or is named instead of given.
+    /// The key in the header is unusable, or only named.
     #[error("the proof must carry its public key as `jwk`, and nothing else that names a key")]
     Key,
-    /// The signature does not hold.
+    /// The signature does not verify.
     #[error("the proof's signature does not hold")]
     BadSignature,
     /// Made for another issuer.
@@ -44,7 +44,7 @@ pub enum ProofError {
     /// Made for another offer.
     #[error("the proof answers another nonce")]
     WrongNonce,
-    /// Too old, or from the future.
+    /// Too old, expired, or from the future.
     #[error("the proof is not fresh")]
     Stale,
     /// Our own key refused to sign.
@@ -89,11 +89,12 @@ pub fn prove(
     prove_by_name(custody, (kid, alg), audience, nonce, now)
 }
 
-/// As [`prove`]; the header calls the algorithm `alg`, as the issuer does: one algorithm may have two names (RFC 9864).
+/// Like [`prove`], but the header calls the algorithm `alg`, as the issuer does: an algorithm may have two names (RFC
+/// 9864).
 ///
 /// # Errors
 ///
-/// [`ProofError::Signing`] if the key is not held, cannot sign, or `alg` is no name of its algorithm.
+/// [`ProofError::Signing`] if the key is not held, cannot sign, or `alg` is not a name of its algorithm.
 pub fn prove_by_name(
     custody: &dyn Custody,
     (kid, alg): (&KeyId, &str),
@@ -145,7 +146,7 @@ pub fn verify(text: &str, audience: &str, nonce: &str, now: u64) -> Result<Publi
         None => Ok(None),
     };
     let issued = date("iat")?.ok_or(ProofError::Malformed)?;
-    // What a holder bounds further holds, as in any JWT (RFC 7519).
+    // Further limits set by the holder apply, as in any JWT (RFC 7519).
     let begins = date("nbf")?.unwrap_or(0).max(issued);
     let too_early = begins > now.saturating_add(MAX_CLOCK_SKEW_SECS);
     let over = date("exp")?.is_some_and(|end| end.saturating_add(MAX_CLOCK_SKEW_SECS) <= now);

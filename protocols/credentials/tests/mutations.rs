@@ -1,5 +1,6 @@
-//! Presentations, proofs of possession and status lists, changed in one place at a time, and signed anew where the signer is the
-//! one who errs or lies: each change is refused, or what is proved stays the same. What survives is listed, with the reason.
+//! Presentations, proofs of possession and status lists, changed in one place at a time, and signed again where the
+//! signer might err or lie: each change is refused, or what is proved stays the same. Surviving changes are listed,
+//! with the reason.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking too")]
 
@@ -47,10 +48,10 @@ const VOID_IN_HEADERS: [&str; 15] = [
 const VOID_IN_PAYLOADS: [&str; 10] =
     ["alg", "typ", "kid", "jwk", "x5c", "crit", "b64", "d", "use", "key_ops"];
 
-/// Why a change is survived.
+/// A change that survives, and why.
 type Explained = (&'static str, &'static str);
 
-/// What no reader of JSON may tell apart, and what every reader passes over.
+/// Differences that no JSON reader may see, or that every reader ignores.
 const SAME_JSON: [Explained; 4] = [
     ("* space", "white space between tokens means nothing"),
     ("* reorder", "members have no order"),
@@ -58,7 +59,7 @@ const SAME_JSON: [Explained; 4] = [
     ("* unknown member", "a member nobody knows is passed over (RFC 7515, section 4; RFC 7519, section 4)"),
 ];
 
-/// What is survived within objects that hold no decision but the named members.
+/// Why changes survive in objects where only the named members matter.
 const OTHER_MEMBERS: &str = "an object of another specification may have more members than are read";
 
 struct World {
@@ -79,14 +80,14 @@ impl World {
         self.keys.public_key(&KeyId::new(kid)).unwrap()
     }
 
-    /// A token of `kid` whatever its texts say.
+    /// A token signed by `kid`, whatever its texts say.
     fn signed(&self, kid: &str, header: &str, payload: &str) -> String {
         let text = format!("{}.{}", base64url_encode(header), base64url_encode(payload));
         let signature = self.keys.sign(&KeyId::new(kid), text.as_bytes()).unwrap();
         format!("{text}.{}", base64url_encode(signature))
     }
 
-    /// A card that shows one claim to everybody and hides three.
+    /// A card that always shows one claim and hides three.
     fn card(&self) -> String {
         let claims = json!({
             "town": "Wetzlar",
@@ -126,7 +127,7 @@ impl World {
         held.present(&shown, Some(&binding)).unwrap()
     }
 
-    /// What a holder makes of issuer's token and disclosures, as `presentation` does, whatever they say.
+    /// What a holder makes of an issuer's token and disclosures, as `presentation` does, whatever they say.
     fn bound(&self, presented: &str) -> String {
         let digest = base64url_encode(Sha256::digest(presented));
         let payload = json!({"iat": NOW, "aud": AUDIENCE, "nonce": NONCE, "sd_hash": digest});
@@ -165,7 +166,7 @@ fn part(token: &str, index: usize) -> Value {
     serde_json::from_slice(&bytes).unwrap()
 }
 
-/// All tokens that differ in header or payload from `token` and are signed by `kid`; what was changed comes first.
+/// All tokens signed by `kid` that differ from `token` in header or payload, each preceded by what was changed.
 fn signed_anew(world: &World, kid: &str, token: &str) -> Vec<(String, String)> {
     let (header, payload) = (part(token, 0), part(token, 1));
     let named = |place: &str, change: &Change| format!("{place}{} {}", general(&change.path), change.what);
@@ -178,7 +179,7 @@ fn signed_anew(world: &World, kid: &str, token: &str) -> Vec<(String, String)> {
     headers.chain(payloads).collect()
 }
 
-/// Whether `pattern`, in which each `*` stands for any text, covers the whole of `text`.
+/// Whether `pattern`, in which each `*` stands for any text, matches the whole of `text`.
 fn covers(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
@@ -188,7 +189,7 @@ fn covers(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// Fails for every survivor that no pattern explains, and for every pattern that explains none.
+/// Fails for every survivor that no pattern explains, and for every pattern that explains no survivor.
 fn assert_survivors(survivors: &[String], explained: &[Explained]) {
     let void = |place: &str, names: &[&str]| -> Vec<String> {
         names.iter().map(|name| format!("{place} known member {name}: *")).collect()

@@ -1,4 +1,4 @@
-//! Decentralized identifiers: their syntax, their canonical form, and equality by it.
+//! Decentralized identifiers: their syntax, their canonical form, and equality by that form.
 
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
@@ -24,7 +24,7 @@ impl Did {
     ///
     /// # Errors
     ///
-    /// [`DidError::TooLong`] or [`DidError::Syntax`]. The rules of the single methods are not checked here.
+    /// [`DidError::TooLong`] or [`DidError::Syntax`]. Method-specific rules are not checked here.
     pub fn parse(text: &str) -> Result<Self, DidError> {
         check(text)?;
         Ok(Self(text.into()))
@@ -49,11 +49,11 @@ impl Did {
         self.0.strip_prefix("did:").and_then(|rest| rest.split_once(':')).unwrap_or_default()
     }
 
-    /// The one form by which DIDs of the same meaning compare equal.
+    /// The canonical form, in which DIDs of the same meaning are equal.
     ///
-    /// The long form of did:peer:4 becomes its short form, if it hashes to it (if not, the DID stays as it is, so
-    /// that nobody can pass for another by naming a foreign hash); the host of did:web is lower-cased and its
-    /// percent-encoding written in capitals; others are unchanged.
+    /// The long form of did:peer:4 becomes its short form if it hashes to it. If not, the DID stays as it is, so that
+    /// nobody can impersonate another DID by naming its hash. For did:web the host becomes lower case and
+    /// percent-encoding upper case. Other DIDs stay unchanged.
     pub fn canonical(&self) -> Self {
         match self.method() {
             "peer" => four::short_form(self).unwrap_or_else(|_| self.clone()),
@@ -67,7 +67,7 @@ impl Did {
         self == other || (self.method() == other.method() && self.canonical() == other.canonical())
     }
 
-    /// Wraps text put together in this crate from checked parts, within syntax and length.
+    /// Wraps text that this crate built from checked parts, within syntax and length.
     pub(crate) fn assembled(text: String) -> Self {
         debug_assert!(check(&text).is_ok(), "assembled text must be a DID");
         Self(text.into())
@@ -159,7 +159,7 @@ impl fmt::Display for Did {
     }
 }
 
-/// Shows the beginning of a long DID only.
+/// Shows only the beginning of a long DID.
 impl fmt::Debug for Did {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.get(..DEBUG_LEN) {

@@ -1,4 +1,4 @@
-//! Whether bytes are JSON that a strict reader takes, found out without building it: for what is carried, not read.
+//! Whether a strict reader would accept bytes as JSON, without building it: for JSON that is carried, not read.
 
 use std::{borrow::Cow, cell::Cell, collections::HashSet, fmt};
 
@@ -12,15 +12,15 @@ use crate::{
 /// How much a JSON text holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JsonCensus {
-    /// Values of all kinds.
+    /// Values of any kind.
     pub values: usize,
     /// Objects among them.
     pub objects: usize,
 }
 
-/// What `bytes` hold, if they are exactly one JSON object, in UTF-8, that [`parse_strict_json`](crate::parse_strict_json) still
-/// takes when it lies `levels` arrays and objects deep in another text: no member is named twice, none is too deep, and there are
-/// no more values than may be, those around it not counted.
+/// What `bytes` hold, if they are exactly one UTF-8 JSON object that [`parse_strict_json`](crate::parse_strict_json)
+/// still accepts when it lies `levels` arrays and objects deep in another text: no duplicate member names, not too
+/// deep, and not too many values, not counting those around it.
 ///
 /// # Specification
 ///
@@ -36,7 +36,7 @@ pub fn strict_json_object(bytes: &[u8], levels: usize) -> Option<JsonCensus> {
     holds.then(|| census.get())
 }
 
-/// Reads one value and keeps nothing of it.
+/// Reads one value and discards it.
 #[derive(Clone, Copy)]
 struct Check<'c> {
     depth_left: usize,
@@ -171,7 +171,7 @@ mod tests {
         }
     }
 
-    /// `object` as it lies `levels` arrays deep.
+    /// `object`, nested inside `levels` arrays.
     fn within(object: &[u8], levels: usize) -> Vec<u8> {
         [vec![b'['; levels], object.to_vec(), vec![b']'; levels]].concat()
     }

@@ -6,7 +6,7 @@ use crate::{Did, DidDocument, DidError, Relationship};
 
 const PREFIX: &str = "did:key:";
 
-/// Whether a document made from one Ed25519 key also lists the X25519 key on the same secret under `keyAgreement`.
+/// Whether a document made from one Ed25519 key also lists, under `keyAgreement`, the X25519 key of the same secret.
 ///
 /// DIDComm over did:key works only if both sides include it (`enableEncryptionKeyDerivation` of did:key).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum DerivedAgreement {
     /// The derived key is listed.
     #[default]
     Included,
-    /// The document holds the Ed25519 key alone.
+    /// The document holds only the Ed25519 key.
     Omitted,
 }
 
@@ -27,11 +27,11 @@ pub fn did_key(key: &PublicKey) -> Did {
     Did::assembled(format!("{PREFIX}{}", key.to_multikey()))
 }
 
-/// The key a did:key names.
+/// The key that a did:key names.
 ///
 /// # Errors
 ///
-/// [`DidError::WrongMethod`] for another method, [`DidError::Key`] if the rest is no multikey of a known kind.
+/// [`DidError::WrongMethod`] for another method, [`DidError::Key`] if the rest is not a multikey of a known kind.
 pub fn public_key(did: &Did) -> Result<PublicKey, DidError> {
     let multikey = did.as_str().strip_prefix(PREFIX).ok_or(DidError::WrongMethod { expected: "did:key" })?;
     Ok(PublicKey::from_multikey(multikey)?)
@@ -50,7 +50,7 @@ pub fn document(did: &Did, derived: DerivedAgreement) -> Result<DidDocument, Did
     one_key_document(did, &public_key(did)?, derived)
 }
 
-/// The document of a DID that is one key, which did:peer 0 is too.
+/// The document of a DID that is a single key, which includes did:peer 0.
 pub(crate) fn one_key_document(
     did: &Did,
     key: &PublicKey,
@@ -65,7 +65,7 @@ pub(crate) fn one_key_document(
     Ok(document)
 }
 
-/// Everything a key of this kind can do.
+/// All purposes that a key of this kind can serve.
 fn purposes(kind: KeyKind) -> &'static [Relationship] {
     use Relationship::{
         AssertionMethod, Authentication, CapabilityDelegation, CapabilityInvocation, KeyAgreement,
@@ -126,7 +126,7 @@ mod tests {
         ));
         assert_eq!(error("did:example:a"), DidError::WrongMethod { expected: "did:key" });
         let encoded = |bytes: &[u8]| format!("did:key:z{}", bs58::encode(bytes).into_string());
-        // BLS12-381 G2, which is not spoken here.
+        // BLS12-381 G2, which is not supported here.
         assert_eq!(
             error(&encoded(&[&[0xeb, 0x01][..], &[1; 96]].concat())),
             KeyError::UnsupportedKind.into()
@@ -169,7 +169,7 @@ mod tests {
             };
             let (ours, mut theirs) = (facts(&ours), facts(&theirs));
             if relationship == Relationship::KeyAgreement {
-                // The vectors list secp256k1 there as well; DIDComm has no agreement on that curve.
+                // The vectors also list secp256k1 there; DIDComm has no key agreement on that curve.
                 theirs.retain(|(_, key)| key.kind() != KeyKind::Secp256k1);
             }
             assert_eq!(ours, theirs, "{did} {}", relationship.member());

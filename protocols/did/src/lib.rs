@@ -1,11 +1,11 @@
 //! DIDs of einmal: identifiers, documents, and the rules of did:key, did:peer and did:web.
 //!
 //! * [`Did`] and [`DidUrl`] are checked text; [`Did::same_as`] knows which spellings mean the same.
-//! * [`DidDocument`] is a checked document: [`DidDocument::from_json`] is the only way from received bytes to it, and
-//!   a key is found only under the [`Relationship`] it is listed for.
+//! * [`DidDocument`] is a checked document: [`DidDocument::from_json`] is the only way to get one from received bytes,
+//!   and a key is found only under a [`Relationship`] it is listed for.
 //! * [`Resolver`] answers from computation or memory. [`LocalResolver`] computes did:key and did:peer; documents of
 //!   did:web are fetched elsewhere and handed in.
-//! * [`parse_strict_json`] reads JSON of strangers, here and in the crates above.
+//! * [`parse_strict_json`] reads JSON from strangers, for this crate and the crates above.
 //!
 //! The crate does no I/O and reads no clock.
 

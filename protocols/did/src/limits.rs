@@ -6,19 +6,19 @@ pub const MAX_DID_LEN: usize = 16 * 1024;
 /// Longest DID URL read, in bytes: a DID and room for path, query and fragment.
 pub const MAX_DID_URL_LEN: usize = MAX_DID_LEN + 1024;
 
-/// Deepest nesting of arrays and objects [`parse_strict_json`](crate::parse_strict_json) follows.
+/// Deepest nesting of arrays and objects that [`parse_strict_json`](crate::parse_strict_json) follows.
 pub const MAX_JSON_DEPTH: usize = 32;
 
-/// Most values of all kinds [`parse_strict_json`](crate::parse_strict_json) takes from one text.
+/// Most values of any kind that [`parse_strict_json`](crate::parse_strict_json) accepts in one text.
 pub const MAX_JSON_VALUES: usize = 64 * 1024;
 
-/// Most objects among them: each takes some 600 bytes of memory and may take seven on the wire.
+/// Most objects among them: each takes some 600 bytes of memory but may take only seven on the wire.
 pub const MAX_JSON_OBJECTS: usize = 4 * 1024;
 
 /// Longest DID document read, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 
-/// Most verification methods in one document, those embedded in relationships and those skipped included.
+/// Most verification methods in one document, including embedded and skipped ones.
 pub const MAX_METHODS: usize = 64;
 
 /// Most entries under one relationship of a document.
@@ -54,12 +54,11 @@ pub const MAX_WEB_SEGMENTS: usize = 32;
 /// Most computed documents a [`LocalResolver`](crate::LocalResolver) keeps.
 pub const MAX_COMPUTED_DOCUMENTS: usize = 16 * 1024;
 
-/// Most documents handed in that a [`LocalResolver`](crate::LocalResolver) keeps.
+/// Most documents from elsewhere that a [`LocalResolver`](crate::LocalResolver) keeps.
 pub const MAX_REMEMBERED_DOCUMENTS: usize = 4 * 1024;
 
 /// Most pairs of short and long did:peer forms a [`LocalResolver`](crate::LocalResolver) keeps.
 pub const MAX_LEARNT_FORMS: usize = 64 * 1024;
 
-/// Most memory, in bytes and by estimate, each of the three memories of a
-/// [`LocalResolver`](crate::LocalResolver) takes.
+/// Most memory, in estimated bytes, for each of the three memories of a [`LocalResolver`](crate::LocalResolver).
 pub const MAX_MEMORY_BYTES: usize = 64 * 1024 * 1024;

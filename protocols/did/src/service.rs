@@ -1,4 +1,4 @@
-//! Services of a DID document: how a DIDComm endpoint is read in all the shapes deployed documents have.
+//! Services of a DID document: reads a DIDComm endpoint in all the shapes that deployed documents use.
 
 use serde_json::{Map, Value, json};
 
@@ -10,13 +10,13 @@ use crate::{
 /// The service type of DIDComm v2.
 pub const DIDCOMM_MESSAGING: &str = "DIDCommMessaging";
 
-/// The profile of DIDComm v2 as it stands in `accept`.
+/// The profile of DIDComm v2, as written in `accept`.
 pub const DIDCOMM_V2: &str = "didcomm/v2";
 
 /// One service of a DID document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Its id, absolute where the document's DID is known. Has no meaning beyond being unique.
+    /// Its id, absolute if the document's DID is known. It means nothing beyond being unique.
     pub id: String,
     /// Its type.
     pub kind: String,
@@ -33,9 +33,9 @@ pub struct Service {
 pub struct Endpoint {
     /// A transport URI, or the DID of a mediator.
     pub uri: String,
-    /// Profiles understood there; empty if the owner does not say.
+    /// Profiles accepted there; empty if the owner does not say.
     pub accept: Vec<String>,
-    /// Keys, or DIDs, to wrap a forward for, as written; the message reaches the first of them first.
+    /// Keys or DIDs to wrap forwards for, as written; the message reaches the first of them first.
     pub routing_keys: Vec<String>,
     /// libp2p multiaddresses listened on.
     pub multi_addrs: Vec<String>,
@@ -68,7 +68,7 @@ impl Endpoint {
         Value::Object(object)
     }
 
-    /// Whether the endpoint says no more than a bare string can.
+    /// Whether a bare string could express the whole endpoint.
     fn is_bare(&self) -> bool {
         self.accept.is_empty() && self.routing_keys.is_empty() && self.multi_addrs.is_empty()
     }
@@ -97,8 +97,8 @@ impl Service {
 
     /// Reads a service; `default_id` stands in for a missing id.
     ///
-    /// A service of another type than `DIDCommMessaging` that does not look like one is no error; it has no
-    /// endpoints then.
+    /// If a service of a type other than `DIDCommMessaging` does not look like one, that is no error; it then has no
+    /// endpoints.
     pub(crate) fn from_json(base: &Did, value: &Value, default_id: &str) -> Result<Self, DidError> {
         let object =
             value.as_object().ok_or(DidError::Member { member: "service", expected: "an object" })?;
@@ -115,7 +115,7 @@ impl Service {
     }
 }
 
-/// The type; of several, the one this crate understands.
+/// The type; if there are several, the one this crate understands.
 fn kind(object: &Map<String, Value>) -> Result<&str, DidError> {
     const WRONG: DidError = DidError::Member { member: "service.type", expected: "a text" };
     match object.get("type").ok_or(WRONG)? {
@@ -143,7 +143,7 @@ fn endpoints(service: &Map<String, Value>) -> Result<Vec<Endpoint>, DidError> {
 fn endpoint(value: &Value, service: &Map<String, Value>) -> Result<Endpoint, DidError> {
     const WRONG: DidError =
         DidError::Member { member: "serviceEndpoint", expected: "a text, an object or an array of these" };
-    // Older documents give a bare string and write its members beside it, in the service.
+    // Older documents give a bare string and write its members next to it, in the service.
     let (uri, members) = match value {
         Value::String(_) => (value, service),
         Value::Object(object) => {
@@ -164,7 +164,7 @@ fn endpoint(value: &Value, service: &Map<String, Value>) -> Result<Endpoint, Did
     })
 }
 
-/// A list of texts; absent and `null` mean empty.
+/// A list of strings; absent and `null` mean empty.
 fn texts(object: &Map<String, Value>, member: &'static str) -> Result<Vec<String>, DidError> {
     match object.get(member) {
         None | Some(Value::Null) => Ok(Vec::new()),

@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value, map::Entry};
 
 use crate::limits::{MAX_JSON_DEPTH, MAX_JSON_OBJECTS, MAX_JSON_VALUES};
 
-/// Bytes were refused as JSON. Never carries any of them.
+/// Bytes were refused as JSON. The error never contains any of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StrictJsonError {
@@ -25,10 +25,11 @@ pub enum StrictJsonError {
         /// The bound.
         max: usize,
     },
-    /// More values than anybody needs: an empty object takes two bytes on the wire and hundreds in memory once it has a member.
+    /// More values than anyone needs: an object takes few bytes on the wire but hundreds in memory once it has a
+    /// member.
     #[error("more than {MAX_JSON_OBJECTS} objects or {MAX_JSON_VALUES} values of JSON")]
     TooMany,
-    /// One object names a member twice, so that two readers may understand two things.
+    /// One object names a member twice, so two readers may understand it differently.
     #[error("an object names a member twice (line {line}, column {column})")]
     DuplicateMember {
         /// Line, from 1.
@@ -36,8 +37,8 @@ pub enum StrictJsonError {
         /// Column, from 1.
         column: usize,
     },
-    /// A member has a name under which serde_json hides values of its own kinds: read again from the value, its text would be
-    /// taken for JSON without any of these bounds.
+    /// A member has a name that serde_json uses internally to wrap special values. Reading the value again would parse
+    /// its text as JSON without any of these bounds.
     #[error("an object has a member whose name is reserved (line {line}, column {column})")]
     ReservedMember {
         /// Line, from 1.
@@ -83,14 +84,14 @@ pub fn parse_strict_json(bytes: &[u8], max_len: usize) -> Result<Value, StrictJs
     })
 }
 
-/// Whether a member's name is one of those under which serde_json hides values of its own kinds.
+/// Whether a member's name is one that serde_json uses internally to wrap special values.
 ///
-/// `Value` reads the text beside such a name as JSON, wherever it is built from, another `Value` included.
+/// `Value` parses the text next to such a name as JSON, even when it is built from another `Value`.
 pub(crate) fn is_reserved(name: &str) -> bool {
     name.starts_with("$serde_json::private::")
 }
 
-/// The reasons serde_json does not know of.
+/// The reasons for refusal that serde_json does not have.
 #[derive(Clone, Copy)]
 enum Refusal {
     Reserved,
@@ -99,7 +100,7 @@ enum Refusal {
     Number,
 }
 
-/// What all parts of one reading share.
+/// State shared by all parts of one reading.
 #[derive(Default)]
 struct State {
     refusal: Cell<Option<Refusal>>,
@@ -107,7 +108,7 @@ struct State {
     objects: Cell<usize>,
 }
 
-/// Builds one value; refuses by leaving the reason in the state.
+/// Builds one value; on refusal it leaves the reason in the state.
 #[derive(Clone, Copy)]
 struct Strict<'r> {
     depth_left: usize,
@@ -120,7 +121,7 @@ impl Strict<'_> {
         E::custom("refused")
     }
 
-    /// Counts one more; an error beyond `most`.
+    /// Counts one more; fails beyond `most`.
     fn count<E: Error>(self, counter: &Cell<usize>, most: usize) -> Result<(), E> {
         counter.set(counter.get() + 1);
         if counter.get() > most { Err(self.refuse(Refusal::Number)) } else { Ok(()) }
@@ -192,7 +193,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         self.count(&self.state.objects, MAX_JSON_OBJECTS)?;
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
-            // Looked at before the value is read, so that the error points at the name.
+            // Checked before the value is read, so that the error points at the name.
             if is_reserved(&name) {
                 return Err(self.refuse(Refusal::Reserved));
             }

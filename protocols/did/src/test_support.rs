@@ -1,11 +1,11 @@
-//! What several test modules of this crate share.
+//! Shared by several test modules of this crate.
 
 use std::path::PathBuf;
 
 use einmal_keys::{KeyKind, PublicKey, SecretKey, SeededEntropy};
 use serde_json::Value;
 
-/// A key that is the same for the same seed.
+/// A key derived from the seed.
 pub(crate) fn key(kind: KeyKind, seed: u64) -> PublicKey {
     SecretKey::generate(kind, &SeededEntropy::new(seed)).unwrap().public_key()
 }

@@ -19,7 +19,7 @@ pub struct DidUrl {
 }
 
 impl DidUrl {
-    /// Reads an absolute DID URL; a DID alone is one too.
+    /// Reads an absolute DID URL; a bare DID is one too.
     ///
     /// # Errors
     ///
@@ -68,17 +68,17 @@ impl DidUrl {
         &self.did
     }
 
-    /// What follows `#`, if there is a fragment.
+    /// The part after `#`, if there is a fragment.
     pub fn fragment(&self) -> Option<&str> {
         self.rest().split_once('#').map(|(_, fragment)| fragment)
     }
 
-    /// What follows the DID and its `/`, up to query and fragment.
+    /// The part after the DID and its `/`, up to query and fragment.
     pub fn path(&self) -> Option<&str> {
         self.rest().strip_prefix('/').and_then(|path| path.split(['?', '#']).next())
     }
 
-    /// What follows `?`, up to the fragment.
+    /// The part after `?`, up to the fragment.
     pub fn query(&self) -> Option<&str> {
         let before_fragment = self.rest().split('#').next()?;
         before_fragment.split_once('?').map(|(_, query)| query)
@@ -89,7 +89,7 @@ impl DidUrl {
         &self.text
     }
 
-    /// The same text as the name of a secret key.
+    /// The same text, as the name of a secret key.
     pub fn to_key_id(&self) -> KeyId {
         KeyId::new(Arc::clone(&self.text))
     }
@@ -199,7 +199,7 @@ impl fmt::Display for DidUrl {
     }
 }
 
-/// Shows the beginning of a long DID only, and everything after it.
+/// Shows only the beginning of a long DID, and everything after the DID.
 impl fmt::Debug for DidUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DidUrl({:?}{})", self.did, self.rest())

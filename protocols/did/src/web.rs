@@ -1,6 +1,6 @@
-//! did:web: where the document of a DID lies, and which DID a document's URL means. Nothing is fetched here.
+//! did:web: where the document of a DID is, and which DID a document's URL stands for. Nothing is fetched here.
 //!
-//! The mapping takes any host that can be written; whoever fetches must refuse private and loopback addresses after
+//! The mapping accepts any well-formed host; the code that fetches must refuse private and loopback addresses after
 //! resolving the name, follow no redirects, and bound time and size.
 
 use std::fmt::Write;
@@ -10,22 +10,22 @@ use crate::{
     limits::{MAX_HOST_LEN, MAX_WEB_SEGMENTS},
 };
 
-/// The port of HTTPS, which is not written.
+/// The port of HTTPS, which is never written.
 const HTTPS_PORT: u16 = 443;
 
 /// Longest label of a host name (RFC 1035).
 const MAX_LABEL_LEN: usize = 63;
 
-/// Where the document of a did:web lies.
+/// The location of the document of a did:web.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebLocation {
     /// The whole URL; always `https`.
     pub url: String,
-    /// Host, lower case. May be an IPv4 address; the guard of the fetch decides.
+    /// Host, lower case. May be an IPv4 address; the guard of the fetch decides whether that is allowed.
     pub host: String,
-    /// Port, unless it is that of HTTPS.
+    /// Port, unless it is the HTTPS default.
     pub port: Option<u16>,
-    /// Path, as it stands in the URL: `/…/did.json`.
+    /// Path, as in the URL: `/…/did.json`.
     pub path: String,
 }
 
@@ -40,7 +40,7 @@ impl WebLocation {
 ///
 /// # Errors
 ///
-/// [`DidError::WrongMethod`] for another method; [`DidError::Web`] for a host that is no DNS name or address, a bad
+/// [`DidError::WrongMethod`] for another method; [`DidError::Web`] for a host that is not a DNS name or address, a bad
 /// port, user information, empty segments, and segments that leave their folder once decoded; [`DidError::TooMany`].
 ///
 /// # Specification
@@ -67,12 +67,12 @@ pub fn location(did: &Did) -> Result<WebLocation, DidError> {
     Ok(WebLocation::new(host, port, path))
 }
 
-/// The did:web whose document lies at `url`, which ends in `did.json`, or in nothing for a host's own DID.
+/// The did:web of the document at `url`, which ends in `did.json`, or has no path for a host's own DID.
 ///
 /// # Errors
 ///
-/// [`DidError::Web`] if the URL is not `https`, carries user information, query or fragment, or names no place a
-/// did:web can mean; [`DidError::TooMany`]; [`DidError::TooLong`].
+/// [`DidError::Web`] if the URL is not `https`, has user information, query or fragment, or cannot be that of a
+/// did:web; [`DidError::TooMany`]; [`DidError::TooLong`].
 ///
 /// # Specification
 ///
@@ -175,7 +175,7 @@ fn port(text: &str) -> Result<u16, DidError> {
     port.ok_or(web("the port is no number from 1 to 65535"))
 }
 
-/// Refuses a path segment that is empty or, decoded once or again, names another folder or hides a separator.
+/// Refuses a path segment that is empty or that, once decoded, names another folder or hides a separator.
 fn check_segment(segment: &str) -> Result<(), DidError> {
     if segment.is_empty() {
         return Err(web("a path segment is empty"));
@@ -184,7 +184,7 @@ fn check_segment(segment: &str) -> Result<(), DidError> {
     if matches!(decoded.as_str(), "." | "..") {
         return Err(web("a path segment is `.` or `..`"));
     }
-    // A percent sign left over could turn into anything at the next server on the way.
+    // A remaining percent sign could become anything at the next server on the way.
     if decoded.contains(['/', '\\', '%']) || decoded.chars().any(char::is_control) {
         return Err(web("a path segment hides a separator or a control character"));
     }
@@ -215,7 +215,7 @@ fn did_segment(segment: &str) -> Result<String, DidError> {
             _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
             b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':'
             | b'@' => {
-                // Writing to a text cannot fail.
+                // Writing to a string cannot fail.
                 let _ = write!(text, "%{byte:02X}");
             }
             _ => return Err(web("the path holds a character that a URL must encode")),

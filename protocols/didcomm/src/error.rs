@@ -9,7 +9,7 @@ use crate::limits::{MAX_ENVELOPE_BYTES, MAX_LAYERS};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageError {
-    /// Not a JSON object, or one with duplicate member names, too deep or too large.
+    /// Not a JSON object, or one that has duplicate member names or is too deep or too large.
     #[error("not a JSON object with unique member names and bounded depth")]
     NotJson,
     /// A required header is absent.
@@ -30,7 +30,7 @@ pub enum MessageError {
     /// The message is of another type than the one read.
     #[error("expected a message of type {expected}")]
     WrongType {
-        /// Type asked for.
+        /// The expected type.
         expected: &'static str,
     },
     /// The body does not fit the message type.
@@ -63,7 +63,7 @@ pub enum EnvelopeError {
         /// Name of the member.
         member: &'static str,
     },
-    /// The pair of `alg` and `enc` is none DIDComm v2.1 permits.
+    /// DIDComm v2.1 does not permit this pair of `alg` and `enc`.
     #[error("this combination of `alg` and `enc` is not permitted by DIDComm v2.1")]
     Algorithm,
     /// `typ` names something else.
@@ -86,7 +86,7 @@ pub enum EnvelopeError {
     /// `apu` is not the encoded `skid`.
     #[error("`apu` does not name the same key as `skid`")]
     Apu,
-    /// `epk` is no usable public key, or lies on another curve than the recipient's key.
+    /// `epk` is not a usable public key, or lies on a different curve than the recipient's key.
     #[error("`epk` is no usable key on the curve of the recipient's key")]
     Epk,
     /// More layers than accepted.
@@ -97,20 +97,20 @@ pub enum EnvelopeError {
     Combination,
 }
 
-/// An envelope was not opened.
+/// An envelope could not be opened.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The peer sent a malformed envelope.
     #[error("malformed envelope: {0}")]
     Envelope(#[from] EnvelopeError),
-    /// The peer sent a malformed message in a proper envelope.
+    /// The peer sent a malformed message in a well-formed envelope.
     #[error("malformed message: {0}")]
     Message(#[from] MessageError),
     /// Decryption failed. Wrong key, changed bytes and a wrong tag are not told apart.
     #[error("the envelope does not decrypt")]
     Decrypt,
-    /// A signature does not hold.
+    /// A signature does not verify.
     #[error("the signature does not hold")]
     Signature,
     /// The sender's key is not among the `keyAgreement` keys of its DID, or lies on another curve.
@@ -125,13 +125,13 @@ pub enum OpenError {
     /// `from` is absent or not the DID of the key that signed.
     #[error("`from` is not the DID whose key signed the message")]
     FromIsNotSigner,
-    /// Signer and authcrypt sender are two DIDs.
+    /// Signer and authcrypt sender are different DIDs.
     #[error("the message was signed and encrypted by two different DIDs")]
     SignerIsNotSender,
     /// `to` does not hold the DID the envelope was opened for.
     #[error("`to` does not hold the recipient the envelope was encrypted to")]
     NotAddressed,
-    /// Signed and encrypted, but without `to`: it could be a message forwarded behind the signer's back.
+    /// Signed and encrypted, but without `to`: someone may have forwarded it behind the signer's back.
     #[error("a signed and encrypted message must say to whom in `to`")]
     SignedWithoutTo,
     /// `from_prior` does not prove the rotation it announces.
@@ -143,10 +143,10 @@ pub enum OpenError {
     /// The message is past its `expires_time`.
     #[error("the message has expired")]
     Expired,
-    /// A plaintext message where only sealed ones are accepted.
+    /// A plaintext message where only encrypted or signed ones are accepted.
     #[error("plaintext messages are not accepted here")]
     PlaintextRefused,
-    /// No key we hold is among the recipients.
+    /// We hold none of the recipient keys.
     #[error("none of the recipient keys is held here")]
     NotForUs,
     /// A DID could not be resolved; [`ResolveError::NotFetched`] asks the node to fetch it and open again.
@@ -162,7 +162,7 @@ pub enum OpenError {
     Custody(#[from] CustodyError),
 }
 
-/// A message was not packed. We, or the recipient's document, are to blame.
+/// A message could not be packed. We, or the recipient's document, are to blame.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PackError {
@@ -181,19 +181,19 @@ pub enum PackError {
         /// The recipient.
         recipient: Did,
     },
-    /// The recipient has no key agreement key on a curve we have too.
+    /// The recipient has no key agreement key on a curve we also have.
     #[error("{recipient:?} has no key agreement key on a curve usable here")]
     NoCommonCurve {
         /// The recipient.
         recipient: Did,
     },
-    /// None of the sender's authentication keys is held here.
+    /// We hold none of the sender's authentication keys.
     #[error("no authentication key of {did:?} is held here")]
     NoSigningKey {
         /// The sender.
         did: Did,
     },
-    /// The content encryption does not fit: authcrypt knows A256CBC-HS512 only.
+    /// This content encryption is not allowed: authcrypt permits A256CBC-HS512 only.
     #[error("authcrypt permits A256CBC-HS512 only")]
     Algorithm,
     /// More recipients or routing keys than peers accept.
@@ -204,19 +204,19 @@ pub enum PackError {
         /// Most permitted.
         most: usize,
     },
-    /// The recipient's document has no endpoint that can be used.
+    /// The recipient's document has no usable endpoint.
     #[error("{did:?} has no usable DIDComm endpoint")]
     NoEndpoint {
         /// Whose document.
         did: Did,
     },
-    /// A mediator's document points to yet another DID.
+    /// A mediator's document names yet another DID as endpoint.
     #[error("the mediator {mediator:?} has a DID as its own endpoint, which must not be")]
     MediatorChain {
         /// The mediator.
         mediator: Did,
     },
-    /// A routing key is no resolvable key agreement key.
+    /// A routing key is not a resolvable key agreement key.
     #[error("routing key {key} cannot be used")]
     RoutingKey {
         /// The key as written in the document.
@@ -242,10 +242,10 @@ pub enum PackError {
     /// The random source failed.
     #[error("the system's random source failed")]
     Entropy,
-    /// A step that cannot fail with what was checked before did: a fault of this program.
+    /// A step failed that cannot fail after the checks before it: a bug in this program.
     #[error("{step} failed, which is a fault of this program")]
     Internal {
-        /// What was to be done.
+        /// The step that failed.
         step: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! Forward messages: wrapping for mediators on the way out, reading them at the mediator.
+//! Forward messages: wraps messages for mediators, and reads forwards at the mediator.
 
 use std::cell::Cell;
 
@@ -19,7 +19,7 @@ pub const FORWARD_TYPE: &str = "https://didcomm.org/routing/2.0/forward";
 
 const DID_SCHEME: &str = "did:";
 
-/// One way to deliver an envelope: where to, and what exactly to transmit there.
+/// One way to deliver an envelope: the destination, and exactly what to send there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delivery {
@@ -37,7 +37,7 @@ pub struct Delivery {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Forward {
-    /// Whom the payloads are for: a DID, or the DID of the key reference that was given.
+    /// The recipient of the payloads: a DID, also if a key reference was given.
     pub next: Did,
     /// The opaque envelopes.
     pub payloads: Vec<Vec<u8>>,
@@ -110,14 +110,14 @@ impl Forward {
     }
 }
 
-/// All ways to deliver `packed`, in the order its recipient prefers; deliver by one of them only.
+/// All ways to deliver `packed`, in the order its recipient prefers. Deliver by only one of them.
 ///
-/// Endpoints that cannot be used are left out as long as another remains. Each endpoint costs a wrap per hop, so only
-/// the first [`MAX_DELIVERIES`] are looked at.
+/// Unusable endpoints are left out as long as another remains. Each endpoint costs a wrap per hop, so only the first
+/// [`MAX_DELIVERIES`] are considered.
 ///
 /// # Errors
 ///
-/// The last problem met if no endpoint is usable, [`PackError::NoEndpoint`] if there is none at all.
+/// The last problem found if no endpoint is usable, [`PackError::NoEndpoint`] if there is none at all.
 ///
 /// # Specification
 ///
@@ -134,14 +134,14 @@ pub fn deliveries(
     for endpoint in document.didcomm_endpoints().take(MAX_DELIVERIES) {
         match deliver_by(packer, packed, endpoint, expires_time, &keys_left) {
             Ok(ways) => found.extend(ways),
-            // The way its recipient prefers is not left out because a document is not at hand yet.
+            // Do not skip the recipient's preferred way just because a document is not available yet.
             Err(
                 error @ PackError::Resolve {
                     source: ResolveError::NotFetched { .. } | ResolveError::Unavailable { .. },
                     ..
                 },
             ) => return Err(error),
-            // What may be resolved later says more than what will never do.
+            // A problem that may resolve itself later is more useful to report than a permanent one.
             Err(_) if matches!(problem, PackError::Resolve { .. }) => {}
             Err(error) => problem = error,
         }
@@ -185,7 +185,7 @@ fn deliver_by(
     Ok(uris.into_iter().take(MAX_DELIVERIES).map(transmit).collect())
 }
 
-/// The mediator an endpoint of `recipient` names, if its `uri` is a DID; `None` for a transport URI.
+/// The mediator that an endpoint of `recipient` names, if its `uri` is a DID; `None` for a transport URI.
 fn mediator_did(uri: &str, recipient: &Did) -> Result<Option<Did>, PackError> {
     if !uri.starts_with(DID_SCHEME) {
         return Ok(None);
@@ -193,7 +193,7 @@ fn mediator_did(uri: &str, recipient: &Did) -> Result<Option<Did>, PackError> {
     Did::parse(uri).map(Some).map_err(|_| PackError::NoEndpoint { did: recipient.clone() })
 }
 
-/// Wraps once for each hop, the last one first, so that the first hop opens the outermost layer.
+/// Wraps once per hop, starting with the last, so that the first hop opens the outermost layer.
 fn wrap(
     packer: &Packer<'_>,
     packed: &Packed,
@@ -205,7 +205,7 @@ fn wrap(
     let mut next = packed.recipient.as_str().to_owned();
     for hop in hops.iter().rev() {
         let (did, document) = hop_keys(packer, hop)?;
-        // Whose document it is names the hops: each key of each of them costs an agreement, for every way anew.
+        // The document's owner chooses the hops, and each key of each hop costs a key agreement, again for every way.
         let keys = document.methods(Relationship::KeyAgreement).count();
         let left = keys_left.get().checked_sub(keys);
         keys_left.set(left.ok_or(PackError::TooMany { what: "keys on the way", most: MAX_WRAPPED_KEYS })?);
@@ -221,7 +221,7 @@ fn fresh_id(entropy: &dyn Entropy) -> Result<MessageId, PackError> {
     MessageId::random(entropy).map_err(|_| PackError::Entropy)
 }
 
-/// The document whose keys open one hop: a plain DID gives all of its keys, a DID URL the one it names.
+/// The document whose keys open one hop: all keys of a plain DID, or the one key a DID URL names.
 fn hop_keys(packer: &Packer<'_>, hop: &str) -> Result<(Did, std::sync::Arc<DidDocument>), PackError> {
     if let Ok(did) = Did::parse(hop) {
         let document = packer.document(&did)?;
@@ -230,7 +230,7 @@ fn hop_keys(packer: &Packer<'_>, hop: &str) -> Result<(Did, std::sync::Arc<DidDo
     let unusable = || PackError::RoutingKey { key: hop.chars().take(MAX_TOLD_KEY_CHARS).collect() };
     let url = DidUrl::parse(hop).map_err(|_| unusable())?;
     let document = packer.document(url.did())?;
-    // did:key routing keys name the Ed25519 method; the key agreement key beside it is the one to use.
+    // did:key routing keys name the Ed25519 method; use the key agreement key beside it.
     if document.method_for(Relationship::KeyAgreement, &url).is_none() && url.did().method() != "key" {
         return Err(unusable());
     }
@@ -239,7 +239,7 @@ fn hop_keys(packer: &Packer<'_>, hop: &str) -> Result<(Did, std::sync::Arc<DidDo
         .method_for(Relationship::KeyAgreement, &url)
         .or_else(|| document.methods(Relationship::KeyAgreement).next())
         .ok_or_else(unusable)?;
-    // Named as the recipient's document names it, which the mediator knows it by, unless that is the name of another key.
+    // Use the name from the recipient's document, which the mediator knows the key by, unless it names a different key.
     let named = document.method_for(Relationship::KeyAgreement, &url).and(url.fragment());
     let fragment = named.or(key.id.fragment()).ok_or_else(unusable)?;
     only.add_method(fragment, key.key.clone(), &[Relationship::KeyAgreement]).map_err(|_| unusable())?;

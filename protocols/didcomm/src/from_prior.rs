@@ -11,15 +11,15 @@ use crate::{
     open::{key_id, resolve_fuller},
 };
 
-/// A rotation proved by its prior DID. Whether that DID is a peer of ours is for the caller to know.
+/// A rotation proved by its prior DID. The caller must know whether that DID is a peer of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rotation {
-    /// The DID that gives way, canonical.
+    /// The DID that is replaced, canonical.
     pub prior: Did,
-    /// The DID that takes over, as the JWT spells it; `None` ends the relationship.
+    /// The DID that replaces it, as the JWT spells it; `None` ends the relationship.
     pub new: Option<Did>,
-    /// When the rotation was decided. A lower one than already seen is a replay.
+    /// When the rotation was decided. A value lower than one already seen is a replay.
     pub issued_at: UnixSeconds,
 }
 
@@ -34,8 +34,8 @@ struct Header {
     b64: Option<IgnoredAny>,
 }
 
-/// The claims of a rotation and no others: a credential or access token that an old key signed for another purpose
-/// must not pass for one.
+/// The claims of a rotation and no others: a credential or access token that an old key signed for another purpose must
+/// not pass as a rotation.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Payload {
@@ -47,10 +47,10 @@ struct Payload {
     exp: Option<u64>,
     #[serde(skip_serializing)]
     nbf: Option<u64>,
-    /// Written by deployed libraries; says nothing here.
+    /// Written by deployed libraries; ignored here.
     #[serde(skip_serializing, rename = "aud")]
     _aud: Option<IgnoredAny>,
-    /// The same.
+    /// Likewise ignored.
     #[serde(skip_serializing, rename = "jti")]
     _jti: Option<IgnoredAny>,
 }
@@ -58,9 +58,9 @@ struct Payload {
 /// Value of `typ`.
 const JWT: &str = "JWT";
 
-/// Makes the JWT that announces the rotation from `prior` to `new`, or the end if `new` is `None`.
+/// Makes the JWT that announces the rotation from `prior` to `new`, or the end of the relationship if `new` is `None`.
 ///
-/// `decided_at` is the time of the rotation, the same on every repetition.
+/// `decided_at` is the time of the rotation; it stays the same on every repetition.
 ///
 /// # Errors
 ///

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::MAX_ID_LEN;
 
-/// An identifier was empty, too long, or held a character that is no visible one of ASCII.
+/// An identifier was empty, too long, or held a character that is not visible ASCII.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("identifier of {len} bytes is not 1..={MAX_ID_LEN} visible ASCII characters")]
 pub struct InvalidId {
-    /// Length of the refused text in bytes. The text itself is withheld: it is a peer's choice.
+    /// Length of the refused text in bytes. The text itself is withheld, because a peer chose it.
     pub len: usize,
 }
 
@@ -27,25 +27,25 @@ macro_rules! header_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         ///
-        /// Compared without regard to case, as the specification asks.
+        /// Compared case-insensitively, as the specification demands.
         #[derive(Clone, Debug, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
         impl $name {
-            /// The text as its maker wrote it.
+            /// The text as its creator wrote it.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// Whether it is made of the characters the specification permits. Deployed agents write `urn:uuid:…` as well,
-            /// which is understood and never made here.
+            /// Whether all characters are ones the specification permits. Deployed agents also write `urn:uuid:…`,
+            /// which is accepted but never created here.
             pub fn is_regular(&self) -> bool {
                 self.0.bytes().all(is_unreserved)
             }
 
-            /// The lower-case form, for use in storage keys: of `unreserved` and `%` only, so that it ends where what is put
-            /// behind it begins.
+            /// The lower-case form for storage keys. It holds only `unreserved` characters and `%`, so a separator
+            /// after it is unambiguous.
             pub fn to_key(&self) -> String {
                 let mut key = String::with_capacity(self.0.len());
                 for byte in self.0.bytes() {
@@ -131,14 +131,14 @@ impl MessageId {
         Ok(Self(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()))
     }
 
-    /// The thread this message would open.
+    /// The thread this message would start.
     pub fn to_thread(&self) -> ThreadId {
         ThreadId(self.0.clone())
     }
 }
 
 impl ThreadId {
-    /// The id of the message that opened the thread.
+    /// The id of the message that started the thread.
     pub fn to_message_id(&self) -> MessageId {
         MessageId(self.0.clone())
     }
@@ -150,7 +150,7 @@ impl ThreadId {
 pub struct UnixSeconds(pub u64);
 
 impl UnixSeconds {
-    /// This instant moved `seconds` into the future; saturates at the end of time.
+    /// The instant `seconds` later; saturates at the end of time.
     #[must_use]
     pub fn plus(self, seconds: u64) -> Self {
         Self(self.0.saturating_add(seconds))
@@ -179,7 +179,7 @@ mod tests {
         assert!(MessageId::try_from("a".repeat(MAX_ID_LEN)).is_ok());
     }
 
-    /// didcomm-mediator-rs and wallets made beside it.
+    /// didcomm-mediator-rs, and wallets made together with it.
     #[test]
     fn ids_of_other_characters_are_understood_and_their_keys_cannot_be_taken_for_longer_ones() {
         let urn = MessageId::try_from("urn:uuid:F81D4FAE-7dec-11d0-a765-00a0c91e6bf6").unwrap();

@@ -1,11 +1,11 @@
 //! DIDComm Messaging v2.1: plaintext messages, signed and encrypted envelopes, DID rotation, forward wrapping.
 //!
-//! Nothing here does I/O. Bytes come in, bytes go out; keys are reached through [`einmal_keys::Custody`], documents
-//! through [`einmal_did::Resolver`], chance through [`einmal_keys::Entropy`], and time is an argument.
+//! Nothing here does I/O. Bytes come in, bytes go out; keys come through [`einmal_keys::Custody`], documents through
+//! [`einmal_did::Resolver`], randomness through [`einmal_keys::Entropy`], and time is an argument.
 //!
 //! Reading order: [`Message`] is what people say; [`Packer`] turns it into an envelope; [`open()`] turns an envelope
-//! into an [`Opened`], which tells apart what was *received* from what was *proved* ([`Proof`]): every consistency
-//! rule of the specification is checked on the way, and there is no other way.
+//! into an [`Opened`], which separates what was *received* from what was *proved* ([`Proof`]). `open` is the only way
+//! in and checks every consistency rule of the specification.
 
 mod error;
 mod forward;

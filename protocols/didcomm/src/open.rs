@@ -1,4 +1,4 @@
-//! From bytes to a message and to what was proved about it: the only way in.
+//! From bytes to a message and what was proved about it: the only way in.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::{
     message::{Layer, Message},
 };
 
-/// Which nestings of envelopes are opened.
+/// Which nestings of envelopes may be opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LayerPolicy {
-    /// Also anoncrypt(authcrypt(sign(plain))): it must not be sent, yet the specification's own last example is one.
+    /// Also anoncrypt(authcrypt(sign(plain))): it must not be sent, yet the specification's own last example uses it.
     #[default]
     Tolerant,
-    /// Only the combinations the text permits.
+    /// Only the combinations the specification permits.
     Strict,
 }
 
@@ -67,8 +67,8 @@ pub struct ProvedKey {
     pub did: Did,
     /// The key, as the envelope names it.
     pub kid: DidUrl,
-    /// The key itself, as the peer's document listed it at that moment; `None` for a key of ours. A document may list
-    /// another one under the same name later.
+    /// The key itself, as the peer's document listed it at that moment; `None` for a key of ours. The document may
+    /// later list another key under the same name.
     pub key: Option<PublicKey>,
 }
 
@@ -76,11 +76,11 @@ pub struct ProvedKey {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Proof {
-    /// Who encrypted (authcrypt): repudiable, and only towards us.
+    /// Who encrypted (authcrypt): repudiable, and proved only to us.
     pub sender: Option<ProvedKey>,
     /// Who signed: non-repudiable.
     pub signer: Option<ProvedKey>,
-    /// Our key the envelope was encrypted to; `None` if it was not encrypted.
+    /// Our key that the envelope was encrypted to; `None` if it was not encrypted.
     pub recipient: Option<ProvedKey>,
     /// The rotation proved by `from_prior`.
     pub rotation: Option<Rotation>,
@@ -100,29 +100,29 @@ pub struct Opened {
     pub message: Message,
     /// What was proved.
     pub proof: Proof,
-    /// What an anonymous message says about its sender: for display at most.
+    /// The sender an anonymous message claims: for display at most.
     pub claimed_from: Option<Did>,
 }
 
 impl Opened {
-    /// The proved sender, canonical: who encrypted, else who signed.
+    /// The proved sender, canonical: the one who encrypted, else the one who signed.
     pub fn sender(&self) -> Option<&Did> {
         self.proof.sender.as_ref().or(self.proof.signer.as_ref()).map(|key| &key.did)
     }
 
-    /// Our DID the message was encrypted to, canonical.
+    /// Our DID that the message was encrypted to, canonical.
     pub fn recipient(&self) -> Option<&Did> {
         self.proof.recipient.as_ref().map(|key| &key.did)
     }
 
-    /// Whether the message came encrypted and with a proved sender: what protocols act upon.
+    /// Whether the message is encrypted and its sender proved: protocols act only on such messages.
     pub fn is_authenticated(&self) -> bool {
         self.proof.recipient.is_some() && self.sender().is_some()
     }
 }
 
 impl Envelope {
-    /// Tells the kinds apart by their members, never by a label.
+    /// Recognises the kind by its members, never by a label.
     ///
     /// # Errors
     ///
@@ -152,7 +152,7 @@ impl Envelope {
         let has = |name| value.get(name).is_some_and(|member| !member.is_null());
         let is_enveloped = has("recipients") || has("signatures") || has("signature");
         if has("id") && has("type") && !is_enveloped {
-            // Headers nobody knows may have any name.
+            // Unknown headers may have any name.
             return Ok(Self::Plain);
         }
         match (has("ciphertext"), has("payload"), has("id") && has("type")) {
@@ -169,19 +169,19 @@ impl Envelope {
 struct Layers {
     count: usize,
     anonymous: Option<DidUrl>,
-    /// Whose key encrypted, and ours it was encrypted to.
+    /// The key that encrypted, and the key of ours it was encrypted to.
     sender: Option<(ProvedKey, DidUrl)>,
     signed: Option<ParsedJws>,
 }
 
 /// Opens an envelope and checks every rule of DIDComm v2.1 about it.
 ///
-/// `bytes` is one packed message. Pure: a DID that must be fetched first comes back as
-/// [`OpenError::Resolve`] with `NotFetched`, and the caller opens again once it knows the document.
+/// `bytes` is one packed message. Pure: if a DID must be fetched first, this returns [`OpenError::Resolve`] with
+/// `NotFetched`, and the caller opens again once it knows the document.
 ///
 /// # Errors
 ///
-/// [`OpenError`]; nothing of the message is usable then.
+/// [`OpenError`]; no part of the message is then usable.
 ///
 /// # Specification
 ///
@@ -223,7 +223,7 @@ fn open_encrypted(
     if layers.signed.is_some() || layers.sender.is_some() {
         return Err(EnvelopeError::Combination.into());
     }
-    // Both layers for one DID: else a stranger could find out which of our DIDs belong together.
+    // Both layers must be for one DID; otherwise a stranger could find out which of our DIDs belong together.
     if let (Some(outer), Some(inner)) = (&layers.anonymous, jwe.recipient_kids().next())
         && !outer.did().same_as(inner.did())
     {
@@ -251,7 +251,7 @@ fn open_encrypted(
     Ok(plaintext)
 }
 
-/// Unwraps a signed layer; its signature is checked once `from` is known.
+/// Unwraps a signed layer; its signature is checked later, once `from` is known.
 fn open_signed(bytes: &[u8], layers: &mut Layers, context: &OpenContext<'_>) -> Result<Plaintext, OpenError> {
     layers.descend()?;
     let triple = layers.anonymous.is_some() && layers.sender.is_some();
@@ -271,7 +271,7 @@ impl Layers {
     }
 }
 
-/// The recipient keys that are ours, each once however many names the envelope has for it: an agreement costs.
+/// Our recipient keys, each once even if the envelope names it several times, because each key agreement is expensive.
 fn held_keys(jwe: &ParsedJwe<'_>, context: &OpenContext<'_>) -> Vec<(DidUrl, KeyId)> {
     let mut ours: Vec<(DidUrl, KeyId)> = Vec::new();
     for kid in jwe.recipient_kids() {
@@ -283,11 +283,11 @@ fn held_keys(jwe: &ParsedJwe<'_>, context: &OpenContext<'_>) -> Vec<(DidUrl, Key
     ours
 }
 
-/// The id under which custody holds the key `kid` names, if it is ours.
+/// The id under which custody holds the key named by `kid`, if it is ours.
 fn held_key(kid: &DidUrl, context: &OpenContext<'_>) -> Option<KeyId> {
     let direct = key_id(kid);
     if let Some(public) = context.custody.public_key(&direct) {
-        // A key that can sign as well is used only for what our document lists it for, as far as that is at hand.
+        // Use a key that can also sign only for what our document lists it for, if the document is available.
         let is_for_agreement = public.kind() == KeyKind::X25519
             || context
                 .resolver
@@ -295,7 +295,7 @@ fn held_key(kid: &DidUrl, context: &OpenContext<'_>) -> Option<KeyId> {
                 .map_or(true, |document| document.method_for(Relationship::KeyAgreement, kid).is_some());
         return is_for_agreement.then_some(direct);
     }
-    // An older spelling of one of our key ids: our own document knows both.
+    // `kid` may be an older spelling of one of our key ids: our own document knows both.
     let document = context.resolver.resolve(kid.did()).ok()?;
     let current = key_id(&document.method_for(Relationship::KeyAgreement, kid)?.id);
     context.custody.public_key(&current).map(|_| current)
@@ -305,15 +305,15 @@ fn held_key(kid: &DidUrl, context: &OpenContext<'_>) -> Option<KeyId> {
 pub(crate) fn key_id(kid: &DidUrl) -> KeyId {
     let Some(fragment) = kid.fragment() else { return kid.to_key_id() };
     let did = kid.did().canonical();
-    // Most ids are written so already, and then share their text.
+    // Most ids already have this form and can share their text.
     if did == *kid.did() && kid.as_str().len() == did.as_str().len() + 1 + fragment.len() {
         return kid.to_key_id();
     }
     KeyId::new(format!("{did}#{fragment}"))
 }
 
-/// The document of one DID that stands in a message in two spellings: the longer may be the did:peer:4 long form,
-/// which resolves on first contact while the short one does not yet.
+/// The document of one DID that a message spells in two ways. The longer may be the did:peer:4 long form, which
+/// resolves on first contact when the short form does not yet.
 pub(crate) fn resolve_fuller(
     one: &Did,
     other: &Did,
@@ -368,9 +368,9 @@ fn finish(mut message: Message, layers: Layers, context: &OpenContext<'_>) -> Re
     Ok(Opened { message, proof, claimed_from })
 }
 
-/// A rotation, announced in an encrypted message and to a DID that proves itself in that same message.
+/// A rotation that is announced in an encrypted message, to a DID that proves itself in that same message.
 ///
-/// The JWT names no audience: without the second rule, whoever was told of a rotation could tell third parties.
+/// The JWT names no audience: without the second rule, anyone told of a rotation could announce it to third parties.
 fn proved_rotation(
     jwt: &str,
     message: &Message,

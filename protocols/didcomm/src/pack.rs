@@ -1,4 +1,4 @@
-//! From a message to an envelope; combinations DIDComm forbids cannot be asked for.
+//! From a message to an envelope; the API cannot express combinations that DIDComm forbids.
 
 use einmal_did::{Did, DidDocument, DidUrl, Relationship, Resolver};
 use einmal_keys::{Custody, Entropy, KeyKind, SignatureAlgorithm};
@@ -12,18 +12,18 @@ use crate::{
     open::key_id,
 };
 
-/// How much of the sender an envelope proves, and to whom it shows.
+/// How much of the sender an envelope proves, and who sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SenderProtection {
-    /// authcrypt: the recipient knows the sender and cannot prove it to others. The default.
+    /// authcrypt: the recipient knows the sender but cannot prove it to others. The default.
     #[default]
     Authcrypt,
-    /// anoncrypt(authcrypt): as before, and the sender's key id is hidden from every hop.
+    /// anoncrypt(authcrypt): the same, but the sender's key id is hidden from every hop.
     AuthcryptHidden,
-    /// anoncrypt(sign): the recipient can prove to others who said it.
+    /// anoncrypt(sign): the recipient can prove to others who wrote it.
     SignedAnoncrypt,
-    /// anoncrypt: nobody is named.
+    /// anoncrypt: no sender is named.
     Anoncrypt,
 }
 
@@ -33,9 +33,9 @@ pub enum SenderProtection {
 pub struct PackOptions {
     /// What the envelope proves.
     pub protection: SenderProtection,
-    /// Content encryption of anoncrypt layers; authcrypt has no choice.
+    /// Content encryption of anoncrypt layers; authcrypt has a fixed one.
     pub anoncrypt_enc: ContentEncryption,
-    /// Use this curve only; otherwise the first of the recipient's that both sides have.
+    /// Use only this curve; otherwise the first of the recipient's curves that both sides have.
     pub curve: Option<KeyKind>,
 }
 
@@ -51,7 +51,7 @@ impl PackOptions {
 pub struct Packed {
     /// The bytes of one encrypted envelope.
     pub bytes: Vec<u8>,
-    /// Whom it is for.
+    /// The recipient.
     pub recipient: Did,
 }
 
@@ -62,7 +62,7 @@ pub struct Packer<'a> {
     pub custody: &'a dyn Custody,
     /// Documents of recipients and of our own DIDs.
     pub resolver: &'a dyn Resolver,
-    /// Chance for keys and nonces.
+    /// Randomness for keys and nonces.
     pub entropy: &'a dyn Entropy,
 }
 
@@ -78,8 +78,8 @@ impl Packer<'_> {
     /// One envelope serves one DID; call once for each recipient in `to`.
     ///
     /// # Errors
-    ///
-    /// [`PackError`]; [`PackError::MissingTo`] if `to` is not empty and lacks the recipient, or is empty for a signed
+    /// [`PackError`]; [`PackError::MissingTo`] if `to` lacks the recipient and is not empty, or is empty for a signed
+    /// message.
     /// message.
     pub fn pack(
         &self,
@@ -107,8 +107,8 @@ impl Packer<'_> {
         Ok(Packed { bytes, recipient: recipient.clone() })
     }
 
-    /// Encrypts bytes that nobody checked, by `sender`, whatever they say of themselves: for tools that look whether
-    /// others refuse what they must refuse. Never use it to talk.
+    /// Encrypts unchecked bytes by `sender`, whatever they claim: for tools that test whether others refuse what they
+    /// must refuse. Never use it to talk.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl Packer<'_> {
         jws::sign(plaintext, &kid, &key_id(&kid), algorithm, self.custody)
     }
 
-    /// Encrypts raw bytes anonymously to `recipient`'s keys given as document, as forward layers need.
+    /// Encrypts raw bytes anonymously to the keys in `recipient`'s given document, as forward layers need.
     pub(crate) fn anoncrypt(
         &self,
         plaintext: &[u8],
@@ -191,7 +191,7 @@ impl Packer<'_> {
             .find_map(|kind| Some((kind, self.own_agreement_key(&own, kind)?)))
             .ok_or_else(no_curve)?;
         let keys: Vec<Recipient> = keys.into_iter().filter(|key| key.key.kind() == kind).collect();
-        // The key id carries the same form of our DID as `from` does.
+        // The key id uses the same form of our DID as `from`.
         let skid = DidUrl::new(from, &fragment).map_err(|_| no_curve())?;
         let sender = JweSender::Authenticated { kid: &skid, key_id: key_id(&skid) };
         encrypt_breaking(rule, plaintext, keys, &sender, ContentEncryption::A256CbcHs512, self.means())
@@ -201,7 +201,7 @@ impl Packer<'_> {
         Means { custody: self.custody, entropy: self.entropy }
     }
 
-    /// Fragment of the first key agreement key of ours on `kind` that custody holds.
+    /// Fragment of our first key agreement key of `kind` that custody holds.
     fn own_agreement_key(&self, document: &DidDocument, kind: KeyKind) -> Option<String> {
         document
             .methods(Relationship::KeyAgreement)
@@ -229,7 +229,7 @@ impl Packer<'_> {
     }
 }
 
-/// All key agreement keys of a document, with ids that carry the DID form `recipient` was given in.
+/// All key agreement keys of a document, with ids that use the same DID form as `recipient`.
 fn recipient_keys(recipient: &Did, document: &DidDocument) -> Vec<Recipient> {
     document
         .methods(Relationship::KeyAgreement)
@@ -246,7 +246,7 @@ fn recipient_keys(recipient: &Did, document: &DidDocument) -> Vec<Recipient> {
         .collect()
 }
 
-/// The first authentication key of `did` that custody holds, under `did`'s own form.
+/// The first authentication key of `did` that custody holds, with an id in the same form as `did`.
 pub(crate) fn signing_key(
     did: &Did,
     custody: &dyn Custody,

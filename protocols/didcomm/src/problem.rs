@@ -1,4 +1,4 @@
-//! Problem codes, and the one table from errors of this crate to what a peer is told.
+//! Problem codes, and the one table that maps errors of this crate to what a peer is told.
 
 use std::{borrow::Cow, fmt};
 
@@ -8,7 +8,7 @@ use crate::error::{EnvelopeError, MessageError, OpenError};
 
 /// A problem code such as `e.p.req.time`: sorter, scope, descriptors from general to particular.
 ///
-/// Received codes are kept as they are (deployed mediators put whole URIs into them) and compared by prefix.
+/// Received codes are kept unchanged (deployed mediators put whole URIs into them) and compared by prefix.
 ///
 /// # Specification
 ///
@@ -21,9 +21,9 @@ pub struct ProblemCode(Cow<'static, str>);
 const MAX_CODE_LEN: usize = 256;
 
 impl ProblemCode {
-    /// The sender is not known here, or not for this.
+    /// The sender is unknown here, or not enrolled for this.
     pub const NOT_ENROLLED: Self = Self(Cow::Borrowed("e.p.req.not_enroll"));
-    /// Protocol, version or message type is not spoken here.
+    /// The protocol, version or message type is not supported here.
     pub const UNSUPPORTED: Self = Self(Cow::Borrowed("e.p.msg.unsupported"));
     /// The message is malformed.
     pub const MALFORMED: Self = Self(Cow::Borrowed("e.p.msg"));
@@ -35,7 +35,7 @@ impl ProblemCode {
     pub const TRUST: Self = Self(Cow::Borrowed("e.p.trust"));
     /// A DID cannot be resolved or used.
     pub const DID: Self = Self(Cow::Borrowed("e.p.did"));
-    /// Too late.
+    /// Its time is over.
     pub const TIME: Self = Self(Cow::Borrowed("e.p.req.time"));
     /// The request cannot be met in the present state.
     pub const REQUEST: Self = Self(Cow::Borrowed("e.p.req"));
@@ -51,7 +51,7 @@ impl ProblemCode {
     pub const TOO_BIG: Self = Self(Cow::Borrowed("e.p.me.res.storage.message_too_big"));
     /// Something failed on our side.
     pub const INTERNAL: Self = Self(Cow::Borrowed("e.p.me"));
-    /// Too many errors on one thread; nothing more will be said.
+    /// Too many errors on one thread; no more reports will follow.
     pub const MAX_ERRORS: Self = Self(Cow::Borrowed("e.p.req.max-errors-exceeded"));
     /// An endpoint cannot be reached.
     pub const ENDPOINT: Self = Self(Cow::Borrowed("e.p.xfer.cant-use-endpoint"));
@@ -89,7 +89,7 @@ impl fmt::Display for ProblemCode {
     }
 }
 
-/// What a peer would be told. Whether it is told anything is decided elsewhere: input that does not decrypt, or whose
+/// What a peer would be told. Other code decides whether it is told anything: input that does not decrypt, or whose
 /// sender is unproved, gets no answer.
 impl From<&OpenError> for ProblemCode {
     fn from(error: &OpenError) -> Self {

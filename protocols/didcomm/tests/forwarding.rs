@@ -53,7 +53,7 @@ impl Stage {
         deliveries(&self.world.packer(&self.alice.ring), &self.packed(), Some(NOW.plus(60)))
     }
 
-    /// What `mediator` reads and passes on.
+    /// What `mediator` reads from `bytes` and passes on.
     fn pass(&self, bytes: &[u8], mediator: &Party) -> Forward {
         let opened = self.world.open(bytes, mediator).unwrap();
         assert_eq!((opened.sender(), &opened.message.to[..]), (None, &[mediator.did.clone()][..]));

@@ -1,4 +1,4 @@
-//! What deployed peers do, whatever the texts say: each habit that is accepted, and how far.
+//! What deployed peers do despite the specifications: each habit that is accepted, and how far.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking too")]
 
@@ -104,7 +104,7 @@ fn headers_nobody_knows_may_be_called_as_members_of_envelopes_are() {
     }
 }
 
-/// A P-521 key of which a coordinate begins with a zero byte, as half of all keys do; `short` has it cut off.
+/// A P-521 key with a coordinate that begins with a zero byte, as half of all coordinates do, and a JWK without it.
 fn short_p521(mut seed: u64) -> (SecretKey, Value) {
     loop {
         let key = common::secret(KeyKind::P521, seed);
@@ -171,7 +171,7 @@ fn peer_two(seed: u64) -> Party {
     party
 }
 
-/// The names older software gives the first key of [`peer_two`].
+/// The names that older software gives the first key of [`peer_two`].
 fn older_names(party: &Party) -> [String; 2] {
     let multikey = party.public("key-1").to_multikey();
     let without_base = multikey.strip_prefix('z').unwrap().to_owned();
@@ -214,7 +214,7 @@ fn keys_of_did_peer_two_are_sent_under_their_current_names() {
     assert_eq!(envelope["recipients"][0]["header"]["kid"], json!(bob.kid("key-1")));
 }
 
-/// Relative key ids stand in documents; an envelope must name its keys in full.
+/// Documents may use relative key ids; an envelope must name its keys in full.
 #[test]
 fn relative_key_ids_are_accepted_in_documents_and_refused_in_envelopes() {
     let world = World::new();
@@ -227,7 +227,7 @@ fn relative_key_ids_are_accepted_in_documents_and_refused_in_envelopes() {
     assert_eq!(world.refusal(&forged.seal(), &bob), OpenError::Envelope(EnvelopeError::RecipientKids));
 }
 
-/// Counts agreements, which are what an envelope costs.
+/// Counts key agreements, the main cost of an envelope.
 struct Counting<'a> {
     ring: &'a Keyring,
     agreements: AtomicUsize,
@@ -269,7 +269,7 @@ fn one_key_under_three_names_costs_one_agreement() {
     assert_eq!((error, counting.agreements.into_inner()), (OpenError::Decrypt, 1));
 }
 
-/// PyPI didcomm-messaging hashes the key ids of `apv` in the order it finds them.
+/// PyPI didcomm-messaging hashes the key ids for `apv` in the order it finds them.
 #[test]
 fn recipients_are_listed_in_the_order_of_their_key_ids() {
     let world = World::new();
@@ -306,7 +306,7 @@ fn authcrypt_without_apv_and_with_gcm_is_refused_with_the_reason() {
     stage.refused(&stage.authcrypt().with("enc", json!("A256GCM")).seal(), EnvelopeError::Algorithm);
 }
 
-/// In a first message a did:peer:4 may stand in `from` in full while its key ids use the short form.
+/// In a first message, `from` may hold the long form of a did:peer:4 while its key ids use the short form.
 #[test]
 fn long_form_in_from_is_enough_for_a_signature_named_by_the_short_form() {
     let world = World::new();

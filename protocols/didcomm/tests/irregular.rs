@@ -1,4 +1,4 @@
-//! Envelopes that break one rule and fit together otherwise: made for the conformance suite, refused by us for that rule.
+//! Envelopes that break one rule and otherwise fit: made for the conformance suite, refused by us for that rule.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use einmal_did::{Did, LocalResolver, Relationship, peer};

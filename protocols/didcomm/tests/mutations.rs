@@ -1,5 +1,5 @@
-//! Every published envelope and one of every kind we pack, changed in one place at a time: each change is refused, or it changes
-//! nothing that anybody reads. What survives is listed in [`VOID`], with the reason.
+//! Every published envelope and one of every kind we pack, changed in one place at a time: each change is refused, or
+//! changes nothing that anybody reads. [`VOID`] lists the changes that survive, with the reason.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking too")]
 
@@ -22,7 +22,7 @@ use einmal_keys::{
 use einmal_mutate::{ADDED, Change, changes, general, paths, replaced};
 use serde_json::{Value, json};
 
-/// Changes that an envelope survives, by the place (list positions as `#`, `*` for anywhere) and the change, and why.
+/// Changes an envelope survives: the place (list positions as `#`, `*` for anywhere), the change, and the reason.
 const VOID: [(&str, &str, &str); 19] = [
     ("*", "escape", "the same text, written with an escape"),
     ("*", "reorder", "the order of members says nothing"),
@@ -45,10 +45,10 @@ const VOID: [(&str, &str, &str); 19] = [
     ("/signatures/#/header/kid", "null", "the same"),
 ];
 
-/// Where a changed key is void if there are several: another one of ours opens the envelope, for the same DID.
+/// A changed key here is harmless if there are several: another key of ours, of the same DID, opens the envelope.
 const ONE_OF_SEVERAL: &str = "/recipients/#/encrypted_key";
 
-/// An envelope, and how it is opened.
+/// An envelope, and the means to open it.
 struct Case {
     name: String,
     envelope: Value,
@@ -93,7 +93,7 @@ fn published() -> Vec<Case> {
         .collect()
 }
 
-/// A sender and a recipient, who has two keys on each curve and is known to everybody as `did:example:bob`.
+/// A sender and a recipient. The recipient has two keys on each curve and is known to everybody as `did:example:bob`.
 fn parties() -> (World, Party, Party) {
     let world = World::new();
     let keys = |twice: bool| {
@@ -118,7 +118,7 @@ fn fresh() -> Vec<Case> {
     let pack = |name: String, options: PackOptions, signer: Option<KeyKind>| {
         let (world, alice, bob) = parties();
         if let Some(kind) = signer {
-            // Only the key of this kind signs: the others are not held.
+            // Only the key of this kind signs; the others are removed.
             for other in SIGNING_KINDS.into_iter().filter(|other| *other != kind) {
                 alice.ring.remove(&KeyId::new(alice.kid(&common::authentication(other))));
             }
@@ -234,7 +234,7 @@ struct Mutant {
     bytes: Vec<u8>,
 }
 
-/// All single changes of an envelope: of its own JSON, and of the protected headers in it.
+/// All single changes of an envelope: in its own JSON, and in its protected headers.
 fn mutants(envelope: &Value) -> Vec<Mutant> {
     let mut out: Vec<Mutant> = changes(envelope, &KNOWN)
         .into_iter()
@@ -253,7 +253,7 @@ fn mutants(envelope: &Value) -> Vec<Mutant> {
             out.push(Mutant { path: format!("{}!{}", general(&path), general(&inner)), change, bytes });
         }
     }
-    // Both serializations of a JWS.
+    // Test both serializations of a JWS.
     if let Some(one) = envelope.pointer("/signatures/0") {
         let mut flat = one.clone();
         flat["payload"] = envelope["payload"].clone();
@@ -297,7 +297,8 @@ fn mutants(envelope: &Value) -> Vec<Mutant> {
     out
 }
 
-/// What adding a member that has a meaning somewhere is called: where it has one, or would hide one, it must be refused.
+/// The name of a change that adds a known member. Where the member has a meaning, or would hide one that has, it must
+/// be refused.
 fn named(path: &str, change: String) -> String {
     let Some((name, kind)) = change.strip_prefix(ADDED).and_then(|added| added.split_once(": ")) else {
         return change;
@@ -317,7 +318,7 @@ fn is_void(case: &Case, mutant: &Mutant) -> bool {
     let signed = case.envelope.get("payload").is_some();
     VOID.iter().any(|(path, change, _)| (*path == "*" || *path == mutant.path) && *change == mutant.change)
         || (several && mutant.path == ONE_OF_SEVERAL)
-        // Members of the other kind of envelope, and a key that is read for one recipient only.
+        // Members of the other kind of envelope, and a key that is read only if there is one recipient.
         || (mutant.change == "known member" && (signed && mutant.path.is_empty()))
         || (mutant.change == "known member" && several && mutant.path == "/recipients/#/header")
 }
@@ -332,7 +333,7 @@ fn a_changed_envelope_is_refused_or_means_the_same() {
         for mutant in mutants(&case.envelope) {
             tried += 1;
             let Some(opened) = case.open(&mutant.bytes) else { continue };
-            // One of our keys may fail to open it; then another of the same DID did.
+            // One of our keys may fail to open it; then another key of the same DID opened it.
             let (mut opened, mut sound) = (opened, sound.clone());
             for one in [&mut opened, &mut sound] {
                 if let Some(key) = &mut one.proof.recipient {
@@ -354,7 +355,7 @@ fn a_changed_envelope_is_refused_or_means_the_same() {
     assert!(tried > 20_000, "{tried}");
 }
 
-/// What a message says, read the ways it is read: as it came, as it is written, as it is stored.
+/// What a message says, in each way it is read: as received, as written, and as stored.
 fn assert_reads_alike(message: &Message, what: &str) {
     let bytes = message.to_bytes();
     assert!(Message::from_bytes(&bytes).is_ok_and(|again| again == *message), "{what}: written otherwise");
@@ -371,7 +372,7 @@ fn assert_reads_alike(message: &Message, what: &str) {
     assert_eq!(contents(&stored), contents(message), "{what}: other attachments after it was stored");
 }
 
-/// Plaintexts of a proper sender, changed in one place: each is refused, or says what it said of its sender.
+/// Plaintexts of a valid sender, changed in one place: each is refused, or its sender stays the same.
 #[test]
 fn a_changed_plaintext_of_a_proper_sender_stays_that_senders() {
     let (world, alice, bob) = parties();
@@ -405,7 +406,7 @@ fn a_changed_plaintext_of_a_proper_sender_stays_that_senders() {
     assert!(opened_too > 100, "{opened_too}");
 }
 
-/// What a forward carries comes out byte by byte, whatever it is, and never changes the message around it.
+/// What a forward carries comes out byte for byte, whatever it is, and never changes the message around it.
 #[test]
 fn a_forward_carries_every_json_as_it_was_written() {
     let (world, alice, bob) = parties();

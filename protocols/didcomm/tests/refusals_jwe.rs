@@ -1,4 +1,4 @@
-//! What is wrong with one encrypted layer, and the exact refusal for each.
+//! What can be wrong with one encrypted layer, and the exact refusal for each.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking too")]
 
@@ -29,7 +29,7 @@ impl Stage {
     }
 }
 
-/// Without this, a refusal below could have any reason.
+/// Shows that the refusals below do not have some other reason.
 #[test]
 fn what_the_forger_makes_properly_opens() {
     let stage = Stage::new();
@@ -230,7 +230,7 @@ fn ephemeral_key_off_its_curve_is_refused() {
         ] {
             forged.header["epk"]["y"] = forged.header["epk"]["x"].clone();
             stage.refused(&forged.seal(), EnvelopeError::Epk);
-            // The identity has no affine coordinates; zeros are how encoders write it.
+            // The identity has no affine coordinates; encoders write it as zeros.
             let zeros = base64url_encode(vec![0; kind.field_len()]);
             forged.header["epk"]["x"] = json!(zeros);
             forged.header["epk"]["y"] = json!(zeros);
@@ -247,7 +247,7 @@ fn x25519_ephemeral_key_that_agrees_on_zeros_is_refused() {
     for point in [[0u8; 32], one] {
         let mut forged = stage.anoncrypt();
         forged.header["epk"]["x"] = json!(base64url_encode(point));
-        // What the agreement gives with this key: anybody could have encrypted to anybody.
+        // The shared secret that this key gives: anybody could have encrypted to anybody.
         forged.ephemeral_secret = Some(vec![0; 32]);
         stage.refused(&forged.seal(), EnvelopeError::Epk);
     }
@@ -463,7 +463,7 @@ fn deeply_nested_plaintext_is_refused() {
 #[test]
 fn body_of_65_megabytes_is_refused_before_it_is_parsed() {
     let stage = Stage::new();
-    // No JSON: whoever parsed it would say so.
+    // Not JSON: parsing it would give a different error.
     let text = "[".repeat(65 * 1024 * 1024);
     stage.text_refused(&text, EnvelopeError::TooLarge);
     stage.text_refused(&" ".repeat(MAX_ENVELOPE_BYTES + 1), EnvelopeError::TooLarge);

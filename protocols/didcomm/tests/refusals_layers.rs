@@ -1,4 +1,4 @@
-//! What is wrong between envelope and message, or between envelopes, and the exact refusal for each.
+//! What can be wrong between envelope and message, or between envelopes, and the exact refusal for each.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking too")]
 
@@ -147,7 +147,7 @@ fn signed_and_encrypted_message_without_to_is_refused() {
     let mut plaintext = stage.plaintext();
     plaintext["to"] = json!([]);
     stage.refused(&stage.anon(stage.sign(&plaintext)), OpenError::SignedWithoutTo);
-    // Unencrypted it is a broadcast.
+    // Without encryption it is a broadcast.
     assert!(stage.open(&by_alice).proof.signer.is_some());
 }
 

@@ -18,13 +18,13 @@ const DECIDED: UnixSeconds = UnixSeconds(NOW.0 - 1000);
 
 struct Stage {
     world: World,
-    /// Alice before and after.
+    /// Alice before the rotation, and after it.
     old: Party,
     new: Party,
     bob: Party,
 }
 
-/// A `from_prior` in the making.
+/// A `from_prior` to be made.
 struct Jwt {
     header: Value,
     payload: Value,
@@ -259,7 +259,7 @@ fn rotation_in_an_unencrypted_message_is_refused() {
     assert_eq!(refusal, OpenError::FromPrior { reason: "the message is not encrypted" });
 }
 
-/// Who was told of a rotation could otherwise tell others of it in the name of the one who rotated.
+/// Otherwise anyone told of a rotation could announce it to others in the name of the DID that rotated.
 #[test]
 fn rotation_passed_on_by_a_third_party_is_refused() {
     let stage = Stage::new();

@@ -1,4 +1,4 @@
-//! What we pack opens, for every curve, protection, encryption and DID method, and proves what was asked for.
+//! What we pack opens, for every curve, protection, encryption and DID method, and proves what was requested.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking too")]
 
@@ -164,7 +164,7 @@ fn peer_two_party(seed: u64) -> Party {
     party
 }
 
-/// The party under its long and under its short form.
+/// The party under its long form and under its short form.
 fn peer_four_party(seed: u64) -> (Party, Party) {
     let mut forms = Vec::new();
     for _ in 0..2 {
@@ -380,7 +380,7 @@ proptest! {
     }
 }
 
-/// An envelope of each kind, made once: the properties below bend them many times.
+/// One envelope of each kind, made once, because the properties below change them many times.
 struct Envelopes {
     world: World,
     bob: Party,
@@ -400,13 +400,13 @@ impl Envelopes {
     }
 }
 
-/// Position of the signed, unencrypted one among [`Envelopes::made`].
+/// Index of the signed, unencrypted envelope in [`Envelopes::made`].
 const SIGNED: usize = 0;
 
 impl Envelopes {
-    /// Whether a bent copy of an envelope is refused, or differs in nothing that means anything.
+    /// Whether a changed copy of an envelope is refused or opens to the same.
     ///
-    /// That is whitespace and, in a signed one, the unprotected `header`, which repeats what is protected.
+    /// In the latter case an encrypted one may differ in whitespace only.
     fn bears(&self, which: usize, bent: &[u8]) -> bool {
         let Ok(opened) = self.world.open(bent, &self.bob) else { return true };
         let parse = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();

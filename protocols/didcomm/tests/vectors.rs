@@ -102,7 +102,7 @@ fn encrypted_messages_open_and_prove_exactly_what_they_hold() {
     let Some(appendix) = Appendix::read() else { return };
     let sender_x25519 = Some("did:example:alice#key-x25519-1");
     let expected = [
-        // sender, signer, the first of Bob's keys named
+        // sender, signer, the first key of Bob that is named
         (4, None, None, "did:example:bob#key-x25519-1"),
         (5, None, None, "did:example:bob#key-p384-1"),
         (6, None, None, "did:example:bob#key-p521-1"),
@@ -148,7 +148,7 @@ fn every_key_of_bob_alone_opens_what_is_encrypted_to_it() {
                 let document = appendix.resolver.resolve(&Did::parse(did).unwrap()).unwrap();
                 one.resolver.remember((*document).clone());
             }
-            // The inner layer of the last is for the same keys.
+            // The inner layer of the last message is for the same keys.
             assert_eq!(text(&one.open(index).proof.recipient), Some(kid), "message {index}");
             opened += 1;
         }
@@ -156,7 +156,7 @@ fn every_key_of_bob_alone_opens_what_is_encrypted_to_it() {
     assert!(opened > 6, "several keys each");
 }
 
-/// The last one is anoncrypt(authcrypt(sign)), which the text itself forbids.
+/// The last one is anoncrypt(authcrypt(sign)), which the specification itself forbids.
 #[test]
 fn all_examples_but_the_last_open_also_under_the_strict_policy() {
     let Some(appendix) = Appendix::read() else { return };

@@ -1,6 +1,6 @@
-//! Type URIs of message bodies: those of one protocol and version begin alike.
+//! Type URIs of message bodies: those of one protocol and version share a prefix.
 
-/// Gives bodies their type URIs: what all begin with, then each body and the name of its message.
+/// Gives bodies their type URIs: first the common prefix, then each body with the name of its message.
 macro_rules! bodies {
     ($family:literal: $($name:ident = $message:literal),+ $(,)?) => {
         $(impl einmal_didcomm::Body for $name {

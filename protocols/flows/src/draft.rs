@@ -25,15 +25,15 @@ pub struct Draft {
     pub pthid: Option<ThreadId>,
     /// Attachments.
     pub attachments: Vec<Attachment>,
-    /// Ids to be acknowledged; the empty string means this message.
+    /// Ids to be acknowledged; the empty string stands for this message.
     pub please_ack: Vec<String>,
     /// Ids this message acknowledges.
     pub ack: Vec<MessageId>,
-    /// Instant from which on the message is void.
+    /// The instant from which the message is void.
     pub expires_time: Option<UnixSeconds>,
     /// What may come back on the same connection.
     pub return_route: Option<ReturnRoute>,
-    /// Whether `attachments` is written even if there are none, where a text wants the empty array.
+    /// Whether `attachments` is written even when empty, where a specification requires the empty array.
     pub shows_no_attachments: bool,
 }
 
@@ -87,7 +87,7 @@ impl Draft {
         self
     }
 
-    /// The same draft, void from `at` on.
+    /// The same draft, void from `at` onwards.
     #[must_use]
     pub fn expiring(mut self, at: UnixSeconds) -> Self {
         self.expires_time = Some(at);
@@ -104,8 +104,8 @@ impl Draft {
     /// Makes the message: from `from`, to `to`, created `now`, always with a body.
     ///
     /// # Errors
-    ///
-    /// [`FlowError::Entropy`] if an id is needed and the random source fails, [`FlowError::Malformed`] if `kind` is
+    /// [`FlowError::Entropy`] if an id is needed and the random source fails, [`FlowError::Malformed`] if `kind` is not
+    /// a message type URI.
     /// no message type URI.
     pub fn into_message(
         self,
@@ -148,7 +148,7 @@ impl fmt::Debug for Draft {
     }
 }
 
-/// The stored form; attachments are in wire form.
+/// The stored form, with attachments in wire form.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     id: Option<MessageId>,
@@ -165,7 +165,7 @@ struct Stored {
     shows_no_attachments: bool,
 }
 
-/// Any message serves to read and write attachments in wire form.
+/// A dummy message, used to read and write attachments in wire form.
 fn carrier(attachments: Value) -> Result<Message, einmal_didcomm::MessageError> {
     Message::from_value(json!({ "id": "0", "type": kinds::ALL.first(), "attachments": attachments }))
 }
@@ -192,7 +192,7 @@ impl Serialize for Draft {
     }
 }
 
-/// Reads what was stored; only types this crate sends are known.
+/// Reads the stored form; it knows only the types this crate sends.
 impl<'de> Deserialize<'de> for Draft {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let stored = Stored::deserialize(deserializer)?;

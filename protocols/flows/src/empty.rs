@@ -1,4 +1,4 @@
-//! Empty 1.0: a message that carries headers only, such as a pure acknowledgement. It is read, and none is sent.
+//! Empty 1.0: a message that carries headers only, such as a pure acknowledgement. It is read but never sent.
 
 use einmal_didcomm::Body;
 use serde::{Deserialize, Serialize};

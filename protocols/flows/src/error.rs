@@ -2,7 +2,7 @@
 
 use einmal_didcomm::{AttachmentError, MessageError, ProblemCode};
 
-/// A message or an event was refused. The machine it was given to has not changed.
+/// A message or an event was refused. The machine that refused it has not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlowError {
@@ -13,7 +13,7 @@ pub enum FlowError {
     /// The message comes from someone other than the peer of this exchange.
     #[error("the message comes from someone who takes no part in this exchange")]
     WrongSender,
-    /// The message reached us at another DID than the one this exchange is held with.
+    /// The message reached us at a DID other than the one this exchange uses.
     #[error("the message was sent to another DID of ours than this exchange uses")]
     WrongRecipient,
     /// The message or event does not fit the present state.
@@ -39,7 +39,7 @@ pub enum FlowError {
     /// None of the attachments has a format spoken here.
     #[error("none of the attachments has a format spoken here")]
     UnknownFormat,
-    /// The message type is none of this protocol and role.
+    /// The message type is not one of this protocol and role.
     #[error("the message is of no type this role understands")]
     UnknownMessage,
     /// The message, offer or request is past its end.
@@ -53,7 +53,7 @@ pub enum FlowError {
         /// Most accepted.
         most: usize,
     },
-    /// The sender claims to be someone it was not proved to be.
+    /// The sender claims to be someone other than the proved sender.
     #[error("`{what}` names someone other than the proved sender")]
     Untrusted {
         /// Name of the member.
@@ -66,10 +66,10 @@ pub enum FlowError {
     #[error("live delivery needs a connection that stays open")]
     LiveMode,
     // We are to blame.
-    /// The caller handed in something this protocol does not permit to send.
+    /// The caller handed in something this protocol does not allow to be sent.
     #[error("cannot send this: {reason}")]
     Misuse {
-        /// Which rule it breaks, and so the remedy.
+        /// Which rule it breaks, and so how to fix it.
         reason: &'static str,
     },
     // A dependency is to blame.

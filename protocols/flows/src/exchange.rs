@@ -1,4 +1,4 @@
-//! What every exchange has: two parties, a thread, and a memory of what was already answered.
+//! What every exchange has: two parties, a thread, and a record of what was already answered.
 
 use std::fmt;
 
@@ -13,7 +13,8 @@ use crate::{
     report_problem::{self, PROBLEM_REPORT, ProblemReport},
 };
 
-/// Names one exchange: our DID, the peer's DID and the thread. A thread id alone is the peer's choice.
+/// Names one exchange: our DID, the peer's DID and the thread. The thread id alone does not suffice: the peer chooses
+/// it.
 ///
 /// The text form, 64 hexadecimal digits, is stable across versions and spellings of the DIDs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,7 +22,7 @@ use crate::{
 pub struct ExchangeKey(String);
 
 impl ExchangeKey {
-    /// The key of the exchange `own` and `peer` hold in thread `thid`.
+    /// The key of the exchange that `own` and `peer` hold in thread `thid`.
     pub fn new(own: &Did, peer: &Did, thid: &ThreadId) -> Self {
         Self(hex(&digest(&[
             "einmal exchange",
@@ -103,7 +104,7 @@ impl Exchange {
         ExchangeKey::new(&self.own, &self.peer, &self.thid)
     }
 
-    /// Goes on with the DIDs that took the place of both.
+    /// Continues with the DIDs that replaced those of both sides.
     pub(crate) fn follow(&mut self, own: &Did, peer: &Did) {
         self.own = own.canonical();
         self.peer = peer.canonical();
@@ -125,7 +126,7 @@ impl Exchange {
         self.pthid.as_ref()
     }
 
-    /// Refuses what does not come from the peer to us.
+    /// Refuses a message that is not from the peer to us.
     pub(crate) fn check_parties(&self, received: &Received<'_>) -> Result<(), FlowError> {
         if !received.sender().same_as(&self.peer) {
             return Err(FlowError::WrongSender);
@@ -136,7 +137,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Refuses what does not belong to this exchange or came too late.
+    /// Refuses a message that does not belong to this exchange or came too late.
     pub(crate) fn check(&self, received: &Received<'_>, now: UnixSeconds) -> Result<(), FlowError> {
         self.check_parties(received)?;
         if received.message().thread() != self.thid {
@@ -145,10 +146,10 @@ impl Exchange {
         received.check_time(now)
     }
 
-    /// Takes a problem report about this exchange, which stands at `state`: why the peer gave it up. `None` if nothing changes
-    /// by it: it only warns, or was seen before.
+    /// Takes a problem report about this exchange, which is in `state`, and returns why the peer gave up. `None` if the
+    /// report changes nothing because it only warns or was seen before.
     ///
-    /// Refuses one about an exchange that `has_ended`, or of which nobody else knows yet.
+    /// Refuses a report about an exchange that `has_ended`, or that no peer can know of yet.
     pub(crate) fn take_report(
         &mut self,
         received: &Received<'_>,
@@ -167,7 +168,7 @@ impl Exchange {
         Ok(Some(code))
     }
 
-    /// Refuses a problem report about another thread. It names ours in `pthid`; older code puts it into `thid`.
+    /// Refuses a problem report about another thread. It names ours in `pthid`; older code puts it in `thid`.
     fn check_report(&self, received: &Received<'_>) -> Result<(), FlowError> {
         self.check_parties(received)?;
         let message = received.message();
@@ -201,7 +202,7 @@ impl Exchange {
     }
 
     /// Puts a draft into the thread. The first message of a thread we open bears the thread's id and names the parent
-    /// thread; the others get an id that follows from the exchange, so that a repeated answer is the same message.
+    /// thread. Later ones get an id derived from the exchange, so that a repeated answer is the same message.
     pub(crate) fn send(&mut self, mut draft: Draft) -> Draft {
         let id = if self.has_begun() {
             self.next_id()
@@ -213,7 +214,7 @@ impl Exchange {
         draft.with_id(id).in_thread(self.thid.clone())
     }
 
-    /// Like [`Exchange::send`], remembered as the answer to the last message received.
+    /// Like [`Exchange::send`], but also remembers the draft as the answer to the last message received.
     pub(crate) fn answer(&mut self, draft: Draft) -> Draft {
         let draft = self.send(draft);
         if let Some(to) = self.seen.last().cloned() {
@@ -230,12 +231,12 @@ impl Exchange {
         report.draft(self.thid.clone()).with_id(id)
     }
 
-    /// Forgets the answer once it must not or need not be repeated, and with it what it holds.
+    /// Forgets the answer, and the data in it, once it must not or need not be repeated.
     pub(crate) fn forget_answer(&mut self) {
         self.answered = None;
     }
 
-    /// A UUID (version 8) that nobody else's message and no other message of ours bears.
+    /// A UUID (version 8) that no other message of ours, and no one else's, bears.
     fn next_id(&self) -> MessageId {
         let count = self.sent.to_string();
         let parts = ["einmal message", self.own.as_str(), self.peer.as_str(), &self.thid.to_key(), &count];
@@ -243,7 +244,7 @@ impl Exchange {
         let part = |range: std::ops::Range<usize>| digits.get(range).unwrap_or_default();
         let text =
             format!("{}-{}-8{}-8{}-{}", part(0..8), part(8..12), part(12..15), part(15..18), part(18..30));
-        // Hexadecimal digits and hyphens always make an id; the thread's own is the harmless alternative.
+        // Hexadecimal digits and hyphens always form a valid id; the thread's own id is a harmless fallback.
         MessageId::try_from(text).unwrap_or_else(|_| self.thid.to_message_id())
     }
 }
@@ -259,9 +260,10 @@ impl fmt::Debug for Exchange {
 macro_rules! exchange_accessors {
     ($machine:ident) => {
         impl $machine {
-            /// Goes on with the DIDs that took the place of both sides' earlier ones; that they did must be proved.
+            /// Continues with the DIDs that replaced the earlier ones of both sides; the caller must have proof of
+            /// that.
             ///
-            /// The name the machine is stored under stays with the caller: [`Self::key`] changes.
+            /// [`Self::key`] changes; the caller keeps the name under which the machine is stored.
             pub fn follow(&mut self, own: &einmal_did::Did, peer: &einmal_did::Did) {
                 self.exchange.follow(own, peer);
             }
@@ -300,9 +302,10 @@ macro_rules! exchange_accessors {
 }
 pub(crate) use exchange_accessors;
 
-/// Gives a machine that ends as `Done` or `Abandoned` what all such machines do alike, the accessors included.
+/// Gives a machine that ends as `Done` or `Abandoned` what all such machines share, including the accessors.
 ///
-/// `State`, `Action` and `Outcome` are those of the machine's module. What is new in its thread it takes with `take`.
+/// `State`, `Action` and `Outcome` are those of the machine's module. The machine's `take` handles messages that are
+/// new in its thread.
 macro_rules! exchange_with_an_end {
     ($machine:ident) => {
         crate::exchange::exchange_accessors!($machine);
@@ -313,12 +316,12 @@ macro_rules! exchange_with_an_end {
                 &self.state
             }
 
-            /// Whether the exchange is over, in whatever way: it never moves again.
+            /// Whether the exchange is over, for any reason: it never moves again.
             pub fn has_ended(&self) -> bool {
                 matches!(self.state, State::Done | State::Abandoned)
             }
 
-            /// Whether the exchange ended without what it was for.
+            /// Whether the exchange ended without reaching its purpose.
             pub fn is_abandoned(&self) -> bool {
                 matches!(self.state, State::Abandoned)
             }
@@ -346,7 +349,7 @@ macro_rules! exchange_with_an_end {
                 }
             }
 
-            /// Ends the exchange. What was sent last is forgotten with it: it may hold a credential or a presentation.
+            /// Ends the exchange and forgets the last message sent, which may hold a credential or a presentation.
             fn end(&mut self, state: State, outcome: Outcome) -> Vec<Action> {
                 self.exchange.forget_answer();
                 self.state = state;
@@ -361,7 +364,7 @@ macro_rules! exchange_with_an_end {
             }
         }
 
-        /// Shows the name; what was offered, asked for or shown is personal.
+        /// Shows the name only; offers, requests and presentations are personal.
         impl std::fmt::Debug for State {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.name())

@@ -1,8 +1,8 @@
 //! Attachment formats of the project for issue-credential 3.0 and present-proof 3.0, and their contents.
 //!
-//! Nothing registered carries `dc+sd-jwt` credentials or DCQL queries over DIDComm, so these ids are the project's
-//! own. The format is known from the id, never from the order of attachments; contents are read tolerantly as to
-//! unknown members and strictly as to bounds.
+//! No registered format carries `dc+sd-jwt` credentials or DCQL queries over DIDComm, so these ids are the project's
+//! own. The id alone tells the format, never the order of attachments. Reading tolerates unknown members but enforces
+//! the bounds.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -35,7 +35,7 @@ pub trait Content: Serialize + DeserializeOwned {
     ///
     /// # Errors
     ///
-    /// Those of [`Content::check`]: what no peer would take is not sent.
+    /// Those of [`Content::check`]: content that no peer would accept is not sent.
     fn to_attachment(&self, id: &str) -> Result<Attachment, FlowError> {
         self.check()?;
         let json =
@@ -129,7 +129,7 @@ impl Content for SdJwtRequest {
 /// Issued SD-JWT VCs, in compact form.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SdJwtIssue {
-    /// The credentials; several hold the same claims for different use.
+    /// The credentials; several carry the same claims, for separate use.
     pub credentials: Vec<String>,
 }
 

@@ -5,8 +5,8 @@
 //! one batch and then acts. A refused event changes nothing, a repeated message gets the same answer again, and an
 //! exchange that has ended never moves.
 //!
-//! [`Received`] is the only way in: a message whose sender is proved, made of an opened one and of nothing else. [`Draft`]
-//! is the only way out: a message the node has yet to address. [`ExchangeKey`] names an exchange in storage.
+//! [`Received`] is the only way in: a message whose sender is proved, made only from an opened one. [`Draft`] is the
+//! only way out: a message the node has yet to address. [`ExchangeKey`] names an exchange in storage.
 
 #[macro_use]
 mod bodies;

@@ -1,4 +1,4 @@
-//! Every bound this crate puts on what peers may send, and every time it waits, in one place.
+//! Every bound this crate puts on what peers may send, and every waiting time, in one place.
 
 /// Longest text for people taken from a peer (comments, goals), in characters; longer ones are cut for display.
 pub const MAX_COMMENT_CHARS: usize = 1_000;
@@ -9,19 +9,19 @@ pub const MAX_GOAL_CODE_LEN: usize = 128;
 /// Longest out-of-band URL read, in bytes; a long did:peer:4 and an attached request fit.
 pub const MAX_INVITATION_URL_LEN: usize = 64 * 1024;
 
-/// Longest DID a mediator registers, in bytes: whatever an account asks about reads all of its DIDs.
+/// Longest DID a mediator registers, in bytes; any query about an account reads all of its DIDs.
 pub const MAX_RECIPIENT_LEN: usize = 4096;
 
-/// Most characters of a shortened invitation's id that are told.
+/// Longest part of a shortened invitation's id that is reported, in characters.
 pub const MAX_SHORT_ID_CHARS: usize = 256;
 
-/// Most parameters looked at in the query of an out-of-band URL.
+/// Most query parameters examined in an out-of-band URL.
 pub const MAX_QUERY_PARAMETERS: usize = 64;
 
 /// Most entries in the `accept` list of an invitation.
 pub const MAX_ACCEPT_ENTRIES: usize = 16;
 
-/// Most answers a multi-use invitation counts; afterwards it is used up.
+/// Most uses counted for a multi-use invitation; after that it is used up.
 pub const MAX_INVITATION_USES: u32 = 1_000_000;
 
 /// Most queries answered in one `queries` message.
@@ -45,14 +45,14 @@ pub const MAX_ERRORS: u32 = 5;
 /// Longest basic message, in bytes of UTF-8.
 pub const MAX_CONTENT_LEN: usize = 64 * 1024;
 
-/// Most forwards an agent opens one inside the other when each is addressed to itself.
+/// Most forwards addressed to itself that an agent opens one inside the other.
 pub const MAX_SELF_FORWARDS: usize = 2;
 
 /// Most payloads a mediator takes out of one forward.
 pub const MAX_PAYLOADS_PER_FORWARD: usize = 16;
 
-/// Largest payload a mediator queues, in bytes; what is larger could not be delivered inside another envelope. It is the
-/// most of which the base64url form still fits into [`MAX_DELIVERY_BYTES`].
+/// Largest payload a mediator queues, in bytes; a larger one could not be delivered inside another envelope. It is the
+/// most whose base64url form still fits into [`MAX_DELIVERY_BYTES`].
 pub const MAX_QUEUED_PAYLOAD_BYTES: usize = MAX_DELIVERY_BYTES / 4 * 3;
 
 /// Most DIDs one account may register at a mediator.
@@ -76,22 +76,21 @@ pub const MAX_CLOCK_SKEW_SECS: u64 = 300;
 /// Most messages a mediator puts into one delivery.
 pub const MAX_DELIVERY_BATCH: usize = 100;
 
-/// Most messages a recipient asks for at once; it takes twice as many from a mediator that cannot count.
+/// Most messages a recipient asks for at once; it accepts twice as many, for mediators that cannot count.
 pub const MAX_PICKUP_BATCH: usize = 50;
 
-/// Most bytes of payloads in one delivery as they are written there, be it as JSON or as base64url, so that the envelope around
-/// it stays within bounds: base64url makes 960 KiB of it, and 64 KiB are left of 1 MiB for names and keys.
+/// Most bytes of payloads in one delivery, as written there (JSON or base64url), so that the enclosing envelope stays
+/// within bounds: base64url makes 960 KiB of it, which leaves 64 KiB of 1 MiB for names and keys.
 pub const MAX_DELIVERY_BYTES: usize = 720 * 1024;
 
-/// Most JSON values, and objects among them, of all payloads that one delivery carries as JSON: half of what a reader of ours takes.
+/// Most JSON values in all payloads that one delivery carries as JSON: half of what our own readers accept.
 pub const MAX_DELIVERY_VALUES: usize = einmal_did::limits::MAX_JSON_VALUES / 2;
-/// See [`MAX_DELIVERY_VALUES`].
+/// The same for JSON objects; see [`MAX_DELIVERY_VALUES`].
 pub const MAX_DELIVERY_OBJECTS: usize = einmal_did::limits::MAX_JSON_OBJECTS / 2;
 
-/// Most JSON values, and objects among them, of one payload that is carried as JSON; with more it goes as base64url. An envelope for
-/// 64 keys has 129 objects.
+/// Most JSON values in one payload carried as JSON; beyond that it is sent as base64url.
 pub const MAX_CARRIED_VALUES: usize = 4_096;
-/// See [`MAX_CARRIED_VALUES`].
+/// The same for JSON objects; see [`MAX_CARRIED_VALUES`]. An envelope for 64 keys has 129.
 pub const MAX_CARRIED_OBJECTS: usize = 256;
 
 /// Most ids in one `messages-received`.
@@ -103,10 +102,10 @@ pub const MAX_QUEUE_ID_LEN: usize = 256;
 /// Most deliveries fetched in one pickup before a pause.
 pub const MAX_PICKUP_ROUNDS: u32 = 1_000;
 
-/// Most received messages one exchange remembers, to know a repetition; afterwards it takes no more.
+/// Most received messages one exchange remembers to detect repetitions; after that it accepts no more.
 pub const MAX_SEEN_MESSAGES: usize = 16;
 
-/// Most times a request that nobody answered is sent.
+/// Most times an unanswered request is sent.
 pub const MAX_ATTEMPTS: u32 = 3;
 
 /// Most credentials in one `issue-credential`.
@@ -115,8 +114,8 @@ pub const MAX_CREDENTIALS_PER_ISSUE: usize = 32;
 /// Longest credential or presentation in compact form, in bytes.
 pub const MAX_CREDENTIAL_LEN: usize = 256 * 1024;
 
-/// Longest proof of possession, in bytes. The crate that judges proofs has the same bound; the node does not compile if one of
-/// them is changed alone.
+/// Longest proof of possession, in bytes. The crate that verifies proofs has the same bound; the node does not compile
+/// if only one of them changes.
 pub const MAX_PROOF_JWT_LEN: usize = 8 * 1024;
 
 /// Most signature algorithms in an offer.
@@ -134,7 +133,7 @@ pub const MAX_ATTRIBUTE_NAME_CHARS: usize = 128;
 /// Longest identifier in our attachment contents (`vct`, `aud`, `client_id`), in bytes; a long DID fits.
 pub const MAX_IDENTIFIER_LEN: usize = 17 * 1024;
 
-/// Shortest nonce, in bytes: 128 bits in base64url take 22.
+/// Shortest nonce, in bytes; 128 bits in base64url take 22.
 pub const MIN_NONCE_LEN: usize = 16;
 
 /// Longest nonce, in bytes.
@@ -161,7 +160,7 @@ pub const MEDIATION_TIMEOUT_SECS: u64 = 60;
 /// Seconds a pickup request waits for its answer before it is sent again.
 pub const PICKUP_TIMEOUT_SECS: u64 = 30;
 
-/// Seconds the node has to make delivered messages durable before it is asked again.
+/// Seconds the node has to make delivered messages durable; the rest is left for a later delivery.
 pub const DURABLE_TIMEOUT_SECS: u64 = 60;
 
 /// Seconds after a raw push until the queue is emptied and confirmed.
@@ -170,7 +169,7 @@ pub const PUSH_SWEEP_SECS: u64 = 30;
 /// Seconds a proposal waits for an offer or a request.
 pub const PROPOSAL_TIMEOUT_SECS: u64 = 24 * 3_600;
 
-/// Seconds an offer stands if it names no end: a person decides about it.
+/// Seconds an offer stands if it names no end; a person decides about it.
 pub const OFFER_TIMEOUT_SECS: u64 = 7 * 24 * 3_600;
 
 /// Seconds the holder waits for the credential after its request; a clerk may have to sign it off.
@@ -182,5 +181,5 @@ pub const ISSUE_ACK_TIMEOUT_SECS: u64 = 24 * 3_600;
 /// Seconds a request for a presentation stands if it names no end.
 pub const REQUEST_TIMEOUT_SECS: u64 = 24 * 3_600;
 
-/// Seconds the prover waits for the verdict it was promised.
+/// Seconds the prover waits for the promised verdict.
 pub const VERDICT_TIMEOUT_SECS: u64 = 3_600;

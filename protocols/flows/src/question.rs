@@ -1,4 +1,4 @@
-//! One question to a peer and its answer, waited for until a deadline: a ping, or queries for features.
+//! One question to a peer (a ping, or queries for features) and its answer, awaited until a deadline.
 
 use einmal_didcomm::UnixSeconds;
 use serde::{Deserialize, Serialize};
@@ -52,14 +52,14 @@ pub enum Action<A> {
     TimedOut,
 }
 
-/// Asks `question` in `exchange`, which it opens.
+/// Asks `question` in `exchange`, which the question opens.
 pub(crate) fn ask<A>(exchange: &mut Exchange, question: Draft, now: UnixSeconds) -> (State, Vec<Action<A>>) {
     let deadline = now.plus(PING_TIMEOUT_SECS);
     let actions = vec![Action::Send(exchange.send(question)), Action::WakeAt(deadline)];
     (State::Asked { deadline }, actions)
 }
 
-/// Advances a question by one event; the answer is of type `kind`, and `read` reads it. Nothing changes if that fails.
+/// Advances a question by one event. The answer has type `kind` and is read by `read`; if that fails, nothing changes.
 pub(crate) fn advance<A>(
     (exchange, state): (&mut Exchange, &mut State),
     event: Event<'_>,

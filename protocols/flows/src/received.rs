@@ -1,4 +1,4 @@
-//! A received message whose sender is proved: all that a protocol ever sees.
+//! A received message with a proved sender: the only input a protocol sees.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use crate::FlowError;
 
 /// A received message whose sender is proved.
 ///
-/// Both DIDs are the proved, canonical ones, never those the plaintext names. [`Received::of`] is the one bridge to it, from
-/// what was opened.
+/// Both DIDs are the proved, canonical ones, never those the plaintext names. Only [`Received::of`] makes one, from an
+/// opened message.
 #[derive(Clone, Copy)]
 pub struct Received<'a> {
     message: &'a Message,
@@ -25,9 +25,9 @@ pub struct Received<'a> {
 /// The key that proved who sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SenderKey<'a> {
-    /// As the sender's document listed it when the envelope was opened.
+    /// The key, as the sender's document listed it when the envelope was opened.
     pub key: &'a PublicKey,
-    /// What it is listed for: key agreement where it encrypted, authentication where it signed.
+    /// What the key is listed for: key agreement if it encrypted, authentication if it signed.
     pub purpose: Relationship,
 }
 
@@ -62,8 +62,8 @@ impl<'a> Received<'a> {
         })
     }
 
-    /// A message as if `sender` were proved to have sent it to `recipient`, though nothing shows it: for tests and fuzzing, in
-    /// which no envelope is opened.
+    /// A message as if `sender` were proved to have sent it to `recipient`, without any proof: for tests and fuzzing,
+    /// where no envelope is opened.
     #[cfg(any(test, feature = "unproved-messages"))]
     pub fn unproved(message: &'a Message, sender: &'a Did, recipient: &'a Did) -> Self {
         Self { message, sender, sender_key: None, recipient, prior: None }
@@ -80,7 +80,7 @@ impl<'a> Received<'a> {
         self.message
     }
 
-    /// Who provably sent it.
+    /// The proved sender.
     pub fn sender(&self) -> &'a Did {
         self.sender
     }
@@ -90,12 +90,12 @@ impl<'a> Received<'a> {
         self.sender_key
     }
 
-    /// Our DID it was encrypted to.
+    /// Our DID, which the message was encrypted to.
     pub fn recipient(&self) -> &'a Did {
         self.recipient
     }
 
-    /// The DID that the sender's takes the place of, if the message proves one (`from_prior`).
+    /// The DID that the sender's DID replaces, if the message proves one (`from_prior`).
     pub fn prior(&self) -> Option<&'a Did> {
         self.prior
     }
@@ -146,7 +146,7 @@ mod tests {
     fn anonymous_and_unencrypted_messages_are_no_received_ones() {
         let kind = MessageType::parse("https://didcomm.org/empty/1.0/empty").unwrap();
         let message = Message::new(MessageId::try_from("m-1").unwrap(), kind);
-        // `Opened` and `Proof` can only be made by opening; an unproved one is all a default proof gives.
+        // `Opened` and `Proof` can only be made by opening; a default proof gives an unproved message.
         let bytes = message.to_bytes();
         let (custody, resolver) = (einmal_keys::Keyring::new(), einmal_did::LocalResolver::default());
         let context = einmal_didcomm::OpenContext {

@@ -42,7 +42,7 @@ impl Post {
     pub(crate) fn of(draft: &Draft, from: &str, to: &str) -> Self {
         let (sender, recipient) = (did(from), did(to));
         let message = draft.clone().into_message(&sender, &recipient, NOW, &SeededEntropy::new(7)).unwrap();
-        // Over the wire and back, as a peer would see it.
+        // Through the wire format and back, as a peer would see it.
         let message = Message::from_bytes(&message.to_bytes()).unwrap();
         Self { message, sender, recipient }
     }
@@ -79,7 +79,7 @@ pub(crate) fn report(from: &str, to: &str, pthid: &str, code: &str) -> Post {
     )
 }
 
-/// One message of the public vectors; `None` if they are not at hand, which is said.
+/// One message of the public vectors; `None`, with a printed note, if they are not available.
 pub(crate) fn vector(path: &str) -> Option<Value> {
     let root = std::env::var("EINMAL_VECTORS").map(std::path::PathBuf::from).unwrap_or_else(|_| {
         std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors")).to_path_buf()

@@ -1,11 +1,11 @@
-//! Text that peers wrote for people, made fit to be shown.
+//! Makes text that peers wrote for people safe to show.
 
-/// At most `most` characters of `text`, without control characters and without those that turn the reading order.
+/// At most `most` characters of `text`, without control characters and without those that change the reading order.
 pub fn for_display(text: &str, most: usize) -> String {
     text.chars().filter(|c| *c == '\n' || !(c.is_control() || turns_order(*c))).take(most).collect()
 }
 
-/// Bidirectional controls, by which a text can be made to read as another.
+/// Bidirectional controls, which can make a text read as another.
 fn turns_order(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{061c}')
 }

@@ -1,4 +1,4 @@
-//! The two verbs behind which secret keys live, and a keyring that holds them in memory.
+//! The two operations that secret keys are used for, and a keyring that holds keys in memory.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,7 +16,7 @@ pub const MAX_REMEMBERED_AGREEMENTS: usize = 4096;
 pub struct KeyId(Arc<str>);
 
 impl KeyId {
-    /// Takes the text as it is.
+    /// Uses the text unchanged.
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
@@ -33,23 +33,23 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// Whether the peer's key in an agreement lives for one message or for long.
+/// Whether the peer's key in an agreement is used for one message or for long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerKeyUse {
     /// An `epk`: remembering the result would be useless.
     Ephemeral,
-    /// A key from a DID document: the result may be kept in zeroized memory.
+    /// A key from a DID document: the result may be remembered in zeroized memory.
     LongTerm,
 }
 
-/// Custody could not do what was asked.
+/// Custody could not do what was requested.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CustodyError {
-    /// No key of that id is held here.
+    /// No key with that id is held here.
     #[error("no secret key with this id is held here")]
     UnknownKey {
-        /// The id asked for.
+        /// The requested id.
         kid: KeyId,
     },
     /// The key refused.
@@ -63,7 +63,7 @@ pub enum CustodyError {
     },
 }
 
-/// Holds secret keys and lends out exactly two abilities.
+/// Holds secret keys and offers exactly two operations on them.
 pub trait Custody: Send + Sync {
     /// The public half of a held key; `None` if no such key is held.
     fn public_key(&self, kid: &KeyId) -> Option<PublicKey>;
@@ -75,7 +75,7 @@ pub trait Custody: Send + Sync {
     /// [`CustodyError::UnknownKey`], or why the key could not sign.
     fn sign(&self, kid: &KeyId, message: &[u8]) -> Result<Vec<u8>, CustodyError>;
 
-    /// Agrees between a held key and `peer`.
+    /// Key agreement between a held key and `peer`.
     ///
     /// # Errors
     ///
@@ -87,9 +87,9 @@ pub trait Custody: Send + Sync {
         peer_use: PeerKeyUse,
     ) -> Result<SharedSecret, CustodyError>;
 
-    /// Agrees between `ephemeral`, made for one message, and the recipient's long-term key `peer`.
+    /// Key agreement between `ephemeral`, made for one message, and the recipient's long-term key `peer`.
     ///
-    /// Nothing held here takes part; but who holds keys also writes to the same peers again and may have prepared for it.
+    /// No held key takes part, but an implementation may prepare for peers that it writes to repeatedly.
     ///
     /// # Errors
     ///
@@ -107,10 +107,10 @@ pub struct Keyring {
     often: Often,
 }
 
-/// One of our keys, and one of a peer.
+/// One of our keys, and a peer's key.
 type Pair = (KeyId, PublicKey);
 
-/// Static-static agreements by key id and peer, first in first out.
+/// Remembered static-static agreements by key id and peer, first in first out.
 #[derive(Default)]
 struct Remembered {
     results: HashMap<Arc<Pair>, SharedSecret>,
@@ -129,7 +129,7 @@ impl Keyring {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(kid, Arc::new(key));
     }
 
-    /// Removes a key and every agreement remembered for it.
+    /// Removes a key and all agreements remembered for it.
     pub fn remove(&self, kid: &KeyId) {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(kid);
         self.forget_agreements_of(kid);
@@ -146,7 +146,7 @@ impl Keyring {
         keys.get(kid).cloned().ok_or_else(|| CustodyError::UnknownKey { kid: kid.clone() })
     }
 
-    /// The id as it was inserted: thousands of agreements share its text then.
+    /// The id as it was inserted, so that thousands of agreements share its text.
     fn own(&self, kid: &KeyId) -> KeyId {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.get_key_value(kid).map_or_else(|| kid.clone(), |(own, _)| own.clone())
@@ -204,7 +204,7 @@ impl Custody for Keyring {
     }
 }
 
-/// Shows how many keys are held, never which secrets.
+/// Shows how many keys are held, never the secrets.
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.keys.read().unwrap_or_else(PoisonError::into_inner).len();

@@ -4,7 +4,7 @@ use p256::ecdsa::signature::{Signer, Verifier};
 
 use crate::{KeyError, KeyKind};
 
-/// A P-256 secret with its public half, which is costly to compute, beside the form the fast backend wants.
+/// A P-256 secret, also in the form that the fast backend needs, with its public half, which is expensive to compute.
 #[derive(Clone)]
 pub(crate) struct P256Secret {
     key: p256::SecretKey,
@@ -87,7 +87,7 @@ pub(crate) fn sign_es256k(key: &k256::SecretKey, message: &[u8]) -> Result<Vec<u
     Ok(signature.to_bytes().to_vec())
 }
 
-/// Checks an ES256K signature, in low-s or high-s form: JOSE does not ask for one of them.
+/// Checks an ES256K signature, in low-s or high-s form: JOSE requires neither.
 pub(crate) fn verify_es256k(key: &k256::PublicKey, message: &[u8], signature: &[u8]) -> bool {
     let Ok(signature) = k256::ecdsa::Signature::from_slice(signature) else { return false };
     let signature = signature.normalize_s();

@@ -22,14 +22,14 @@ pub fn base64url_append(text: &mut String, bytes: impl AsRef<[u8]>) {
     STRICT.encode_string(bytes, text);
 }
 
-/// Decodes unpadded base64url; `None` if `text` is anything else, also if its last character has stray bits.
+/// Decodes unpadded base64url; `None` for anything else, including stray bits in the last character.
 pub fn base64url_decode(text: &str) -> Option<Vec<u8>> {
     STRICT.decode(text).ok()
 }
 
 /// Decodes base64 of either alphabet, padded or not, for places where deployed peers write both.
 ///
-/// Use only where the text is not covered by a signature or used as an identifier.
+/// Use it only where the text is neither covered by a signature nor used as an identifier.
 pub fn base64url_decode_tolerant(text: &str) -> Option<Vec<u8>> {
     TOLERANT_URL.decode(text).or_else(|_| TOLERANT_STANDARD.decode(text)).ok()
 }

@@ -1,4 +1,4 @@
-//! Chance as an input: the operating system's in production, a seed in simulation.
+//! Randomness as an input: from the operating system in production, from a seed in simulations.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,7 +37,7 @@ pub struct SeededEntropy {
 }
 
 impl SeededEntropy {
-    /// A stream that is the same for the same `seed`.
+    /// A stream determined by `seed`.
     pub fn new(seed: u64) -> Self {
         Self { seed, counter: AtomicU64::new(0) }
     }

@@ -6,7 +6,7 @@ use crate::KeyKind;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The curve or key type is none einmal speaks.
+    /// einmal does not support the curve or key type.
     #[error("unsupported key type or curve")]
     UnsupportedKind,
     /// A base64url, base58 or JSON member did not decode.
@@ -27,33 +27,33 @@ pub enum KeyError {
         /// Length found.
         got: usize,
     },
-    /// The bytes are no point of the curve, the identity, or (for X25519) a point of low order.
+    /// The bytes are not a point of the curve, or are the identity or (for X25519) a point of low order.
     #[error("public key is not a usable point of {kind:?}")]
     InvalidPoint {
         /// Kind the key claims to be.
         kind: KeyKind,
     },
-    /// The secret scalar is zero or not below the group order.
+    /// The secret scalar is zero or too large for the group order.
     #[error("secret key is not a scalar of {kind:?}")]
     InvalidScalar {
         /// Kind the key claims to be.
         kind: KeyKind,
     },
-    /// A public JWK carries the private member `d`: somebody leaked a key.
+    /// A public JWK has the private member `d`: someone leaked a key.
     #[error("a public key carries the private member `d`; discard that key, it is no longer secret")]
     PrivateMemberInPublicKey,
     /// The secret and public half of a JWK do not belong together.
     #[error("the secret and the public half of this key do not belong together")]
     HalvesDisagree,
-    /// The kind cannot do what was asked, such as signing with X25519.
+    /// The kind cannot do what was requested, such as signing with X25519.
     #[error("a {kind:?} key cannot {operation}")]
     WrongUse {
         /// Kind of the key.
         kind: KeyKind,
-        /// What was asked: `sign` or `agree`.
+        /// What was requested: `sign` or `agree`.
         operation: &'static str,
     },
-    /// Two keys of different curves were to agree.
+    /// A key agreement between keys on different curves was requested.
     #[error("cannot agree between {ours:?} and {theirs:?}")]
     CurveMismatch {
         /// Kind of our key.

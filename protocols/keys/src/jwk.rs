@@ -11,9 +11,9 @@ use crate::{KeyError, KeyKind, PublicKey, SecretKey, base64url_decode, base64url
 /// Longest base64url member of a JWK that is read, in characters; P-521 needs 88.
 pub const MAX_JWK_MEMBER_LEN: usize = 128;
 
-/// A JWK as it stands in JSON. Received: convert with [`PublicKey::from_jwk`] or [`SecretKey::from_jwk`].
+/// A JWK as it appears in JSON. Convert received ones with [`PublicKey::from_jwk`] or [`SecretKey::from_jwk`].
 ///
-/// Unknown members are ignored, as RFC 7517 asks.
+/// Unknown members are ignored, as RFC 7517 demands.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jwk {
     /// `OKP` or `EC`.
@@ -54,12 +54,12 @@ impl Jwk {
 impl PublicKey {
     /// Reads a public JWK.
     ///
-    /// Coordinates shorter than the field are padded with leading zeros: a widespread library drops them, and the
-    /// check that the point lies on the curve still holds. Longer ones are refused.
+    /// Coordinates shorter than the field are padded with leading zeros: a widespread library drops them, and the point
+    /// must still lie on the curve. Longer ones are refused.
     ///
     /// # Errors
     ///
-    /// [`KeyError`] naming what is wrong; [`KeyError::PrivateMemberInPublicKey`] if `d` is there.
+    /// [`KeyError`] naming what is wrong; [`KeyError::PrivateMemberInPublicKey`] if `d` is present.
     pub fn from_jwk(jwk: &Jwk) -> Result<Self, KeyError> {
         if jwk.d.is_some() {
             return Err(KeyError::PrivateMemberInPublicKey);

@@ -1,4 +1,4 @@
-//! The curves einmal speaks and the fixed facts about each.
+//! The curves einmal supports, and the fixed facts about each.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,7 @@ impl KeyKind {
         }
     }
 
-    /// The kind with this JWK `crv`, if einmal speaks it.
+    /// The kind with this JWK `crv`, if einmal supports it.
     pub fn from_crv(crv: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.crv() == crv)
     }

@@ -1,11 +1,12 @@
-//! Keys of einmal: what they are, how they are written down, and the two things done with a secret one.
+//! Keys of einmal: their kinds, their encodings, and the two operations on secret keys.
 //!
 //! * [`PublicKey`] is validated on construction: on its curve, right length, no low order point where that matters.
 //! * [`SecretKey`] is zeroized on drop and cannot be printed.
-//! * [`Custody`] is the only door the other crates use: `sign` and `agree` by key id, so that a phone's key store,
-//!   a PKCS#11 module or a signing service can stand behind it. It may remember what makes the next agreement cheaper.
+//! * [`Custody`] is the only way other crates use secret keys: `sign` and `agree` by key id, so that a phone's key
+//!   store, a PKCS#11 module or a signing service can implement it. It may remember what makes the next agreement
+//!   cheaper.
 //!
-//! The crate does no I/O and reads no clock; chance comes in through [`Entropy`].
+//! The crate does no I/O and reads no clock; randomness comes through [`Entropy`].
 
 mod custody;
 mod ecdsa;

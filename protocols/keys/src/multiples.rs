@@ -1,11 +1,10 @@
-//! Tables of multiples of the X25519 keys that are written to most, with which an ephemeral key agrees in a fraction of
-//! the time.
+//! Tables of multiples of the X25519 keys written to most, which make an agreement with an ephemeral key much faster.
 //!
-//! An envelope needs a fresh agreement with the recipient's key each time. Most go to few keys: a city's to its
-//! citizens' mediator, a mediator's to those who listen. For such a key the multiples of its point are laid out once,
-//! on the curve's Edwards form, and every agreement after it is additions without doublings (RFC 7748 §4.1 gives the
-//! map between both forms). Making a table costs what some 130 agreements save, so that it is made after as many: whoever
-//! changes keys all the time makes us pay a third more, never a multiple.
+//! Every envelope needs a fresh agreement with the recipient's key. Most go to few keys: a city's to its citizens'
+//! mediator, a mediator's to its listening recipients. For such a key the multiples of its point are computed once, on
+//! the curve's Edwards form; every later agreement is then additions without doublings (RFC 7748 §4.1 gives the map
+//! between the two forms). Making a table costs what some 130 agreements save, so it is made after about as many: a
+//! peer that changes keys all the time costs us a third more, never a multiple.
 
 use std::{
     collections::HashMap,
@@ -18,21 +17,22 @@ use zeroize::Zeroizing;
 
 use crate::{KeyError, KeyKind, SharedSecret};
 
-/// After so many agreements with one key its table is made.
+/// A table is made after this many agreements with one key.
 pub const AGREEMENTS_BEFORE_TABLE: u32 = 128;
 
-/// Most tables a [`Keyring`](crate::Keyring) keeps, of 30 KiB each; the one used least makes room.
+/// Most tables a [`Keyring`](crate::Keyring) keeps, of 30 KiB each; the least used one makes room.
 pub const MAX_TABLES: usize = 32;
 
-/// Most keys whose agreements are counted; then all counts are halved and those at zero forgotten.
+/// Most keys whose agreements are counted; beyond that, all counts are halved and those that reach zero forgotten.
 pub const MAX_COUNTED_KEYS: usize = 1024;
 
-/// Multiples of one public key: nothing in them is secret.
+/// Multiples of one public key; none of them is secret.
 pub(crate) struct Multiples(EdwardsBasepointTable);
 
 impl Multiples {
-    /// Lays out the multiples of `peer`, an X25519 public key; `None` if it lies on the twist of the curve, which has no
-    /// Edwards form here. The sign that the map leaves open does not matter: both points have the same `u` throughout.
+    /// Computes the multiples of `peer`, an X25519 public key; `None` if it lies on the twist of the curve, which has
+    /// no Edwards form here. The sign that the map leaves open does not matter: both points have the same `u`
+    /// throughout.
     fn of(peer: [u8; 32]) -> Option<Self> {
         MontgomeryPoint(peer).to_edwards(0).map(|point| Self(EdwardsBasepointTable::create(&point)))
     }
@@ -51,21 +51,21 @@ impl Multiples {
     }
 }
 
-/// Whom we write to how often, and the tables of those we write to most.
+/// How often we write to each key, and the tables of those we write to most.
 #[derive(Default)]
 pub(crate) struct Often(Mutex<HashMap<[u8; 32], Peer>>);
 
 #[derive(Default)]
 struct Peer {
-    /// Agreements since its key was first seen, halved from time to time.
+    /// Agreements since the key was first seen, halved from time to time.
     agreements: u32,
     table: Option<Arc<Multiples>>,
 }
 
 impl Often {
-    /// Counts an agreement with `peer` that is about to be made, and lends its table if there is one.
+    /// Counts an agreement with `peer` that is about to be made, and returns its table if there is one.
     ///
-    /// Makes the table if it is time, which takes a millisecond, without holding up others meanwhile.
+    /// Makes the table if it is due, which takes a millisecond but does not block others.
     pub(crate) fn table(&self, peer: &[u8; 32]) -> Option<Arc<Multiples>> {
         let due = {
             let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,7 +88,7 @@ impl Often {
     }
 }
 
-/// Halves all counts and forgets the keys that are left with none, so that old fame does not last.
+/// Halves all counts and forgets keys that reach zero, so that old popularity fades.
 fn fade(peers: &mut HashMap<[u8; 32], Peer>) {
     peers.retain(|_, peer| {
         peer.agreements /= 2;
@@ -96,7 +96,7 @@ fn fade(peers: &mut HashMap<[u8; 32], Peer>) {
     });
 }
 
-/// Drops the table used least, other than `newest`, if there are more than may be.
+/// Drops the least used table, other than `newest`, if there are too many.
 fn make_room(peers: &mut HashMap<[u8; 32], Peer>, newest: &[u8; 32]) {
     let are_too_many = |peers: &HashMap<[u8; 32], Peer>| {
         peers.values().filter(|peer| peer.table.is_some()).count() > MAX_TABLES
@@ -114,7 +114,7 @@ fn make_room(peers: &mut HashMap<[u8; 32], Peer>, newest: &[u8; 32]) {
     }
 }
 
-/// Shows how many tables there are, not of whom.
+/// Shows how many tables there are, but no keys.
 impl fmt::Debug for Often {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +152,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Points with a part of small order are among them, one in eight; points on the twist have no table.
+        /// One point in eight has a part of small order; points on the twist have no table.
         #[test]
         fn a_table_agrees_on_what_the_ladder_agrees_on(bytes in any::<[u8; 32]>(), scalar in any::<[u8; 32]>()) {
             let Ok(peer) = PublicKey::from_compressed(KeyKind::X25519, &bytes) else { return Ok(()) };
@@ -197,7 +197,7 @@ mod tests {
         let often = Often::default();
         let peers: Vec<_> = (0..=MAX_TABLES as u64).map(|seed| point(seed + 1)).collect();
         for (at, peer) in peers.iter().enumerate() {
-            // The fourth is the one used least.
+            // The fourth is the least used.
             write_to(
                 &often,
                 peer,

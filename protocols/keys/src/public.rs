@@ -1,4 +1,4 @@
-//! Public keys, validated once and for all when they are made.
+//! Public keys, validated once, when they are made.
 
 use std::{
     fmt,
@@ -9,7 +9,7 @@ use p256::elliptic_curve::sec1::ToSec1Point;
 
 use crate::{KeyError, KeyKind};
 
-/// A public key that is known to be a usable point of its curve.
+/// A public key known to be a usable point of its curve.
 #[derive(Clone)]
 pub struct PublicKey(Inner);
 
@@ -32,7 +32,7 @@ impl PublicKey {
         &self.0
     }
 
-    /// Which curve the key lies on.
+    /// The curve of the key.
     pub fn kind(&self) -> KeyKind {
         match &self.0 {
             Inner::Ed25519(_) => KeyKind::Ed25519,
@@ -48,8 +48,8 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// [`KeyError::Length`] if `bytes` has another length than the kind needs, [`KeyError::InvalidPoint`] if it is
-    /// no usable point.
+    /// [`KeyError::Length`] if `bytes` has the wrong length for the kind, [`KeyError::InvalidPoint`] if it is not a
+    /// usable point.
     pub fn from_compressed(kind: KeyKind, bytes: &[u8]) -> Result<Self, KeyError> {
         let expected = match kind {
             KeyKind::Ed25519 | KeyKind::X25519 => 32,
@@ -95,7 +95,7 @@ impl PublicKey {
         inner.map(Self).ok_or(invalid)
     }
 
-    /// The key as multikey carries it: 32 bytes for OKP, SEC1 compressed otherwise.
+    /// The key as in a multikey: 32 bytes for OKP, SEC1 compressed otherwise.
     pub fn to_compressed(&self) -> Vec<u8> {
         self.sec1(true)
     }
@@ -112,17 +112,17 @@ impl PublicKey {
         }
     }
 
-    /// The X25519 key on the same secret as this Ed25519 key, for documents that derive one (did:key).
+    /// The X25519 key of the same secret as this Ed25519 key, for documents that derive one (did:key).
     ///
-    /// `None` for other kinds and where the birational map has no usable image.
+    /// `None` for other kinds, and if the birational map has no usable image.
     pub fn to_x25519(&self) -> Option<Self> {
         let Inner::Ed25519(key) = &self.0 else { return None };
         Self::from_okp(KeyKind::X25519, &key.to_montgomery().to_bytes()).ok()
     }
 }
 
-/// The u coordinates that every clamped scalar sends to zero, in the first 31 bytes and the last without its top
-/// bit. Two of order 8, and 0, 1, p - 1, p, p + 1.
+/// The u coordinates that every clamped scalar maps to zero, as the first 31 bytes and the last one without its top
+/// bit: two of order 8, and 0, 1, p - 1, p, p + 1.
 const LOW_ORDER_X25519: [[u8; 32]; 7] = [
     [0; 32],
     least_byte(1),

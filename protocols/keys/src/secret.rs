@@ -11,7 +11,7 @@ use crate::{
 
 /// A secret key of one curve.
 ///
-/// Cheap to clone is not a goal: every copy is one more place that holds the secret.
+/// Cloning is not meant to be cheap: every copy is one more place that holds the secret.
 #[derive(Clone)]
 pub struct SecretKey(Inner);
 
@@ -25,14 +25,14 @@ enum Inner {
     Secp256k1(Box<Paired<k256::SecretKey, k256::PublicKey>>),
 }
 
-/// A secret with its public half: computing that costs as much as an agreement, and it is asked for all the time.
+/// A secret with its public half, which costs as much to compute as an agreement and is needed all the time.
 #[derive(Clone)]
 struct Paired<S, P> {
     secret: S,
     public: P,
 }
 
-/// An X25519 secret beside the form the fast backend wants.
+/// An X25519 secret, also in the form that the fast backend needs.
 #[derive(Clone)]
 struct X25519Secret {
     secret: x25519_dalek::StaticSecret,
@@ -83,7 +83,7 @@ impl X25519Secret {
 }
 
 impl SecretKey {
-    /// Makes a fresh key.
+    /// Makes a new key.
     ///
     /// # Errors
     ///
@@ -93,18 +93,18 @@ impl SecretKey {
         loop {
             entropy.fill(&mut bytes).map_err(|_| KeyError::Entropy)?;
             if let (KeyKind::P521, Some(top)) = (kind, bytes.first_mut()) {
-                // 521 bits leave one bit in the top byte; without the mask nearly every draw would be too large.
+                // 521 bits leave one bit for the top byte; without the mask nearly every draw would be too large.
                 *top &= 1;
             }
             match Self::from_bytes(kind, &bytes) {
-                // Zero or above the order: draw again, so that keys stay uniform.
+                // Zero, or not below the order: draw again, so that keys stay uniform.
                 Err(KeyError::InvalidScalar { .. }) => {}
                 done => return done,
             }
         }
     }
 
-    /// Reads the raw secret: seed of Ed25519, scalar of the others, big-endian for NIST curves and secp256k1.
+    /// Reads the raw secret: the seed for Ed25519, the scalar for the others; big-endian for NIST curves and secp256k1.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl SecretKey {
         })
     }
 
-    /// Which curve the key lies on.
+    /// The curve of the key.
     pub fn kind(&self) -> KeyKind {
         match &self.0 {
             Inner::Ed25519(_) => KeyKind::Ed25519,
@@ -177,7 +177,7 @@ impl SecretKey {
         })
     }
 
-    /// Signs `message`; the result is the JOSE form (64 bytes for every algorithm spoken here).
+    /// Signs `message`; the result is in JOSE form (64 bytes for every algorithm supported here).
     ///
     /// # Errors
     ///
@@ -194,7 +194,7 @@ impl SecretKey {
         }
     }
 
-    /// The algorithm [`SecretKey::sign`] uses, if the kind can sign.
+    /// The algorithm that [`SecretKey::sign`] uses, if the kind can sign.
     pub fn signature_algorithm(&self) -> Option<SignatureAlgorithm> {
         SignatureAlgorithm::of(self.kind())
     }
@@ -227,7 +227,7 @@ impl SecretKey {
         }
     }
 
-    /// As [`SecretKey::agree`], by the table of `peer`'s multiples if `often` has one.
+    /// Like [`SecretKey::agree`], but uses the table of `peer`'s multiples if `often` has one.
     pub(crate) fn agree_with(&self, peer: &PublicKey, often: &Often) -> Result<SharedSecret, KeyError> {
         let (Inner::X25519(ours), PublicInner::X25519(theirs)) = (&self.0, peer.inner()) else {
             return self.agree(peer);

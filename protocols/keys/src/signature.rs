@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{KeyKind, PublicKey, ecdsa, public::Inner};
 
-/// A signature algorithm einmal makes or checks. There is no `none` and no symmetric one.
+/// A signature algorithm that einmal makes or checks. There is no `none` and no symmetric one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SignatureAlgorithm {
@@ -17,7 +17,7 @@ pub enum SignatureAlgorithm {
 }
 
 impl SignatureAlgorithm {
-    /// The algorithm keys of `kind` sign with, if they sign at all.
+    /// The algorithm that keys of `kind` sign with, if they can sign.
     pub fn of(kind: KeyKind) -> Option<Self> {
         match kind {
             KeyKind::Ed25519 => Some(Self::EdDsa),
@@ -36,7 +36,7 @@ impl SignatureAlgorithm {
         }
     }
 
-    /// Reads a JOSE `alg`; also the fully specified `Ed25519` of RFC 9864.
+    /// Reads a JOSE `alg`; also accepts the fully specified `Ed25519` of RFC 9864.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "EdDSA" | "Ed25519" => Some(Self::EdDsa),
@@ -53,7 +53,7 @@ impl fmt::Display for SignatureAlgorithm {
     }
 }
 
-/// A signature does not hold, for whatever reason: the reasons are not told apart.
+/// A signature does not verify; the error does not tell why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the signature does not hold")]
 pub struct SignatureError;
@@ -63,7 +63,7 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// [`SignatureError`] if it was not, also if the algorithm does not fit the key.
+    /// [`SignatureError`] if it was not, or if the algorithm does not fit the key.
     pub fn verify(
         &self,
         algorithm: SignatureAlgorithm,

@@ -1,4 +1,4 @@
-//! A city's configuration: its names and key, and where register and templates lie.
+//! A city's configuration: its names and key, and the location of its register and templates.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
     template::check_region,
 };
 
-/// A city's configuration that has been checked. Paths are relative to the configuration file.
+/// A checked city configuration. Paths are relative to the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CityConfig {
     name: Label,
@@ -67,10 +67,10 @@ struct RawRegister {
 }
 
 impl CityConfig {
-    /// Reads and checks a city's configuration. `file` is what errors call it, usually its path.
+    /// Reads and checks a city's configuration. `file` is its name in errors, usually its path.
     ///
     /// # Errors
-    /// [`ConfigError`] with the place and the remedy.
+    /// [`ConfigError`] with the place and how to fix it.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let (checker, raw) = Checker::parse::<RawCity>(file, text)?;
         checker.label("name", &raw.name)?;
@@ -127,12 +127,12 @@ impl CityConfig {
         &self.ags
     }
 
-    /// The German state, such as `DE-HE`; always the key's.
+    /// The German state, such as `DE-HE`; always that of the municipality key.
     pub fn region(&self) -> &str {
         &self.region
     }
 
-    /// Language of labels when a person has chosen none.
+    /// Language of labels for people who have not chosen one.
     pub fn language(&self) -> &str {
         &self.language
     }

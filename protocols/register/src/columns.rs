@@ -1,10 +1,10 @@
-//! Which columns a register export has and what this export calls them.
+//! The columns of a register export, and the headers this export gives them.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 
-/// What a column means. The serde names are those of `[register.columns]` in a city's configuration.
+/// The meaning of a column. The serde names are those of `[register.columns]` in a city's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Column {
@@ -26,7 +26,7 @@ pub enum Column {
     BirthPlace,
     /// Geschlecht: m, w, d, x or empty.
     Sex,
-    /// Staatsangehörigkeiten: codes with commas between.
+    /// Staatsangehörigkeiten: codes separated by commas.
     Nationalities,
     /// Straße.
     Street,
@@ -52,12 +52,13 @@ pub enum Column {
     Died,
     /// Auskunftssperre: ja, nein or empty.
     InformationBlock,
-    /// Ids of those who act for a child, with commas between.
+    /// Ids of those who act for a child, separated by commas.
     Guardians,
 }
 
 impl Column {
-    /// Columns without which no card can be decided; without `died` and `moved_out` the dead and the gone would.
+    /// Columns needed to decide about a card; without `died` and `moved_out`, the dead and the departed would get
+    /// cards.
     const REQUIRED: [Self; 11] = [
         Self::PersonId,
         Self::FamilyName,
@@ -101,7 +102,8 @@ impl Column {
         }
     }
 
-    /// Whether a credential may carry the column's value. The register's id and its notes about a person never do.
+    /// Whether a credential may carry the column's value. The register's id and its notes about a person are never
+    /// allowed.
     pub fn may_be_claimed(self) -> bool {
         !matches!(
             self,
@@ -123,17 +125,17 @@ impl fmt::Display for Column {
     }
 }
 
-/// A set of column names was unusable.
+/// A set of column names is unusable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ColumnsError {
-    /// A column that decides who may have a card has no name.
+    /// A column that decides who may have a card is not named.
     #[error("`{column}` is not named; add {column} = \"<header in the file>\"")]
     Missing {
         /// The column.
         column: Column,
     },
-    /// Two columns have the same header, or a header is empty or has blanks around it.
+    /// Two columns have the same header, or a header is empty or has surrounding blanks.
     #[error(
         "the header of `{column}` is empty, has blanks around it or is used twice; name each column's own header"
     )]
@@ -141,12 +143,12 @@ pub enum ColumnsError {
         /// The later of the two, or the empty one.
         column: Column,
     },
-    /// The delimiter is not one of `;`, `,`, `|` and tab.
+    /// The delimiter is not `;`, `,`, `|` or tab.
     #[error("the delimiter must be one of ; , | and tab")]
     Delimiter,
 }
 
-/// What the export at hand calls its columns, and what stands between them.
+/// The headers of the columns in this export, and its delimiter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Columns {
     headers: BTreeMap<Column, String>,
@@ -154,7 +156,7 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// Takes the header of each column that is to be read.
+    /// Takes the header of each column to be read.
     ///
     /// # Errors
     /// Each [`ColumnsError`].

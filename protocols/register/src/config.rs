@@ -1,4 +1,4 @@
-//! What the TOML files have in common: how they are read, how a fault is named, and labels in several languages.
+//! Shared by all TOML files: reading them, naming faults, and labels in several languages.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(crate) const MAX_NAME_BYTES: usize = 128;
 /// Most languages of one label.
 const MAX_LANGUAGES: usize = 32;
 
-/// A configuration file was refused: which, where in it, and why.
+/// A configuration file was refused: which one, where in it, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {place}: {problem}")]
 pub struct ConfigError {
@@ -26,7 +26,7 @@ pub struct ConfigError {
     pub file: String,
     /// Where.
     pub place: Place,
-    /// What is wrong, and the remedy.
+    /// What is wrong and how to fix it.
     pub problem: Problem,
 }
 
@@ -36,7 +36,7 @@ pub enum Place {
     /// The file as a whole.
     #[error("the file")]
     File,
-    /// A position of the text, both from 1; the column counts characters.
+    /// A position in the text, both numbers from 1; the column counts characters.
     #[error("line {line}, column {column}")]
     Position {
         /// Line.
@@ -56,22 +56,22 @@ pub enum Problem {
     /// Larger than [`MAX_CONFIG_BYTES`].
     #[error("larger than {MAX_CONFIG_BYTES} bytes; divide it")]
     TooLarge,
-    /// No TOML, an unknown or missing member, or a value of the wrong type. The parser's words.
+    /// Not TOML, an unknown or missing member, or a value of the wrong type. In the parser's words.
     #[error("{message}")]
     Syntax {
-        /// What the parser said; names members, and the values permitted.
+        /// The parser's message; names members and permitted values.
         message: String,
     },
-    /// An id or code with other characters than lower-case letters, digits, `-` and `_`.
+    /// An id or code with characters other than lower-case letters, digits, `-` and `_`.
     #[error("must be 1 to {MAX_NAME_BYTES} lower-case ASCII letters, digits, - or _")]
     Name,
-    /// A `vct` that is no URN or HTTPS URL.
+    /// A `vct` that is not a URN or HTTPS URL.
     #[error("must be a URN (urn:..) or an https:// URL of at most {MAX_NAME_BYTES} bytes without blanks")]
     CredentialType,
     /// A text that is empty, blank or longer than [`MAX_LABEL_BYTES`].
     #[error("must be 1 to {MAX_LABEL_BYTES} bytes of text")]
     Text,
-    /// A label without German or English, or with a key that is no language.
+    /// A label without German or English, or with a key that is not a language code.
     #[error("must have `de` and `en`, and only ISO 639 codes of two or three letters beside them")]
     Languages,
     /// A number outside its range.
@@ -105,7 +105,7 @@ pub enum Problem {
         "must be 1 to {MAX_PATH_DEPTH} names of 1 to {MAX_NAME_BYTES} bytes; \"_sd\", \"_sd_alg\" and \"...\" are taken"
     )]
     Path,
-    /// A claim that a verifier must always see was made selectively disclosable.
+    /// A claim was made selectively disclosable that a verifier must always see.
     #[error("`{name}` must never be selectively disclosable, and the issuer sets it; remove the claim")]
     NeverDisclosable {
         /// The name.
@@ -126,30 +126,30 @@ pub enum Problem {
         /// The column.
         column: Column,
     },
-    /// `years` is missing for the age rule, or present for another.
+    /// `years` is missing for the age rule, or present for another rule.
     #[error("`years` belongs to the rule age_equal_or_over, and only there")]
     Years,
-    /// Age bands that do not cover every age once.
+    /// Age bands that do not cover every age exactly once.
     #[error("must be at most 16 bands of rising `below`, the last without `below`")]
     AgeBands,
     /// A fixed value that is neither text, whole number nor boolean.
     #[error("must be a text, a whole number or a boolean")]
     Scalar,
-    /// `each` for a source that is no list.
+    /// `each` for a source that is not a list.
     #[error("`each` is for lists (column nationalities); use selective or always")]
     NotAList,
     /// Revocation reasons without a status list, or a status list without reasons.
     #[error("a status list and revocation reasons need each other; give both or neither")]
     StatusWithoutReasons,
-    /// No municipality key of a German state.
+    /// Not the municipality key of a German state.
     #[error("must be eight digits, the first two those of a German state")]
     MunicipalityKey,
-    /// No region, or not that of the municipality key.
+    /// Not a region, or not that of the municipality key.
     #[error(
         "must be the ISO 3166-2 code of a German state, and that of the municipality key if there is one"
     )]
     Region,
-    /// A default language in which the city has no name.
+    /// A default language for which the city has no name.
     #[error("must be one of the languages of `name`")]
     Language,
     /// A time zone by a name that none has.
@@ -160,24 +160,24 @@ pub enum Problem {
     /// An issuer that is no DID.
     #[error("must be a DID; leave it out and let the node make one")]
     Issuer,
-    /// An id inside a query with other characters than letters, digits, `-` and `_`.
+    /// An id inside a query with characters other than letters, digits, `-` and `_`.
     #[error("must be 1 to {MAX_NAME_BYTES} ASCII letters, digits, - or _")]
     QueryId,
-    /// A query whose sets name a credential or claim that it does not have.
+    /// A query whose sets name a credential or claim that the query does not have.
     #[error("names `{id}`, which this query does not have; name an id of this query")]
     UnknownReference {
-        /// The id named.
+        /// The id.
         id: String,
     },
     /// `claim_sets` refers to claims by id, and there are none.
     #[error("claim_sets needs claims, each with an id")]
     SetsWithoutClaims,
-    /// The columns of the register do not do.
+    /// The columns of the register are unusable.
     #[error(transparent)]
     Columns(#[from] ColumnsError),
 }
 
-/// A text in several languages; German and English are always there.
+/// A text in several languages; German and English are always present.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Label(BTreeMap<String, String>);
@@ -194,13 +194,13 @@ impl Label {
     }
 }
 
-/// Names faults of one file.
+/// Checks one file and names its faults.
 pub(crate) struct Checker<'a> {
     file: &'a str,
 }
 
 impl<'a> Checker<'a> {
-    /// Reads `text` into a raw structure; unknown members are refused by its `deny_unknown_fields`.
+    /// Reads `text` into a raw structure, whose `deny_unknown_fields` refuses unknown members.
     pub(crate) fn parse<T: DeserializeOwned>(file: &'a str, text: &str) -> Result<(Self, T), ConfigError> {
         let error = |place, problem| ConfigError { file: file.to_owned(), place, problem };
         if text.len() > MAX_CONFIG_BYTES {

@@ -1,4 +1,4 @@
-//! Code tables of the outside world: nationalities (ISO 3166-1) and German states (first digits of a municipality key).
+//! Public code tables: nationalities (ISO 3166-1) and German states (first digits of a municipality key).
 
 /// ISO 3166-1 alpha-2, as assigned; sorted.
 const ALPHA_2: &str = "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS \
@@ -9,7 +9,7 @@ MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL
 SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM \
 US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW";
 
-/// Codes registers need beside ISO: Kosovo, and ICAO 9303's stateless and unspecified.
+/// Codes that registers need beyond ISO: Kosovo, and ICAO 9303's stateless and unspecified.
 const BESIDE_ISO: [&str; 3] = ["XK", "XXA", "XXX"];
 
 /// Whether `code` is a nationality a register may hold.
@@ -17,15 +17,14 @@ pub(crate) fn is_nationality(code: &str) -> bool {
     BESIDE_ISO.contains(&code) || ALPHA_2.split(' ').any(|known| known == code)
 }
 
-/// Whether `code` names a state one can be a citizen of, and may thus stand in a credential.
+/// Whether `code` names a state that one can be a citizen of, so that a credential may carry it.
 pub(crate) fn is_country(code: &str) -> bool {
     code.len() == 2 && is_nationality(code)
 }
 
 /// The German state of a municipality key, as an ISO 3166-2 code.
 ///
-/// `key` is an Amtlicher Gemeindeschlüssel, eight digits; nothing for any other text or for a state that does not
-/// exist.
+/// `key` is an Amtlicher Gemeindeschlüssel, eight digits; `None` for any other text or for a state that does not exist.
 pub fn region_of_municipality(key: &str) -> Option<&'static str> {
     if key.len() != 8 || !key.bytes().all(|b| b.is_ascii_digit()) {
         return None;

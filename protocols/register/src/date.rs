@@ -1,4 +1,4 @@
-//! Calendar days without a clock: validation, age, and the incomplete birth dates that German registers keep.
+//! Calendar days without a clock: validation, age, and the incomplete birth dates in German registers.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use zeroize::Zeroize;
 /// Days in 400 Gregorian years.
 const DAYS_PER_ERA: i64 = 146_097;
 
-/// A text was no calendar day. The text itself is withheld: it may be somebody's birthday.
+/// A text is not a calendar day. The text itself is withheld: it may be someone's birthday.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DateError {
@@ -17,7 +17,7 @@ pub enum DateError {
     /// The shape is right, but the calendar has no such day (31 February, month 13, year 0).
     #[error("the calendar has no such day")]
     NoSuchDay,
-    /// Part of the date is unknown (`00`), where a whole one is needed.
+    /// Part of the date is unknown (`00`), but a complete date is needed.
     #[error("part of the date is 00, and a complete date is needed here")]
     Incomplete,
 }
@@ -54,17 +54,17 @@ impl Date {
         }
     }
 
-    /// The day that lies `seconds` after 1970-01-01T00:00Z, or nothing after the year 9999.
+    /// The day `seconds` after 1970-01-01T00:00Z; `None` after the year 9999.
     pub fn from_unix_seconds(seconds: u64) -> Option<Self> {
         Self::from_days(i64::try_from(seconds / 86_400).ok()?)
     }
 
-    /// The day `days` after this one, or nothing after the year 9999.
+    /// The day `days` after this one; `None` after the year 9999.
     pub fn plus_days(self, days: u32) -> Option<Self> {
         Self::from_days(self.days().checked_add(i64::from(days))?)
     }
 
-    /// The day before this one, or nothing before the year 1.
+    /// The day before this one; `None` before the year 1.
     pub fn day_before(self) -> Option<Self> {
         Self::from_days(self.days().checked_sub(1)?)
     }
@@ -74,10 +74,10 @@ impl Date {
         self.days() * 86_400
     }
 
-    /// Completed years of life on `today` of somebody born on this day; 0 when `today` is earlier.
+    /// Completed years of life on `today` of someone born on this day; 0 if `today` is earlier.
     ///
-    /// A year of life ends with the day before the birthday. Somebody born on 29 February therefore grows a year
-    /// older on 29 February, and in a common year on 1 March.
+    /// A year of life ends with the day before the birthday. Someone born on 29 February therefore turns a year older
+    /// on 29 February, or on 1 March in a common year.
     ///
     /// # Specification
     /// German Civil Code (BGB), § 187(2) second sentence and § 188(2).
@@ -86,7 +86,7 @@ impl Date {
         today.year.saturating_sub(self.year).saturating_sub(u16::from(before_birthday))
     }
 
-    /// Days from 1970-01-01 to this day, counting years from 1 March so that the leap day comes last.
+    /// Days from 1970-01-01 to this day. Counts years from 1 March, so that the leap day comes last.
     fn days(self) -> i64 {
         let (month, day) = (i64::from(self.month), i64::from(self.day));
         let year = i64::from(self.year) - i64::from(month <= 2);
@@ -125,9 +125,9 @@ fn days_in_month(year: u16, month: u8) -> u8 {
     }
 }
 
-/// A day of which day, month or everything may be unknown, as registers keep it: `00.00.1950`.
+/// A day whose day, month or all parts may be unknown, as registers store it: `00.00.1950`.
 ///
-/// Made for birth and death, so `Debug` prints how much is known and nothing else.
+/// Used for birth and death, so `Debug` prints only how much is known.
 #[derive(Clone, Copy, PartialEq, Eq, Zeroize)]
 pub enum PartialDate {
     /// Completely known.
@@ -146,10 +146,10 @@ pub enum PartialDate {
 }
 
 impl PartialDate {
-    /// Reads `dd.mm.yyyy` or `yyyy-mm-dd`, with zeros for what is unknown.
+    /// Reads `dd.mm.yyyy` or `yyyy-mm-dd`, with zeros for unknown parts.
     ///
     /// # Errors
-    /// [`DateError::Shape`], or [`DateError::NoSuchDay`] also where a day is known and its month is not.
+    /// [`DateError::Shape`], or [`DateError::NoSuchDay`], also if the day is known but the month is not.
     pub fn parse(text: &str) -> Result<Self, DateError> {
         let (year, month, day) = split(text).ok_or(DateError::Shape)?;
         match (year, month, day) {
@@ -160,7 +160,7 @@ impl PartialDate {
         }
     }
 
-    /// The earliest day this can be, or nothing if it is unknown.
+    /// The earliest day this can be; `None` if nothing is known.
     pub fn earliest(self) -> Option<Date> {
         match self {
             Self::Day(date) => Some(date),
@@ -170,7 +170,7 @@ impl PartialDate {
         }
     }
 
-    /// The latest day this can be, or nothing if it is unknown.
+    /// The latest day this can be; `None` if nothing is known.
     pub fn latest(self) -> Option<Date> {
         match self {
             Self::Day(date) => Some(date),
@@ -180,9 +180,9 @@ impl PartialDate {
         }
     }
 
-    /// The lowest age on `today` that agrees with what is known; 0 if nothing is.
+    /// The lowest age on `today` that is consistent with what is known; 0 if nothing is.
     ///
-    /// Nobody is thus ever certified to be older than the register can prove.
+    /// So nobody is ever certified to be older than the register can prove.
     pub fn youngest_age_on(self, today: Date) -> u16 {
         self.latest().map_or(0, |born| born.age_on(today))
     }
@@ -199,7 +199,7 @@ impl fmt::Debug for PartialDate {
     }
 }
 
-/// Year, month and day as written; nothing unless each has its digits and only digits.
+/// Year, month and day as written; `None` unless each has the right number of digits and only digits.
 fn split(text: &str) -> Option<(u16, u8, u8)> {
     let parts = |separator| -> Option<[&str; 3]> {
         let mut parts = text.split(separator);

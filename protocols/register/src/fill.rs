@@ -1,4 +1,4 @@
-//! A template and a person to the claims of one card, or the reason why there is none.
+//! From a template and a person to the claims of one card, or the reason why there is none.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,18 +11,18 @@ use crate::{
     countries::{is_country, region_of_municipality},
 };
 
-/// What a card can be filled from. With a person of the register, rules look there; without, they look at what was
-/// presented.
+/// The sources for filling a card. If there is a person from the register, rules read that; otherwise they read what
+/// was presented.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
     /// The person in the register, if the node has one.
     pub person: Option<&'a Person>,
-    /// Claims of a credential that the holder has just presented. They must be verified and from a trusted issuer;
-    /// this crate cannot tell.
+    /// Claims of a credential the holder has just presented. The caller must ensure that they are verified and from a
+    /// trusted issuer; this crate cannot tell.
     pub presented: Option<&'a Map<String, Value>>,
-    /// Values the node made, by the names that templates use.
+    /// Values made by the node, by the names that templates use.
     pub generated: &'a BTreeMap<String, String>,
-    /// The last day the card may be valid on, if it is to end earlier than its template says.
+    /// The last valid day of the card, if it must end earlier than its template says.
     pub latest: Option<Date>,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Debug for Inputs<'_> {
     }
 }
 
-/// One step to a claim or a list entry, as in a DCQL path.
+/// One step to a claim or list entry, as in a DCQL path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum PathElement {
@@ -45,9 +45,9 @@ pub enum PathElement {
 /// One line of the preview that a person sees before taking the card.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DisplayAttribute {
-    /// What it is.
+    /// Its name.
     pub label: Label,
-    /// What it says.
+    /// Its value.
     pub value: Value,
 }
 
@@ -78,14 +78,14 @@ fn display_text(value: &Value, language: &str) -> String {
     }
 }
 
-/// What a card will say, ready for an issuer.
+/// The content of a card, ready for an issuer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Filled {
-    /// The claims, nested; without those that an issuer sets (`iss`, `vct`, `exp`, `cnf`, `status`).
+    /// The claims, nested; without those that the issuer sets (`iss`, `vct`, `exp`, `cnf`, `status`).
     pub claims: Map<String, Value>,
-    /// Paths in `claims` that are to be selectively disclosable; no path lies inside another.
+    /// Paths in `claims` to be selectively disclosable; no path lies inside another.
     pub disclosable: Vec<Vec<PathElement>>,
-    /// Last day of the card.
+    /// Last valid day of the card.
     pub expires: Date,
     /// The claims as people see them, in the template's order.
     pub display: Vec<DisplayAttribute>,
@@ -97,23 +97,23 @@ impl fmt::Debug for Filled {
     }
 }
 
-/// The rule that keeps somebody from a card.
+/// The rule that denies someone a card.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rule {
-    /// A death is entered.
+    /// A death is recorded.
     #[error("the register holds a death")]
     Dead,
     /// Moved away on or before this day.
     #[error("the person has moved away")]
     MovedAway,
-    /// The day of moving in is still to come.
+    /// The person has not moved in yet.
     #[error("the person has not moved in yet")]
     NotYetMovedIn,
-    /// The home is a secondary one.
+    /// The home is a secondary residence.
     #[error("the home is not the main one")]
     SecondaryResidence,
-    /// What was presented says: no resident.
+    /// The presented credential says that its holder is not a resident.
     #[error("the presented credential says that its holder is no resident")]
     NotResident,
     /// The home lies in another municipality.
@@ -125,12 +125,12 @@ pub enum Rule {
     /// Too young.
     #[error("the person is not {minimum} years old yet, as far as the birth date is known")]
     TooYoung {
-        /// Years demanded.
+        /// Required years.
         minimum: u16,
     },
 }
 
-/// No card. Names rules and columns, never a person's values.
+/// There is no card. Names rules and columns, never a person's values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FillError {
@@ -140,19 +140,19 @@ pub enum FillError {
         /// Why.
         rule: Rule,
     },
-    /// A value without which the card cannot be made is not there, or not complete.
+    /// A value that the card needs is missing or incomplete.
     #[error("{origin} is missing or incomplete; enter it in the register, or ask for it in the request")]
     MissingValue {
-        /// Where it was looked for: a column's key, `presented.<path>` or `generated.<name>`.
+        /// Where the value was expected: a column's key, `presented.<path>` or `generated.<name>`.
         origin: String,
     },
-    /// A value that was presented or generated is not of the kind needed.
+    /// A presented or generated value has the wrong type.
     #[error("{origin} is not of the kind this claim needs; correct the template")]
     UnsuitableValue {
         /// As in [`FillError::MissingValue`].
         origin: String,
     },
-    /// The card would last beyond the year 9999.
+    /// The card would be valid beyond the year 9999.
     #[error("the card would expire after the year 9999; correct the day given")]
     ExpiryOutOfRange,
 }
@@ -163,8 +163,8 @@ fn missing(origin: impl Into<String>) -> FillError {
 
 /// Fills `template` on `today`.
 ///
-/// Ages count from the birth date to `today`; where the birth date is incomplete, the youngest age that agrees with
-/// it counts. A card for residents ends with the last day before an announced move.
+/// Ages count from the birth date to `today`; an incomplete birth date counts as the youngest age it allows. A card for
+/// residents ends with the last day before an announced move.
 ///
 /// # Errors
 /// Each [`FillError`]. An optional claim without a value is left out instead.
@@ -215,7 +215,7 @@ fn expiry(template: &Template, person: Option<&Person>, today: Date) -> Result<D
     })
 }
 
-/// Puts `value` at `path`. Templates have no path inside another, so that every step inwards is an object.
+/// Puts `value` at `path`. No template path lies inside another, so every intermediate step is an object.
 fn insert(claims: &mut Map<String, Value>, path: &[String], value: Value) {
     match path {
         [] => {}
@@ -231,7 +231,7 @@ fn insert(claims: &mut Map<String, Value>, path: &[String], value: Value) {
     }
 }
 
-/// The one the card is about, as the inputs show them on that day.
+/// The person the card is about, as the inputs show them on that day.
 struct Subject<'a> {
     inputs: &'a Inputs<'a>,
     today: Date,
@@ -278,7 +278,7 @@ impl Subject<'_> {
         (eligibility.main_residence && secondary).then_some(Rule::SecondaryResidence)
     }
 
-    /// A resident card is given to living people with their main home only, so that its one boolean proves all three.
+    /// Resident cards are given only to living people with their main home here, so their one boolean proves all three.
     fn presented_residence(&self, eligibility: &Eligibility) -> Result<Option<Rule>, FillError> {
         if !(eligibility.alive || eligibility.resident || eligibility.main_residence) {
             return Ok(None);
@@ -350,7 +350,7 @@ impl Subject<'_> {
         Err(missing(Column::BirthDate.key()))
     }
 
-    /// The municipality key or the state, from the register or as presented.
+    /// The municipality key or state, from the register or the presentation.
     fn text(&self, source: &Source) -> Result<String, FillError> {
         let region = *source == Source::ResidentRegion;
         if let Some(person) = self.inputs.person {
@@ -370,7 +370,7 @@ impl Subject<'_> {
         self.presented(path)?.as_bool().ok_or_else(|| FillError::UnsuitableValue { origin: origin() })
     }
 
-    /// A presented value; a single one of bounded length, never an object or list.
+    /// A presented value: a single one of bounded length, never an object or list.
     fn presented(&self, path: &[&str]) -> Result<&Value, FillError> {
         let origin = || format!("presented.{}", path.join("."));
         let (first, rest) = path.split_first().ok_or_else(|| missing(origin()))?;
@@ -412,7 +412,7 @@ fn column_value(person: &Person, column: Column) -> Option<Value> {
             let list: Vec<Value> = countries.cloned().map(Value::String).collect();
             return (!list.is_empty()).then_some(Value::Array(list));
         }
-        // Templates cannot name these: `Column::may_be_claimed`.
+        // `Column::may_be_claimed` keeps these out of templates.
         Column::PersonId
         | Column::Sex
         | Column::Residence

@@ -1,7 +1,7 @@
-//! Population register extracts and credential templates: what a city puts in, read by rule and without side effects.
+//! Population register extracts and credential templates: reads a city's files by rule and without side effects.
 //!
-//! Bytes and text come in as arguments, and so does the day: nothing here opens a file, asks a clock or knows a
-//! city. The way through the crate:
+//! Bytes, texts and the present day come in as arguments: nothing here opens a file, reads a clock or knows a city. The
+//! way through the crate:
 //!
 //! ```text
 //! city.toml     -> CityConfig -> Columns ─┐

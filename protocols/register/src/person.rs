@@ -1,4 +1,4 @@
-//! One person of the register. Personal data: wiped when dropped, and never printed.
+//! One person in the register. Personal data: wiped when dropped, never printed.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::{Date, PartialDate};
 /// Longest person id in bytes.
 pub const MAX_PERSON_ID_LEN: usize = 64;
 
-/// A person id was empty, too long, or held other characters than ASCII letters, digits and `-._:`.
+/// A person id is empty, too long, or has characters other than ASCII letters, digits and `-._:`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a person id is 1 to {MAX_PERSON_ID_LEN} ASCII letters, digits or any of -._: ")]
 pub struct InvalidPersonId;
@@ -19,7 +19,7 @@ pub struct InvalidPersonId;
 pub struct PersonId(String);
 
 impl PersonId {
-    /// Checks and takes an id.
+    /// Checks and wraps an id.
     ///
     /// # Errors
     /// [`InvalidPersonId`] for anything but 1 to [`MAX_PERSON_ID_LEN`] ASCII letters, digits and `-._:`.
@@ -43,7 +43,7 @@ impl fmt::Debug for PersonId {
     }
 }
 
-/// Sex as the register keeps it.
+/// Sex as recorded in the register.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Sex {
     /// `m`
@@ -62,7 +62,7 @@ impl fmt::Debug for Sex {
     }
 }
 
-/// Whether the home is the person's only or main one. Only and main count alike.
+/// Whether the home is the person's only or main one. Both count as main.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Residence {
     /// `Hauptwohnung` or `alleinige Wohnung`
@@ -71,7 +71,7 @@ pub enum Residence {
     Secondary,
 }
 
-/// A person of the register. Read through the methods; texts are trimmed, and empty ones are `None`.
+/// A person in the register. Texts are trimmed, and empty ones are `None`.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Person {
     pub(crate) id: PersonId,
@@ -117,7 +117,7 @@ impl Person {
         self.given_names.as_deref()
     }
 
-    /// The given name the person goes by, where the register marks one.
+    /// The given name the person goes by, if the register marks one.
     pub fn call_name(&self) -> Option<&str> {
         self.call_name.as_deref()
     }
@@ -127,7 +127,7 @@ impl Person {
         self.doctorate.as_deref()
     }
 
-    /// Family name at birth, where it differs.
+    /// Family name at birth, if it differs.
     pub fn birth_name(&self) -> Option<&str> {
         self.birth_name.as_deref()
     }
@@ -147,12 +147,12 @@ impl Person {
         self.sex
     }
 
-    /// Nationalities: ISO 3166-1 alpha-2, `XK`, or `XXA` (stateless) and `XXX` (unsettled). At least one.
+    /// Nationalities: ISO 3166-1 alpha-2, `XK`, or `XXA` (stateless) and `XXX` (unspecified). At least one.
     pub fn nationalities(&self) -> &[String] {
         &self.nationalities
     }
 
-    /// Street, or a text in its place such as "ohne festen Wohnsitz".
+    /// Street, or a text instead, such as "ohne festen Wohnsitz".
     pub fn street(&self) -> Option<&str> {
         self.street.as_deref()
     }
@@ -167,7 +167,7 @@ impl Person {
         self.house_number_suffix.as_deref()
     }
 
-    /// Street, house number and suffix as one writes them on a letter; nothing without a street.
+    /// Street, house number and suffix as written on a letter; `None` without a street.
     pub fn street_address(&self) -> Option<String> {
         let mut address = self.street.clone()?;
         if let Some(number) = &self.house_number {
@@ -205,23 +205,23 @@ impl Person {
         self.residence
     }
 
-    /// First day in this home, if known; may be announced for a later day.
+    /// First day in this home, if known; may be in the future if announced.
     pub fn moved_in(&self) -> Option<Date> {
         self.moved_in
     }
 
-    /// Day of moving away; may be announced for a later day.
+    /// Day of moving away; may be in the future if announced.
     pub fn moved_out(&self) -> Option<Date> {
         self.moved_out
     }
 
-    /// Whether a day of death is entered.
+    /// Whether a day of death is recorded.
     pub fn is_dead(&self) -> bool {
         self.died.is_some()
     }
 
-    /// Whether an Auskunftssperre (Federal Registration Act § 51) is entered: nobody else may be told the address.
-    /// It does not keep the person from a credential of their own.
+    /// Whether an Auskunftssperre (Federal Registration Act § 51) is recorded: nobody else may be told the address. It
+    /// does not deny the person a credential of their own.
     pub fn has_information_block(&self) -> bool {
         self.information_block
     }
@@ -231,12 +231,12 @@ impl Person {
         &self.guardians
     }
 
-    /// Completed years on `today`; for an incomplete birth date the lowest that agrees with it.
+    /// Completed years on `today`; for an incomplete birth date, the lowest possible number.
     pub fn age_on(&self, today: Date) -> u16 {
         self.birth_date.youngest_age_on(today)
     }
 
-    /// Whether the person lives in this home on `today`: moved in, and not moved away.
+    /// Whether the person lives in this home on `today`: moved in and not moved away.
     pub fn lives_here_on(&self, today: Date) -> bool {
         self.moved_in.is_none_or(|day| day <= today) && self.moved_out.is_none_or(|day| day > today)
     }

@@ -1,7 +1,7 @@
-//! Reads a register export line by line, within bounds, and reports every row it does not take.
+//! Reads a register export line by line, within bounds, and reports every row it skips.
 //!
-//! A row is one physical line: no column of a register holds a line break, so one forgotten quotation mark costs
-//! its own row and not the rest of the file, and a line number in the report is the one an editor shows.
+//! A row is one physical line, because no column of a register holds a line break. So a forgotten quotation mark costs
+//! only its own row and not the rest of the file, and line numbers in the report match those in an editor.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -17,10 +17,10 @@ use crate::{
     row::{Fault, Fields, person, person_id},
 };
 
-/// Longest line in bytes, without its end. Far above any real row, far below what would hurt.
+/// Longest line in bytes, without its end: far above any real row, far below what would hurt.
 pub const MAX_ROW_BYTES: usize = 8 * 1024;
 
-/// Most data rows of one file; above the population of any German municipality but Berlin.
+/// Most data rows in one file: above the population of any German municipality except Berlin.
 pub const MAX_ROWS: u64 = 2_000_000;
 
 /// Most columns of one file.
@@ -29,26 +29,26 @@ pub const MAX_COLUMNS: usize = 128;
 /// Longest field in bytes.
 pub const MAX_FIELD_BYTES: usize = 255;
 
-/// The file as a whole cannot be read. No part of it counts.
+/// The file as a whole cannot be read. No part of it is used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The file holds nothing.
+    /// The file is empty.
     #[error("the register file is empty; export it again")]
     Empty,
-    /// Bytes that are no UTF-8, most often Latin-1.
+    /// The bytes are not UTF-8; most often they are Latin-1.
     #[error("line {line} is not UTF-8; convert to UTF-8 first, for example: iconv -f ISO-8859-1 -t UTF-8")]
     NotUtf8 {
         /// Physical line, from 1.
         line: u64,
     },
-    /// The first line is no header that can be used: too long, too many columns, or a quote left open.
+    /// The first line is not a usable header: too long, too many columns, or an unclosed quote.
     #[error("line {line} is not a usable header; its first line must name at most {MAX_COLUMNS} columns")]
     Header {
         /// Physical line, from 1.
         line: u64,
     },
-    /// The header lacks a column that the configuration names.
+    /// The header lacks a column named in the configuration.
     #[error("the header has no column \"{header}\"; export it, or correct `{column}` in [register.columns]")]
     MissingColumn {
         /// What the column means.
@@ -70,19 +70,19 @@ pub enum ReadError {
     /// The source of the bytes failed.
     #[error("the register file could not be read: {kind}")]
     Io {
-        /// What the operating system said.
+        /// The error of the operating system.
         kind: io::ErrorKind,
     },
 }
 
-/// The people of a register, and what was left out.
+/// The people in a register, and what was skipped.
 #[derive(Debug)]
 pub struct Register {
-    /// Everybody whose row is good, by id.
+    /// Everyone with a good row, by id.
     pub people: BTreeMap<PersonId, Person>,
-    /// Ids of rows that were skipped: nobody with one of them is gone, for all that is known.
+    /// Ids of skipped rows: one must not conclude that these people are gone.
     pub skipped: BTreeSet<PersonId>,
-    /// Rows that were skipped and whose id cannot be read: they may be anybody's.
+    /// Number of skipped rows whose id is unreadable: they may be anyone's.
     pub nameless_rows: u64,
     /// What was skipped and why.
     pub report: Report,
@@ -90,10 +90,10 @@ pub struct Register {
 
 /// Reads a register export.
 ///
-/// `input` is UTF-8 with or without byte order mark, lines ended by LF or CRLF; the first line names the columns.
-/// `today` is the day by which births and deaths are judged. A row with a fault is skipped and reported. Of rows with one id none
-/// counts, for nobody knows which of them is right: one may hold a death. That goes for rows with a fault too, as far as their id can
-/// be read.
+/// `input` is UTF-8 with or without byte order mark, with lines ending in LF or CRLF; the first line names the columns.
+/// `today` is the day for checking births and deaths. A faulty row is skipped and reported. If several rows share an
+/// id, none of them counts, because nobody knows which is right: one may hold a death. This includes faulty rows, if
+/// their id is readable.
 ///
 /// # Errors
 /// Each [`ReadError`], for faults that leave the whole file in doubt.
@@ -136,15 +136,15 @@ pub fn read_register(input: impl Read, columns: &Columns, today: Date) -> Result
             }
         }
     }
-    // One whose id is used again was found late.
+    // The first row of a repeated id is reported late.
     report.bad_rows.sort_by_key(|row| row.line);
     let skipped = first_lines.into_keys().filter(|id| !people.contains_key(id)).collect();
     Ok(Register { people, skipped, nameless_rows, report })
 }
 
-/// What became of a row.
+/// The result of one row.
 struct TakenRow {
-    /// Whether nobody can say whose it is.
+    /// Whether nobody can say whose row it is.
     is_nameless: bool,
     person: Result<Person, RowFault>,
 }
@@ -161,9 +161,9 @@ fn take_row(
     };
     let (record, whole) = splitter.split(text);
     let row = Row { record, layout };
-    // Also of a row that is bad in other ways: another with its id must not count as if it were the only one.
+    // Read the id even if the row is bad otherwise: another row with it must not count as the only one.
     let id = person_id(&row);
-    // Of a row with a field too many or too few another field may stand where the id is looked for.
+    // If the number of fields is wrong, another field may be in the place of the id.
     let is_shifted = whole.is_ok() && row.record.len() != layout.headers.len();
     let is_nameless = is_shifted || id.is_err();
     if let Ok(id) = &id {
@@ -175,7 +175,7 @@ fn take_row(
     TakenRow { is_nameless, person: whole.map_err(RowFault::row).and_then(|()| row.person(id, today)) }
 }
 
-/// Why a row was skipped; the column by its meaning or, before meanings are looked at, by its index.
+/// Why a row was skipped. The column is given by meaning or, before meanings are known, by index.
 enum RowFault {
     Row(Fault),
     Field {
@@ -190,7 +190,7 @@ enum RowFault {
 }
 
 impl RowFault {
-    /// The id of another row, and the line of the first with it.
+    /// The id shared with an earlier row, and the line of the first row with it.
     fn used_before(&self) -> Option<(&PersonId, u64)> {
         match self {
             Self::Again { id, first_line } => Some((id, *first_line)),
@@ -209,7 +209,7 @@ impl From<Fault> for RowFault {
     }
 }
 
-/// Where each column stands in the file at hand.
+/// The index of each column in this file.
 struct Layout {
     headers: Vec<String>,
     positions: BTreeMap<Column, usize>,
@@ -278,7 +278,7 @@ impl Row<'_> {
         Ok(person(id?, self, today)?)
     }
 
-    /// Bounds and characters of the columns that are read; what is in the others is nobody's business here.
+    /// Checks length and characters of the columns that are read; the others are ignored.
     fn check_fields(&self) -> Result<(), RowFault> {
         let mut indexes: Vec<usize> = self.layout.positions.values().copied().collect();
         indexes.sort_unstable();
@@ -303,7 +303,7 @@ impl Fields for Row<'_> {
     }
 }
 
-/// Splits lines into fields, one at a time, with one parser for all: building one costs more than a row.
+/// Splits lines into fields, one line at a time, with one parser for all: building a parser costs more than a row.
 struct Splitter {
     parser: csv::Reader<Feed>,
     record: StringRecord,
@@ -320,8 +320,8 @@ impl Splitter {
         Self { parser, record: StringRecord::new() }
     }
 
-    /// The fields of `line`, which is not blank, and whether they are all of it: those before a quote that was left open are as good
-    /// as any. A line end inside the last one proves such a quote.
+    /// The fields of `line`, which is not blank, and whether they are complete: fields before an unclosed quote are
+    /// still usable. A line end inside the last field reveals such a quote.
     fn split(&mut self, line: &str) -> (&StringRecord, Result<(), Reason>) {
         self.parser.get_mut().load(line);
         let whole = match self.parser.read_record(&mut self.record) {
@@ -329,7 +329,7 @@ impl Splitter {
                 Err(Reason::UnclosedQuote)
             }
             Ok(_) => Ok(()),
-            // Lines are UTF-8 and rows flexible, so that nothing is left to fail but the unforeseen.
+            // Lines are UTF-8 and rows flexible, so only something unforeseen can fail here.
             Err(_) => {
                 self.record.clear();
                 Err(Reason::UnreadableCharacter)
@@ -339,8 +339,8 @@ impl Splitter {
     }
 }
 
-/// Hands the parser one line and its end. If it wants more, a quote is open, and gets closed with another line end,
-/// so that the parser never sees the end of its input and always stands at the beginning of a row.
+/// Gives the parser one line and its end. If the parser wants more, a quote is open; then it gets a closing quote and
+/// another line end, so that it never sees the end of its input and is always at the start of a row.
 #[derive(Default)]
 struct Feed {
     line: Zeroizing<Vec<u8>>,
@@ -368,13 +368,13 @@ impl Read for Feed {
     }
 }
 
-/// A line without its end; no text when it is too long.
+/// A line without its end; no text if it is too long.
 struct Line<'a> {
     number: u64,
     text: Option<&'a str>,
 }
 
-/// Lines within [`MAX_ROW_BYTES`], numbered; of a longer one only the number is kept.
+/// Numbered lines of at most [`MAX_ROW_BYTES`]; for longer ones only the number is kept.
 struct Lines<R> {
     input: BufReader<R>,
     buffer: Zeroizing<Vec<u8>>,
@@ -383,7 +383,7 @@ struct Lines<R> {
 
 impl<R: Read> Lines<R> {
     fn new(input: R) -> Self {
-        // Room for the longest line and CRLF from the start, so that no copy of a row stays behind in freed memory.
+        // Reserve room for the longest line and CRLF at once, so that no copy of a row stays behind in freed memory.
         let buffer = Zeroizing::new(Vec::with_capacity(MAX_ROW_BYTES + 2));
         Self { input: BufReader::new(input), buffer, number: 0 }
     }
@@ -415,7 +415,7 @@ impl<R: Read> Lines<R> {
         Ok(Some(Line { number: self.number, text: Some(text) }))
     }
 
-    /// Reads on to the end of the line and keeps nothing.
+    /// Skips to the end of the line without keeping anything.
     fn skip_line(&mut self) -> io::Result<()> {
         self.input.skip_until(b'\n').map(drop)
     }

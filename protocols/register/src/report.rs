@@ -1,13 +1,13 @@
-//! What was wrong with a register file: line, column and reason, and never the value.
+//! What is wrong with a register file: line, column and reason, never the value.
 
 use std::fmt;
 
 use crate::MAX_FIELD_BYTES;
 
-/// Most bad rows listed one by one; more are counted only.
+/// Most bad rows listed individually; further ones are only counted.
 pub const MAX_REPORTED_ROWS: usize = 1_000;
 
-/// Why a row was skipped. The texts end with what to do.
+/// Why a row was skipped. The texts end with how to fix it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
@@ -22,7 +22,7 @@ pub enum Reason {
     /// The line is longer than [`crate::MAX_ROW_BYTES`].
     #[error("the line is longer than {limit} bytes; a line break may be missing", limit = crate::MAX_ROW_BYTES)]
     RowTooLong,
-    /// A quotation mark opens a field and none closes it on the same line.
+    /// A quotation mark opens a field but none closes it on the same line.
     #[error(
         "a quotation mark is not closed on this line; close it, or remove the line break inside the field"
     )]
@@ -30,10 +30,10 @@ pub enum Reason {
     /// The field is longer than [`MAX_FIELD_BYTES`].
     #[error("longer than {MAX_FIELD_BYTES} bytes; shorten it")]
     FieldTooLong,
-    /// A control character, or U+FFFD, which an earlier conversion left in place of a letter.
+    /// A control character, or U+FFFD, which an earlier conversion put in place of a letter.
     #[error("holds a control or replacement character; export the row again as UTF-8")]
     UnreadableCharacter,
-    /// A value that must be there is not.
+    /// A required value is missing.
     #[error("is empty; enter the value")]
     MissingValue,
     /// Not a person id.
@@ -58,10 +58,10 @@ pub enum Reason {
     /// Not a date at all.
     #[error("is not a date; write dd.mm.yyyy, with 00 for what is unknown")]
     NotADate,
-    /// No day of the calendar.
+    /// Not a day of the calendar.
     #[error("names a day the calendar does not have; correct it")]
     NoSuchDay,
-    /// Unknown parts where the whole date is needed.
+    /// Parts are unknown, but the complete date is needed.
     #[error("is incomplete; enter the whole date")]
     IncompleteDate,
     /// Born or died after today.
@@ -76,7 +76,7 @@ pub enum Reason {
     /// Moved away before moving in.
     #[error("lies before the day of moving in; correct either date")]
     BeforeMovingIn,
-    /// No nationality code.
+    /// Not a nationality code.
     #[error(
         "holds an unknown nationality; use two letters of ISO 3166-1, XXA (stateless) or XXX (unsettled)"
     )]
@@ -87,10 +87,10 @@ pub enum Reason {
     /// Not an Amtlicher Gemeindeschlüssel.
     #[error("is no municipality key; write eight digits with the leading zero")]
     NotAMunicipalityKey,
-    /// None of the values the column may have.
+    /// Not one of the values the column may have.
     #[error("is none of the values this column may have; see the table of formats")]
     UnknownCode,
-    /// More entries in a list than anybody has.
+    /// More entries in a list than anyone has.
     #[error("lists too many entries; shorten it")]
     TooManyEntries,
     /// The person is named as their own guardian.
@@ -99,7 +99,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// A stable word for scripts and tests.
+    /// A stable word, for scripts and tests.
     pub fn code(self) -> &'static str {
         match self {
             Self::WrongColumnCount { .. } => "wrong-column-count",
@@ -128,7 +128,7 @@ impl Reason {
     }
 }
 
-/// A column of the file at hand.
+/// A column of this file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnPlace {
     /// Position in the file, from 1.
@@ -142,7 +142,7 @@ pub struct ColumnPlace {
 pub struct BadRow {
     /// Physical line of the file; the header is line 1.
     pub line: u64,
-    /// The column at fault; nothing when it is the row as a whole.
+    /// The column at fault; `None` if the row as a whole is.
     pub column: Option<ColumnPlace>,
     /// What is wrong with it.
     pub reason: Reason,
@@ -159,16 +159,16 @@ impl fmt::Display for BadRow {
     }
 }
 
-/// What reading a register came to.
+/// The result of reading a register.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Data rows seen, good and bad, without header and blank lines.
+    /// Data rows read, good and bad, without header and blank lines.
     pub rows: u64,
     /// Rows that were skipped.
     pub bad_row_count: u64,
     /// The first [`MAX_REPORTED_ROWS`] of them, by line.
     pub bad_rows: Vec<BadRow>,
-    /// Lines with nothing on them.
+    /// Number of blank lines.
     pub blank_lines: u64,
     /// Headers of the file that the configuration does not name; their columns were not read.
     pub ignored_columns: Vec<String>,

@@ -1,4 +1,4 @@
-//! Request templates: what a verifier may ask, why, and how long it keeps the answer.
+//! Request templates: what a verifier may request, why, and how long it keeps the answer.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use crate::{
     config::{Checker, MAX_NAME_BYTES},
 };
 
-/// Longest retention in days: ten years and the leap days.
+/// Longest retention in days: ten years including leap days.
 pub const MAX_RETENTION_DAYS: u32 = 3_653;
 
 /// Most credentials, and most sets, of one query.
@@ -21,13 +21,13 @@ pub const MAX_QUERY_CLAIMS: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
-    /// Days at most; 0 is not at all.
+    /// Most days; 0 means not at all.
     pub days: u32,
-    /// What people read.
+    /// Text for people.
     pub rule: Label,
 }
 
-/// A verifier's request template that has been checked.
+/// A checked request template of a verifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestTemplate {
     id: String,
@@ -109,12 +109,12 @@ enum Permitted {
 }
 
 impl RequestTemplate {
-    /// Reads and checks a request template. `file` is what errors call it, usually its path.
+    /// Reads and checks a request template. `file` is its name in errors, usually its path.
     ///
     /// TOML has no null, so a path cannot say "all entries of a list"; name the list or an index instead.
     ///
     /// # Errors
-    /// [`ConfigError`] with the place and the remedy.
+    /// [`ConfigError`] with the place and how to fix it.
     ///
     /// # Specification
     /// OpenID4VP 1.0, Digital Credentials Query Language: the shape of the query, not its evaluation.
@@ -140,22 +140,22 @@ impl RequestTemplate {
         })
     }
 
-    /// What commands and records call the template.
+    /// The template's name in commands and records.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// What a merchant's screen calls it.
+    /// The template's name on a merchant's screen.
     pub fn label(&self) -> &Label {
         &self.label
     }
 
-    /// Why it is asked, for the one who is asked.
+    /// The purpose, as shown to the person asked.
     pub fn purpose(&self) -> &Label {
         &self.purpose
     }
 
-    /// By what right.
+    /// The legal basis.
     pub fn legal_basis(&self) -> &Label {
         &self.legal_basis
     }
@@ -242,7 +242,7 @@ fn check_claim(checker: &Checker<'_>, key: &str, claim: &ClaimQuery) -> Result<(
     }
 }
 
-/// Ids are letters, digits, `_` and `-`, and each is used once. Counted over those that have one.
+/// Ids are letters, digits, `_` and `-`, and each is used once. Only ids that are present are passed in.
 fn check_ids(checker: &Checker<'_>, key: &str, ids: &[&str]) -> Result<(), ConfigError> {
     for (index, id) in ids.iter().enumerate() {
         let permitted = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';

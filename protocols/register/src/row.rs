@@ -1,11 +1,11 @@
-//! One row of the register to one person, or the first thing wrong with it.
+//! From one row of the register to one person, or the first thing wrong with it.
 
 use crate::{
     Column, Date, DateError, PartialDate, Person, PersonId, Reason, Residence, Sex,
     countries::{is_nationality, region_of_municipality},
 };
 
-/// Highest age of anybody alive; a birth longer ago is taken for a slip of the pen.
+/// Highest age of a living person; an earlier birth is taken as a typing error.
 pub const MAX_AGE_YEARS: u16 = 125;
 
 /// Most nationalities of one person.
@@ -14,7 +14,7 @@ pub const MAX_NATIONALITIES: usize = 8;
 /// Most guardians of one person.
 pub const MAX_GUARDIANS: usize = 8;
 
-/// What is wrong with a row, and in which column if in one.
+/// What is wrong with a row, and in which column, if it is a single one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) column: Option<Column>,
@@ -25,12 +25,12 @@ fn fault(column: Column, reason: Reason) -> Fault {
     Fault { column: Some(column), reason }
 }
 
-/// A row's fields by meaning, trimmed; empty for a column that is not read.
+/// A row's fields by meaning, trimmed; empty for columns that are not read.
 pub(crate) trait Fields {
     fn field(&self, column: Column) -> &str;
 }
 
-/// Reads the id, alone, since an id counts as used even where the rest of its row is bad.
+/// Reads only the id, because an id counts as used even if the rest of its row is bad.
 pub(crate) fn person_id(row: &impl Fields) -> Result<PersonId, Fault> {
     let text = required(row, Column::PersonId)?;
     PersonId::parse(text).map_err(|_| fault(Column::PersonId, Reason::InvalidId))

@@ -15,9 +15,9 @@ const MAX_AGE_BANDS: usize = 16;
 /// Where a claim's value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A column of the register, as it stands there; dates in ISO form, nationalities as a list.
+    /// A column of the register, unchanged except that dates are in ISO form and nationalities are a list.
     Column(Column),
-    /// True if the person is so many years old or older.
+    /// True if the person is at least this old.
     AgeEqualOrOver {
         /// Years of age.
         years: u16,
@@ -28,7 +28,7 @@ pub enum Source {
     ResidentAgs,
     /// The German state of the home, such as `DE-HE`.
     ResidentRegion,
-    /// Street, house number and suffix in one text.
+    /// Street, house number and suffix in one string.
     StreetAddress,
     /// The last day of the card, ISO.
     ValidUntil,
@@ -36,9 +36,9 @@ pub enum Source {
     AgeBands(Vec<AgeBand>),
     /// The same for everybody.
     Value(Value),
-    /// A claim of a credential that was presented and verified just now.
+    /// A claim of a credential that was just presented and verified.
     Presented(Vec<String>),
-    /// A value the node makes, by name, such as a pseudonym.
+    /// A value made by the node, by name, such as a pseudonym.
     Generated(String),
 }
 
@@ -46,7 +46,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgeBand {
-    /// People younger than this; the last band has none and takes the rest.
+    /// People younger than this; the last band has no limit and takes the rest.
     pub below: Option<u16>,
     /// The word.
     pub value: String,
@@ -63,7 +63,7 @@ enum RuleName {
     ValidUntil,
 }
 
-/// A source as written: one member of six, which serde's enums would report less plainly.
+/// A source as written: one of six members. serde's enums would report errors less clearly.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawSource {

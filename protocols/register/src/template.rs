@@ -15,17 +15,17 @@ pub const MAX_CLAIMS: usize = 64;
 /// Most names of one claim path.
 pub const MAX_PATH_DEPTH: usize = 4;
 
-/// Longest validity in days: ten years and the leap days.
+/// Longest validity in days: ten years including leap days.
 pub const MAX_VALIDITY_DAYS: u32 = 3_653;
 
 /// Most revocation reasons of one template.
 pub const MAX_REVOCATION_REASONS: usize = 16;
 
-/// Names whose values a verifier must always see, with everything inside them.
+/// Names whose values a verifier must always see, including everything inside them.
 const NEVER_DISCLOSABLE: [&str; 8] =
     ["iss", "nbf", "exp", "cnf", "vct", "vct#integrity", "aka_vcts", "status"];
 
-/// Names of the SD-JWT mechanism itself.
+/// Names used by the SD-JWT mechanism itself.
 const MECHANISM: [&str; 3] = ["_sd", "_sd_alg", "..."];
 
 /// Whether a claim is shown to everybody.
@@ -43,9 +43,9 @@ pub enum Disclosure {
 /// One claim of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimTemplate {
-    /// Names from the outermost object inwards.
+    /// Names, from the outermost object inwards.
     pub path: Vec<String>,
-    /// What people read.
+    /// Text for people.
     pub label: Label,
     /// Where the value comes from.
     pub source: Source,
@@ -55,38 +55,38 @@ pub struct ClaimTemplate {
     pub required: bool,
 }
 
-/// Who may have the card. What is absent is not asked.
+/// Who may have the card. Absent conditions are not checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Eligibility {
-    /// No day of death is entered.
+    /// No day of death is recorded.
     pub alive: bool,
     /// The home is the only or main one.
     pub main_residence: bool,
-    /// Moved in, and not moved away.
+    /// The person has moved in and not moved away.
     pub resident: bool,
     /// The home lies in the municipality of this key.
     pub municipality: Option<String>,
     /// The home lies in this German state, such as `DE-HE`.
     pub region: Option<String>,
-    /// Years of age at least.
+    /// Minimum age in years.
     pub minimum_age: Option<u16>,
 }
 
-/// A reason for revoking that a clerk may choose; there is no free text.
+/// A reason for revocation that a clerk may choose; there is no free text.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RevocationReason {
     /// Stable word.
     pub code: String,
-    /// What people read.
+    /// Text for people.
     pub label: Label,
-    /// Whoever loses a card for this reason is issued no other of its kind.
+    /// A person who loses a card for this reason gets no other of its kind.
     #[serde(default)]
     pub bars: bool,
 }
 
-/// A credential template that has been checked.
+/// A checked credential template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     id: String,
@@ -125,10 +125,10 @@ struct RawClaim {
 }
 
 impl Template {
-    /// Reads and checks a template. `file` is what errors call it, usually its path.
+    /// Reads and checks a template. `file` is its name in errors, usually its path.
     ///
     /// # Errors
-    /// [`ConfigError`] with the place and the remedy.
+    /// [`ConfigError`] with the place and how to fix it.
     ///
     /// # Specification
     /// SD-JWT VC: claims that must not be selectively disclosable.
@@ -158,7 +158,7 @@ impl Template {
         })
     }
 
-    /// What commands and records call the template.
+    /// The template's name in commands and records.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -168,7 +168,7 @@ impl Template {
         &self.vct
     }
 
-    /// What people read.
+    /// Text for people.
     pub fn label(&self) -> &Label {
         &self.label
     }
@@ -193,7 +193,7 @@ impl Template {
         &self.revocation_reasons
     }
 
-    /// The claims, in the order in which people see them.
+    /// The claims, in display order.
     pub fn claims(&self) -> &[ClaimTemplate] {
         &self.claims
     }
@@ -217,7 +217,7 @@ fn check_eligibility(checker: &Checker<'_>, eligibility: &Eligibility) -> Result
     }
 }
 
-/// Demands that `region` is a German state and, if a municipality is known, that municipality's.
+/// Requires `region` to be a German state and, if a municipality is known, that municipality's state.
 pub(crate) fn check_region(
     checker: &Checker<'_>,
     key: &str,

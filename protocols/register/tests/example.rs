@@ -1,4 +1,4 @@
-//! The example city: every file of it is read, and its register's faults are found exactly.
+//! The example city: every file is read, and exactly the known faults of its register are found.
 
 #![allow(
     clippy::unwrap_used,

@@ -208,7 +208,7 @@ fn a_flipped_byte_on_the_disk_never_yields_another_value() {
     let files =
         || fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).filter(|path| path.is_file());
     let good: Vec<(PathBuf, Vec<u8>)> = files().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
-    // What is read of the folder as it was closed, with one bit of the log changed, or none.
+    // Reads the folder as it was closed, with one bit of the log flipped, or none.
     let read = |flipped: Option<usize>| {
         files().for_each(|path| fs::remove_file(path).unwrap());
         for (path, bytes) in &good {
@@ -224,7 +224,7 @@ fn a_flipped_byte_on_the_disk_never_yields_another_value() {
     assert_eq!(read(None).as_ref(), Some(&erika), "undamaged");
     let log = &good.iter().find(|(path, _)| path.ends_with("db")).unwrap().1;
     let used = log.iter().rposition(|byte| *byte != 0).unwrap();
-    // sled notices by its checksums, or drops the end of its log; what opens must be the true value.
+    // sled's checksums notice the damage, or sled drops the end of its log; whatever opens must be the true value.
     let found: Vec<_> = (0..=used).step_by(used / 40 + 1).map(|at| read(Some(at))).collect();
     assert!(found.iter().flatten().all(|value| *value == erika), "another value");
     let kept = found.iter().flatten().count();

@@ -1,4 +1,4 @@
-//! Which letters there are and where they lie: held in memory, some 130 bytes for each, 400 where one lies alone.
+//! Which letters exist and where: kept in memory, some 130 bytes for each, 400 for one alone in its mailbox.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -9,23 +9,23 @@ use std::{
 use super::{LetterId, MAX_LISTED, MailStats, MailboxId, Quota, log::ENTRY_OVERHEAD};
 use crate::StoreError;
 
-/// Of the room that is left for all mailboxes together one may have so great a part.
+/// One mailbox may have at most one part in this many of the room left for all mailboxes.
 const SHARE_OF_ROOM: u64 = 64;
-/// So many bytes a mailbox may have even where its part of the room is less.
+/// Bytes that a mailbox may always have, even if that share of the room is less.
 const ALWAYS_GRANTED: u64 = 64 * 1024;
-/// So many letters a mailbox may have even where its part of the room is less.
+/// Letters that a mailbox may always have, even if that share of the room is less.
 const LETTERS_ALWAYS_GRANTED: u64 = 100;
 
-/// A letter as it is listed.
+/// A letter as listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Letter {
-    /// Which one.
+    /// Its id.
     pub id: LetterId,
     /// Length of its payload in bytes.
     pub len: u64,
     /// When it arrived, in milliseconds since 1970.
     pub arrived_ms: u64,
-    /// From when on it no longer counts, in seconds since 1970; `u64::MAX` for never.
+    /// When it expires, in seconds since 1970; `u64::MAX` for never.
     pub expires_at: u64,
 }
 
@@ -43,7 +43,7 @@ impl From<&Entry> for Letter {
 /// How a mailbox stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MailboxState {
-    /// Letters in it.
+    /// Number of letters.
     pub letters: u64,
     /// Bytes of their payloads.
     pub bytes: u64,
@@ -53,14 +53,14 @@ pub struct MailboxState {
     pub newest_ms: Option<u64>,
 }
 
-/// Where a letter lies: number of the segment, and offset of its frame in it.
+/// Where a letter is: the number of the segment, and the offset of its frame in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) segment: u32,
     pub(super) offset: u32,
 }
 
-/// What is known of a letter.
+/// What the index knows of a letter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Entry {
     pub(super) id: u64,
@@ -81,7 +81,7 @@ struct Mailbox {
 }
 
 impl Mailbox {
-    /// Where the letter is, or where it would be.
+    /// The position of a letter, or the position where it would be.
     fn find(&self, id: u64) -> Result<usize, usize> {
         self.letters.binary_search_by_key(&id, |entry| entry.id)
     }
@@ -119,7 +119,7 @@ pub(super) struct Live {
     pub(super) bytes: u64,
 }
 
-/// What is on its way into a mailbox, and into all, and not in the index yet.
+/// Letters that are on their way into a mailbox, and into all mailboxes, but not in the index yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ahead {
     pub(super) letters: u64,
@@ -128,7 +128,7 @@ pub(super) struct Ahead {
     pub(super) bytes_in_all: u64,
 }
 
-/// The hash of a digest: itself, for it is one, and under a key.
+/// Hashes a digest to itself, because it already is a keyed hash.
 #[derive(Default)]
 struct AsItIs(u64);
 
@@ -146,8 +146,8 @@ impl Hasher for AsItIs {
     }
 }
 
-/// Whether a letter that is kept until `held_until` may stand for the same one that arrived at `arrived_ms` and would be kept until
-/// `expires_at`: for half of its time at least.
+/// Whether a letter kept until `held_until` may stand in for the same letter that arrived at `arrived_ms` and would be
+/// kept until `expires_at`: only if it lasts for at least half of that time.
 pub(super) fn lasts_for(held_until: u64, arrived_ms: u64, expires_at: u64) -> bool {
     let left = |end: u64| end.saturating_sub(arrived_ms / 1000);
     left(held_until) > 0 && left(held_until) >= left(expires_at) / 2
@@ -157,26 +157,26 @@ pub(super) fn lasts_for(held_until: u64, arrived_ms: u64, expires_at: u64) -> bo
 #[derive(Default)]
 pub(super) struct Index {
     mailboxes: BTreeMap<MailboxId, Mailbox>,
-    /// Digests of letter and mailbox together, under a secret key: nobody can make two that collide.
+    /// Digests of letter and mailbox together, under a secret key, so that nobody can make two that collide.
     digests: HashSet<u64, BuildHasherDefault<AsItIs>>,
-    /// Of the few that are there more than once, how often beyond that.
+    /// The few digests that occur more than once, with the number of further occurrences.
     twins: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
     live: BTreeMap<u32, Live>,
     letters: u64,
     bytes: u64,
     last: u64,
-    /// Where the last [`Index::expired`] stopped.
+    /// The mailbox at which the last [`Index::expired`] stopped.
     turn: Option<MailboxId>,
 }
 
 impl Index {
-    /// Whether this letter waits already.
+    /// Whether this letter is already waiting.
     pub(super) fn knows(&self, digest: u64) -> bool {
         self.digests.contains(&digest)
     }
 
-    /// Whether the same letter waits already, and long enough ([`lasts_for`]) that one which arrived at `arrived_ms` and would be
-    /// kept until `expires_at` may be dropped for it.
+    /// Whether the same letter is already waiting and lasts long enough ([`lasts_for`]) that another one, which arrived
+    /// at `arrived_ms` and would be kept until `expires_at`, may be dropped.
     pub(super) fn stands_in(
         &self,
         mailbox: MailboxId,
@@ -192,14 +192,14 @@ impl Index {
         twins.any(|twin| lasts_for(twin.expires_at, arrived_ms, expires_at))
     }
 
-    /// Adds a letter; one with the same id is only moved to its new place.
+    /// Adds a letter; if the id exists, the letter only moves to its new place.
     pub(super) fn insert(&mut self, mailbox: MailboxId, entry: Entry) {
         self.last = self.last.max(entry.id);
         let held = self.mailboxes.entry(mailbox).or_default();
         let live = self.live.entry(entry.place.segment).or_default();
         live.letters += 1;
         live.bytes += u64::from(entry.len);
-        // Nearly all come in the order of their ids: a million of them at a start are not searched for.
+        // Nearly all letters come in order of their ids, so a million of them at a start need no search.
         let is_newest = held.letters.back().is_none_or(|last| last.id < entry.id);
         match if is_newest { Err(held.letters.len()) } else { held.find(entry.id) } {
             Ok(at) => {
@@ -238,7 +238,7 @@ impl Index {
         mailboxes.iter().filter_map(in_one).collect()
     }
 
-    /// Takes a letter out.
+    /// Removes a letter.
     pub(super) fn remove(&mut self, mailbox: MailboxId, id: u64) -> Option<Entry> {
         let held = self.mailboxes.get_mut(&mailbox)?;
         let at = held.find(id).ok()?;
@@ -268,7 +268,7 @@ impl Index {
         self.unlive(entry.place.segment, entry.len);
     }
 
-    /// Takes all letters of a mailbox up to and including `last` out.
+    /// Removes all letters of a mailbox up to and including `last`.
     pub(super) fn clear(&mut self, mailbox: MailboxId, last: u64) -> Vec<Entry> {
         let Some(mut held) = self.mailboxes.remove(&mailbox) else { return Vec::new() };
         let kept = held.letters.split_off(held.letters.partition_point(|entry| entry.id <= last));
@@ -346,7 +346,7 @@ impl Index {
         gone.dedup();
         let lost: u64 =
             gone.iter().filter_map(|at| held.letters.get(*at)).map(|entry| u64::from(entry.len)).sum();
-        // Those that go are a few, so what stays is found after as many steps at most.
+        // Only few letters go, so a remaining one is found after few steps.
         let stays = |at: &usize| gone.binary_search(at).is_err();
         let arrived = |at: usize| held.letters.get(at).map(|entry| entry.arrived_ms);
         MailboxState {
@@ -357,8 +357,8 @@ impl Index {
         }
     }
 
-    /// Letters that have expired, among at least `limit` if there are so many; the next call looks at the following
-    /// mailboxes.
+    /// Expired letters, found by looking at `limit` or more letters if there are that many; the next call continues
+    /// with the following mailboxes.
     pub(super) fn expired(&mut self, now: u64, limit: usize) -> Vec<(MailboxId, u64)> {
         let (mut found, mut looked_at, mut last) = (Vec::new(), 0, None);
         for (mailbox, held) in self.after(self.turn) {
@@ -391,7 +391,7 @@ impl Index {
         self.after(after).take(MAX_LISTED).map(|(mailbox, _)| *mailbox).collect()
     }
 
-    /// Whether a letter of `len` bytes may still go into a mailbox, behind those that are on their way.
+    /// Whether a letter of `len` bytes may still go into a mailbox, after those on their way.
     pub(super) fn admit(
         &self,
         mailbox: MailboxId,
@@ -403,7 +403,8 @@ impl Index {
         let held = self.state(mailbox, &[], 0);
         let room = quota.total_bytes.saturating_sub(self.bytes.saturating_add(ahead.bytes_in_all));
         let places = quota.total_letters.saturating_sub(self.letters.saturating_add(ahead.letters_in_all));
-        // The less room there is for all, the less of it one may have: nobody takes the last of it by many mailboxes.
+        // The less room there is for all, the smaller the share of one mailbox: nobody can use up the rest with many
+        // mailboxes.
         let most = quota.bytes.min((room / SHARE_OF_ROOM).max(ALWAYS_GRANTED));
         let most_letters = quota.letters.min((places / SHARE_OF_ROOM).max(LETTERS_ALWAYS_GRANTED));
         let fits = held.letters.saturating_add(ahead.letters) < most_letters
@@ -421,7 +422,7 @@ impl Index {
         LetterId(self.last)
     }
 
-    /// What the letters need in the log.
+    /// The bytes that the letters need in the log.
     pub(super) fn bytes_on_disk(&self) -> u64 {
         self.bytes + self.letters * ENTRY_OVERHEAD
     }

@@ -1,4 +1,4 @@
-//! Mail in memory, for simulations and tests: the same rules, nothing on a disk.
+//! Mail in memory, for simulations and tests: the same rules, without a disk.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use crate::{Commit, Committed, StoreError, Version};
 /// Key of the digests: nobody attacks a simulation.
 const DIGEST_KEY: [u8; 32] = [7; 32];
 
-/// Mail in memory. Clones share it, as a disk survives the process that wrote on it.
+/// Mail in memory. Clones share it, as a disk survives the process that wrote to it.
 #[derive(Clone, Default)]
 pub struct MemoryMail(Arc<Mutex<State>>);
 
@@ -54,7 +54,7 @@ impl State {
             }
             check_len(&letter.payload)?;
             if let Some((_, twin)) = fresh.iter_mut().find(|(other, _)| *other == digest) {
-                // Of two in one go the one that lasts longer.
+                // Of two equal letters in one call, keep the one that lasts longer.
                 if twin.expires_at < expires_at {
                     *twin = letter;
                 }

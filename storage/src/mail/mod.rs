@@ -1,8 +1,9 @@
 //! Mail kept for others: queues of sealed letters, one per mailbox, in order of arrival.
 //!
-//! A mediator's mail is written once, read once and deleted; it needs no versions, no scans and no tree. So it does
-//! not lie among the records but in a log of its own ([`LogMail`]): appended to, one flush for all who wait, and
-//! cleaned from its oldest end. Which letters there are is held in memory (some 130 bytes each) and rebuilt at the start.
+//! A mediator's mail is written once, read once and deleted; it needs no versions, scans or tree. So it is not among
+//! the records but in a log of its own ([`LogMail`]), which is appended to, flushed once for all waiting callers, and
+//! cleaned from its oldest end. The index of the letters is held in memory (some 130 bytes each) and rebuilt at the
+//! start.
 //!
 //! The rules of the [`Store`](crate::Store) hold here too: what was put is durable when its [`Commit`] resolves, and
 //! what is read or listed would survive a crash. The same letter put twice into one mailbox is one letter.
@@ -25,7 +26,7 @@ use crate::{Commit, StoreError};
 /// Most letters one [`Mail::list`] returns.
 pub const MAX_LISTED: usize = 1000;
 
-/// Whose mail it is: a digest the caller makes of the recipient. Lies readable on the disk.
+/// The owner of a mailbox: a digest that the caller makes of the recipient. Readable on the disk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MailboxId(pub [u8; 20]);
 
@@ -35,23 +36,23 @@ impl fmt::Debug for MailboxId {
     }
 }
 
-/// Which letter it is: greater means later. Never given twice by one store, whatever happens to it.
+/// The id of a letter; greater means later. A store never gives one twice, whatever happens to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LetterId(pub u64);
 
-/// Is told of a mailbox, a letter that comes into it, and its payload.
+/// Is told of a mailbox, a new letter in it, and the letter's payload.
 pub type Tell = dyn Fn(MailboxId, LetterId, Option<Vec<u8>>) + Send + Sync;
 
-/// Hears of a letter while it is on its way to the disk.
+/// Is told of a letter while it is on its way to the disk.
 #[derive(Clone)]
 pub struct Early {
-    /// Called once for each letter that is new and within its quota, in the order of ids of all letters, before the
-    /// letter is durable or listed; only a disk that fails keeps it from becoming so. Told are its mailbox, its id,
-    /// and its payload, if that was wished and the disk took the last group. Runs within [`Mail::put`], while the mail
-    /// is locked: it must return at once, and not call the mail. Whoever is told of the letter may have it removed
-    /// already: [`Mail::held`] knows of it.
+    /// Called once for each letter that is new and within its quota, in the order of all ids, before the letter is
+    /// durable or listed; only a failing disk keeps it from becoming so. The arguments are its mailbox, its id, and its
+    /// payload if wanted and if the disk accepted the last group. Runs within [`Mail::put`] while the mail is locked:
+    /// it must return at once and not call the mail. The letter may be removed from then on: [`Mail::held`] knows of
+    /// it.
     pub tell: Arc<Tell>,
-    /// Whether the payload is wished.
+    /// Whether the payload is wanted.
     pub with_payload: bool,
 }
 
@@ -64,17 +65,17 @@ impl fmt::Debug for Early {
 /// A letter to be kept.
 #[derive(Clone)]
 pub struct NewLetter {
-    /// Whose it is.
+    /// The mailbox it goes to.
     pub mailbox: MailboxId,
     /// Its bytes, at most [`MAX_LETTER_LEN`]. They are sealed before they reach the disk.
     pub payload: Vec<u8>,
     /// When it arrived, in milliseconds since 1970.
     pub arrived_ms: u64,
-    /// From when on it no longer counts, in seconds since 1970; `u64::MAX` for never.
+    /// When it expires, in seconds since 1970; `u64::MAX` for never.
     pub expires_at: u64,
-    /// Most the mailbox may hold with it.
+    /// Most the mailbox may hold, including this letter.
     pub quota: Quota,
-    /// Who hears of it before it is durable.
+    /// Who is told of it before it is durable.
     pub early: Option<Early>,
 }
 
@@ -84,31 +85,32 @@ impl fmt::Debug for NewLetter {
     }
 }
 
-/// How much one mailbox may hold, and all of them together.
+/// How much one mailbox, and all of them together, may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// Most letters in the mailbox; less where few are left of `total_letters`, of which nobody gets more than a part.
+    /// Most letters in the mailbox. Fewer if few are left of `total_letters`, because each mailbox gets only a share of
+    /// the rest.
     pub letters: u64,
-    /// Most bytes of payload in the mailbox; less where little room is left of `total_bytes`, of which nobody gets more than
-    /// a part.
+    /// Most bytes of payload in the mailbox. Fewer if little is left of `total_bytes`, because each mailbox gets only a
+    /// share of the rest.
     pub bytes: u64,
-    /// Most letters in all mailboxes. Each takes memory, whatever its length.
+    /// Most letters in all mailboxes. Each takes memory, even a short one.
     pub total_letters: u64,
     /// Most bytes of payload in all mailboxes.
     pub total_bytes: u64,
 }
 
 impl Quota {
-    /// No bound.
+    /// No limits.
     pub const NONE: Self =
         Self { letters: u64::MAX, bytes: u64::MAX, total_letters: u64::MAX, total_bytes: u64::MAX };
 }
 
-/// Key that letters are sealed with and their digests are made with. Wiped when dropped; cannot be printed.
+/// The key for sealing letters and making their digests. Wiped when dropped; cannot be printed.
 pub struct MailKey(pub(crate) Zeroizing<[u8; 32]>);
 
 impl MailKey {
-    /// Takes 32 random bytes, which the caller keeps as long as the mail.
+    /// Takes 32 random bytes, which the caller keeps for as long as the mail exists.
     pub fn new(key: Zeroizing<[u8; 32]>) -> Self {
         Self(key)
     }
@@ -128,22 +130,22 @@ pub struct MailStats {
     pub letters: u64,
     /// Bytes of their payloads.
     pub bytes: u64,
-    /// Mailboxes that hold at least one.
+    /// Mailboxes that hold at least one letter.
     pub mailboxes: u64,
-    /// When the oldest of them arrived, in milliseconds since 1970.
+    /// When the oldest letter arrived, in milliseconds since 1970.
     pub oldest_ms: Option<u64>,
     /// Bytes the log takes on the disk; 0 in memory.
     pub bytes_on_disk: u64,
-    /// Times the disk was made to write since the start.
+    /// Flushes since the start.
     pub flushes: u64,
-    /// Letters found unreadable since the start; they are left where they are and skipped.
+    /// Letters found unreadable since the start; they are skipped, and dropped when their segment is cleaned.
     pub damaged: u64,
 }
 
 /// Keeps letters for mailboxes.
 pub trait Mail: Send + Sync + 'static {
-    /// Puts letters into their mailboxes, whole or not at all, in order. A letter that waits in its mailbox already,
-    /// byte for byte, changes nothing.
+    /// Puts letters into their mailboxes, in order, all or none. A letter that already waits in its mailbox, byte for
+    /// byte, changes nothing.
     ///
     /// # Errors
     ///
@@ -151,11 +153,11 @@ pub trait Mail: Send + Sync + 'static {
     /// [`StoreError::Full`], [`StoreError::Closed`], or another error of the disk; then none was put.
     fn put(&self, letters: Vec<NewLetter>) -> Commit;
 
-    /// Removes letters of one mailbox; unknown ones are passed over.
+    /// Removes letters of one mailbox; ignores unknown ones.
     ///
     /// # Errors
     ///
-    /// As [`Mail::put`], without the quotas.
+    /// Those of [`Mail::put`], except the quotas.
     fn remove(&self, mailbox: MailboxId, letters: Vec<LetterId>) -> Commit;
 
     /// Removes all letters of a mailbox up to and including `last`. Letters that were put later stay, so that a mailbox which
@@ -166,8 +168,8 @@ pub trait Mail: Send + Sync + 'static {
     /// As [`Mail::remove`].
     fn clear(&self, mailbox: MailboxId, last: LetterId) -> Commit;
 
-    /// The letters of a mailbox after one of them, the oldest first, at most `limit` and never more than
-    /// [`MAX_LISTED`]. Letters that have expired at `now` (seconds since 1970) are left out.
+    /// The letters of a mailbox after the given one, oldest first, at most `limit` and never more than [`MAX_LISTED`].
+    /// Letters that have expired at `now` (seconds since 1970) are left out.
     fn list(&self, mailbox: MailboxId, after: Option<LetterId>, limit: usize, now: u64) -> Vec<Letter>;
 
     /// The oldest letters of several mailboxes together, in order of arrival: those after `after`, at most `limit` and never
@@ -190,12 +192,12 @@ pub trait Mail: Send + Sync + 'static {
     /// have none of them are left out.
     fn held(&self, mailboxes: &[MailboxId], letters: &[LetterId]) -> Vec<(MailboxId, Vec<LetterId>)>;
 
-    /// Reads a letter. `None` if it is not there any more.
+    /// Reads a letter. `None` if it is no longer there.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Damaged`] if it was changed on the disk, [`StoreError::LetterMoved`] if it is moved there faster than it can be
-    /// read, [`StoreError::Io`].
+    /// [`StoreError::Damaged`] if it was altered on the disk, [`StoreError::LetterMoved`] if it is moved on the disk
+    /// faster than it can be read, [`StoreError::Io`].
     fn read(&self, mailbox: MailboxId, letter: LetterId) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// How a mailbox stands. Letters that have expired at `now` (seconds since 1970) do not count.
@@ -206,24 +208,24 @@ pub trait Mail: Send + Sync + 'static {
     /// How a mailbox will stand once the letters `gone` are removed; those that are not there make no difference.
     fn state_without(&self, mailbox: MailboxId, gone: &[LetterId], now: u64) -> MailboxState;
 
-    /// Forgets letters that have expired at `now` (seconds since 1970), looking at about `limit` letters; the next
-    /// call goes on behind them. Returns how many are gone.
+    /// Forgets letters that have expired at `now` (seconds since 1970), looking at about `limit` letters; the next call
+    /// continues after them. Returns how many were removed.
     fn expire(&self, now: u64, limit: usize) -> u64;
 
-    /// The mailboxes that hold letters, after one of them, in an order of their own; at most [`MAX_LISTED`].
+    /// Mailboxes that hold letters, after the given one, in a fixed order; at most [`MAX_LISTED`].
     fn mailboxes(&self, after: Option<MailboxId>) -> Vec<MailboxId>;
 
     /// Numbers about all mail.
     fn stats(&self) -> MailStats;
 
-    /// Whether letters are still taken: false once a write has failed for good, or the mail was closed.
+    /// Whether letters are still accepted: `false` once a write has failed permanently, or the mail was closed.
     fn is_open(&self) -> bool;
 
-    /// Whether the disk refused the last write, being full or read-only. What comes is refused until it takes one.
+    /// Whether the disk refused the last write, being full or read-only. New letters are refused until it accepts one.
     fn is_held_up(&self) -> bool;
 
-    /// Asks a disk that refused the last write whether it takes one now, so that mail is taken in again although nobody
-    /// sends any meanwhile. Does nothing otherwise.
+    /// Tests whether a disk that refused the last write accepts one now, so that mail is accepted again even if nobody
+    /// sends any meanwhile. Otherwise does nothing.
     fn try_again(&self);
 
     /// Writes what was accepted and releases the folder. Later calls get [`StoreError::Closed`].

@@ -134,7 +134,7 @@ fn many_mailboxes_together_leave_room_for_others() {
             let payload = format!("{to} {number} {text}").into_bytes();
             mail.put(vec![NewLetter { quota, payload, ..letter(MailboxId([to; 20]), "") }]).wait()
         };
-        // Each fills its mailbox until it is refused: the later ones get less, and nobody gets the last of the room.
+        // Each fills its mailbox until refused: later ones get less, and nobody gets the last of the room.
         let counts: Vec<_> =
             (0..200).map(|to| (0..1_000).take_while(|n| put(to, *n).is_ok()).count()).collect();
         assert_eq!(counts.first(), Some(&7), "a 64th of 64 MiB, less what lies in it already");
@@ -154,7 +154,7 @@ fn letters_are_bounded_in_all_however_small_and_however_many_mailboxes_share_the
         let mailbox =
             |n: u32| MailboxId(std::array::from_fn(|at| n.to_be_bytes().get(at).copied().unwrap_or(9)));
         let put = |to: u32, text: &str| mail.put(vec![NewLetter { quota, ..letter(mailbox(to), text) }]);
-        // One letter after the other until it is refused. What is on its way counts: nobody waits for the disk.
+        // One letter after another until refused. Letters on their way count: nobody waits for the disk.
         let mut commits = Vec::new();
         let mut fill = |to: u32| {
             let accepted = |number: &u32| {

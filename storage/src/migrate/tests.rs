@@ -9,8 +9,8 @@ fn key(tenant: &str, id: u8) -> Key {
     Key::new(&TenantId::new(tenant).unwrap(), CARDS, [id]).unwrap()
 }
 
-/// Format 1 to 2: every card of every tenant gets a `2` appended, two cards at a time. The cursor is
-/// `tenant 00 id` of the last card done.
+/// Format 1 to 2: every card of every tenant gets a `2` appended, two cards at a time. The cursor is `tenant 00 id` of
+/// the last finished card.
 fn append_two(store: &dyn Store, cursor: Option<&[u8]>) -> Result<Progress, StoreError> {
     let mut done = cursor.map(|cursor| {
         let (name, id) = cursor.split_at(cursor.iter().position(|byte| *byte == 0).unwrap());
@@ -41,7 +41,7 @@ fn append_two(store: &dyn Store, cursor: Option<&[u8]>) -> Result<Progress, Stor
     }
 }
 
-/// Format 2 to 3: the card 1 of `main` goes.
+/// Format 2 to 3: removes card 1 of `main`.
 fn drop_one(_: &dyn Store, _: Option<&[u8]>) -> Result<Progress, StoreError> {
     let mut changes = Batch::new();
     changes.delete(key("main", 1));
@@ -105,7 +105,7 @@ fn a_migration_interrupted_anywhere_goes_on_where_it_was() {
     }
 }
 
-/// Runs until one part is committed; whether the store has format 3 then.
+/// Runs until one part is committed; returns whether the store then has format 3.
 fn migrate_one_part(store: &MemoryStore) -> Result<bool, StoreError> {
     let record = store.read(&format_key())?.unwrap();
     let (found, cursor) = decode(&record.value)?;

@@ -1,4 +1,4 @@
-//! The data key and what it does to a value.
+//! The data key and how it seals a value.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use zeroize::Zeroizing;
 
 use crate::{Key, StoreError};
 
-/// Length of the data key and of every key that wraps it.
+/// Length in bytes of the data key and of every key that wraps it.
 pub(super) const KEY_LEN: usize = 32;
 pub(super) const NONCE_LEN: usize = 24;
 const TAG_LEN: usize = 16;
 /// First byte of a sealed value.
 const SEAL_FORMAT: u8 = 1;
 
-/// The key all values of one store are sealed with. Cannot be printed; wiped when dropped.
+/// The key that seals all values of one store. Cannot be printed; wiped when dropped.
 pub(crate) struct DataKey(XChaCha20Poly1305);
 
 impl DataKey {
@@ -84,8 +84,8 @@ impl fmt::Debug for DataKey {
     }
 }
 
-/// What a sealed value is bound to. Names hold no zero byte and the expiry has a fixed length, so no two records
-/// have the same.
+/// What a sealed value is bound to. It is unique per record, because names hold no zero byte and the expiry has a fixed
+/// length.
 fn associated_data(key: &Key, expires_at: Option<u64>) -> Vec<u8> {
     let mut data = Vec::with_capacity(key.size().saturating_add(32));
     data.extend_from_slice(b"einmal record 1\0");

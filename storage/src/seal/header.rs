@@ -26,13 +26,13 @@ pub const MAX_PASSPHRASE_LEN: usize = 1024;
 
 /// The newest header this program knows.
 const HEADER_FORMAT: u32 = 1;
-/// A header is a few hundred bytes; a larger file is none.
+/// Longest header file, in bytes; a real header has a few hundred.
 const MAX_HEADER_LEN: u64 = 4096;
-/// Argon2id as OWASP's password storage guidance has it: 19 MiB, two passes, one lane.
+/// Argon2id as in OWASP's password storage guidance: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// What a header may ask for at most, so that a forged one cannot use the machine up.
+/// The most a header may demand, so that a forged one cannot exhaust the machine.
 const MAX_MEMORY_KIB: u32 = 1024 * 1024;
 const MAX_PASSES: u32 = 16;
 const MAX_LANES: u32 = 16;
@@ -44,7 +44,7 @@ const SEALED_KEY_LEN: usize = KEY_LEN + 16;
 pub struct Passphrase(Zeroizing<String>);
 
 impl Passphrase {
-    /// Takes a passphrase of 1 to [`MAX_PASSPHRASE_LEN`] bytes.
+    /// Wraps a passphrase of 1 to [`MAX_PASSPHRASE_LEN`] bytes.
     ///
     /// # Errors
     ///
@@ -68,9 +68,9 @@ impl fmt::Debug for Passphrase {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Unlock {
-    /// Something a person knows; stretched with Argon2id.
+    /// Known by a person; stretched with Argon2id.
     Passphrase(Passphrase),
-    /// A file made by [`create_key_file`](crate::create_key_file), for a node that must start unattended.
+    /// A file made by [`create_key_file`](crate::create_key_file), for nodes that must start unattended.
     KeyFile(PathBuf),
 }
 
@@ -95,8 +95,8 @@ enum Kdf {
     Argon2id,
 }
 
-/// Opens the data key of the store in `folder`. If there is no header, `is_new` says whether one may be created:
-/// a new data key for a store that has records would hide that theirs is lost.
+/// Opens the data key of the store in `folder`. Without a header, `is_new` says whether to create one: for a store with
+/// records, a new data key would hide that the old one is lost.
 pub(crate) fn unseal_or_create(
     folder: &Path,
     unlock: &Unlock,
@@ -114,14 +114,14 @@ pub(crate) fn unseal_or_create(
     Ok(DataKey::new(&data_key))
 }
 
-/// Changes what opens the store in `folder`: from `old` to `new`. The records stay as they are, and a node that
-/// runs on the store does not notice. A crash leaves the old header or the new one.
+/// Changes what opens the store in `folder`, from `old` to `new`. The records stay unchanged, and a node running on the
+/// store does not notice. A crash leaves either the old header or the new one.
 ///
-/// Whoever kept a copy of the old header and knows the old passphrase can still open the store.
+/// Anyone with a copy of the old header and the old passphrase can still open the store.
 ///
 /// # Errors
 ///
-/// As opening with `old`, or [`StoreError::Io`] if the header cannot be written.
+/// Those of opening with `old`, or [`StoreError::Io`] if the header cannot be written.
 pub fn rewrap(folder: &Path, old: &Unlock, new: &Unlock) -> Result<(), StoreError> {
     let header = read(folder)?.ok_or_else(|| problem(folder, "it is missing"))?;
     let data_key = header.unwrap_key(folder, old)?;
@@ -201,7 +201,7 @@ impl Header {
 }
 
 impl WrappedBy {
-    /// Binds how the key is wrapped to the wrapped key.
+    /// Binds the wrapped key to the way it is wrapped.
     fn associated_data(&self) -> Vec<u8> {
         let mut data = b"einmal data key 1\0".to_vec();
         match self {
@@ -257,7 +257,7 @@ fn read(folder: &Path) -> Result<Option<Header>, StoreError> {
     let bytes = fs::read(&path).map_err(|e| problem(folder, e.to_string()))?;
     let json: serde_json::Value =
         serde_json::from_slice(&bytes).map_err(|_| problem(folder, "it is not JSON"))?;
-    // Looked at first, since a newer header may have other fields.
+    // Checked first, because a newer header may have other fields.
     let found = json.get("format").and_then(serde_json::Value::as_u64).and_then(|n| u32::try_from(n).ok());
     match found {
         Some(HEADER_FORMAT) => {}

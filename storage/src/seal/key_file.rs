@@ -39,11 +39,11 @@ pub fn create_key_file(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Reads a key file after making sure that nobody else can.
+/// Reads a key file after making sure that nobody else can read it.
 pub(super) fn read_key_file(path: &Path) -> Result<Zeroizing<[u8; KEY_FILE_LEN]>, StoreError> {
     let problem = |problem: String| StoreError::KeyFile { path: path.to_path_buf(), problem };
     let mut file = File::open(path).map_err(|e| problem(e.to_string()))?;
-    // Asked of the open file, so that it cannot be exchanged in between.
+    // Taken from the open file, so that the file cannot be swapped in between.
     let metadata = file.metadata().map_err(|e| problem(e.to_string()))?;
     if !metadata.is_file() {
         return Err(problem("not a regular file".into()));

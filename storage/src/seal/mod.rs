@@ -1,12 +1,12 @@
 //! Values sealed at rest, as a layer over any backend.
 //!
-//! Every value is sealed with XChaCha20-Poly1305 under the data key of its store and a fresh random nonce,
-//! bound to its full key and expiry. So a record that was changed, moved under another key or tenant, taken from
-//! another store, or given another life span does not open.
+//! Every value is sealed with XChaCha20-Poly1305 under the data key of its store and a fresh random nonce, bound to its
+//! full key and expiry. So a record does not open if it was altered, moved under another key or tenant, taken from
+//! another store, or given another expiry.
 //!
-//! What this does not prevent: somebody who can write to the disk can delete records, put back a whole record as
-//! it once was under the same key, or put back the whole folder; and the version, which is the backend's, is not
-//! bound. Nor does it hide keys, sizes, and times of writing.
+//! What this does not prevent: someone who can write to the disk can delete records, restore an earlier record under
+//! the same key, or restore the whole folder. The version belongs to the backend and is not bound. Keys, sizes and
+//! write times are not hidden either.
 
 mod cipher;
 mod header;
@@ -20,7 +20,7 @@ pub use self::{
 };
 use crate::{Batch, Commit, Key, Record, Stats, Store, StoreError, Table, TenantId, Version};
 
-/// A store whose values are sealed before the backend `S` sees them, in the caller's thread.
+/// A store whose values are sealed in the caller's thread before the backend `S` sees them.
 #[derive(Debug)]
 pub struct Sealed<S> {
     inner: S,

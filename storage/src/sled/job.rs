@@ -1,4 +1,4 @@
-//! What callers hand to the writer, encoded as far as can be done without it.
+//! What callers pass to the writer, encoded as far as possible without it.
 
 use std::sync::mpsc::SyncSender;
 
@@ -19,18 +19,18 @@ pub(super) enum Job {
         limit: usize,
         reply: SyncSender<Result<usize, StoreError>>,
     },
-    /// Makes the writer panic, as a fault in sled would.
+    /// Makes the writer panic, as a bug in sled would.
     #[cfg(test)]
     Panic(SyncSender<Result<usize, StoreError>>),
 }
 
-/// What became of a job, told to the caller only after the flush.
+/// The result of a job, told to the caller only after the flush.
 pub(super) enum Outcome {
     Commit(Result<Committed, StoreError>),
     Purged(Result<usize, StoreError>),
 }
 
-/// A batch in physical form; only the version is missing.
+/// A batch in physical form, without its version.
 #[derive(Default)]
 pub(super) struct Encoded {
     pub(super) expectations: Vec<(sled::IVec, Key, Expectation)>,
@@ -41,7 +41,7 @@ pub(super) struct Encoded {
 
 /// The entries of one record.
 pub(super) struct EncodedPut {
-    /// Head with a version still to be set.
+    /// Head with a version yet to be set.
     pub(super) head: Head,
     pub(super) first_part: Vec<u8>,
     pub(super) further_parts: Vec<(sled::IVec, sled::IVec)>,
@@ -87,11 +87,11 @@ impl EncodedPut {
 }
 
 impl Job {
-    /// Tells the caller what became of the job.
+    /// Tells the caller the result of the job.
     pub(super) fn answer(self, outcome: Outcome) {
         match (self, outcome) {
             (Self::Commit { acknowledgement, .. }, Outcome::Commit(answer)) => acknowledgement.answer(answer),
-            // The channel has room for the one answer; a caller who went away does not want it.
+            // The channel has room for the one answer; a caller that is gone does not need it.
             (Self::Purge { reply, .. }, Outcome::Purged(answer)) => drop(reply.send(answer)),
             (job, _) => job.refuse(&StoreError::Failed),
         }

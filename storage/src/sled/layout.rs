@@ -1,4 +1,4 @@
-//! How records lie in sled: one tree, so that one sled batch covers all of them.
+//! How records are laid out in sled: in one tree, so that one sled batch covers all of them.
 //!
 //! | first byte | then | value |
 //! |---|---|---|
@@ -7,13 +7,13 @@
 //! | [`EXPIRY`] | second it is due (8 bytes), full key | nothing |
 //! | [`PART`] | full key, number of the part (4 bytes) | a further part of the value |
 //!
-//! A full key is `tenant 00 table 00 id`; names hold no zero byte, so no two full keys coincide and none is
-//! taken for a key of another table. The head is the layout number (1), then version and expiry (8 bytes each,
+//! A full key is `tenant 00 table 00 id`. Names hold no zero byte, so no two full keys are equal and none can be
+//! mistaken for a key of another table. The head is the layout number (1), then version and expiry (8 bytes each,
 //! big-endian, all ones for no expiry) and the number of further parts (4 bytes).
 //!
-//! Values are cut into parts because sled 0.34 writes a tree node of more than a quarter segment into a file of
-//! its own, which it never flushes. A node holds about 16 entries (256 when it is an inner node and holds keys
-//! only), so parts of 8 KiB and keys of half a KiB stay below that bound with segments of 1 MiB.
+//! Values are cut into parts because sled 0.34 writes a tree node larger than a quarter segment into a file of its own,
+//! which it never flushes. A node holds about 16 entries (256 for an inner node, which holds only keys), so parts of 8
+//! KiB and keys of half a KiB stay below that bound with segments of 1 MiB.
 
 use crate::{Key, Record, StoreError, Table, TenantId, Version};
 
@@ -26,12 +26,12 @@ pub(super) const PART: u8 = 3;
 const LAYOUT: u8 = 1;
 /// Longest part of a value in one entry.
 pub(super) const PART_LEN: usize = 8 * 1024;
-/// sled's segment, which bounds how large a node may grow within the log.
+/// sled's segment size, which bounds how large a node may become within the log.
 pub(super) const SEGMENT_LEN: usize = 1024 * 1024;
 const HEAD_LEN: usize = 21;
 const NEVER: u64 = u64::MAX;
 
-/// Where the first version lies that no record has yet.
+/// Key of the first version that no record has yet.
 pub(super) const VERSION_CEILING: [u8; 8] = [META, b'v', b'e', b'r', b's', b'i', b'o', b'n'];
 
 /// `RECORD tenant 00 table 00 id`.
@@ -41,7 +41,7 @@ pub(super) fn record_key(key: &Key) -> Vec<u8> {
     bytes
 }
 
-/// What the physical keys of all records of a table start with.
+/// The common prefix of the physical keys of all records of a table.
 pub(super) fn table_start(tenant: &TenantId, table: Table) -> Vec<u8> {
     let (tenant, table) = (tenant.as_str().as_bytes(), table.name().as_bytes());
     let mut bytes = Vec::with_capacity(tenant.len().saturating_add(table.len()).saturating_add(64));
@@ -69,21 +69,21 @@ pub(super) fn key_of(record_key: &[u8]) -> Result<Key, StoreError> {
     Key::dumped(tenant, table, parts.next().ok_or_else(damaged)?)
 }
 
-/// The entry of the expiry index for the record with this physical key.
+/// The key in the expiry index for the record with this physical key.
 pub(super) fn expiry_key(expires_at: u64, record_key: &[u8]) -> Vec<u8> {
     let mut bytes = expiries_until(expires_at);
     bytes.extend_from_slice(record_key.get(1..).unwrap_or_default());
     bytes
 }
 
-/// What all entries of the expiry index for one second start with.
+/// The common prefix of the keys in the expiry index for one second.
 pub(super) fn expiries_until(expires_at: u64) -> Vec<u8> {
     let mut bytes = vec![EXPIRY];
     bytes.extend_from_slice(&expires_at.to_be_bytes());
     bytes
 }
 
-/// The second and the physical record key that an entry of the expiry index names.
+/// The second and the physical record key in a key of the expiry index.
 pub(super) fn expiry_of(expiry_key: &[u8]) -> Option<(u64, Vec<u8>)> {
     let (EXPIRY, rest) = expiry_key.split_first().map(|(kind, rest)| (*kind, rest))? else { return None };
     let (at, full_key) = rest.split_first_chunk()?;
@@ -92,7 +92,7 @@ pub(super) fn expiry_of(expiry_key: &[u8]) -> Option<(u64, Vec<u8>)> {
     Some((u64::from_be_bytes(*at), record_key))
 }
 
-/// The entry that holds part `number` (from 1) of the value of the record with this physical key.
+/// The key of part `number` (from 1) of the value of the record with this physical key.
 pub(super) fn part_key(record_key: &[u8], number: u32) -> Vec<u8> {
     let mut bytes = vec![PART];
     bytes.extend_from_slice(record_key.get(1..).unwrap_or_default());

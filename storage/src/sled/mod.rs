@@ -1,8 +1,8 @@
-//! The embedded backend: sled 0.34 with one writer thread that flushes once for all who wait.
+//! The embedded backend: sled 0.34 with one writer thread that flushes once for all waiting callers.
 //!
-//! sled's own atomic batch and its checksummed log keep a batch whole over a crash; what sled leaves open is
-//! done here: grouping, expectations, an expiry index, versions, a flush that reaches the disk, values too large
-//! for a node, and refusing a second process.
+//! sled's own atomic batch and checksummed log keep a batch whole over a crash. What sled does not provide is done
+//! here: grouping, expectations, an expiry index, versions, a flush that reaches the disk, values too large for a node,
+//! and refusing a second process.
 
 mod job;
 mod layout;
@@ -32,20 +32,20 @@ use crate::{
     TenantId, Version, folder::lock,
 };
 
-/// Memory sled may use for tree nodes it keeps at hand.
+/// Memory that sled may use to cache tree nodes.
 pub const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How often, and after which pauses, the log is tried again whose lock a thread of an earlier, closed store in
-/// this process has not let go yet.
+/// How often, and after which pause, to retry opening a log whose lock is still held by a thread of a store that was
+/// closed earlier in this process.
 const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// Entries counted before the writer is let in between.
+/// Entries counted before the writer gets a turn.
 const COUNT_STRIDE: usize = 4096;
 
-/// A folder with records in sled. Values lie there as they are put; [`open`](crate::open) seals them.
+/// A folder with records in sled. Values are stored as given; [`open`](crate::open) seals them.
 ///
-/// One process at a time has the folder; the lock ends with the process. Writing survives `SIGKILL` at any
-/// moment, and the loss of power as far as the disk keeps what it said it wrote.
+/// One process at a time has the folder open; the lock ends with the process. Writes survive `SIGKILL` at any moment,
+/// and a power loss as far as the disk keeps what it reported as written.
 pub struct SledStore {
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -53,13 +53,13 @@ pub struct SledStore {
 }
 
 impl SledStore {
-    /// Opens the store in `folder`, which is created if it is missing.
+    /// Opens the store in `folder`, creating it if missing.
     ///
     /// # Errors
     ///
     /// [`StoreError::InUse`] if the folder is open elsewhere, [`StoreError::Io`], [`StoreError::Full`] or
-    /// [`StoreError::Damaged`] if it cannot be read, [`StoreError::FormatTooNew`] if sled wrote it in a format
-    /// unknown to this version.
+    /// [`StoreError::Damaged`] if it cannot be read, [`StoreError::FormatTooNew`] if sled wrote it in a format this
+    /// version does not know.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         create_private_folder(folder)?;
         let lock = lock(folder)?;
@@ -77,8 +77,8 @@ impl SledStore {
         Ok(Self { shared, writer: Mutex::new(Some(thread)), lock: Mutex::new(Some(lock)) })
     }
 
-    /// Visits entries from `start` on that begin with `prefix`, until `visit` breaks, as one consistent view, and
-    /// returns when all that was seen is durable.
+    /// Visits entries that begin with `prefix`, from `start` on, until `visit` breaks, as one consistent view. Returns
+    /// when everything seen is durable.
     fn visit(
         &self,
         start: Bound<Vec<u8>>,
@@ -99,7 +99,7 @@ impl SledStore {
                 break;
             }
         }
-        // What is being flushed matters if it lies between the start and where reading ended.
+        // Entries being flushed matter only between the start and the place where reading ended.
         let start = match &start {
             Bound::Included(key) | Bound::Excluded(key) => key.as_slice(),
             Bound::Unbounded => prefix,
@@ -215,7 +215,7 @@ impl Store for SledStore {
     }
 
     fn tenants(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantId>, StoreError> {
-        // No name holds a byte below `-`, so `name 01` lies behind all records of the tenant `name`.
+        // No name holds a byte below `-`, so `name 01` comes after all records of the tenant `name`.
         let behind = |name: &str| Bound::Included([&[RECORD], name.as_bytes(), &[1]].concat());
         let mut start = after.map_or(Bound::Included(vec![RECORD]), |after| behind(after.as_str()));
         let mut found = Vec::new();
@@ -273,13 +273,13 @@ impl Store for SledStore {
     }
 
     fn close(&self) -> Result<(), StoreError> {
-        // Held throughout, so that who closes second returns when the folder is free.
+        // Held throughout, so that a second caller returns only when the folder is free.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.queue.close(StoreError::Closed);
         let joined =
             writer.take().map_or(Ok(()), |thread| thread.join().map_err(|_| StoreError::TaskPanicked));
         let (db, outcome) = self.shared.shut();
-        // sled panics when its last flush fails; at this point that is one more error to tell, not to die of.
+        // sled panics if its last flush fails; here that is just one more error to report.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(db))).map_err(|_| StoreError::Failed);
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         joined.and(outcome).and(dropped)
@@ -288,7 +288,7 @@ impl Store for SledStore {
 
 impl Drop for SledStore {
     fn drop(&mut self) {
-        // Whoever wants to know the outcome calls `close`; every acknowledged batch is durable already.
+        // Call `close` to learn the outcome; every acknowledged batch is already durable.
         let _ = self.close();
     }
 }
@@ -300,7 +300,7 @@ impl std::fmt::Debug for SledStore {
 }
 
 fn open_db(folder: &Path) -> Result<::sled::Db, StoreError> {
-    // No flusher thread: every flush is the writer's. `HighThroughput` rewrites segments less eagerly.
+    // No flusher thread: only the writer flushes. `HighThroughput` rewrites segments less eagerly.
     let config = ::sled::Config::new()
         .path(folder)
         .cache_capacity(CACHE_BYTES)
@@ -329,7 +329,7 @@ pub(crate) fn create_private_folder(folder: &Path) -> Result<(), StoreError> {
 
 /// Makes a file, or the names in a folder, durable.
 pub(crate) fn sync(path: &Path) -> Result<(), StoreError> {
-    // Only Unix lets a folder be opened and synced; elsewhere the file system's journal has to do.
+    // Only Unix allows opening and syncing a folder; elsewhere the file system's journal has to suffice.
     if cfg!(not(unix)) && path.is_dir() {
         return Ok(());
     }

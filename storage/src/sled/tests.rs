@@ -54,7 +54,7 @@ fn a_dropped_store_lets_the_folder_go() {
 
 #[test]
 fn no_node_of_the_tree_outgrows_the_log() {
-    // sled never flushes the files it puts oversized nodes into, so there must be none.
+    // sled never flushes the files for oversized nodes, so there must be none.
     let folder = folder();
     let store = folder.open().unwrap();
     let long = |n: usize| [&n.to_be_bytes()[..], &[0; crate::MAX_KEY_LEN - 8]].concat();
@@ -101,7 +101,7 @@ fn a_conflict_in_a_group_does_not_touch_its_neighbours() {
 
 #[test]
 fn what_a_reader_sees_is_already_durable() {
-    // The flush counter rises before a group becomes readable, so whoever sees the n-th write finds n flushes.
+    // The flush counter rises before a group becomes readable, so a reader of the n-th write finds n flushes.
     let folder = folder();
     let store = folder.open().unwrap();
     let writer = thread::spawn({

@@ -18,15 +18,15 @@ use super::{
 };
 use crate::{Committed, StoreError, Version, folder::OnPanic, queue::Queue};
 
-/// Versions set aside by one write of the ceiling, so that the counter costs nothing in the usual batch. After
-/// a crash the unused ones are skipped.
+/// Versions reserved by one write of the ceiling, so that the counter usually costs a batch nothing. After a crash the
+/// unused ones are skipped.
 const VERSIONS_RESERVED: u64 = 1 << 20;
 
-/// What callers and the writer share.
+/// Shared by callers and the writer.
 pub(super) struct Shared {
     pub(super) queue: Queue<Job>,
-    /// Held for reading while something is read, and for writing while batches are applied (not while they are
-    /// flushed), so that a scan sees each batch whole or not at all.
+    /// Locked for reading during reads, and for writing while batches are applied (but not flushed), so that a scan
+    /// sees each batch whole or not at all.
     gate: RwLock<State>,
     durable: Mutex<Durable>,
     flush_ended: Condvar,
@@ -37,7 +37,7 @@ pub(super) struct Shared {
 pub(super) struct State {
     db: Option<sled::Db>,
     stopped: Option<StoreError>,
-    /// Number of the group that is being written.
+    /// Number of the group being written.
     pub(super) group: u64,
     /// Physical keys of records that this group changed and that are not yet durable.
     pub(super) in_flight: BTreeSet<IVec>,
@@ -51,7 +51,7 @@ struct Durable {
 }
 
 impl State {
-    /// The database, while it may be used.
+    /// The database, while it is usable.
     pub(super) fn db(&self) -> Result<&sled::Db, StoreError> {
         match (&self.stopped, &self.db) {
             (None, Some(db)) => Ok(db),
@@ -92,7 +92,7 @@ impl Shared {
         if durable.group < group { Err(StoreError::Failed) } else { Ok(()) }
     }
 
-    /// Hands the database back for the last time; later calls find the store closed.
+    /// Takes the database out for good; later calls find the store closed.
     pub(super) fn shut(&self) -> (Option<sled::Db>, Result<(), StoreError>) {
         let mut state = self.state_mut();
         let outcome = match state.stopped.replace(StoreError::Closed) {
@@ -102,7 +102,7 @@ impl Shared {
         (state.db.take(), outcome)
     }
 
-    /// Stops everything after a failed write: what sled holds in memory and what the disk holds may differ now.
+    /// Stops everything after a failed write: memory and disk may now differ.
     fn fail(&self) {
         self.state_mut().stopped = Some(StoreError::Failed);
         self.queue.close(StoreError::Failed);
@@ -122,8 +122,8 @@ impl Shared {
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) db: sled::Db,
-    /// The log of sled once more, to flush it with the disk's cache and the file's length: on Linux sled itself
-    /// only calls `sync_file_range`, which does neither.
+    /// A second handle to sled's log, to flush it including the disk's cache and the file's length: on Linux sled
+    /// itself only calls `sync_file_range`, which does neither.
     pub(super) log: File,
     next_version: u64,
     version_ceiling: u64,
@@ -194,13 +194,13 @@ impl Writer {
     }
 }
 
-/// Everything that shares one flush. It becomes one sled batch (two if it purges), so each of the callers'
-/// batches in it is whole or absent after a crash.
+/// Everything that shares one flush. It becomes one sled batch (two if it purges), so after a crash each caller's batch
+/// in it is whole or absent.
 struct Group<'a> {
     number: u64,
     tree: &'a Tree,
     shared: &'a Shared,
-    /// Heads of records as they will be when the pending changes are applied.
+    /// Heads of records as they will be once the pending changes are applied.
     heads: HashMap<IVec, Option<Head>>,
     pending: Option<Pending>,
 }
@@ -212,7 +212,7 @@ struct Pending {
 }
 
 impl Group<'_> {
-    /// Takes one batch in. The outer error stops the store, the inner one concerns this batch alone.
+    /// Adds one batch. The outer error stops the store, the inner one concerns only this batch.
     fn commit(
         &mut self,
         batch: Encoded,
@@ -243,7 +243,7 @@ impl Group<'_> {
         Ok(Ok(Committed { version }))
     }
 
-    /// Checks the expectations and collects the heads of what the batch changes.
+    /// Checks the expectations and collects the heads of the records that the batch changes.
     fn check(&mut self, batch: &Encoded, old_heads: &mut Vec<Option<Head>>) -> Result<(), StoreError> {
         for (physical, key, expectation) in &batch.expectations {
             if !expectation.holds(self.head(physical)?.map(|head| head.version)) {
@@ -287,7 +287,7 @@ impl Group<'_> {
         self.heads.insert(key, None);
     }
 
-    /// Removes what a record leaves beside its main entry: its place in the expiry index, and parts from
+    /// Removes what belongs to a record besides its main entry: its place in the expiry index, and parts from
     /// `parts_kept` on.
     fn forget(&mut self, key: &IVec, old: Option<Head>, expiry_kept: Option<u64>, parts_kept: u32) {
         let Some(old) = old else { return };
@@ -300,8 +300,8 @@ impl Group<'_> {
         }
     }
 
-    /// Removes at most `limit` records that are due. The index in the tree must be complete for this, so what is
-    /// pending goes first.
+    /// Removes at most `limit` expired records. This needs a complete index in the tree, so pending changes are applied
+    /// first.
     fn purge(&mut self, now: u64, limit: usize) -> Result<Result<usize, StoreError>, StoreError> {
         self.apply_pending()?;
         match self.delete_due(now, limit) {
@@ -334,7 +334,7 @@ impl Group<'_> {
         self.pending.get_or_insert_default()
     }
 
-    /// Applies what is pending; whether this group has applied anything.
+    /// Applies the pending changes; returns whether this group has applied anything.
     fn apply(&mut self) -> Result<bool, StoreError> {
         self.apply_pending()?;
         Ok(self.shared.state().group == self.number)
@@ -349,7 +349,7 @@ impl Group<'_> {
     }
 }
 
-/// Whether an error met while reading says that the disk cannot be trusted any more. Others concern one record.
+/// Whether a read error means that the disk can no longer be trusted. Other errors concern a single record.
 fn stops_the_store(error: &StoreError) -> bool {
     matches!(error, StoreError::Io { .. } | StoreError::Full)
 }

@@ -1,9 +1,9 @@
-//! A child of a test whose files may not become longer than a bound, which stands for a disk that is full.
+//! Runs a test's child with a bound on the length of its files, which acts as a full disk.
 
 use std::{env, path::Path, process::Command};
 
-/// Runs the ignored test `child` of the present program, which finds `folder` in the variable `variable`, and gives what it wrote.
-/// None of its files may become longer than `blocks` of 512 bytes.
+/// Runs the ignored test `child` of this program, which finds `folder` in the variable `variable`, and returns its
+/// output. None of its files may exceed `blocks` of 512 bytes.
 ///
 /// # Panics
 ///

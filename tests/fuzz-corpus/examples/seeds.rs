@@ -1,4 +1,4 @@
-//! Writes the seeds of all corpora into `fuzz/corpus`, in place of those that are there.
+//! Writes the seeds of all corpora into `fuzz/corpus`, replacing the existing ones.
 
 use std::{fs, io, path::Path};
 

@@ -1,4 +1,4 @@
-//! The target `bodies`: what a proved sender says in each DIDComm protocol, read by everybody who might be asked.
+//! The target `bodies`: what a proved sender says in each DIDComm protocol, read by every possible role.
 
 use std::sync::LazyLock;
 
@@ -37,10 +37,10 @@ use crate::{
     plaintext,
 };
 
-/// A type URI, and whether a body of that type is taken.
+/// A type URI, and a function that tells whether a body of that type is accepted.
 type Kind = (&'static str, fn(&Message) -> bool);
 
-/// The types of all messages that are read here, and of those that older and other makes send instead.
+/// The types of all messages read here, and the types that older and foreign agents send instead.
 pub(crate) static KINDS: &[Kind] = &[
     (BasicMessage::TYPE, body::<BasicMessage>),
     (MediateRequest::TYPE, body::<MediateRequest>),
@@ -90,13 +90,13 @@ pub(crate) static KINDS: &[Kind] = &[
     ("https://didcomm.atalaprism.io/present-proof/3.0/request-presentation", by_roles),
 ];
 
-/// The mode byte of a type.
+/// The mode byte of the first type.
 pub(crate) const FIRST_MODE: u8 = b'A';
 
-/// Reads a message of alice to bob: the first byte chooses its type, the rest is the message as JSON, to which an id, a
-/// thread and the type are added.
+/// Reads a message from alice to bob: the first byte chooses its type, the rest is the message as JSON, to which an id,
+/// a thread and the type are added.
 ///
-/// True if the body is one of its type; for the types of other makes, if some role takes it.
+/// True if the body is valid for its type; for types of foreign agents, if some role accepts it.
 pub fn bodies(bytes: &[u8]) -> bool {
     let Some((mode, rest)) = bytes.split_first() else { return false };
     let (uri, taken) = KINDS[usize::from(mode.wrapping_sub(FIRST_MODE)) % KINDS.len()];
@@ -113,7 +113,7 @@ pub fn bodies(bytes: &[u8]) -> bool {
 
 const THREAD: &str = "t-1";
 
-/// Reads the body, which must be the same when it is written and read again.
+/// Reads the body, which must stay the same when written and read again.
 fn body<B: Body>(message: &Message) -> bool {
     let Ok(body) = message.body_as::<B>() else { return false };
     let write = |body: &B| Message::with_body(id("m-2"), body).expect("what was read can be written");
@@ -129,7 +129,7 @@ fn id(text: &str) -> MessageId {
     MessageId::try_from(text).expect("an id")
 }
 
-/// Registrations in which bob's own DID and his peer's are the peer's.
+/// Registrations in which alice has an account, with her own DID registered.
 struct Book;
 
 impl Registrations for Book {
@@ -152,7 +152,7 @@ impl Registrations for Book {
     }
 }
 
-/// Shows the message to every role; true if one takes it.
+/// Shows the message to every role; true if one accepts it.
 fn by_roles(message: &Message) -> bool {
     let (sender, recipient) = (world().alice.canonical(), world().bob_short.clone());
     let rx = Received::unproved(message, &sender, &recipient);
@@ -210,7 +210,7 @@ fn as_anybody(rx: &Received<'_>) -> bool {
     answered || disclosed.is_ok() || pinged || text.is_ok() || reported.is_ok() || invited.is_ok()
 }
 
-/// Lets a machine hear a message twice and the end of its time, and looks at what it becomes.
+/// Gives a machine the same message twice, then the end of its time, and checks its state.
 macro_rules! hear {
     ($module:ident, $machine:expr, $rx:expr) => {{
         let mut machine = $machine;
@@ -237,7 +237,7 @@ macro_rules! hear {
     }};
 }
 
-/// As one side of an exchange: of a new one, or of one that waits for such a message.
+/// As one side of an exchange: a new one, or one that waits for such a message.
 fn as_party(rx: &Received<'_>) -> bool {
     let now = UnixSeconds(NOW);
     let begun = [
@@ -258,7 +258,7 @@ fn as_party(rx: &Received<'_>) -> bool {
     begun.contains(&true) || heard.contains(&true)
 }
 
-/// As somebody with an account at a mediator, who waits for its answers.
+/// As the owner of an account at a mediator, waiting for its answers.
 fn hear_answer(rx: &Received<'_>) -> bool {
     let (now, waiting) = (UnixSeconds(NOW), &*WAITING);
     let mut account = waiting.account.clone();
@@ -274,7 +274,7 @@ fn hear_answer(rx: &Received<'_>) -> bool {
     granted || fetched.is_ok()
 }
 
-/// Machines of bob's that wait for a message of alice's.
+/// Bob's machines that wait for a message from alice.
 struct Waiting {
     proposing: holder::Holder,
     requesting: holder::Holder,
@@ -314,7 +314,7 @@ static WAITING: LazyLock<Waiting> = LazyLock::new(|| {
     }
 });
 
-/// An issuer that has offered, and what it sent.
+/// An issuer that has made an offer, and its message.
 pub(crate) fn offered(own: &Did, holder: &Did) -> (issuer::Issuer, Message) {
     let offer = einmal_flows::formats::SdJwtOffer {
         vct: "urn:v".into(),
@@ -340,7 +340,7 @@ pub(crate) fn offered(own: &Did, holder: &Did) -> (issuer::Issuer, Message) {
     (machine, message.expect("a good message"))
 }
 
-/// A holder that has taken an offer of alice's.
+/// A holder that has accepted an offer of alice's.
 fn requesting(alice: &Did, bob: &Did) -> holder::Holder {
     let (_, message) = offered(alice, bob);
     let rx = Received::unproved(&message, alice, bob);
@@ -350,7 +350,7 @@ fn requesting(alice: &Did, bob: &Did) -> holder::Holder {
     machine
 }
 
-/// A machine as it is stored; it must come back from there.
+/// A machine as stored; it must read back equal.
 fn record<M: Serialize + DeserializeOwned>(machine: &M) -> Value {
     let value = serde_json::to_value(machine).expect("a machine can be stored");
     let text = value.to_string();
@@ -360,7 +360,7 @@ fn record<M: Serialize + DeserializeOwned>(machine: &M) -> Value {
     value
 }
 
-/// What is answered must be a good message.
+/// The answer must be a valid message.
 fn sent(draft: Draft) {
     let message = draft.into_message(&world().bob, &world().alice, UnixSeconds(NOW), &SeededEntropy::new(7));
     let message = message.expect("an answer can be written");

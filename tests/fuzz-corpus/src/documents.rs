@@ -1,4 +1,4 @@
-//! The targets `did` and `did_document`: identifiers, the documents they carry, and documents that were fetched.
+//! The targets `did` and `did_document`: identifiers, the documents they carry, and fetched documents.
 
 use einmal_did::{
     Did, DidDocument, DidUrl, LocalResolver, Relationship, Resolver, did_key, key_of,
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::json;
 
-/// Reads `bytes` as a DID, as a DID URL, and as the URL of a did:web's document; computes the document of the DID.
+/// Reads `bytes` as a DID, as a DID URL, and as the URL of a did:web document; computes the DID's document.
 pub fn did(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     if let Ok(url) = DidUrl::parse(text) {
@@ -72,7 +72,7 @@ fn check_did(did: &Did) {
     check_document(&document);
 }
 
-/// The short forms of did:peer, and what is known by them once the long form was seen.
+/// Checks the short forms of did:peer, which resolve once the long form was seen.
 fn check_forms(did: &Did) {
     let resolver = LocalResolver::new();
     let Ok(short) = resolver.learn(did) else { return };
@@ -89,7 +89,7 @@ fn check_forms(did: &Did) {
     check_document(&document);
 }
 
-/// Reads `bytes` as strict JSON and as the document of the DID it names as its `id`.
+/// Reads `bytes` as strict JSON and as the document of the DID in its `id`.
 pub fn did_document(bytes: &[u8]) -> bool {
     let Ok(value) = parse_strict_json(bytes, MAX_DOCUMENT_BYTES) else { return false };
     assert!(bytes.len() <= MAX_DOCUMENT_BYTES && json::depth(&value) <= MAX_JSON_DEPTH);

@@ -1,4 +1,4 @@
-//! The targets `jwe` and `jws`: envelopes as they arrive, and the layers inside of them.
+//! The targets `jwe` and `jws`: envelopes as received, and the layers inside them.
 
 use einmal_did::{Did, parse_strict_json};
 use einmal_didcomm::{
@@ -14,8 +14,8 @@ use crate::{
 
 /// Opens an encrypted envelope.
 ///
-/// The first byte is the mode. `A`, `C`, `D`: the rest is sealed for bob by anoncrypt, authcrypt, or both, first.
-/// `S`, `B`, `T`: it is also signed. `H`: the rest is the protected header of an anoncrypt. Else: all of it is the
+/// The first byte is the mode. `A`, `C`, `D`: the rest is first encrypted for bob by anoncrypt, authcrypt, or both.
+/// `S`, `B`, `T`: it is also signed. `H`: the rest is the protected header of an anoncrypt. Otherwise all bytes are the
 /// envelope.
 pub fn jwe(bytes: &[u8]) -> bool {
     let Some((mode, rest)) = bytes.split_first() else { return false };
@@ -45,13 +45,13 @@ pub fn jwe(bytes: &[u8]) -> bool {
     opened.is_ok()
 }
 
-/// What lies in the envelope whose header is fuzzed.
+/// The content of the envelope whose header is fuzzed.
 const PLAIN: &[u8] = br#"{"id":"1","type":"https://didcomm.org/empty/1.0/empty","body":{}}"#;
 
 /// Opens a signed envelope.
 ///
-/// `P`: the rest is signed by alice first. `H`: the rest is the protected header of a signature by alice. Else: all of
-/// it is the envelope, which may be a plaintext message too.
+/// `P`: the rest is first signed by alice. `H`: the rest is the protected header of a signature by alice. Otherwise all
+/// bytes are the envelope, which may also be a plaintext message.
 pub fn jws(bytes: &[u8]) -> bool {
     let Some((mode, rest)) = bytes.split_first() else { return false };
     let envelope = match mode {
@@ -73,7 +73,7 @@ fn message_by_alice() -> Vec<u8> {
     format!(r#"{{"id":"1","type":"{kind}","from":"{from}","body":{{}}}}"#).into_bytes()
 }
 
-/// Whether `bytes` are a message that must open when it arrives without a sender.
+/// Whether `bytes` are a message that must open when it arrives without a proved sender.
 fn is_anonymous_message(bytes: &[u8]) -> bool {
     let Ok(message) = Message::from_bytes(bytes) else { return false };
     let addressed = message.to.is_empty() || message.to.iter().any(|to| to.same_as(&world().bob_short));
@@ -87,7 +87,7 @@ fn is_envelope(bytes: &[u8]) -> bool {
         .is_ok_and(|value| has(&value, "ciphertext") || has(&value, "payload"))
 }
 
-/// Opens under both policies; what the strict one opens, the tolerant one opens to the same.
+/// Opens under both policies; whatever the strict one opens, the tolerant one must open to the same.
 fn open_both_ways(envelope: &[u8], accept_plaintext: bool) -> Result<Opened, OpenError> {
     let people = KnownPeople::new();
     let context = |layers, accept_plaintext| OpenContext {
@@ -111,7 +111,7 @@ fn open_both_ways(envelope: &[u8], accept_plaintext: bool) -> Result<Opened, Ope
     tolerant
 }
 
-/// What holds for every message that was opened.
+/// Invariants of every opened message.
 fn check_opened(opened: &Opened) {
     let (message, proof) = (&opened.message, &opened.proof);
     let is_from = |did: &Did| message.from.as_ref().is_some_and(|from| from.same_as(did));

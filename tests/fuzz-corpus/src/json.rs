@@ -1,11 +1,11 @@
-//! Comparing JSON that went through text: floating-point numbers may move by their last digit.
+//! Compares JSON that went through text: floating-point numbers may change in their last digit.
 
 use serde_json::Value;
 
-/// Whether both values are the same, with floating-point numbers compared to fifteen digits.
+/// Whether both values are equal, with floating-point numbers compared to fifteen digits.
 ///
-/// The JSON parser in use reads decimal fractions to within one unit in the last place, so that such a number can
-/// change when it is read, written and read again. Nothing that is signed or hashed is ever written again from values.
+/// The JSON parser reads decimal fractions to within one unit in the last place, so such a number can change when read,
+/// written and read again. Signed or hashed data is never written again from values.
 pub(crate) fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => {
@@ -26,7 +26,7 @@ pub(crate) fn same(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// Nesting of arrays and objects.
+/// Nesting depth of arrays and objects.
 pub(crate) fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
@@ -35,7 +35,7 @@ pub(crate) fn depth(value: &Value) -> usize {
     }
 }
 
-/// Whether some number is a fraction, or too large for an integer.
+/// Whether any number is a fraction, or too large for an integer.
 pub(crate) fn has_float(value: &Value) -> bool {
     match value {
         Value::Number(number) => number.is_f64(),

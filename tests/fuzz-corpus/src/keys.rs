@@ -11,18 +11,18 @@ use einmal_did::{
 };
 use einmal_keys::{KeyId, KeyKind, Keyring, PublicKey, SecretKey, SeededEntropy};
 
-/// DIDs and the keys behind them. All secret keys are in one ring: everybody's mail can be opened.
+/// DIDs and the keys behind them. All secret keys are in one ring, so everyone's mail can be opened.
 pub(crate) struct World {
     pub(crate) ring: Keyring,
     /// did:peer:2: X25519 `#key-1`, Ed25519 `#key-2`.
     pub(crate) alice: Did,
     /// did:peer:4 in its long form: X25519 `#key-1`, Ed25519 `#key-2`, P-256 `#key-3` for agreement.
     pub(crate) bob: Did,
-    /// The short form.
+    /// The short form of bob's DID.
     pub(crate) bob_short: Did,
     /// did:web: P-256 `#agree` and `#sign`; issues credentials with `#sign`.
     pub(crate) city: Did,
-    /// The DID alice had before: did:peer:2 like hers.
+    /// The DID alice had before: a did:peer:2 like her present one.
     pub(crate) prior: Did,
     documents: HashMap<Did, Arc<DidDocument>>,
 }
@@ -111,7 +111,7 @@ fn city_document(ring: &Keyring, city: &Did) -> DidDocument {
     document
 }
 
-/// Knows the people above, and computes whatever else can be computed; forgets it with the run.
+/// Knows the people above and computes everything else that can be computed; keeps nothing beyond the run.
 pub(crate) struct KnownPeople {
     others: LocalResolver,
 }

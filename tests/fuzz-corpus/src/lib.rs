@@ -1,11 +1,11 @@
 //! One function for every decoder of outside bytes: the fuzzer calls it, and `tests/replay.rs` replays the corpora.
 //!
-//! Each function takes any bytes, never panics on them while the crates hold what they promise, and says whether the
-//! decoder took them. What was taken is held against invariants (it reads back equal, limits hold, a proved sender is
-//! `from`, and so on), so that a wrong answer is found as well as a crash.
+//! Each function takes any bytes, must not panic on them, and returns whether the decoder accepted them. Accepted input
+//! is checked against invariants (it reads back equal, limits hold, a proved sender is `from`, and so on), so that
+//! wrong answers are found as well as crashes.
 //!
-//! Several functions read the first byte as a mode, so that the fuzzer reaches what lies behind a signature or a
-//! seal: the rest is then signed or encrypted with fixed keys before it is handed to the decoder.
+//! Several functions read the first byte as a mode, so that the fuzzer gets past signatures and encryption: the rest is
+//! then signed or encrypted with fixed keys before the decoder sees it.
 
 #![allow(
     clippy::expect_used,
@@ -39,11 +39,11 @@ pub use sd_jwts::sd_jwt;
 pub use status_lists::status_list;
 pub use urls::oob_url;
 
-/// A target: its name, which is its corpus folder's too, and its function.
+/// A target: its name, which is also that of its corpus folder, and its function.
 pub struct Target {
     /// Name of the fuzz target and of its folder under `fuzz/corpus`.
     pub name: &'static str,
-    /// Takes any bytes; true if the decoder took them.
+    /// Takes any bytes; returns whether the decoder accepted them.
     pub run: fn(&[u8]) -> bool,
 }
 

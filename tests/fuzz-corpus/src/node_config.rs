@@ -2,7 +2,7 @@
 
 use einmal::config::{Config, MAX_CONFIG_BYTES, check_public_url};
 
-/// Reads `bytes` as the configuration of a node; what is taken is written so that it reads again to the same.
+/// Reads `bytes` as a node's configuration; accepted ones must stay equal when written and read again.
 pub fn node_config(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     if bytes.len() as u64 > MAX_CONFIG_BYTES {

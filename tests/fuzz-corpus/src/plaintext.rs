@@ -7,14 +7,14 @@ use einmal_didcomm::{
 
 use crate::{json, keys::KnownPeople};
 
-/// Reads `bytes` as a plaintext message; the attachments are decoded and their signatures checked.
+/// Reads `bytes` as a plaintext message, decodes its attachments and checks their signatures.
 pub fn message(bytes: &[u8]) -> bool {
     let Ok(message) = Message::from_bytes(bytes) else { return false };
     check(&message);
     true
 }
 
-/// What holds for every message that was read.
+/// Invariants of every message that was read.
 pub(crate) fn check(message: &Message) {
     assert!(message.to.len() <= MAX_TO && message.attachments.len() <= MAX_ATTACHMENTS);
     assert!(message.ack.len() <= MAX_ACKS && message.please_ack.len() <= MAX_ACKS);

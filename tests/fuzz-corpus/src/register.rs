@@ -1,4 +1,4 @@
-//! The targets `csv` and `configuration`: what a city puts into its folder.
+//! The targets `csv` and `configuration`: files a city puts into its folder.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use serde_json::Value;
 const CITY: &str = include_str!("../../../examples/wetzlar/city.toml");
 const RESIDENT_CARD: &str = include_str!("../../../examples/wetzlar/templates/resident-card.toml");
 
-/// Most people of one input for whom a card is filled.
+/// Most people per input for whom a card is filled.
 const MAX_FILLED: usize = 4;
 
 static COLUMNS: LazyLock<CityConfig> =
@@ -28,7 +28,7 @@ fn today() -> Date {
     Date::new(2026, 11, 23).expect("a day")
 }
 
-/// Hands out one byte at a time, as a slow file may.
+/// Yields one byte at a time, as a slow file may.
 struct Dripping<'a>(&'a [u8]);
 
 impl Read for Dripping<'_> {
@@ -42,7 +42,7 @@ impl Read for Dripping<'_> {
 
 /// Reads `bytes` as a register export with the columns of the example city, and fills cards for its first people.
 ///
-/// True if the file could be read and at least one row was good.
+/// True if the file is readable and at least one row is good.
 pub fn csv(bytes: &[u8]) -> bool {
     let columns = COLUMNS.register().columns();
     let read = read_register(bytes, columns, today());
@@ -83,7 +83,7 @@ fn check_register(bytes: &[u8], register: &Register) {
     }
 }
 
-/// Fills `template` for `person`, or for nobody, and looks at what comes out.
+/// Fills `template` for `person`, or for nobody, and checks the result.
 fn check_card(template: &Template, person: Option<&Person>) {
     let generated = BTreeMap::from([("patron_nym".to_owned(), "N-1".to_owned())]);
     let inputs = Inputs { person, presented: None, generated: &generated, latest: None };
@@ -103,7 +103,7 @@ fn check_card(template: &Template, person: Option<&Person>) {
     assert!(filled.display.iter().all(|line| line.text("de").len() >= line.text("de").trim().len()));
 }
 
-/// Reads `bytes` as the configuration of a city, as a credential template and as a request template.
+/// Reads `bytes` as a city configuration, as a credential template and as a request template.
 pub fn configuration(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let city = CityConfig::parse("city.toml", text);

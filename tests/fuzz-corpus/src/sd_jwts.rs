@@ -1,4 +1,4 @@
-//! The target `sd_jwt`: credentials and presentations as they arrive, queries, and proofs of possession.
+//! The target `sd_jwt`: credentials and presentations as received, queries, and proofs of possession.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,19 +28,19 @@ use crate::{
     keys::{World, world},
 };
 
-/// Algorithms issuer and holder may sign with.
+/// Algorithms that issuer and holder may sign with.
 const ALGORITHMS: &[SignatureAlgorithm] = &[SignatureAlgorithm::Es256, SignatureAlgorithm::EdDsa];
-/// Who asks, in every presentation.
+/// The verifier in every presentation.
 pub(crate) const AUDIENCE: &str = "did:web:library.example";
-/// With what nonce.
+/// The nonce in every presentation.
 pub(crate) const NONCE: &str = "n-1";
 
-/// The issuer's signing key: Ed25519, so that signing costs little and is the same each time.
+/// The issuer's signing key: Ed25519, so that signing is cheap and deterministic.
 pub(crate) fn issuer_kid() -> KeyId {
     World::key_id(&world().alice, "key-2")
 }
 
-/// The holder's.
+/// The holder's signing key.
 pub(crate) fn holder_kid() -> KeyId {
     World::key_id(&world().bob_short, "key-2")
 }
@@ -68,11 +68,11 @@ impl IssuerKeys for OneIssuer {
 
 /// Reads and verifies an SD-JWT, a query or a proof.
 ///
-/// The first byte is the mode. `J`: the rest is `{"payload", "disclosures"}`, signed first, with every text `@n`
-/// replaced by the digest of disclosure n. `B`: the rest is the payload of a key binding for a fixed presentation,
-/// with `@` replaced by its hash. `I`: the rest is `{"claims", "disclosable", "decoys"}` to be issued. `Q`: the rest
-/// is a DCQL query to fixed cards. `F`: the rest is the flattened form. `P`: the rest is a proof of possession. Else:
-/// all of it is the compact form.
+/// The first byte is the mode. `J`: the rest is `{"payload", "disclosures"}`, signed first, with every string `@n`
+/// replaced by the digest of disclosure n. `B`: the rest is the payload of a key binding for a fixed presentation, with
+/// `@` replaced by its hash. `I`: the rest is `{"claims", "disclosable", "decoys"}` to be issued. `Q`: the rest is a
+/// DCQL query to fixed cards. `F`: the rest is the flattened form. `P`: the rest is a proof of possession. Otherwise
+/// all bytes are the compact form.
 pub fn sd_jwt(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let Some(mode) = text.chars().next() else { return false };
@@ -88,7 +88,7 @@ pub fn sd_jwt(bytes: &[u8]) -> bool {
     }
 }
 
-/// The compact form as it arrived.
+/// The compact form as received.
 fn received(text: &str) -> bool {
     let Ok(parsed) = SdJwtIn::parse(text) else {
         assert!(vc::peek(text).is_err() && SdJwtIn::to_flattened(text).is_err());
@@ -120,7 +120,7 @@ fn check_credential(credential: &VerifiedCredential) {
     assert!(!credential.disclosed.iter().any(hidden), "what must never be hidden was not");
 }
 
-/// Verifies with the issuer's key; what verifies is held and presented.
+/// Verifies with the issuer's key; a verified credential is then held and presented.
 fn check_verified(parsed: SdJwtIn) -> bool {
     let Ok(verified) = parsed.verify(&public(&issuer_kid()), ALGORITHMS) else { return false };
     check_open(&verified);
@@ -195,7 +195,7 @@ pub(crate) fn assemble(text: &str) -> Option<String> {
     Some(token + "~")
 }
 
-/// Replaces every text `@n` by digest n.
+/// Replaces every string `@n` by digest n.
 fn replace(value: &mut Value, digests: &[String]) {
     match value {
         Value::String(text) => {
@@ -210,14 +210,14 @@ fn replace(value: &mut Value, digests: &[String]) {
     }
 }
 
-/// A compact JWS by one of the world's keys.
+/// A compact JWS with one of the world's keys.
 pub(crate) fn sign(header: &Value, payload: &Value, kid: &KeyId) -> String {
     let input = format!("{}.{}", base64url_encode(header.to_string()), base64url_encode(payload.to_string()));
     let signature = ring().sign(kid, input.as_bytes()).expect("a key that signs");
     format!("{input}.{}", base64url_encode(signature))
 }
 
-/// A key binding with any payload, signed by the right key.
+/// A key binding with any payload, signed with the right key.
 fn bound(rest: &str) -> bool {
     let Ok(mut payload) = serde_json::from_str::<Value>(rest) else { return false };
     let presentation = card().present(&[], None).expect("nothing can be presented");
@@ -241,7 +241,7 @@ fn verify_bound(text: &str) -> Result<VerifiedCredential, vc::VerifyError> {
     verify_presentation(text, &context, &OneIssuer, &StatusCache::new(0).at(NOW))
 }
 
-/// Issues what the bytes ask for; what was issued opens to what was asked for.
+/// Issues what the bytes request; the result must open to that.
 fn issued(rest: &str) -> bool {
     let Ok(mut parts) = serde_json::from_str::<Map<String, Value>>(rest) else { return false };
     let Some(Value::Object(claims)) = parts.remove("claims") else { return false };
@@ -268,7 +268,7 @@ fn issued(rest: &str) -> bool {
     true
 }
 
-/// The card that answers queries: a resident card with nested, listed and plain claims.
+/// The card that answers queries: a resident card with nested, list and plain claims.
 pub(crate) static CARD: LazyLock<String> = LazyLock::new(issue_card);
 
 fn card() -> HeldCredential {
@@ -306,7 +306,7 @@ fn issue_card() -> String {
     vc::issue(ring(), &issuer_kid(), &request, &SeededEntropy::new(2)).expect("a good request")
 }
 
-/// Answers a query; what the holder selects must satisfy the verifier who asked.
+/// Answers a query; the holder's selection must satisfy the verifier.
 fn query(rest: &str) -> bool {
     let Ok(query) = DcqlQuery::parse(rest) else { return false };
     assert!((1..=MAX_CREDENTIAL_QUERIES).contains(&query.credentials().len()));

@@ -1,7 +1,7 @@
 //! Envelopes around any bytes, with fixed keys: a second implementation of what `einmal-didcomm` packs.
 //!
-//! That crate packs messages only. To reach the inner layers with bytes that are none, the harness seals them itself,
-//! and deterministically: content key, nonce and ephemeral key are constants, the agreements are computed once.
+//! That crate packs only messages. To reach the inner layers with other bytes, the harness encrypts them itself,
+//! deterministically: content key, nonce and ephemeral key are constants, and the agreements are computed once.
 
 use std::sync::LazyLock;
 
@@ -23,14 +23,14 @@ use crate::keys::{World, secret, world};
 const ANONCRYPT: &str = "ECDH-ES+A256KW";
 const AUTHCRYPT: &str = "ECDH-1PU+A256KW";
 
-/// What does not change from run to run.
+/// Values that are the same in every run.
 struct Fixed {
     epk: SecretKey,
     bob_kid: String,
     alice_kid: String,
-    /// Agreement of the ephemeral key and bob's.
+    /// Agreement of the ephemeral key with bob's key.
     ephemeral: Vec<u8>,
-    /// Agreement of alice's key and bob's.
+    /// Agreement of alice's key with bob's key.
     stat: Vec<u8>,
     apv: [u8; 32],
 }
@@ -65,7 +65,7 @@ pub(crate) fn anoncrypt_header() -> Value {
     })
 }
 
-/// The same under a protected header of the caller's, which is any bytes.
+/// The same under a given protected header, which may be any bytes.
 pub(crate) fn anoncrypt_under(header: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let protected = base64url_encode(header);
     let (cek, iv) = ([0x11; 32], [0x22; 12]);
@@ -110,7 +110,7 @@ pub(crate) fn sign_header() -> Value {
     json!({"typ": SIGNED_MEDIA_TYPE, "alg": "EdDSA", "kid": kid.as_str()})
 }
 
-/// The same under a protected header of the caller's, in the flattened serialization.
+/// The same under a given protected header, in the flattened serialization.
 pub(crate) fn sign_under(header: &[u8], payload: &[u8]) -> Vec<u8> {
     let (protected, payload) = (base64url_encode(header), base64url_encode(payload));
     let input = format!("{protected}.{payload}");

@@ -12,17 +12,17 @@ use crate::{
     sd_jwts::{OneIssuer, issuer_kid, sign},
 };
 
-/// Where every list of the corpus is published.
+/// Address of every list in the corpus.
 pub(crate) const URI: &str = "https://city.example/status/1";
 
-/// Longest list that is compressed again, in bytes: a bomb would cost seconds.
+/// Longest list that is compressed again, in bytes: a decompression bomb would take seconds.
 const MAX_RECOMPRESSED: usize = 64 * 1024;
 
 /// Reads a status list.
 ///
-/// The first byte is the mode. `L`: the second is the bits of an entry as a digit, the rest the list. `Z`: the same,
-/// but compressed. `J`: the rest is the payload of a token and signed first. `H`: the rest is its header. Else: all
-/// of it is the token.
+/// The first byte is the mode. `L`: the second is the bits per entry as a digit, the rest the list. `Z`: the same, but
+/// compressed. `J`: the rest is the payload of a token and is signed first. `H`: the rest is its header. Otherwise all
+/// bytes are the token.
 pub fn status_list(bytes: &[u8]) -> bool {
     match bytes {
         [b'L', bits, list @ ..] => {
@@ -42,12 +42,12 @@ pub fn status_list(bytes: &[u8]) -> bool {
     }
 }
 
-/// The header of a good token.
+/// The header of a valid token.
 pub(crate) fn header() -> Value {
     json!({"alg": "EdDSA", "typ": STATUS_LIST_TYP, "kid": format!("{}#key-2", world().alice)})
 }
 
-/// The payload of a good token: entries 1 and 3 of sixteen are revoked.
+/// The payload of a valid token: entries 1 and 3 of sixteen are revoked.
 pub(crate) fn payload() -> Value {
     let list = StatusList::from_bytes(1, vec![0b1010, 0]).and_then(|list| list.encode());
     json!({

@@ -9,7 +9,7 @@ use einmal_keys::base64url_encode;
 
 use crate::{NOW, json, plaintext};
 
-/// Reads an invitation link; after `J`, the rest is put into a link first.
+/// Reads an invitation link; after `J`, the rest is first put into a link.
 pub fn oob_url(bytes: &[u8]) -> bool {
     let link = match bytes {
         [b'J', json @ ..] => format!("https://city.example/invite?_oob={}", base64url_encode(json)),

@@ -1,4 +1,4 @@
-//! Replays every file of the corpora: none crashes its target, the valid ones are taken, the bent ones refused.
+//! Replays every file of the corpora: none crashes its target, valid ones are accepted, bent ones refused.
 
 #![allow(
     clippy::unwrap_used,
@@ -62,7 +62,7 @@ fn corpora_stay_small() {
 #[test]
 fn seeds_are_made_the_same_each_time_and_come_out_as_their_names_say() {
     let made = seeds();
-    // Bytes of signed seeds may differ: one of the backends signs the same bytes differently each time.
+    // The bytes of signed seeds may differ: one of the backends signs the same bytes differently each time.
     let names = |seeds: &[einmal_fuzz_corpus::seeds::Seed]| {
         seeds.iter().map(|seed| (seed.target.to_owned(), seed.name.clone())).collect::<Vec<_>>()
     };
@@ -72,7 +72,7 @@ fn seeds_are_made_the_same_each_time_and_come_out_as_their_names_say() {
         for seed in &of_target {
             assert_eq!((target.run)(&seed.bytes), seed.name.starts_with("valid-"), "{seed:?}");
         }
-        // The bytes may differ: envelopes of an earlier release must open as well as those made now.
+        // The bytes may differ: envelopes of an earlier release must open just like new ones.
         let expected: BTreeSet<String> = of_target.iter().map(|seed| seed.name.clone()).collect();
         let mut found: BTreeSet<String> = corpus(target.name).into_keys().collect();
         found.retain(|name| name.starts_with("valid-") || name.starts_with("bent-"));

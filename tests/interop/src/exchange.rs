@@ -12,7 +12,7 @@ use crate::{Order, Peer, Stage};
 /// When the rotations of these tests were decided.
 const DECIDED: u64 = 1_600_000_000;
 
-/// With `thid`, since one of the peers adds it where it is absent.
+/// Includes `thid`, because one of the peers adds it if it is absent.
 fn plaintext(stage: &Stage) -> Value {
     json!({
         "id": "1234567890", "typ": "application/didcomm-plain+json",
@@ -26,7 +26,7 @@ fn message(stage: &Stage) -> Message {
     Message::from_value(plaintext(stage)).expect("a message")
 }
 
-/// As every peer is asked: authcrypt from Alice to Bob.
+/// The default order to every peer: authcrypt from Alice to Bob.
 fn order<'a>(stage: &'a Stage, message: &'a Value) -> Order<'a> {
     Order {
         message,
@@ -104,7 +104,7 @@ pub fn us_to_peer(peer: &impl Peer, stage: &Stage, encs: &[ContentEncryption], c
     }
 }
 
-/// Signed messages verify on both sides, for the peer's algorithms there and for ours here.
+/// Signed messages verify on both sides: with the peer's algorithms there, with ours here.
 ///
 /// # Panics
 ///
@@ -118,7 +118,7 @@ pub fn signed_both_ways(peer: &impl Peer, stage: &Stage, algorithms: &[&str]) {
             (&opened.message, kid(opened.proof.signer.as_ref())),
             (&message(stage), Some(signer.as_str()))
         );
-        // We sign with the first authentication key that is held, so hold this one alone.
+        // We sign with the first authentication key held, so hold only this one.
         let alone = stage.only_holding(&signer);
         let packed = stage.packer(&alone).sign(&message(stage)).expect("signs");
         let unpacked = peer.unpack(&String::from_utf8(packed).expect("JSON"));
@@ -172,7 +172,7 @@ pub fn from_prior_both_ways(peer: &impl Peer, stage: &Stage) {
     assert_eq!(unpacked.rotation_key, Some(stage.mediator.kid("EdDSA")));
 }
 
-/// The peer wraps for Bob's mediator, which we are; then we wrap, and the peer is mediator and recipient.
+/// The peer wraps for Bob's mediator, played by us; then we wrap, and the peer is mediator and recipient.
 ///
 /// # Panics
 ///

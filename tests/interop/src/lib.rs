@@ -1,4 +1,4 @@
-//! Parties, peers and the exchanges every peer library has to stand: a test-only crate that ships nowhere.
+//! Parties, peers and the exchanges that every peer library must pass: a test-only crate that is never shipped.
 
 mod exchange;
 mod mediator;
@@ -17,7 +17,7 @@ pub use python::PythonPeer;
 
 use serde_json::Value;
 
-/// What a peer is asked to pack.
+/// A request to a peer to pack a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
     /// The plaintext message.
@@ -32,11 +32,11 @@ pub struct Order<'a> {
     pub enc: &'a str,
     /// Whether an anoncrypt layer hides the sender.
     pub hide_sender: bool,
-    /// Whether the peer is to wrap the result for the recipient's mediator.
+    /// Whether the peer wraps the result for the recipient's mediator.
     pub forward: bool,
 }
 
-/// What a peer read.
+/// The result of a peer's unpacking.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unpacked {
     /// The plaintext message, without headers the peer left empty.
@@ -49,7 +49,7 @@ pub struct Unpacked {
     pub rotation_key: Option<String>,
 }
 
-/// Another implementation of DIDComm v2, holding documents and secrets of all parties on a [`Stage`].
+/// Another implementation of DIDComm v2, with the documents and secrets of all parties on a [`Stage`].
 pub trait Peer {
     /// Encrypts.
     fn pack(&self, order: &Order<'_>) -> String;
@@ -60,7 +60,7 @@ pub trait Peer {
     /// Opens an encrypted or signed envelope.
     fn unpack(&self, packed: &str) -> Unpacked;
 
-    /// What the peer wants as `from_prior` of a message it packs: a JWT, or the claims it makes one from on packing.
+    /// What the peer needs as `from_prior` of a message it packs: a JWT, or the claims from which it makes one.
     fn rotation(&self, claims: Value) -> Value {
         claims
     }

@@ -1,4 +1,4 @@
-//! Our mediator as a process of its own, spoken to by HTTP as any wallet would.
+//! Our mediator as a separate process, used over HTTP like any wallet would.
 
 use std::{
     env, fs,
@@ -12,18 +12,18 @@ use std::{
 
 use serde_json::Value;
 
-/// Longest silence of the mediator.
+/// Longest time to wait for the mediator.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
-/// A running mediator in a folder of its own; both are gone when this is dropped.
+/// A running mediator in its own folder; both end when this is dropped.
 #[derive(Debug)]
 pub struct Mediator {
     child: Child,
     dir: PathBuf,
     about: Value,
-    /// Kept open, so that the mediator can go on printing.
+    /// Kept open, so that the mediator can continue printing.
     stdout: BufReader<ChildStdout>,
 }
 
@@ -55,7 +55,7 @@ impl Mediator {
             .spawn()
             .expect("the command starts");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        // From here on the process ends with the value, also if what it prints is not understood.
+        // From here on the process ends with this value, even if its output cannot be parsed.
         let mut mediator = Self { child, dir, about: Value::Null, stdout };
         let mut line = String::new();
         mediator.stdout.read_line(&mut line).expect("the mediator says where it listens");
@@ -63,21 +63,21 @@ impl Mediator {
         Some(mediator)
     }
 
-    /// What the mediator said of itself at the start: `did`, `listen`, `invitation` or another member.
+    /// What the mediator printed about itself at the start: `did`, `listen`, `invitation` or another member.
     ///
     /// # Panics
     ///
-    /// If it did not say that.
+    /// If it did not print that.
     #[must_use]
     pub fn about(&self, member: &str) -> &str {
         self.about[member].as_str().expect("a text")
     }
 
-    /// A figure of the mediator's metrics, as it is written there.
+    /// A number from the mediator's metrics, as written there.
     ///
     /// # Panics
     ///
-    /// If there is no HTTP answer, or no such figure in it.
+    /// If there is no HTTP answer, or it has no such number.
     #[must_use]
     pub fn metric(&self, name: &str) -> String {
         let (_, metrics) = self.request("GET /metrics", "", "");
@@ -85,7 +85,7 @@ impl Mediator {
         figure.unwrap_or_else(|| panic!("no {name} in {metrics}")).to_owned()
     }
 
-    /// Posts an envelope; returns the HTTP status and what came back.
+    /// Posts an envelope; returns the HTTP status and the body of the answer.
     ///
     /// # Panics
     ///
@@ -99,7 +99,7 @@ impl Mediator {
         let address = self.about("listen");
         let mut stream = TcpStream::connect(address).expect("the mediator listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout above zero");
-        // Version 1.0: one answer, in one piece, then the end.
+        // HTTP version 1.0: one answer, in one piece, then the end.
         let head =
             format!("{what} HTTP/1.0\r\nHost: {address}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
         stream.write_all(head.as_bytes()).expect("the mediator reads");
@@ -114,7 +114,7 @@ impl Mediator {
 
 impl Drop for Mediator {
     fn drop(&mut self) {
-        // Nothing is lost if it is gone already.
+        // An error means that it is already gone.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.dir);

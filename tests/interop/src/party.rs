@@ -5,7 +5,7 @@ use einmal_didcomm::{LayerPolicy, OpenContext, Opened, Packer, UnixSeconds, open
 use einmal_keys::{Jwk, KeyId, KeyKind, Keyring, SecretKey, SystemEntropy};
 use serde_json::{Value, json};
 
-/// One DID and its fresh keys.
+/// One DID and its new keys.
 #[derive(Debug)]
 pub struct Party {
     /// The DID.
@@ -19,8 +19,8 @@ pub struct Party {
 }
 
 impl Party {
-    /// A party with two agreement keys of `kind`, `#agree-1` and `#agree-2`, one authentication key for each
-    /// algorithm, `#EdDSA`, `#ES256` and `#ES256K`, and these services.
+    /// A party with two agreement keys of `kind`, `#agree-1` and `#agree-2`, one authentication key per algorithm,
+    /// `#EdDSA`, `#ES256` and `#ES256K`, and these services.
     #[must_use]
     pub fn new(name: &str, kind: KeyKind, services: &Value) -> Self {
         let did = format!("did:example:{name}");
@@ -51,12 +51,12 @@ impl Party {
     }
 }
 
-/// Alice, Bob behind a mediator, and what we know of them.
+/// Alice, Bob behind a mediator, and a resolver that knows them.
 #[derive(Debug)]
 pub struct Stage {
-    /// Sends.
+    /// The sender.
     pub alice: Party,
-    /// Receives, through the mediator if anybody asks his document.
+    /// The recipient; reached through the mediator, according to his document.
     pub bob: Party,
     /// The mediator.
     pub mediator: Party,
@@ -64,7 +64,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Fresh parties with agreement keys of `kind`.
+    /// New parties with agreement keys of `kind`.
     #[must_use]
     pub fn new(kind: KeyKind) -> Self {
         let endpoint =
@@ -90,11 +90,11 @@ impl Stage {
         [&self.alice, &self.bob, &self.mediator]
     }
 
-    /// Alice, holding no secret but this one.
+    /// Alice, with no secret but this one.
     ///
     /// # Panics
     ///
-    /// If it is none of hers.
+    /// If it is not one of hers.
     #[must_use]
     pub fn only_holding(&self, kid: &str) -> Party {
         let (_, jwk) = self.alice.secrets.iter().find(|(name, _)| name == kid).expect("one of Alice's keys");

@@ -1,16 +1,16 @@
-//! Wallets of other makes that play a whole story in a process of their own and say how it went.
+//! Foreign wallets that play a whole story in their own process and report the result.
 
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-/// Runs a script that plays a story and demands that it played `steps`, each of them well, and no others.
+/// Runs a script that plays a story, and requires that it played exactly `steps`, all successfully.
 ///
 /// The script prints one line of JSON: `{"ok": true, "steps": [...]}`, or what failed and why.
 ///
 /// # Panics
 ///
-/// If the story did not go so.
+/// If the story went differently.
 pub fn play(script: &mut Command, steps: &[&str]) {
     let played = script.output().expect("the script starts");
     let complaint = String::from_utf8_lossy(&played.stderr);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{Order, Peer, Stage, Unpacked};
 
-/// A script of `python/` and the variable that names the interpreter of its environment, which `run.sh` prepares.
+/// A script in `python/` and the variable that names its interpreter, which `run.sh` prepares.
 #[derive(Clone, Copy, Debug)]
 struct Script {
     interpreter: &'static str,
@@ -23,7 +23,7 @@ const DIDCOMM: Script = Script { interpreter: "EINMAL_INTEROP_PYTHON", file: "di
 const MESSAGING: Script =
     Script { interpreter: "EINMAL_INTEROP_MESSAGING_PYTHON", file: "messaging_0_1_1.py" };
 
-/// A Python library, running.
+/// A running Python library.
 #[derive(Debug)]
 pub struct PythonPeer(RefCell<Running>);
 
@@ -35,11 +35,11 @@ struct Running {
 }
 
 impl PythonPeer {
-    /// Starts `didcomm` 0.3.2 with the documents and secrets of all parties; `None` if there is no environment for it.
+    /// Starts `didcomm` 0.3.2 with the documents and secrets of all parties; `None` without an environment for it.
     ///
     /// # Panics
     ///
-    /// If the interpreter does not start or refuses what it is given.
+    /// If the interpreter does not start or refuses its input.
     #[must_use]
     pub fn start(stage: &Stage) -> Option<Self> {
         let documents: Vec<&Value> = stage.parties().iter().map(|party| &party.document).collect();
@@ -112,7 +112,7 @@ impl PythonPeer {
 impl Drop for PythonPeer {
     fn drop(&mut self) {
         let running = self.0.get_mut();
-        // Ends anyway once its input is closed; nothing is lost if it is gone already.
+        // It ends anyway once its input is closed; an error means it is already gone.
         let _ = running.child.kill();
         let _ = running.child.wait();
     }

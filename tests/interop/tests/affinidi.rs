@@ -1,4 +1,4 @@
-//! The crate `affinidi-messaging-didcomm` 0.15: every curve, its one encryption, signatures, both ways.
+//! The crate `affinidi-messaging-didcomm` 0.15: every curve, its only encryption, signatures, in both directions.
 
 use affinidi_crypto::jose::key_agreement::{Curve, PrivateKeyAgreement, PublicKeyAgreement};
 use affinidi_messaging_didcomm::{
@@ -92,7 +92,7 @@ impl Peer for Affinidi {
     fn unpack(&self, packed: &str) -> Unpacked {
         let envelope: Value = serde_json::from_str(packed).unwrap();
         let alice = "did:example:alice";
-        // The library wants to be told the signer; ours names its key in the unprotected header too.
+        // The library must be told the signer; our envelope names the key in the unprotected header.
         let signer = envelope["signatures"][0]["header"]["kid"].as_str().map(str::to_owned);
         let signer = signer.unwrap_or_else(|| format!("{alice}#EdDSA"));
         let verify = self.verify_key(&signer);
@@ -127,7 +127,7 @@ fn every_curve_goes_both_ways() {
     for kind in CURVES {
         let stage = Stage::new(kind);
         let peer = Affinidi::new(&stage);
-        // The library knows neither other encryptions nor anoncrypt(authcrypt).
+        // The library supports neither other encryptions nor anoncrypt(authcrypt).
         peer_to_us(&peer, &stage, &["A256CBC-HS512"], false);
         us_to_peer(&peer, &stage, &[ContentEncryption::A256CbcHs512], false);
     }

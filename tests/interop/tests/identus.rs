@@ -1,5 +1,5 @@
-//! Wallets nobody here wrote, of the kind that asks for mediation in 2.0, get their mail through our mediator: the SDK of
-//! Identus against the real process.
+//! Foreign wallets of the kind that asks for mediation in 2.0 get their mail through our mediator: the SDK of Identus
+//! against the real process.
 
 use std::process::Command;
 
@@ -25,7 +25,7 @@ fn identus_wallets_get_their_mail_once_when_they_ask_and_when_it_is_pushed() {
             "in live mode mail comes without being asked for, once",
         ],
     );
-    // Whatever was handed out was acknowledged, what was pushed as well.
+    // Everything handed out was acknowledged, including pushed messages.
     assert_eq!(mediator.metric("einmal_mail_letters"), "0");
     assert_eq!(mediator.metric("einmal_pushed_total"), "1");
 }

@@ -42,8 +42,8 @@ fn forwards_go_both_ways() {
     }
 }
 
-/// Authlib, below the library, drops leading zeros of coordinates: three of four P-521 keys come out short, which RFC
-/// 7518 forbids. We pad them, see `docs/adr/0005-short-p521-coordinates.md`.
+/// Authlib, which the library uses, drops leading zeros of coordinates: three of four P-521 keys are too short, which
+/// RFC 7518 forbids. We pad them, see `docs/adr/0005-short-p521-coordinates.md`.
 #[test]
 fn p521_keys_the_peer_writes_too_short_are_read() {
     let stage = Stage::new(KeyKind::P521);
@@ -69,6 +69,6 @@ fn p521_keys_the_peer_writes_too_short_are_read() {
         short += usize::from(length("x") < 66 || length("y") < 66);
         assert_eq!(stage.open(packed.as_bytes(), &stage.bob).sender(), Some(&stage.alice.did));
     }
-    // All 24 in full length has a chance of one in 2^48 while the peer has the habit.
+    // While the peer does this, all 24 have full length with a chance of only one in 2^48.
     assert!(short > 0, "the peer now writes P-521 in full: retire this test");
 }

@@ -5,20 +5,20 @@ use einmal_interop::{CURVES, Mediator, Order, Peer, PythonPeer};
 use einmal_keys::{Jwk, KeyKind, SecretKey, SystemEntropy, base64url_decode, base64url_encode};
 use serde_json::{Value, json};
 
-/// Content encryptions the library has for anoncrypt, which it uses for its forwards too.
+/// The library's content encryptions for anoncrypt, which it also uses for its forwards.
 const ENCRYPTIONS: [&str; 3] = ["A256CBC-HS512", "A256GCM", "XC20P"];
 
 const MEDIATION: &str = "https://didcomm.org/coordinate-mediation/3.0";
 const PICKUP: &str = "https://didcomm.org/messagepickup/3.0";
 
-/// A did:peer:2 with one agreement key of any curve, one Ed25519 key and perhaps a mediator; and its secrets.
+/// A did:peer:2 with one agreement key of any curve, one Ed25519 key and optionally a mediator; with its secrets.
 ///
-/// Put together by hand: wallets elsewhere know no rule that the first agreement key be X25519.
+/// Built by hand, because other wallets do not follow the rule that the first agreement key must be X25519.
 fn party(kind: KeyKind, mediator: Option<&Mediator>) -> (Did, Vec<(String, Jwk)>) {
     let keys = [kind, KeyKind::Ed25519].map(|kind| SecretKey::generate(kind, &SystemEntropy).unwrap());
     let [agreement, authentication] = keys.each_ref().map(|key| key.public_key().to_multikey());
     let service = mediator.map(|mediator| {
-        // Where the endpoint is the mediator's DID and no routing key is named, the library wraps nothing.
+        // If the endpoint is the mediator's DID and names no routing key, the library wraps nothing.
         let (uri, key) =
             (format!("http://{}", mediator.about("listen")), mediator.about("did").to_owned() + "#key-1");
         let service = json!({"t": "dm", "s": {"uri": uri, "r": [key], "a": ["didcomm/v2"]}});
@@ -31,7 +31,7 @@ fn party(kind: KeyKind, mediator: Option<&Mediator>) -> (Did, Vec<(String, Jwk)>
     (did, secrets)
 }
 
-/// The document of a did:peer:2 with the only kind of method the library reads for all curves.
+/// The document of a did:peer:2, with the only type of method that the library reads for all curves.
 fn document(did: &Did) -> Value {
     let document = peer::two::document(did).unwrap();
     let methods: Vec<Value> = document
@@ -59,7 +59,7 @@ fn document(did: &Did) -> Value {
         "capabilityInvocation": [], "service": services})
 }
 
-/// Alice's account, her DID behind the mediator, and Bob, all held by the library.
+/// Alice's account, her DID behind the mediator, and Bob, all managed by the library.
 struct Play {
     mediator: Mediator,
     peer: PythonPeer,
@@ -70,7 +70,7 @@ struct Play {
 }
 
 impl Play {
-    /// Alice and Bob have agreement keys of `kind`; the account's key is of the mediator's curve.
+    /// Alice and Bob have agreement keys of `kind`; the account's key is on the mediator's curve.
     fn start(kind: KeyKind) -> Option<Self> {
         let mediator = Mediator::start()?;
         let (account, account_secrets) = party(KeyKind::X25519, None);
@@ -83,7 +83,7 @@ impl Play {
         Some(Self { mediator, peer, account, alice, bob, sent: 0 })
     }
 
-    /// A request of the account, and the mediator's answer to it on the same connection.
+    /// A request from the account, and the mediator's answer on the same connection.
     fn ask(&mut self, kind: &str, body: Value) -> Value {
         self.sent += 1;
         let id = format!("request-{}", self.sent);
@@ -107,7 +107,7 @@ impl Play {
         answer.message
     }
 
-    /// Bob's letter, packed and wrapped by the library for whatever mediator Alice's DID names.
+    /// Bob's letter, packed and wrapped by the library for the mediator that Alice's DID names.
     fn letter(&self, content: &str, enc: &str, hide_sender: bool) -> String {
         let message = json!({"id": format!("letter-{content}"), "typ": "application/didcomm-plain+json",
             "type": "https://didcomm.org/basicmessage/2.0/message", "body": {"content": content},
@@ -124,7 +124,7 @@ impl Play {
     }
 }
 
-/// The content encryption an envelope names.
+/// The content encryption that an envelope names.
 fn encryption(envelope: &str) -> Value {
     let envelope: Value = serde_json::from_str(envelope).unwrap();
     let header = base64url_decode(envelope["protected"].as_str().unwrap()).unwrap();
@@ -136,7 +136,7 @@ fn encryption(envelope: &str) -> Value {
 fn mail_between_wallets_on_any_curve_passes_our_mediator_in_every_encryption() {
     for kind in CURVES {
         let Some(mut play) = Play::start(kind) else { return };
-        // Nobody is registered yet, so nothing is relayed.
+        // No DID is registered yet, so nothing is relayed.
         assert_eq!(play.mediator.post(&play.letter("too early", "XC20P", false)).0, 400);
 
         let grant = play.ask(&format!("{MEDIATION}/mediate-request"), json!({}));

@@ -1,4 +1,4 @@
-//! The Python library `didcomm-messaging` 0.1.1 over did:peer:2 and Askar: authcrypt and anoncrypt, both ways.
+//! The Python library `didcomm-messaging` 0.1.1 with did:peer:2 and Askar: authcrypt and anoncrypt, both ways.
 
 use einmal_did::{Did, LocalResolver, Relationship, peer};
 use einmal_didcomm::{
@@ -15,7 +15,7 @@ struct Party {
     secrets: Vec<(String, Jwk)>,
 }
 
-/// A did:peer:2 of as many X25519 keys as there are devices, and one Ed25519 key.
+/// A did:peer:2 with one X25519 key per device, and one Ed25519 key.
 fn party(devices: usize) -> Party {
     let kinds: Vec<KeyKind> =
         std::iter::repeat_n(KeyKind::X25519, devices).chain([KeyKind::Ed25519]).collect();

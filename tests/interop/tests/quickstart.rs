@@ -1,5 +1,5 @@
-//! A wallet nobody here wrote gets its mail through our mediator, and nobody else gets it: the quickstart of
-//! didcomm-messaging against the real process.
+//! A foreign wallet, and nobody else, gets its mail through our mediator: the quickstart of didcomm-messaging against
+//! the real process.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Every single change of a JSON text that a hostile or careless writer might make, for tests of whoever reads it.
+//! Every single change to a JSON text that a hostile or careless writer might make, for testing its readers.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking too")]
 
@@ -8,24 +8,24 @@ use serde_json::{Map, Value, json};
 
 pub use text::close_to;
 
-/// The name under which serde_json hands raw JSON to itself. Whoever reads a `Value` from a `Value`, or from what was stored,
-/// parses the text under it, without any of the bounds of a strict reader.
+/// The name under which serde_json passes raw JSON to itself. Code that reads a `Value` from a `Value`, or from
+/// storage, parses the text under it without any bounds of a strict reader.
 const RAW: &str = "$serde_json::private::RawValue";
 
-/// What [`Change::what`] begins with where a known member was added; its name, a colon and the kind of its value follow.
+/// Prefix of [`Change::what`] if a known member was added; its name, a colon and the kind of its value follow.
 pub const ADDED: &str = "known member ";
 
-/// Stands for a place whose text is written by hand.
+/// Marks a place whose text is written by hand.
 const MARK: &str = "\u{1}MARK\u{1}";
 
-/// A JSON text that differs from a sound one in one place.
+/// A JSON text that differs from a valid one in one place.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// JSON pointer of the place, in the sound text.
+    /// JSON pointer to the place, in the valid text.
     pub path: String,
     /// What was done there.
     pub what: String,
-    /// The whole text, changed; not always JSON.
+    /// The whole changed text; not always JSON.
     pub text: String,
 }
 
@@ -48,7 +48,7 @@ pub fn paths(value: &Value) -> Vec<String> {
     out
 }
 
-/// A path with every position in a list written as `#`.
+/// A path with every list index written as `#`.
 pub fn general(path: &str) -> String {
     let part = |part: &str| {
         if part.bytes().all(|b| b.is_ascii_digit()) && !part.is_empty() {
@@ -79,7 +79,7 @@ pub fn replaced(value: &Value, path: &str, new: Value) -> Value {
     changed
 }
 
-/// All changes of `value`, place by place; objects also get each member of `known` that they lack.
+/// All changes of `value`, place by place; objects also get each missing member of `known`.
 pub fn changes(value: &Value, known: &[&str]) -> Vec<Change> {
     let mut out = Vec::new();
     for path in paths(value) {
@@ -112,18 +112,18 @@ impl Place<'_> {
         self.out.push(Change { path: self.path.to_owned(), what: what.into(), text });
     }
 
-    /// Another value in this place.
+    /// Puts another value in this place.
     fn put(&mut self, what: impl Into<String>, new: Value) {
         self.add(what, replaced(self.whole, self.path, new).to_string());
     }
 
-    /// Another text in this place, whether it is JSON or not.
+    /// Writes another text in this place, JSON or not.
     fn write(&mut self, what: impl Into<String>, text: &str) {
         let marked = replaced(self.whole, self.path, json!(MARK)).to_string();
         self.add(what, marked.replace(&json!(MARK).to_string(), text));
     }
 
-    /// Nothing in this place, or a value of another kind.
+    /// Removes this place, or puts a value of another kind there.
     fn exchange(&mut self) {
         if let Some(changed) = without(self.whole, self.path) {
             self.add("remove", changed.to_string());
@@ -147,7 +147,7 @@ impl Place<'_> {
         }
     }
 
-    /// The member named twice, in the text, where JSON values cannot have it; or in capitals.
+    /// Names the member twice, in the text since JSON values cannot express it; or names it in capitals.
     fn name_twice(&mut self) {
         let Some((parent, name)) = self.path.rsplit_once('/') else { return };
         if !self.whole.pointer(parent).is_some_and(Value::is_object) {

@@ -1,4 +1,4 @@
-//! Texts close to a text: what a reader of base64, a DID URL or an identifier might mistake for it.
+//! Texts similar to a given one, which a reader of base64, a DID URL or an identifier might mistake for it.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 /// The alphabet of base64url, in the order of its values.
 const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// What was done, and the text it led to.
+/// What was changed, and the resulting text.
 type Near = (String, String);
 
-/// Texts that differ from `text` by little: what was done, and the new text, which is never the old one.
+/// Texts that differ slightly from `text`: the change, and the new text, which is never the old one.
 pub fn close_to(text: &str) -> Vec<Near> {
     let mut out = with_other_characters(text);
     out.extend(with_other_ends(text));
@@ -24,7 +24,7 @@ pub fn close_to(text: &str) -> Vec<Near> {
     out
 }
 
-/// Every place of short texts, some of long ones, the ends of all.
+/// Changes every character of short texts, some of long ones, and the ends of all.
 fn with_other_characters(text: &str) -> Vec<Near> {
     let mut out: Vec<Near> = Vec::new();
     let chars: Vec<char> = text.chars().collect();
@@ -48,7 +48,7 @@ fn with_other_characters(text: &str) -> Vec<Near> {
         add("one character less", &|chars| _ = chars.remove(at));
         add("one character more", &|chars| chars.insert(at, '-'));
     }
-    // The last character of base64 may hold bits that nothing is read from.
+    // The last character of base64 may hold unused bits.
     if let Some((last, rest)) = chars.split_last() {
         for new in ALPHABET.chars().filter(|new| new != last).step_by(7) {
             out.push(("last character".into(), rest.iter().chain([&new]).collect()));
@@ -63,7 +63,7 @@ fn with_other_characters(text: &str) -> Vec<Near> {
     out
 }
 
-/// Something before it, after it, or in its middle.
+/// Adds something before it, after it, or in the middle.
 fn with_other_ends(text: &str) -> Vec<Near> {
     let mut out: Vec<Near> = Vec::new();
     for end in ["=", "==", "===", "A", "AA", "AAAA", " ", "\n", ".", "\u{0}"] {
@@ -78,7 +78,7 @@ fn with_other_ends(text: &str) -> Vec<Near> {
     out
 }
 
-/// Another DID, key or spelling, of a DID or a DID URL.
+/// Another DID, key or spelling in place of a DID or DID URL.
 fn with_other_did(text: &str) -> Vec<Near> {
     let (name, fragment) = text.split_once('#').unwrap_or((text, ""));
     let first = fragment.bytes().next().unwrap_or(b'x');

@@ -1,4 +1,4 @@
-//! The `einmal` command once more, so that the stories always run the one they were built with.
+//! The `einmal` command again, so that the tests always run the one they were built with.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What the simulator answers, written by hand for each message, with the one rule broken.
+//! The simulator's answers, written by hand for each message, with the one rule broken.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ fn text<'a>(body: &'a Message, member: &str) -> Option<&'a str> {
 }
 
 impl Mediator {
-    /// The answer to a message of a proved sender.
+    /// The answer to a message from a proved sender.
     pub(super) fn answer(
         &self,
         opened: &Opened,
@@ -92,7 +92,7 @@ impl Mediator {
         (wanted || self.breaks(Fault::AnswersPingsThatWantNoAnswer)).then(pong)
     }
 
-    /// Whether nothing is asked for that it knows, and it says nothing about that.
+    /// Whether the message asks for nothing the simulator knows, and the simulator stays silent about that.
     fn overhears(&self, message: &Message) -> bool {
         let queries = message.body.get("queries").and_then(Value::as_array);
         let known = |query: &Value| query["feature-type"] == "protocol";
@@ -226,7 +226,7 @@ impl Mediator {
         reply(&format!("{protocol}/{name}"), json!({member: shown, "pagination": pagination}))
     }
 
-    /// Whether a forward is taken.
+    /// Whether a forward is accepted.
     pub(super) fn forward(&self, opened: &Opened) -> bool {
         let Ok(forward) = Forward::from_message(&opened.message) else { return false };
         let mut state = self.state();
@@ -416,7 +416,7 @@ impl Mediator {
         delivery
     }
 
-    /// Forgets what was received; how many messages are left for the account.
+    /// Forgets received messages; returns how many are left for the account.
     fn received(&self, state: &mut State, account: &Did, ids: &[String]) -> usize {
         let owned: Vec<bool> = state
             .mail

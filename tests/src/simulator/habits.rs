@@ -1,4 +1,4 @@
-//! Other ways to be reached and to answer, and the faults of a network: what the suite must not take for a broken rule.
+//! Other ways to be reached and to answer, and network faults: things the suite must not take as broken rules.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use tokio::{
 
 use super::{Fault, Mediator, wire::cut};
 
-/// Longer than any patience of a test.
+/// Longer than any test waits.
 const FOR_EVER: Duration = Duration::from_secs(120);
 
-/// How much later a second answer comes: when who waits for it has long taken the first for the only one.
+/// Delay of a second answer: by then the recipient has long taken the first for the only one.
 pub(super) const LATER: Duration = Duration::from_secs(2);
-/// At every how many-th request something fails.
+/// Every how many requests something fails.
 const GATEWAY_FAILS: u64 = 17;
 const MEDIATOR_FAILS: u64 = 13;
 
-/// The endpoints a simulator names; `hop` is the DID of a mediator before it.
+/// The endpoints a simulator names; `hop` is the DID of a mediator in front of it.
 pub(super) fn endpoints(address: &str, fault: Fault, hop: &Did) -> Vec<Endpoint> {
     let (http, socket) = (format!("http://{address}/"), format!("ws://{address}/ws"));
     match fault {
@@ -83,7 +83,7 @@ impl Mediator {
         });
     }
 
-    /// What is said before anybody looks at the body.
+    /// An answer given before the body is read.
     pub(super) fn detour(&self, path: &str) -> Option<Response> {
         let posts = {
             let mut state = self.state();
@@ -141,7 +141,7 @@ impl Mediator {
         state.asked_for.is_multiple_of(MEDIATOR_FAILS)
     }
 
-    /// What becomes of an envelope that is refused.
+    /// What happens to a refused envelope.
     pub(super) async fn refused(&self) -> Option<Response> {
         match self.fault {
             Fault::LosesBadEnvelopes => {

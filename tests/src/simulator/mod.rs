@@ -1,7 +1,7 @@
-//! A mediator simulator that keeps all rules but one: what the conformance suite must notice.
+//! A mediator simulator that keeps all rules but one, which the conformance suite must notice.
 //!
-//! It holds everything in memory and serves no other end. Its answers are written here by hand, not by the code of the
-//! node, so that a mistake shared by node and suite would show.
+//! It holds everything in memory and has no other purpose. Its answers are written by hand, not by the node's code, so
+//! that a mistake shared by node and suite would show.
 
 mod answers;
 mod habits;
@@ -25,8 +25,8 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 
 use self::state::State;
 
-/// The rule a simulator breaks; those behind `DeniesAccounts` are no faults of a mediator, but other ways to be one, or
-/// faults of the network before it.
+/// The rule a simulator breaks. Those after `DeniesAccounts` are no faults of a mediator, but other ways to be one,
+/// or network faults in front of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Fault {
@@ -43,7 +43,7 @@ pub enum Fault {
     /// Pings and requests for mediation alone; its answers to them are plaintext, too.
     AnswersPlaintextInPlaintext,
     BelievesAnonymousFrom,
-    /// These four act upon what they believe and say nothing, and doubt everything else.
+    /// These four silently act on unproved messages of one kind, and distrust all others.
     BelievesAnonymousFromInUpdates,
     BelievesAnonymousFromInReceipts,
     BelievesAnonymousFromInLiveChanges,
@@ -61,11 +61,11 @@ pub enum Fault {
     IgnoresPagination,
     ListsEverybodysDids,
     QueuesForAnybody,
-    /// As before; it also never delivers more than one message at once, which is permitted.
+    /// The same; it also never delivers more than one message at once, which is permitted.
     QueuesForAnybodyAndDeliversOneAtMost,
     ChangesPayloads,
     MixesRecipients,
-    /// As before; it also never delivers more than two messages at once, which is permitted.
+    /// The same; it also never delivers more than two messages at once, which is permitted.
     MixesRecipientsAndDeliversTwoAtMost,
     DeletesOnDelivery,
     GivesFreshIdsOnRedelivery,
@@ -122,7 +122,7 @@ pub enum Fault {
     LeavesTheThreadOutOfDeliveriesOfFour,
     ForgetsWhatItPushedInThree,
     IsSilentAboutUnknownFeatureTypes,
-    /// Every second time it has acted by then.
+    /// Every second time, the mediator has already acted.
     IsBehindAGatewayThatFailsAtEverySeventeenthRequest,
     ReportsNowAndThenThatItFailed,
     WritesUrnsAsIds,
@@ -162,7 +162,7 @@ impl MediatorSimulator {
         self.mediator.state().routes.values().map(|(_, text)| Did::parse(text).unwrap()).collect()
     }
 
-    /// Has `payload` wait for `next`, as if it had been forwarded.
+    /// Lets `payload` wait for `next`, as if it had been forwarded.
     pub fn queue(&self, next: &Did, payload: &[u8]) {
         let mut state = self.mediator.state();
         state.taken += 1;
@@ -187,7 +187,7 @@ impl Drop for MediatorSimulator {
     }
 }
 
-/// A fresh did:peer:2 whose keys are kept in `keyring`.
+/// A new did:peer:2 whose keys are kept in `keyring`.
 fn identity(keyring: &Keyring, endpoints: Vec<Endpoint>) -> Did {
     let key = |kind| SecretKey::generate(kind, &SystemEntropy).unwrap();
     let (agreement, authentication) = (key(KeyKind::X25519), key(KeyKind::Ed25519));
@@ -201,7 +201,7 @@ fn identity(keyring: &Keyring, endpoints: Vec<Endpoint>) -> Did {
     did
 }
 
-/// A fresh did:peer:4 whose one key for agreement is of `kind`.
+/// A new did:peer:4 whose only agreement key is of `kind`.
 fn identity_on(kind: KeyKind, keyring: &Keyring, resolver: &LocalResolver, endpoints: Vec<Endpoint>) -> Did {
     let key = |kind| SecretKey::generate(kind, &SystemEntropy).unwrap();
     let (agreement, authentication) = (key(kind), key(KeyKind::Ed25519));
@@ -217,12 +217,12 @@ fn identity_on(kind: KeyKind, keyring: &Keyring, resolver: &LocalResolver, endpo
     made.long
 }
 
-/// The mediator behind the wire.
+/// The mediator behind the network interface.
 struct Mediator {
     did: Did,
-    /// Who it becomes for its peers, if it rotates.
+    /// Its new DID, if it rotates.
     rotated: Did,
-    /// Another mediator on the way to it, played by itself.
+    /// Another mediator on the way to it, played by the simulator itself.
     hop: Did,
     /// Peers that were told of the rotation.
     told: Mutex<BTreeSet<Did>>,
@@ -238,14 +238,14 @@ impl std::fmt::Debug for Mediator {
     }
 }
 
-/// What is answered: type, body and attachments.
+/// An answer: type, body and attachments.
 struct Reply {
     kind: String,
     body: Value,
     attachments: Vec<Attachment>,
 }
 
-/// What became of an envelope: HTTP status, and what goes back.
+/// The result of an envelope: HTTP status, and the response body.
 type Receipt = (u16, Option<Vec<u8>>);
 
 impl Mediator {
@@ -279,7 +279,7 @@ impl Mediator {
         UnixSeconds(since.as_secs())
     }
 
-    /// Takes an envelope in; `socket` is where to push if it came by a socket.
+    /// Takes an envelope; `socket` is where to push if it came by a socket.
     fn take(&self, bytes: &[u8], socket: Option<&mpsc::Sender<Vec<u8>>>) -> Receipt {
         let context = OpenContext {
             custody: &self.keyring,
@@ -362,7 +362,7 @@ impl Mediator {
         }
     }
 
-    /// As the mediator before itself: what is for it is handed on, and nothing comes back.
+    /// As the mediator in front of itself: passes on what is for it, and returns nothing.
     fn pass_on(&self, opened: &Opened) -> Receipt {
         let Ok(forward) = einmal_didcomm::Forward::from_message(&opened.message) else { return (400, None) };
         if !forward.next.same_as(&self.did) {
@@ -372,7 +372,7 @@ impl Mediator {
         (202, None)
     }
 
-    /// An envelope that breaks a rule is refused, unless that is the rule this simulator breaks.
+    /// Refuses an envelope that breaks a rule, unless that is the rule this simulator ignores.
     fn refuse(&self, error: &einmal_didcomm::OpenError, bytes: &[u8]) -> Receipt {
         use einmal_didcomm::{EnvelopeError, OpenError};
         let believed = match error {
@@ -460,7 +460,7 @@ impl Mediator {
         } else {
             einmal_didcomm::SenderProtection::Authcrypt
         };
-        // What cannot be packed is far larger than anybody takes; so is this.
+        // A message that cannot be packed is far larger than anyone accepts; so is this.
         packer
             .pack(message, to, &PackOptions::protecting(protection))
             .map_or_else(|_| vec![b' '; 3 << 20], |packed| packed.bytes)

@@ -5,32 +5,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use einmal_did::Did;
 use tokio::sync::mpsc;
 
-/// All of it.
+/// The whole state.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) seen: BTreeSet<(Did, String)>,
     pub(super) accounts: BTreeSet<Did>,
-    /// Registered DIDs as they were given, by canonical form, with their account.
+    /// Registered DIDs as given, by canonical form, with their account.
     pub(super) routes: BTreeMap<Did, (Did, String)>,
     pub(super) mail: Vec<Mail>,
     pub(super) live: BTreeMap<Did, Live>,
-    /// Sockets by the account that spoke on them last.
+    /// Sockets, by the account that used them last.
     pub(super) sockets: BTreeMap<Did, mpsc::Sender<Vec<u8>>>,
     pub(super) deliveries: u64,
     pub(super) taken: u64,
-    /// Requests by POST so far.
+    /// POST requests so far.
     pub(super) posts: u64,
-    /// Messages that asked for something so far.
+    /// Messages with a request so far.
     pub(super) asked_for: u64,
     /// Types of messages that came.
     pub(super) types: BTreeSet<String>,
     /// Whether a bad envelope came from the one address all come from.
     pub(super) banned: bool,
-    /// Accounts that asked for mediation before.
+    /// Accounts that have asked for mediation before.
     pub(super) asked: BTreeSet<Did>,
 }
 
-/// One message that waits.
+/// One waiting message.
 #[derive(Clone)]
 pub(super) struct Mail {
     pub(super) id: String,
@@ -43,12 +43,12 @@ pub(super) struct Mail {
 pub(super) struct Live {
     pub(super) socket: mpsc::Sender<Vec<u8>>,
     pub(super) four: bool,
-    /// The account's DID as it was given.
+    /// The account's DID as given.
     pub(super) to: Did,
 }
 
 impl State {
-    /// The account a DID is registered for.
+    /// The account that a DID is registered for.
     pub(super) fn owner(&self, did: &Did) -> Option<&Did> {
         self.routes.get(&did.canonical()).map(|(account, _)| account)
     }

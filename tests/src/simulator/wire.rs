@@ -95,7 +95,7 @@ async fn talk(mediator: Arc<Mediator>, mut socket: WebSocket) {
     mediator.state().live.retain(|_, live| !live.socket.same_channel(&sender));
 }
 
-/// Whom an envelope names as its sender, proved or not.
+/// The sender that an envelope names, proved or not.
 pub(super) fn sender_of(bytes: &[u8]) -> Option<Did> {
     let envelope: Value = serde_json::from_slice(bytes).ok()?;
     let header = base64url_decode(envelope.get("protected")?.as_str()?)?;

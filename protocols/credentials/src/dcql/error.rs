@@ -7,10 +7,10 @@ pub enum DcqlError {
     /// Not JSON of the right shape.
     #[error("the query is malformed")]
     Malformed,
-    /// More of something than is read.
+    /// There are more, or longer, entries than are read.
     #[error("the query has too many or too long {what}")]
     TooLarge {
-        /// Of what.
+        /// Which entries.
         what: &'static str,
     },
     /// A list that needs at least one member has none.
@@ -19,25 +19,25 @@ pub enum DcqlError {
         /// Which list.
         what: &'static str,
     },
-    /// An id is empty or has other characters than letters, digits, `_` and `-`.
+    /// An id is empty, too long, or has characters other than letters, digits, `_` and `-`.
     #[error("an id may consist of letters, digits, `_` and `-` only")]
     InvalidId,
-    /// Two queries or two claims have the same id.
+    /// Two queries or two claims share an id, or a claim set names a claim twice.
     #[error("an id occurs twice")]
     DuplicateId,
     /// A set names an id that does not exist.
     #[error("a set names an id that does not exist")]
     UnknownId,
-    /// `claim_sets` without `claims`.
+    /// `claim_sets` is present but `claims` is not.
     #[error("`claim_sets` needs `claims`")]
     ClaimSetsWithoutClaims,
-    /// With `claim_sets`, every claim needs an id.
+    /// `claim_sets` is present, but a claim has no id.
     #[error("a claim has no id although `claim_sets` is there")]
     MissingClaimId,
-    /// A value to compare with is no text, integer or truth value.
+    /// A value to compare with is not a string, integer or boolean.
     #[error("`values` may hold texts, integers and truth values only")]
     InvalidValue,
-    /// The answer holds a credential nobody asked for.
+    /// The answer holds a credential that was not requested.
     #[error("the answer holds a credential that was not asked for")]
     Unrequested,
     /// More than one credential for a query that wants one.
@@ -46,7 +46,7 @@ pub enum DcqlError {
         /// Id of the query.
         id: String,
     },
-    /// A credential is of another type, lacks a claim or has another value than asked for.
+    /// A credential has the wrong type, lacks a claim, or has a value other than requested.
     #[error("the answer to `{id}` is not what was asked for")]
     NotAsRequested {
         /// Id of the query.
@@ -58,12 +58,12 @@ pub enum DcqlError {
         /// Id of the query.
         id: String,
     },
-    /// Credentials that are required are not there.
+    /// Required credentials are missing.
     #[error("the answer lacks what is required")]
     Incomplete,
 }
 
-/// The cards held do not answer the query. Says no more, so that no more can be passed on.
+/// The cards held do not answer the query. Gives no details, so that none can be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no cards held here answer this query")]
 pub struct NoMatch;

@@ -1,7 +1,7 @@
-//! The query language of OpenID4VP 1.0 (DCQL): what a verifier asks for, and which cards answer it with least.
+//! The query language of OpenID4VP 1.0 (DCQL): what a verifier requests, and which cards answer while showing least.
 //!
 //! The holder calls [`DcqlQuery::select`] and shows the person the result before anything is sent. The verifier calls
-//! [`satisfied_by`] on what it has verified: a query is a wish, and only the answer counts.
+//! [`satisfied_by`] on the credentials it has verified: a query is only a wish, and the answer is what counts.
 
 mod error;
 mod path;

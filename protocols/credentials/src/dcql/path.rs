@@ -5,29 +5,29 @@ use serde_json::Value;
 
 use crate::sd_jwt::{Claims, ElementPositions, PathElement};
 
-/// Most claims one pointer leads to; one that leads to more leads nowhere.
+/// Most claims one pointer may match; a pointer that matches more counts as matching none.
 pub(super) const MAX_FOUND: usize = 4096;
 
-/// One step of a pointer. In JSON a string, a non-negative integer, or `null` for all elements of an array.
+/// One step of a pointer. In JSON: a string, a non-negative integer, or `null` for all elements of an array.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PathStep {
     /// A member of an object.
     Name(String),
-    /// An element of an array, counted as the issuer signed it.
+    /// An element of an array, by its index as the issuer signed it.
     Index(usize),
     /// All elements of an array.
     All,
 }
 
-/// Claims with what is needed to find elements in them.
+/// Claims, with the signed positions needed to find elements in them.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) claims: &'a Claims,
     pub(super) positions: &'a ElementPositions,
 }
 
-/// A claim a pointer leads to, with the one way to it.
+/// A claim that a pointer matches, with its path.
 pub(super) struct Found<'a> {
     pub(super) path: Vec<PathElement>,
     pub(super) value: &'a Value,
@@ -42,7 +42,7 @@ impl Found<'_> {
     }
 }
 
-/// All claims `pointer` leads to. Empty where it leads nowhere, or to a value of the wrong type on the way.
+/// All claims that `pointer` matches. Empty if it matches nothing, or meets a value of the wrong type on the way.
 pub(super) fn resolve<'a>(view: View<'a>, pointer: &[PathStep]) -> Vec<Found<'a>> {
     let mut steps = pointer.iter();
     let Some(PathStep::Name(first)) = steps.next() else { return Vec::new() };
@@ -51,7 +51,7 @@ pub(super) fn resolve<'a>(view: View<'a>, pointer: &[PathStep]) -> Vec<Found<'a>
     for step in steps {
         let mut next = Vec::new();
         for claim in &found {
-            // An issuer may make a list of any length, and a verifier may ask for all of it many times.
+            // An issuer may make a list of any length, and a verifier may request all of it many times.
             if !advance(view, claim, step, &mut next) || next.len() > MAX_FOUND {
                 return Vec::new();
             }
@@ -61,7 +61,7 @@ pub(super) fn resolve<'a>(view: View<'a>, pointer: &[PathStep]) -> Vec<Found<'a>
     found
 }
 
-/// Takes one step from `claim`; false if its type forbids the step, which ends the whole pointer.
+/// Takes one step from `claim`; `false` if its type forbids the step, which ends the whole pointer.
 fn advance<'a>(view: View<'a>, claim: &Found<'a>, step: &PathStep, next: &mut Vec<Found<'a>>) -> bool {
     match (step, claim.value) {
         (PathStep::Name(name), Value::Object(members)) => {

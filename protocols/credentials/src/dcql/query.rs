@@ -1,4 +1,4 @@
-//! Queries as a verifier writes them, parsed and checked.
+//! Queries as verifiers write them, parsed and checked.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -13,13 +13,13 @@ use crate::{json, sd_jwt::MAX_DEPTH, vc::SD_JWT_VC_TYP};
 
 /// Longest query that is read, in bytes.
 pub const MAX_QUERY_BYTES: usize = 64 * 1024;
-/// Most credentials one query asks for.
+/// Most credentials one query may request.
 pub const MAX_CREDENTIAL_QUERIES: usize = 32;
-/// Most claims asked of one credential.
+/// Most claims requested from one credential.
 pub const MAX_CLAIM_QUERIES: usize = 128;
 /// Most sets in a query, options in a set, members in an option.
 pub const MAX_SETS: usize = 64;
-/// Most values a claim is compared with, and most types a credential may be of.
+/// Most values a claim is compared with, and most types a credential query may list.
 pub const MAX_VALUES: usize = 256;
 /// Longest id, in characters.
 const MAX_ID_CHARS: usize = 128;
@@ -31,23 +31,23 @@ pub struct DcqlQuery {
     pub(super) sets: Option<Vec<CredentialSetQuery>>,
 }
 
-/// One credential that is asked for.
+/// One requested credential.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CredentialQuery {
     pub(super) id: String,
     pub(super) format: String,
-    /// Types that will do; `None` for any.
+    /// Accepted types; `None` for any.
     pub(super) vct_values: Option<Vec<String>>,
     pub(super) multiple: bool,
     pub(super) holder_binding: bool,
-    /// Whether it is limited to authorities of kinds none of which is known here.
+    /// Whether the query is limited to certain authorities; no kind of authority is known here.
     pub(super) authorities: bool,
     pub(super) claims: Vec<ClaimQuery>,
-    /// Alternatives by position in `claims`; without `claim_sets` the only one names them all.
+    /// Alternatives, as indices into `claims`; without `claim_sets` there is one alternative with all claims.
     pub(super) claim_sets: Vec<Vec<usize>>,
 }
 
-/// One claim that is asked for.
+/// One requested claim.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct ClaimQuery {
     id: Option<String>,
@@ -55,7 +55,7 @@ pub struct ClaimQuery {
     values: Option<Vec<Value>>,
 }
 
-/// Alternatives, of which one is to be answered.
+/// Alternatives, one of which must be answered.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct CredentialSetQuery {
     pub(super) options: Vec<Vec<String>>,
@@ -109,7 +109,7 @@ impl DcqlQuery {
         Self::from_value(json::parse(text.as_bytes()).map_err(|_| DcqlError::Malformed)?)
     }
 
-    /// Reads a query that is JSON already, such as a member of a message. The caller has bounded its size.
+    /// Reads a query that is already JSON, such as a member of a message. The caller has bounded its size.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl DcqlQuery {
         Ok(Self { credentials, sets: raw.credential_sets })
     }
 
-    /// The credentials asked for.
+    /// The requested credentials.
     pub fn credentials(&self) -> &[CredentialQuery] {
         &self.credentials
     }
@@ -175,37 +175,38 @@ impl CredentialQuery {
         &self.id
     }
 
-    /// The format asked for.
+    /// The requested format.
     pub fn format(&self) -> &str {
         &self.format
     }
 
-    /// Types of credential that will do; `None` for any.
+    /// Accepted types of credential; `None` for any.
     pub fn vct_values(&self) -> Option<&[String]> {
         self.vct_values.as_deref()
     }
 
-    /// The claims asked for.
+    /// The requested claims.
     pub fn claims(&self) -> &[ClaimQuery] {
         &self.claims
     }
 
-    /// Whether a credential of this format and type is asked for at all.
+    /// Whether the query accepts credentials of this format and type at all.
     pub(super) fn wants(&self, format: &str, vct: &str) -> bool {
         let type_fits = match &self.vct_values {
             Some(types) => types.iter().any(|wanted| wanted == vct),
             None => true,
         };
-        // Limits to authorities of kinds unknown here cannot be shown to hold.
+        // A limit to authorities of an unknown kind cannot be shown to hold.
         self.format == SD_JWT_VC_TYP && self.format == format && !self.authorities && type_fits
     }
 
-    /// What each of the claims asked for leads to, each looked for once; empty where it is not there with a value asked for.
+    /// The matches of each requested claim, searched once each; empty if the claim is missing or has no requested
+    /// value.
     pub(super) fn find<'a>(&self, view: View<'a>) -> Vec<Vec<Found<'a>>> {
         self.claims.iter().map(|claim| claim.find(view)).collect()
     }
 
-    /// The claims of one alternative as `find` has them, if all are there.
+    /// The matches from `find` for all claims of one alternative, if every claim has one.
     pub(super) fn all_of<'f, 'a>(set: &[usize], found: &'f [Vec<Found<'a>>]) -> Option<Vec<&'f Found<'a>>> {
         let mut all = Vec::new();
         for index in set {
@@ -222,7 +223,7 @@ impl ClaimQuery {
         &self.path
     }
 
-    /// Values of which one is asked for; `None` for any.
+    /// Accepted values; `None` for any.
     pub fn values(&self) -> Option<&[Value]> {
         self.values.as_deref()
     }
@@ -239,10 +240,10 @@ impl ClaimQuery {
         if values.iter().all(valid) { Ok(()) } else { Err(DcqlError::InvalidValue) }
     }
 
-    /// The claims the pointer leads to that have a value asked for.
+    /// The claims that the pointer matches and that have a requested value.
     fn find<'a>(&self, view: View<'a>) -> Vec<Found<'a>> {
         let mut found = resolve(view, &self.path);
-        // Of an object or list that was asked for and came empty everything stayed hidden: it proves nothing.
+        // An object or list that arrives empty had all its content withheld: it proves nothing.
         found.retain(|claim| !is_hollow(claim.value));
         if let Some(values) = &self.values {
             found.retain(|claim| values.contains(claim.value));
@@ -251,7 +252,7 @@ impl ClaimQuery {
     }
 }
 
-/// An object or list without anything in it but such.
+/// Whether a value is an object or list that holds nothing, or only such values.
 fn is_hollow(value: &Value) -> bool {
     match value {
         Value::Object(members) => members.values().all(is_hollow),
@@ -260,7 +261,7 @@ fn is_hollow(value: &Value) -> bool {
     }
 }
 
-/// Turns the ids of `claim_sets` into positions.
+/// Turns the ids in `claim_sets` into indices.
 fn resolve_sets(
     claims: Option<&[ClaimQuery]>,
     sets: Option<Vec<Vec<String>>>,

@@ -1,4 +1,4 @@
-//! The verifier's side: whether what was presented is what was asked for.
+//! The verifier's side: whether the presentation is what the query requested.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,13 +10,13 @@ use crate::{
     vc::{SD_JWT_VC_TYP, VerifiedCredential},
 };
 
-/// Evaluates the complete query on credentials that are verified already, by id of the credential query.
+/// Evaluates the complete query against credentials that are already verified, keyed by credential query id.
 ///
-/// Holders compare `values` at their discretion, so they are compared again here.
+/// Holders may ignore `values`, so they are compared again here.
 ///
 /// # Errors
 ///
-/// [`DcqlError`]: something that was not asked for, does not fit, or is missing.
+/// [`DcqlError`]: something was not requested, does not fit, or is missing.
 ///
 /// # Specification
 ///
@@ -102,9 +102,9 @@ fn value_without(
 /// Claims put together again from the ways to them.
 #[derive(Default)]
 struct Shown<'a> {
-    /// All of it was asked for.
+    /// The whole value was requested.
     whole: Option<&'a Value>,
-    /// Parts of it were.
+    /// Parts of it were requested.
     parts: BTreeMap<PathElement, Self>,
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::sd_jwt::{Claims, ElementPositions, PathElement};
 
-/// A card that may answer. Made by [`crate::vc::HeldCredential::candidate`]; cards that are expired are not offered.
+/// A card that may answer a query, made by [`crate::vc::HeldCredential::candidate`]. Expired cards are not offered.
 #[derive(Clone)]
 pub struct Candidate<'a> {
     /// The caller's name for the card.
@@ -27,9 +27,9 @@ pub struct Candidate<'a> {
     pub claims: &'a Claims,
     /// Signed positions of array elements.
     pub positions: &'a ElementPositions,
-    /// Ways to the claims that can be kept back.
+    /// Paths of the claims that can be withheld.
     pub disclosable: BTreeSet<&'a [PathElement]>,
-    /// How many claims it shows to everybody, whatever is asked.
+    /// How many claims it always shows, whatever is requested.
     pub always_shown: usize,
     /// Chosen only where no other card answers, however little it shows: as far as is known, it will be refused.
     pub last_resort: bool,
@@ -45,19 +45,19 @@ impl fmt::Debug for Candidate<'_> {
 /// The answer to one credential query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// The card, by the caller's name for it.
+    /// The card, by the caller's name.
     pub candidate: String,
-    /// What of it must be disclosed, ready for [`crate::vc::HeldCredential::present`]; empty if all that is asked for
-    /// is visible anyway.
+    /// The paths that must be disclosed, ready for [`crate::vc::HeldCredential::present`]; empty if everything
+    /// requested is always visible.
     pub paths: Vec<Vec<PathElement>>,
 }
 
-/// Which cards answer a query. Nothing is sent before the person agrees.
+/// The cards that answer a query. Nothing is sent before the person agrees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// What must be answered, by id of the credential query; what can be answered where nothing must.
+    /// The required answers, by id of the credential query; the possible ones if none is required.
     pub credentials: BTreeMap<String, Chosen>,
-    /// What could be answered beyond that, from sets that are not required; for the person to add.
+    /// Possible further answers, from sets that are not required; the person may add them.
     pub optional: BTreeMap<String, Chosen>,
 }
 
@@ -66,15 +66,16 @@ impl DcqlQuery {
     /// verifier's preferred alternative, then the earlier card. A card of last resort comes behind all others. Of a credential set, the verifier's first option that can
     /// be answered.
     ///
-    /// An object or array asked for by name is disclosed with all it holds.
+    /// An object or array requested by name is disclosed with everything in it.
     ///
     /// # Errors
     ///
-    /// [`NoMatch`] if anything required cannot be answered.
+    /// [`NoMatch`] if something required cannot be answered.
     ///
     /// # Specification
     ///
-    /// OpenID4VP 1.0, section 6.4. Its preference order of `claim_sets` yields to showing less, which it permits.
+    /// OpenID4VP 1.0, section 6.4. Showing less takes precedence over its preference order of `claim_sets`, as it
+    /// permits.
     pub fn select(&self, candidates: &[Candidate<'_>]) -> Result<Selection, NoMatch> {
         let mut answers: BTreeMap<&str, Chosen> = self
             .credentials
@@ -104,7 +105,7 @@ impl DcqlQuery {
         selection.credentials = required.into_iter().filter_map(&mut take).collect();
         selection.optional = optional.into_iter().filter_map(&mut take).collect();
         if selection.credentials.is_empty() {
-            // Nothing is required: an answer consists of what is not, or there is none.
+            // Nothing is required: the optional answers are the answer, or there is none.
             selection.credentials = std::mem::take(&mut selection.optional);
         }
         if selection.credentials.is_empty() {
@@ -130,7 +131,7 @@ impl CredentialQuery {
             });
             answers.collect::<Vec<_>>()
         });
-        // `min_by_key` keeps the first among equals.
+        // `min_by_key` keeps the first of several equals.
         let (_, card, paths) = answers.min_by_key(|(cost, ..)| *cost)?;
         Some(Chosen {
             candidate: card.id.clone(),
@@ -142,7 +143,7 @@ impl CredentialQuery {
         self.wants(card.format, card.vct) && (card.holder_bound || !self.holder_binding)
     }
 
-    /// What `card` must disclose for each of the claims asked for; `None` for those it does not have.
+    /// What `card` must disclose for each requested claim; `None` for claims it does not have.
     fn disclosures<'a>(&self, card: &Candidate<'a>) -> Vec<Option<BTreeSet<&'a [PathElement]>>> {
         let view = View { claims: card.claims, positions: card.positions };
         let paths_of = |found: &Vec<Found<'a>>| {
@@ -155,7 +156,7 @@ impl CredentialQuery {
                 for len in 1..path.len() {
                     paths.extend(path.get(..len).and_then(|above| card.disclosable.get(above)));
                 }
-                // Paths are ordered element by element, so what lies below a path follows it without a gap.
+                // Paths are ordered element by element, so everything below a path directly follows it.
                 let from =
                     card.disclosable.range::<[PathElement], _>((Bound::Included(path), Bound::Unbounded));
                 paths.extend(from.take_while(|below| below.starts_with(path)));

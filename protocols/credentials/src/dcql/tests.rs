@@ -1,4 +1,4 @@
-//! Tests of DCQL: queries read, cards selected, answers checked.
+//! Tests of DCQL: parsing queries, selecting cards, checking answers.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ fn path(text: &str) -> Vec<PathElement> {
         .collect()
 }
 
-/// The steps of a path whose names may look like numbers.
+/// The steps of a path, even if names look like numbers.
 fn names(names: &[&str]) -> Vec<PathElement> {
     names.iter().map(|name| PathElement::from(*name)).collect()
 }
@@ -307,7 +307,7 @@ fn other_formats_types_and_authorities_match_nothing() {
     assert!(bearer.select(&[unbound]).is_ok());
 }
 
-/// Asks for age and, as the second set says, an address; `none` can never be answered.
+/// Requests an age and an address as `sets` says; `none` can never be answered.
 fn with_sets(sets: Value) -> DcqlQuery {
     let credential = |id: &str, vct: &str, path: Value| json!({ "id": id, "format": "dc+sd-jwt", "meta": { "vct_values": [vct] }, "claims": [{ "path": path }] });
     query(json!({
@@ -388,7 +388,7 @@ fn what_the_holder_selects_satisfies_the_verifier() {
     }
 }
 
-/// A wallet may show more than was asked for; that is not the verifier's to keep.
+/// A wallet may show more than was requested; the verifier must not keep that.
 #[test]
 fn only_what_was_asked_for_counts_as_shown() {
     let city = city();
@@ -433,7 +433,7 @@ fn of_a_card_asked_for_without_claims_only_what_it_shows_to_everybody_counts() {
     }
 }
 
-/// 128 times all of a long list, in 64 sets, would take gigabytes.
+/// All elements of a long list, 128 times and in 64 sets, would take gigabytes.
 #[test]
 fn a_query_for_a_long_list_many_times_is_refused_or_answered_quickly() {
     let repeated = json!({

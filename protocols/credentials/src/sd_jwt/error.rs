@@ -1,4 +1,4 @@
-//! What can be wrong with an SD-JWT, told apart so that a test and a person can see which.
+//! What can be wrong with an SD-JWT, in enough detail for tests and people to see which fault it is.
 
 use einmal_keys::CustodyError;
 
@@ -7,7 +7,7 @@ use crate::{
     jwt::{JwtFault, SignFault},
 };
 
-/// A received SD-JWT was refused. All variants are the sender's fault; none carries claims.
+/// A received SD-JWT was refused. Every variant is the sender's fault; none carries claims.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SdJwtError {
@@ -26,7 +26,7 @@ pub enum SdJwtError {
     /// There is no `~`: this is a plain JWT.
     #[error("the text has no `~`; an SD-JWT without key binding ends with one")]
     MissingTilde,
-    /// A part is not what the format asks for.
+    /// A part does not have the required format.
     #[error("{part} is malformed")]
     Malformed {
         /// Which part.
@@ -38,7 +38,7 @@ pub enum SdJwtError {
         /// Which part.
         part: &'static str,
     },
-    /// The header demands an extension by `crit`.
+    /// The header demands an extension with `crit`.
     #[error("the header demands an extension that is not spoken here")]
     CriticalHeader,
     /// `alg` is `none`, symmetric or unknown.
@@ -47,43 +47,43 @@ pub enum SdJwtError {
     /// `alg` is known but not among those the caller allows.
     #[error("the signature algorithm is not among those allowed here")]
     AlgorithmNotAllowed,
-    /// `_sd_alg` is none of sha-256, sha-384 and sha-512.
+    /// `_sd_alg` is not sha-256, sha-384 or sha-512.
     #[error("`_sd_alg` names no hash that is accepted here")]
     UnsupportedHash,
-    /// The issuer's signature does not hold.
+    /// The issuer's signature does not verify.
     #[error("the issuer's signature does not hold")]
     BadSignature,
-    /// A disclosure is no array of two or three with a text as salt and, of three, a text as name.
+    /// A disclosure is not an array of a salt string and a value, with a name string between them or not.
     #[error("disclosure {index} does not have the form of a disclosure")]
     MalformedDisclosure {
         /// Which one, from 0.
         index: usize,
     },
-    /// A claim bears one of the names the format needs itself: `_sd`, `...`, `_sd_alg`.
+    /// A claim uses a name that the format reserves: `_sd`, `...`, `_sd_alg`.
     #[error("a claim bears a name the format reserves")]
     ReservedName,
-    /// `_sd` is no array of texts, or `...` is not the only member of its object.
+    /// `_sd` is not an array of strings, or `...` is not the only member of its object.
     #[error("a digest does not stand in the form the format asks for")]
     MalformedDigest,
-    /// The same digest, or the same disclosure, stands in two places.
+    /// The same digest or disclosure occurs twice.
     #[error("a digest occurs twice")]
     DuplicateDigest,
-    /// A disclosed claim already exists beside its digest.
+    /// A disclosed claim already exists next to its digest.
     #[error("a disclosed claim exists already at its place")]
     DuplicateClaim,
-    /// A disclosure for an array element is referenced as object member, or the reverse.
+    /// A disclosure of an array element is referenced as an object member, or the reverse.
     #[error("disclosure {index} does not fit the place of its digest")]
     MisplacedDisclosure {
         /// Which one, from 0.
         index: usize,
     },
-    /// No digest names this disclosure.
+    /// No digest refers to this disclosure.
     #[error("disclosure {index} is referenced by no digest")]
     UnreferencedDisclosure {
         /// Which one, from 0.
         index: usize,
     },
-    /// The KB-JWT behind the last `~` is malformed.
+    /// The KB-JWT after the last `~` is malformed.
     #[error(transparent)]
     KeyBinding(#[from] KeyBindingError),
 }
@@ -115,34 +115,34 @@ pub enum KeyBindingError {
     /// The verifier requires one and there is none.
     #[error("the presentation lacks the proof that the holder made it")]
     Missing,
-    /// Not a signed JWT with texts and times where they belong.
+    /// Not a signed JWT with strings and times in the right places.
     #[error("the key binding is malformed")]
     Malformed,
     /// Its header `typ` is not `kb+jwt`.
     #[error("the key binding has another type than `kb+jwt`")]
     WrongType,
-    /// Its algorithm is none of those allowed.
+    /// Its algorithm is not among those allowed.
     #[error("the signature algorithm of the key binding is not among those allowed here")]
     AlgorithmNotAllowed,
-    /// The credential names no holder key (`cnf.jwk`), or none that can be used.
+    /// The credential names no holder key (`cnf.jwk`), or no usable one.
     #[error("the credential names no usable holder key")]
     NoHolderKey,
     /// It was not signed by the holder key the issuer named.
     #[error("the key binding was not signed with the holder's key")]
     WrongHolderKey,
-    /// `sd_hash` belongs to another selection of disclosures.
+    /// `sd_hash` belongs to a different selection of disclosures.
     #[error("the key binding was made for another presentation")]
     WrongHash,
-    /// `aud` is somebody else.
+    /// `aud` is someone else.
     #[error("the key binding was made for another verifier")]
     WrongAudience,
-    /// `nonce` is not the one of the request.
+    /// `nonce` is not that of the request.
     #[error("the key binding answers another request")]
     WrongNonce,
-    /// Older than allowed.
+    /// Older than allowed, or past its `exp`.
     #[error("the key binding is too old; ask the holder to present again")]
     Stale,
-    /// Issued in the future, beyond the accepted clock skew.
+    /// `iat` or `nbf` lies in the future, beyond the accepted clock skew.
     #[error("the key binding is dated in the future; check the clocks")]
     FromTheFuture,
 }
@@ -151,22 +151,22 @@ pub enum KeyBindingError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IssueError {
-    /// A path in `disclosable` leads to no claim.
+    /// A path in `disclosable` matches no claim.
     #[error("disclosable path {index} leads to no claim")]
     UnknownPath {
         /// Which path, from 0.
         index: usize,
     },
-    /// A claim bears a name the format reserves.
+    /// A claim uses a name the format reserves.
     #[error("a claim bears a name the format reserves (`_sd`, `_sd_alg`, `...`)")]
     ReservedName,
-    /// A claim was given that the request sets itself by a field of its own.
+    /// The claims contain one that the request sets through a field of its own.
     #[error("claim `{name}` is set by the request's own field")]
     ReservedClaim {
         /// Its name.
         name: &'static str,
     },
-    /// A claim that must stay visible was asked to be disclosable.
+    /// A claim that must stay visible was requested to be disclosable.
     #[error("claim `{name}` must not be selectively disclosable")]
     NotDisclosable {
         /// Its name.
@@ -175,13 +175,13 @@ pub enum IssueError {
     /// Nested deeper than [`super::MAX_DEPTH`].
     #[error("claims are nested deeper than {} levels", super::MAX_DEPTH)]
     TooDeep,
-    /// More disclosures, decoys or bytes than a receiver would take.
+    /// More disclosures, decoys or bytes than a receiver would accept.
     #[error("the result would exceed the limit on {what}")]
     TooLarge {
         /// Which limit.
         what: &'static str,
     },
-    /// A required text is empty, or the times contradict each other.
+    /// A required string is empty, or the times contradict each other.
     #[error("`{field}` is missing or contradicts another field")]
     InvalidField {
         /// Which field.
@@ -190,7 +190,7 @@ pub enum IssueError {
     /// The signing key's id does not belong to the DID in `iss`.
     #[error("the signing key does not belong to the issuer's DID")]
     KeyOutsideIssuer,
-    /// The key named is no signing key.
+    /// The named key is not a signing key.
     #[error("the key named cannot sign")]
     CannotSign,
     /// The secret key could not be used.
@@ -218,7 +218,7 @@ impl From<SignFault> for IssueError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PresentError {
-    /// A path leads to no claim of this SD-JWT.
+    /// A path matches no claim of this SD-JWT.
     #[error("path {index} leads to no claim of this credential")]
     UnknownPath {
         /// Which path, from 0.
@@ -227,10 +227,10 @@ pub enum PresentError {
     /// The SD-JWT is not bound to a key, so no key binding can be made.
     #[error("this credential is not bound to a holder key")]
     NoHolderKey,
-    /// The key to sign with is not the one the issuer bound the SD-JWT to.
+    /// The named key is not the one the issuer bound the SD-JWT to.
     #[error("the key named is not the one this credential is bound to")]
     WrongHolderKey,
-    /// The key named is no signing key.
+    /// The named key is not a signing key.
     #[error("the key named cannot sign")]
     CannotSign,
     /// The secret key could not be used.

@@ -1,4 +1,4 @@
-//! The flattened JSON form of an SD-JWT (RFC 9901, section 8), translated from and to the compact one.
+//! Converts the flattened JSON form of an SD-JWT (RFC 9901, section 8) to and from the compact form.
 
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +40,7 @@ impl SdJwtIn {
         }
         let pieces = [&parts.protected, &parts.payload, &parts.signature];
         let binding = parts.header.kb_jwt.as_ref();
-        // A separator inside a piece would let one JSON text mean another compact one.
+        // A separator inside a part would let one JSON text mean a different compact one.
         let holds_separator = |piece: &String| piece.contains(['.', '~']);
         if pieces.into_iter().chain(&parts.header.disclosures).any(holds_separator)
             || binding.is_some_and(|binding| binding.contains('~') || binding.is_empty())

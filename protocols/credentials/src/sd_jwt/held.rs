@@ -1,4 +1,4 @@
-//! The holder's side: chooses what to show and proves to be the one it was issued to.
+//! The holder's side: chooses what to show and proves to be the one the SD-JWT was issued to.
 
 use std::{collections::HashMap, fmt};
 
@@ -15,7 +15,7 @@ use crate::jwt::{self, HeaderOut};
 #[derive(Clone)]
 pub struct HeldSdJwt {
     body: Body,
-    /// Which disclosure opens which path.
+    /// The index of the disclosure that opens each path.
     by_path: HashMap<Vec<PathElement>, usize>,
 }
 
@@ -36,11 +36,11 @@ pub struct KeyBindingRequest<'a> {
     pub custody: &'a dyn Custody,
     /// Names that key; it must be the one the SD-JWT is bound to.
     pub kid: &'a KeyId,
-    /// Who will verify: `aud`.
+    /// The verifier: `aud`.
     pub audience: &'a str,
     /// The request's nonce.
     pub nonce: &'a str,
-    /// Now, in seconds since 1970: `iat`.
+    /// The present time, in seconds since 1970: `iat`.
     pub issued_at: u64,
 }
 
@@ -68,9 +68,9 @@ impl HeldSdJwt {
         Self { body, by_path }
     }
 
-    /// Reads back what was verified when it was accepted and has lain in the holder's own sealed store since.
+    /// Reads back an SD-JWT that was verified when accepted and has been in the holder's own sealed store since.
     ///
-    /// Digests are checked again, the issuer's signature is not: its key may have been rotated away.
+    /// Digests are checked again, but not the issuer's signature: its key may have been rotated since.
     ///
     /// # Errors
     ///
@@ -89,12 +89,12 @@ impl HeldSdJwt {
         &self.body.claims
     }
 
-    /// Ways to all claims that can be kept back, in the order of the text.
+    /// Paths of all claims that can be withheld, in the order of the text.
     pub fn disclosable(&self) -> impl ExactSizeIterator<Item = &[PathElement]> {
         self.body.disclosures.iter().map(|(_, path)| path.as_slice())
     }
 
-    /// Signed positions of array elements, for arrays with digests that stand for nothing.
+    /// Signed positions of array elements, for arrays with digests that have no disclosure.
     pub fn positions(&self) -> &ElementPositions {
         &self.body.positions
     }
@@ -104,13 +104,13 @@ impl HeldSdJwt {
         self.body.holder_key()
     }
 
-    /// Makes a presentation that shows the claims at `paths`, what they are nested in, and nothing else.
+    /// Makes a presentation that shows the claims at `paths`, the objects and arrays around them, and nothing else.
     ///
-    /// A claim below a path that is disclosable by itself stays hidden unless it has a path of its own.
+    /// A separately disclosable claim below a path stays hidden unless `paths` lists it too.
     ///
     /// # Errors
     ///
-    /// [`PresentError::UnknownPath`] for a path that leads nowhere; the other variants concern the key binding.
+    /// [`PresentError::UnknownPath`] for a path that matches nothing; the other variants concern the key binding.
     pub fn present(
         &self,
         paths: &[Vec<PathElement>],

@@ -14,7 +14,7 @@ use crate::jwt::{self, HeaderOut};
 /// Most decoy digests one SD-JWT may be given.
 pub const MAX_DECOYS: usize = 1000;
 
-/// What is to be issued.
+/// The SD-JWT to be issued.
 #[derive(Clone, Debug)]
 pub struct IssueRequest {
     /// Header `typ`, such as `dc+sd-jwt`.
@@ -25,9 +25,9 @@ pub struct IssueRequest {
     pub x5c: Vec<String>,
     /// All claims, hidden ones included.
     pub claims: Claims,
-    /// Ways to the claims the holder may keep to itself. A path below another gives a recursive disclosure.
+    /// Paths of the claims the holder may withhold. A path below another one gives a recursive disclosure.
     pub disclosable: Vec<Vec<PathElement>>,
-    /// Digests that stand for nothing, mixed into the top-level `_sd` so that the number of claims stays unknown.
+    /// Digests without a disclosure, mixed into the top-level `_sd` so that the number of claims stays unknown.
     pub decoys: usize,
     /// Hash behind the digests.
     pub hash: HashAlgorithm,
@@ -71,11 +71,11 @@ impl fmt::Debug for SdJwt {
     }
 }
 
-/// Issues `request`, signed with the key `kid` of `custody`; salts come from `entropy`.
+/// Issues `request`, signed with the key `kid` of `custody`; `entropy` provides the salts.
 ///
 /// # Errors
 ///
-/// [`IssueError`] naming what in the request cannot be issued, or why it could not be signed.
+/// [`IssueError`] naming what in the request cannot be issued, or why signing failed.
 ///
 /// # Specification
 ///
@@ -113,7 +113,7 @@ pub fn issue(
     Ok(SdJwt(text))
 }
 
-/// Refuses reserved names and endless nesting, so that what is issued can be read back.
+/// Refuses reserved names and too deep nesting, so that the result can be read back.
 fn check_claims(members: &Map<String, Value>, depth: usize) -> Result<(), IssueError> {
     if members.keys().any(|name| is_reserved(name)) {
         return Err(IssueError::ReservedName);
@@ -123,7 +123,7 @@ fn check_claims(members: &Map<String, Value>, depth: usize) -> Result<(), IssueE
 
 fn check_value(value: &Value, depth: usize) -> Result<(), IssueError> {
     let inner = depth.saturating_add(1);
-    // A disclosure wraps its value in an array, which costs the receiver one level more.
+    // A disclosure wraps its value in an array, which adds one level for the receiver.
     if inner >= MAX_DEPTH && (value.is_object() || value.is_array()) {
         return Err(IssueError::TooDeep);
     }
@@ -134,12 +134,12 @@ fn check_value(value: &Value, depth: usize) -> Result<(), IssueError> {
     }
 }
 
-/// What to hide below one place of the claims.
+/// What to hide below one place in the claims.
 #[derive(Default)]
 struct Node<'a> {
-    /// The path that asks to hide this place itself, by its position in the request.
+    /// Index of the path in the request that asks to hide this very place.
     hide: Option<usize>,
-    /// Some path through this place, to name it in an error.
+    /// Index of some path through this place, to name it in an error.
     witness: usize,
     children: BTreeMap<&'a PathElement, Self>,
 }
@@ -165,13 +165,13 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Collects the disclosures while the payload loses its hidden claims.
+/// Collects the disclosures while removing hidden claims from the payload.
 struct Concealer<'a> {
     hash: HashAlgorithm,
     entropy: &'a dyn Entropy,
     salts: Vec<u8>,
     used: usize,
-    /// Each followed by `~`.
+    /// The disclosures, each followed by `~`.
     disclosures: String,
     scratch: Vec<u8>,
     any: bool,
@@ -182,7 +182,7 @@ impl<'a> Concealer<'a> {
         if request.decoys > MAX_DECOYS {
             return Err(IssueError::TooLarge { what: "decoys" });
         }
-        // One draw for all salts: a call to the system per claim would cost more than the hashing.
+        // Draw all salts at once: one system call per claim would cost more than the hashing.
         let mut salts = vec![0; request.disclosable.len().saturating_mul(SALT_BYTES)];
         entropy.fill(&mut salts).map_err(|_| IssueError::Entropy)?;
         Ok(Self {
@@ -222,7 +222,7 @@ impl<'a> Concealer<'a> {
             }
         }
         if !digests.is_empty() {
-            // Sorted digests say nothing about the order of the claims.
+            // Sorted digests reveal nothing about the order of the claims.
             digests.sort_unstable();
             members.insert(SD.to_owned(), digests.into());
         }
@@ -243,7 +243,7 @@ impl<'a> Concealer<'a> {
         Ok(())
     }
 
-    /// Writes one disclosure and gives back its digest.
+    /// Writes one disclosure and returns its digest.
     fn disclose(&mut self, name: Option<&str>, value: &Value) -> Result<String, IssueError> {
         let end = self.used.saturating_add(SALT_BYTES);
         let salt = self.salts.get(self.used..end).map(base64url_encode).ok_or(IssueError::Entropy)?;

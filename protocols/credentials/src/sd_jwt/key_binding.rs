@@ -1,4 +1,4 @@
-//! The verifier's check that the holder made this very presentation for this very request.
+//! The verifier's check that the holder made exactly this presentation for exactly this request.
 
 use einmal_keys::{PublicKey, SignatureAlgorithm};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{KeyBindingError, VerifiedSdJwt, received::Body};
 use crate::{json::numeric_date, jwt::Jwt};
 
-/// Seconds by which two honest clocks may disagree.
+/// Most seconds by which two honest clocks may differ.
 pub const MAX_CLOCK_SKEW_SECS: u64 = 60;
 
 /// Seconds after which a key binding is too old.
@@ -18,7 +18,7 @@ pub(super) const KEY_BINDING_TYP: &str = "kb+jwt";
 /// What a key binding must say to be accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyBindingCheck<'a> {
-    /// The verifier's own name, as the request gave it; compared byte by byte.
+    /// The verifier's own name, as in the request; compared byte by byte.
     pub audience: &'a str,
     /// The request's nonce.
     pub nonce: &'a str,
@@ -28,10 +28,10 @@ pub struct KeyBindingCheck<'a> {
     pub algorithms: &'a [SignatureAlgorithm],
 }
 
-/// A key binding that holds.
+/// A valid key binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyBinding {
-    /// The key that proved possession; the one in `cnf.jwk`.
+    /// The key that proved possession: the one in `cnf.jwk`.
     pub holder: PublicKey,
     /// When it was made, in seconds since 1970.
     pub issued_at: u64,
@@ -83,7 +83,7 @@ fn check_payload(jwt: &Jwt, body: &Body, check: &KeyBindingCheck<'_>) -> Result<
     if check.now.saturating_sub(issued_at) > MAX_KEY_BINDING_AGE_SECS {
         return Err(KeyBindingError::Stale);
     }
-    // What a holder bounds further holds, as in any JWT (RFC 9901, section 7.3, and RFC 7519).
+    // Further limits set by the holder apply, as in any JWT (RFC 9901, section 7.3, and RFC 7519).
     let bound = |name: &str| match jwt.payload.get(name) {
         Some(value) => numeric_date(value).map(Some).ok_or(KeyBindingError::Malformed),
         None => Ok(None),

@@ -6,7 +6,7 @@
 //! verifier SdJwtIn::parse    -> SdJwtIn::verify    -> VerifiedSdJwt::check_key_binding
 //! ```
 //!
-//! Whether a presentation must carry a key binding is the verifier's policy and never inferred from the text.
+//! Whether a presentation must carry a key binding is the verifier's policy and is never inferred from the text.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ pub use key_binding::{KeyBinding, KeyBindingCheck, MAX_CLOCK_SKEW_SECS, MAX_KEY_
 pub use open::ElementPositions;
 pub use received::{SdJwtIn, VerifiedSdJwt};
 
-/// Longest SD-JWT that is read or issued, in bytes; a portrait fits in, a DIDComm frame (1 MiB) holds it.
+/// Longest SD-JWT that is read or issued, in bytes; it has room for a portrait and fits into a DIDComm frame (1 MiB).
 pub const MAX_SD_JWT_BYTES: usize = 512 * 1024;
 
 /// Most disclosures one SD-JWT may carry.
@@ -40,19 +40,19 @@ pub const MAX_DISCLOSURES: usize = 1000;
 /// Deepest nesting of claims, counted through disclosures inside disclosures.
 pub const MAX_DEPTH: usize = crate::json::MAX_JSON_DEPTH;
 
-/// Bytes of randomness in each salt (RFC 9901, section 9.3, asks for at least 128 bits).
+/// Bytes of randomness in each salt (RFC 9901, section 9.3, demands at least 128 bits).
 pub const SALT_BYTES: usize = 16;
 
 const SD: &str = "_sd";
 const SD_ALG: &str = "_sd_alg";
 const DOTS: &str = "...";
 
-/// Names no claim may have: the format needs them itself.
+/// Names no claim may have, because the format uses them itself.
 fn is_reserved(name: &str) -> bool {
     matches!(name, SD | SD_ALG | DOTS)
 }
 
-/// One step of the way to a claim. In JSON a string or a non-negative integer.
+/// One step of the path to a claim. In JSON a string or a non-negative integer.
 ///
 /// An index counts elements as the issuer signed them, disclosed or not, so that holder and verifier mean the same
 /// element.
@@ -115,7 +115,7 @@ impl fmt::Debug for Claims {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HashAlgorithm {
-    /// `sha-256`, also meant where `_sd_alg` is absent.
+    /// `sha-256`, the default if `_sd_alg` is absent.
     #[default]
     Sha256,
     /// `sha-384`.
@@ -125,7 +125,7 @@ pub enum HashAlgorithm {
 }
 
 impl HashAlgorithm {
-    /// The name in the registry of named information hash algorithms.
+    /// The name in the registry "Named Information Hash Algorithm".
     pub fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "sha-256",

@@ -1,4 +1,4 @@
-//! Puts disclosed claims back in their places and refuses whatever does not fit (RFC 9901, section 7.1).
+//! Puts disclosed claims back in their places and refuses everything that does not fit (RFC 9901, section 7.1).
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,14 +6,14 @@ use serde_json::{Map, Value};
 
 use super::{DOTS, HashAlgorithm, MAX_DEPTH, PathElement, SD, SD_ALG, SdJwtError, is_reserved};
 
-/// For each array that lost undisclosed elements: the signed positions of those that are left.
+/// For each array that lost undisclosed elements: the signed positions of the remaining ones.
 ///
 /// Without it, element 0 of a presentation could be any element of the credential.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ElementPositions(HashMap<Vec<PathElement>, Vec<usize>>);
 
 impl ElementPositions {
-    /// Where the element signed at `index` of the array at `path` stands now; `None` if it was not disclosed.
+    /// The present index of the element signed at `index` of the array at `path`; `None` if it was not disclosed.
     pub fn current(&self, path: &[PathElement], index: usize) -> Option<usize> {
         match self.0.get(path) {
             None => Some(index),
@@ -21,13 +21,13 @@ impl ElementPositions {
         }
     }
 
-    /// The signed position of the element that now stands at `index` of the array at `path`.
+    /// The signed index of the element that is now at `index` of the array at `path`.
     pub fn signed(&self, path: &[PathElement], index: usize) -> usize {
         self.0.get(path).and_then(|kept| kept.get(index)).copied().unwrap_or(index)
     }
 }
 
-/// What a disclosure says, once decoded.
+/// The content of a decoded disclosure.
 #[derive(Clone)]
 pub(super) struct Disclosed {
     /// `None` for an element of an array.
@@ -35,15 +35,15 @@ pub(super) struct Disclosed {
     pub(super) value: Value,
 }
 
-/// The claims with all disclosures in place.
+/// The claims, with all disclosures in place.
 pub(super) struct Opened {
     pub(super) claims: Map<String, Value>,
-    /// Where each disclosure belongs; by its position in the text.
+    /// The path of each disclosure, in the order of the text.
     pub(super) places: Vec<Vec<PathElement>>,
     pub(super) positions: ElementPositions,
 }
 
-/// Takes `_sd_alg` out of the payload.
+/// Removes `_sd_alg` from the payload and reads it.
 pub(super) fn take_hash(payload: &mut Map<String, Value>) -> Result<HashAlgorithm, SdJwtError> {
     match payload.remove(SD_ALG) {
         None => Ok(HashAlgorithm::default()),
@@ -52,7 +52,7 @@ pub(super) fn take_hash(payload: &mut Map<String, Value>) -> Result<HashAlgorith
     }
 }
 
-/// Opens `payload` (without `_sd_alg`) with `disclosures`, given as encoded text and content.
+/// Opens `payload` (without `_sd_alg`) with `disclosures`, each given as encoded text and content.
 pub(super) fn open<'t>(
     mut payload: Map<String, Value>,
     hash: HashAlgorithm,
@@ -79,11 +79,11 @@ pub(super) fn open<'t>(
 }
 
 struct Opener {
-    /// Disclosures no digest has named yet, by digest.
+    /// Disclosures that no digest has referred to yet, by digest.
     waiting: HashMap<String, (usize, Disclosed)>,
-    /// Every digest met, decoys included.
+    /// Every digest found, including decoys.
     seen: HashSet<String>,
-    /// The way from the top to where the walk is.
+    /// The path from the top to the present place.
     path: Vec<PathElement>,
     places: Vec<Vec<PathElement>>,
     positions: ElementPositions,
@@ -160,7 +160,7 @@ impl Opener {
         Ok(())
     }
 
-    /// Opens a disclosed value and remembers where it belongs.
+    /// Opens a disclosed value and records its place.
     fn place(
         &mut self,
         element: PathElement,
@@ -185,7 +185,7 @@ impl Opener {
     }
 }
 
-/// The digest of an undisclosed element, if `item` is the placeholder of one.
+/// The digest of an undisclosed element, if `item` is a placeholder for one.
 fn element_digest(item: &mut Value) -> Result<Option<Value>, SdJwtError> {
     let Value::Object(members) = item else { return Ok(None) };
     if !members.contains_key(DOTS) {

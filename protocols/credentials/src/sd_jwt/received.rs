@@ -1,4 +1,4 @@
-//! An SD-JWT as it arrives, and the consuming check that turns it into a verified one.
+//! An SD-JWT as received, and the check that consumes it and yields a verified one.
 
 use std::{fmt, ops::Range};
 
@@ -15,7 +15,7 @@ use crate::{
     jwt::{Jwt, JwtFault},
 };
 
-/// A received SD-JWT: well formed and within bounds, and not to be believed.
+/// A received SD-JWT: well formed and within bounds, but not to be trusted yet.
 pub struct SdJwtIn {
     text: String,
     issuer_jwt: Jwt,
@@ -41,7 +41,7 @@ impl SdJwtIn {
     ///
     /// # Errors
     ///
-    /// [`SdJwtError`] for whatever can be refused without a key.
+    /// [`SdJwtError`] for every fault that shows without a key.
     ///
     /// # Specification
     ///
@@ -80,33 +80,33 @@ impl SdJwtIn {
         self.issuer_jwt.header.typ.as_deref()
     }
 
-    /// The header's `kid`, unproved: to look up the key with which to verify.
+    /// The header's `kid`, unproved: used to look up the verification key.
     pub fn kid(&self) -> Option<&str> {
         self.issuer_jwt.header.kid.as_deref()
     }
 
-    /// Whether something stands behind the last `~`. Says nothing about its worth.
+    /// Whether anything follows the last `~`. Says nothing about its validity.
     pub fn has_key_binding(&self) -> bool {
         self.key_binding.is_some()
     }
 
-    /// Whether some disclosure, wherever it belongs, bears this name.
+    /// Whether any disclosure has this name, wherever it belongs.
     pub(crate) fn has_disclosure_named(&self, name: &str) -> bool {
         self.disclosures.iter().any(|(_, disclosed)| disclosed.name.as_deref() == Some(name))
     }
 
-    /// The signed payload with digests still in it, unproved.
+    /// The signed payload, still with digests, unproved.
     pub(crate) fn raw_payload(&self) -> &Map<String, Value> {
         &self.issuer_jwt.payload
     }
 
-    /// Checks the issuer's signature by `key` and puts all disclosures in place.
+    /// Checks the issuer's signature with `key` and puts all disclosures in place.
     ///
-    /// The key binding is not looked at: see [`VerifiedSdJwt::check_key_binding`].
+    /// The key binding is not checked here: see [`VerifiedSdJwt::check_key_binding`].
     ///
     /// # Errors
     ///
-    /// [`SdJwtError`]; the signature is judged before the disclosures.
+    /// [`SdJwtError`]; the signature is checked before the disclosures.
     ///
     /// # Specification
     ///
@@ -125,7 +125,7 @@ impl SdJwtIn {
         Ok(VerifiedSdJwt(self.open()?))
     }
 
-    /// Puts all disclosures in place without looking at the signature.
+    /// Puts all disclosures in place without checking the signature.
     pub(super) fn open(self) -> Result<Body, SdJwtError> {
         let Self { text, issuer_jwt, disclosures, presented_len, key_binding } = self;
         let mut payload = issuer_jwt.payload;
@@ -180,7 +180,7 @@ pub(super) struct Body {
     pub(super) text: String,
     pub(super) claims: Claims,
     pub(super) positions: ElementPositions,
-    /// Where each disclosure stands in the text, and where it belongs in the claims.
+    /// The range of each disclosure in the text, and its path in the claims.
     pub(super) disclosures: Vec<(Range<usize>, Vec<PathElement>)>,
     pub(super) hash: HashAlgorithm,
     pub(super) presented_len: usize,
@@ -200,7 +200,7 @@ impl Body {
     }
 }
 
-/// An SD-JWT whose issuer's signature holds and whose disclosures all fit.
+/// An SD-JWT with a valid issuer's signature and disclosures that all fit.
 pub struct VerifiedSdJwt(pub(super) Body);
 
 /// Shows sizes, not claims.
@@ -214,12 +214,12 @@ impl fmt::Debug for VerifiedSdJwt {
 }
 
 impl VerifiedSdJwt {
-    /// The claims, disclosed ones in their places, without a trace of digests.
+    /// The claims, with disclosed ones in their places and no digests left.
     pub fn claims(&self) -> &Claims {
         &self.0.claims
     }
 
-    /// Ways to the claims that came from disclosures, in the order of the text.
+    /// Paths of the claims that came from disclosures, in the order of the text.
     pub fn disclosed(&self) -> impl ExactSizeIterator<Item = &[PathElement]> {
         self.0.disclosures.iter().map(|(_, path)| path.as_slice())
     }
@@ -229,7 +229,7 @@ impl VerifiedSdJwt {
         &self.0.positions
     }
 
-    /// The key the issuer bound the SD-JWT to (`cnf.jwk`), if there is a usable one.
+    /// The key the issuer bound the SD-JWT to (`cnf.jwk`), if it is usable.
     pub fn holder_key(&self) -> Option<PublicKey> {
         self.0.holder_key()
     }

@@ -1,4 +1,4 @@
-//! Tests of SD-JWT: issued, presented, and every deviation refused by name.
+//! Tests of SD-JWT: issuing, presenting, and every deviation refused with its own error.
 
 use std::{fs, path::PathBuf};
 
@@ -315,7 +315,7 @@ fn disclosure_below_one_that_was_not_sent_is_refused() {
     let issued =
         people.issue(json!({ "a": { "b": 1 } }), &[&["a".into()], &["a".into(), "b".into()]]).into_string();
     let mut parts: Vec<&str> = issued.split('~').collect();
-    // The child is written before the parent.
+    // The child now comes before the parent.
     parts.remove(2);
     let refused = people.verify(&parts.join("~")).unwrap_err();
     assert_eq!(refused, SdJwtError::UnreferencedDisclosure { index: 0 });
@@ -448,7 +448,7 @@ fn missing_tilde_is_refused() {
     assert_eq!(people.verify(&people.sign(&json!({}))).unwrap_err(), SdJwtError::MissingTilde);
     assert_eq!(people.verify("").unwrap_err(), SdJwtError::MissingTilde);
     let held = people.held();
-    // Without its last tilde a disclosure stands where a key binding belongs.
+    // Without the last tilde, a disclosure is in the place of a key binding.
     let cut = held.as_str().strip_suffix('~').unwrap();
     let refused = people.verify(cut).unwrap_err();
     assert_eq!(refused, SdJwtError::KeyBinding(KeyBindingError::Malformed));
@@ -463,7 +463,7 @@ fn limits_are_kept() {
     let (encoded, _) = disclosure(&json!(["s", 1]));
     let many = text + &format!("{encoded}~").repeat(MAX_DISCLOSURES + 1);
     assert_eq!(people.verify(&many).unwrap_err(), SdJwtError::TooManyDisclosures);
-    // Each disclosure holds the next one: every text is shallow, the claims would not be.
+    // Each disclosure contains the next: every text is shallow, but the claims would not be.
     let mut encoded = Vec::new();
     let mut inner = json!(1);
     for level in 0..=MAX_DEPTH {
@@ -512,7 +512,7 @@ fn key_binding_for_another_selection_is_refused() {
     }
 }
 
-/// A presentation with a key binding of the test's own making.
+/// A presentation with a key binding made by the test itself.
 fn hand_made(people: &People, signer: &KeyId, change: impl Fn(&mut Value, &mut Value)) -> KeyBindingError {
     let presented = people.held().present(&[], None).unwrap();
     let mut header = json!({ "typ": "kb+jwt" });
@@ -544,7 +544,7 @@ fn every_member_of_a_key_binding_is_checked() {
     assert_eq!(by_holder(|_, payload| payload["aud"] = json!([AUDIENCE])), KeyBindingError::Malformed);
     assert_eq!(by_holder(|_, payload| payload["nonce"] = "other".into()), KeyBindingError::WrongNonce);
     assert_eq!(by_holder(|_, payload| payload["sd_hash"] = "AAAA".into()), KeyBindingError::WrongHash);
-    // What the holder bounds further holds too (RFC 7519).
+    // Further limits set by the holder apply too (RFC 7519).
     assert_eq!(by_holder(|_, payload| payload["exp"] = json!(NOW - 1_000)), KeyBindingError::Stale);
     assert_eq!(by_holder(|_, payload| payload["nbf"] = json!(NOW + 1_000)), KeyBindingError::FromTheFuture);
     assert_eq!(by_holder(|_, payload| payload["exp"] = json!("soon")), KeyBindingError::Malformed);
@@ -626,12 +626,12 @@ fn vectors(folder: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Some cases are broken into lines for print.
+/// Some cases are broken into lines for printing.
 fn unwrapped(text: &str) -> String {
     text.split_whitespace().collect()
 }
 
-/// JSON printed likewise: some of its texts are broken into indented lines.
+/// JSON with line breaks for printing: some of its strings continue on an indented line.
 fn printed_json(text: &str) -> Value {
     serde_json::from_str(&text.lines().map(str::trim).collect::<String>()).unwrap()
 }
@@ -646,7 +646,7 @@ fn cases_of_the_reference_implementation_give_the_printed_contents() {
         let (issuance, presentation) =
             (unwrapped(&read("sd_jwt_issuance.txt")), unwrapped(&read("sd_jwt_presentation.txt")));
         if case.ends_with("header_mod") {
-            // Its `kid` is a number; RFC 7515 wants a text, and so does this reader.
+            // Its `kid` is a number; RFC 7515 requires a string, and so does this reader.
             let refused = SdJwtIn::parse(&issuance).unwrap_err();
             assert_eq!(refused, SdJwtError::Malformed { part: "the issuer-signed JWT" });
             continue;
@@ -662,7 +662,7 @@ fn cases_of_the_reference_implementation_give_the_printed_contents() {
         let presented = SdJwtIn::parse(&presentation).unwrap().verify(&reference_issuer(), ALL).unwrap();
         let contents: Value = printed_json(&read("verified_contents.json"));
         assert_eq!(shown(&presented), contents, "{}", case.display());
-        // Choosing the same claims again must give the same text, up to the order of the disclosures.
+        // Choosing the same claims again must give the same text, except for the order of the disclosures.
         let paths: Vec<Vec<PathElement>> = presented.disclosed().map(<[PathElement]>::to_vec).collect();
         let ours = issued.into_held().present(&paths, None).unwrap();
         let cut = presentation.rfind('~').unwrap();
@@ -705,7 +705,7 @@ fn key_bindings_of_the_reference_implementation_hold() {
 
 // ---- properties ----
 
-/// Claims with the paths of all their members and elements.
+/// Collects the paths of all members and elements of claims.
 fn all_paths(value: &Value, here: &[PathElement], out: &mut Vec<Vec<PathElement>>) {
     let mut visit = |element: PathElement, inner: &Value| {
         let path = [here, &[element]].concat();
@@ -719,7 +719,7 @@ fn all_paths(value: &Value, here: &[PathElement], out: &mut Vec<Vec<PathElement>
     }
 }
 
-/// What is left of `value` if every disclosable path outside `chosen` disappears.
+/// The rest of `value` when every disclosable path outside the chosen ones is gone.
 fn expected(value: &Value, here: &[PathElement], hidden: &dyn Fn(&[PathElement]) -> bool) -> Value {
     let keep = |element: PathElement, inner: &Value| {
         let path = [here, &[element]].concat();
@@ -800,7 +800,7 @@ proptest! {
     #[test]
     fn reading_a_bent_text_never_panics(at in any::<prop::sample::Index>(), byte in 0x20u8..0x7f) {
         let people = people();
-        // Made once: one of the backends signs the same bytes differently each time.
+        // Made once: one of the backends gives a different signature for the same bytes each time.
         let original = people.held().present(&[vec!["a".into()]], Some(&people.binding(&people.holder))).unwrap();
         let mut bytes = original.clone().into_bytes();
         let at = at.index(bytes.len());

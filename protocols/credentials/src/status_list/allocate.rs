@@ -1,4 +1,4 @@
-//! Hands out status indices in an order nobody can foresee, each exactly once.
+//! Hands out status indices in an unpredictable order, each exactly once.
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ const ROUNDS: u8 = 10;
 
 /// A secret permutation of the indices of one list.
 ///
-/// The issuer counts its credentials from 0 and stores the count; the permutation turns it into the index. Neighbours
-/// in time are then no neighbours in the list, and no index comes twice. One key for each list.
+/// The issuer counts its credentials from 0 and stores the count; the permutation turns it into the index. Credentials
+/// issued one after the other are then not neighbours in the list, and no index repeats. Use one key per list.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct IndexPermutation {
     key: [u8; 32],
@@ -40,7 +40,7 @@ impl IndexPermutation {
         if counter >= INDEX_SPACE {
             return None;
         }
-        // Cycle walking: the network permutes 2^18 values, so following it from below 2^17 comes back below 2^17.
+        // Cycle walking: the network permutes 2^18 values, so starting below 2^17 it eventually returns below 2^17.
         let mut value = self.permute(counter);
         while value >= INDEX_SPACE {
             value = self.permute(value);

@@ -1,4 +1,4 @@
-//! Lists a verifier keeps for as long as they may be kept.
+//! Lists that a verifier keeps for as long as it may.
 
 use std::collections::HashMap;
 
@@ -7,24 +7,24 @@ use super::{MAX_LIST_BYTES, Status, StatusError, VerifiedStatusList};
 /// Seconds a list without `ttl` is kept.
 pub const DEFAULT_TTL_SECS: u64 = 3600;
 
-/// Answers what the status of a credential is.
+/// Tells the status of a credential.
 pub trait StatusSource {
     /// The entry `idx` of the list at `uri`, signed by `iss`.
     ///
     /// # Errors
     ///
-    /// [`StatusError`]; all of them mean that the credential must not be accepted, and
-    /// [`StatusError::NotFetched`] that asking again after fetching may help.
+    /// [`StatusError`]; every variant means the credential must not be accepted. [`StatusError::NotFetched`] also means
+    /// that fetching the list and asking again may help.
     fn status(&self, uri: &str, idx: u64, iss: &str) -> Result<Status, StatusError>;
 }
 
-/// Verified lists in memory, bounded, the ones fetched longest ago leaving first.
+/// A bounded memory of verified lists; it drops the one fetched longest ago first.
 #[derive(Debug)]
 pub struct StatusCache {
     lists: HashMap<Key, Entry>,
     max_bytes: usize,
     bytes: usize,
-    /// Counts insertions, to know which is oldest.
+    /// Counts insertions, to tell which is the oldest.
     clock: u64,
 }
 
@@ -60,9 +60,9 @@ impl StatusCache {
         Self { lists: HashMap::new(), max_bytes: max_bytes.max(MAX_LIST_BYTES), bytes: 0, clock: 0 }
     }
 
-    /// Keeps a list fetched at `now`, unless a newer one of the same address is there.
+    /// Keeps a list fetched at `now`, unless a newer one from the same address is there.
     ///
-    /// An older list than the one held is dropped: else a replayed one could undo a revocation.
+    /// An older list is dropped: otherwise a replayed one could undo a revocation.
     pub fn insert(&mut self, list: VerifiedStatusList, now: u64) {
         let key = Key { uri: list.uri().to_owned(), issuer: list.issuer().to_owned() };
         if self.lists.get(&key).is_some_and(|held| held.list.issued_at() > list.issued_at()) {
@@ -78,7 +78,7 @@ impl StatusCache {
     }
 
     fn shrink(&mut self) {
-        // Empty lists take room too; the count keeps them from piling up.
+        // Empty lists take space too; the count limits them.
         while self.bytes > self.max_bytes || self.lists.len() > Self::MAX_LISTS {
             let oldest = self.lists.iter().min_by_key(|(_, entry)| entry.turn);
             let Some(key) = oldest.map(|(key, _)| key.clone()) else { return };
@@ -103,7 +103,7 @@ impl StatusCache {
     }
 }
 
-/// A cache at one moment.
+/// A cache, as seen at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct CachedStatuses<'a> {
     cache: &'a StatusCache,
@@ -114,7 +114,7 @@ impl StatusSource for CachedStatuses<'_> {
     fn status(&self, uri: &str, idx: u64, iss: &str) -> Result<Status, StatusError> {
         let key = Key { uri: uri.to_owned(), issuer: iss.to_owned() };
         match self.cache.lists.get(&key) {
-            // Not before it was fetched either: a clock that was set back must not keep it in use for as long.
+            // Not before it was fetched either: otherwise setting the clock back would keep it in use longer.
             Some(entry) if (entry.fetched_at..entry.usable_until()).contains(&self.now) => {
                 entry.list.list().get(idx)
             }

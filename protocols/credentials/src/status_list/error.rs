@@ -1,18 +1,18 @@
-//! Why a status could not be told or set.
+//! Why a status could not be read or set.
 
 use crate::vc::KeyLookupError;
 
-/// A status could not be told. Every variant means: do not accept.
+/// A status could not be determined. Every variant means: do not accept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StatusError {
-    /// No list that is still fresh is at hand: fetch it from `uri`, then ask again.
+    /// No fresh list is available: fetch it from `uri`, then ask again.
     #[error("the status list at {uri} has to be fetched first")]
     NotFetched {
-        /// Where the list is.
+        /// Address of the list.
         uri: String,
     },
-    /// The token is no signed JWT with the members a status list needs.
+    /// The token is not a signed JWT with the members a status list needs.
     #[error("the status list token is malformed: {part}")]
     MalformedToken {
         /// Which part.
@@ -27,13 +27,13 @@ pub enum StatusError {
     /// The signature algorithm is not accepted.
     #[error("the signature algorithm of the status list is not accepted")]
     AlgorithmNotAllowed,
-    /// The signature does not hold.
+    /// The signature does not verify.
     #[error("the signature of the status list does not hold")]
     BadSignature,
-    /// `sub` is not the address the list was asked under.
+    /// `sub` is not the address the list was requested from.
     #[error("the status list belongs to another address")]
     WrongSubject,
-    /// `iss` is there and not the issuer of the credential, or the key belongs to another DID.
+    /// `iss` is present but is not the credential's issuer, or the key belongs to another DID.
     #[error("the status list is from another issuer than the credential")]
     WrongIssuer,
     /// `exp` has passed.
@@ -42,16 +42,16 @@ pub enum StatusError {
     /// `iat` lies ahead.
     #[error("the status list is dated in the future; check the clocks")]
     FromTheFuture,
-    /// `bits` is none of 1, 2, 4, 8.
+    /// `bits` is not 1, 2, 4 or 8.
     #[error("a status may have 1, 2, 4 or 8 bits, nothing else")]
     InvalidBits,
-    /// `lst` is no base64url of ZLIB data.
+    /// `lst` is not base64url of ZLIB data.
     #[error("the status list does not decompress")]
     MalformedList,
     /// The list has no such entry.
     #[error("the status list has no entry {index}")]
     IndexOutOfRange {
-        /// The entry asked for.
+        /// The requested entry.
         index: u64,
     },
     /// The key of the list's issuer could not be found.
@@ -66,7 +66,7 @@ pub enum RegisterError {
     /// The list has no such entry.
     #[error("the status list has no entry {index}")]
     IndexOutOfRange {
-        /// The entry asked for.
+        /// The requested entry.
         index: u64,
     },
     /// Revocation is final.

@@ -1,4 +1,4 @@
-//! The list itself: entries of 1, 2, 4 or 8 bits, packed from the least significant bit up.
+//! The list itself: entries of 1, 2, 4 or 8 bits, packed from the least significant bit upwards.
 
 use std::{
     fmt,
@@ -10,22 +10,22 @@ use flate2::{Compression, bufread::ZlibDecoder, write::ZlibEncoder};
 
 use super::{RegisterError, StatusError};
 
-/// Largest list in memory, in bytes, which bounds decompression: 32 million entries of one bit.
+/// Largest list in memory, in bytes; it bounds decompression. Holds 32 million entries of one bit.
 pub const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
 
 /// Longest `lst` that is read, in characters; incompressible lists of full size still fit.
 pub const MAX_LST_CHARS: usize = 6 * 1024 * 1024;
 
-/// What an entry says.
+/// The meaning of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
     /// 0: good.
     Valid,
-    /// 1: revoked, for good.
+    /// 1: revoked permanently.
     Invalid,
-    /// 2: refused for the time being.
+    /// 2: suspended for now.
     Suspended,
-    /// Anything else: known to the application, or to nobody.
+    /// Anything else: its meaning is up to the application, if known at all.
     ApplicationSpecific(u8),
 }
 
@@ -65,7 +65,7 @@ impl fmt::Debug for StatusList {
     }
 }
 
-/// Where an entry stands.
+/// The position of an entry in the bytes.
 struct Slot {
     byte: usize,
     shift: u32,
@@ -87,7 +87,7 @@ impl StatusList {
         Ok(Self { bits, bytes: vec![0; len] })
     }
 
-    /// A list over bytes as the specification lays them out.
+    /// A list from bytes in the specification's layout.
     ///
     /// # Errors
     ///
@@ -135,7 +135,7 @@ impl StatusList {
         Ok(Status::from_value((byte >> slot.shift) & slot.mask))
     }
 
-    /// Writes the entry at `index`, whatever it was. Issuers use [`super::StatusRegister`], which keeps the rules.
+    /// Overwrites the entry at `index`. Issuers use [`super::StatusRegister`], which enforces the rules.
     ///
     /// # Errors
     ///
@@ -163,7 +163,7 @@ impl StatusList {
     ///
     /// # Errors
     ///
-    /// [`StatusError::MalformedList`] if the compressor fails, which memory does not.
+    /// [`StatusError::MalformedList`] if the compressor fails, which does not happen in memory.
     pub fn encode(&self) -> Result<String, StatusError> {
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(&self.bytes).map_err(|_| StatusError::MalformedList)?;
@@ -171,7 +171,7 @@ impl StatusList {
         Ok(base64url_encode(compressed))
     }
 
-    /// Reads `lst`. Decompression stops at [`MAX_LIST_BYTES`]; data behind the ZLIB stream is refused.
+    /// Reads `lst`. Decompression stops at [`MAX_LIST_BYTES`]; data after the ZLIB stream is refused.
     ///
     /// # Errors
     ///

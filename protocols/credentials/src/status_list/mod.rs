@@ -5,7 +5,7 @@
 //! verifier  verify_token -> VerifiedStatusList -> StatusCache -> StatusCache::at(now) as StatusSource
 //! ```
 //!
-//! A verifier that has no usable list refuses: it cannot tell "unavailable" from "revoked".
+//! A verifier without a usable list refuses: it cannot tell "unavailable" from "revoked".
 
 mod allocate;
 mod cache;

@@ -1,10 +1,10 @@
-//! The issuer's list: suspension comes and goes, revocation stays.
+//! The issuer's list: suspensions can end, revocations cannot.
 
 use super::{RegisterError, Status, StatusError, StatusList};
 
-/// A status list under the rules for its issuer.
+/// A status list that enforces the issuer's rules.
 ///
-/// There is no way to make a revoked entry valid again: whoever saw it revoked acted on that.
+/// A revoked entry can never become valid again, because others have acted on the revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusRegister(StatusList);
 
@@ -18,7 +18,7 @@ impl StatusRegister {
         Ok(Self(StatusList::new(bits, entries)?))
     }
 
-    /// Takes up a list read back from the store.
+    /// Wraps a list read back from the store.
     pub fn from_list(list: StatusList) -> Self {
         Self(list)
     }
@@ -37,7 +37,7 @@ impl StatusRegister {
         self.0.get(index).map_err(|_| RegisterError::IndexOutOfRange { index })
     }
 
-    /// Revokes for good. Doing it again changes nothing.
+    /// Revokes permanently. Repeating it changes nothing.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl StatusRegister {
     ///
     /// # Errors
     ///
-    /// [`RegisterError`], [`RegisterError::RevokedIsFinal`] among them.
+    /// [`RegisterError`], including [`RegisterError::RevokedIsFinal`].
     pub fn suspend(&mut self, index: u64) -> Result<(), RegisterError> {
         self.change(index, Status::Suspended)
     }
@@ -59,7 +59,7 @@ impl StatusRegister {
     ///
     /// # Errors
     ///
-    /// [`RegisterError`], [`RegisterError::RevokedIsFinal`] among them.
+    /// [`RegisterError`], including [`RegisterError::RevokedIsFinal`].
     pub fn resume(&mut self, index: u64) -> Result<(), RegisterError> {
         self.change(index, Status::Valid)
     }

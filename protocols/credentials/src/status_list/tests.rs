@@ -1,4 +1,4 @@
-//! Tests of status lists: bits, tokens, cache, and the indices that are handed out.
+//! Tests of status lists: bits, tokens, cache, and index allocation.
 
 use std::{collections::HashSet, fs, path::PathBuf};
 
@@ -305,7 +305,7 @@ fn list_is_used_until_its_time_to_live_is_over() {
     assert_eq!(cache.at(NOW + HOUR - 1).status(URI, 1, ISSUER), Ok(Status::Invalid));
     assert_eq!(cache.at(NOW + HOUR).status(URI, 1, ISSUER), not_fetched);
     assert_eq!(cache.at(NOW - 1).status(URI, 1, ISSUER), not_fetched, "the clock was set back");
-    // Nor beyond its end, however late it was fetched.
+    // Nor after its `exp`, however late it was fetched.
     let mut late = StatusCache::new(0);
     late.insert(city.verified(register.list(), NOW), NOW + 24 * HOUR - 10);
     assert_eq!(late.at(NOW + 24 * HOUR - 1).status(URI, 1, ISSUER), Ok(Status::Invalid));
@@ -362,7 +362,7 @@ fn vector(name: &str) -> Option<String> {
     Some(fs::read_to_string(base.join("token-status-list").join(name)).unwrap())
 }
 
-/// Reads the printed JSON, whose texts are broken into lines.
+/// Reads the printed JSON, whose strings are broken into lines.
 fn printed_list(name: &str) -> Option<StatusList> {
     let text: String = vector(name)?.split_whitespace().collect();
     let json = &text[text.find('{').unwrap()..];

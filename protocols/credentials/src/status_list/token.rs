@@ -1,4 +1,4 @@
-//! The signed form in which a list travels: `statuslist+jwt`.
+//! The signed form in which a list is published: `statuslist+jwt`.
 
 use einmal_keys::{Custody, KeyId, SignatureAlgorithm};
 use serde::Serialize;
@@ -23,9 +23,9 @@ const ALGORITHMS: [SignatureAlgorithm; 2] = [SignatureAlgorithm::Es256, Signatur
 /// A list to be signed.
 #[derive(Clone, Copy, Debug)]
 pub struct StatusTokenRequest<'a> {
-    /// Address under which it is published: `sub`, and the `uri` of every reference to it.
+    /// Address at which it is published: `sub`, and the `uri` of every reference to it.
     pub uri: &'a str,
-    /// The issuer of the credentials it is about: `iss`.
+    /// The issuer of the credentials it covers: `iss`.
     pub issuer: &'a str,
     /// The list.
     pub list: &'a StatusList,
@@ -57,8 +57,8 @@ struct ListMember {
 ///
 /// # Errors
 ///
-/// [`IssueError::InvalidField`] if the times contradict each other or the address is empty, or why it could not be
-/// signed.
+/// [`IssueError::InvalidField`] if the times contradict each other or the address is empty; other variants if signing
+/// failed.
 ///
 /// # Specification
 ///
@@ -92,7 +92,7 @@ pub fn issue_token(
     Ok(jwt::sign(custody, kid, &header, &payload)?)
 }
 
-/// A list whose signature, address and time were checked.
+/// A list with checked signature, address and times.
 #[derive(Clone, Debug)]
 pub struct VerifiedStatusList {
     uri: String,
@@ -104,12 +104,12 @@ pub struct VerifiedStatusList {
 }
 
 impl VerifiedStatusList {
-    /// Where it was published.
+    /// The address it was published at.
     pub fn uri(&self) -> &str {
         &self.uri
     }
 
-    /// Whose credentials it is about.
+    /// The issuer whose credentials it covers.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
@@ -129,7 +129,7 @@ impl VerifiedStatusList {
         self.expires_at
     }
 
-    /// Seconds it may be kept.
+    /// Seconds for which it may be kept.
     pub fn ttl(&self) -> Option<u64> {
         self.ttl
     }
@@ -137,7 +137,7 @@ impl VerifiedStatusList {
 
 /// Verifies a token fetched from `uri` for credentials of `issuer`.
 ///
-/// The list must be signed by the credential issuer itself; its key is found as for its credentials.
+/// The list must be signed by the credential issuer itself; its key is found in the same way as for its credentials.
 ///
 /// # Errors
 ///

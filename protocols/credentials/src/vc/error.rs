@@ -1,4 +1,4 @@
-//! What can be wrong with a credential, one variant per cause.
+//! What can be wrong with a credential: one variant per cause.
 
 use crate::{
     sd_jwt::{KeyBindingError, SdJwtError},
@@ -9,13 +9,13 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyLookupError {
-    /// There is no permitted way to ask this issuer for its keys.
+    /// There is no permitted way to look up this issuer's keys.
     #[error("there is no accepted way to find the keys of this issuer")]
     NoMechanism,
     /// The issuer publishes no key of that name for signing credentials.
     #[error("the issuer publishes no such key for signing credentials")]
     UnknownKey,
-    /// The issuer's keys are not at hand: resolve it, then verify again.
+    /// The issuer's keys are not available: resolve it, then verify again.
     #[error("the issuer's keys are not at hand: {reason}")]
     Unavailable {
         /// Why, without personal data.
@@ -27,22 +27,22 @@ pub enum KeyLookupError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// The text breaks the rules of SD-JWT in a way that has no variant of its own here.
+    /// The text breaks a rule of SD-JWT that has no variant of its own here.
     #[error(transparent)]
     Format(SdJwtError),
-    /// The issuer's signature does not hold.
+    /// The issuer's signature does not verify.
     #[error("the issuer's signature does not hold")]
     BadSignature,
     /// The algorithm of the signature is not accepted.
     #[error("the signature algorithm is not accepted")]
     AlgorithmNotAllowed,
-    /// No digest names one of the disclosures.
+    /// No digest refers to one of the disclosures.
     #[error("disclosure {index} is referenced by no digest")]
     UnreferencedDisclosure {
         /// Which one, from 0.
         index: usize,
     },
-    /// A digest stands in two places.
+    /// A digest occurs twice.
     #[error("a digest occurs twice")]
     DuplicateDigest,
     /// Header `typ` is not `dc+sd-jwt`.
@@ -60,22 +60,22 @@ pub enum VerifyError {
         /// Its name.
         name: &'static str,
     },
-    /// A claim that must stay visible was hidden, whole or in part.
+    /// A claim that must stay visible was hidden, wholly or in part.
     #[error("claim `{name}` must not be selectively disclosable")]
     NotDisclosable {
         /// Its name.
         name: &'static str,
     },
-    /// The `kid` belongs to another DID than `iss`.
+    /// The `kid` belongs to a DID other than `iss`.
     #[error("the signing key belongs to another DID than the issuer")]
     ForeignKey,
-    /// A KB-JWT came along at issuance, where none may be.
+    /// An issued credential carries a KB-JWT, which is not allowed.
     #[error("an issued credential must not carry a key binding")]
     UnexpectedKeyBinding,
-    /// A presentation without the key binding the verifier requires.
+    /// The presentation lacks the key binding that the verifier requires.
     #[error("the presentation lacks the proof that the holder made it")]
     KeyBindingMissing,
-    /// Signed or bound with another key than expected.
+    /// Signed with or bound to another key than expected.
     #[error("the holder's key is not the one the credential is bound to")]
     WrongHolderKey,
     /// The key binding names another verifier.
@@ -84,7 +84,7 @@ pub enum VerifyError {
     /// The key binding answers another request.
     #[error("the presentation answers another request")]
     WrongNonce,
-    /// The key binding is too old.
+    /// The key binding is too old, or past its `exp`.
     #[error("the presentation is too old; ask the holder to present again")]
     StaleKeyBinding,
     /// Another fault of the key binding.
@@ -93,10 +93,10 @@ pub enum VerifyError {
     /// A status mechanism other than the Token Status List.
     #[error("the credential's status mechanism is not known here")]
     UnsupportedStatus,
-    /// The credential names no status and the verifier requires one.
+    /// The credential names no status, but the verifier requires one.
     #[error("the credential has no status to check")]
     NoStatus,
-    /// Issued by somebody other than offered.
+    /// The issuer is not the one of the offer.
     #[error("the credential is from another issuer than offered")]
     WrongIssuer,
     /// `vct` is not among those expected.
@@ -105,7 +105,7 @@ pub enum VerifyError {
     /// The verifier does not trust this issuer for this type.
     #[error("the issuer is not trusted for this type of credential")]
     UntrustedIssuer,
-    /// `nbf` lies ahead.
+    /// `nbf` or `iat` lies ahead.
     #[error("the credential is not valid yet")]
     NotYetValid,
     /// `exp` has passed.
@@ -117,7 +117,7 @@ pub enum VerifyError {
     /// The status list says SUSPENDED.
     #[error("the credential is suspended")]
     Suspended,
-    /// The status list says something only its issuer understands; taken as a refusal.
+    /// The status list says something only its issuer understands; treated as a refusal.
     #[error("the credential has the application-specific status {value}")]
     UnknownStatus {
         /// The value.
@@ -126,7 +126,7 @@ pub enum VerifyError {
     /// The issuer's key could not be found.
     #[error(transparent)]
     KeyLookup(#[from] KeyLookupError),
-    /// The status could not be told; with [`StatusError::NotFetched`], fetch the list and verify again.
+    /// The status could not be determined; on [`StatusError::NotFetched`], fetch the list and verify again.
     #[error(transparent)]
     Status(#[from] StatusError),
 }

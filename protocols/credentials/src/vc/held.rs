@@ -15,9 +15,9 @@ use crate::{
     sd_jwt::{Claims, HeldSdJwt, MAX_CLOCK_SKEW_SECS, PathElement},
 };
 
-/// A credential in its holder's hands.
+/// A credential held by its holder.
 ///
-/// The public fields are read from the signed text; they cannot be set apart from it.
+/// The public fields come from the signed text and cannot be set independently of it.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct HeldCredential {
@@ -27,7 +27,7 @@ pub struct HeldCredential {
     pub vct: String,
     /// The key it is bound to.
     pub holder: Option<PublicKey>,
-    /// Where its status stands.
+    /// Where its status can be looked up.
     pub status: Option<StatusReference>,
     /// `nbf`, in seconds since 1970.
     pub not_before: Option<u64>,
@@ -47,7 +47,7 @@ impl fmt::Debug for HeldCredential {
     }
 }
 
-/// Members that say how a credential is to be checked, and nothing about a person.
+/// Members that say how to check a credential, and nothing about a person.
 pub const TECHNICAL_CLAIMS: [&str; 9] =
     ["iss", "iat", "nbf", "exp", "vct", "vct#integrity", "cnf", "status", "aud"];
 
@@ -68,7 +68,7 @@ fn gather_shown(
                 path.pop();
             }
         }
-        // An array whose every element can be withheld shows at most how many there are.
+        // An array whose elements can all be withheld shows at most their number.
         Value::Array(elements) => {
             let below = |one: &&&[PathElement]| one.len() == path.len() + 1 && one.starts_with(path);
             if hidden.iter().filter(below).count() < elements.len() {
@@ -97,7 +97,7 @@ impl HeldCredential {
         })
     }
 
-    /// Reads back a credential accepted earlier, from the holder's own sealed store. The issuer's signature is not
+    /// Reads back a previously accepted credential from the holder's own sealed store. The issuer's signature is not
     /// checked again.
     ///
     /// # Errors
@@ -122,13 +122,13 @@ impl HeldCredential {
         &self.sd_jwt
     }
 
-    /// Ways to the claims that can be kept back.
+    /// Paths of the claims that can be withheld.
     pub fn disclosable(&self) -> impl ExactSizeIterator<Item = &[PathElement]> {
         self.sd_jwt.disclosable()
     }
 
-    /// Ways to the claims that nobody can keep back: whoever sees the credential sees them. Members that say how it is to be checked
-    /// are left out ([`TECHNICAL_CLAIMS`]).
+    /// Paths of the claims that cannot be withheld: everyone who sees the credential sees them. Leaves out the members
+    /// that say how to check it ([`TECHNICAL_CLAIMS`]).
     pub fn always_shown(&self) -> Vec<Vec<PathElement>> {
         let hidden: Vec<&[PathElement]> = self.disclosable().collect();
         let mut shown = Vec::new();
@@ -140,7 +140,7 @@ impl HeldCredential {
         shown
     }
 
-    /// The credential as a possible answer to a query, under an id of the caller's.
+    /// The credential as a possible answer to a query, under an id the caller chooses.
     pub fn candidate(&self, id: impl Into<String>) -> Candidate<'_> {
         Candidate {
             id: id.into(),
@@ -169,18 +169,18 @@ impl HeldCredential {
     }
 }
 
-/// What the holder was offered and what must therefore arrive.
+/// What the holder was offered, and so what must arrive.
 #[derive(Clone, Copy, Debug)]
 pub struct IssuedExpectation<'a> {
-    /// Issuer of the offer.
+    /// Issuer that made the offer.
     pub issuer: &'a str,
-    /// Type of credential offered.
+    /// Type of the offered credential.
     pub vct: &'a str,
-    /// The key the holder asked to be bound to.
+    /// The key that the holder asked to have the credential bound to.
     pub holder_key: &'a PublicKey,
     /// Seconds since 1970.
     pub now: u64,
-    /// Whether the type of old drafts, `vc+sd-jwt`, will do.
+    /// Whether `vc+sd-jwt`, the type of old drafts, is accepted.
     pub accept_legacy_typ: bool,
     /// Algorithms the issuer may sign with.
     pub algorithms: &'a [SignatureAlgorithm],
@@ -194,9 +194,9 @@ impl<'a> IssuedExpectation<'a> {
     }
 }
 
-/// Accepts what an issuer delivers, if it is what was offered.
+/// Accepts what an issuer delivers, if it matches the offer.
 ///
-/// A credential that becomes valid later is accepted; its status is not asked, since it was just issued.
+/// A credential that becomes valid later is accepted. Its status is not checked, since it was just issued.
 ///
 /// # Errors
 ///

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{SD_JWT_VC_TYP, StatusReference, key_belongs, never_disclosable};
 use crate::sd_jwt::{self, Claims, HashAlgorithm, IssueError, IssueRequest, PathElement};
 
-/// Claims the request sets by fields of its own.
+/// Claims that the request sets through fields of its own.
 const OWN_FIELDS: [&str; 7] = ["iss", "vct", "cnf", "iat", "nbf", "exp", "status"];
 
 /// A credential to be issued.
@@ -20,17 +20,17 @@ pub struct CredentialRequest {
     pub vct: String,
     /// The key the holder will prove possession of: `cnf.jwk`.
     pub holder: PublicKey,
-    /// What is certified. None of the names the other fields set may stand here.
+    /// The certified claims. They must not use names that the other fields set.
     pub claims: Claims,
-    /// Ways to the claims the holder may keep to itself.
+    /// Paths of the claims the holder may withhold.
     pub disclosable: Vec<Vec<PathElement>>,
-    /// `iat`, in seconds since 1970. An issuer that wants credentials not to be told apart by it rounds it.
+    /// `iat`, in seconds since 1970. Issuers round it if credentials should not be recognisable by it.
     pub issued_at: u64,
     /// `nbf`, in seconds since 1970.
     pub not_before: Option<u64>,
     /// `exp`, in seconds since 1970.
     pub expires_at: u64,
-    /// Where revocation will show. Every credential needs an index of its own, those of one batch too.
+    /// Where its status can be looked up. Every credential needs its own index, even within a batch.
     pub status: Option<StatusReference>,
 }
 
@@ -49,7 +49,7 @@ impl fmt::Debug for CredentialRequest {
 ///
 /// # Errors
 ///
-/// [`IssueError`] naming what in the request is not allowed, or why it could not be signed.
+/// [`IssueError`] naming what in the request is not allowed, or why signing failed.
 ///
 /// # Specification
 ///

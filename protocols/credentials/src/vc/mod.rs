@@ -1,8 +1,8 @@
 //! Credentials in the format `dc+sd-jwt` (SD-JWT VC): issuing, holding, presenting, verifying.
 //!
-//! Who may issue and how an issuer's key is found is the caller's: [`IssuerTrust`] and [`IssuerKeys`]. The standard
-//! knows issuer metadata and X.509; with a DID as `iss` the mechanism is this project's own profile, and one rule of
-//! it is enforced here: the DID in `kid` is the one in `iss`.
+//! The caller decides who may issue and how an issuer's key is found: [`IssuerTrust`] and [`IssuerKeys`]. The standard
+//! defines issuer metadata and X.509. A DID as `iss` follows this project's own profile, of which one rule is enforced
+//! here: `kid` must use the DID in `iss`.
 
 use einmal_keys::PublicKey;
 use serde::{Deserialize, Serialize};
@@ -31,27 +31,27 @@ pub use crate::sd_jwt::{IssueError, KeyBindingRequest, PresentError};
 /// Format identifier and header type (SD-JWT VC, section 2.2.1).
 pub const SD_JWT_VC_TYP: &str = "dc+sd-jwt";
 
-/// Header type of drafts until November 2024; accepted only where asked for.
+/// Header type of drafts until November 2024; accepted only on request.
 pub const LEGACY_SD_JWT_VC_TYP: &str = "vc+sd-jwt";
 
-/// Claims that must never be hidden, whole or in part (SD-JWT VC, section 2.2.2.2).
+/// Claims that must never be hidden, wholly or in part (SD-JWT VC, section 2.2.2.2).
 pub const NEVER_DISCLOSABLE: [&str; 8] =
     ["iss", "nbf", "exp", "cnf", "vct", "vct#integrity", "aka_vcts", "status"];
 
-/// Finds the key an issuer signs with. Blocking work belongs before the call: see [`peek`].
+/// Finds the key an issuer signs with. Do blocking work before the call: see [`peek`].
 pub trait IssuerKeys {
     /// The key of issuer `iss` that the header's `kid` names.
     ///
-    /// An implementation answers only with keys the issuer itself published for signing credentials; for a DID that is
+    /// An implementation returns only keys that the issuer itself published for signing credentials; for a DID that is
     /// `assertionMethod`.
     ///
     /// # Errors
     ///
-    /// [`KeyLookupError`], above all [`KeyLookupError::NoMechanism`] for an issuer it has no way to ask.
+    /// [`KeyLookupError`], in particular [`KeyLookupError::NoMechanism`] for an issuer it has no way to ask.
     fn issuer_key(&self, iss: &str, kid: Option<&str>) -> Result<PublicKey, KeyLookupError>;
 }
 
-/// Where the status of a credential stands (Token Status List, section 6).
+/// Where the status of a credential can be looked up (Token Status List, section 6).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StatusReference {
     /// Address of the list, compared byte by byte.
@@ -60,7 +60,7 @@ pub struct StatusReference {
     pub idx: u64,
 }
 
-/// What a received credential says about itself before anything is proved: enough to fetch the issuer's key.
+/// What a received credential claims before anything is proved: enough to fetch the issuer's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peek {
     /// `iss`.
@@ -73,11 +73,11 @@ pub struct Peek {
     pub status: Option<StatusReference>,
 }
 
-/// Reads what is needed to resolve the issuer's key, without believing it.
+/// Reads what is needed to resolve the issuer's key, without trusting it.
 ///
 /// # Errors
 ///
-/// [`VerifyError`] as [`verify_presentation`] would give it for the same text.
+/// [`VerifyError`], as [`verify_presentation`] would return it for the same text.
 pub fn peek(text: &str) -> Result<Peek, VerifyError> {
     let received = SdJwtIn::parse(text)?;
     Ok(Peek {
@@ -88,7 +88,7 @@ pub fn peek(text: &str) -> Result<Peek, VerifyError> {
     })
 }
 
-/// A required text claim that stands in the signed payload itself.
+/// A required string claim that is in the signed payload itself.
 fn visible_text(received: &SdJwtIn, name: &'static str) -> Result<String, VerifyError> {
     match received.raw_payload().get(name) {
         Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
@@ -116,12 +116,12 @@ fn read_date(payload: &Map<String, Value>, name: &'static str) -> Result<Option<
     payload.get(name).map(|value| numeric_date(value).ok_or(VerifyError::MalformedClaim { name })).transpose()
 }
 
-/// The first of [`NEVER_DISCLOSABLE`] that has a digest somewhere in its value.
+/// The first of [`NEVER_DISCLOSABLE`] with a digest anywhere in its value.
 fn hidden_inside(payload: &Map<String, Value>) -> Option<&'static str> {
     NEVER_DISCLOSABLE.into_iter().find(|name| payload.get(*name).is_some_and(holds_digest))
 }
 
-/// Recursion is bounded by the depth at which the payload was parsed.
+/// The depth limit at parsing bounds the recursion.
 fn holds_digest(value: &Value) -> bool {
     match value {
         Value::Object(members) => {
@@ -138,7 +138,7 @@ fn never_disclosable(path: &[PathElement]) -> Option<&'static str> {
     NEVER_DISCLOSABLE.into_iter().find(|name| name == first)
 }
 
-/// Whether `kid` may name a key of `iss`: of a DID only keys under that DID, of other issuers any.
+/// Whether `kid` may name a key of `iss`: for a DID, only keys under that DID; for other issuers, any.
 pub(crate) fn key_belongs(iss: &str, kid: Option<&str>) -> bool {
     match kid {
         Some(kid) if iss.starts_with("did:") => {

@@ -1,4 +1,4 @@
-//! Tests of SD-JWT VC: from issuing to the verdict, and every check that may refuse.
+//! Tests of SD-JWT VC: from issuing to the verdict, and every check that can refuse.
 
 use einmal_keys::{
     Custody, KeyId, KeyKind, Keyring, SecretKey, SeededEntropy, SignatureAlgorithm, base64url_encode,
@@ -296,7 +296,7 @@ fn algorithm_outside_the_policy_is_refused() {
     let world = world();
     let text = world.present();
     let only = [SignatureAlgorithm::EdDsa];
-    // The array must outlive the context, so the closure form of the helper does not serve here.
+    // The array must outlive the context, so the helper's closure form cannot be used here.
     let trust = |_: &str, _: &str| true;
     let mut context = VerificationContext::new(NOW, &trust, None);
     context.algorithms = &only;
@@ -392,7 +392,7 @@ fn possession_must_be_proved_to_this_verifier_for_this_request_now() {
     let early = refuse(&|binding| binding.issued_at = NOW + 61);
     assert_eq!(early, VerifyError::KeyBinding(KeyBindingError::FromTheFuture));
     assert_eq!(world.verify(&text).unwrap_err(), VerifyError::KeyBindingMissing);
-    // The stranger presents what was issued to the holder, with a key binding of its own.
+    // The stranger presents the holder's credential with a key binding of its own.
     let strangers = world.issue(|request| request.holder = world.key(&world.stranger)).unwrap();
     let binding = KeyBindingRequest {
         custody: &world.keys,
@@ -436,7 +436,7 @@ fn status_decides_last_and_unknown_means_refused() {
     for (status, error) in cases {
         world.status = status;
         assert_eq!(world.verify(&text).unwrap_err(), error);
-        // Whatever else is wrong is told first: the list's keeper learns only of credentials that are good.
+        // Every other fault is reported first: the list's operator learns only of credentials that are otherwise valid.
         let late = world.verify_with(&text, |context| context.now = NOW + 2 * DAY);
         assert_eq!(late.unwrap_err(), VerifyError::Expired);
     }

@@ -14,13 +14,13 @@ use crate::{
     status_list::{Status, StatusSource},
 };
 
-/// Algorithms accepted unless the caller says otherwise.
+/// Algorithms accepted by default.
 pub(super) const DEFAULT_ALGORITHMS: &[SignatureAlgorithm] =
     &[SignatureAlgorithm::Es256, SignatureAlgorithm::EdDsa];
 
-/// Says which issuer may certify what. Closures over `(iss, vct)` implement it.
+/// Says which issuer may certify what. Implemented for closures over `(iss, vct)`.
 pub trait IssuerTrust {
-    /// Whether credentials of type `vct` count when `iss` issued them.
+    /// Whether credentials of type `vct` are accepted from `iss`.
     fn trusts(&self, iss: &str, vct: &str) -> bool;
 }
 
@@ -33,13 +33,13 @@ impl<F: Fn(&str, &str) -> bool> IssuerTrust for F {
 /// What the key binding must name.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyBindingRequirement<'a> {
-    /// The verifier's own name as given in the request.
+    /// The verifier's own name, as in the request.
     pub audience: &'a str,
-    /// The nonce of the request. Using it up is the caller's.
+    /// The nonce of the request. The caller must use it up.
     pub nonce: &'a str,
 }
 
-/// Whether a credential must have a status. What has one is always checked, and unknown means refused.
+/// Whether a credential must have a status. If it has one, it is always checked; an unknown status is a refusal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StatusPolicy {
     /// A credential without status is refused.
@@ -54,11 +54,11 @@ pub enum StatusPolicy {
 pub struct VerificationContext<'a> {
     /// Seconds since 1970.
     pub now: u64,
-    /// Types that will do; `None` for any the issuer is trusted for.
+    /// Accepted types; `None` for any that the issuer is trusted for.
     pub expected_vcts: Option<&'a [String]>,
-    /// Whether the type of old drafts, `vc+sd-jwt`, will do.
+    /// Whether `vc+sd-jwt`, the type of old drafts, is accepted.
     pub accept_legacy_typ: bool,
-    /// The key binding asked for; `None` if possession need not be proved.
+    /// The required key binding; `None` if possession need not be proved.
     pub require_key_binding: Option<KeyBindingRequirement<'a>>,
     /// Who may issue what.
     pub trust: &'a dyn IssuerTrust,
@@ -71,7 +71,7 @@ pub struct VerificationContext<'a> {
 }
 
 impl<'a> VerificationContext<'a> {
-    /// The usual policy: `dc+sd-jwt` only, ES256 or EdDSA, bound to the holder, status checked where there is one.
+    /// The usual policy: `dc+sd-jwt` only, ES256 or EdDSA, bound to the holder, status checked if there is one.
     pub fn new(
         now: u64,
         trust: &'a dyn IssuerTrust,
@@ -101,7 +101,7 @@ impl std::fmt::Debug for VerificationContext<'_> {
     }
 }
 
-/// A credential that passed every check of a [`VerificationContext`]. Made by [`verify_presentation`] only.
+/// A credential that passed every check of a [`VerificationContext`]; only [`verify_presentation`] makes one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VerifiedCredential {
@@ -111,15 +111,15 @@ pub struct VerifiedCredential {
     pub vct: String,
     /// The claims that were shown.
     pub claims: Claims,
-    /// Ways to those claims the holder chose to show, for the record of what was disclosed.
+    /// Paths of the claims the holder chose to show, for the record of disclosures.
     pub disclosed: Vec<Vec<PathElement>>,
-    /// Signed positions of array elements, for arrays of which not all was shown.
+    /// Signed positions of array elements, for arrays that were not shown completely.
     pub positions: ElementPositions,
     /// The key it is bound to.
     pub holder: Option<PublicKey>,
     /// The proof of possession, if it was required.
     pub key_binding: Option<KeyBinding>,
-    /// Where its status stands.
+    /// Where its status can be looked up.
     pub status: Option<StatusReference>,
     /// `iat`, if shown, in seconds since 1970.
     pub issued_at: Option<u64>,
@@ -132,8 +132,8 @@ pub struct VerifiedCredential {
 /// Verifies a presentation against `context`.
 ///
 /// The order: bounds and form, type, algorithm, expected type of credential, trust in the issuer, signature, digests,
-/// claims that must not be hidden, validity, key binding, and the status last of all, since only a credential that is
-/// good otherwise is worth telling the list's keeper about.
+/// claims that must not be hidden, validity, key binding. Status comes last, because the list's operator should learn
+/// only of credentials that are otherwise valid.
 ///
 /// # Errors
 ///
@@ -162,7 +162,7 @@ pub fn verify_presentation(
     let expires_at = read_date(claims, "exp")?;
     let issued_at = read_date(claims, "iat")?;
     let status = read_status(claims)?;
-    // What says that it will be issued one day was not, whatever else it says about its validity.
+    // A credential with an `iat` in the future was not issued yet, whatever its validity says.
     check_begun(not_before.max(issued_at), context.now, context.clock_skew)?;
     check_not_expired(expires_at, context.now, context.clock_skew)?;
     let key_binding = check_possession(&verified, context)?;
@@ -187,7 +187,7 @@ pub fn verify_presentation(
     })
 }
 
-/// A credential that has the right form, with what it claims to be.
+/// A well-formed credential, with what it claims to be.
 pub(super) struct Opening {
     pub(super) issuer: String,
     pub(super) vct: String,
@@ -221,7 +221,7 @@ impl Opening {
         self.received.has_key_binding()
     }
 
-    /// Signature, digests, and the claims that must not be hidden.
+    /// Checks the signature, the digests, and that no claim is hidden that must stay visible.
     pub(super) fn verify(
         self,
         keys: &dyn IssuerKeys,

@@ -1,4 +1,4 @@
-//! DID documents of our own: put together key by key, and written as JSON.
+//! Builds our own DID documents key by key, and writes documents as JSON.
 
 use einmal_keys::PublicKey;
 use serde_json::{Map, Value, json};
@@ -22,7 +22,7 @@ impl DidDocument {
         }
     }
 
-    /// Adds a key under `fragment` (without `#`) for the purposes named.
+    /// Adds a key under `fragment` (without `#`) for the given purposes.
     ///
     /// # Errors
     ///
@@ -68,11 +68,11 @@ impl DidDocument {
                 max: MAX_METHODS,
             });
         }
-        // All ids are under this DID, so that their fragments decide.
+        // All ids are under this DID, so comparing fragments is enough.
         if self.methods.iter().any(|known| known.id.fragment() == method.id.fragment()) {
             return Err(DidError::DuplicateMethodId);
         }
-        // Documents are remembered by the thousand and have two or three.
+        // Thousands of documents are remembered, each with two or three methods.
         self.methods.reserve_exact(1);
         self.methods.push(method);
         Ok(position)
@@ -88,8 +88,8 @@ impl DidDocument {
 
     /// The document as JSON: all ids absolute, keys as `Multikey`.
     ///
-    /// Services of other types are written as they were received, if [`DidDocument::services`] still holds them; one
-    /// that came without an id gets the one it goes by.
+    /// Services of other types are written as received, if [`DidDocument::services`] still holds them. A service
+    /// received without an id gets the one it is known by.
     pub fn to_json(&self) -> Value {
         let mut object = Map::new();
         object.insert("@context".to_owned(), json!(CONTEXTS));
@@ -104,7 +104,7 @@ impl DidDocument {
             .map(|method| method_json(method.id.as_str(), Some(method.controller.as_str()), &method.key));
         let mut kept: Vec<&(String, Value)> = self.opaque.iter().collect();
         let services = self.services.iter().map(|service| {
-            // Each kept value stands for one service: ids need not be unique, and may be another type's too.
+            // Each kept value belongs to one service: ids need not be unique, and may also be those of another type.
             let own = kept.iter().position(|(id, _)| !service.is_didcomm() && *id == service.id);
             own.map_or_else(|| service.to_json(), |own| with_id(&kept.remove(own).1, &service.id))
         });
@@ -116,7 +116,7 @@ impl DidDocument {
 
 const CONTEXTS: [&str; 2] = ["https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"];
 
-/// A service as it was received, under `id` if it had none: what a default stands for depends on its neighbours.
+/// A service as received, but with `id` if it had none, because a default id depends on the neighbouring services.
 fn with_id(received: &Value, id: &str) -> Value {
     let mut service = received.clone();
     if let Some(members) = service.as_object_mut() {
@@ -125,7 +125,7 @@ fn with_id(received: &Value, id: &str) -> Value {
     service
 }
 
-/// One verification method as JSON; without `controller` where the resolver fills it in.
+/// One verification method as JSON; without `controller` if the resolver fills it in.
 pub(crate) fn method_json(id: &str, controller: Option<&str>, key: &PublicKey) -> Value {
     let mut method = json!({ "id": id, "type": "Multikey", "publicKeyMultibase": key.to_multikey() });
     if let (Some(controller), Some(object)) = (controller, method.as_object_mut()) {

@@ -1,11 +1,11 @@
-//! Verification methods as received: the types deployed documents use, reduced to one kind of key.
+//! Verification methods as received: the types that deployed documents use, reduced to one kind of key.
 
 use einmal_keys::{Jwk, KeyError, KeyKind, PublicKey};
 use serde_json::{Map, Value};
 
 use crate::{DidError, limits::MAX_KEY_TEXT_LEN};
 
-/// Members that hold a private key, in all vocabularies seen.
+/// Members that hold a private key, in all vocabularies seen so far.
 const PRIVATE_MEMBERS: [&str; 6] = [
     "privateKeyJwk",
     "privateKeyMultibase",
@@ -21,9 +21,9 @@ const PRIVATE_JWK_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", 
 /// A verification method type this crate reads.
 struct MethodType {
     name: &'static str,
-    /// The one kind of key it is for; `None` if for all.
+    /// The one kind of key it is for; `None` if it is for all kinds.
     kind: Option<KeyKind>,
-    /// The members it may write the key in.
+    /// The members in which the key may be written.
     forms: &'static [Form],
     /// The same, for the error text.
     expected: &'static str,
@@ -75,7 +75,7 @@ const KNOWN_TYPES: [MethodType; 13] = [
     of_kind("EcdsaSecp256k1VerificationKey2020", KeyKind::Secp256k1),
 ];
 
-/// The key of a verification method; `None` for a type or curve that is not spoken here.
+/// The key of a verification method; `None` for an unsupported type or curve.
 pub(super) fn read_key(method: &Map<String, Value>) -> Result<Option<PublicKey>, DidError> {
     if PRIVATE_MEMBERS.iter().any(|member| method.contains_key(*member)) {
         return Err(DidError::PrivateKeyInDocument);
@@ -103,7 +103,7 @@ fn read_known(known: &MethodType, method: &Map<String, Value>) -> Result<PublicK
     let mut forms = Form::ALL.into_iter().filter(|form| method.contains_key(form.member()));
     let form = match (forms.next(), forms.next()) {
         (Some(form), None) if known.forms.contains(&form) => form,
-        // Written in a form that is read of no type here, such as hex: no reason to refuse the keys beside it.
+        // Written in a form that no type here uses, such as hex: no reason to refuse the keys next to it.
         (None, _) => return Err(KeyError::UnsupportedKind.into()),
         _ => return Err(DidError::KeyForm { declared: known.name, expected: known.expected }),
     };
@@ -111,7 +111,7 @@ fn read_known(known: &MethodType, method: &Map<String, Value>) -> Result<PublicK
     match (form, known.kind) {
         (Form::Base58, Some(kind)) => Ok(PublicKey::from_compressed(kind, &base58(text(value, form)?)?)?),
         (Form::Jwk, _) => jwk(value),
-        // Other multibases are as legal, and no key of ours is ever written so.
+        // Another legal multibase, but never one for our own keys.
         _ => match text(value, form)? {
             text if text.starts_with('u') => Err(KeyError::UnsupportedKind.into()),
             text => Ok(PublicKey::from_multikey(text)?),
@@ -131,7 +131,7 @@ fn base58(text: &str) -> Result<Vec<u8>, DidError> {
         .ok_or(DidError::Encoding { what: "publicKeyBase58", expected })
 }
 
-/// Reads the members by hand: a JWK of a key type that is not spoken here lacks those a `Jwk` must have.
+/// Reads the members by hand, because a JWK of an unsupported key type may lack members that `Jwk` requires.
 fn jwk(value: &Value) -> Result<PublicKey, DidError> {
     const WRONG: DidError = DidError::Member { member: "publicKeyJwk", expected: "a JWK" };
     let object = value.as_object().ok_or(WRONG)?;

@@ -1,4 +1,4 @@
-//! DID documents, checked: keys by relationship, services, and the lookups the protocols need.
+//! Checked DID documents: keys by relationship, services, and the lookups the protocols need.
 
 mod build;
 mod method;
@@ -15,7 +15,7 @@ pub(crate) use build::{method_json, write_members};
 pub use parse::DocumentSource;
 pub(crate) use parse::{PartsReader, default_service_id};
 
-/// What a key of a document may be used for. A key serves no purpose it is not listed under.
+/// What a key of a document may be used for. A key may not serve a purpose it is not listed under.
 ///
 /// # Specification
 ///
@@ -56,7 +56,7 @@ impl Relationship {
     }
 }
 
-/// A public key of a document and its name.
+/// A public key of a document, with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerificationMethod {
     /// Its id: absolute, under the DID of the document it was read from.
@@ -67,22 +67,22 @@ pub struct VerificationMethod {
     pub key: PublicKey,
 }
 
-/// A DID document whose rules have been checked. That it is genuine follows from how it was got.
+/// A DID document whose rules have been checked. Whether it is genuine depends on how it was obtained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DidDocument {
-    /// The DID the document was asked for.
+    /// The DID the document was requested for.
     pub id: Did,
-    /// Other DIDs of the same subject, as the document claims. `alsoKnownAs` entries that are no DIDs are left out.
+    /// Other DIDs of the same subject, as the document claims. `alsoKnownAs` entries that are not DIDs are left out.
     pub also_known_as: Vec<Did>,
     methods: Vec<VerificationMethod>,
     listed: Listed,
     /// Services, in the owner's order of preference.
     pub services: Vec<Service>,
-    /// Services of other types than `DIDCommMessaging` as they were received, by id.
+    /// Services of types other than `DIDCommMessaging`, as received, by id.
     opaque: Vec<(String, Value)>,
 }
 
-/// For each relationship the positions of its methods, in the order listed.
+/// The indices of the methods under each relationship, in the order listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listed([Vec<usize>; 5]);
 
@@ -98,7 +98,7 @@ impl Listed {
         }
     }
 
-    /// Lists the method at `position`; naming it twice changes nothing.
+    /// Lists the method at `position`; listing it twice changes nothing.
     pub(crate) fn add(&mut self, relationship: Relationship, position: usize) {
         let [authentication, assertion, agreement, invocation, delegation] = &mut self.0;
         let list = match relationship {
@@ -115,7 +115,7 @@ impl Listed {
 }
 
 impl DidDocument {
-    /// All verification methods, whatever they may be used for. Use [`DidDocument::methods`] to pick a key.
+    /// All verification methods, for any purpose. Use [`DidDocument::methods`] to pick a key.
     pub fn verification_methods(&self) -> &[VerificationMethod] {
         &self.methods
     }
@@ -125,11 +125,11 @@ impl DidDocument {
         self.listed.under(relationship).iter().filter_map(|position| self.methods.get(*position))
     }
 
-    /// The method `url` names, if it is listed under `relationship`.
+    /// The method that `url` names, if it is listed under `relationship`.
     ///
-    /// The DID in `url` may be spelled in any form [`Did::same_as`] accepts, such as the short form where the
-    /// document was asked for by the long one. For did:peer 0 and 2 the older fragment is understood too, which is
-    /// the key's own multibase text with or without its `z`.
+    /// The DID in `url` may be spelled in any form that [`Did::same_as`] accepts, such as the short form if the
+    /// document was requested by the long one. For did:peer 0 and 2 this also accepts the older fragment, which is the
+    /// key's own multibase text with or without its `z`.
     pub fn method_for(&self, relationship: Relationship, url: &DidUrl) -> Option<&VerificationMethod> {
         if let Some(method) = self.methods(relationship).find(|method| method.id == *url) {
             return Some(method);
@@ -143,7 +143,7 @@ impl DidDocument {
             .or_else(|| self.methods(relationship).find(|method| self.is_older_name(fragment, method)))
     }
 
-    /// Whether `fragment` is the name older software gives `method`.
+    /// Whether `fragment` is the name that older software gives `method`.
     fn is_older_name(&self, fragment: &str, method: &VerificationMethod) -> bool {
         let by_multibase = ["did:peer:0", "did:peer:2"].iter().any(|form| self.id.as_str().starts_with(form));
         if !by_multibase || fragment.len() < MIN_MULTIBASE_NAME {
@@ -153,7 +153,7 @@ impl DidDocument {
         multikey == fragment || multikey.strip_prefix('z') == Some(fragment)
     }
 
-    /// The endpoints of `DIDCommMessaging` services that take DIDComm v2, in order of preference.
+    /// The endpoints of `DIDCommMessaging` services that accept DIDComm v2, in order of preference.
     pub fn didcomm_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.services
             .iter()
@@ -162,18 +162,18 @@ impl DidDocument {
             .filter(|endpoint| endpoint.accepts_didcomm_v2())
     }
 
-    /// A service of another type than `DIDCommMessaging` as it was received, by its id as [`Service::id`] gives it.
+    /// A service of a type other than `DIDCommMessaging`, as received, by its [`Service::id`].
     pub fn opaque_service(&self, id: &str) -> Option<&Value> {
         self.opaque.iter().find(|(name, _)| name == id).map(|(_, value)| value)
     }
 
-    /// Forgets what services of other types than `DIDCommMessaging` contain; for documents of others, which are not
-    /// written again.
+    /// Drops the content of services of types other than `DIDCommMessaging`; for other parties' documents, which are
+    /// never written again.
     pub fn forget_opaque_services(&mut self) {
         self.opaque.clear();
     }
 
-    /// Estimate of the memory the document takes, in bytes.
+    /// Estimated memory use of the document, in bytes.
     pub fn weight(&self) -> usize {
         /// A key with its list entries and the fixed parts of a method, service or endpoint.
         const EACH: usize = 512;
@@ -185,7 +185,7 @@ impl DidDocument {
     }
 }
 
-/// Shorter fragments are no multibase keys; spares the encoding of keys for the usual `key-1`.
+/// Shorter fragments cannot be multibase keys; this avoids encoding keys for the usual `key-1`.
 const MIN_MULTIBASE_NAME: usize = 40;
 
 fn service_weight(service: &Service) -> usize {
@@ -201,7 +201,7 @@ fn value_weight(value: &Value) -> usize {
     let inner = match value {
         Value::String(text) => text.len(),
         Value::Array(list) => list.iter().map(value_weight).sum(),
-        // A node of the tree has room for eleven members, whether or not they are there.
+        // A node of the tree has room for eleven members, used or not.
         Value::Object(object) => object
             .iter()
             .map(|(name, value)| name.len() + value_weight(value))

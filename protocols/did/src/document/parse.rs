@@ -1,4 +1,4 @@
-//! DID documents of others: received JSON in, checked document out.
+//! Other parties' DID documents: received JSON in, checked document out.
 
 use std::{
     borrow::Cow,
@@ -14,12 +14,12 @@ use crate::{
     parse_strict_json,
 };
 
-/// A received document, as bytes or parsed already.
+/// A received document, as bytes or already parsed.
 #[derive(Clone, Copy, Debug)]
 pub enum DocumentSource<'d> {
     /// JSON text; parsed with [`parse_strict_json`], at most [`MAX_DOCUMENT_BYTES`] long.
     Bytes(&'d [u8]),
-    /// JSON that whoever parsed it has bounded.
+    /// JSON that its parser has bounded.
     Value(&'d Value),
 }
 
@@ -56,8 +56,8 @@ impl<'d> From<&'d Value> for DocumentSource<'d> {
 impl DidDocument {
     /// Checks a document received for the DID `expected`.
     ///
-    /// Its `id` must be `expected`, or the same by [`Did::same_as`]; the result goes by `expected`. References are
-    /// made absolute. Verification methods of unknown types, and those under the name of another DID, are skipped.
+    /// Its `id` must be `expected`, or the same by [`Did::same_as`]; the result uses `expected`. References are made
+    /// absolute. Verification methods of unknown types, and those under the name of another DID, are skipped.
     ///
     /// # Errors
     ///
@@ -82,14 +82,14 @@ impl DidDocument {
     }
 }
 
-/// Reads all members but `id`; references without a DID belong to `id`.
+/// Reads all members except `id`; references without a DID are relative to `id`.
 pub(crate) struct PartsReader {
     document: DidDocument,
     canonical: Did,
-    /// Methods of this DID by what follows the DID in their id, with their position unless skipped. The DID itself
-    /// is left out of the comparison: it may be long, and is the same in all of them.
+    /// Methods of this DID, by the part of their id after the DID, with their index unless skipped. The DID itself is
+    /// not compared: it may be long, and is the same in all of them.
     own: HashMap<String, Option<usize>>,
-    /// Ids of methods that go by another DID.
+    /// Ids of methods under another DID.
     foreign: HashSet<DidUrl>,
     met: usize,
 }
@@ -161,7 +161,7 @@ impl PartsReader {
         };
         let key = read_key(method)?;
         if !own {
-            // A key under another DID's name must never be taken for that DID's.
+            // A key under another DID's name must never be mistaken for that DID's key.
             return Ok(None);
         }
         let name = id.rest().to_owned();
@@ -186,7 +186,7 @@ impl PartsReader {
         Ok(())
     }
 
-    /// The position of the method referred to: outer `None` if there is none, inner `None` if it is skipped.
+    /// The index of the referenced method: outer `None` if there is none, inner `None` if it is skipped.
     fn find(&self, reference: &str) -> Result<Option<Option<usize>>, DidError> {
         if let Some(known) = self.own.get(reference) {
             return Ok(Some(*known));
@@ -198,7 +198,7 @@ impl PartsReader {
         Ok(self.own.get(url.rest()).copied())
     }
 
-    /// A reference made absolute; other spellings of the document's own DID become the one it goes by.
+    /// A reference made absolute; other spellings of the document's own DID are replaced by the one the document uses.
     fn own_url(&self, reference: &str) -> Result<DidUrl, DidError> {
         let id = &self.document.id;
         let url = DidUrl::resolve(id, reference)?;
@@ -221,7 +221,7 @@ impl PartsReader {
     }
 }
 
-/// The id of a service that has none of its own: `#service`, then `#service-1` and so on.
+/// The id of a service without an id of its own: `#service`, then `#service-1` and so on.
 pub(crate) fn default_service_id(unnamed: &mut usize, service: &Value) -> String {
     if service.get("id").is_some() {
         return String::new();
@@ -230,7 +230,7 @@ pub(crate) fn default_service_id(unnamed: &mut usize, service: &Value) -> String
     if *unnamed == 1 { "#service".to_owned() } else { format!("#service-{}", *unnamed - 1) }
 }
 
-/// A member that is a list; absent means empty, and a single text or object stands for a list of one.
+/// A member that is a list; absent means empty, and a single string or object counts as a list of one.
 fn list<'v>(
     object: &'v Map<String, Value>,
     member: &'static str,

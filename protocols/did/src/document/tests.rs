@@ -1,4 +1,4 @@
-//! Tests of DID documents: what is read, and what is refused for its reason.
+//! Tests of DID documents: what is read, and what is refused and why.
 
 use einmal_keys::{KeyError, KeyKind, SecretKey, SeededEntropy};
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ fn multikey(id: &str, kind: KeyKind, seed: u64) -> Value {
     json!({ "id": id, "type": "Multikey", "controller": ALICE, "publicKeyMultibase": key(kind, seed).to_multikey() })
 }
 
-/// A document with one method of the members given, listed nowhere.
+/// A document with one method with the given members, listed nowhere.
 fn with_method(members: &Value) -> Value {
     let mut method = json!({ "id": "#k", "controller": ALICE });
     for (name, value) in members.as_object().unwrap() {
@@ -230,7 +230,7 @@ fn key_in_a_wrong_form_or_in_two_is_refused_and_one_in_a_form_that_is_not_read_i
     ] {
         assert!(matches!(read(&with_method(&members)), Err(DidError::KeyForm { .. })), "{members}");
     }
-    // A deployed library writes keys of one type in hex, beside others.
+    // A deployed library writes keys of one type in hex, next to others.
     for members in [
         json!({ "type": "Multikey" }),
         json!({ "type": "EcdsaSecp256k1VerificationKey2019", "publicKeyHex": "02aa" }),

@@ -1,12 +1,12 @@
-//! Base58 for whole documents: an unknown long did:peer:4 is decoded on the hot path, and from strangers.
+//! Base58 for whole documents: decoding an unknown long did:peer:4 is on the hot path, with input from strangers.
 //!
-//! The ordinary decoder works digit by digit and byte by byte; at the longest DID allowed that is some hundred
-//! million steps. Ten digits at a time into 64-bit limbs take about eighty times fewer.
+//! The ordinary decoder works digit by digit and byte by byte, which at the longest allowed DID takes some hundred
+//! million steps. Taking ten digits at a time into 64-bit limbs needs about eighty times fewer.
 
 /// Digits that fit one multiplication: 58^10 is below 2^59.
 const DIGITS: usize = 10;
 
-/// Decodes base58btc; `None` if `text` holds anything else.
+/// Decodes base58btc; `None` if `text` holds any other character.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     let mut limbs: Vec<u64> = Vec::with_capacity(text.len() / DIGITS + 1);
     for chunk in text.as_bytes().chunks(DIGITS) {

@@ -1,4 +1,4 @@
-//! did:peer numalgo 4: a whole document inline, hashed; the long form first, the short form ever after.
+//! did:peer numalgo 4: a whole document inline, with its hash; first the long form, from then on the short form.
 
 use einmal_keys::PublicKey;
 use serde_json::{Map, Value};
@@ -13,7 +13,7 @@ use crate::{
 
 const PREFIX: &str = "did:peer:4";
 
-/// The multicodec code of JSON, 0x0200, as unsigned varint in its only minimal form.
+/// The multicodec code of JSON, 0x0200, as an unsigned varint in its only minimal form.
 const JSON_CODEC: [u8; 2] = [0x80, 0x04];
 
 /// Both forms of one did:peer:4.
@@ -21,11 +21,11 @@ const JSON_CODEC: [u8; 2] = [0x80, 0x04];
 pub struct PeerFour {
     /// With the document: for the first message to a peer.
     pub long: Did,
-    /// Without: for all later ones.
+    /// Without the document: for all later ones.
     pub short: Did,
 }
 
-/// The document of a did:peer:4 before it has a DID: fragments in place of ids, and no controllers.
+/// The document of a did:peer:4 before it has a DID: fragments instead of ids, and no controllers.
 #[derive(Clone, Debug, Default)]
 pub struct InputDocument {
     methods: Vec<(String, PublicKey, Vec<Relationship>)>,
@@ -38,7 +38,7 @@ impl InputDocument {
         Self::default()
     }
 
-    /// Adds a key under `fragment` (without `#`) for the purposes named.
+    /// Adds a key under `fragment` (without `#`) for the given purposes.
     #[must_use]
     pub fn add_method(mut self, fragment: &str, key: PublicKey, relationships: &[Relationship]) -> Self {
         self.methods.push((fragment.to_owned(), key, relationships.to_vec()));
@@ -87,7 +87,7 @@ impl InputDocument {
 ///
 /// # Errors
 ///
-/// Whatever [`document`] says to the result, and [`DidError::TooLong`].
+/// The errors of [`document`] for the result, and [`DidError::TooLong`].
 ///
 /// # Specification
 ///
@@ -105,12 +105,11 @@ pub fn create(input: &Value) -> Result<PeerFour, DidError> {
     Ok(PeerFour { long, short: Did::assembled(format!("{PREFIX}{hash}")) })
 }
 
-/// The short form of a did:peer:4 of either form; of a long one only if it hashes to itself.
+/// The short form of a did:peer:4 in either form; for a long one only if its hash matches.
 ///
 /// # Errors
 ///
-/// [`DidError::WrongMethod`] for another form, [`DidError::Encoding`] for a hash that is none,
-/// [`DidError::HashMismatch`].
+/// [`DidError::WrongMethod`] for another form, [`DidError::Encoding`] for an invalid hash, [`DidError::HashMismatch`].
 pub fn short_form(did: &Did) -> Result<Did, DidError> {
     match split(did)? {
         (hash, None) => multihash::check(hash).map(|()| did.clone()),
@@ -125,7 +124,7 @@ pub fn short_form(did: &Did) -> Result<Did, DidError> {
 ///
 /// # Errors
 ///
-/// [`DidError::WrongMethod`] for another form (the short one is answered by who has seen the long one),
+/// [`DidError::WrongMethod`] for another form (only those who have seen the long form can resolve the short one),
 /// [`DidError::HashMismatch`], [`DidError::Encoding`], [`DidError::Json`], and the errors of
 /// [`DidDocument::from_json`].
 ///
@@ -145,11 +144,11 @@ pub fn short_document(long: &Did) -> Result<DidDocument, DidError> {
     document_as(long, &short_form(long)?)
 }
 
-/// The document in `long` under the name `id`, which is one of the two forms.
+/// The document in `long` under the name `id`, which is one of its two forms.
 fn document_as(long: &Did, id: &Did) -> Result<DidDocument, DidError> {
     let (hash, encoded) = split(long)?;
     let encoded = encoded.ok_or(DidError::WrongMethod { expected: "did:peer:4 in its long form" })?;
-    // First, because it is cheap: nothing of an altered document is looked at.
+    // First, because it is cheap: no part of an altered document is read.
     verify(hash, encoded)?;
     let input = decode(encoded)?;
     let mut document = PartsReader::new(id).read(&input)?;
@@ -165,7 +164,7 @@ fn split(did: &Did) -> Result<(&str, Option<&str>), DidError> {
     Ok(rest.split_once(':').map_or((rest, None), |(hash, encoded)| (hash, Some(encoded))))
 }
 
-/// The text of a hash is unique, so that texts are compared.
+/// Compares texts, because the text of a hash is unique.
 fn verify(hash: &str, encoded: &str) -> Result<(), DidError> {
     multihash::check(hash)?;
     if multihash::of(encoded) == hash { Ok(()) } else { Err(DidError::HashMismatch) }

@@ -1,6 +1,6 @@
-//! did:peer: DIDs that carry their document with them, or its hash.
+//! did:peer: DIDs that carry their document, or its hash.
 //!
-//! Numalgos 0, 2, 3 and 4 are spoken; 1 is a legacy form nobody should make or take.
+//! Numalgos 0, 2, 3 and 4 are supported; 1 is a legacy form that nobody should make or accept.
 
 mod base58;
 pub mod four;
@@ -13,7 +13,7 @@ use einmal_keys::KeyKind;
 
 use crate::{Did, DidError, Relationship};
 
-/// The forms of did:peer that are spoken.
+/// The supported forms of did:peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerForm {
@@ -23,9 +23,9 @@ pub enum PeerForm {
     Two,
     /// Numalgo 3: the short form of a numalgo 2.
     Three,
-    /// Numalgo 4 with its document.
+    /// Numalgo 4, with its document.
     FourLong,
-    /// Numalgo 4 without.
+    /// Numalgo 4, without its document.
     FourShort,
 }
 
@@ -51,7 +51,7 @@ impl PeerForm {
     }
 }
 
-/// Refuses a key where it could never do what it is listed for.
+/// Refuses a key for a purpose it could never serve.
 fn check_purpose(kind: KeyKind, relationship: Relationship) -> Result<(), DidError> {
     let fits = match relationship {
         Relationship::KeyAgreement => kind.can_agree(),

@@ -7,7 +7,7 @@ use crate::DidError;
 /// Multihash code and length of SHA-256.
 const SHA2_256: [u8; 2] = [0x12, 0x20];
 
-/// Longest text of such a hash: 34 bytes in base58 and the `z`.
+/// Longest text of such a hash, in characters: 34 bytes in base58, and the `z`.
 const MAX_HASH_TEXT_LEN: usize = 48;
 
 /// `z` and the base58btc multihash of `text`.
@@ -17,7 +17,7 @@ pub(super) fn of(text: &str) -> String {
     format!("z{}", bs58::encode(bytes).into_string())
 }
 
-/// Checks that `text` could be such a hash.
+/// Checks that `text` can be such a hash.
 pub(super) fn check(text: &str) -> Result<(), DidError> {
     let base58 = text.strip_prefix('z').filter(|base58| base58.len() <= MAX_HASH_TEXT_LEN);
     let bytes = base58.and_then(|base58| bs58::decode(base58).into_vec().ok());

@@ -7,11 +7,11 @@ use crate::{
 
 const PREFIX: &str = "did:peer:3";
 
-/// The did:peer:3 of a did:peer:2. The did:peer:2 is not checked beyond its numalgo.
+/// The did:peer:3 of a did:peer:2. Only the numalgo of the did:peer:2 is checked.
 ///
 /// # Errors
 ///
-/// [`DidError::WrongMethod`] if `two` is none.
+/// [`DidError::WrongMethod`] if `two` is not a did:peer:2.
 ///
 /// # Specification
 ///

@@ -23,9 +23,9 @@ const DIDCOMM_ABBREVIATED: &str = "dm";
 
 /// Makes a did:peer:2 from keys and services; the keys are named `#key-1`, `#key-2` and so on in this order.
 ///
-/// Every endpoint becomes a `.S` element of its own, in abbreviated form: deployed peers read one endpoint per
-/// service. Service ids are not written, since the method assigns them. Peers of the Identus SDK refuse a DID that
-/// lists a NIST curve at all.
+/// Every endpoint gets its own `.S` element, in abbreviated form, because deployed peers read one endpoint per service.
+/// Service ids are not written, since the method assigns them. Peers with the Identus SDK refuse any DID that lists a
+/// NIST curve.
 ///
 /// # Errors
 ///
@@ -64,8 +64,8 @@ pub fn create(keys: &[(Relationship, PublicKey)], services: &[Service]) -> Resul
 
 /// The document of a did:peer:2, with its did:peer:3 in `alsoKnownAs`.
 ///
-/// Read are the current form and the older ones: members in full or abbreviated, several services in one element,
-/// an endpoint as bare text.
+/// This reads the current form and older ones: members in full or abbreviated, several services in one element, an
+/// endpoint as a bare string.
 ///
 /// # Errors
 ///
@@ -105,7 +105,7 @@ pub(super) fn document_as(did: &Did, id: Did) -> Result<DidDocument, DidError> {
     Ok(document)
 }
 
-/// What follows `did:peer:2`.
+/// The part after `did:peer:2`.
 pub(super) fn elements_text(did: &Did) -> Result<&str, DidError> {
     did.as_str().strip_prefix(PREFIX).ok_or(DidError::WrongMethod { expected: PREFIX })
 }
@@ -151,7 +151,7 @@ fn read_services(document: &mut DidDocument, text: &str, unnamed: &mut usize) ->
     Ok(())
 }
 
-/// Writes abbreviated members in full, at every depth; the reader of JSON has bounded the depth.
+/// Writes abbreviated members in full, at every depth; the JSON reader has bounded the depth.
 fn expand(value: Value) -> Result<Value, DidError> {
     match value {
         Value::Array(list) => list.into_iter().map(expand).collect(),
@@ -205,7 +205,7 @@ fn no_entries(list: &&[String]) -> bool {
     list.is_empty()
 }
 
-/// One service with one endpoint as abbreviated JSON; its members are in a fixed order, so that the DID is too.
+/// One service with one endpoint as abbreviated JSON; the order of members is fixed, so that the DID is too.
 fn abbreviated(service: &Service, endpoint: &Endpoint) -> String {
     let full = FullEndpoint {
         uri: &endpoint.uri,
@@ -218,7 +218,7 @@ fn abbreviated(service: &Service, endpoint: &Endpoint) -> String {
     } else {
         Abbreviated { t: &service.kind, s: AbbreviatedEndpoint::Bare(&endpoint.uri) }
     };
-    // Texts and lists of texts always serialize.
+    // Strings and lists of strings always serialize.
     serde_json::to_string(&service).unwrap_or_default()
 }
 

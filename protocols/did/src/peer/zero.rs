@@ -18,7 +18,7 @@ pub fn create(key: &PublicKey) -> Did {
 ///
 /// # Errors
 ///
-/// [`DidError::WrongMethod`] for another form, [`DidError::Key`] if the rest is no multikey of a known kind.
+/// [`DidError::WrongMethod`] for another form, [`DidError::Key`] if the rest is not a multikey of a known kind.
 ///
 /// # Specification
 ///

@@ -1,4 +1,4 @@
-//! A bounded memory by DID that can be read by many at once and lets go of what was not used lately.
+//! A bounded memory keyed by DID that many can read at once and that drops entries not used recently.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,8 +9,8 @@ use crate::Did;
 
 /// Entries by DID, bounded by number and by weight.
 ///
-/// "Second chance": reading only sets a flag, so that a shared lock is enough; an entry whose flag is set goes back
-/// to the end of the queue once before it is let go.
+/// "Second chance": reading only sets a flag, so a shared lock is enough; an entry whose flag is set moves to the end
+/// of the queue once before it is dropped.
 pub(super) struct Memory<T> {
     entries: HashMap<Did, Entry<T>>,
     queue: VecDeque<Did>,
@@ -36,14 +36,14 @@ impl<T> Memory<T> {
 
     pub(super) fn find(&self, did: &Did) -> Option<&T> {
         let entry = self.entries.get(did)?;
-        // Written only when it changes: a flag that many readers write would travel between their caches.
+        // Written only when it changes: otherwise the flag's cache line would move between the readers' cores.
         if !entry.used.load(Ordering::Relaxed) {
             entry.used.store(true, Ordering::Relaxed);
         }
         Some(&entry.value)
     }
 
-    /// Adds or replaces; then lets go of others until the bounds hold.
+    /// Adds or replaces an entry; then drops others until the bounds hold.
     pub(super) fn insert(&mut self, did: Did, value: T, weight: usize) {
         if weight > self.max_weight {
             self.remove(&did);

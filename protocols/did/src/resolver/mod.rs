@@ -1,4 +1,4 @@
-//! Who answers for a DID without asking the network: computation, and bounded memory.
+//! Resolves DIDs without the network: by computation, and from bounded memory.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -13,14 +13,13 @@ use crate::{
     peer::{PeerForm, four, three, two, zero},
 };
 
-/// Answers for DIDs at once, from computation or memory, without I/O.
+/// Resolves DIDs immediately, by computation or from memory, without I/O.
 pub trait Resolver: Send + Sync {
     /// The document of `did`.
     ///
     /// # Errors
     ///
-    /// [`ResolveError`]; after [`ResolveError::NotFetched`] the node fetches the document, hands it in, and asks
-    /// again.
+    /// [`ResolveError`]; after [`ResolveError::NotFetched`] the node fetches the document, hands it in, and asks again.
     fn resolve(&self, did: &Did) -> Result<Arc<DidDocument>, ResolveError>;
 }
 
@@ -43,38 +42,38 @@ pub enum ResolveError {
     /// The DID, or the document in it, breaks the rules of its method.
     #[error(transparent)]
     Invalid(#[from] DidError),
-    /// The method is none einmal speaks.
+    /// einmal does not support the method.
     #[error("DIDs of method `{method}` are not supported")]
     UnsupportedMethod {
         /// Name of the method.
         method: String,
     },
-    /// A short form whose long form was never seen, or seen so long ago that it was forgotten: the node may know it
-    /// still and have the resolver learn it.
+    /// A short form whose long form was never seen, or was forgotten. The node may still know it and can have the
+    /// resolver learn it.
     #[error("the long form of {did:?} is not known; ask the peer to send it")]
     NotFound {
-        /// The DID asked for.
+        /// The requested DID.
         did: Did,
     },
-    /// Whether the DID is known could not be found out at present, through no fault of its owner: it may be later.
+    /// It cannot be determined at present whether the DID is known, through no fault of its owner; it may work later.
     #[error("what is known of {did:?} cannot be read at present")]
     Unavailable {
-        /// The DID asked for.
+        /// The requested DID.
         did: Did,
     },
-    /// The document has to be fetched first.
+    /// The document must be fetched first.
     #[error("the document of {did:?} is not at hand and must be fetched")]
     NotFetched {
-        /// The DID asked for.
+        /// The requested DID.
         did: Did,
     },
 }
 
 /// Computes did:key and did:peer 0, 2, 3 and 4, and remembers documents of other methods that are handed in.
 ///
-/// All its memories are bounded by number and by size; what was used least recently goes first. Long forms are
-/// learnt on the way whenever one is resolved; since a crowd of new ones can push out old ones, the node keeps those
-/// it needs in its store and has them learnt again after [`ResolveError::NotFound`].
+/// All its memories are bounded by number and by size; the least recently used entries go first. It learns each long
+/// form when it resolves one. Since many new ones can push out old ones, the node stores those it needs and has them
+/// learnt again after [`ResolveError::NotFound`].
 pub struct LocalResolver {
     derived: DerivedAgreement,
     computed: RwLock<Memory<Arc<DidDocument>>>,
@@ -84,12 +83,12 @@ pub struct LocalResolver {
 }
 
 impl LocalResolver {
-    /// An empty resolver that derives a key for agreement where a DID is one Ed25519 key.
+    /// An empty resolver that derives an agreement key if a DID is a single Ed25519 key.
     pub fn new() -> Self {
         Self::with_derived_agreement(DerivedAgreement::Included)
     }
 
-    /// The same with a choice about that key.
+    /// The same, with a choice about that key.
     pub fn with_derived_agreement(derived: DerivedAgreement) -> Self {
         Self {
             derived,
@@ -99,9 +98,9 @@ impl LocalResolver {
         }
     }
 
-    /// Remembers a document that was fetched and checked; a later one of the same DID replaces it.
+    /// Remembers a document that was fetched and checked; it replaces an earlier one of the same DID.
     ///
-    /// A document of did:key or did:peer is ignored: it follows from the DID, and is never taken from elsewhere.
+    /// A document of did:key or did:peer is ignored: it follows from the DID and is never taken from elsewhere.
     pub fn remember(&self, document: DidDocument) {
         if matches!(document.id.method(), "key" | "peer") {
             return;
@@ -115,11 +114,11 @@ impl LocalResolver {
         write(&self.remembered).remove(&did.canonical());
     }
 
-    /// Learns the long form of a did:peer:3 (which is a did:peer:2) or of a did:peer:4, and gives the short form.
+    /// Learns the long form of a did:peer:3 (which is a did:peer:2) or of a did:peer:4, and returns the short form.
     ///
     /// # Errors
     ///
-    /// [`DidError`] if `long` is no such form or breaks its rules; nothing is learnt then.
+    /// [`DidError`] if `long` is not such a form or breaks its rules; nothing is learnt then.
     pub fn learn(&self, long: &Did) -> Result<Did, DidError> {
         let short = match PeerForm::of(long)? {
             PeerForm::Two => {
@@ -171,10 +170,10 @@ impl LocalResolver {
         })
     }
 
-    /// Documents of methods that cannot be computed.
+    /// Looks up documents of methods that cannot be computed.
     fn recall(&self, did: &Did) -> Result<Arc<DidDocument>, ResolveError> {
         {
-            // As asked for first, which is the canonical spelling nearly always and costs no more than a look-up.
+            // First as requested: nearly always that is the canonical spelling, and it costs only one look-up.
             let remembered = read(&self.remembered);
             if let Some(document) = remembered.find(did).or_else(|| remembered.find(&did.canonical())) {
                 return Ok(Arc::clone(document));
@@ -206,7 +205,7 @@ impl Resolver for LocalResolver {
     }
 }
 
-/// A panic elsewhere leaves these memories whole: each change is one call.
+/// A panic elsewhere cannot leave these memories half changed: each change is one call.
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -221,7 +220,7 @@ impl Default for LocalResolver {
     }
 }
 
-/// Shows how much is kept, not whose.
+/// Shows how much is kept, but no DIDs.
 impl std::fmt::Debug for LocalResolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LocalResolver")

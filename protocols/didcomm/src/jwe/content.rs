@@ -32,13 +32,13 @@ pub enum ContentEncryption {
     Xc20P,
 }
 
-/// What one message is encrypted with, and no other.
+/// The key and IV for one message, and no other.
 pub(super) struct Fresh {
     pub(super) key: Zeroizing<Vec<u8>>,
     iv: Vec<u8>,
 }
 
-/// Ciphertext with what is needed to open it.
+/// Ciphertext with everything but the key that opening needs.
 pub(super) struct Sealed {
     pub(super) iv: Vec<u8>,
     pub(super) ciphertext: Vec<u8>,
@@ -46,7 +46,7 @@ pub(super) struct Sealed {
 }
 
 impl ContentEncryption {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 3] = [Self::A256CbcHs512, Self::A256Gcm, Self::Xc20P];
 
     /// The JWE `enc` value.
@@ -78,7 +78,8 @@ impl ContentEncryption {
         }
     }
 
-    /// Draws a fresh content encryption key and initialisation vector: at once, for asking the system is not cheap.
+    /// Draws a fresh content encryption key and initialisation vector in one go, because system randomness is not
+    /// cheap.
     pub(super) fn fresh(self, entropy: &dyn Entropy) -> Result<Fresh, EntropyError> {
         let mut key = Zeroizing::new(vec![0u8; self.key_len() + self.iv_len()]);
         entropy.fill(&mut key)?;
@@ -97,7 +98,7 @@ impl ContentEncryption {
         Some(Sealed { iv: iv.clone(), ciphertext, tag })
     }
 
-    /// Decrypts; `None` for every failure alike.
+    /// Decrypts; every failure gives `None`.
     pub(super) fn open(self, key: &[u8], sealed: Sealed, aad: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         if key.len() != self.key_len() || sealed.iv.len() != self.iv_len() {
             return None;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::error::{EnvelopeError, OpenError};
 
-/// An encrypted envelope whose structure and header hold; nothing is decrypted yet.
+/// An encrypted envelope with valid structure and header; nothing is decrypted yet.
 pub(crate) struct ParsedJwe<'a> {
     protected: Cow<'a, str>,
     header: Header,
@@ -46,20 +46,20 @@ impl<'a> ParsedJwe<'a> {
         Ok(Self { protected: json.protected, header, recipients, sealed })
     }
 
-    /// The key ids the envelope is for, in its order.
+    /// The recipient key ids, in the envelope's order.
     pub(crate) fn recipient_kids(&self) -> impl Iterator<Item = &DidUrl> {
         self.recipients.iter().map(|(kid, _)| kid)
     }
 
-    /// The sender's key for authcrypt, claimed until [`ParsedJwe::decrypt`] succeeds with it.
+    /// The sender's key for authcrypt; only a claim until [`ParsedJwe::decrypt`] succeeds with it.
     pub(crate) fn sender_kid(&self) -> Option<&DidUrl> {
         self.header.skid.as_ref()
     }
 
     /// Decrypts with one of our keys.
     ///
-    /// `ours` pairs recipient key ids of this envelope with the id custody knows them by. `sender` is the resolved
-    /// key of [`ParsedJwe::sender_kid`]. Returns the plaintext and the recipient key id that opened it.
+    /// `ours` pairs recipient key ids of this envelope with the ids that custody uses for them. `sender` is the
+    /// resolved key of [`ParsedJwe::sender_kid`]. Returns the plaintext and the recipient key id that opened it.
     pub(crate) fn decrypt(
         self,
         ours: &[(DidUrl, KeyId)],
@@ -117,7 +117,7 @@ impl<'a> ParsedJwe<'a> {
     }
 }
 
-/// One envelope is for the keys of one DID; each key id is that DID and a fragment and stands there once.
+/// One envelope serves the keys of one DID: each key id is that DID with a fragment and occurs once.
 fn check_one_did(recipients: &[(DidUrl, Vec<u8>)]) -> Result<(), EnvelopeError> {
     let first: Option<&Did> = recipients.first().map(|(kid, _)| kid.did());
     let names_key = |kid: &DidUrl| kid.fragment().is_some() && kid.path().is_none() && kid.query().is_none();

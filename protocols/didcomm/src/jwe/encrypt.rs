@@ -34,15 +34,15 @@ pub(crate) enum JweSender<'a> {
     Authenticated { kid: &'a DidUrl, key_id: KeyId },
 }
 
-/// What encrypting draws on: keys held here, and chance.
+/// What encryption needs: keys held here, and randomness.
 #[derive(Clone, Copy)]
 pub(crate) struct Means<'a> {
     pub(crate) custody: &'a dyn Custody,
     pub(crate) entropy: &'a dyn Entropy,
 }
 
-/// A rule about the protected header that an envelope breaks, though everything in it fits together: whoever does not
-/// check the rule opens it.
+/// A header rule that an envelope breaks while everything else in it fits: a peer that does not check the rule opens
+/// the envelope.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Irregularity {
     /// None.
@@ -54,12 +54,12 @@ pub enum Irregularity {
     Apu,
 }
 
-/// What stands in `apv` or `apu` of an irregular envelope.
+/// The value of `apv` or `apu` in an irregular envelope.
 const IRREGULAR: [u8; 32] = *b"names nobody who takes part here";
 
 /// Encrypts `plaintext` to all `recipients`, whose keys lie on one curve and belong to one DID.
 ///
-/// They are listed in the order of their ids: a deployed library computes `apv` without sorting them first.
+/// They are listed in the order of their ids, because a deployed library computes `apv` without sorting them first.
 pub(crate) fn encrypt(
     plaintext: &[u8],
     recipients: Vec<Recipient>,
@@ -70,7 +70,7 @@ pub(crate) fn encrypt(
     encrypt_breaking(Irregularity::None, plaintext, recipients, sender, enc, means)
 }
 
-/// As [`encrypt`], and breaks one rule.
+/// Like [`encrypt`], but breaks one rule.
 pub(crate) fn encrypt_breaking(
     rule: Irregularity,
     plaintext: &[u8],
@@ -123,7 +123,7 @@ pub(crate) fn encrypt_breaking(
     Ok(envelope)
 }
 
-/// Both parties as they enter header and key derivation.
+/// Both parties as they appear in the header and the key derivation.
 struct Parties<'a> {
     apu: &'a [u8],
     apv: [u8; 32],
@@ -187,13 +187,13 @@ fn kek(
     Ok(derive_kek(&[ephemeral.as_bytes(), fixed.as_bytes()], &info))
 }
 
-/// Enough room for the envelope, so that it is not copied while it grows.
+/// A capacity large enough for the envelope, so that it is not copied while it grows.
 fn envelope_capacity(protected: &str, recipients: &[Recipient], sealed: &Sealed) -> usize {
     let kids: usize = recipients.iter().map(|recipient| recipient.kid.as_str().len() + 256).sum();
     sealed.ciphertext.len() / 3 * 4 + protected.len() + kids + 256
 }
 
-/// Writes the general JSON serialization. Every member is base64url or a DID URL: nothing in them needs escaping.
+/// Writes the general JSON serialization. Every member is base64url or a DID URL, so nothing needs escaping.
 fn assemble(protected: &str, recipients: &[Recipient], wrapped: &[Vec<u8>], sealed: &Sealed) -> Vec<u8> {
     let mut out = String::with_capacity(envelope_capacity(protected, recipients, sealed));
     out.push_str(r#"{"ciphertext":""#);

@@ -1,4 +1,4 @@
-//! The protected header of an encrypted envelope: parsed, and every rule of it checked.
+//! Parses the protected header of an encrypted envelope and checks all its rules.
 
 use std::borrow::Cow;
 
@@ -20,10 +20,10 @@ pub(super) const ALG_AUTHCRYPT: &str = "ECDH-1PU+A256KW";
 /// Value of `alg` for anoncrypt.
 pub(super) const ALG_ANONCRYPT: &str = "ECDH-ES+A256KW";
 
-/// `typ` values that deployed peers write for encrypted envelopes, besides the one of the specification.
+/// `typ` values that deployed peers write for encrypted envelopes, besides the specification's own.
 const TOLERATED_TYPES: [&str; 2] = ["jwm", "didcomm+encrypted"];
 
-/// The envelope as JSON. Duplicate names are refused by the decoder, unknown ones ignored (RFC 7516).
+/// The envelope as JSON. The decoder refuses duplicate names and ignores unknown ones (RFC 7516).
 #[derive(Deserialize)]
 pub(super) struct JweJson<'a> {
     #[serde(borrow)]
@@ -132,7 +132,7 @@ impl<'a> JweJson<'a> {
         Ok(Header { enc, epk: self.epk(json.epk)?, skid, apu, apv: self.checked_apv(json.apv.as_deref())? })
     }
 
-    /// The ephemeral key: protected, or (one recipient only) where a deployed library puts it.
+    /// The ephemeral key: from the protected header or, for one recipient only, from where a deployed library puts it.
     fn epk(&self, protected: Option<Jwk>) -> Result<PublicKey, EnvelopeError> {
         let unprotected = match self.recipients.as_slice() {
             [only] => only.header.epk.clone(),
@@ -197,7 +197,7 @@ fn decode_party(text: Option<&str>) -> Option<Vec<u8>> {
     text.map_or(Some(Vec::new()), base64url_decode)
 }
 
-/// The sender's key: `skid`, or `apu` alone; both must say the same.
+/// The sender's key: `skid`, or `apu` alone; if both are there, they must agree.
 fn sender_key(skid: Option<&str>, apu: &[u8]) -> Result<DidUrl, EnvelopeError> {
     let from_apu = std::str::from_utf8(apu).ok().filter(|text| !text.is_empty()).ok_or(EnvelopeError::Apu)?;
     if skid.is_some_and(|skid| skid != from_apu) {

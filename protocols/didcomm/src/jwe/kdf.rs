@@ -7,16 +7,16 @@ use zeroize::Zeroizing;
 /// Length of the key encryption key, in bits. The specification's 512 for P-521 cannot feed A256KW.
 const KEK_BITS: u32 = 256;
 
-/// What besides the secret goes into the derivation.
+/// The inputs of the derivation other than the secret.
 pub(super) struct OtherInfo<'a> {
-    /// The JWE `alg`: key wrapping is used, so it is this and not `enc`.
+    /// The JWE `alg`, not `enc`, because key wrapping is used.
     pub(super) alg: &'a str,
     /// Decoded `apu`; empty for anoncrypt.
     pub(super) apu: &'a [u8],
     /// Decoded `apv`.
     pub(super) apv: &'a [u8],
-    /// Authentication tag of the content; ECDH-1PU only. One paragraph of DIDComm asks for it with ECDH-ES too,
-    /// which no published vector does.
+    /// Authentication tag of the content; ECDH-1PU only. One paragraph of DIDComm demands it for ECDH-ES too, but no
+    /// published vector does that.
     pub(super) tag: Option<&'a [u8]>,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn derive_kek(secrets: &[&[u8]], info: &OtherInfo<'_>) -> Zeroizing<[
 }
 
 fn update_prefixed(hash: &mut Sha256, part: &[u8]) {
-    // Envelopes are far below 4 GiB; a saturated length would only make the derivation fail to match.
+    // Envelopes are far below 4 GiB; a saturated length would only make the derived keys differ.
     hash.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
     hash.update(part);
 }
@@ -70,8 +70,8 @@ pub(super) fn unwrap(kek: &[u8; 32], wrapped: &[u8]) -> Option<Zeroizing<Vec<u8>
 mod tests {
     use super::*;
 
-    /// RFC 7518, appendix C, with the key length raised to what A256KW needs, cannot be reused; the derivation is
-    /// pinned by the envelopes of the DIDComm appendix instead. Here: every input counts.
+    /// RFC 7518, appendix C, cannot be reused with the key length that A256KW needs; the envelopes of the DIDComm
+    /// appendix pin the derivation instead. This test checks that every input counts.
     #[test]
     fn every_input_changes_the_key() {
         let base = || OtherInfo { alg: "ECDH-1PU+A256KW", apu: b"a", apv: b"b", tag: Some(b"tag") };

@@ -1,4 +1,4 @@
-//! AES-256-CBC, portable or by the fast backend, and HMAC-SHA-512.
+//! AES-256-CBC, portable or with the fast backend, and HMAC-SHA-512.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha512;
@@ -11,8 +11,8 @@ pub(crate) use portable::{cbc_decrypt, cbc_encrypt};
 /// Length of an AES block and of a CBC initialisation vector, in bytes.
 const BLOCK: usize = 16;
 
-/// HMAC over the parts in order. By the portable library always: the fast backend spends more on every new key, and a key is
-/// new for every message.
+/// HMAC over the parts in order. Always uses the portable library: the fast backend has a higher cost per new key, and
+/// every message has a new key.
 pub(crate) fn hmac_sha512(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 64] {
     let mut padded = zeroize::Zeroizing::new([0u8; 128]);
     for (to, from) in padded.iter_mut().zip(key) {
@@ -35,7 +35,7 @@ mod portable {
         Some(cipher.encrypt_padded_vec::<Pkcs7>(plaintext))
     }
 
-    /// Decrypts and removes the padding; only after the tag was checked.
+    /// Decrypts and removes the padding; call it only after checking the tag.
     pub(crate) fn cbc_decrypt(
         key: &[u8; 32],
         iv: &[u8; super::BLOCK],
@@ -68,7 +68,7 @@ mod fast {
         Some(buffer)
     }
 
-    /// Decrypts and removes the padding; only after the tag was checked.
+    /// Decrypts and removes the padding; call it only after checking the tag.
     pub(crate) fn cbc_decrypt(
         key: &[u8; 32],
         iv: &[u8; super::BLOCK],

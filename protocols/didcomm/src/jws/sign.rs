@@ -8,9 +8,9 @@ use crate::{SIGNED_MEDIA_TYPE, error::PackError, limits::MAX_ENVELOPE_BYTES};
 
 /// Signs `plaintext` with one key, in the general serialization, `kid` in the unprotected header.
 ///
-/// The prose of the specification wants `kid` protected, its vectors and widespread libraries want it unprotected, and some
-/// refuse it in both: the names of the two headers must be disjoint (RFC 7515, section 7.2.1). Nothing rests on its being signed:
-/// it must be a key of the signed `from`.
+/// The specification's prose wants `kid` protected; its vectors and widespread libraries want it unprotected. Some
+/// refuse it in both, because the names of the two headers must be disjoint (RFC 7515, section 7.2.1). It need not be
+/// signed: it must be a key of the signed `from`.
 pub(crate) fn sign(
     plaintext: &[u8],
     kid: &DidUrl,

@@ -13,7 +13,7 @@ use crate::{
     open::resolve_fuller,
 };
 
-/// The envelope as JSON, general or flattened. Duplicate names are refused by the decoder.
+/// The envelope as JSON, general or flattened. The decoder refuses duplicate names.
 #[derive(Deserialize)]
 struct JwsJson<'a> {
     #[serde(borrow)]
@@ -44,7 +44,7 @@ struct HeaderJson {
     b64: Option<IgnoredAny>,
 }
 
-/// A signed envelope whose structure holds; no signature is checked yet.
+/// A signed envelope with valid structure; no signature is checked yet.
 pub(crate) struct ParsedJws {
     payload: Vec<u8>,
     signatures: Vec<Signature>,
@@ -52,7 +52,7 @@ pub(crate) struct ParsedJws {
 
 struct Signature {
     kid: DidUrl,
-    /// None if it is unknown here, which only matters for the signature that counts.
+    /// `None` if unknown here, which matters only for the signature of `from`.
     algorithm: Option<SignatureAlgorithm>,
     input: Vec<u8>,
     signature: Vec<u8>,
@@ -82,7 +82,7 @@ impl ParsedJws {
         Ok(Self { payload, signatures })
     }
 
-    /// The signed bytes, not yet proved to be anybody's.
+    /// The signed bytes, not yet proved to come from anyone.
     pub(crate) fn payload(&self) -> &[u8] {
         &self.payload
     }
@@ -96,7 +96,7 @@ impl ParsedJws {
         self.signatures.iter().find(|signature| signature.kid.did().same_as(did))
     }
 
-    /// Checks the signature of `from`, whose alone counts; returns its key id.
+    /// Checks the signature of `from`, the only one that counts; returns its key id.
     ///
     /// # Specification
     ///
@@ -108,7 +108,7 @@ impl ParsedJws {
     ) -> Result<(DidUrl, PublicKey), OpenError> {
         let signature = self.signature_of(from).ok_or(OpenError::FromIsNotSigner)?;
         let algorithm = signature.algorithm.ok_or(EnvelopeError::Algorithm)?;
-        // Both name the same DID here, so resolving fetches nothing a third party chose.
+        // Both name the same DID here, so resolving fetches nothing that a third party chose.
         let document = resolve_fuller(from, signature.kid.did(), resolver)?;
         let method =
             document.method_for(Relationship::Authentication, &signature.kid).ok_or(OpenError::SignerKey)?;
@@ -152,7 +152,7 @@ impl SignatureJson<'_> {
     }
 }
 
-/// `JWM` stands in the prose example of the specification and in deployed libraries.
+/// The prose example of the specification and deployed libraries use `JWM`.
 fn check_type(typ: Option<&str>) -> Result<(), EnvelopeError> {
     let Some(typ) = typ.map(bare_media_type) else { return Ok(()) };
     let known = typ == bare_media_type(SIGNED_MEDIA_TYPE) || typ == "jwm";

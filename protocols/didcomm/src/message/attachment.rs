@@ -31,9 +31,9 @@ pub struct Attachment {
     pub filename: Option<String>,
     /// Media type of the content.
     pub media_type: Option<String>,
-    /// Format id, such as the project's own of `docs/profile.md`.
+    /// Format id, such as the project's own ones in `docs/profile.md`.
     pub format: Option<String>,
-    /// Hint at the last change, as the sender wrote it.
+    /// When the content last changed, as the sender wrote it.
     pub lastmod_time: Option<Value>,
     /// Size of linked content in bytes, as the sender claims.
     pub byte_count: Option<u64>,
@@ -41,13 +41,14 @@ pub struct Attachment {
     pub data: AttachmentData,
 }
 
-/// The `data` member: at least one of `json`, `base64` and `links` is set.
+/// The `data` member: at least one of `json`, `carried`, `base64` and `links` is set.
 #[derive(Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct AttachmentData {
     /// Inline JSON.
     pub json: Option<Value>,
-    /// Inline JSON that is only carried: written as `json` if there is no other. Reading sets it for the payloads of forwards.
+    /// Inline JSON that is only passed on: written as `json` if there is no other. Reading sets it for payloads of
+    /// forwards.
     pub carried: Option<CarriedJson>,
     /// Inline bytes as the sender encoded them; read with [`Attachment::bytes`].
     pub base64: Option<String>,
@@ -59,26 +60,26 @@ pub struct AttachmentData {
     pub jws: Option<Value>,
 }
 
-/// A JSON object that is carried as it came, without ever being taken apart.
+/// A JSON object that is passed on unchanged, without ever being parsed into values.
 #[derive(Clone)]
 pub struct CarriedJson {
     text: Box<RawValue>,
     census: JsonCensus,
 }
 
-/// Levels of arrays and objects an attachment's JSON lies below its message.
+/// How many levels of arrays and objects an attachment's JSON lies below its message.
 const CARRIED_AT: usize = 4;
 
 impl CarriedJson {
-    /// Takes an object that a strict reader of the whole message will take too, as far as it alone decides that; `None` for all
-    /// else.
+    /// Accepts an object that a strict reader of the whole message will accept too, as far as that depends on the
+    /// object alone; otherwise `None`.
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let census = strict_json_object(bytes, CARRIED_AT)?;
         let text = str::from_utf8(bytes).ok()?.trim_ascii();
         RawValue::from_string(text.to_owned()).ok().map(|text| Self { text, census })
     }
 
-    /// How much it holds, of what a message may hold.
+    /// How much of what one message may hold this object uses.
     pub fn census(&self) -> JsonCensus {
         self.census
     }
@@ -100,16 +101,16 @@ pub enum AttachmentError {
     /// Inline bytes that do not decode.
     #[error("the attachment's base64 does not decode")]
     Encoding,
-    /// There is no hash, or one of an algorithm other than SHA-256 and SHA-512.
+    /// There is no hash, or one with an algorithm other than SHA-256 and SHA-512.
     #[error("the attachment has no usable hash; SHA-256 and SHA-512 multihashes are understood")]
     UnusableHash,
     /// The content does not match the hash.
     #[error("the attachment's content does not match its hash")]
     HashMismatch,
-    /// There is no signature, or not one detached JWS of a known algorithm.
+    /// There is no signature, or it is not a single detached JWS with a known algorithm.
     #[error("the attachment has no usable signature")]
     UnusableSignature,
-    /// The signature does not hold.
+    /// The signature does not verify.
     #[error("the attachment's signature does not hold")]
     BadSignature,
     /// The signing key is not among the authentication keys of its DID, or cannot be resolved.
@@ -182,7 +183,7 @@ impl Attachment {
         Some(attachment)
     }
 
-    /// About how many bytes it takes as JSON, if nothing in it needs escaping.
+    /// Roughly how many bytes it takes as JSON, if nothing in it needs escaping.
     pub(super) fn weight(&self) -> usize {
         let texts = [&self.id, &self.description, &self.filename, &self.media_type, &self.format];
         let texts: usize = texts.into_iter().flatten().map(|text| text.len() + 20).sum();
@@ -209,7 +210,7 @@ impl Attachment {
     ///
     /// # Errors
     ///
-    /// [`AttachmentError::NotInline`], or [`AttachmentError::Encoding`] if the bytes are no JSON.
+    /// [`AttachmentError::NotInline`], or [`AttachmentError::Encoding`] if the bytes are not JSON.
     pub fn to_json(&self) -> Result<Value, AttachmentError> {
         if let Some(json) = &self.data.json {
             return Ok(json.clone());
@@ -260,7 +261,7 @@ impl Attachment {
 
     /// Checks the detached JWS over the inline `base64` content and says which key made it.
     ///
-    /// The key must be an authentication key of its DID. Whether that DID may sign this is the caller's to decide.
+    /// The key must be an authentication key of its DID. The caller decides whether that DID may sign this.
     ///
     /// # Errors
     ///
@@ -294,7 +295,7 @@ impl Attachment {
         Ok(DetachedSigner(url))
     }
 
-    /// The JWS payload: the content in unpadded base64url, whatever the sender wrote.
+    /// The JWS payload: the content in unpadded base64url, whichever alphabet or padding the sender used.
     fn payload(&self) -> Result<String, AttachmentError> {
         let text = self.data.base64.as_ref().ok_or(AttachmentError::NotInline)?;
         base64url_decode_tolerant(text).map(base64url_encode).ok_or(AttachmentError::Encoding)
@@ -331,7 +332,7 @@ impl AttachmentData {
     }
 }
 
-/// Writes members that are there, borrowed: contents are large.
+/// Writes the members that are set, borrowed because contents are large.
 impl Serialize for Attachment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -369,7 +370,7 @@ fn entry<M: SerializeMap>(map: &mut M, name: &str, value: Option<&impl Serialize
     value.map_or(Ok(()), |value| map.serialize_entry(name, value))
 }
 
-/// Shows what kind of content there is, never the content: credentials travel here.
+/// Shows the kind of content, never the content itself: credentials travel here.
 impl fmt::Debug for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Attachment")

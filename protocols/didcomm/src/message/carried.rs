@@ -1,5 +1,5 @@
-//! What attachments carry, read apart from the message around it: a forward's payload stays as it was written, byte by byte, and
-//! JSON that no strict reader takes does not make its carrier unreadable.
+//! Reads attached JSON apart from the message around it: a forward's payload stays byte for byte as written, and
+//! attached JSON that strict readers refuse does not make the message unreadable.
 
 use std::{borrow::Cow, fmt};
 
@@ -16,21 +16,21 @@ use crate::{
     limits::{MAX_ATTACHMENTS, MAX_ENVELOPE_BYTES},
 };
 
-/// Members of one object that are told apart; a message has far fewer.
+/// Most members of one object; a message has far fewer.
 const MAX_MEMBERS: usize = 1_024;
 
-/// One decrypted layer: its JSON, and what its attachments carry as it was written.
+/// One decrypted layer: its JSON, and the attached JSON as it was written.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    /// All of it, but for what is carried.
+    /// The whole message except the carried JSON.
     pub(crate) value: Value,
-    /// What is carried, by the number of the attachment, which has empty `base64` in its place.
+    /// The carried JSON, by index of its attachment, which has an empty `base64` in its place.
     pub(crate) carried: Vec<(usize, CarriedJson)>,
 }
 
 impl Layer {
-    /// Reads a layer strictly. Only what attachments carry as `data.json` may be anything: if a strict reader refuses it, it comes
-    /// back as `data.base64`, so that its readers meet the text by itself and refuse it by itself.
+    /// Reads a layer strictly. Only attached `data.json` may be anything: if a strict reader would refuse it, it is
+    /// returned as `data.base64`, so that whoever reads the attachment refuses only that.
     ///
     /// # Errors
     ///
@@ -56,12 +56,12 @@ impl Layer {
     }
 }
 
-/// A message without what it carries, and that.
+/// A message without its carried JSON, and the carried JSON.
 type Apart = (Zeroizing<Vec<u8>>, Vec<(usize, CarriedJson)>);
 
-/// A forward without its payloads, and those. None if it is none, or has none as JSON.
+/// A forward without its payloads, and the payloads. `None` if it is not a forward, or has no JSON payload.
 fn forwarded(bytes: &[u8]) -> Option<Apart> {
-    // Found out cheaply, for every message is asked.
+    // A cheap test first, because every message comes through here.
     if bytes.len() > MAX_ENVELOPE_BYTES || !str::from_utf8(bytes).ok()?.contains("/forward") {
         return None;
     }
@@ -72,7 +72,7 @@ fn forwarded(bytes: &[u8]) -> Option<Apart> {
     is_forward.then(|| Taking::verbatim().apart(&message)).flatten()
 }
 
-/// Takes a message and what it carries apart.
+/// Separates a message from the JSON it carries.
 struct Taking {
     verbatim: bool,
     /// Attachments that carried JSON.
@@ -81,12 +81,12 @@ struct Taking {
 }
 
 impl Taking {
-    /// As it was written, where a strict reader takes it.
+    /// Takes JSON verbatim where a strict reader accepts it.
     fn verbatim() -> Self {
         Self { verbatim: true, count: 0, carried: Vec::new() }
     }
 
-    /// As bytes.
+    /// Takes JSON as bytes.
     fn opaque() -> Self {
         Self { verbatim: false, ..Self::verbatim() }
     }
@@ -148,7 +148,7 @@ impl Taking {
 struct Members<'b>(Vec<(Cow<'b, str>, &'b RawValue)>);
 
 impl Members<'_> {
-    /// The object as text, with the values that `change` has something else for.
+    /// The object as text, with `change` replacing the values for which it returns something.
     fn rewrite(&self, mut change: impl FnMut(&str, &str) -> Option<String>) -> Option<String> {
         let written = self.0.iter().map(|(name, value)| {
             let changed = change(name, value.get());

@@ -1,4 +1,4 @@
-//! Message type URIs and media types, read the way the specification compares them.
+//! Message type URIs and media types, compared as the specification demands.
 
 use std::fmt;
 
@@ -6,14 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::MessageError, limits::MAX_TYPE_LEN};
 
-/// Documentation URIs of the protocols that didcomm.org describes: the present one, and the one before it, which the first
-/// version of DIDComm wrote.
+/// Documentation URIs of the protocols on didcomm.org: the present one, and the one that DIDComm v1 used before.
 const DIDCOMM_ORG: [&str; 2] = ["https://didcomm.org/", "did:sov:BzCbsNYhMrjHiqZDTUASHg;spec/"];
 
 /// A message type URI, parsed: `doc-uri` + protocol name + version + message name.
 ///
-/// Equality compares names without regard to case and punctuation (v2.1, "Protocol Identifier URI"), and versions
-/// exactly; use [`MessageType::is`] to compare with a constant of ours under the version rule.
+/// Equality compares names ignoring case and punctuation (v2.1, "Protocol Identifier URI"), and versions exactly; use
+/// [`MessageType::is`] to compare with a constant of ours under the version rule.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MessageType {
@@ -42,12 +41,12 @@ impl MessageType {
         Self::split(text).ok_or(MessageError::InvalidType)
     }
 
-    /// Reads the type of an arriving message: also a URI that names no protocol, version or message. Such a type belongs
-    /// to nothing, so that its sender, once proved, can be told that it is not spoken here.
+    /// Reads the type of a received message, even a URI that names no protocol, version or message. Such a type matches
+    /// nothing, so its sender, once proved, can be told that it is not supported here.
     ///
     /// # Errors
     ///
-    /// [`MessageError::InvalidType`] if it is too long or no URI.
+    /// [`MessageError::InvalidType`] if it is too long or not a URI.
     pub fn received(text: &str) -> Result<Self, MessageError> {
         Self::parse(text).or_else(|error| {
             let is_uri = text.len() <= MAX_TYPE_LEN
@@ -57,7 +56,7 @@ impl MessageType {
                 && text.bytes().all(|byte| byte.is_ascii_graphic());
             let nothing = || Self {
                 text: text.to_owned(),
-                // All of it: two such types are the same only if their texts are.
+                // The whole text: two such types are equal only if their texts are.
                 doc_uri_len: text.len(),
                 name: String::new(),
                 major: 0,
@@ -91,7 +90,7 @@ impl MessageType {
         })
     }
 
-    /// The URI as its maker wrote it.
+    /// The URI as its creator wrote it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -103,15 +102,15 @@ impl MessageType {
 
     /// Protocol name in canonical form: lower case, without punctuation.
     ///
-    /// It does not say whose protocol it is: anybody may give theirs this name below a documentation URI of their own.
+    /// It does not say whose protocol it is: anybody may use this name below a documentation URI of their own.
     pub fn protocol(&self) -> &str {
         &self.name
     }
 
-    /// Protocol name, as [`MessageType::protocol`] has it, if the protocol is one of those that didcomm.org describes.
+    /// Protocol name, as in [`MessageType::protocol`], if didcomm.org describes the protocol.
     ///
-    /// One below the former documentation URI is told here, so that it can be refused as what it is. It is no message of ours:
-    /// [`MessageType::is`] does not take it for one.
+    /// This includes protocols below the former documentation URI, so that they can be refused by name. They are not
+    /// messages of ours: [`MessageType::is`] does not match them.
     pub fn standard_protocol(&self) -> Option<&str> {
         DIDCOMM_ORG.contains(&self.doc_uri()).then_some(self.name.as_str())
     }
@@ -121,7 +120,7 @@ impl MessageType {
         &self.message
     }
 
-    /// Major version; two versions understand each other when it is equal.
+    /// Major version; two versions are compatible if it is equal.
     pub fn major(&self) -> u32 {
         self.major
     }
@@ -131,14 +130,14 @@ impl MessageType {
         self.minor
     }
 
-    /// Whether this is the message `uri` names, in the same major version.
+    /// Whether this is the message that `uri` names, in the same major version.
     pub fn is(&self, uri: &str) -> bool {
         Self::split(uri).is_some_and(|other| {
             self.same_protocol(&other) && self.major == other.major && self.message == other.message
         })
     }
 
-    /// Whether both belong to the same protocol, in whatever version.
+    /// Whether both belong to the same protocol, in any version.
     pub fn same_protocol(&self, other: &Self) -> bool {
         self.doc_uri() == other.doc_uri() && self.name == other.name
     }

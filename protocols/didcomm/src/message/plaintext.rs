@@ -20,7 +20,7 @@ pub trait Body: Serialize + DeserializeOwned {
     const TYPE: &'static str;
 }
 
-/// What may come back on the connection a message arrived by (return-route extension).
+/// What may come back on the connection that carried the message (return-route extension).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReturnRoute {
@@ -48,7 +48,7 @@ pub struct Message {
     pub id: MessageId,
     /// What kind of message this is.
     pub kind: MessageType,
-    /// Sender. In an [`Opened`](crate::Opened) message this is the proved one, else `None`.
+    /// Sender. In an [`Opened`](crate::Opened) message this is the proved sender, or `None`.
     pub from: Option<Did>,
     /// Recipients.
     pub to: Vec<Did>,
@@ -58,7 +58,7 @@ pub struct Message {
     pub pthid: Option<ThreadId>,
     /// When the sender made the message.
     pub created_time: Option<UnixSeconds>,
-    /// Instant from which on the message is void.
+    /// The instant from which the message is void.
     pub expires_time: Option<UnixSeconds>,
     /// Protocol specific content.
     pub body: Map<String, Value>,
@@ -66,16 +66,16 @@ pub struct Message {
     pub attachments: Vec<Attachment>,
     /// JWT by which the sender announces a new DID.
     pub from_prior: Option<String>,
-    /// Ids the sender wants acknowledged; the empty string means this message.
+    /// Ids the sender wants acknowledged; the empty string stands for this message.
     pub please_ack: Vec<String>,
-    /// Ids the sender acknowledges, oldest received first.
+    /// Ids the sender acknowledges, in the order it received them.
     pub ack: Vec<MessageId>,
     /// What may come back on the same connection.
     pub return_route: Option<ReturnRoute>,
     /// The thread meant by [`ReturnRoute::Thread`].
     pub return_route_thread: Option<ThreadId>,
-    /// Every other header, `lang`, `accept-lang`, `trace` and `web_redirect` among them, and a list of `attachments` in which
-    /// nothing is.
+    /// Every other header, such as `lang`, `accept-lang`, `trace` and `web_redirect`, and also an empty `attachments`
+    /// list.
     pub extra: Map<String, Value>,
 }
 
@@ -174,7 +174,7 @@ impl Message {
         message.to = dids(&mut headers)?;
         message.thid = thread(&mut headers, "thid")?;
         message.pthid = thread(&mut headers, "pthid")?;
-        // It decides nothing here, and deployed clients write it as a date.
+        // Nothing here depends on it, and deployed clients write it as a date.
         message.created_time = seconds(&mut headers, "created_time").unwrap_or_default();
         message.expires_time = seconds(&mut headers, "expires_time")?;
         message.body = body(&mut headers)?;
@@ -201,21 +201,21 @@ impl Message {
     pub fn to_bytes(&self) -> Vec<u8> {
         let parts = self.parts();
         let length = weight_of(&parts);
-        // Room for some escapes: a buffer that grows leaves copies of the plaintext behind and costs another copy.
+        // Leave room for some escapes: growing the buffer would cost a copy and leave copies of the plaintext behind.
         let mut bytes = Vec::with_capacity(length + length / 16 + 64);
         match serde_json::Serializer::new(&mut bytes).collect_map(parts) {
             Ok(()) => bytes,
-            // Names are text and a vector takes every byte, so that nothing can fail.
+            // Names are strings and a vector accepts every byte, so this cannot fail.
             Err(_) => Vec::new(),
         }
     }
 
-    /// About how many bytes it takes as JSON, if little in it needs escaping; found out without writing it.
+    /// Roughly how many bytes it takes as JSON, if little in it needs escaping; computed without writing it.
     pub fn weight(&self) -> usize {
         weight_of(&self.parts())
     }
 
-    /// The headers that are set, with their names, borrowed; each name once.
+    /// The headers that are set, with their names, borrowed; each name occurs once.
     fn parts(&self) -> Vec<(&str, Part<'_>)> {
         let mut parts = vec![("typ", Part::Text(PLAIN_MEDIA_TYPE)), ("body", Part::Object(&self.body))];
         let texts = [
@@ -241,7 +241,7 @@ impl Message {
         if !self.attachments.is_empty() {
             parts.push(("attachments", Part::Attachments(&self.attachments)));
         }
-        // A header of ours goes before one of the same name that a caller put among the others.
+        // Our own header wins over one of the same name in `extra`.
         let own = parts.len();
         for (name, value) in &self.extra {
             if parts.iter().take(own).all(|(known, _)| known != name) {
@@ -252,7 +252,7 @@ impl Message {
     }
 }
 
-/// One header as it is written: borrowed where it can be, for bodies are large.
+/// One header as it is written; borrowed where possible, because bodies are large.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Part<'a> {
@@ -269,7 +269,7 @@ fn weight_of(parts: &[(&str, Part<'_>)]) -> usize {
 }
 
 impl Part<'_> {
-    /// About how many bytes it takes as JSON, if nothing in it needs escaping.
+    /// Roughly how many bytes it takes as JSON, if nothing in it needs escaping.
     fn weight(&self) -> usize {
         match self {
             Self::Text(text) => text.len() + 2,
@@ -304,7 +304,7 @@ impl From<Part<'_>> for Value {
             Part::Texts(texts) => texts.into(),
             Part::Object(map) => Self::Object(map.clone()),
             Part::Value(value) => value.clone(),
-            // Texts, numbers and values that are JSON already: nothing can fail.
+            // Strings, numbers and values that already are JSON: nothing can fail.
             Part::Attachments(list) => serde_json::to_value(list).unwrap_or_default(),
         }
     }
@@ -320,7 +320,7 @@ impl ReturnRoute {
     }
 }
 
-/// Shows headers that are no personal data; never body, attachments or unknown headers.
+/// Shows only headers without personal data; never body, attachments or unknown headers.
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
@@ -331,7 +331,7 @@ impl fmt::Debug for Message {
     }
 }
 
-/// A message is a plaintext by what it holds: deployed libraries name the envelope around it here, or the type of the message.
+/// Any text is accepted: deployed libraries put the type of the envelope or of the message here.
 fn check_typ(typ: Option<Value>) -> Result<(), MessageError> {
     match typ {
         None | Some(Value::Null | Value::String(_)) => Ok(()),
@@ -358,7 +358,7 @@ fn thread(headers: &mut Map<String, Value>, header: &'static str) -> Result<Opti
         .transpose()
 }
 
-/// A DID, or a DID URL whose DID is meant.
+/// A DID, or the DID of a DID URL.
 fn did_of(text: &str, header: &'static str) -> Result<Did, MessageError> {
     if let Ok(did) = Did::parse(text) {
         return Ok(did);
@@ -366,7 +366,7 @@ fn did_of(text: &str, header: &'static str) -> Result<Did, MessageError> {
     Ok(DidUrl::parse(text).map_err(|_| MessageError::InvalidHeader { header })?.did().clone())
 }
 
-/// A sender is a DID and no key of it: which key it was, the envelope proves.
+/// A sender is a DID, not one of its keys: the envelope proves which key it was.
 fn sender(headers: &mut Map<String, Value>) -> Result<Option<Did>, MessageError> {
     let invalid = MessageError::InvalidHeader { header: "from" };
     let Some(text) = text(headers, "from")? else { return Ok(None) };
@@ -396,7 +396,7 @@ fn list(
     }
 }
 
-/// Ids of messages. Deployed clients of the first version write one as text, or `true` for this message.
+/// Ids of messages. Deployed v1 clients write a single id as a string, or `true` for this message.
 fn acks(headers: &mut Map<String, Value>, header: &'static str) -> Result<Vec<String>, MessageError> {
     match headers.get(header) {
         Some(Value::String(id)) => {
@@ -413,7 +413,7 @@ fn acks(headers: &mut Map<String, Value>, header: &'static str) -> Result<Vec<St
     }
 }
 
-/// Seconds as integer; published examples also carry them as decimal text.
+/// Seconds as an integer; published examples also write decimal strings.
 fn seconds(
     headers: &mut Map<String, Value>,
     header: &'static str,
@@ -438,7 +438,7 @@ fn body(headers: &mut Map<String, Value>) -> Result<Map<String, Value>, MessageE
 fn attachments(headers: &mut Map<String, Value>) -> Result<Vec<Attachment>, MessageError> {
     match headers.remove("attachments") {
         None | Some(Value::Null) => Ok(Vec::new()),
-        // That the list was there is said by nothing else, and pickup 4.0 asks for it: it stays where a writer puts it.
+        // Keep the empty list where writing finds it: pickup 4.0 requires it, and nothing else records it.
         Some(none @ Value::Array(_)) if none == Value::Array(Vec::new()) => {
             headers.insert("attachments".to_owned(), none);
             Ok(Vec::new())
@@ -516,7 +516,7 @@ mod tests {
         assert_eq!(read("ack", json!("m-0")).ack, [MessageId::try_from("m-0").unwrap()]);
     }
 
-    /// The Swift library of beatt83 writes both into its forwards, and a wallet of adorsys the type of the message.
+    /// The Swift library of beatt83 writes both into its forwards, and a wallet of adorsys writes the message type.
     #[test]
     fn names_of_envelopes_and_keys_where_others_belong_say_nothing_and_do_no_harm() {
         for typ in
@@ -535,7 +535,7 @@ mod tests {
         }
     }
 
-    /// Pickup 4.0 asks for the list also where nothing is delivered.
+    /// Pickup 4.0 requires the list even if nothing is delivered.
     #[test]
     fn list_of_attachments_in_which_nothing_is_is_told_from_none() {
         let mut shown = full();

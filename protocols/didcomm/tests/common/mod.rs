@@ -1,4 +1,4 @@
-//! Parties with keys, documents and a resolver: what all envelope tests stand on.
+//! Parties with keys, documents and a resolver: the basis of all envelope tests.
 
 #![allow(dead_code, reason = "every test binary uses its own part of this module")]
 
@@ -12,7 +12,7 @@ use einmal_didcomm::{
 use einmal_keys::{Custody, KeyKind, Keyring, PublicKey, SecretKey, SeededEntropy};
 use serde_json::{Value, json};
 
-/// The time at which all tests play.
+/// The present time in all tests.
 pub(crate) const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
 
 pub(crate) const AGREEMENT_KINDS: [KeyKind; 4] =
@@ -26,7 +26,7 @@ pub(crate) const ED: &str = "auth-ed25519";
 /// Fragments of the keys of a [`World::owner_of_devices`].
 pub(crate) const DEVICES: [&str; 3] = ["phone", "tablet", "laptop"];
 
-/// A key that is the same for the same seed.
+/// A key derived from the seed.
 pub(crate) fn secret(kind: KeyKind, seed: u64) -> SecretKey {
     SecretKey::generate(kind, &SeededEntropy::new(seed)).unwrap()
 }
@@ -35,7 +35,7 @@ pub(crate) fn did(text: &str) -> Did {
     Did::parse(text).unwrap()
 }
 
-/// A DID with its keys; every secret can be made again from its seed.
+/// A DID with its keys; every secret can be derived again from its seed.
 pub(crate) struct Party {
     pub(crate) did: Did,
     pub(crate) ring: Keyring,
@@ -47,7 +47,7 @@ impl Party {
         Self { did, ring: Keyring::new(), keys: Vec::new() }
     }
 
-    /// Holds the key `fragment` under `did`, the DID's canonical form.
+    /// Makes the key `fragment` and holds it under `did`, the DID's canonical form.
     pub(crate) fn hold(&mut self, did: &Did, fragment: &str, kind: KeyKind, seed: u64) -> PublicKey {
         let key = secret(kind, seed);
         let public = key.public_key();
@@ -80,7 +80,7 @@ pub(crate) fn authentication(kind: KeyKind) -> String {
     format!("auth-{}", kind.crv().to_lowercase())
 }
 
-/// Documents everybody knows.
+/// Documents known to everybody.
 pub(crate) struct World {
     pub(crate) resolver: LocalResolver,
     pub(crate) entropy: SeededEntropy,
@@ -183,7 +183,7 @@ impl Stage {
         self.message().to_value()
     }
 
-    /// Bob refuses the envelope for this reason.
+    /// Checks that Bob refuses the envelope for this reason.
     pub(crate) fn refused(&self, envelope: &Value, error: impl Into<OpenError>) {
         assert_eq!(self.world.refusal(envelope, &self.bob), error.into(), "{envelope}");
     }

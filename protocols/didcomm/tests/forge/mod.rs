@@ -1,6 +1,6 @@
-//! A forger of envelopes: correctly encrypted or signed, and ill-formed wherever a test wants it.
+//! A forger of envelopes: correctly encrypted or signed, and malformed wherever a test wants it.
 //!
-//! It shares no code with the crate but keys and base64url, so that agreement between both says something.
+//! It shares only keys and base64url with the crate, so that agreement between the two is evidence.
 
 #![allow(dead_code, reason = "every test binary uses its own part of this module")]
 
@@ -36,15 +36,15 @@ impl Stage {
 /// How the content's tag enters the key derivation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TagInKdf {
-    /// With its length before it: ECDH-1PU.
+    /// With its length in front: ECDH-1PU.
     Prefixed,
-    /// Without the length: what one deployed stack once did.
+    /// Without the length, as one deployed stack once did.
     Bare,
     /// Not at all: ECDH-ES.
     Absent,
 }
 
-/// An encrypted envelope in the making; every field may be bent before [`Forge::seal`].
+/// An envelope to be encrypted; tests may change every field before [`Forge::seal`].
 pub(crate) struct Forge {
     /// The protected header.
     pub(crate) header: Value,
@@ -54,12 +54,12 @@ pub(crate) struct Forge {
     pub(crate) epk: SecretKey,
     pub(crate) sender: Option<SecretKey>,
     pub(crate) tag_in_kdf: TagInKdf,
-    /// Stands in for the agreement with `epk`, such as the zeros that a point of low order gives.
+    /// Replaces the agreement with `epk`, for example by the zeros that a low-order point gives.
     pub(crate) ephemeral_secret: Option<Vec<u8>>,
 }
 
 impl Forge {
-    /// anoncrypt of `plaintext` to the keys named of `party`.
+    /// anoncrypt of `plaintext` to the named keys of `party`.
     pub(crate) fn anoncrypt(plaintext: impl ToString, party: &Party, fragments: &[&str]) -> Self {
         let recipients: Vec<_> = fragments.iter().map(|name| (party.kid(name), party.public(name))).collect();
         let epk = secret(recipients[0].1.kind(), 4242);
@@ -79,7 +79,7 @@ impl Forge {
         forge
     }
 
-    /// authcrypt by the key `skid` of `from`.
+    /// authcrypt with the key `skid` of `from`.
     pub(crate) fn authcrypt(
         plaintext: impl ToString,
         from: &Party,
@@ -103,7 +103,7 @@ impl Forge {
         self
     }
 
-    /// The same with a member of the protected header set, or removed by `null`.
+    /// The same with a member of the protected header set, or removed if `null`.
     pub(crate) fn with(mut self, member: &str, value: Value) -> Self {
         let header = self.header.as_object_mut().unwrap();
         if value.is_null() {
@@ -114,7 +114,7 @@ impl Forge {
         self
     }
 
-    /// Writes `apv` anew from the recipients as they are now.
+    /// Recomputes `apv` from the present recipients.
     pub(crate) fn name_recipients(&mut self) {
         let mut kids: Vec<&str> = self.recipients.iter().map(|(kid, _)| kid.as_str()).collect();
         kids.sort_unstable();
@@ -130,12 +130,12 @@ impl Forge {
         self
     }
 
-    /// Encrypts under the header as it stands.
+    /// Encrypts under the present header.
     pub(crate) fn seal(&self) -> Value {
         self.seal_under(&self.header.to_string())
     }
 
-    /// Encrypts under a header given as text, for headers no JSON writer makes.
+    /// Encrypts under a header given as text, for headers that no JSON writer produces.
     pub(crate) fn seal_under(&self, header: &str) -> Value {
         let protected = base64url_encode(header);
         let enc = self.header["enc"].as_str().unwrap_or_default();
@@ -158,7 +158,7 @@ impl Forge {
     fn kek(&self, recipient: &PublicKey, tag: &[u8]) -> [u8; 32] {
         let party = |name: &str| self.header[name].as_str().and_then(base64url_decode).unwrap_or_default();
         let alg = self.header["alg"].as_str().unwrap_or_default();
-        // A curve that does not fit gives no secret; the envelope is to be refused before that matters.
+        // A curve that does not fit gives no secret; the envelope must be refused before that matters.
         let agree = |key: &SecretKey| key.agree(recipient).map(|z| z.as_bytes().to_vec()).unwrap_or_default();
         let mut input = vec![0, 0, 0, 1];
         input.extend(self.ephemeral_secret.clone().unwrap_or_else(|| agree(&self.epk)));
@@ -220,7 +220,7 @@ fn encrypt_content(enc: &str, cek: &[u8], plaintext: &[u8], aad: &[u8]) -> (Vec<
     }
 }
 
-/// One signature in the making.
+/// A signature to be made.
 pub(crate) struct ForgedSignature {
     pub(crate) protected: Value,
     pub(crate) header: Option<Value>,
@@ -228,7 +228,7 @@ pub(crate) struct ForgedSignature {
 }
 
 impl ForgedSignature {
-    /// A proper one by the key `fragment` of `party`, `kid` protected.
+    /// A valid one by the key `fragment` of `party`, with `kid` protected.
     pub(crate) fn by(party: &Party, fragment: &str) -> Self {
         let key = party.secret(fragment);
         let alg = key.signature_algorithm().map_or("ES256", |algorithm| algorithm.name());
@@ -236,7 +236,7 @@ impl ForgedSignature {
         Self { protected: json!({"typ": typ, "alg": alg, "kid": party.kid(fragment)}), header: None, key }
     }
 
-    /// The same with a member of the protected header set, or removed by `null`.
+    /// The same with a member of the protected header set, or removed if `null`.
     pub(crate) fn with(mut self, member: &str, value: Value) -> Self {
         let header = self.protected.as_object_mut().unwrap();
         if value.is_null() {

@@ -1,7 +1,7 @@
 //! Basic Message 2.0: plain text between people.
 //!
-//! [`compose`] makes one, [`read`] takes one apart. The text is the sender's, unchecked but bounded, and must be shown
-//! as such.
+//! [`compose`] makes one, [`read`] parses one. The text is the sender's: its length is bounded, its content unchecked,
+//! and it must be shown as such.
 
 mod messages;
 mod receiver;

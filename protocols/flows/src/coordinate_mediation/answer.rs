@@ -18,17 +18,17 @@ use crate::{
     limits::{MAX_RECIPIENT_LEN, MAX_RECIPIENT_PAGE, MAX_RECIPIENTS_PER_ACCOUNT, MAX_UPDATES_PER_MESSAGE},
 };
 
-/// Asks for mediation in version 2.0; its body is as empty as that of 3.0.
+/// Type URI of a request for mediation in version 2.0; its body is empty, as in 3.0.
 const MEDIATE_REQUEST_2: &str = "https://didcomm.org/coordinate-mediation/2.0/mediate-request";
 
 /// What an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediationPolicy {
-    /// The DIDs a grant names.
+    /// The routing DIDs that a grant names.
     pub routing_dids: Vec<Did>,
     /// Whether strangers get an account. Accounts that exist are always granted again.
     pub admits_new_accounts: bool,
-    /// Whether a DID is registered only with proof that it agrees.
+    /// Whether a DID is registered only if it provably agrees.
     pub require_proof: bool,
     /// Most DIDs of one account; at most [`MAX_RECIPIENTS_PER_ACCOUNT`].
     pub max_recipients: usize,
@@ -46,19 +46,19 @@ impl MediationPolicy {
     }
 }
 
-/// A request to the mediator, whatever version of the protocol it came in.
+/// A request to the mediator, in any version of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MediationRequest {
-    /// An account is asked for.
+    /// Asks for an account.
     Mediate,
-    /// Registrations shall change.
+    /// Changes registrations.
     Update(Vec<Update>),
-    /// Registrations shall be listed.
+    /// Lists registrations.
     Query(Option<Paginate>),
 }
 
-/// The mediator's reply, whatever version of the protocol it will be written in.
+/// The mediator's reply, before it is written in a version of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MediationReply {
@@ -66,9 +66,9 @@ pub enum MediationReply {
     Grant(Vec<Did>),
     /// No account.
     Deny,
-    /// What became of each change.
+    /// The result of each change.
     Updated(Vec<Updated>),
-    /// Registered DIDs, and which part of all.
+    /// Registered DIDs, and which part of the whole list they are.
     Listed(Vec<Did>, Option<Page>),
 }
 
@@ -96,7 +96,7 @@ impl MediationRequest {
     }
 }
 
-/// Which version of the protocol a request came in; its reply is written in the same.
+/// The version of the protocol a request came in; its reply is written in the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MediationVersion {
     /// 2.0, with a keylist.
@@ -119,9 +119,9 @@ impl MediationVersion {
 }
 
 impl MediationReply {
-    /// Writes the reply in a version.
+    /// Writes the reply in the given version.
     ///
-    /// A grant of 2.0 has room for one routing DID: the first.
+    /// A grant of 2.0 has room for one routing DID only; it gets the first.
     pub fn into_draft(self, version: MediationVersion) -> Draft {
         let texts = |dids: Vec<Did>| dids.into_iter().map(String::from);
         let entries = |dids| texts(dids).map(|recipient_did| RecipientDid { recipient_did }).collect();
@@ -140,7 +140,8 @@ impl MediationReply {
                 Draft::of(&RecipientList { dids: entries(dids), pagination })
             }
             (Self::Listed(dids, pagination), MediationVersion::V2) => {
-                // Closed decoders of 2.0 know no `pagination`, not even one they asked for; that not all fitted must be said.
+                // Strict decoders of 2.0 know no `pagination`, even if they asked for it. Incomplete lists must still
+                // say so.
                 let pagination = pagination.filter(|page| page.remaining > 0 || page.offset > 0);
                 Draft::of(&Keylist { keys: entries(dids), pagination })
             }
@@ -171,7 +172,7 @@ pub fn answer(
     Ok((changes, reply.into_draft(version).in_thread(received.message().thread())))
 }
 
-/// Decides about a request, whatever version it came in; `received` proves who asks.
+/// Decides about a request of any version; `received` proves who asks.
 ///
 /// # Errors
 ///
@@ -189,7 +190,7 @@ pub fn decide(
     let unavailable = |_: Unavailable| FlowError::Unavailable;
     let known = registrations.is_account(&account).map_err(unavailable)?;
     match request {
-        // Also of an account that exists: it may have asked in another version before.
+        // Existing accounts enroll again too: they may have asked in another version before.
         MediationRequest::Mediate if known || policy.admits_new_accounts => {
             let reply = MediationReply::Grant(policy.routing_dids.clone());
             Ok((vec![RegistrationChange::Enroll { account }], reply))
@@ -222,7 +223,7 @@ fn list(
         paginate.map_or((MAX_RECIPIENT_PAGE, 0), |page| (bounded(page.limit), bounded(page.offset)));
     let dids = registrations.list(account, offset, limit.min(MAX_RECIPIENT_PAGE))?;
     let remaining = total.saturating_sub(offset.saturating_add(dids.len()));
-    // Closed decoders know no `pagination` they did not ask for; that not all fitted must be said all the same.
+    // Strict decoders reject a `pagination` they did not ask for; an incomplete list must say so all the same.
     let page = Page { count: dids.len() as u64, offset: offset as u64, remaining: remaining as u64 };
     let pagination = (paginate.is_some() || remaining > 0).then_some(page);
     Ok(MediationReply::Listed(dids, pagination))
@@ -259,7 +260,7 @@ impl Book<'_> {
         }
     }
 
-    /// An unproved registration never takes a DID from another account; a proved one always does.
+    /// An unproved registration never takes a DID from another account; a proved one always may.
     fn add(&mut self, recipient: &Did, proved: &dyn Fn(&Did) -> bool) -> Result<UpdateResult, Unavailable> {
         let canonical = recipient.canonical();
         let owner = self.owner(&canonical)?;
@@ -290,7 +291,7 @@ impl Book<'_> {
         self.changes.push(RegistrationChange::Put { recipient, registration });
     }
 
-    /// A later change of the same DID takes the place of an earlier one: they are carried out against the registrations as
+    /// A later change of the same DID replaces the earlier one, because all changes are applied to the registrations as
     /// they were before the request.
     fn forget(&mut self, recipient: &Did) {
         if self.changed.contains_key(recipient) {
@@ -298,7 +299,7 @@ impl Book<'_> {
         }
     }
 
-    /// What others registered looks like what nobody registered.
+    /// A DID of another account gets the same reply as one that nobody registered.
     fn remove(&mut self, recipient: Did) -> Result<UpdateResult, Unavailable> {
         if self.owner(&recipient)?.is_none_or(|owner| owner.account != self.account) {
             return Ok(UpdateResult::NoChange);

@@ -1,4 +1,4 @@
-//! Bodies of Coordinate Mediation 2.0, where they differ from 3.0: a list of keys that are DIDs, one routing DID.
+//! Bodies of Coordinate Mediation 2.0 that differ from 3.0: a list of keys that are DIDs, and one routing DID.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub struct KeylistUpdate {
 /// Results of a [`KeylistUpdate`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeylistUpdateResponse {
-    /// One entry for each wanted change, in order.
+    /// One entry for each requested change, in order.
     pub updated: Vec<Updated>,
 }
 
@@ -42,7 +42,7 @@ pub struct KeylistQuery {
 pub struct Keylist {
     /// The DIDs.
     pub keys: Vec<RecipientDid>,
-    /// Which part of all they are.
+    /// Which part of the whole list they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pagination: Option<Page>,
 }

@@ -13,7 +13,7 @@ pub struct MediateDeny {}
 /// Grants mediation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediateGrant {
-    /// DIDs to name as endpoint `uri`; one alone may come as text.
+    /// DIDs to name as endpoint `uri`; a single one may come as a plain string.
     #[serde(deserialize_with = "one_or_many")]
     pub routing_did: Vec<String>,
 }
@@ -35,13 +35,13 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UpdateAction {
-    /// Take messages for the DID.
+    /// Accept messages for the DID.
     Add,
-    /// Take none any more.
+    /// Accept no more messages for the DID.
     Remove,
 }
 
-/// One wanted change.
+/// One requested change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Update {
     /// The DID.
@@ -57,7 +57,7 @@ pub struct RecipientUpdate {
     pub updates: Vec<Update>,
 }
 
-/// What became of a wanted change.
+/// The result of a requested change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpdateResult {
@@ -65,7 +65,7 @@ pub enum UpdateResult {
     ClientError,
     /// The mediator failed.
     ServerError,
-    /// It was so already.
+    /// Nothing had to change.
     NoChange,
     /// Done.
     Success,
@@ -76,16 +76,16 @@ pub enum UpdateResult {
 pub struct Updated {
     /// The DID as the request spelled it.
     pub recipient_did: String,
-    /// What was wanted.
+    /// The requested change.
     pub action: UpdateAction,
-    /// What became of it.
+    /// Its result.
     pub result: UpdateResult,
 }
 
 /// Results of a [`RecipientUpdate`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecipientUpdateResponse {
-    /// One entry for each wanted change, in order.
+    /// One entry for each requested change, in order.
     pub updated: Vec<Updated>,
 }
 
@@ -129,7 +129,7 @@ pub struct Page {
 pub struct RecipientList {
     /// The DIDs.
     pub dids: Vec<RecipientDid>,
-    /// Which part of all they are; only if a part was asked for, or not all fit.
+    /// Which part of the whole list they are; present only if a part was requested, or not all fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pagination: Option<Page>,
 }

@@ -1,4 +1,4 @@
-//! Coordinate Mediation 2.0 and 3.0: getting a mediator, and telling it for which DIDs it shall take messages.
+//! Coordinate Mediation 2.0 and 3.0: getting an account at a mediator, and telling it which DIDs to take messages for.
 //!
 //! ```text
 //! recipient  none ─mediate-request─▶ requested ─▶ granted | denied

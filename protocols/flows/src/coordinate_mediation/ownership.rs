@@ -15,7 +15,7 @@ use crate::{
 /// Attachment format of an ownership statement.
 pub const OWNERSHIP_FORMAT: &str = "einmal/recipient-ownership@v1.0";
 
-/// Statements in the name of one DID whose signatures are checked.
+/// Most statements in the name of one DID whose signatures are checked.
 const MAX_STATEMENTS_OF_ONE: usize = 2;
 
 /// The statement a DID signs with one of its authentication keys.
@@ -27,8 +27,8 @@ struct Statement {
     issued_at: u64,
 }
 
-/// The statement that messages for `recipient` may go to `account` at `mediator`; sign it with
-/// [`Attachment::sign`] and an authentication key of `recipient`, and attach it to the `recipient-update`.
+/// The statement that messages for `recipient` may go to `account` at `mediator`. Sign it with [`Attachment::sign`] and
+/// an authentication key of `recipient`, then attach it to the `recipient-update`.
 pub fn ownership_statement(recipient: &Did, account: &Did, mediator: &Did, now: UnixSeconds) -> Attachment {
     let statement = Statement {
         recipient_did: recipient.as_str().to_owned(),
@@ -40,11 +40,11 @@ pub fn ownership_statement(recipient: &Did, account: &Did, mediator: &Did, now: 
     Attachment::base64("ownership", &bytes).with_format(OWNERSHIP_FORMAT).with_media_type("application/json")
 }
 
-/// DIDs whose documents [`answer`](super::answer) looks at to see whether the sender controls them, so that the node can fetch them
-/// first.
+/// DIDs whose documents [`answer`](super::answer) reads to see whether the sender controls them, so that the node can
+/// fetch them first.
 ///
-/// None where nothing rests on that: no statement is attached, and `policy` demands none. Fetching is the node's decision, and not
-/// one for strangers; a DID that does not resolve is merely not proved.
+/// Empty if no statement is attached and `policy` demands no proof. The node decides whether to fetch, and does not do
+/// so for strangers; a DID that does not resolve simply stays unproved.
 pub fn dids_to_resolve(received: &Received<'_>, policy: &MediationPolicy) -> Vec<Did> {
     let is_statement = |attachment: &Attachment| attachment.format.as_deref() == Some(OWNERSHIP_FORMAT);
     if !policy.require_proof && !received.message().attachments.iter().any(is_statement) {
@@ -55,7 +55,7 @@ pub fn dids_to_resolve(received: &Received<'_>, policy: &MediationPolicy) -> Vec
     added.filter_map(|update| recipient_of(&update.recipient_did)).collect()
 }
 
-/// The DID a registration is about: a DID, or the DID of a DID URL.
+/// The DID that a registration names, directly or in a DID URL.
 pub(crate) fn recipient_of(text: &str) -> Option<Did> {
     match Did::parse(text) {
         Ok(did) => Some(did),
@@ -63,11 +63,12 @@ pub(crate) fn recipient_of(text: &str) -> Option<Did> {
     }
 }
 
-/// Which DIDs the sender of one message has shown to control: each is looked at once, however often it is asked about.
+/// Which DIDs the sender of one message has proved to control. Each DID is checked once, however often it is asked
+/// about.
 pub(super) struct Proofs<'a> {
     received: &'a Received<'a>,
     resolver: &'a dyn Resolver,
-    /// The DIDs that agree by a statement, and the statements; their signatures are not checked yet.
+    /// The DIDs that agree by a statement, with that statement; the signatures are not checked yet.
     statements: Vec<(Did, &'a Attachment)>,
     known: RefCell<HashMap<Did, bool>>,
 }
@@ -79,7 +80,7 @@ impl<'a> Proofs<'a> {
         Self { received, resolver, statements, known: RefCell::default() }
     }
 
-    /// Whether the sender controls `recipient`: if it is that DID, if a key of that DID authenticated it, or if it attached that
+    /// Whether the sender controls `recipient`: it is that DID, a key of that DID authenticated it, or it attached that
     /// DID's signed agreement.
     pub(super) fn cover(&self, recipient: &Did) -> bool {
         let canonical = recipient.canonical();
@@ -93,7 +94,7 @@ impl<'a> Proofs<'a> {
         covered
     }
 
-    /// The signatures are the dear part: of statements that agree in the name of one DID only the first are looked at.
+    /// Signature checks are expensive: of the statements in the name of one DID, only the first few are checked.
     fn is_signed_by(&self, recipient: &Did) -> bool {
         let in_its_name = self.statements.iter().filter(|(agreeing, _)| agreeing.same_as(recipient));
         in_its_name.take(MAX_STATEMENTS_OF_ONE).any(|(_, statement)| {
@@ -102,10 +103,10 @@ impl<'a> Proofs<'a> {
     }
 }
 
-/// Whether the key that authenticated the sender is one of `recipient` for the same purpose.
+/// Whether the key that authenticated the sender also belongs to `recipient`, for the same purpose.
 ///
-/// It must be that very key: anybody can list a stranger's public key in a document of their own, and a document that is
-/// fetched may list it only after the message was opened.
+/// It must be that very key: anybody can list a stranger's public key in their own document, and a fetched document may
+/// list it only after the message was opened.
 fn shares_key(received: &Received<'_>, recipient: &Did, resolver: &dyn Resolver) -> bool {
     let Some(SenderKey { key, purpose }) = received.sender_key() else { return false };
     resolver
@@ -113,7 +114,7 @@ fn shares_key(received: &Received<'_>, recipient: &Did, resolver: &dyn Resolver)
         .is_ok_and(|document| document.methods(purpose).any(|method| method.key == *key))
 }
 
-/// The DID that agrees by a statement for this sender and this mediator, made lately; that it signed, is not looked at.
+/// The DID that agrees, by a recent statement, for this sender and this mediator. Its signature is not checked here.
 fn agreeing(attachment: &Attachment, received: &Received<'_>, now: UnixSeconds) -> Option<Did> {
     let is_statement = attachment.format.as_deref() == Some(OWNERSHIP_FORMAT);
     let statement = is_statement.then(|| read_statement(attachment)).flatten()?;

@@ -44,7 +44,7 @@ pub enum State {
         /// The DIDs to name as endpoint `uri`.
         routing_dids: Vec<Did>,
     },
-    /// The mediator does not want us.
+    /// The mediator refuses us an account.
     Denied,
 }
 
@@ -52,7 +52,7 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum DidState {
-    /// The mediator takes nothing for it.
+    /// The mediator takes no messages for it.
     Unregistered,
     /// Waiting for the mediator to register it.
     Registering,
@@ -75,7 +75,7 @@ pub(super) struct Pending {
 struct Entry {
     did: Did,
     state: DidState,
-    /// Also kept once answered, to know a repeated answer.
+    /// Kept after the answer, so that a repeated answer is recognised.
     pending: Pending,
 }
 
@@ -93,7 +93,7 @@ pub enum Event<'a> {
         did: Did,
         /// The thread.
         thid: ThreadId,
-        /// The DID's signed [`ownership_statement`](super::ownership_statement), if the mediator may want it.
+        /// The DID's signed [`ownership_statement`](super::ownership_statement), if the mediator may require it.
         proof: Option<Box<Attachment>>,
     },
     /// Remove a DID, in the new thread `thid`.
@@ -129,7 +129,7 @@ pub enum Action {
     Send(Draft),
     /// Give [`Event::Tick`] no earlier than this.
     WakeAt(UnixSeconds),
-    /// The account is there; name one of these as endpoint.
+    /// The account is granted; name one of these DIDs as endpoint.
     Granted {
         /// The DIDs.
         routing_dids: Vec<Did>,
@@ -146,11 +146,11 @@ pub enum Action {
         /// The DID.
         did: Did,
     },
-    /// A registration or its removal failed; the DID is as before.
+    /// A registration or removal failed; the DID's state is as before.
     Failed {
         /// The DID.
         did: Did,
-        /// What the mediator said; `None` if it reported a problem or did not answer.
+        /// The mediator's result; `None` if it reported a problem or did not answer.
         result: Option<UpdateResult>,
     },
     /// The mediator takes no messages for these of the DIDs that were compared.
@@ -179,7 +179,7 @@ impl Pending {
         Self { thid, request, attempts: 1, deadline: now.plus(MEDIATION_TIMEOUT_SECS) }
     }
 
-    /// The first message bears the id of its thread; later ones get fresh ids, lest they pass for replays.
+    /// The first message bears the id of its thread; later ones get fresh ids, so that they do not look like replays.
     fn first(&self) -> Vec<Action> {
         let draft = self.request.clone().with_id(self.thid.to_message_id());
         vec![Action::Send(draft), Action::WakeAt(self.deadline)]
@@ -215,7 +215,7 @@ impl Entry {
 }
 
 impl Recipient {
-    /// An account that is yet to be asked for.
+    /// An account that has not been requested yet.
     pub fn new(own: Did, mediator: Did) -> Self {
         Self { own, mediator, state: State::None, pending: None, dids: Vec::new(), comparison: None }
     }
@@ -394,7 +394,7 @@ impl Recipient {
 
     fn check_account_thread(&self, received: &Received<'_>) -> Result<(), FlowError> {
         let thread = received.message().thread();
-        // Deployed mediators leave `thid` out: then it answers what waits.
+        // Deployed mediators leave out `thid`: then the reply answers the waiting request.
         let loose = received.message().thid.is_none() && self.state == State::Requested;
         if loose || self.pending.as_ref().is_some_and(|pending| pending.thid == thread) {
             return Ok(());
@@ -439,7 +439,7 @@ impl Recipient {
     fn take_response(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
         let thread = received.message().thread();
         let mut waiting = self.dids.iter().enumerate().filter(|(_, entry)| entry.is_waiting());
-        // As for an account; but of several that wait nobody knows which is meant.
+        // As for an account; but if several requests wait, nobody knows which one is meant.
         let loose = match (received.message().thid.is_none(), waiting.next(), waiting.next()) {
             (true, Some((at, _)), None) => Some(at),
             _ => None,
@@ -451,7 +451,7 @@ impl Recipient {
         let wanted = match entry.state {
             DidState::Registering => UpdateAction::Add,
             DidState::Removing => UpdateAction::Remove,
-            // Answered before.
+            // Already answered.
             DidState::Registered | DidState::Unregistered => return Ok(vec![]),
         };
         let names = |text: &str| Did::parse(text).is_ok_and(|did| did.same_as(&entry.did));
@@ -549,7 +549,7 @@ impl Recipient {
                 Some(None) => {
                     let before = self.dids.len();
                     actions.push(self.settle(at, None));
-                    // A failed registration is gone, and the next entry has taken its place.
+                    // A failed registration was removed, and the next entry moved into its place.
                     at += usize::from(self.dids.len() == before);
                     continue;
                 }
@@ -570,7 +570,7 @@ impl Recipient {
     }
 }
 
-/// Names no DIDs: which of them belong together is what pairwise DIDs hide.
+/// Shows no DIDs: pairwise DIDs exist to hide which of them belong together.
 impl fmt::Debug for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recipient")

@@ -139,7 +139,7 @@ fn denial_and_problem_report_end_the_request() {
         let mut machine = requested();
         assert_eq!(give(&mut machine, &answer), Ok(vec![Action::Denied]));
         assert_eq!(machine.state_name(), "denied");
-        // One may ask again later.
+        // After a refusal one may ask again.
         assert!(machine.handle(ask(), NOW).is_ok());
     }
     let mut machine = registering();
@@ -355,8 +355,8 @@ mod properties {
     }
 
     proptest! {
-        /// In whatever order: refusals change nothing, nothing is registered without a grant and an answer of the
-        /// mediator, and a restart forgets nothing.
+        /// In any order of events: refusals change nothing, nothing is registered without a grant and an answer from
+        /// the mediator, and a restart forgets nothing.
         #[test]
         fn nothing_is_registered_without_the_mediators_word(steps in prop::collection::vec(step(), 0..40)) {
             let mut machine = Recipient::new(did(A), did(M));

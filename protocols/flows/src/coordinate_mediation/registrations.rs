@@ -1,4 +1,4 @@
-//! What the mediator's decisions read, and what they change.
+//! What the mediator's decisions read and what they change.
 
 use einmal_did::Did;
 
@@ -7,7 +7,7 @@ use einmal_did::Did;
 pub struct Registration {
     /// The account, canonical.
     pub account: Did,
-    /// Whether the DID itself agreed, by its keys.
+    /// Whether the DID itself agreed, proved by its keys.
     pub proved: bool,
 }
 
@@ -16,7 +16,7 @@ pub struct Registration {
 #[error("the registrations cannot be read at present")]
 pub struct Unavailable;
 
-/// The present registrations. All DIDs are canonical, on the way in and out.
+/// The present registrations. All DIDs are canonical, both arguments and results.
 pub trait Registrations {
     /// Whether mediation was granted to `account`.
     ///
@@ -47,23 +47,23 @@ pub trait Registrations {
     fn count(&self, account: &Did) -> Result<usize, Unavailable>;
 }
 
-/// A change to be made in the same batch as the answer is queued. DIDs are canonical.
+/// A change to commit in the same batch that queues the answer. DIDs are canonical.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegistrationChange {
-    /// Opens an account; of one that exists, notes the version it is asked for in now.
+    /// Opens an account; for an existing one, records the version of this request.
     Enroll {
         /// The account.
         account: Did,
     },
-    /// Sends messages for `recipient` to `registration.account`, whoever had them before.
+    /// Sends messages for `recipient` to `registration.account`, no matter which account had them before.
     Put {
         /// The DID.
         recipient: Did,
         /// The new registration.
         registration: Registration,
     },
-    /// Takes no more messages for `recipient`.
+    /// Accepts no more messages for `recipient`.
     Remove {
         /// The DID.
         recipient: Did,
@@ -73,7 +73,7 @@ pub enum RegistrationChange {
 }
 
 impl RegistrationChange {
-    /// The DID whose registration changes, if it is one's that does.
+    /// The DID whose registration changes, if any does.
     pub(super) fn recipient(&self) -> Option<&Did> {
         match self {
             Self::Enroll { .. } => None,

@@ -35,7 +35,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// Whether `feature` is asked for.
+    /// Whether this query asks for `feature`.
     pub fn asks_for(&self, feature: &Disclosure) -> bool {
         self.feature_type == feature.feature_type
             && match self.pattern.strip_suffix('*') {

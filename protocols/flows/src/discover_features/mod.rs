@@ -1,7 +1,7 @@
 //! Discover Features 2.0: which protocols, goal codes, headers and limits a peer is willing to name.
 //!
-//! `queries` asks with patterns, `disclose` answers. An empty answer means "not telling", never "not supported". What
-//! is disclosed to whom is the caller's choice: it hands the responder the table for this peer.
+//! `queries` asks with patterns, `disclose` answers. An empty answer means "not telling", never "not supported". The
+//! caller chooses what each peer may see: it hands the responder the table for that peer.
 
 mod messages;
 mod requester;
@@ -15,12 +15,12 @@ pub use responder::answer;
 
 pub use crate::question::{Event, State};
 
-/// Whether a message is one of this protocol, in whatever version.
+/// Whether a message is one of this protocol, in any version.
 pub fn covers(kind: &MessageType) -> bool {
     kind.standard_protocol() == Some("discoverfeatures")
 }
 
-/// Whether a message asks for features, in whatever version and spelling; [`answer`] takes it.
+/// Whether a message asks for features, in any version and spelling; [`answer`] takes it.
 pub fn is_question(kind: &MessageType) -> bool {
     covers(kind) && matches!(kind.message(), "queries" | "query")
 }

@@ -19,7 +19,7 @@ pub struct Requester {
     state: State,
 }
 
-/// Something to do now. The answer is what the peer is willing to name; empty means it does not tell.
+/// Something to do now. The answer lists what the peer is willing to name; empty means it does not tell.
 pub type Action = question::Action<Vec<Disclosure>>;
 
 exchange_accessors!(Requester);
@@ -54,7 +54,7 @@ impl Requester {
     }
 }
 
-/// Reads disclosures, also unsolicited ones. Entries longer than [`MAX_FEATURE_LEN`] are left out.
+/// Reads disclosures, even unsolicited ones. Entries longer than [`MAX_FEATURE_LEN`] are left out.
 ///
 /// # Errors
 ///

@@ -8,9 +8,9 @@ use crate::{
     limits::{MAX_DISCLOSURES, MAX_FEATURE_LEN, MAX_FEATURE_QUERIES},
 };
 
-/// Answers queries out of `features`, the table this sender may see, in the order of the table.
+/// Answers queries from `features`, the table this sender may see, in table order.
 ///
-/// Unknown feature types match nothing and are passed over in silence. At most [`MAX_DISCLOSURES`] are sent.
+/// Unknown feature types match nothing and are ignored silently. At most [`MAX_DISCLOSURES`] are sent.
 ///
 /// # Errors
 ///

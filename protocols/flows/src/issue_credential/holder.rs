@@ -88,9 +88,9 @@ pub enum Event<'a> {
     },
     /// The person declined, or gave up waiting.
     Declined,
-    /// The credentials asked about by [`Action::Verify`] are genuine, and kept.
+    /// The credentials of [`Action::Verify`] are genuine and stored.
     Verified,
-    /// The credentials asked about by [`Action::Verify`] are refused.
+    /// The credentials of [`Action::Verify`] are refused.
     Rejected {
         /// Why.
         code: ProblemCode,
@@ -104,9 +104,9 @@ pub enum Event<'a> {
 pub enum Action {
     /// Send this to the issuer.
     Send(Draft),
-    /// Show the offer, then tell [`Event::Accepted`] or [`Event::Declined`].
+    /// Show the offer, then send [`Event::Accepted`] or [`Event::Declined`].
     ShowOffer(OfferView),
-    /// Verify the credentials, then tell [`Event::Verified`] or [`Event::Rejected`].
+    /// Verify the credentials, then send [`Event::Verified`] or [`Event::Rejected`].
     Verify {
         /// The credentials, unverified.
         credentials: Vec<String>,
@@ -169,7 +169,7 @@ impl Holder {
     ///
     /// # Errors
     ///
-    /// [`FlowError`] if the message is no readable offer, or void.
+    /// [`FlowError`] if the message is not a readable offer, or is void.
     pub fn from_offer(received: &Received<'_>, now: UnixSeconds) -> Result<(Self, Vec<Action>), FlowError> {
         received.check_time(now)?;
         let (state, actions) = Self::show(received, now)?;
@@ -216,7 +216,7 @@ impl Holder {
 
     fn show(received: &Received<'_>, now: UnixSeconds) -> Result<(State, Vec<Action>), FlowError> {
         let view = OfferView::read(received)?;
-        // The issuer may want it sooner, but not keep it open for as long as it likes.
+        // The issuer may set an earlier end, but cannot keep the exchange open for as long as it likes.
         let usual = now.plus(OFFER_TIMEOUT_SECS);
         let deadline = view.expires.map_or(usual, |end| end.min(usual));
         let actions = vec![Action::ShowOffer(view.clone()), Action::WakeAt(deadline)];
@@ -261,13 +261,13 @@ impl Holder {
         Ok(vec![Action::Send(draft), Action::WakeAt(deadline)])
     }
 
-    /// Acknowledges, whether asked or not: `ack` stands for "verified and stored" and ends the issuer's waiting.
+    /// Acknowledges, whether asked to or not: `ack` means "verified and stored" and ends the issuer's wait.
     fn keep(&mut self) -> Result<Vec<Action>, FlowError> {
         if !matches!(self.state, State::CredentialReceived { .. }) {
             return Err(self.unexpected("Verified"));
         }
         let mut draft = Draft::of(&Ack { status: AckStatus::Ok });
-        // WACI's text wants `pthid`, its vectors carry both.
+        // WACI's text requires `pthid`; its vectors carry both.
         draft.pthid = self.exchange.pthid().cloned();
         let draft = self.exchange.answer(draft);
         self.state = State::Done;

@@ -91,7 +91,7 @@ pub enum Event<'a> {
 pub enum Action {
     /// Send this to the holder.
     Send(Draft),
-    /// Check the proof of possession against the offer, then tell [`Event::Issued`] or [`Event::Refused`].
+    /// Check the proof of possession against the offer, then send [`Event::Issued`] or [`Event::Refused`].
     CheckRequest {
         /// The proof, unchecked.
         proof_jwt: String,
@@ -123,7 +123,7 @@ impl Issuer {
     ///
     /// # Errors
     ///
-    /// [`FlowError`] if the message is no proposal, or void.
+    /// [`FlowError`] if the message is not a proposal, or is void.
     pub fn from_proposal(
         received: &Received<'_>,
         now: UnixSeconds,
@@ -140,7 +140,7 @@ impl Issuer {
         Self { exchange: Exchange::new(own, holder, thid, pthid), state: State::Null }
     }
 
-    /// Whether the holder has proposed and waits for an offer of ours.
+    /// Whether the holder has proposed and waits for our offer.
     pub fn awaits_our_offer(&self) -> bool {
         matches!(self.state, State::ProposalReceived { .. })
     }
@@ -168,7 +168,7 @@ impl Issuer {
                 State::CredentialIssued { .. } | State::Done | State::Abandoned => {
                     Err(self.unexpected("Refused"))
                 }
-                // Nobody knows of an offer that was never sent.
+                // The holder knows nothing of an offer that was never sent.
                 State::Null => Ok(self.end(State::Abandoned, Outcome::Refused { code })),
                 _ => Ok(self.abandon(&code.clone(), Outcome::Refused { code })),
             },

@@ -12,7 +12,7 @@ use crate::{
     text::for_display,
 };
 
-/// Holder to issuer: asks to be offered something.
+/// Holder to issuer: asks for an offer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProposeCredential {
     /// What for.
@@ -21,7 +21,7 @@ pub struct ProposeCredential {
     /// Text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// The claims wished for.
+    /// The claims the holder wishes for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_preview: Option<CredentialPreview>,
 }
@@ -68,10 +68,10 @@ pub struct IssueCredential {
     pub replacement_id: Option<String>,
 }
 
-/// What became of a message that was to be acknowledged.
+/// The result of a message that asked to be acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AckStatus {
-    /// Accepted. Also meant where nothing is said.
+    /// Accepted; also the default if nothing is said.
     #[default]
     #[serde(rename = "OK")]
     Ok,
@@ -102,12 +102,12 @@ bodies! {
 
 /// Type URI of a preview.
 const PREVIEW_TYPE: &str = "https://didcomm.org/issue-credential/3.0/credential-preview";
-/// The same as the text misprints it, and deployed agents write it.
+/// The preview type as the specification misprints it and deployed agents write it.
 const MISPRINTED_PREVIEW_TYPE: &str = "https://didcomm.org/issue-credential/3.0/credential-credential";
 
 /// Claims of a credential that does not exist yet.
 ///
-/// Written with `attributes` below `body`, as the text has it; also read without that level.
+/// Written with `attributes` below `body`, as the specification says; also read without that level.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "AnyPreview")]
 pub struct CredentialPreview {

@@ -5,9 +5,9 @@
 //! Issuer  (proposal-received) ─▶ offer-sent ─▶ request-received ─▶ credential-issued ─▶ done
 //! ```
 //!
-//! Any problem report, refusal or timeout ends the exchange; the text calls that state `null`, here it is
-//! `abandoned`, to tell an ended exchange from one that has not begun. What is offered, requested and issued travels
-//! in attachments of [`formats`](crate::formats).
+//! Any problem report, refusal or timeout ends the exchange. The specification calls that state `null`; here it is
+//! `abandoned`, to tell an ended exchange from one that has not begun. Offers, requests and credentials travel in
+//! attachments of [`formats`](crate::formats).
 
 pub mod holder;
 pub mod issuer;

@@ -59,7 +59,7 @@ fn to_holder(draft: &Draft) -> Post {
     Post::of(draft, CITY, ERIKA)
 }
 
-/// The messages of one exchange that the holder began, and both machines at each stage.
+/// The messages of an exchange begun by the holder, and both machines at each stage.
 struct Story {
     proposed: Holder,
     proposal: Post,
@@ -227,7 +227,7 @@ fn unasked_offer_opens_a_thread_that_both_sides_know_alike() {
     let draft = draft_of_issuer(&city.handle(offering(), NOW).unwrap());
     assert_eq!((draft.id.clone(), draft.pthid.clone()), (Some(id("t-2")), Some(thread("oob-2"))));
     let mut post = to_holder(&draft);
-    // A first message may leave its thread to its id.
+    // A first message may omit `thid`: its id then names the thread.
     post.message.thid = None;
     let (mut erika, _) = Holder::from_offer(&post.received(), NOW).unwrap();
     assert_eq!(erika.thread(), &thread("t-2"));
@@ -248,7 +248,7 @@ fn repeated_message_gets_the_same_answer_and_changes_nothing() {
     let (before, again) = (story.kept.clone(), give_holder(&mut story.kept, &story.credential).unwrap());
     assert_eq!(to_issuer(&draft_of_holder(&again)).message, story.ack.message);
     assert_eq!(story.kept, before);
-    // Messages answered longer ago, or not answered yet, are merely not taken twice.
+    // Messages answered longer ago, or not answered yet, are simply ignored when repeated.
     assert_eq!(give_holder(&mut story.kept, &story.offer), Ok(vec![]));
     assert_eq!(give_holder(&mut story.got_credential, &story.credential), Ok(vec![]));
     assert_eq!(give_issuer(&mut story.got_request, &story.request), Ok(vec![]));
@@ -328,7 +328,7 @@ fn messages_out_of_turn_are_refused_and_change_nothing() {
         assert_eq!(give_issuer(&mut machine_, post), Err(error));
         assert_eq!(&machine_, machine);
     }
-    // The peer's own messages sent back to it are none of this role.
+    // A machine refuses its own messages when the peer sends them back: they are not for its role.
     let echo = Post { sender: did(CITY), recipient: did(ERIKA), ..story.request.clone() };
     assert_eq!(give_holder(&mut story.requested.clone(), &echo), Err(FlowError::UnknownMessage));
     let echo = Post { sender: did(ERIKA), recipient: did(CITY), ..story.credential.clone() };
@@ -661,8 +661,8 @@ mod properties {
     }
 
     proptest! {
-        /// Whatever arrives in whatever order: an ended exchange never moves, a refusal changes nothing, and the
-        /// holder is never done without a verdict on a credential from the issuer.
+        /// In any order of messages: an ended exchange never moves, a refusal changes nothing, and the holder is never
+        /// done without a verdict on a credential from the issuer.
         #[test]
         fn holder_is_done_only_after_a_genuine_credential(
             steps in prop::collection::vec((0..17_usize, 1_000..9_000_u64), 0..40),

@@ -1,4 +1,4 @@
-//! The side that keeps messages: reading requests, who may ask, and writing replies.
+//! The side that keeps messages: reads requests, checks who may ask, and writes replies.
 
 use einmal_did::Did;
 use einmal_didcomm::{Attachment, AttachmentData, Body, CarriedJson, UnixSeconds};
@@ -21,24 +21,24 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PickupRequest {
-    /// How much is waiting?
+    /// Asks how much is waiting.
     Status {
         /// For this DID only.
         recipient: Option<Did>,
     },
-    /// Hand over messages.
+    /// Asks for messages.
     Delivery {
         /// For this DID only.
         recipient: Option<Did>,
-        /// Most messages to read from the queue: what was asked for, within [`MAX_DELIVERY_BATCH`].
+        /// Most messages to read from the queue: the requested number, capped at [`MAX_DELIVERY_BATCH`].
         limit: usize,
     },
-    /// These messages may be deleted.
+    /// Confirms messages, which may now be deleted.
     Received {
         /// Their ids.
         ids: Vec<String>,
     },
-    /// Push messages from now on, or no longer.
+    /// Turns pushing of messages on or off.
     LiveDelivery {
         /// Whether to push.
         on: bool,
@@ -50,13 +50,13 @@ pub enum PickupRequest {
 pub struct QueueStatus {
     /// Number of messages.
     pub count: u64,
-    /// Size of all.
+    /// Size of all messages, in bytes.
     pub bytes: u64,
     /// When the oldest arrived, in milliseconds since 1970.
     pub oldest_ms: Option<u64>,
-    /// When the newest arrived.
+    /// When the newest arrived, in milliseconds since 1970.
     pub newest_ms: Option<u64>,
-    /// Whether messages are pushed on the connection the request came by.
+    /// Whether messages are pushed on the connection that carried the request.
     pub live: bool,
 }
 
@@ -124,18 +124,18 @@ impl PickupRequest {
     }
 }
 
-/// A DID, or the DID of a DID URL: registered as either, it is asked about as either.
+/// A DID, or the DID of a DID URL: both count as the same recipient.
 fn did(text: Option<String>) -> Result<Option<Did>, FlowError> {
     text.map(|text| recipient_of(&text).ok_or(FlowError::InvalidContent { what: "recipient_did" }))
         .transpose()
 }
 
-/// `recipient_did` as the request spelled it: it is echoed only if it was there.
+/// `recipient_did` as the request spelled it; the reply echoes it only if it was there.
 fn echoed(received: &Received<'_>) -> Option<String> {
     received.message().body.get("recipient_did").and_then(|did| did.as_str()).map(str::to_owned)
 }
 
-/// The version of a request; 3.0 if it is none.
+/// The version of a request; 3.0 if the message is not of this protocol.
 fn version_of(received: &Received<'_>) -> PickupVersion {
     PickupVersion::of(&received.message().kind).unwrap_or(PickupVersion::V3)
 }
@@ -171,7 +171,7 @@ pub fn status_reply(received: &Received<'_>, status: &QueueStatus, now: UnixSeco
     draft.in_thread(received.message().thread())
 }
 
-/// How the messages of a `delivery` of 3.0 are attached. The text leaves it open, its example has base64.
+/// How messages are attached to a `delivery` of 3.0. The specification leaves it open; its example has base64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachedAs {
     /// As `data.json`.
@@ -181,8 +181,8 @@ pub enum AttachedAs {
 }
 
 impl AttachedAs {
-    /// The form to begin with for a wallet that asked for its account in `account`, if that is known: deployed wallets often read
-    /// one form only. Those that ask in 2.0 read base64, and one of those that ask in 3.0 reads nothing but JSON.
+    /// The form to try first for a wallet that asked for its account in version `account`, if known. Deployed wallets
+    /// often read only one form: those that use 2.0 read base64, and one of those that use 3.0 reads only JSON.
     pub fn first_for(account: Option<MediationVersion>) -> Self {
         if account == Some(MediationVersion::V2) { Self::Base64 } else { Self::Json }
     }
@@ -204,12 +204,12 @@ impl AttachedAs {
     }
 }
 
-/// The reply to a `delivery-request`: the messages; if there are none to hand over, `status` in 3.0 and an empty
-/// `delivery` in 4.0.
+/// The reply to a `delivery-request`: the messages or, if there are none, `status` in 3.0 and an empty `delivery` in
+/// 4.0.
 ///
-/// `messages` are ids and payloads, the oldest first; as many are taken as one envelope carries, but at least one.
-/// A message keeps its id on every delivery. `status` is that of the queue before the delivery. `form` is for 3.0; in 4.0 it is
-/// base64 always.
+/// `messages` are ids and payloads, oldest first; as many are taken as one envelope carries, but at least one. A
+/// message keeps its id on every delivery. `status` is that of the queue before the delivery. `form` applies to 3.0;
+/// 4.0 always uses base64.
 ///
 /// # Specification
 ///
@@ -231,8 +231,8 @@ pub fn delivery_reply(
     }
 }
 
-/// The `delivery` that is pushed to a live connection; `None` if the payloads are pushed as they are. Either way they
-/// stay queued until they are confirmed.
+/// The `delivery` pushed to a live connection; `None` if the payloads are pushed raw. Either way they stay queued until
+/// confirmed.
 ///
 /// As many of `messages` are taken as one envelope carries, but at least one.
 ///
@@ -242,7 +242,7 @@ pub fn delivery_reply(
 pub fn push(form: PushForm, messages: &[(String, Vec<u8>)]) -> Option<Draft> {
     match form {
         PushForm::Raw => None,
-        // Only wallets that asked for their account in 2.0 have messages of 3.0 pushed in this way.
+        // Messages are pushed in a 3.0 `delivery` only to wallets that asked for their account in 2.0.
         PushForm::Wrapped(version) => Some(delivery(version, None, messages, AttachedAs::Base64)),
     }
 }
@@ -265,7 +265,7 @@ fn delivery4(recipient_did: Option<String>, messages: &[(String, Vec<u8>)]) -> D
     draft
 }
 
-/// Attaches as many messages as one envelope carries and its reader takes, but at least one.
+/// Attaches as many messages as one envelope carries and its reader accepts, but at least one.
 fn load(mut draft: Draft, messages: &[(String, Vec<u8>)], form: AttachedAs) -> Draft {
     let (mut room, mut values, mut objects) = (MAX_DELIVERY_BYTES, MAX_DELIVERY_VALUES, MAX_DELIVERY_OBJECTS);
     for (id, payload) in messages {
@@ -287,15 +287,15 @@ fn load(mut draft: Draft, messages: &[(String, Vec<u8>)], form: AttachedAs) -> D
     draft
 }
 
-/// As the example of the text has it.
+/// As in the specification's example.
 fn opaque(payload: &[u8]) -> AttachmentData {
     let mut data = AttachmentData::default();
     data.base64 = Some(einmal_keys::base64url_encode(payload));
     data
 }
 
-/// JSON where the payload is a JSON object: one deployed client of 3.0 reads nothing else. Not where it holds more than any
-/// envelope does: readers bound what they take apart.
+/// JSON if the payload is a JSON object, because one deployed client of 3.0 reads nothing else; base64 if it holds more
+/// than any envelope does, because readers bound what they parse.
 fn readable(payload: &[u8]) -> AttachmentData {
     let is_moderate = |json: &CarriedJson| {
         json.census().values <= MAX_CARRIED_VALUES && json.census().objects <= MAX_CARRIED_OBJECTS

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 /// Asks how much is waiting.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusRequest {
-    /// The DID meant; all of the account if absent.
+    /// The DID asked about; the whole account if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient_did: Option<String>,
 }
@@ -13,7 +13,7 @@ pub struct StatusRequest {
 /// How much is waiting.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// The DID meant, if one was asked about.
+    /// The DID of the request, if it named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient_did: Option<String>,
     /// Number of messages.
@@ -41,7 +41,7 @@ pub struct Status {
 pub struct DeliveryRequest {
     /// Most messages wanted.
     pub limit: u64,
-    /// The DID meant; all of the account if absent.
+    /// The DID asked about; the whole account if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient_did: Option<String>,
 }
@@ -68,7 +68,7 @@ impl TryFrom<AnyDeliveryRequest> for DeliveryRequest {
 /// Delivers messages, which are its attachments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// The DID meant, if the request named one.
+    /// The DID of the request, if it named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient_did: Option<String>,
 }
@@ -98,7 +98,7 @@ bodies! {
     LiveDeliveryChange = "live-delivery-change",
 }
 
-/// A truth value, also as text, as one deployed client writes it.
+/// A boolean, also accepted as text, as one deployed client writes it.
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -114,7 +114,7 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     }
 }
 
-/// A number, also as decimal text: a deployed library for phones sends it so.
+/// A number, also accepted as decimal text, as a deployed library for phones sends it.
 fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -1,11 +1,11 @@
-//! Message Pickup 3.0 and 4.0: fetching what a mediator keeps for us.
+//! Message Pickup 3.0 and 4.0: fetching the messages a mediator keeps for us.
 //!
-//! The recipient asks for `status`, then for deliveries until the queue is empty, and confirms with
-//! `messages-received` only what is durable on its side; the mediator deletes nothing before. In live mode, which
-//! needs a connection that stays open, messages are pushed and stay queued until they are confirmed.
+//! The recipient asks for `status`, then for deliveries until the queue is empty. With `messages-received` it confirms
+//! only messages that are durable on its side; the mediator deletes nothing before that. In live mode, which needs a
+//! connection that stays open, messages are pushed and stay queued until confirmed.
 //!
-//! The versions are two sets of bodies around the same queue. An empty queue answers with `status` in 3.0 and with an
-//! empty `delivery` in 4.0; 3.0 pushes raw or in a `delivery`, 4.0 in a `delivery`; 4.0 counts in milliseconds.
+//! The versions are two sets of bodies for the same queue. An empty queue answers with `status` in 3.0 and an empty
+//! `delivery` in 4.0; 3.0 pushes raw messages or a `delivery`, 4.0 a `delivery`; 4.0 gives times in milliseconds.
 
 mod mediator;
 mod messages;

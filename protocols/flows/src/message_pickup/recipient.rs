@@ -31,15 +31,15 @@ pub struct Recipient {
     own: Did,
     mediator: Did,
     state: State,
-    /// Thread of the present fetch; all its messages belong to it.
+    /// Thread of the present fetch and all its messages.
     thid: Option<ThreadId>,
-    /// Ids of the delivery at hand that are not yet durable, and those that are and not yet confirmed.
+    /// Ids of the present delivery: those not durable yet, then those durable but not confirmed.
     awaited: Vec<String>,
     durable: Vec<String>,
     last: Option<Draft>,
     attempts: u32,
     rounds: u32,
-    /// Messages asked for at once: halved whenever an answer was of no use, for one letter in it may be the reason.
+    /// Messages asked for at once: halved whenever an answer was unusable, because one letter in it may be the reason.
     batch: usize,
     deadline: Option<UnixSeconds>,
     sweep: Option<UnixSeconds>,
@@ -65,28 +65,28 @@ pub enum State {
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
-    /// Empty the queue, in the new thread `thid`. Does nothing while that is going on.
+    /// Empty the queue, in the new thread `thid`. Does nothing if a fetch is already running.
     Fetch {
         /// The thread.
         thid: ThreadId,
     },
-    /// Have messages pushed on this connection, or no longer.
+    /// Turn pushing on this connection on or off.
     SetLive {
         /// Whether to push.
         on: bool,
         /// The thread.
         thid: ThreadId,
     },
-    /// The connection closed: the mediator pushes nothing any more.
+    /// The connection closed: the mediator no longer pushes.
     Disconnected,
     /// A message was pushed raw and handled. It stays queued until the next fetch confirms it.
     Pushed,
-    /// These messages are durable, or turned out to be of no use; either way they may be deleted.
+    /// These messages are durable or useless; either way they may be deleted.
     Durable {
         /// The ids [`Action::HandOver`] gave.
         ids: Vec<String>,
     },
-    /// What came back for a [`Action::Send`] could not be read, or was too large: fewer messages may fit.
+    /// The reply to an [`Action::Send`] was unreadable or too large: fewer messages may fit.
     Unreadable,
     /// A message of the mediator arrived.
     Message(&'a Received<'a>),
@@ -101,7 +101,7 @@ pub enum Action {
     Send(Draft),
     /// Give [`Event::Tick`] no earlier than this.
     WakeAt(UnixSeconds),
-    /// Handle these envelopes, then tell [`Event::Durable`]. They may have been seen before.
+    /// Handle these envelopes, then send [`Event::Durable`]. They may have been seen before.
     HandOver {
         /// Ids and envelopes.
         messages: Vec<(String, Vec<u8>)>,
@@ -112,7 +112,7 @@ pub enum Action {
     Drained,
     /// Whether the mediator pushes on this connection.
     Live(bool),
-    /// The mediator did not answer, or reported a problem; what was not confirmed stays queued.
+    /// The mediator did not answer, or reported a problem; unconfirmed messages stay queued.
     Failed,
 }
 
@@ -253,7 +253,7 @@ impl Recipient {
         self.ask(State::DeliveryAsked, Draft::of(&DeliveryRequest { limit, recipient_did: None }), now)
     }
 
-    /// Asks for half as many messages, until even one alone cannot be read.
+    /// Asks for half as many messages, and gives up if even a single one cannot be read.
     fn ask_for_less(&mut self, now: UnixSeconds) -> Vec<Action> {
         if self.state != State::DeliveryAsked || self.batch == 1 {
             return self.end(Action::Failed);
@@ -294,8 +294,8 @@ impl Recipient {
         }
     }
 
-    /// Whether a reply belongs to the present fetch. Mediators also send `status` without thread, and name the id of
-    /// a message sent again, which is not known here.
+    /// Whether a reply belongs to the present fetch. Some mediators send `status` without a thread, or answer a
+    /// repeated request with the id of that message, which is not known here.
     fn is_reply(&self, received: &Received<'_>) -> bool {
         match &received.message().thid {
             None => true,
@@ -309,7 +309,7 @@ impl Recipient {
         if !waits || !self.is_reply(received) {
             return actions;
         }
-        // A `status` instead of a delivery means there was nothing to hand over, whatever it counts.
+        // A `status` instead of a delivery means there was nothing to hand over, whatever number it gives.
         let next = if status.message_count == 0 || self.state == State::DeliveryAsked {
             self.end(Action::Drained)
         } else {
@@ -319,7 +319,7 @@ impl Recipient {
         actions
     }
 
-    /// Takes a delivery, also an unsolicited one: some mediators wrap what they push.
+    /// Takes a delivery, even an unsolicited one: some mediators wrap what they push.
     fn take_delivery(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
         let attachments = &received.message().attachments;
         if attachments.len() > 2 * MAX_PICKUP_BATCH {
@@ -333,7 +333,7 @@ impl Recipient {
             return Err(FlowError::TooMany { what: "unconfirmed messages", most: MAX_CONFIRMED_IDS });
         }
         if messages.is_empty() {
-            // 4.0 answers an empty queue so.
+            // 4.0 answers an empty queue this way.
             let waits = self.state == State::DeliveryAsked && self.is_reply(received);
             return Ok(if waits { self.end(Action::Drained) } else { vec![] });
         }
@@ -410,7 +410,7 @@ impl Recipient {
 
     fn overdue(&mut self, now: UnixSeconds) -> Vec<Action> {
         if self.state == State::Storing {
-            // What is not durable by now is delivered again some other time.
+            // Messages that are not durable by now will be delivered again later.
             self.awaited.clear();
             return if self.durable.is_empty() { self.end(Action::Failed) } else { self.confirm(now) };
         }
@@ -424,15 +424,14 @@ impl Recipient {
     }
 }
 
-/// Id and content of one delivered message; one without content is of no use to anybody, and confirmed like others that are not.
-///
-/// None without an id, for nothing can be said about it to the mediator.
+/// Id and content of one delivered message. A message without content is useless, but is confirmed like any other
+/// useless one. `None` without an id: such a message cannot be named to the mediator.
 fn entry(attachment: &Attachment) -> Option<(String, Vec<u8>)> {
     let id = attachment.id.clone().filter(|id| !id.is_empty() && id.len() <= MAX_QUEUE_ID_LEN)?;
     Some((id, attachment.bytes().unwrap_or_default()))
 }
 
-/// Shows how things stand, not whose.
+/// Shows the state, but no DIDs.
 impl fmt::Debug for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recipient")
@@ -442,7 +441,7 @@ impl fmt::Debug for Recipient {
     }
 }
 
-/// Shows how many messages are handed over, not what is in them.
+/// Shows how many messages are handed over, not their content.
 impl fmt::Debug for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -303,7 +303,7 @@ mod properties {
     }
 
     proptest! {
-        /// In whatever order: nothing is confirmed that was not delivered and said to be durable after that.
+        /// In any order of events: only messages that were delivered and then reported durable are confirmed.
         #[test]
         fn nothing_is_confirmed_before_it_is_durable(steps in prop::collection::vec(step(), 0..60)) {
             let mut machine = machine();

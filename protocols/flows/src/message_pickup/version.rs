@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::coordinate_mediation::MediationVersion;
 
-/// Which version a request came in; its reply is written in the same.
+/// The version a request came in; its reply is written in the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PickupVersion {
     /// `messagepickup/3.0`.
@@ -35,11 +35,11 @@ pub enum PushForm {
 }
 
 impl PushForm {
-    /// The form a wallet reads that switched live mode on in `pickup`; `account` is the version in which it asked for
-    /// its account, if that is known.
+    /// The form to push to a wallet that switched on live mode in version `pickup`; `account` is the version in which
+    /// it asked for its account, if known.
     ///
-    /// 4.0 demands `delivery`. 3.0 leaves it open, and deployed wallets read one form only and pass over the other:
-    /// those that ask for mediation in 2.0 read `delivery`, those that ask in 3.0 raw messages.
+    /// 4.0 requires `delivery`. 3.0 leaves it open, and deployed wallets read only one form and ignore the other: those
+    /// that ask for mediation in 2.0 read `delivery`, those that ask in 3.0 raw messages.
     pub fn of(pickup: PickupVersion, account: Option<MediationVersion>) -> Self {
         match (pickup, account) {
             (PickupVersion::V3, Some(MediationVersion::V2)) | (PickupVersion::V4, _) => Self::Wrapped(pickup),
@@ -60,7 +60,7 @@ pub(super) const LIVE_DELIVERY_CHANGE_4: &str = "https://didcomm.org/message-pic
 /// How much is waiting; times are in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status4 {
-    /// The DID meant, if one was asked about.
+    /// The DID of the request, if it named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient_did: Option<String>,
     /// Number of messages.
@@ -82,7 +82,7 @@ pub struct Status4 {
 /// Delivers messages, which are its attachments; also pushes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery4 {
-    /// The DID meant, if the request named one.
+    /// The DID of the request, if it named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient_did: Option<String>,
 }

@@ -1,23 +1,23 @@
-//! Why something is no invitation that can be read.
+//! Why a text cannot be read as an invitation.
 
 use einmal_didcomm::MessageError;
 
 use crate::limits::MAX_INVITATION_URL_LEN;
 
-/// An invitation was not read.
+/// An invitation could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvitationError {
-    /// The link is longer than any invitation.
+    /// The link is longer than any invitation may be.
     #[error("the link has more than {MAX_INVITATION_URL_LEN} characters; it is no invitation")]
     TooLong,
     /// The link carries no invitation.
     #[error("the link has no `_oob` parameter, so it is no invitation; copy the whole link")]
     NoInvitation,
-    /// The link carries two.
+    /// The link carries several invitations.
     #[error("the link carries several invitations; ask for one with a single `_oob` parameter")]
     Ambiguous,
-    /// The short form: fetch the link first, then read what it answers with.
+    /// The short form: fetch the link first, then read the response.
     #[error("the link is a short form (`_oobid`); it must be fetched first")]
     ShortForm {
         /// The identifier in the link.
@@ -29,7 +29,7 @@ pub enum InvitationError {
     /// The content is a signed message: open it as an envelope, then read the message.
     #[error("the invitation is signed; its signature must be checked first")]
     Signed,
-    /// The content is no proper invitation message.
+    /// The content is not a valid invitation message.
     #[error("the invitation breaks the rules of its message: {0}")]
     Message(#[from] MessageError),
     /// More entries than accepted, or a member too long.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::{InvitationError, url};
 use crate::limits::{MAX_ACCEPT_ENTRIES, MAX_GOAL_CODE_LEN, MAX_INVITATION_URL_LEN};
 
-/// An invitation to talk to `from`, with what it is for.
+/// An invitation to talk to `from`, with its purpose.
 ///
 /// # Specification
 ///
@@ -23,13 +23,13 @@ pub struct Invitation {
     pub id: MessageId,
     /// The inviter.
     pub from: Did,
-    /// What for, to be understood by programs.
+    /// The purpose, for programs.
     pub goal_code: Option<String>,
-    /// What for, for people: untrusted text.
+    /// The purpose, for people: untrusted text.
     pub goal: Option<String>,
     /// Profiles the inviter accepts, in its order of preference; empty means any.
     pub accept: Vec<String>,
-    /// Requests, in order of preference: alternatives, of which one is acted upon.
+    /// Requests, in order of preference: alternatives, of which one is acted on.
     pub attachments: Vec<Attachment>,
     /// When it becomes void.
     pub expires_time: Option<UnixSeconds>,
@@ -38,10 +38,10 @@ pub struct Invitation {
 /// Body of the invitation message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvitationBody {
-    /// What for, to be understood by programs.
+    /// The purpose, for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal_code: Option<String>,
-    /// What for, for people.
+    /// The purpose, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal: Option<String>,
     /// Profiles accepted.
@@ -98,7 +98,7 @@ impl Invitation {
     ///
     /// # Errors
     ///
-    /// [`InvitationError::Message`] if the type is another or `from` is missing, [`InvitationError::OutOfBounds`].
+    /// [`InvitationError::Message`] if the type is wrong or `from` is missing, [`InvitationError::OutOfBounds`].
     pub fn from_message(message: &Message) -> Result<Self, InvitationError> {
         let body: InvitationBody = message.body_as()?;
         let from = message.from.clone().ok_or(MessageError::MissingHeader { header: "from" })?;
@@ -120,7 +120,7 @@ impl Invitation {
         })
     }
 
-    /// Reads the JSON text of an invitation, such as a short link answers with.
+    /// Reads the JSON text of an invitation, such as the response to a short link.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl Invitation {
     /// `base` is an absolute URL, such as `https://city.example/invite`; it may have a query or a fragment.
     pub fn to_url(&self, base: &str) -> String {
         let mut json = self.to_message().to_value();
-        // Every byte makes the QR code larger, and `typ` says nothing here.
+        // Every byte makes the QR code larger, and `typ` says nothing useful here.
         json.as_object_mut().map(|members: &mut Map<String, Value>| members.remove("typ"));
         url::with_content(base, json.to_string().as_bytes())
     }

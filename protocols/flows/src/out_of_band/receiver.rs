@@ -5,7 +5,8 @@ use einmal_didcomm::{Attachment, UnixSeconds};
 
 use super::{Invitation, InvitationError};
 
-/// Checks that an invitation can be answered: of what is attached, if anything is, `understands` must recognise a request.
+/// Checks that an invitation can be answered: if anything is attached, `understands` must recognise one of the
+/// requests.
 ///
 /// # Errors
 ///

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Invitation;
 use crate::{Received, limits::MAX_INVITATION_USES};
 
-/// How often an invitation may be answered. The message does not say it; the inviter keeps it.
+/// How often an invitation may be answered. The message does not say so; the inviter remembers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Uses {
@@ -25,7 +25,7 @@ pub enum State {
     Created,
     /// Given out.
     Sent,
-    /// Answered, and not to be answered by anybody else.
+    /// Answered; nobody else may answer it.
     Connected,
     /// Its time is over.
     Expired,
@@ -53,7 +53,7 @@ pub enum Admission {
     Again,
 }
 
-/// A response is not accepted. The record is unchanged, save that it may have expired.
+/// A response is not accepted. The record is unchanged, except that it may have expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -95,7 +95,7 @@ impl InvitationRecord {
         self.state
     }
 
-    /// Notes that the invitation was given out.
+    /// Records that the invitation was given out.
     pub fn mark_sent(&mut self) {
         if self.state == State::Created {
             self.state = State::Sent;
@@ -112,7 +112,7 @@ impl InvitationRecord {
 
     /// Decides about a message that names this invitation as its parent thread.
     ///
-    /// An invitation that was never marked as sent may be answered all the same: it may have been shown.
+    /// An invitation that was never marked as sent may still be answered: it may have been shown.
     ///
     /// # Errors
     ///
@@ -193,7 +193,7 @@ mod tests {
         let mut record = restart(&record);
         assert_eq!(record.admit(&response(A, "OOB-1").received(), NOW), Ok(Admission::Again));
         assert_eq!(record.admit(&response(B, "oob-1").received(), NOW), Err(Refusal::UsedUp));
-        // Expiry undoes no connection.
+        // Expiry does not undo a connection.
         assert_eq!(record.admit(&response(A, "oob-1").received(), UnixSeconds(9_999)), Ok(Admission::Again));
     }
 

@@ -31,7 +31,7 @@ pub(super) fn with_content(base: &str, content: &[u8]) -> String {
 
 /// The bytes in the `_oob` parameter of a link: the JSON text of an invitation, signed or not.
 ///
-/// Padding and the standard alphabet are accepted, percent-encoded or not, and other parameters ignored.
+/// Accepts padding and the standard alphabet, percent-encoded or not, and ignores other parameters.
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ pub fn url_content(text: &str) -> Result<Vec<u8>, InvitationError> {
     }
     match (content, short) {
         (Some(value), _) => {
-            // A space is a `+` of the standard alphabet that a form decoder went over.
+            // A space was a `+` of the standard alphabet before a form decoder changed it.
             let value = percent_decoded(value).ok_or(InvitationError::Encoding)?.replace(' ', "+");
             base64url_decode_tolerant(&value)
                 .filter(|bytes| !bytes.is_empty())
@@ -76,7 +76,7 @@ pub fn url_content(text: &str) -> Result<Vec<u8>, InvitationError> {
     }
 }
 
-/// `text` with `%XX` resolved; `None` if that is malformed or gives no UTF-8.
+/// `text` with `%XX` resolved; `None` if that is malformed or not UTF-8.
 fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());

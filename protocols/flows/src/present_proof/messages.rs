@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::issue_credential::AckStatus;
 
-/// Where a widely deployed agent has its own messages of this protocol.
+/// Namespace in which a widely deployed agent has its own messages of this protocol.
 pub(super) const ALIAS_DOC_URI: &str = "https://didcomm.atalaprism.io/";
 
 macro_rules! body {
@@ -22,10 +22,10 @@ macro_rules! body {
     };
 }
 
-/// Prover to verifier: asks to be asked.
+/// Prover to verifier: asks for a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProposePresentation {
-    /// What for.
+    /// The purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal_code: Option<String>,
     /// Text for people.
@@ -34,25 +34,25 @@ pub struct ProposePresentation {
 }
 body!(ProposePresentation, "propose-presentation");
 
-/// Verifier to prover: what shall be shown.
+/// Verifier to prover: what to show.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestPresentation {
-    /// What for.
+    /// The purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal_code: Option<String>,
     /// Text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// Whether the verdict will be told; not, if absent.
+    /// Whether the verifier will tell its verdict; `false` if absent.
     #[serde(default)]
     pub will_confirm: bool,
 }
 body!(RequestPresentation, "request-presentation");
 
-/// Prover to verifier: what was asked for.
+/// Prover to verifier: the presentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Presentation {
-    /// What for.
+    /// The purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal_code: Option<String>,
     /// Text for people.
@@ -64,7 +64,7 @@ body!(Presentation, "presentation");
 /// Verifier to prover: the verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
-    /// Whether it was accepted; yes, if absent.
+    /// Whether it was accepted; accepted if absent.
     #[serde(default)]
     pub status: AckStatus,
 }

@@ -1,13 +1,13 @@
-//! Present Proof 3.0: asking for facts and showing just those.
+//! Present Proof 3.0: asking for facts and showing only those.
 //!
 //! ```text
 //! Prover    (proposal-sent) ─▶ request-received ─▶ presentation-sent ─▶ done | abandoned
 //! Verifier  (proposal-received) ─▶ request-sent ─▶ presentation-received ─▶ done | abandoned
 //! ```
 //!
-//! Without `will_confirm` the prover is done once it has presented. A request names its verifier in `client_id`, and
-//! counts only if that is the proved sender: otherwise a presentation could be relayed. The `ack` is the verifier's
-//! acceptance, not merely a valid signature.
+//! Without `will_confirm` the prover is done once it has presented. A request names its verifier in `client_id` and
+//! counts only if that is the proved sender; otherwise a presentation could be relayed. The `ack` means the verifier
+//! accepts, not merely that the signature is valid.
 
 mod messages;
 pub mod prover;
@@ -23,7 +23,7 @@ pub use messages::{Ack, Presentation, ProposePresentation, RequestPresentation};
 pub use prover::Prover;
 pub use verifier::Verifier;
 
-/// The `client_id` prefix for a verifier that is known by its DID (OpenID4VP 1.0, section 5.9.3).
+/// The `client_id` prefix for a verifier known by its DID (OpenID4VP 1.0, section 5.9.3).
 const CLIENT_ID_PREFIX: &str = "decentralized_identifier:";
 
 /// The `client_id` of a verifier, which is also the audience of presentations to it.
@@ -31,7 +31,7 @@ pub fn client_id(verifier: &Did) -> String {
     format!("{CLIENT_ID_PREFIX}{verifier}")
 }
 
-/// Whether `client_id` names `did`, in whatever spelling of the DID.
+/// Whether `client_id` names `did`, in any spelling of the DID.
 fn names(client_id: &str, did: &Did) -> bool {
     let named = client_id.strip_prefix(CLIENT_ID_PREFIX);
     named.and_then(|text| Did::parse(text).ok()).is_some_and(|named| named.same_as(did))
@@ -48,7 +48,7 @@ pub fn covers(kind: &MessageType) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Presented, and accepted if that was to be confirmed.
+    /// Presented, and accepted if a confirmation was promised.
     Done,
     /// Presented, but the promised verdict never came.
     Unconfirmed,

@@ -48,7 +48,7 @@ pub enum State {
         /// First second at which waiting is over.
         deadline: UnixSeconds,
     },
-    /// Presented, and accepted if that was to be confirmed.
+    /// Presented, and accepted if a confirmation was promised.
     Done,
     /// The exchange ended otherwise.
     Abandoned,
@@ -66,9 +66,9 @@ pub struct RequestView {
     pub client_id: String,
     /// The verifier's comment, for display.
     pub comment: Option<String>,
-    /// What for, to be understood by programs.
+    /// The purpose, for programs.
     pub goal_code: Option<String>,
-    /// Whether the verdict will be told.
+    /// Whether the verifier will tell its verdict.
     pub will_confirm: bool,
 }
 
@@ -96,7 +96,7 @@ pub enum Event<'a> {
 pub enum Action {
     /// Send this to the verifier.
     Send(Draft),
-    /// Show the request, then tell [`Event::Present`] or [`Event::Declined`].
+    /// Show the request, then send [`Event::Present`] or [`Event::Declined`].
     ShowRequest(RequestView),
     /// Give [`Event::Tick`] no earlier than this.
     WakeAt(UnixSeconds),
@@ -159,8 +159,8 @@ impl Prover {
     ///
     /// # Errors
     ///
-    /// [`FlowError`] if the message is no readable request or void; [`FlowError::Untrusted`] if it names another
-    /// verifier than its proved sender.
+    /// [`FlowError`] if the message is not a readable request or is void; [`FlowError::Untrusted`] if it names a
+    /// verifier other than its proved sender.
     pub fn from_request(received: &Received<'_>, now: UnixSeconds) -> Result<(Self, Vec<Action>), FlowError> {
         received.check_time(now)?;
         let (state, actions) = Self::show(received, now)?;
@@ -195,7 +195,7 @@ impl Prover {
 
     fn show(received: &Received<'_>, now: UnixSeconds) -> Result<(State, Vec<Action>), FlowError> {
         let view = RequestView::read(received)?;
-        // The verifier may want it sooner, but not keep it open for as long as it likes.
+        // The verifier may set an earlier end, but cannot keep the exchange open for as long as it likes.
         let usual = now.plus(REQUEST_TIMEOUT_SECS);
         let deadline = received.message().expires_time.map_or(usual, |end| end.min(usual));
         let actions = vec![Action::ShowRequest(view.clone()), Action::WakeAt(deadline)];
@@ -245,7 +245,7 @@ impl Prover {
         let attachment = vp.to_attachment("presentation")?;
         let draft = self.exchange.answer(Draft::of(&Presentation::default()).attach(attachment));
         if !will_confirm {
-            // A repeated request gets no second presentation: what was shown is not kept.
+            // A repeated request gets no second presentation: what was shown is not stored.
             let mut actions = vec![Action::Send(draft)];
             actions.extend(self.end(State::Done, Outcome::Done));
             return Ok(actions);
@@ -272,7 +272,7 @@ impl Prover {
     }
 }
 
-/// Shows the purpose only.
+/// Shows the goal code only.
 impl fmt::Debug for RequestView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestView").field("goal_code", &self.goal_code).finish_non_exhaustive()

@@ -194,7 +194,7 @@ fn without_confirmation_the_prover_is_done_and_no_ack_is_sent() {
     let story = story(false);
     assert_eq!((story.presented.state_name(), story.accepted.state_name()), ("done", "done"));
     assert!(story.ack.is_none());
-    // What was shown is not kept, neither here nor there.
+    // Neither side stores what was shown.
     for text in [serde_json::to_string(&story.presented), serde_json::to_string(&story.accepted)] {
         assert!(!text.unwrap().contains("s.d.jwt~kb"));
     }
@@ -261,7 +261,7 @@ fn request_in_another_verifiers_name_is_refused_on_both_sides() {
         assert_eq!(erika, story.proposed);
         assert_eq!(Prover::from_request(&relayed.received(), NOW).unwrap_err(), untrusted);
     }
-    // A genuine request passed on by someone else is one in another's name.
+    // A genuine request that someone else passes on names a verifier other than its sender.
     let relayed = story.request.by_stranger();
     let refused = Prover::from_request(&relayed.received(), NOW).unwrap_err();
     assert_eq!(refused, FlowError::Untrusted { what: "client_id" });
@@ -386,7 +386,7 @@ fn content_out_of_bounds_is_neither_sent_nor_taken() {
         Post { message: einmal_didcomm::Message::from_value(value).unwrap(), ..post.clone() }
     };
     let mut verifier = story.asked.clone();
-    // `vp_token` with a text in place of an array.
+    // `vp_token` with a string in place of an array.
     let text = spoil(&story.presentation, json!({"age": "s.d.jwt~kb"}), DcqlPresentation::FORMAT);
     let invalid = |what| Err(FlowError::InvalidContent { what });
     assert_eq!(give_verifier(&mut verifier, &text), invalid(DcqlPresentation::FORMAT));
@@ -520,7 +520,7 @@ fn counter_proposal_gets_a_new_request_with_a_nonce_of_its_own() {
     let mut story = story(true);
     assert!(give_verifier(&mut story.asked, &story.proposal.with_id("p-2")).is_ok());
     assert_eq!(story.asked.state_name(), "proposal-received");
-    // An answer to the withdrawn request is not taken.
+    // An answer to the withdrawn request is refused.
     let refused = give_verifier(&mut story.asked, &story.presentation).unwrap_err();
     assert_eq!(refused, FlowError::Unexpected { message: Presentation::TYPE, state: "proposal-received" });
     assert!(story.asked.handle(asking(true), NOW).is_ok());
@@ -603,7 +603,7 @@ fn published_exchange_is_read_and_its_foreign_format_named() {
     assert_eq!(Prover::from_request(&request.received(), NOW).unwrap_err(), FlowError::UnknownFormat);
     let presentation = read("4.present-proof_present", wallet, verifier_).unwrap();
     assert!(presentation.message.body_as::<Presentation>().is_ok());
-    // Nested one level too deep in the vector.
+    // The vector nests this one level too deep.
     assert_eq!(
         presentation.message.attachments[0].format.as_deref(),
         Some("dif/presentation-exchange/submission@v1.0")
@@ -637,8 +637,8 @@ mod properties {
     }
 
     proptest! {
-        /// Whatever arrives in whatever order: an ended exchange never moves, a refusal changes nothing, and
-        /// nothing is presented without the person's word about a request of the verifier.
+        /// In any order of messages: an ended exchange never moves, a refusal changes nothing, and nothing is presented
+        /// without the person's consent to a request of the verifier.
         #[test]
         fn nothing_is_presented_without_the_persons_word(
             steps in prop::collection::vec((0..15_usize, 1_000..9_000_u64), 0..40),

@@ -68,9 +68,9 @@ pub enum Event<'a> {
         nonce: String,
         /// Text for the person.
         comment: Option<String>,
-        /// What for, to be understood by programs.
+        /// The purpose, for programs.
         goal_code: Option<String>,
-        /// Whether the verdict will be told.
+        /// Whether we will tell the verdict.
         will_confirm: bool,
         /// When the request becomes void.
         expires: Option<UnixSeconds>,
@@ -79,7 +79,7 @@ pub enum Event<'a> {
     Message(&'a Received<'a>),
     /// The presentation is accepted.
     Accepted,
-    /// Our side refuses the presentation, or to go on.
+    /// Our side refuses the presentation, or refuses to go on.
     Refused {
         /// Why.
         code: ProblemCode,
@@ -93,7 +93,7 @@ pub enum Event<'a> {
 pub enum Action {
     /// Send this to the prover.
     Send(Draft),
-    /// Check the presentation, then tell [`Event::Accepted`] or [`Event::Refused`].
+    /// Check the presentation, then send [`Event::Accepted`] or [`Event::Refused`].
     CheckPresentation {
         /// What was presented, unchecked.
         vp: DcqlPresentation,
@@ -126,7 +126,7 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// [`FlowError`] if the message is no proposal, or void.
+    /// [`FlowError`] if the message is not a proposal, or is void.
     pub fn from_proposal(
         received: &Received<'_>,
         now: UnixSeconds,
@@ -144,7 +144,7 @@ impl Verifier {
         Self { exchange: Exchange::new(own, prover, thid, pthid), will_confirm: false, state: State::Null }
     }
 
-    /// Whether the prover has proposed and waits for a request of ours.
+    /// Whether the prover has proposed and waits for our request.
     pub fn awaits_our_request(&self) -> bool {
         matches!(self.state, State::ProposalReceived { .. })
     }
@@ -156,7 +156,7 @@ impl Verifier {
     /// # Errors
     ///
     /// [`FlowError`] if a message belongs elsewhere, is malformed, or does not fit the state;
-    /// [`FlowError::Misuse`] if the request names another verifier than us. `self` is then unchanged.
+    /// [`FlowError::Misuse`] if the request names a verifier other than us. `self` is then unchanged.
     ///
     /// # Specification
     ///
@@ -173,7 +173,7 @@ impl Verifier {
             Event::Accepted => self.accept(),
             Event::Refused { code } => match self.state {
                 State::Done | State::Abandoned => Err(self.unexpected("Refused")),
-                // Nobody knows of a request that was never sent.
+                // The prover knows nothing of a request that was never sent.
                 State::Null => Ok(self.end(State::Abandoned, Outcome::Refused { code })),
                 _ => Ok(self.abandon(&code.clone(), Outcome::Refused { code })),
             },

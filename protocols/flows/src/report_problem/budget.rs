@@ -1,4 +1,4 @@
-//! How many problem reports one thread gets.
+//! How many problem reports may be sent on one thread.
 
 use einmal_didcomm::ProblemCode;
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,9 @@ pub struct ErrorBudget {
 }
 
 impl ErrorBudget {
-    /// The report to send because `received` was refused; `None` if nothing must be said.
+    /// The report to send because `received` was refused; `None` if nothing may be said.
     ///
-    /// Nothing is said in answer to a report, nor once the budget and the one last report are spent.
+    /// A report is never answered, and nothing more is said once the budget and the one last report are spent.
     ///
     /// # Specification
     ///

@@ -29,7 +29,7 @@ pub struct ProblemReport {
     /// Arguments of the comment.
     #[serde(default, skip_serializing_if = "is_none_or_empty")]
     pub args: Option<Vec<Option<String>>>,
-    /// Where a person may turn.
+    /// Where a person may turn for help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalate_to: Option<String>,
 }
@@ -48,7 +48,7 @@ impl ProblemReport {
         Self { code, comment: None, args: None, escalate_to: None }
     }
 
-    /// The same report with a comment; `{1}` in it stands for the first of `args`. Overlong texts are cut.
+    /// The same report with a comment, in which `{1}` stands for the first of `args`. Overlong texts are cut.
     #[must_use]
     pub fn with_comment(mut self, comment: &str, args: &[&str]) -> Self {
         self.comment = Some(comment.chars().take(MAX_COMMENT_CHARS).collect());
@@ -59,15 +59,15 @@ impl ProblemReport {
 
     /// The report about thread `pthid`.
     ///
-    /// It names no message that caused it: deployed libraries take `ack` for one text instead of a list, and refuse the whole
-    /// message, so that their users would not learn what was wrong.
+    /// It does not name the message that caused it: deployed libraries expect `ack` to be a string, not a list, and
+    /// would refuse the whole message, so their users would not learn what was wrong.
     pub fn draft(&self, pthid: ThreadId) -> Draft {
         Draft::of(self).child_of(pthid)
     }
 
     /// The comment with its arguments in place, for people.
     ///
-    /// A missing argument reads `?`; those left over are appended. Bounded, and without control characters.
+    /// A missing argument reads `?`; extra ones are appended. Bounded, and without control characters.
     pub fn render(&self) -> String {
         let comment = self.comment.as_deref().unwrap_or_default();
         let args: Vec<&str> = self
@@ -121,20 +121,20 @@ impl fmt::Debug for ProblemReport {
 pub struct Problem {
     /// The troubled thread.
     pub thread: ThreadId,
-    /// The messages that caused it, as the peer says.
+    /// The messages that caused it, according to the peer.
     pub causes: Vec<MessageId>,
     /// What went wrong.
     pub report: ProblemReport,
 }
 
-/// Whether a message is a problem report, be it of this protocol or of one that has its own.
+/// Whether a message is a problem report, of this protocol or of one that has its own.
 pub fn is_report(kind: &MessageType) -> bool {
     kind.message() == "problemreport"
 }
 
 /// Reads a problem report.
 ///
-/// The troubled thread is `pthid`; older code puts it into `thid`.
+/// The troubled thread is `pthid`; older code puts it in `thid`.
 ///
 /// # Errors
 ///

@@ -5,7 +5,7 @@ use einmal_didcomm::{Forward, ProblemCode, UnixSeconds};
 
 use crate::limits::{MAX_PAYLOADS_PER_FORWARD, MAX_QUEUED_PAYLOAD_BYTES, MAX_SELF_FORWARDS};
 
-/// How many forwards addressed to the mediator itself were opened one inside the other.
+/// How many nested forwards addressed to the mediator itself were opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SelfForwards(usize);
 
@@ -22,7 +22,7 @@ impl SelfForwards {
 pub enum NextHop {
     /// One of the mediator's own DIDs.
     Own,
-    /// Registered by this account.
+    /// A DID registered by this account.
     Registered {
         /// The account, canonical.
         account: Did,
@@ -37,7 +37,7 @@ pub enum NextHop {
 pub enum Decision {
     /// Queue or push each payload for `next`.
     Deliver {
-        /// Who picks it up.
+        /// The account that picks it up.
         account: Did,
         /// When the payloads may be dropped.
         expires: Option<UnixSeconds>,
@@ -47,9 +47,9 @@ pub enum Decision {
         /// The bound to hand on to the next decision.
         opened: SelfForwards,
     },
-    /// Forget it: its time is over. Nobody is told.
+    /// Forget it: its time is over. No one is told.
     Expired,
-    /// Refuse it. The sender is told only if it is proved.
+    /// Refuse it. The sender is told only if proved.
     Refuse {
         /// Why.
         code: ProblemCode,
@@ -58,12 +58,12 @@ pub enum Decision {
 
 /// Decides about a forward.
 ///
-/// `opened` is how many forwards the mediator has opened on the way to this one. Acknowledgements are never sent,
-/// whatever the forward asks.
+/// `opened` is how many forwards the mediator has opened to reach this one. Acknowledgements are never sent, even if
+/// the forward asks for them.
 ///
 /// # Specification
 ///
-/// DIDComm Messaging v2.1, "Mediator Process"; refusing what is not registered is the project's rule.
+/// DIDComm Messaging v2.1, "Mediator Process"; refusing unregistered DIDs is the project's rule.
 pub fn decide(forward: &Forward, next: NextHop, opened: SelfForwards, now: UnixSeconds) -> Decision {
     if forward.expires_time.is_some_and(|end| end <= now) {
         return Decision::Expired;

@@ -1,7 +1,7 @@
-//! Routing 2.0: what a mediator does with a forward. Making them is the packing side's: `einmal_didcomm`.
+//! Routing 2.0: what a mediator does with a forward. `einmal_didcomm`, the packing side, makes forwards.
 //!
 //! [`decide`] says deliver, open again, drop or refuse, and copies no payload; `please_ack` on a forward is ignored.
-//! [`SelfForwards`] bounds how many forwards to ourselves are opened one inside the other.
+//! [`SelfForwards`] bounds how many nested forwards to ourselves are opened.
 
 mod mediator;
 

@@ -1,7 +1,7 @@
-//! Trust Ping 2.0: whether a peer is there and both can speak to each other.
+//! Trust Ping 2.0: whether a peer is there and the two sides can talk to each other.
 //!
-//! `ping` asks, `ping-response` answers in the ping's thread unless the ping says it needs no answer. A response
-//! reveals that the agent is awake; how often it may do so is for the node to limit.
+//! `ping` asks; `ping-response` answers in the ping's thread, unless the ping asks for no answer. A response reveals
+//! that the agent is awake; the node limits how often it responds.
 
 mod messages;
 mod receiver;

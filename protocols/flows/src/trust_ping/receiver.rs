@@ -9,7 +9,7 @@ use crate::{Draft, FlowError, Received};
 ///
 /// # Errors
 ///
-/// [`FlowError::Malformed`] if it is no ping, [`FlowError::Expired`].
+/// [`FlowError::Malformed`] if it is not a ping, [`FlowError::Expired`].
 ///
 /// # Specification
 ///

@@ -1,4 +1,4 @@
-//! Cards for people of every kind, from the register and from what was presented.
+//! Cards for people of every kind, from the register and from presentations.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -51,7 +51,7 @@ fn person() -> Person {
     }
 }
 
-/// The person with something changed.
+/// The person, with something changed.
 fn with(change: impl FnOnce(&mut Person)) -> Person {
     let mut person = person();
     change(&mut person);

@@ -1,4 +1,4 @@
-//! Registers of a few rows: what is read, what is skipped and where, what is refused altogether.
+//! Registers of a few rows: what is read, what is skipped and where, and what is refused as a whole.
 
 use std::collections::BTreeMap;
 
@@ -141,7 +141,7 @@ fn of_rows_with_one_id_none_counts_and_each_is_reported() {
     assert_eq!(register.report.bad_row_count, 3);
 }
 
-/// Such a row may hold a death that the other does not know of.
+/// Such a row may hold a death that the other does not have.
 #[test]
 fn an_id_before_a_quotation_mark_that_is_not_closed_counts_as_used() {
     let dead = with("Tod", "01.03.2020").replace("Weiß", "\"Weiß");
@@ -165,7 +165,7 @@ fn ids_of_skipped_rows_are_kept_and_rows_without_a_readable_one_are_counted() {
     assert_eq!((skipped, register.nameless_rows), (vec!["A-2"], 1));
     let twice = rows(&[GOOD, GOOD]);
     assert_eq!((twice.skipped.len(), twice.nameless_rows), (1, 0));
-    // With a field too many another one may stand where the id is looked for.
+    // With an extra field, another one may be in the place of the id.
     let shifted = format!("Anna;{GOOD}");
     assert_eq!(rows(&[&shifted]).nameless_rows, 1);
     let good = rows(&[GOOD]);

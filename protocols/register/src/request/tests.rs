@@ -1,4 +1,4 @@
-//! Request templates with one thing wrong each.
+//! Request templates with one fault each.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Templates with one thing wrong each.
+//! Templates with one fault each.
 
 use super::*;
 use crate::{ColumnsError, Place};

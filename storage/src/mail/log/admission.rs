@@ -1,4 +1,4 @@
-//! What is let into the mail: known letters, quotas and ids, decided when a letter is put and not when it is written.
+//! Decides what is admitted to the mail (known letters, quotas, ids) when a letter is put, not when it is written.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Letters that were let in and are not in the index yet, and the next free id.
+/// Letters that are admitted but not in the index yet, and the next free id.
 pub(super) struct Admission {
     next_id: u64,
     digests: HashSet<u64>,
@@ -32,7 +32,7 @@ impl Admission {
         }
     }
 
-    /// The next id to be given; all later letters have this one or a greater one.
+    /// The next free id; all later letters have this id or a greater one.
     pub(super) fn next_id(&self) -> u64 {
         self.next_id
     }
@@ -42,10 +42,10 @@ impl Admission {
         letters.iter().filter_map(|letter| Some((*self.letters.get(letter)?, *letter)))
     }
 
-    /// Lets letters in that are not known yet and gives them ids: all of them, or none.
+    /// Admits letters that are not known yet and gives them ids: all of them, or none.
     ///
-    /// One that is on its way already is let in once more: should the disk refuse the first, nobody may be told that the
-    /// second is there. It has been counted.
+    /// A letter that is already on its way is admitted again, without counting it again: if the disk refuses the first
+    /// one, nobody may be told that the second is there.
     pub(super) fn admit(&mut self, letters: Vec<Sealed>, index: &Index) -> Result<Vec<Sealed>, StoreError> {
         let mut fresh: Vec<Sealed> = Vec::with_capacity(letters.len());
         let mut own = HashMap::<MailboxId, (u64, u64)>::new();
@@ -56,7 +56,7 @@ impl Admission {
                 continue;
             }
             if let Some(twin) = fresh.iter_mut().find(|other| other.header.digest == digest) {
-                // Of two in one go the one that lasts longer.
+                // Of two equal letters in one call, keep the one that lasts longer.
                 if twin.header.expires_at < expires_at {
                     letter.again = twin.again;
                     *twin = letter;
@@ -104,7 +104,7 @@ impl Admission {
         self.ahead_bytes += len;
     }
 
-    /// A letter is in the index now, or will never be.
+    /// Called when a letter is in the index, or will never be.
     pub(super) fn retire(&mut self, header: &Header) {
         if self.letters.remove(&LetterId(header.id)).is_none() {
             return;

@@ -1,4 +1,4 @@
-//! How one entry lies in the log: a header of fixed length, then a body; both under one checksum.
+//! The layout of one entry in the log: a header of fixed length, then a body, both under one checksum.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -11,8 +11,8 @@
 //! | 48..56 | expiry, seconds since 1970 |
 //! | 56..64 | digest of mailbox and payload under the mail key |
 //!
-//! Numbers are little-endian. The body of a letter is `nonce (24) | ciphertext | tag (16)`, bound to mailbox,
-//! arrival, expiry and digest, so that no letter passes for another. The body of [`Kind::Removed`] is a list of ids.
+//! Numbers are little-endian. The body of a letter is `nonce (24) | ciphertext | tag (16)`, bound to mailbox, arrival,
+//! expiry and digest, so that no letter passes as another. The body of [`Kind::Removed`] is a list of ids.
 
 use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce, aead::AeadInOut};
 
@@ -25,10 +25,10 @@ use crate::{
 pub(super) const HEADER_LEN: usize = 64;
 const NONCE_LEN: usize = 24;
 const TAG_LEN: usize = 16;
-/// What sealing adds to a payload.
+/// Bytes that sealing adds to a payload.
 pub(super) const SEAL_LEN: usize = NONCE_LEN + TAG_LEN;
 
-/// What an entry says.
+/// The meaning of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A letter.
@@ -52,12 +52,12 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// A header that says something about a mailbox.
+    /// A header for an entry about a mailbox.
     pub(super) fn about(kind: Kind, mailbox: MailboxId, id: u64) -> Self {
         Self { kind, body_len: 0, mailbox, id, arrived_ms: 0, expires_at: 0, digest: 0 }
     }
 
-    /// Length of the payload that was sealed into the body.
+    /// Length of the payload sealed in the body.
     pub(super) fn payload_len(&self) -> u32 {
         u32::try_from(SEAL_LEN).map_or(0, |seal| self.body_len.saturating_sub(seal))
     }
@@ -73,7 +73,7 @@ impl Header {
         }
     }
 
-    /// Reads a header; `None` if it is none.
+    /// Reads a header; `None` if there is none.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let kind = match bytes.get(4)? {
             1 => Kind::Letter,
@@ -102,7 +102,7 @@ impl Header {
     }
 }
 
-/// The checksum of an entry of segment `segment`, whose bytes begin after the checksum itself.
+/// The checksum of an entry in segment `segment`; `rest` is the entry after its checksum.
 fn checksum(segment: u32, rest: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&segment.to_le_bytes());
@@ -121,7 +121,7 @@ pub(super) fn append(out: &mut Vec<u8>, segment: u32, header: &Header, body: &[u
     }
 }
 
-/// Reads the entry `bytes` begin with: its header and its body. `None` if there is none, or not a whole one.
+/// Reads the entry that `bytes` begin with: its header and body. `None` if there is no complete one.
 pub(super) fn read(segment: u32, bytes: &[u8]) -> Option<(Header, &[u8])> {
     let header = Header::parse(bytes)?;
     let end = HEADER_LEN.checked_add(usize::try_from(header.body_len).ok()?)?;
@@ -138,7 +138,7 @@ impl Sealer {
         Self(XChaCha20Poly1305::new((&*key.0).into()))
     }
 
-    /// The body of a letter: `payload` sealed for the place and time `header` names.
+    /// The body of a letter: `payload`, sealed for the mailbox and times in `header`.
     pub(super) fn seal(&self, header: &Header, payload: &[u8]) -> Result<Vec<u8>, StoreError> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(|_| StoreError::Entropy)?;
@@ -154,7 +154,7 @@ impl Sealer {
         Ok(body)
     }
 
-    /// Undoes [`Sealer::seal`]; `None` if anything was changed.
+    /// Undoes [`Sealer::seal`]; `None` if anything was altered.
     pub(super) fn open(&self, header: &Header, body: &[u8]) -> Option<Vec<u8>> {
         let (nonce, rest) = body.split_first_chunk::<NONCE_LEN>()?;
         let (text, tag) = rest.split_last_chunk::<TAG_LEN>()?;

@@ -1,4 +1,4 @@
-//! A look at mail that nobody has open: how much there is, and how much of it is damaged. Nothing is written.
+//! Inspects mail that nobody has open: how much there is, and how much of it is damaged. Writes nothing.
 
 use std::{
     fs::{File, TryLockError},
@@ -15,28 +15,29 @@ use crate::{
     },
 };
 
-/// What lies in the mail of a folder.
+/// What the mail in a folder holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// Letters there are.
+    /// Number of letters.
     pub letters: u64,
     /// Letters that were unsealed.
     pub looked_at: u64,
-    /// Letters that are cut off, or do not unseal.
+    /// Letters that are cut off or do not unseal.
     pub damaged: u64,
     /// When the newest arrived, in milliseconds since 1970.
     pub newest_ms: Option<u64>,
 }
 
-/// Looks at the mail in `folder`, which was sealed with `key`, and unseals up to `most` of its letters.
+/// Inspects the mail in `folder`, which was sealed with `key`, and unseals up to `most` of its letters.
 ///
 /// # Errors
 ///
 /// [`StoreError::InUse`] if a process has it open, [`StoreError::Io`], [`StoreError::Damaged`] if a file of the log
 /// cannot be read at all.
 pub fn inspect(folder: &Path, key: &MailKey, most: u64) -> Result<Inspection, StoreError> {
-    // Held until the look is over, so that no node writes meanwhile. Made by the first who opens it for writing.
+    // Held until the inspection is over, so that no node writes meanwhile. The first process that writes creates the
+    // file.
     let lock = File::open(folder.join(LOCK_FILE)).ok();
     match lock.as_ref().map(File::try_lock) {
         Some(Err(TryLockError::WouldBlock)) => return Err(StoreError::InUse { path: folder.to_owned() }),
@@ -68,7 +69,7 @@ pub fn inspect(folder: &Path, key: &MailKey, most: u64) -> Result<Inspection, St
     }
 }
 
-/// The letters that are kept, and how many are cut off.
+/// The index of the kept letters, and how many letters are cut off.
 fn index_of(folder: &Path) -> Result<(Index, u64), StoreError> {
     let (mut index, mut cut_off) = (Index::default(), 0);
     for number in segment::numbers(folder)? {

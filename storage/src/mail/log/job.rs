@@ -1,4 +1,4 @@
-//! What callers hand to the writer of the log.
+//! What callers pass to the writer of the log.
 
 use super::frame::{HEADER_LEN, Header, Kind, Sealer};
 use crate::{
@@ -15,18 +15,18 @@ pub(super) struct Job {
 pub(super) enum Work {
     Put(Vec<Sealed>),
     Remove(MailboxId, Vec<LetterId>),
-    /// All letters of a mailbox up to this one.
+    /// Remove all letters of a mailbox up to this one.
     Clear(MailboxId, u64),
 }
 
-/// A letter as it will lie in the log; its id is missing until it is let in.
+/// A letter as it will be in the log; it gets its id when it is admitted.
 pub(super) struct Sealed {
     pub(super) header: Header,
     pub(super) body: Vec<u8>,
     pub(super) quota: Quota,
-    /// The same letter was on its way when this one was let in: whether it got there, only the writer knows.
+    /// The same letter was on its way when this one was admitted; only the writer knows whether it arrived.
     pub(super) again: bool,
-    /// Who is told of it before it is durable, and its payload for them.
+    /// Whom to tell of it before it is durable, and the payload for them.
     early: Option<(Early, Option<Vec<u8>>)>,
 }
 
@@ -51,7 +51,7 @@ impl Sealed {
         Ok(Self { header, body, quota: letter.quota, again: false, early })
     }
 
-    /// Who is to be told of it, whose it is, its id and payload.
+    /// Whom to tell, its mailbox, id and payload.
     pub(super) fn take_early(&mut self) -> Option<(Early, MailboxId, LetterId, Option<Vec<u8>>)> {
         let (early, payload) = self.early.take()?;
         let payload = payload.filter(|_| !self.again);

@@ -42,21 +42,21 @@ use crate::{Acknowledgement, Commit, StoreError, folder::lock, queue::Queue, sle
 pub const MAX_LETTER_LEN: usize = 1024 * 1024;
 /// Most files of the log kept open for reading.
 const MAX_OPEN_FILES: usize = 64;
-/// Times a letter is looked up anew because it was moved while it was being read.
+/// Most times a letter is looked up again because it was moved during the read.
 const MAX_MOVES: usize = 8;
 /// Bytes a letter takes in the log beyond its payload.
 pub(super) const ENTRY_OVERHEAD: u64 = (HEADER_LEN + SEAL_LEN) as u64;
-/// A mailbox nobody has: no digest comes out as zeros. What is written about it changes nothing.
+/// A mailbox that nobody has, since no digest is all zeros. Entries about it change nothing.
 const NOBODY: MailboxId = MailboxId([0; 20]);
 
-/// Mail in a folder. One process at a time has it; the lock ends with the process.
+/// Mail in a folder. Only one process at a time has it open; the lock ends with the process.
 pub struct LogMail {
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<()>>>,
     lock: Mutex<Option<File>>,
 }
 
-/// What callers and the writer share.
+/// Shared by callers and the writer.
 struct Shared {
     folder: PathBuf,
     queue: Queue<Job>,
@@ -70,7 +70,7 @@ struct Shared {
     bytes_on_disk: AtomicU64,
     flushes: AtomicU64,
     damaged: AtomicU64,
-    /// The disk refused the last write.
+    /// Whether the disk refused the last write.
     held_up: AtomicBool,
 }
 
@@ -80,7 +80,7 @@ impl std::fmt::Debug for LogMail {
     }
 }
 
-/// A digest that says whether two letters are the same, for whoever has the key.
+/// A digest that tells, to anyone with the key, whether two letters are the same.
 pub(super) fn digest(key: &[u8; 32], mailbox: MailboxId, payload: &[u8]) -> u64 {
     let hash = Sha256::new().chain_update(key).chain_update(mailbox.0).chain_update(payload).finalize();
     hash.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
@@ -94,11 +94,11 @@ pub(super) fn check_len(payload: &[u8]) -> Result<(), StoreError> {
 }
 
 impl LogMail {
-    /// Opens the mail in `folder`, which is created if it is missing. Letters were sealed with `key`.
+    /// Opens the mail in `folder`, creating it if missing. `key` is the one its letters are sealed with.
     ///
     /// # Errors
     ///
-    /// [`StoreError::InUse`] if another process has it, [`StoreError::Io`], [`StoreError::Full`],
+    /// [`StoreError::InUse`] if another process has it open, [`StoreError::Io`], [`StoreError::Full`],
     /// [`StoreError::Damaged`].
     pub fn open(folder: &Path, key: &MailKey) -> Result<Self, StoreError> {
         create_private_folder(folder)?;
@@ -147,16 +147,16 @@ impl Shared {
         self.admission.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets letters in, tells of those that are new, and hands them to the writer, all in the order of ids.
+    /// Admits letters, tells of the new ones, and passes them to the writer, all in the order of ids.
     fn put(&self, letters: Vec<Sealed>, acknowledgement: Acknowledgement) -> Result<(), StoreError> {
-        // Before the lock, which the writer needs to make room.
+        // Before taking the lock, which the writer needs to make room.
         self.queue.wait_for_room();
         let mut admission = self.admission();
         let mut letters = admission.admit(letters, &self.index())?;
         let told: Vec<_> = letters.iter_mut().map(Sealed::take_early).collect();
         self.queue.push_now(Job { work: Work::Put(letters), acknowledgement })?;
         for (early, mailbox, letter, payload) in told.into_iter().flatten() {
-            // While the disk refuses, nobody is given a letter that may never be there.
+            // While the disk refuses writes, nobody is given a letter that may be lost.
             (early.tell)(mailbox, letter, payload.filter(|_| !self.held_up.load(Ordering::Relaxed)));
         }
         Ok(())
@@ -172,7 +172,7 @@ impl Shared {
             .collect()
     }
 
-    /// Nothing more is written.
+    /// Stops all writing.
     fn fail(&self) {
         self.queue.close(StoreError::Failed);
         self.queue.clear();
@@ -200,7 +200,7 @@ impl Shared {
     }
 }
 
-/// The bytes of an entry as they lie on the disk.
+/// The bytes of an entry, as on the disk.
 fn bytes_of(file: &File, entry: &Entry) -> std::io::Result<Vec<u8>> {
     let len = usize::try_from(entry.len).unwrap_or(usize::MAX).saturating_add(HEADER_LEN + SEAL_LEN);
     let mut bytes = vec![0; len];
@@ -208,7 +208,7 @@ fn bytes_of(file: &File, entry: &Entry) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether the disk could not read a place of a file (EIO), as against no file being there or none being allowed.
+/// Whether the disk could not read part of a file (EIO), unlike a file that is missing or not permitted.
 fn is_bad_sector(error: &std::io::Error) -> bool {
     const EIO: i32 = 5;
     error.raw_os_error() == Some(EIO)
@@ -284,11 +284,11 @@ impl Mail for LogMail {
             let Some(entry) = self.shared.index().entry(mailbox, letter.0) else { return Ok(None) };
             let read = self.shared.bytes_of(&entry);
             if self.shared.index().entry(mailbox, letter.0) != Some(entry) {
-                // It was moved or removed while it was being read.
+                // The letter was moved or removed during the read.
                 continue;
             }
             let bytes = match read {
-                // The file is shorter than it was, or the disk cannot read that place: this letter is lost, others are not.
+                // The file is shorter than before, or the disk cannot read that part: only this letter is lost.
                 Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof || is_bad_sector(&e) => Vec::new(),
                 read => read.map_err(|e| StoreError::io("read mail", &e))?,
             };
@@ -308,7 +308,7 @@ impl Mail for LogMail {
     }
 
     fn expire(&self, now: u64, limit: usize) -> u64 {
-        // Not written to the log: whoever reads it again will find them expired again.
+        // Not written to the log: the next start finds these letters expired again.
         let mut index = self.shared.index_mut();
         let gone = index.expired(now, limit);
         for (mailbox, id) in &gone {
@@ -342,7 +342,7 @@ impl Mail for LogMail {
 
     fn try_again(&self) {
         if self.is_held_up() && self.is_open() {
-            // Nobody waits for the answer: the writer notes what came of it.
+            // Nobody waits for the answer: the writer records the result.
             drop(self.commit(Work::Clear(NOBODY, 0)));
         }
     }
@@ -358,7 +358,7 @@ impl Mail for LogMail {
 
 impl Drop for LogMail {
     fn drop(&mut self) {
-        // Whoever wants to know whether it worked calls `close`.
+        // Call `close` to learn whether it worked.
         let _ = self.close();
     }
 }

@@ -1,10 +1,10 @@
 //! Files of the log: segments of entries, each with a table of contents once it is full.
 //!
-//! A segment begins with a head of 32 bytes: `EINMAIL1`, its number, four bytes of nothing, the next id that was free
-//! when it was begun, and a CRC-32 of these. It grows by zeros in steps ahead of what is written, because
-//! overwriting is flushed faster than appending. Its contents lie beside it in `NUMBER.toc`: the headers of all
-//! entries with the offset in place of the checksum, bodies of removals included, and a CRC-32 of it all. Without it
-//! the segment itself is read, up to the first entry that is not whole.
+//! A segment begins with a head of 32 bytes: `EINMAIL1`, its number, four zero bytes, the next free id at its
+//! beginning, and a CRC-32 of these. It grows by zeros in steps ahead of the writes, because overwriting is flushed
+//! faster than appending. Its contents are in a second file, `NUMBER.toc`: the headers of all entries with the offset
+//! in place of the checksum, the bodies of removals, and a CRC-32 of everything. Without that file the segment itself
+//! is read, skipping entries that are not whole.
 
 use std::{
     fs::{File, OpenOptions},
@@ -20,35 +20,35 @@ use crate::{StoreError, sled::sync};
 pub const SEGMENT_LEN: u64 = 16 * 1024 * 1024;
 /// Bytes a segment grows by.
 const GROWTH: u64 = 1024 * 1024;
-/// Bytes of what it grew that letters leave to removals: on a full disk, mail that was handed out can still be removed.
+/// Bytes of the grown file that letters leave for removals: even on a full disk, delivered mail can be removed.
 pub(super) const LEFT_TO_REMOVALS: u64 = 64 * 1024;
 pub(super) const HEAD_LEN: usize = 32;
 const MAGIC: &[u8; 8] = b"EINMAIL1";
 
-/// An entry of a segment, as its contents tell.
+/// An entry of a segment, as listed in its contents.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Listed {
     pub(super) header: Header,
     pub(super) offset: u32,
-    /// Ids of letters removed; empty for other kinds.
+    /// Ids of removed letters; empty for other kinds.
     pub(super) removed: Vec<u64>,
 }
 
 impl Listed {
-    /// Where the entry ends in its file.
+    /// The end of the entry in its file.
     pub(super) fn end(&self) -> u64 {
         u64::from(self.offset) + HEADER_LEN as u64 + u64::from(self.header.body_len)
     }
 }
 
-/// The segment that is being written.
+/// The segment being written.
 pub(super) struct Segment {
     pub(super) number: u32,
     file: File,
     /// Where the next entry goes.
     pub(super) end: u64,
     grown: u64,
-    /// Up to where a write that was refused may have left whole entries, which must not be taken for accepted ones.
+    /// How far a refused write may have left whole entries, which must not be taken as accepted.
     refused: u64,
     contents: Vec<u8>,
 }
@@ -58,23 +58,23 @@ pub(super) fn path_of(folder: &Path, number: u32, ending: &str) -> PathBuf {
 }
 
 impl Segment {
-    /// Begins a segment that has the room left to removals. None is left behind if the disk has no room for it.
+    /// Begins a segment with its room for removals. If the disk has no room for that, no file is left behind.
     pub(super) fn begin(folder: &Path, number: u32, next_id: u64) -> Result<Self, StoreError> {
         let begun = Self::create(folder, number, next_id).and_then(|mut segment| {
             segment.reserve()?;
             Ok(segment)
         });
         if begun.is_err() {
-            // What it took is wanted elsewhere. If it stays, the next start finds it empty.
+            // Others need the space. If the file stays, the next start finds it empty.
             let _ = std::fs::remove_file(path_of(folder, number, "mail"));
         }
         begun
     }
 
-    /// Begins a segment, with as much room for removals as the disk has: what lies there already can be read without any.
+    /// Begins a segment with as much room for removals as the disk has: reading the existing mail needs none.
     pub(super) fn begin_anyway(folder: &Path, number: u32, next_id: u64) -> Result<Self, StoreError> {
         let mut segment = Self::create(folder, number, next_id)?;
-        // Whatever is wrong, the first write meets it too, and then there is somebody to tell.
+        // If something is wrong, the first write fails too, and then there is a caller to tell.
         let _ = segment.reserve();
         Ok(segment)
     }
@@ -111,7 +111,7 @@ impl Segment {
         })
     }
 
-    /// Writes whole entries at the end, and has room for `spare` bytes behind them. They count only after [`Segment::advance`].
+    /// Writes whole entries at the end, leaving room for `spare` bytes. They count only after [`Segment::advance`].
     pub(super) fn write(&mut self, bytes: &[u8], spare: u64) -> Result<(), StoreError> {
         let failed = |e: io::Error| StoreError::io("write mail", &e);
         self.grow(self.end + bytes.len() as u64 + spare).map_err(failed)?;
@@ -124,7 +124,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Grows to at least `needed` bytes, in steps; where the disk has no room for a whole step, a part that is enough will do.
+    /// Grows in steps to at least `needed` bytes; if the disk has no room for a whole step, a sufficient part will do.
     fn grow(&mut self, needed: u64) -> io::Result<()> {
         if needed <= self.grown {
             return Ok(());
@@ -134,7 +134,7 @@ impl Segment {
         match self.file.write_all_at(&zeros, self.grown) {
             Ok(()) => self.grown = grown,
             Err(error) => {
-                // What it took of the zeros lies in the file: room like any other, also for what comes later and is less.
+                // The zeros written so far are in the file: usable room, also for later, smaller writes.
                 self.grown = self.grown.max(self.file.metadata().map_or(0, |file| file.len()));
                 if needed > self.grown {
                     return Err(error);
@@ -152,7 +152,7 @@ impl Segment {
         self.file.sync_data().map_err(|e| StoreError::io("flush mail", &e))
     }
 
-    /// Notes an entry among the contents, at the end.
+    /// Adds an entry to the end of the contents.
     pub(super) fn advance(&mut self, header: &Header, body: &[u8]) -> u32 {
         let offset = u32::try_from(self.end).unwrap_or(u32::MAX);
         note(&mut self.contents, header, offset, body);
@@ -160,8 +160,8 @@ impl Segment {
         offset
     }
 
-    /// Ends the segment: what it grew too far is given back, and its contents go beside it. Without them it is read as a whole at
-    /// the next start: slower, and nothing is missing.
+    /// Ends the segment: cuts off unused growth and writes the contents next to it. Without contents the next start
+    /// reads the whole segment, which is slower but loses nothing.
     pub(super) fn finish(self, folder: &Path) -> Result<(), StoreError> {
         let failed = |e: io::Error| StoreError::io("finish a file of the mail", &e);
         self.file.set_len(self.end).map_err(failed)?;
@@ -181,7 +181,7 @@ fn note(contents: &mut Vec<u8>, header: &Header, offset: u32, body: &[u8]) {
     }
 }
 
-/// Puts the contents of a segment beside it, whole or not at all.
+/// Writes the contents of a segment next to it, whole or not at all.
 pub(super) fn write_contents(folder: &Path, number: u32, contents: &[u8]) -> Result<(), StoreError> {
     let failed = |e: io::Error| StoreError::io("write the contents of a file of the mail", &e);
     let mut bytes = contents.to_vec();
@@ -191,7 +191,7 @@ pub(super) fn write_contents(folder: &Path, number: u32, contents: &[u8]) -> Res
         .and_then(|()| File::open(&draft)?.sync_all())
         .and_then(|()| std::fs::rename(&draft, path_of(folder, number, "toc")));
     if let Err(error) = written {
-        // On a full disk a part of them would take the room of mail.
+        // On a full disk, an incomplete file would take space from the mail.
         let _ = std::fs::remove_file(&draft);
         return Err(failed(error));
     }
@@ -201,16 +201,16 @@ pub(super) fn write_contents(folder: &Path, number: u32, contents: &[u8]) -> Res
 /// What a segment holds.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
-    /// The next id that was free when it was begun; 0 if nothing was put there.
+    /// The next free id when it was begun; 0 if it holds nothing.
     pub(super) next_id: u64,
     pub(super) listed: Vec<Listed>,
-    /// Entries that are not whole, between others that are.
+    /// Entries that are not whole, with whole ones after them.
     pub(super) damaged: u64,
-    /// Its contents, if they do not lie beside it yet: for [`write_contents`].
+    /// Its contents for [`write_contents`], if they are not on the disk yet.
     pub(super) contents: Option<Vec<u8>>,
 }
 
-/// Reads what a segment holds. The torn end of one that was not finished is cut off.
+/// Reads what a segment holds. Cuts off the torn end of an unfinished one.
 pub(super) fn load(folder: &Path, number: u32) -> Result<Loaded, StoreError> {
     let Some(next_id) = free_id(folder, number)? else { return Ok(Loaded::default()) };
     if let Some(listed) = finished(folder, number) {
@@ -221,7 +221,7 @@ pub(super) fn load(folder: &Path, number: u32) -> Result<Loaded, StoreError> {
     Ok(Loaded { next_id, listed, damaged, contents: Some(contents) })
 }
 
-/// What a segment holds, as [`load`] would find it. Nothing is written.
+/// What a segment holds, as [`load`] would find it. Writes nothing.
 pub(super) fn look(folder: &Path, number: u32) -> Result<Vec<Listed>, StoreError> {
     if free_id(folder, number)?.is_none() {
         return Ok(Vec::new());
@@ -233,7 +233,7 @@ pub(super) fn look(folder: &Path, number: u32) -> Result<Vec<Listed>, StoreError
     entries(&whole.contents).ok_or_else(unreadable)
 }
 
-/// The next id that was free when a segment was begun; `None` if nothing was put there.
+/// The next free id when a segment was begun; `None` if it holds nothing.
 fn free_id(folder: &Path, number: u32) -> Result<Option<u64>, StoreError> {
     let path = path_of(folder, number, "mail");
     let failed = |e: io::Error| StoreError::io("open mail", &e);
@@ -247,7 +247,8 @@ fn free_id(folder: &Path, number: u32) -> Result<Option<u64>, StoreError> {
     if let Some(next_id) = parse_head(&head, number).filter(|_| !is_short) {
         return Ok(Some(next_id));
     }
-    // Killed while it was begun: nothing was put there yet. What has contents, or is long and not all zeros, is no such file.
+    // Killed while it was begun, so it is empty. A file with contents, or a long one that is not all zeros, is not such
+    // a file.
     let has_contents = path_of(folder, number, "toc").exists();
     let is_blank =
         || Ok::<_, StoreError>(head == [0; HEAD_LEN] && read(&path)?.iter().all(|byte| *byte == 0));
@@ -257,7 +258,7 @@ fn free_id(folder: &Path, number: u32) -> Result<Option<u64>, StoreError> {
     Err(StoreError::Damaged { what: format!("the head of mail file {number:010}") })
 }
 
-/// The contents of a segment that was finished.
+/// The contents of a finished segment.
 fn finished(folder: &Path, number: u32) -> Option<Vec<Listed>> {
     std::fs::read(path_of(folder, number, "toc")).ok().and_then(|toc| parse(&toc))
 }
@@ -270,18 +271,18 @@ fn unreadable() -> StoreError {
     StoreError::Damaged { what: "the contents of the mail".into() }
 }
 
-/// The entries of a segment that are whole.
+/// The whole entries of a segment.
 struct Whole {
     /// Their contents.
     contents: Vec<u8>,
-    /// Where the last of them ends.
+    /// The end of the last one.
     end: usize,
-    /// Entries between them that are not.
+    /// Number of places between them that are not whole entries.
     damaged: u64,
 }
 
-/// Reads all whole entries. Behind one that is not, the next that is whole is searched for: then it was damaged later. If
-/// there is none, it is the torn end. What letters hold is sealed, so nobody can make them look like entries.
+/// Reads all whole entries. After one that is not whole, it searches for the next whole one: if there is one, the gap
+/// is damage; if not, it is the torn end. Letters are sealed, so nobody can make their content look like entries.
 fn whole_entries(number: u32, bytes: &[u8]) -> Whole {
     let mut whole = Whole { contents: Vec::new(), end: HEAD_LEN, damaged: 0 };
     let entry_at = |at: usize| frame::read(number, bytes.get(at..)?);
@@ -303,7 +304,7 @@ fn parse_head(head: &[u8; HEAD_LEN], number: u32) -> Option<u64> {
     fits.then(|| text.get(16..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))).flatten()
 }
 
-/// Reads a segment that was not finished, and cuts off its torn end.
+/// Reads an unfinished segment and cuts off its torn end.
 fn recover(number: u32, path: &Path) -> Result<Whole, StoreError> {
     let failed = |e: io::Error| StoreError::io("recover mail", &e);
     let whole = whole_entries(number, &read(path)?);

@@ -1,4 +1,4 @@
-//! The log survives what happens to processes and files.
+//! The log survives whatever happens to processes and files.
 
 use std::{collections::HashSet, path::PathBuf};
 
@@ -37,7 +37,7 @@ fn files(folder: &TempDir, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// A folder as a process leaves it that was killed: nothing is finished.
+/// A folder as a killed process leaves it: no segment is finished.
 fn killed(letters: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mail = open(&folder);
@@ -131,7 +131,7 @@ fn a_changed_letter_is_damage_and_does_not_hide_the_others() {
 fn damage_in_a_file_that_was_not_finished_is_counted_and_hides_nothing_behind_it() {
     let entry = HEADER_LEN + SEAL_LEN + 3;
     let cases = [(0, ["two", "six"], 1), (1, ["one", "six"], 1), (2, ["one", "two"], 0)];
-    // A byte of the body, of the length, and of the kind.
+    // One byte of the body, of the length, and of the kind.
     for (which, kept, damaged, place) in cases
         .into_iter()
         .flat_map(|(which, kept, damaged)| [HEADER_LEN + 30, 9, 4].map(|at| (which, kept, damaged, at)))
@@ -222,7 +222,7 @@ fn bytes_of(folder: &TempDir) -> Vec<(PathBuf, Vec<u8>)> {
 #[test]
 fn a_look_counts_letters_finds_damage_and_writes_nothing() {
     let key = MailKey::new(Zeroizing::new([1; 32]));
-    // Of a file that was not finished, of one that was, and of one that was cut short.
+    // An unfinished file, a finished one, and one that was cut short.
     let folder = killed(&["one", "two"]);
     let before = bytes_of(&folder);
     let found = inspect(folder.path(), &key, 100).unwrap();
@@ -271,7 +271,7 @@ fn files_without_letters_go_and_old_letters_move() {
         let newest = list(&mail).last().unwrap().id;
         mail.remove(ALICE, vec![newest]).wait().unwrap();
     }
-    // A fence: cleaning is done between groups.
+    // A fence: cleaning happens between groups.
     for _ in 0..8 {
         mail.remove(ALICE, vec![LetterId(u64::MAX)]).wait().unwrap();
     }
@@ -283,7 +283,7 @@ fn files_without_letters_go_and_old_letters_move() {
     assert_eq!(read(&mail), [b"kept for long"]);
 }
 
-/// Puts a letter without waiting for the disk, and says under which id it was told of.
+/// Puts a letter without waiting for the disk, and returns the id it was announced with.
 fn put_heard(mail: &LogMail, text: &str) -> (LetterId, Commit) {
     let (told, heard) = std::sync::mpsc::channel();
     let tell = Arc::new(move |_, id, _| told.send(id).unwrap());
@@ -334,7 +334,7 @@ fn id_of_a_letter_that_a_crash_kept_from_the_disk_never_names_another() {
     let mail = Arc::new(open(&folder));
     put(&mail, "one");
     let mut told = Vec::new();
-    // The folder as it is before the letter reaches it, every time.
+    // The folder as it is before the letter reaches it, in every round.
     let mut before = folder;
     for round in 0..3 {
         let copy = tempfile::tempdir().unwrap();
@@ -379,7 +379,7 @@ fn mail_stays_in_a_full_file_while_no_new_one_can_be_begun_and_can_be_removed() 
     let folder = tempfile::tempdir().unwrap();
     let mail = open(&folder);
     let path = files(&folder, "mail").remove(0).with_file_name("0000000002.mail");
-    // A folder of that name stands for a disk without room for another file.
+    // A folder of that name acts as a disk without room for another file.
     std::fs::create_dir(&path).unwrap();
     let large = |number: u8| vec![number; MAX_LETTER_LEN];
     for number in 0..16 {

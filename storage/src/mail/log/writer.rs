@@ -1,4 +1,4 @@
-//! The one thread that writes the log: groups what waits, flushes once, answers; cleans from the oldest end.
+//! The one thread that writes the log: it groups waiting jobs, flushes once, answers, and cleans from the oldest end.
 
 mod cleaning;
 
@@ -25,22 +25,22 @@ use crate::{
     },
 };
 
-/// Removals written at once on a full disk: the last of its room may take some of them.
+/// Removals written at once on a full disk, because the last of its room may fit only some of them.
 const REMOVED_AT_ONCE: usize = 64;
-/// Ids left out at every start. Those of letters that somebody was told of, and that a crash kept from the disk, are
-/// among them: such an id must never name another letter. The queue holds far fewer letters, and beyond it nobody is
-/// given any while the disk refuses.
+/// Ids skipped at every start. They include ids of letters that were announced but that a crash kept from the disk:
+/// such an id must never name another letter. The queue holds far fewer letters, and beyond it nobody is given any
+/// while the disk refuses writes.
 const IDS_LEFT_OUT: u64 = 1 << 20;
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
     active: Segment,
-    /// Finished segments and their lengths, the oldest first.
+    /// Finished segments and their lengths, oldest first.
     finished: BTreeMap<u32, u64>,
     cleaning: Option<Cleaning>,
-    /// Cleaning failed; it is tried again after the next group, and not before.
+    /// Cleaning failed and is tried again only after the next group.
     hold: bool,
-    /// How often the disk could not read the letter that cleaning stands at.
+    /// How often the disk failed to read the letter that cleaning has reached.
     in_vain: u32,
 }
 
@@ -48,16 +48,16 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Group {
     entries: Vec<(Header, Vec<u8>)>,
-    /// Its letters, and until when each digest is kept.
+    /// Its letters, and how long each digest is kept.
     fresh: HashSet<(MailboxId, LetterId)>,
     digests: HashMap<u64, u64>,
-    /// Of those who put letters, and of those who had some removed.
+    /// The acknowledgements for puts, and those for removals.
     puts: Vec<Acknowledgement>,
     removals: Vec<Acknowledgement>,
 }
 
 impl Writer {
-    /// Reads what is there and begins a new segment behind it.
+    /// Reads the existing segments and begins a new one after them.
     pub(super) fn open(shared: Arc<Shared>) -> Result<Self, StoreError> {
         let folder = shared.folder.clone();
         let (mut next_id, mut last, mut finished, mut empty) = (1u64, 0u32, BTreeMap::new(), Vec::new());
@@ -85,11 +85,11 @@ impl Writer {
         next_id = next_id.checked_add(IDS_LEFT_OUT).ok_or(StoreError::Full)?;
         let active = Segment::begin_anyway(&folder, number, next_id)?;
         *shared.admission() = Admission::new(next_id);
-        // Behind the room for removals, which on a full disk is what the killed process had.
+        // After reserving the room for removals: on a full disk that is the room the killed process had.
         for (number, contents) in unlisted {
             without_contents(number, segment::write_contents(&folder, number, &contents));
         }
-        // Only now: what they say about free ids is said by the new one.
+        // Only now: the new segment records the free ids that these recorded.
         for number in empty {
             segment::delete(&folder, number)?;
         }
@@ -101,7 +101,7 @@ impl Writer {
     /// Works until the queue is closed and empty, or a flush fails.
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        // Nobody waits for a writer that is gone.
+        // Nobody may wait for a writer that is gone.
         let _guard = OnPanic(|| shared.fail());
         loop {
             let busy = self.must_clean();
@@ -112,12 +112,12 @@ impl Writer {
                 return shared.fail();
             }
         }
-        // Also if it is empty: it says which ids are free.
+        // Even an empty one: it records which ids are free.
         let number = self.active.number;
         without_contents(number, self.active.finish(&shared.folder));
     }
 
-    /// Writes what one group asks for. An error means that nothing more may be written.
+    /// Writes what one group asks for. After an error, nothing more may be written.
     fn write(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
         let mut group = Group::default();
         self.hold = false;
@@ -149,10 +149,10 @@ impl Writer {
         if fatal { Err(StoreError::Failed) } else { Ok(()) }
     }
 
-    /// What is left when the disk has no room for a group: its removals, which have some kept for them. So a mailbox can be emptied
-    /// although nothing more goes into it.
+    /// The fallback when the disk has no room for a group: writes only its removals, which have room reserved. So a
+    /// mailbox can be emptied even if nothing more goes into it.
     fn remove_only(&mut self, group: &Group) -> Option<Result<(), Outcome>> {
-        // What asks whether the disk takes something again must not eat what is left.
+        // The probes of whether the disk accepts writes again must not use up the rest.
         let counts = |header: &Header| header.kind != Kind::Letter && header.mailbox != super::NOBODY;
         let removals: Vec<_> = group.entries.iter().filter(|(header, _)| counts(header)).cloned().collect();
         let mut parts = removals.chunks(REMOVED_AT_ONCE).peekable();
@@ -160,7 +160,7 @@ impl Writer {
         Some(parts.try_for_each(|part| self.append(part, 0)))
     }
 
-    /// Makes entries durable and then known, and notes whether the disk took them.
+    /// Makes entries durable and then known, and records whether the disk accepted them.
     fn store(&mut self, entries: &[(Header, Vec<u8>)]) -> Result<(), Outcome> {
         if entries.is_empty() {
             return Ok(());
@@ -175,7 +175,7 @@ impl Writer {
         self.append(entries, segment::LEFT_TO_REMOVALS)
     }
 
-    /// Writes behind what the present segment holds, so that `spare` bytes of room are left.
+    /// Appends to the present segment, leaving `spare` bytes of room.
     fn append(&mut self, entries: &[(Header, Vec<u8>)], spare: u64) -> Result<(), Outcome> {
         let mut bytes = Vec::new();
         for (header, body) in entries {
@@ -184,7 +184,7 @@ impl Writer {
         self.active.write(&bytes, spare).map_err(Outcome::Refused)?;
         self.active.flush().map_err(Outcome::Fatal)?;
         self.shared.flushes.fetch_add(1, Ordering::Relaxed);
-        // Both at once, so that no letter counts twice against a quota, nor not at all.
+        // Lock both, so that no letter counts twice against a quota, or not at all.
         let mut admission = self.shared.admission();
         let mut index = self.shared.index_mut();
         for (header, body) in entries {
@@ -198,7 +198,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins a new segment if the present one is full. One that would have no room for removals is not begun: the present one has.
+    /// Begins a new segment if the present one is full, unless the disk has no room for its removals: the present one
+    /// has.
     fn make_room(&mut self) -> Result<(), StoreError> {
         if self.active.end < SEGMENT_LEN {
             return Ok(());
@@ -218,17 +219,17 @@ impl Writer {
     }
 }
 
-/// What became of a write that failed.
+/// The result of a failed write.
 #[derive(Clone)]
 enum Outcome {
     /// Nothing was written; the next one may succeed.
     Refused(StoreError),
-    /// Nobody knows what lies on the disk.
+    /// What is on the disk is unknown.
     Fatal(StoreError),
 }
 
 impl Group {
-    /// Takes one piece of work in.
+    /// Adds one piece of work.
     fn take(&mut self, work: Work, index: &Index) {
         match work {
             Work::Put(letters) => {
@@ -246,7 +247,7 @@ impl Group {
                 }
             }
             Work::Remove(mailbox, letters) => {
-                // Also those that come with this very group: somebody was told of them and was quick.
+                // Includes letters of this very group: someone was told of them and was quick.
                 let is_there = |id: &LetterId| {
                     index.entry(mailbox, id.0).is_some() || self.fresh.contains(&(mailbox, *id))
                 };
@@ -265,7 +266,7 @@ impl Group {
     }
 }
 
-/// Notes that a segment stays without its contents: it is read as a whole at the next start, slower, and nothing is missing.
+/// Logs that a segment has no contents file: the next start reads the whole segment, which is slower but loses nothing.
 fn without_contents(number: u32, finished: Result<(), StoreError>) {
     if let Err(error) = finished {
         tracing::warn!(number, %error, "a file of the mail stays without its contents, the next start is slower");
@@ -276,7 +277,7 @@ fn ids(body: &[u8]) -> Vec<u64> {
     body.chunks_exact(8).filter_map(|id| Some(u64::from_le_bytes(id.try_into().ok()?))).collect()
 }
 
-/// Changes the index by a finished segment. Returns the segment's length in bytes, and how many of its letters are cut off.
+/// Applies a finished segment to the index. Returns its length in bytes and how many of its letters are cut off.
 pub(super) fn replay(
     index: &mut Index,
     folder: &Path,
@@ -296,7 +297,7 @@ pub(super) fn replay(
     Ok((length, cut_off))
 }
 
-/// Changes the index by one entry of the log.
+/// Applies one entry of the log to the index.
 pub(super) fn apply(index: &mut Index, header: &Header, removed: &[u64], place: Place) {
     match header.kind {
         Kind::Letter => index.insert(
@@ -346,7 +347,7 @@ mod tests {
         group.take(first, &index);
         group.take(second, &index);
         assert_eq!(group.entries.len(), 1, "both in one group");
-        // The disk refused that group.
+        // As if the disk had refused that group.
         let mut later = Group::default();
         later.take(third, &index);
         assert_eq!(later.entries.len(), 1, "nobody may be told that it is there");
@@ -363,7 +364,7 @@ mod tests {
     fn repetition_in_the_same_group_is_dropped_only_for_a_letter_that_lasts_for_half_of_its_time() {
         let (mut admission, index) = (Admission::new(1), Index::default());
         let mut group = Group::default();
-        // Seconds each is kept for, and whether it is written.
+        // Until which second each is kept, and whether it is written.
         for (until, written) in [(60, true), (120, false), (122, true), (60, false), (200, false)] {
             let before = group.entries.len();
             let letters = admission.admit(vec![kept_until(until)], &index).unwrap();

@@ -1,4 +1,4 @@
-//! Seeds of the bodies of single protocols, and of a node's configuration.
+//! Seeds for the bodies of single protocols, and for a node's configuration.
 
 use einmal_didcomm::Body;
 use einmal_flows::{
@@ -13,7 +13,7 @@ use crate::{
     keys::world,
 };
 
-/// A message of type `uri` behind its mode byte.
+/// A message of type `uri`, after its mode byte.
 fn of(uri: &str, message: &Value) -> Vec<u8> {
     let at = KINDS.iter().position(|(kind, _)| *kind == uri).expect("a type that is read");
     let mode = FIRST_MODE + u8::try_from(at).expect("few types");

@@ -1,7 +1,7 @@
-//! The seeds of the corpora, made anew in every run to the same bytes.
+//! The seeds of the corpora, generated to the same bytes in every run.
 //!
-//! `valid-*` must be taken by their target and `bent-*` refused; `tests/replay.rs` asserts both, of what is checked in
-//! and of what is made now.
+//! Targets must accept `valid-*` and refuse `bent-*`; `tests/replay.rs` asserts both, for the files checked in and for
+//! those generated now.
 
 use serde_json::Value;
 
@@ -60,7 +60,7 @@ fn mode(mode: char, value: &Value) -> Vec<u8> {
     format!("{mode}{value}").into_bytes()
 }
 
-/// `base` with some members replaced, or taken out where they are null.
+/// `base` with some members replaced, or removed if null.
 fn with(base: &Value, changes: Value) -> Value {
     let mut changed = base.clone();
     for (name, value) in changes.as_object().expect("an object") {

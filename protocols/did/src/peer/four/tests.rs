@@ -23,7 +23,7 @@ fn ours() -> PeerFour {
         .unwrap()
 }
 
-/// A did:peer:4 with the right hash over whatever is given as its document.
+/// A did:peer:4 with the right hash over `encoded`, whatever that is.
 fn long_of(encoded: &str) -> Did {
     Did::parse(&format!("{PREFIX}{}:{encoded}", multihash::of(encoded))).unwrap()
 }
@@ -66,7 +66,7 @@ fn both_forms_are_the_same_did_and_a_foreign_hash_is_not() {
     let PeerFour { long, short } = ours();
     assert_eq!(long.canonical(), short);
     assert!(long.same_as(&short) && short.same_as(&long));
-    // Another document under our hash must not pass for us.
+    // Another document with our hash must not pass as ours.
     let other = InputDocument::new().add_method("k1", key(KeyKind::X25519, 9), &[Relationship::KeyAgreement]);
     let encoded = other.create().unwrap().long.as_str().rsplit(':').next().unwrap().to_owned();
     let forged = Did::parse(&format!("{short}:{encoded}")).unwrap();
@@ -117,7 +117,7 @@ fn document_in_a_wrong_encoding_is_refused() {
     }
     let json = r#"{"authentication":[]}"#;
     assert!(document(&long_of_bytes(&[0x80, 0x04], json)).is_ok());
-    // Big-endian, a varint of three bytes, another codec, none.
+    // Big-endian, a three-byte varint, another codec, none.
     for prefix in [&[0x02, 0x00][..], &[0x80, 0x84, 0x00], &[0x81, 0x04], &[]] {
         assert_eq!(
             document(&long_of_bytes(prefix, json)),

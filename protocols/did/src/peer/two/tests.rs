@@ -1,4 +1,4 @@
-//! Tests of did:peer:2: keys, abbreviated services, and forms that peers wrote.
+//! Tests of did:peer:2: keys, abbreviated services, and forms that peers have written.
 
 use einmal_keys::KeyError;
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ fn element(service: &Value) -> String {
     format!(".S{}", base64url_encode(service.to_string()))
 }
 
-/// A did:peer:2 of one signing and one agreement key and the text appended.
+/// A did:peer:2 with one signing and one agreement key, followed by `suffix`.
 fn with(suffix: &str) -> Did {
     let (v, e) = (key(KeyKind::Ed25519, 1).to_multikey(), key(KeyKind::X25519, 2).to_multikey());
     did(&format!("did:peer:2.V{v}.E{e}{suffix}"))

@@ -1,4 +1,4 @@
-//! Attachments that are what they claim, and twins that are not.
+//! Attachments that are what they claim to be, and near-identical ones that are not.
 
 use einmal_did::LocalResolver;
 use einmal_keys::{KeyKind, Keyring, SecretKey, SeededEntropy};

@@ -348,7 +348,7 @@ fn a_did_too_long_to_be_read_at_every_request_is_not_registered() {
     assert_eq!(draft.body["updated"][0]["result"], "client_error");
 }
 
-/// Each statement costs a look at its signature, so many of them must not cost many.
+/// Each statement may cost a signature check, so many statements must not cost many checks.
 #[test]
 fn however_many_statements_and_updates_name_one_did_few_signatures_are_checked() {
     struct Counting(LocalResolver, std::sync::atomic::AtomicUsize);
@@ -413,7 +413,8 @@ fn a_key_of_the_recipient_proves_if_it_authenticated_the_message_and_not_if_it_i
         ("its second agreement key", KeyKind::X25519, 3, agreement, document(A, &[3], &[9]), true),
         ("its signing key", KeyKind::Ed25519, 2, authentication, document(A, &[9], &[2]), true),
         ("its key for another purpose", KeyKind::X25519, 1, authentication, document(A, &[1], &[2]), false),
-        // The document lists what is the recipient's, by now even nothing else; another key opened the envelope.
+        // The sender's document lists the recipient's key, in the last case even that alone; another key opened the
+        // envelope.
         ("a key listed beside it", KeyKind::X25519, 9, agreement, document(A, &[1, 9], &[2]), false),
         ("a key that was listed before", KeyKind::X25519, 9, agreement, document(A, &[1], &[2]), false),
     ];

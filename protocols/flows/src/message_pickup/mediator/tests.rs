@@ -286,7 +286,7 @@ fn the_largest_queued_payload_fits_into_a_delivery_however_it_is_written() {
             let data = &draft.attachments[0].data;
             let written = data.base64.as_ref().map_or(payload.len(), String::len);
             assert!(written <= MAX_DELIVERY_BYTES);
-            // The sealed text, and what names and keys may take around it.
+            // The encrypted text, plus the room for names and keys.
             assert!(written.div_ceil(3) * 4 + 64 * 1024 <= einmal_didcomm::limits::MAX_ENVELOPE_BYTES);
         }
     }
@@ -361,7 +361,7 @@ fn pushes_are_raw_or_deliveries_of_the_version_asked_for() {
     }
 }
 
-/// Each of the two deployed kinds of wallets passes over what the other one reads.
+/// Each of the two deployed kinds of wallets ignores the form that the other one reads.
 #[test]
 fn third_version_is_pushed_wrapped_to_accounts_of_the_second_mediation_version_only() {
     let (third, fourth) = (PickupVersion::V3, PickupVersion::V4);

@@ -1,4 +1,4 @@
-//! Room is kept for removals, and what cannot be written leaves nothing behind.
+//! Room is kept for removals, and a failed write leaves nothing behind.
 
 use std::env;
 
@@ -12,7 +12,7 @@ const FOLDER: &str = "EINMAL_TEST_SEGMENT_FOLDER";
 #[test]
 fn a_segment_without_room_for_removals_is_not_begun_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    // 50 KiB of 64.
+    // 50 of 64 KiB.
     let child = "mail::log::segment::tests::child_that_begins_segments";
     limited::run(child, FOLDER, folder.path(), 100);
     assert_eq!(numbers(folder.path()).unwrap(), [2], "only the one that was wanted in any case");

@@ -1,4 +1,4 @@
-//! Cleaning: living letters of the oldest segment are appended again, and it goes.
+//! Cleaning: appends the live letters of the oldest segment again, then deletes it.
 
 use std::{collections::VecDeque, sync::atomic::Ordering};
 
@@ -15,14 +15,14 @@ use crate::{
     },
 };
 
-/// The log may take this many halves of what its letters take, before its oldest file is cleaned.
+/// The log may take this many halves of what its letters need before its oldest file is cleaned.
 const HALVES_KEPT: u64 = 3;
-/// Turns of cleaning after which a letter that the disk cannot read counts as damaged.
+/// Failed rounds of cleaning after which a letter that the disk cannot read counts as damaged.
 const READ_IN_VAIN: u32 = 3;
-/// Bytes moved in one turn of cleaning, so that no writer waits long for it.
+/// Bytes moved in one round of cleaning, so that no writer waits long for it.
 const MOVED_AT_ONCE: usize = 512 * 1024;
 
-/// The oldest segment on its way out: what it holds and has not been looked at.
+/// The oldest segment, being removed: its entries that have not been processed yet.
 pub(super) struct Cleaning {
     number: u32,
     left: VecDeque<Listed>,
@@ -39,8 +39,8 @@ impl Writer {
         index.live(*oldest).letters == 0 || total > index.bytes_on_disk() / 2 * HALVES_KEPT + 2 * SEGMENT_LEN
     }
 
-    /// One turn of cleaning. Only the oldest segment goes: what it says about removals then concerns only letters
-    /// that are gone from the disk already, or lie in it.
+    /// One round of cleaning. Only the oldest segment is removed: its removals then concern only letters that are gone
+    /// from the disk, or are in it.
     pub(super) fn clean(&mut self) -> Result<(), StoreError> {
         let Some(mut cleaning) = self.cleaning.take().or_else(|| self.begin_cleaning()) else {
             self.hold = true;
@@ -48,7 +48,7 @@ impl Writer {
         };
         let moved = self.gather_moved(&mut cleaning);
         if !self.store_moved(&moved)? {
-            // The segment stays as it is, and is begun with anew.
+            // The segment stays as it is; cleaning starts over with it.
             return Ok(());
         }
         if cleaning.left.is_empty() && !self.hold {
@@ -70,7 +70,7 @@ impl Writer {
         }
     }
 
-    /// The next letters of a segment that still lie there, as many as one turn moves. Those that are damaged are forgotten.
+    /// The next letters that are still in a segment, as many as one round moves. Drops damaged ones.
     fn gather_moved(&mut self, cleaning: &mut Cleaning) -> Vec<(Header, Vec<u8>)> {
         let mut moved: Vec<(Header, Vec<u8>)> = Vec::new();
         let mut bytes = 0;
@@ -99,8 +99,8 @@ impl Writer {
         moved
     }
 
-    /// The bytes of a letter, none if they are lost. `None` if it is to be tried again: no file could be opened, which says nothing
-    /// about the letter, nor does a disk that fails once.
+    /// The bytes of a letter, empty if they are lost. `None` to try again later: a file that cannot be opened says
+    /// nothing about the letter, and neither does a single disk failure.
     fn read_moved(&mut self, entry: &Entry) -> Option<Vec<u8>> {
         let read = match self.shared.bytes_of(entry) {
             Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => {
@@ -116,7 +116,7 @@ impl Writer {
         Some(read)
     }
 
-    /// Appends letters again. False if there is no room to move into: it is tried again after the next group.
+    /// Appends letters again. `false` if there is no room for them: it is tried again after the next group.
     fn store_moved(&mut self, moved: &[(Header, Vec<u8>)]) -> Result<bool, StoreError> {
         match self.store(moved) {
             Err(Outcome::Fatal(error)) => Err(error),
@@ -128,10 +128,10 @@ impl Writer {
         }
     }
 
-    /// Deletes a segment nothing is left in.
+    /// Deletes a segment in which nothing is left.
     fn drop_segment(&mut self, number: u32) {
-        // What its contents did not tell of is not thrown away with it. And it counts as there until it is gone: were newer
-        // ones deleted before it, what they say about removals of its letters would be lost.
+        // Letters missing from its contents must not be deleted with it. And it counts as present until it is gone: if
+        // newer segments were deleted first, their removals of its letters would be lost.
         if self.shared.index().live(number).letters > 0
             || segment::delete(&self.shared.folder, number).is_err()
         {
