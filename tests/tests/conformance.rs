@@ -11,7 +11,7 @@ use std::{
 };
 
 use einmal::conformance::{self, Level, Options, Report, Verdict};
-use einmal_tests::{Einmal, Fault, MediatorSimulator, Running, Stranger};
+use einmal_tests::{Einmal, Fault, MediatorSimulator, Running};
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -318,17 +318,6 @@ async fn target_behind_mediators_of_its_own_is_not_blamed_for_answers_that_canno
             assert_eq!(report.verdict(id), Verdict::NotChecked, "{habit:?}: {id}");
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn endpoint_that_is_named_and_dead_is_not_taken_for_one_that_can_be_reached() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
-    let dead = Stranger::reached_at(1, &url);
-    let report = conformance::run(&options(dead.did().as_ref())).await.unwrap();
-    assert_eq!(report.verdict("DCv2.1-did-service-endpoint"), Verdict::NotChecked, "{}", report.to_table());
-    assert!(!report.conforms());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -125,9 +125,7 @@ fn of_two_phones_the_one_that_was_lost_is_taken_off_and_an_old_invitation_does_n
         world.pump().await;
         let order = json!({"template": "resident-card", "person": ADULT});
         let offer = world.ask("city", "offer", order).await;
-        world.ask("anna", "accept", json!({"url": offer["invitation"]})).await;
-        world.pump().await;
-        world.ask("anna", "decide", json!({"thread": offer["thread"], "agree": false})).await;
+        world.ask("anna", "accept", json!({"url": offer["invitation"], "yes": true})).await;
         world.pump().await;
         let lost = world.ask("city", "devices", json!({"person": ADULT})).await[0]["device"].clone();
         let invited = world.ask("city", "invite", json!({"person": ADULT})).await;
@@ -137,7 +135,7 @@ fn of_two_phones_the_one_that_was_lost_is_taken_off_and_an_old_invitation_does_n
         world.ask("anna", "accept", json!({"url": offer["invitation"]})).await;
         world.pump().await;
         let sent = world.ask("city", "send", json!({"to": ADULT, "text": "hello"})).await;
-        assert_eq!(sent["devices"], 1);
+        assert_eq!((&sent["relationships"], &sent["older"]), (&json!(1), &json!(0)));
         world.pump().await;
         assert_eq!((texts(&world, "anna").await.len(), texts(&world, "second").await.len()), (0, 1));
     });

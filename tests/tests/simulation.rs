@@ -135,7 +135,7 @@ fn a_card_whose_list_cannot_be_had_is_unknown_with_the_reason_until_it_can() {
         world.wire().lose_status_list(list);
         let cards = world.ask("anna", "list", json!({})).await;
         assert_eq!(text(&cards[0], "state"), "unknown");
-        assert!(text(&cards[0], "reason").contains("cannot be fetched"), "{cards}");
+        assert!(text(&cards[0], "reason").contains("could not be fetched"), "{cards}");
         world.wire().find_status_list(list);
         world.clock().advance(10_000);
         let cards = world.ask("anna", "list", json!({})).await;

@@ -45,9 +45,6 @@ pub(super) async fn reach(run: &mut Run) -> bool {
     };
     let answer = run.probe.say_twice(&request).await;
     if answer.is_lost() {
-        // Its name alone reaches nobody.
-        let lost = Problem::Unknown(answer.describe());
-        run.report.settle("DCv2.1-did-service-endpoint", Err(lost));
         run.report.settle("DCv2.1-transport-answers", Err(answer.describe()));
         return false;
     }

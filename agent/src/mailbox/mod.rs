@@ -10,7 +10,6 @@ use einmal_did::Did;
 use einmal_didcomm::Opened;
 use einmal_flows::{
     Draft, Received,
-    limits::DURABLE_TIMEOUT_SECS,
     message_pickup::{Action, Event, Recipient},
 };
 use serde_json::{Value, json};
@@ -114,9 +113,7 @@ async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
                 let ids = take_in(node, messages).await;
                 todo.extend(machine.handle(Event::Durable { ids }, shared.now())?);
                 if todo.is_empty() {
-                    // Some could not be taken in yet: the others are confirmed all the same.
-                    let over = shared.now().plus(DURABLE_TIMEOUT_SECS);
-                    todo.extend(machine.handle(Event::Tick, over)?);
+                    todo.extend(machine.handle(Event::RestWaits, shared.now())?);
                 }
             }
             Action::Drained | Action::Failed => return Ok(()),

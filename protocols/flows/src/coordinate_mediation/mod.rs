@@ -13,18 +13,16 @@
 //! [`MediationReply::into_draft`] writes; [`answer()`] is all three. The versions differ in names and in one text that
 //! became an array; the decision is the same.
 
-mod answer;
 mod comparing;
 mod keylist;
+mod mediator;
 mod messages;
 mod ownership;
 mod recipient;
-#[cfg(test)]
-mod recipient_tests;
 mod registrations;
 
-pub use answer::{MediationPolicy, MediationReply, MediationRequest, MediationVersion, answer, decide};
 pub use keylist::{Keylist, KeylistDeny, KeylistGrant, KeylistQuery, KeylistUpdate, KeylistUpdateResponse};
+pub use mediator::{MediationPolicy, MediationReply, MediationRequest, MediationVersion, answer, decide};
 pub use messages::{
     MediateDeny, MediateGrant, MediateRequest, Page, Paginate, RecipientDid, RecipientList, RecipientQuery,
     RecipientUpdate, RecipientUpdateResponse, Update, UpdateAction, UpdateResult, Updated,

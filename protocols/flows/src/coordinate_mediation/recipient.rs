@@ -579,3 +579,6 @@ impl fmt::Debug for Recipient {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,6 @@
 mod mediator;
 mod messages;
 mod recipient;
-#[cfg(test)]
-mod recipient_tests;
 mod version;
 
 pub use mediator::{AttachedAs, PickupRequest, QueueStatus, delivery_reply, live_reply, push, status_reply};

@@ -86,6 +86,8 @@ pub enum Event<'a> {
         /// The ids [`Action::HandOver`] gave.
         ids: Vec<String>,
     },
+    /// The other messages that were handed over cannot be made durable for now: they are delivered again later.
+    RestWaits,
     /// The reply to an [`Action::Send`] was unreadable or too large: fewer messages may fit.
     Unreadable,
     /// A message of the mediator arrived.
@@ -201,6 +203,8 @@ impl Recipient {
                 Ok(vec![Action::WakeAt(sweep)])
             }
             Event::Durable { ids } => Ok(self.durable(&ids, now)),
+            Event::RestWaits if self.state == State::Storing => Ok(self.confirm_what_is_durable(now)),
+            Event::RestWaits => Ok(Vec::new()),
             Event::Unreadable => Ok(self.ask_for_less(now)),
             Event::Message(received) => self.receive(received, now),
             Event::Tick => Ok(self.tick(now)),
@@ -366,6 +370,12 @@ impl Recipient {
         if self.state == State::Storing && self.awaited.is_empty() { self.confirm(now) } else { vec![] }
     }
 
+    /// Waits no longer for the rest of a delivery, which will come again.
+    fn confirm_what_is_durable(&mut self, now: UnixSeconds) -> Vec<Action> {
+        self.awaited.clear();
+        if self.durable.is_empty() { self.end(Action::Failed) } else { self.confirm(now) }
+    }
+
     fn confirm(&mut self, now: UnixSeconds) -> Vec<Action> {
         let message_id_list = std::mem::take(&mut self.durable);
         self.ask(State::Confirming, Draft::of(&MessagesReceived { message_id_list }), now)
@@ -410,9 +420,7 @@ impl Recipient {
 
     fn overdue(&mut self, now: UnixSeconds) -> Vec<Action> {
         if self.state == State::Storing {
-            // Messages that are not durable by now will be delivered again later.
-            self.awaited.clear();
-            return if self.durable.is_empty() { self.end(Action::Failed) } else { self.confirm(now) };
+            return self.confirm_what_is_durable(now);
         }
         let Some(last) = self.last.clone().filter(|_| self.attempts < MAX_ATTEMPTS) else {
             return self.end(Action::Failed);
@@ -457,3 +465,6 @@ impl fmt::Debug for Action {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,10 @@
 use einmal_didcomm::{Body, UnixSeconds};
 use serde_json::{Value, json};
 
-use super::*;
 use crate::{
     FlowError,
     limits::{DURABLE_TIMEOUT_SECS, MAX_ATTEMPTS, MAX_PICKUP_BATCH, PICKUP_TIMEOUT_SECS, PUSH_SWEEP_SECS},
+    message_pickup::*,
     testing::{NOW, Post, did, report, restart, thread},
 };
 
@@ -257,6 +257,19 @@ fn what_is_not_durable_in_time_is_not_confirmed() {
     assert_eq!(sent(&actions).1, json!({"message_id_list": ["1"]}));
     let mut machine = storing(&["1"]);
     assert_eq!(machine.handle(Event::Tick, late), Ok(vec![Action::Failed]));
+}
+
+#[test]
+fn what_waits_keeps_nothing_else_from_being_confirmed() {
+    let mut machine = storing(&["1", "2"]);
+    durable(&mut machine, &["2"]);
+    let actions = machine.handle(Event::RestWaits, NOW).unwrap();
+    assert_eq!(sent(&actions).1, json!({"message_id_list": ["2"]}));
+    let confirming = machine.clone();
+    assert_eq!(machine.handle(Event::RestWaits, NOW), Ok(vec![]), "nothing is awaited any more");
+    assert_eq!(machine, confirming);
+    let mut machine = storing(&["1"]);
+    assert_eq!(machine.handle(Event::RestWaits, NOW), Ok(vec![Action::Failed]));
 }
 
 #[test]

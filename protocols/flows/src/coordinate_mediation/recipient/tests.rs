@@ -3,9 +3,9 @@
 use einmal_didcomm::{Attachment, ProblemCode, ReturnRoute, UnixSeconds};
 use serde_json::{Value, json};
 
-use super::*;
 use crate::{
     FlowError,
+    coordinate_mediation::*,
     limits::{MAX_ATTEMPTS, MEDIATION_TIMEOUT_SECS},
     testing::{NOW, Post, did, report, restart, thread},
 };
