@@ -39,11 +39,13 @@ pub struct LookupBounds {
     pub wait: Duration,
 }
 
-/// The domain that names are counted by: the last two labels, for whoever has one can make as many as it likes below.
+/// The domain that names are counted by: the last two labels, or three where the second is short, as in `co.uk`; for whoever has one can make as many as it likes below.
 fn domain_of(name: &str) -> String {
-    let mut labels = name.trim_end_matches('.').rsplit('.');
-    let (last, before) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
-    format!("{before}.{last}").to_ascii_lowercase()
+    let mut labels: Vec<&str> = name.trim_end_matches('.').rsplit('.').collect();
+    let is_short = labels.get(1).is_some_and(|label| label.len() <= 3);
+    labels.truncate(if is_short { 3 } else { 2 });
+    labels.reverse();
+    labels.join(".").to_ascii_lowercase()
 }
 
 impl Lookups {
@@ -169,6 +171,8 @@ mod tests {
             assert_eq!(domain_of(name), "shop.example");
         }
         assert_ne!(domain_of("shop.example"), domain_of("other.example"));
-        assert_eq!(domain_of("localhost"), ".localhost");
+        assert_ne!(domain_of("shop.co.uk"), domain_of("other.co.uk"));
+        assert_eq!(domain_of("a.shop.co.uk"), "shop.co.uk");
+        assert_eq!(domain_of("localhost"), "localhost");
     }
 }

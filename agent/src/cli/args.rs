@@ -305,7 +305,7 @@ pub enum CityVerb {
         #[command(flatten)]
         dir: Dir,
     },
-    /// The devices of a person: where messages and direct offers for them go.
+    /// The devices of a person: where messages and direct offers for them go. One phone may stand there several times.
     #[command(after_help = "Example: einmal city devices W-10423-77 --dir ./city")]
     Devices {
         /// The person of the register.
@@ -314,7 +314,7 @@ pub enum CityVerb {
         #[command(flatten)]
         dir: Dir,
     },
-    /// Take a device off a person, such as a lost phone; its cards are revoked by `einmal city revoke`.
+    /// Take devices off a person, such as a lost phone; its cards are revoked by `einmal city revoke`.
     #[command(after_help = "Example: einmal city unbind W-10423-77 --device 3f9c... --dir ./city")]
     Unbind {
         /// The person of the register.

@@ -218,6 +218,12 @@ impl Drop for Session {
     }
 }
 
+/// Leave to hold one large letter in memory, until dropped: one for each account, so that a few slow readers do not take all.
+pub(crate) struct LargeInHand {
+    _own: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
 /// All sessions of a mediator.
 pub(crate) struct Live {
     accounts: Mutex<Accounts>,
@@ -247,10 +253,17 @@ struct Accounts {
 }
 
 /// An account with sessions; accounts without any have no entry.
-#[derive(Default)]
 struct Account {
     sessions: Vec<Arc<Session>>,
     formerly: VecDeque<MailboxId>,
+    /// Leave to hold one large letter, for all its sessions together.
+    large: Arc<Semaphore>,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self { sessions: Vec::new(), formerly: VecDeque::new(), large: Arc::new(Semaphore::new(1)) }
+    }
 }
 
 impl Accounts {
@@ -365,8 +378,12 @@ impl Live {
     }
 
     /// Leave to hold one large letter in memory until a reader has taken it; `None` while as many are held as may be.
-    pub(crate) fn large(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.large).try_acquire_owned().ok()
+    pub(crate) fn large(&self, account: &Did) -> Option<LargeInHand> {
+        let own = Arc::clone(&lock(&self.accounts).live.get(&mailbox_id(account))?.large);
+        Some(LargeInHand {
+            _own: own.try_acquire_owned().ok()?,
+            _of_all: Arc::clone(&self.large).try_acquire_owned().ok()?,
+        })
     }
 
     /// Sessions open now.

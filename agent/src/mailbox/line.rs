@@ -43,9 +43,13 @@ impl Node {
                 Ok(_) => {}
                 Err(problem) => tracing::debug!(%problem, "there is no line to the mediator"),
             }
+            // A line that was to be made anew is down already.
+            let has_broken = self.line.is_up();
             self.line.set_down();
-            // What broke it may have been the end of that mediator; the next one may be of a backup.
-            self.upkeep.compare_soon();
+            if has_broken {
+                // What broke it may have been the end of that mediator; the next one may be of a backup.
+                self.upkeep.compare_soon();
+            }
             tokio::time::sleep(jittered(&self, pause)).await;
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }

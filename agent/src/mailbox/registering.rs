@@ -141,7 +141,7 @@ pub(super) async fn compare(node: &Arc<Node>, account: &Account) -> Result<(), F
             node.upkeep.compared(now);
             node.line.renew();
         }
-        Err(problem @ Failure::Unreached { .. }) => return Err(problem),
+        // That it is out of reach may only mean that it does not answer this question: mail is fetched all the same.
         Err(problem) if is_not_enrolled(&problem) => return Err(problem),
         Err(problem) => {
             node.upkeep.not_compared(now);

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct Admission {
     connections: Arc<Semaphore>,
     pending: Arc<Semaphore>,
     by_source: Mutex<HashMap<Source, Counts>>,
+    /// The turns of each source, for as long as one is taken: also after its last connection has closed.
+    turns_of: Mutex<HashMap<Source, Weak<Semaphore>>>,
     rates: Rates<Source>,
     rooms: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
@@ -57,8 +59,6 @@ struct Counts {
     pending: usize,
     /// Permits to read bodies, made for the first one; kept while a connection of this source is open.
     bodies: Option<Arc<Semaphore>>,
-    /// Requests that are handled, likewise.
-    requests: Option<Arc<Semaphore>>,
 }
 
 /// Leave to work on one request, until dropped.
@@ -151,6 +151,7 @@ impl Admission {
             connections: Arc::new(Semaphore::new(limits.connections())),
             pending: Arc::new(Semaphore::new(limits.pending())),
             by_source: Mutex::default(),
+            turns_of: Mutex::default(),
             rates: Rates::new(limits.requests_per_second()),
             limits,
             rooms: Arc::new(Semaphore::new(MAX_WAITING)),
@@ -274,9 +275,15 @@ impl Admission {
         if !self.is_bounded(source) {
             return None;
         }
-        let mut by_source = self.by_source();
-        let requests = &mut by_source.get_mut(&source)?.requests;
-        Some(Arc::clone(requests.get_or_insert_with(|| Arc::new(Semaphore::new(MAX_REQUESTS_PER_SOURCE)))))
+        let mut turns = self.turns_of.lock().unwrap_or_else(PoisonError::into_inner);
+        // No more than are handled or wait.
+        turns.retain(|_, turns| turns.strong_count() > 0);
+        let known = turns.entry(source).or_default();
+        Some(known.upgrade().unwrap_or_else(|| {
+            let fresh = Arc::new(Semaphore::new(MAX_REQUESTS_PER_SOURCE));
+            *known = Arc::downgrade(&fresh);
+            fresh
+        }))
     }
 
     /// Connections open now.
@@ -525,6 +532,9 @@ mod tests {
         }
         assert!(admission.request(&busy).await.is_none(), "it waits among its own");
         assert!(admission.request(&other).await.is_some());
+        drop(busy);
+        let busy = admission.connect(at("192.0.2.1")).unwrap();
+        assert!(admission.request(&busy).await.is_none(), "hanging up gives no turn back");
         held.pop();
         assert!(admission.request(&busy).await.is_some());
     }

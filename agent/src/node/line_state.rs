@@ -72,8 +72,11 @@ impl LineState {
 
     /// Something came by the WebSocket. It rings once the mediator has said that it pushes there.
     pub(crate) fn heard_by_socket(&self, notice: Option<Notice>) {
-        if let Some(Notice::Live(live)) = notice {
-            self.up.send_replace(live);
+        match notice {
+            Some(Notice::Live(live)) => drop(self.up.send_replace(live)),
+            // The flag is optional: on this socket nothing else was asked.
+            Some(Notice::Mail) => drop(self.up.send_replace(true)),
+            None => {}
         }
         if self.is_up() {
             self.bell.notify_one();
@@ -140,6 +143,17 @@ mod tests {
         line.heard(mediator, Some(Notice::Live(false)));
         assert!(!line.is_up() && !rings(&line), "the mediator pushes no longer");
         drop(wanted);
+    }
+
+    #[test]
+    fn a_socket_is_live_by_an_answer_of_the_mediator_and_not_by_any_frame() {
+        let line = LineState::default();
+        line.heard_by_socket(None);
+        assert!(!line.is_up() && !rings(&line), "whatever that was");
+        line.heard_by_socket(Some(Notice::Mail));
+        assert!(line.is_up() && rings(&line), "the flag in it is optional");
+        line.heard_by_socket(Some(Notice::Live(false)));
+        assert!(!line.is_up() && !rings(&line));
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use einmal_did::Did;
 use einmal_flows::message_pickup;
 use einmal_storage::mail::{Letter, LetterId, MailboxId};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
 use super::Node;
 use crate::{
-    delivery::{Live, LiveChange, Session},
+    delivery::{LargeInHand, Live, LiveChange, Session},
     handler::Failure,
     service::queue,
 };
@@ -36,7 +36,7 @@ pub(crate) struct Pushes {
 pub(crate) struct Hand {
     bytes: usize,
     /// Leave to hold a large letter.
-    large: Option<OwnedSemaphorePermit>,
+    large: Option<LargeInHand>,
 }
 
 /// Whether a letter is taken in hand.
@@ -50,7 +50,7 @@ enum Taken {
 }
 
 impl Hand {
-    fn take(&mut self, len: usize, live: &Live) -> Taken {
+    fn take(&mut self, len: usize, account: &Did, live: &Live) -> Taken {
         if self.large.is_none() && self.bytes + len <= MAX_IN_HAND {
             self.bytes += len;
             return Taken::Yes;
@@ -58,7 +58,7 @@ impl Hand {
         if self.bytes > 0 {
             return Taken::Full;
         }
-        self.large = live.large();
+        self.large = live.large(account);
         self.bytes = len;
         if self.large.is_some() { Taken::Yes } else { Taken::NotNow }
     }
@@ -97,7 +97,7 @@ impl Node {
         while letters.len() < limit
             && let Some(len) = session.offered_len()
         {
-            let taken = hand.take(len, &self.shared.live);
+            let taken = hand.take(len, &session.owner(), &self.shared.live);
             is_put_off = taken == Taken::NotNow;
             if taken != Taken::Yes {
                 break;
@@ -131,7 +131,11 @@ impl Node {
         let (mut letters, mut hand, mut is_put_off) = (Vec::new(), Hand::default(), false);
         let mut more = listed.len() == limit;
         for letter in listed {
-            let taken = hand.take(usize::try_from(letter.len).unwrap_or(usize::MAX), &self.shared.live);
+            let taken = hand.take(
+                usize::try_from(letter.len).unwrap_or(usize::MAX),
+                &session.owner(),
+                &self.shared.live,
+            );
             if taken != Taken::Yes {
                 (more, is_put_off) = (true, taken == Taken::NotNow);
                 break;

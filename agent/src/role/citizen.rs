@@ -329,7 +329,9 @@ impl RoleService for Citizen {
         if !pushed || !account::is_mediator(shared, rx.recipient(), rx.sender())? {
             return Ok(None);
         }
-        let live = rx.message().body.get("live_delivery").and_then(Value::as_bool);
+        // Some write the flag as text.
+        let flag = |flag: &Value| flag.as_bool().or_else(|| flag.as_str()?.parse().ok());
+        let live = rx.message().body.get("live_delivery").and_then(flag);
         Ok(Some(live.map_or(Notice::Mail, Notice::Live)))
     }
 

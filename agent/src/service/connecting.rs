@@ -57,14 +57,12 @@ pub(crate) fn begin(shared: &Shared, invitation: &Invitation, ours: Did, fx: &mu
     Ok(fx.put_expiring(CONNECTING, pthid.to_key(), &begun, until)?)
 }
 
-/// Whether this invitation was taken before and its inviter has not answered yet: a second hello would be refused, if it is
-/// good for one only.
+/// Whether this invitation was taken before and its inviter has not refused: a second hello would be, if it is good for one
+/// only, and else make a second relationship.
 pub(crate) fn goes_on(shared: &Shared, invitation: &Invitation) -> Result<bool, Failure> {
     let begun = Connecting::of_key(shared, &invitation.thread().to_key())?;
-    match begun.filter(|begun| begun.theirs.same_as(&invitation.from)) {
-        Some(begun) => begun.is_open(shared),
-        None => Ok(false),
-    }
+    let begun = begun.filter(|begun| begun.theirs.same_as(&invitation.from));
+    Ok(begun.is_some_and(|begun| begun.refused.is_none()))
 }
 
 /// Where it stands; `None` if nothing was begun in this thread.

@@ -11,7 +11,8 @@ use crate::{
     identity::{Peer, peer_of},
 };
 
-/// Devices as the clerk sees them, the newest first; they go by digests, which change when a device takes another DID.
+/// Devices as the clerk sees them, the newest first; they go by digests, which change when a device takes another DID. A phone
+/// that took several invitations stands there once for each: that they are one cannot be told.
 pub(crate) fn list(shared: &Shared, person: &PersonId) -> Result<Value, Failure> {
     let mut shown = BoundedList::default();
     for peer in of_person(shared, person)? {
@@ -33,8 +34,9 @@ pub(crate) fn unbind(
     device: Option<&str>,
     fx: &mut Effects<'_>,
 ) -> Result<Value, Failure> {
-    let mut unbound = 0;
-    for peer in of_person(shared, person)? {
+    let (known, mut unbound) = (of_person(shared, person)?, 0);
+    let all = known.len();
+    for peer in known {
         if device.is_some_and(|device| !did_id(&peer.theirs).eq_ignore_ascii_case(device)) {
             continue;
         }
@@ -50,7 +52,7 @@ pub(crate) fn unbind(
             id = person.as_str()
         )));
     }
-    Ok(json!({"unbound": unbound}))
+    Ok(json!({"unbound": unbound, "left": all - unbound}))
 }
 
 fn of_person(shared: &Shared, person: &PersonId) -> Result<Vec<Peer>, Failure> {
