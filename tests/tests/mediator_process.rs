@@ -101,11 +101,12 @@ fn whoever_accepts_to_connect_is_asked_first_and_told_whether_the_inviter_answer
     let merchant = node(folder.path(), "merchant", &["--requests", requests, "--listen", "127.0.0.1:0"], "");
     let shop = EINMAL.start(&merchant, &[]);
     let invitation = shop.said("invitation").to_owned();
-    let accept = |more: &[&str]| {
-        let output = run(&[&["accept", &invitation, "--json", "--dir", &citizen], more].concat());
+    let accept_by = |citizen: &str, more: &[&str]| {
+        let output = run(&[&["accept", &invitation, "--json", "--dir", citizen], more].concat());
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         (output.status.code(), answer, String::from_utf8(output.stderr).unwrap())
     };
+    let accept = |more: &[&str]| accept_by(&citizen, more);
     let (code, answer, said) = accept(&[]);
     assert_eq!((code, &answer), (Some(2), &Value::Null), "nobody could be asked");
     assert!(said.contains("--yes"), "{said}");
@@ -118,6 +119,13 @@ fn whoever_accepts_to_connect_is_asked_first_and_told_whether_the_inviter_answer
     assert!(lines[0].starts_with("accounts       1") && lines[1].starts_with("  bytes="), "{listed}");
     drop(shop);
     let (code, answer, said) = accept(&["--yes", "--wait", "2"]);
+    assert_eq!((code, &answer["state"]), (Some(0), &"connected".into()), "it stands: {answer} {said}");
+    let other = node(&folder.path().join("other"), "citizen", &flags, "");
+    let _other_phone = EINMAL.start(&other, &[]);
+    until("the other phone has its account", || {
+        accept_by(&other, &["--yes", "--wait", "0"]).1 != Value::Null
+    });
+    let (code, answer, said) = accept_by(&other, &["--yes", "--wait", "2"]);
     assert_eq!((code, &answer["state"]), (Some(1), &"connecting".into()), "{answer} {said}");
 }
 
