@@ -51,7 +51,7 @@ impl Arrival {
 pub struct Receipt {
     /// Set if the message itself had no effect; a rotation it proved may have been followed.
     pub refused: Option<Refusal>,
-    /// Whether a sender that is known reads in `replies` why it was refused.
+    /// Whether a known sender reads why it was refused: in `replies`, or at an endpoint of its own.
     pub(crate) is_told: bool,
     /// Envelopes to give back on the same connection; at most one for HTTP.
     pub replies: Vec<Vec<u8>>,

@@ -258,7 +258,7 @@ async fn drain(mut body: BodyDataStream) {
 }
 
 fn answer(receipt: Receipt) -> Response {
-    // Deployed clients read an answer only with status 200: a report in it says that nothing was taken.
+    // Deployed clients take any status but 200 for an error of the connection. The report says that nothing was taken.
     if let Some(refusal) = receipt.refused.filter(|_| !receipt.is_told) {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
         let mut response = if matches!(refusal, Refusal::Unavailable | Refusal::TooOften) {

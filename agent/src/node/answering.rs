@@ -85,6 +85,13 @@ impl Node {
         document.is_ok_and(|document| !document.didcomm_endpoints().any(leads_away))
     }
 
+    /// Whether the sender has an endpoint, its mailbox here among them, at which it reads what is not answered on the connection.
+    pub(super) fn hears_elsewhere(&self, opened: &Opened) -> bool {
+        let document = opened.sender().and_then(|sender| self.shared.resolver.resolve(sender).ok());
+        document
+            .is_some_and(|document| document.didcomm_endpoints().any(|endpoint| is_address(&endpoint.uri)))
+    }
+
     /// Whether whatever is sent to a DID comes into a mailbox here, and nowhere else. A status among the mail it speaks of would
     /// be one letter more each time (pickup 3.0 and 4.0, "Status").
     fn reads_here(&self, did: &Did) -> bool {

@@ -128,7 +128,8 @@ impl Node {
         match taken {
             Ok(done) => {
                 let replies = self.reply(&opened, done.outgoing, arrival).await;
-                let is_told = !replies.is_empty();
+                let is_told =
+                    !replies.is_empty() || (done.refused.is_some() && self.hears_elsewhere(&opened));
                 Receipt { refused: done.refused, is_told, replies, live: done.live, notice: done.notice }
             }
             Err(failure) => {
