@@ -4,7 +4,7 @@
 # With podman add `--format docker` to the build: its own format has no place for the health check.
 # Both stages are of one Debian: what is built against a newer C library does not start on an older one.
 FROM rust:1.95-bookworm AS build
-# aws-lc is built with cmake; without the feature `aws-lc` it is not needed.
+# aws-lc needs cmake only where it has no prepared build; on common targets a C compiler is enough.
 RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
