@@ -104,6 +104,11 @@ impl Batch {
         self.bytes
     }
 
+    /// Whether it writes this record, to last until `end` at least, in seconds since 1970.
+    pub fn keeps(&self, key: &Key, end: u64) -> bool {
+        matches!(self.changes.get(key), Some(Change::Put { expires_at, .. }) if expires_at.is_none_or(|at| at >= end))
+    }
+
     /// Checks the limits; every backend calls this first.
     ///
     /// # Errors

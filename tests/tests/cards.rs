@@ -7,7 +7,7 @@ use einmal::{
     node::Refusal,
 };
 use einmal_credentials::{
-    proof,
+    proof::{self, ProofCheck},
     sd_jwt::Claims,
     vc::{self, CredentialRequest, HeldCredential, KeyBindingRequest},
 };
@@ -15,7 +15,7 @@ use einmal_did::Did;
 use einmal_didcomm::{Message, UnixSeconds};
 use einmal_flows::{
     Draft,
-    formats::{Content, DcqlPresentation, DcqlRequest, SdJwtIssue, SdJwtRequest},
+    formats::{Content, DcqlPresentation, DcqlRequest, SdJwtIssue, SdJwtOffer, SdJwtRequest},
     issue_credential::{IssueCredential, ProposeCredential},
     present_proof::{self, Presentation, ProposePresentation, RequestPresentation},
 };
@@ -30,6 +30,10 @@ use serde_json::json;
 const NOW: UnixSeconds = UnixSeconds(START_MS / 1000);
 const DAY: u64 = 24 * 3600;
 const STRANGER: &str = "https://stranger.example";
+
+fn asked(offer: &SdJwtOffer) -> ProofCheck<'_> {
+    ProofCheck { audience: &offer.aud, nonce: &offer.nonce, asked_at: None, now: NOW.0 }
+}
 
 #[test]
 fn proof_of_possession_for_another_offer_gets_no_card() {
@@ -215,7 +219,7 @@ fn an_offer_for_keys_of_one_kind_is_taken_with_such_a_key_or_declined_unseen() {
             assert_eq!(answer, None);
             let sent = agreed(&world, &stranger).await;
             let requested = sent.iter().find_map(|sent| SdJwtRequest::find_in(sent).ok()).unwrap();
-            proof::verify(&requested.proof_jwt, &offer.aud, &offer.nonce, NOW.0).unwrap();
+            proof::verify(&requested.proof_jwt, &asked(&offer)).unwrap();
             let header = requested.proof_jwt.split('.').next().unwrap();
             let header: serde_json::Value =
                 serde_json::from_slice(&base64url_decode(header).unwrap()).unwrap();
@@ -264,7 +268,7 @@ fn of_two_cards_neither_is_kept_if_one_is_bound_to_another_key() {
             assert_eq!(issuer.hear(&anna, &offered).await, None);
             let sent = agreed(&world, &issuer).await;
             let requested = sent.iter().find_map(|sent| SdJwtRequest::find_in(sent).ok()).unwrap();
-            let holder = proof::verify(&requested.proof_jwt, &offer.aud, &offer.nonce, NOW.0).unwrap();
+            let holder = proof::verify(&requested.proof_jwt, &asked(&offer)).unwrap();
             let second = if good { holder.clone() } else { issuer.holder_key().1 };
             let both = SdJwtIssue { credentials: vec![card(&issuer, holder), card(&issuer, second)] };
             let draft = Draft::of(&IssueCredential::default()).attach(both.to_attachment("cards").unwrap());
@@ -289,7 +293,7 @@ fn a_wallet_shows_what_was_asked_for_and_nothing_else() {
         peer.hear(&anna, &offered).await;
         let sent = agreed(&world, &peer).await;
         let requested = sent.iter().find_map(|sent| SdJwtRequest::find_in(sent).ok()).unwrap();
-        let holder = proof::verify(&requested.proof_jwt, &offer.aud, &offer.nonce, NOW.0).unwrap();
+        let holder = proof::verify(&requested.proof_jwt, &asked(&offer)).unwrap();
         let issue = SdJwtIssue { credentials: vec![card(&peer, holder)] };
         let draft = Draft::of(&IssueCredential::default()).attach(issue.to_attachment("card").unwrap());
         let draft = draft.in_thread(offered.thread());
@@ -395,6 +399,7 @@ fn peers_do_not_keep_offers_and_requests_open_for_as_long_as_they_like() {
             let thread = world.ask("anna", "pending", json!({})).await[0]["thread"].clone();
             for (advanced, waiting) in [(days * DAY - 600, 1), (1200, 0)] {
                 world.clock().advance(advanced * 1000);
+                anna.visit_mailbox().await.unwrap();
                 anna.timer_pass().await.unwrap();
                 assert_eq!(pending(&world).await, waiting, "{is_offer}");
             }
@@ -531,5 +536,59 @@ fn requests_whose_answers_would_be_too_many_for_one_address_are_refused_and_chan
         // As if it had never come: it is accepted from elsewhere, or once there is room.
         assert_eq!(stranger.say_from("other", &library, &last).await.refused, None);
         assert_eq!(world.ask("library", "status", json!({})).await["outbox"], 1001);
+    });
+}
+
+const AGREED_LATER: [u64; 2] = [0, 2 * 3600];
+
+/// The citizen agrees to an offered card; the request goes out after `pause` seconds without a network, and then the phone is off for
+/// four days, while the card comes to the mediator.
+async fn agreed_and_switched_off(pause: u64) -> World {
+    let mut world = World::with_everybody(1).await;
+    let offered = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
+    let accepted = world.ask("anna", "accept", json!({"url": offered["invitation"]})).await;
+    world.pump().await;
+    let waiting = world.ask("anna", "progress", json!({"thread": accepted["thread"]})).await;
+    let agreed = json!({"thread": accepted["thread"], "agree": true, "shown": waiting["decide"]["shown"]});
+    world.ask("anna", "decide", agreed).await;
+    world.clock().advance(pause * 1000);
+    world.node("anna").outbox_pass().await.unwrap();
+    world.kill("anna");
+    world.node("city").outbox_pass().await.unwrap();
+    world.clock().advance(4 * DAY * 1000);
+    world.start("anna").await;
+    world
+}
+
+/// Its deadline is over by the time it is switched on, but the card came in time and waits in the mailbox.
+#[test]
+fn a_card_that_waits_in_the_mailbox_is_taken_by_a_phone_that_was_off_beyond_the_deadline() {
+    for pause in AGREED_LATER {
+        play(async {
+            let mut world = agreed_and_switched_off(pause).await;
+            world.node("anna").timer_pass().await.unwrap();
+            world.pump().await;
+            assert_eq!(world.ask("anna", "list", json!({})).await.as_array().unwrap().len(), 1, "{pause}");
+        });
+    }
+}
+
+#[test]
+fn a_phone_whose_mailbox_is_empty_gives_up_when_the_deadline_is_over() {
+    play(async {
+        let mut world = World::with_everybody(1).await;
+        let offered = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
+        world.kill("city");
+        let accepted = world.ask("anna", "accept", json!({"url": offered["invitation"], "yes": true})).await;
+        world.clock().advance(4 * DAY * 1000);
+        let anna = world.node("anna");
+        let state = async || {
+            anna.timer_pass().await.unwrap();
+            world.ask("anna", "progress", json!({"thread": accepted["thread"]})).await["pending"].clone()
+        };
+        assert_eq!(state().await, true, "it has not looked yet");
+        anna.visit_mailbox().await.unwrap();
+        world.clock().advance(40_000);
+        assert_eq!(state().await, false);
     });
 }

@@ -100,6 +100,55 @@ fn enter(folder: &Path, field: usize, value: &str) {
     fs::write(&file, changed.collect::<String>()).unwrap();
 }
 
+#[test]
+fn a_name_or_an_address_that_changed_is_told_at_the_next_reading_and_what_no_card_says_is_not() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(13, folder.path()).await;
+        issue(&mut world, resident()).await;
+        let good = fs::read_to_string(folder.path().join("einwohner.csv")).unwrap();
+        let changes = [
+            (1, "Neuhaus", Some("family_name")),
+            (11, "40", Some("address.street_address")),
+            // No claim of the card: who was born where, and since when somebody lives here.
+            (7, "Marburg", None),
+            (18, "27.02.2000", None),
+        ];
+        for (field, value, claim) in changes {
+            enter(folder.path(), field, value);
+            let reloaded = world.ask("city", "reload", json!({})).await;
+            match claim {
+                None => assert_eq!(reloaded["outdated"], json!([]), "{reloaded}"),
+                Some(claim) => {
+                    let reason = text(&reloaded["outdated"][0], "reason");
+                    assert_eq!(reason, format!("the register now says otherwise: {claim}"));
+                    assert!(!reloaded.to_string().contains(value), "not what it says");
+                }
+            }
+            fs::write(folder.path().join("einwohner.csv"), &good).unwrap();
+        }
+        assert_eq!(world.ask("city", "reload", json!({})).await["outdated"], json!([]));
+    });
+}
+
+#[test]
+fn a_card_that_must_know_people_again_is_not_offered_after_one_without_status_list() {
+    play(async {
+        let folder = own_city_folder();
+        let world = world_with(14, folder.path()).await;
+        world.ask("city", "offer", library()).await;
+        let template = folder.path().join("templates/resident-card.toml");
+        let with_list = fs::read_to_string(&template).unwrap();
+        let reasons = with_list.find("[[revocation_reasons]]").unwrap();
+        let claims = with_list.find("[[claims]]").unwrap();
+        let without = [&with_list[..reasons], &with_list[claims..]].concat();
+        fs::write(&template, without.replace("status_list = true", "status_list = false")).unwrap();
+        world.ask("city", "reload", json!({})).await;
+        let refused = world.node("city").command("offer", &library()).await.unwrap_err().to_string();
+        assert!(refused.contains("status list"), "{refused}");
+    });
+}
+
 /// Revocation is final, so a fault in the file is no reason for it.
 #[test]
 fn cards_of_whose_row_was_skipped_are_listed_apart() {

@@ -117,6 +117,50 @@ fn nothing_for_a_person_goes_to_a_phone_that_was_taken_off_them_though_it_rotate
     });
 }
 
+/// The clerk forgot an offer that was under way; the finder agrees to it.
+#[test]
+fn an_offer_under_way_gives_no_card_to_a_phone_that_was_taken_off_its_person_though_it_rotates() {
+    for (taken_off, rotates, cards) in [(true, false, 1), (true, true, 1), (false, true, 2)] {
+        play(async {
+            let mut world = acquainted().await;
+            let city = world.node("city").public_did().unwrap().to_string();
+            let direct = json!({"template": "resident-card", "person": ADULT, "direct": true});
+            world.ask("city", "offer", direct).await;
+            world.pump().await;
+            if taken_off {
+                world.ask("city", "unbind", json!({"person": ADULT})).await;
+            }
+            if rotates {
+                world.ask("anna", "rotate", json!({"peer": city})).await;
+            }
+            let waiting = world.ask("anna", "pending", json!({})).await[0].clone();
+            let shown = &waiting["decide"]["shown"];
+            let agreed = json!({"thread": waiting["thread"], "agree": true, "shown": shown});
+            world.ask("anna", "decide", agreed).await;
+            world.pump().await;
+            let issued = world.ask("city", "issued", json!({"person": ADULT})).await;
+            assert_eq!(issued.as_array().unwrap().len(), cards, "{taken_off} {rotates}");
+            let devices = world.ask("city", "devices", json!({"person": ADULT})).await;
+            assert_eq!(devices.as_array().unwrap().len(), usize::from(!taken_off));
+        });
+    }
+}
+
+#[test]
+fn an_invitation_that_somebody_has_answered_is_not_withdrawn_but_its_device_is_taken_off() {
+    play(async {
+        let mut world = World::with_everybody(1).await;
+        let invited = world.ask("city", "invite", json!({"person": ADULT})).await;
+        world.ask("anna", "accept", json!({"url": invited["invitation"]})).await;
+        world.pump().await;
+        let told = refused(&world, "withdraw", json!({"thread": invited["thread"]})).await;
+        assert!(told.contains("einmal city unbind"), "{told}");
+        let unanswered = world.ask("city", "invite", json!({"person": ADULT})).await;
+        world.ask("city", "withdraw", json!({"thread": unanswered["thread"]})).await;
+        assert_eq!(world.ask("city", "devices", json!({"person": ADULT})).await.as_array().unwrap().len(), 1);
+    });
+}
+
 #[test]
 fn of_two_phones_the_one_that_was_lost_is_taken_off_and_an_old_invitation_does_not_bring_it_back() {
     play(async {

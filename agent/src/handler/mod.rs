@@ -28,7 +28,9 @@ pub use self::{
     stats::Stats,
 };
 pub(crate) use self::{
-    dids::{learn, our_form, their_form},
+    dids::{
+        KEEP_FOR_ANSWER_SECS, KEEP_FOR_EXCHANGE_SECS, heard_again, learn, learn_for, our_form, their_form,
+    },
     effects::{Cause, Effects, Handled, Outgoing, Timer},
     input::{BoundedList, refuse_person, text, unknown_command},
     new_dids::{Reached, forget_key, keep_key, public},

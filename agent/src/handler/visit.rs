@@ -25,19 +25,26 @@ pub(crate) enum Visit {
 /// The result of the last look into the mailbox.
 #[derive(Debug, Default)]
 pub(crate) struct LastVisit {
-    visit: Mutex<Visit>,
+    /// The result, and when it was noted, in milliseconds of a clock that counts the time asleep.
+    visit: Mutex<(Visit, u64)>,
     full: AtomicBool,
 }
 
 impl LastVisit {
-    /// Notes the latest result.
-    pub(crate) fn note(&self, visit: Visit) {
-        *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = visit;
+    /// Notes the latest result, of a look that ended at `now_ms`.
+    pub(crate) fn note(&self, visit: Visit, now_ms: u64) {
+        *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = (visit, now_ms);
     }
 
     /// The latest result.
     pub(crate) fn get(&self) -> Visit {
-        *self.visit.lock().unwrap_or_else(PoisonError::into_inner)
+        self.visit.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Whether all mail was fetched less than `within_ms` before `now_ms`.
+    pub(crate) fn was_lately(&self, now_ms: u64, within_ms: u64) -> bool {
+        let (visit, at_ms) = *self.visit.lock().unwrap_or_else(PoisonError::into_inner);
+        visit == Visit::Done && now_ms.saturating_sub(at_ms) < within_ms
     }
 
     /// Notes whether the mediator has refused to take one more DID for the account.

@@ -42,7 +42,8 @@ pub(crate) async fn visit(node: &Arc<Node>) -> Result<(), Failure> {
         // Whoever was away may come back as it was at the time of a backup.
         node.upkeep.compare_soon();
     }
-    node.shared().last_visit.note(visit);
+    let shared = node.shared();
+    shared.last_visit.note(visit, shared.present().steady_ms);
     visited
 }
 

@@ -7,7 +7,7 @@ use super::Node;
 use crate::{
     config::Role,
     db::PEERS,
-    handler::{Effects, Failure, Handled, learn, their_form},
+    handler::{Effects, Failure, Handled, heard_again, learn, their_form},
     identity::{self, DidUse},
     service::exchange,
 };
@@ -17,7 +17,9 @@ impl Node {
     pub(super) fn remember(&self, opened: &Opened, rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
         let pairwise = self.shared.own_did(rx.recipient())?.is_some_and(|own| own.usage == DidUse::Pairwise);
         if !pairwise {
-            return Ok(());
+            // A mediator keeps the DIDs of its accounts for good, and no others.
+            let forgets = self.shared.config.role != Role::Mediator;
+            return if forgets { heard_again(rx.sender(), fx) } else { Ok(()) };
         }
         let known = identity::peer_of(fx.db(), rx.recipient(), rx.sender())?.is_some();
         let rotated = match &opened.proof.rotation {

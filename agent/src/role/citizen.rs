@@ -336,6 +336,10 @@ impl RoleService for Citizen {
     }
 
     fn on_timer(&self, shared: &Shared, exchange: &str, fx: &mut Effects<'_>) -> Handled {
+        // A phone that was off for days has its answers in the mailbox: they count before the time they are late by.
+        if account::may_have_mail(shared)? {
+            return Err(Failure::later("the mailbox was not looked into yet"));
+        }
         if let Some(mut holding) = Holding::load(shared, exchange)? {
             holding::handle(shared, &mut holding, holder::Event::Tick, fx)?;
             return holding.save(fx);

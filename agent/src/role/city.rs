@@ -100,17 +100,29 @@ impl City {
         let is_poster =
             exchange.as_ref().is_some_and(|exchange| exchange.work.job.order.subject.must_prove());
         let news = is_poster && !invitations::is_withdrawn_by_key(shared, &thread)?;
+        if let Some(person) = invitations::connected(shared, &thread)? {
+            let person = person.as_str();
+            return Err(Failure::user(format!(
+                "this invitation was answered already: whoever did is taken for {person}; see: einmal city devices {person}, and take \
+                 off whom you do not know: einmal city unbind {person}"
+            )));
+        }
         let open = invitations::withdraw(shared, &thread, exchange.is_some(), fx)?;
         let running = exchange.filter(|exchange| !ended(exchange));
         if !open && !news && running.is_none() {
             return Err(Failure::user(format!("no offer `{thread}` is open")));
         }
-        if let Some(mut exchange) = running {
-            let refused = issuer::Event::Refused { code: ProblemCode::ISSUANCE_ABANDONED };
-            self.issuing.handle(shared, &mut exchange, refused, fx)?;
-            exchange.save(fx)?;
+        if let Some(exchange) = running {
+            self.refuse_offer(shared, exchange, fx)?;
         }
         Ok(json!({"withdrawn": true}))
+    }
+
+    /// Ends an exchange without a card.
+    fn refuse_offer(&self, shared: &Shared, mut exchange: Issuing, fx: &mut Effects<'_>) -> Handled {
+        let refused = issuer::Event::Refused { code: ProblemCode::ISSUANCE_ABANDONED };
+        self.issuing.handle(shared, &mut exchange, refused, fx)?;
+        exchange.save(fx)
     }
 
     /// An answer to an invitation: the offer follows, or first the request for a proof.
@@ -331,8 +343,10 @@ fn bind(shared: &Shared, rx: &Received<'_>, person: &PersonId, fx: &mut Effects<
 /// abandoned makes no device of anybody's.
 fn bind_holder(shared: &Shared, rx: &Received<'_>, exchange: &Issuing, fx: &mut Effects<'_>) -> Handled {
     let Subject::Person(person) = &exchange.work.job.order.subject else { return Ok(()) };
-    if peer_of(fx.db(), rx.recipient(), rx.sender())?.is_some() {
-        return Ok(());
+    for did in [Some(rx.sender()), rx.prior()].into_iter().flatten() {
+        if peer_of(fx.db(), rx.recipient(), did)?.is_some() {
+            return Ok(());
+        }
     }
     bind(shared, rx, person, fx)
 }
@@ -355,6 +369,12 @@ impl RoleService for City {
         }
         if let Some(mut exchange) = Issuing::of(shared, rx)? {
             let had_card = exchange.work.job.issued;
+            // An offer for a person that is still under way must not become a card on a phone that was lost meanwhile.
+            let for_person = matches!(exchange.work.job.order.subject, Subject::Person(_));
+            if for_person && !had_card && devices::is_taken_off(rx, fx)? {
+                tracing::info!("no card was issued: the device was taken off the person it is for");
+                return self.refuse_offer(shared, exchange, fx).map(|()| true);
+            }
             self.issuing.handle(shared, &mut exchange, issuer::Event::Message(rx), fx)?;
             if !had_card && exchange.work.job.issued {
                 bind_holder(shared, rx, &exchange, fx)?;

@@ -121,6 +121,9 @@ pub(crate) fn is_mediator(shared: &Shared, ours: &Did, peer: &Did) -> Result<boo
     Ok(account.is_some_and(|account| account.ours.same_as(ours) && account.mediator.same_as(peer)))
 }
 
+/// Milliseconds within which an awake node looks into its mailbox again, even if its mediator would ring.
+const LATELY_MS: u64 = 3 * 60_000;
+
 /// The state of the mailbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Standing {
@@ -150,6 +153,14 @@ pub(crate) fn standing(shared: &Shared) -> Result<Standing, Failure> {
         setting_differs: setting_differs(shared)?,
         full: shared.last_visit.is_full(),
     })
+}
+
+/// Whether mail may wait at the mediator that was not fetched yet, because the node or the machine has slept since it last looked.
+pub(crate) fn may_have_mail(shared: &Shared) -> Result<bool, Failure> {
+    let granted = account(shared)?.is_some_and(|account| account.routing.is_some());
+    let poll_ms = shared.config.citizen.as_ref().and_then(|citizen| citizen.poll_ms).unwrap_or_default();
+    let within_ms = LATELY_MS.saturating_add(poll_ms.saturating_mul(2));
+    Ok(granted && !shared.last_visit.was_lately(shared.present().steady_ms, within_ms))
 }
 
 /// Takes one of the spare DIDs. A wallet that peers reach directly, without a mediator, makes one at once.

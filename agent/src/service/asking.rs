@@ -55,11 +55,14 @@ pub(crate) struct AskJob {
     /// The query that was asked; the template may have changed by the time it is answered.
     #[serde(default)]
     dcql: Option<Value>,
+    /// When it was asked, last; earlier versions did not write it down.
+    #[serde(default)]
+    asked_at: Option<UnixSeconds>,
 }
 
 impl AskJob {
     pub(crate) fn new(request: RequestId, thread: ThreadId) -> Self {
-        Self { request, thread, then: None, dcql: None }
+        Self { request, thread, then: None, dcql: None, asked_at: None }
     }
 }
 
@@ -148,6 +151,7 @@ impl AskingService {
     pub(crate) fn request(&self, shared: &Shared, exchange: &mut Asking, fx: &mut Effects<'_>) -> Handled {
         let template = self.present_template(&exchange.work.job)?;
         exchange.work.job.dcql = Some(template.dcql_query().clone());
+        exchange.work.job.asked_at = Some(shared.now());
         let event = Event::Request {
             dcql: template.dcql_query().clone(),
             client_id: client_id(shared)?,
@@ -231,6 +235,7 @@ impl AskingService {
         let question = Question {
             query: &query,
             nonce,
+            asked_at: job.asked_at,
             audience: &client_id(shared)?,
             trust: &trust,
             clock_skew: self.clock_skew,

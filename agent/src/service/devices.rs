@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use einmal_flows::Received;
 use einmal_register::PersonId;
 use serde_json::{Value, json};
 
@@ -53,6 +54,16 @@ pub(crate) fn unbind(
         )));
     }
     Ok(json!({"unbound": unbound, "left": all - unbound}))
+}
+
+/// Whether the sender was taken off its person, also under the DID it had until this message.
+pub(crate) fn is_taken_off(rx: &Received<'_>, fx: &Effects<'_>) -> Result<bool, Failure> {
+    for did in [Some(rx.sender()), rx.prior()].into_iter().flatten() {
+        if peer_of(fx.db(), rx.recipient(), did)?.is_some_and(|peer| peer.value.superseded) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn of_person(shared: &Shared, person: &PersonId) -> Result<Vec<Peer>, Failure> {

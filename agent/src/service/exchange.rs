@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     db::{EXCHANGES, META, did_id, digest_id, encode, peer_id},
-    handler::{Effects, Failure, Handled, Shared, learn, our_form, their_form},
+    handler::{Effects, Failure, Handled, KEEP_FOR_EXCHANGE_SECS, Shared, learn_for, our_form, their_form},
     identity::peer_of,
 };
 
@@ -208,7 +208,7 @@ impl<W: Work> Exchange<W> {
             work: serde_json::to_value(&self.work)
                 .map_err(|_| Failure::internal("an exchange cannot be written"))?,
         };
-        learn(&self.theirs, fx)?;
+        learn_for(KEEP_FOR_EXCHANGE_SECS, &self.theirs, fx)?;
         let key = fx.db().key(EXCHANGES, &self.key)?;
         match self.version {
             Some(version) => fx.batch().expect_version(key, version),

@@ -4,7 +4,7 @@ use einmal_did::{Did, Endpoint, Resolver, web};
 use einmal_didcomm::{MessageId, ProblemCode, ThreadId, UnixSeconds};
 use einmal_flows::{
     Received,
-    out_of_band::{Admission, Invitation, InvitationRecord, Uses},
+    out_of_band::{Admission, Invitation, InvitationRecord, State, Uses},
 };
 use einmal_register::PersonId;
 use einmal_storage::Table;
@@ -14,7 +14,7 @@ use super::ids::{RequestId, TemplateId, stored_person};
 use crate::{
     db::INVITATIONS,
     guard,
-    handler::{Effects, Failure, Shared, learn, their_form},
+    handler::{Effects, Failure, KEEP_FOR_ANSWER_SECS, Shared, learn_for, their_form},
     transport,
 };
 
@@ -192,7 +192,7 @@ pub(crate) fn take(
     let admission = record.record.admit(rx, shared.now());
     match &admission {
         Ok(Admission::New) => {
-            learn(&their_form(rx), fx)?;
+            learn_for(KEEP_FOR_ANSWER_SECS, &their_form(rx), fx)?;
             let key = fx.db().key(INVITATIONS, &id)?;
             fx.batch().expect_version(key, stored.version);
             fx.put_expiring(INVITATIONS, &id, &record, record.expires)?;
@@ -221,6 +221,13 @@ pub(crate) fn take_to_connect(
         return Err(Failure::peer(ProblemCode::REQUEST, comment));
     }
     Ok(taken)
+}
+
+/// The person whose device has answered this invitation to connect, if it named one and somebody has.
+pub(crate) fn connected(shared: &Shared, thread: &str) -> Result<Option<PersonId>, Failure> {
+    let Some(stored) = shared.db.get::<Record>(INVITATIONS, thread)? else { return Ok(None) };
+    let Record { purpose: Purpose::Connect { person }, record, .. } = stored.value else { return Ok(None) };
+    Ok(person.filter(|_| record.state() == State::Connected))
 }
 
 /// Takes an invitation back, also from whoever has answered it; `was_answered` says that somebody has. False if there is none that is

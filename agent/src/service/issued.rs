@@ -1,6 +1,6 @@
 //! The cards a city has issued: recorded without claims, found by id, person and place in the status list, revoked.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use einmal_credentials::vc::StatusReference;
 use einmal_didcomm::{ThreadId, UnixSeconds};
@@ -49,6 +49,9 @@ pub(crate) struct IssuedCard {
     pub(crate) thread: ThreadId,
     #[serde(default)]
     pub(crate) revoked: Option<Revoked>,
+    /// Tags of what it says of its person, by claim; cards of earlier versions have none.
+    #[serde(default)]
+    pub(crate) facts: BTreeMap<String, String>,
 }
 
 impl IssuedCard {
@@ -318,6 +321,7 @@ mod tests {
             expires_at: shared.now().0 + 1000,
             thread: shared.fresh_thread().unwrap(),
             revoked: None,
+            facts: BTreeMap::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use einmal_credentials::{
-    proof,
+    proof::{self, ProofCheck},
     sd_jwt::{Claims, IssueError, PathElement},
     vc::{self, CredentialRequest},
 };
@@ -29,9 +29,10 @@ use super::{
     ids::{RequestId, TemplateId},
     invitations::{self, IssueOrder, Subject},
     issued::{self, Basis, IssuedCard, Left, Turn},
+    overtaken::facts,
     patron_nym::patron_nym,
     status::PublishedLists,
-    templates::{CityFiles, not_asked_for},
+    templates::{CityFiles, may_be_anybody, not_asked_for},
 };
 use crate::{
     handler::{Effects, Failure, Handled, Shared},
@@ -57,6 +58,9 @@ pub(crate) struct IssueJob {
     /// The nonce the holder must sign.
     #[serde(default)]
     nonce: Option<String>,
+    /// When that nonce was given out; earlier versions did not write it down.
+    #[serde(default)]
+    offered_at: Option<UnixSeconds>,
     /// A card was signed; the order is then carried out, whatever the holder says later.
     #[serde(default)]
     pub(crate) issued: bool,
@@ -64,7 +68,15 @@ pub(crate) struct IssueJob {
 
 impl IssueJob {
     pub(crate) fn new(order: IssueOrder) -> Self {
-        Self { order, presented: None, basis: Vec::new(), subject: None, nonce: None, issued: false }
+        Self {
+            order,
+            presented: None,
+            basis: Vec::new(),
+            subject: None,
+            nonce: None,
+            offered_at: None,
+            issued: false,
+        }
     }
 }
 
@@ -125,6 +137,12 @@ impl IssuingService {
                     let known = known.join(", ");
                     Failure::user(format!("no request template `{request}`; there are: {known}"))
                 })?;
+                if may_be_anybody(&files, &template, asked) {
+                    return Err(Failure::user(format!(
+                        "`{request}` admits a card without status list, whose holder cannot be told from others: who is barred, or has \
+                         a card already, would get another. Give that card a status list, or ask for one that has it"
+                    )));
+                }
                 if let Some(claim) = not_asked_for(&template, asked) {
                     return Err(Failure::user(format!(
                         "this card shows `{claim}` as it was presented, and `{request}` does not ask for it: add it there, or name another request template"
@@ -153,6 +171,7 @@ impl IssuingService {
             .collect();
         let nonce = fresh_nonce(shared)?;
         exchange.work.job.nonce = Some(nonce.clone());
+        exchange.work.job.offered_at = Some(shared.now());
         let issuer = issuer(shared)?;
         let offer = SdJwtOffer {
             vct: template.vct().to_owned(),
@@ -235,7 +254,9 @@ impl IssuingService {
         let job = &exchange.work.job;
         let nonce =
             job.nonce.as_deref().ok_or_else(|| Failure::damaged("an offer that was made has no nonce"))?;
-        let holder = match proof::verify(proof_jwt, issuer.as_str(), nonce, shared.now().0) {
+        let asked_at = job.offered_at.map(|at| at.0);
+        let check = ProofCheck { audience: issuer.as_str(), nonce, asked_at, now: shared.now().0 };
+        let holder = match proof::verify(proof_jwt, &check) {
             Ok(key) => key,
             Err(error) => {
                 tracing::info!(%error, "a proof of possession was refused");
@@ -291,6 +312,8 @@ impl IssuingService {
         let kid = identity::key_id(&issuer, ASSERTION);
         let card = vc::issue(shared.custody(), &kid, &request, shared.entropy())
             .map_err(|error| not_issued(template.id(), error))?;
+        let files = self.files();
+        let person = turn.as_ref().map(|turn| in_register(&files, &turn.person)).transpose()?;
         let record = IssuedCard {
             template: job.order.template.clone(),
             person: turn.as_ref().map(|turn| turn.person.clone()),
@@ -299,6 +322,7 @@ impl IssuingService {
             expires_at,
             thread: exchange.work.machine.thread().clone(),
             revoked: None,
+            facts: person.map_or(Ok(BTreeMap::new()), |person| facts(shared, &template, person))?,
         };
         issued::remember(shared, &record, turn, &basis_of(job), fx)?;
         Ok(card)

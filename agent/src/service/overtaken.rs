@@ -1,10 +1,13 @@
 //! Overtaken cards: still valid, although register and templates, as last read, say there should be none.
 
-use einmal_register::{Date, PersonId};
+use std::collections::BTreeMap;
+
+use einmal_register::{Date, Person, PersonId, Template};
 use serde_json::{Value, json};
 
 use super::{
     issued::{self, IssuedCard},
+    patron_nym::fact_tag,
     templates::CityFiles,
 };
 use crate::handler::{BoundedList, Failure, Shared};
@@ -25,7 +28,7 @@ pub(crate) fn overtaken(shared: &Shared, files: &CityFiles) -> Result<Overtaken,
         if !card.is_valid(shared.now()) {
             return Ok(());
         }
-        let (list, reason) = match standing(files, &card, today) {
+        let (list, reason) = match standing(shared, files, &card, today)? {
             Standing::Good => return Ok(()),
             Standing::Outdated(reason) => (&mut outdated, reason),
             Standing::Uncertain(reason) => (&mut uncertain, reason.to_owned()),
@@ -49,22 +52,49 @@ enum Standing {
     Uncertain(&'static str),
 }
 
-fn standing(files: &CityFiles, card: &IssuedCard, today: Date) -> Standing {
+fn standing(shared: &Shared, files: &CityFiles, card: &IssuedCard, today: Date) -> Result<Standing, Failure> {
     let Some(template) = files.templates.get(&card.template) else {
-        return Standing::Outdated("cards of this kind are no longer issued".into());
+        return Ok(Standing::Outdated("cards of this kind are no longer issued".into()));
     };
-    let (Some(person), register) = (&card.person, &files.register) else { return Standing::Good };
-    match register.people.get(person) {
-        Some(person) => match einmal_register::eligible(template, person, today) {
-            Ok(()) => Standing::Good,
-            Err(error) => Standing::Outdated(error.to_string()),
-        },
-        None if register.skipped.contains(person) => {
+    let (Some(person), register) = (&card.person, &files.register) else { return Ok(Standing::Good) };
+    let Some(person) = register.people.get(person) else {
+        return Ok(if register.skipped.contains(person) {
             Standing::Uncertain("the row of this person was skipped; correct it first: einmal city register")
-        }
-        None if register.nameless_rows > 0 => Standing::Uncertain(
-            "no row of this person was found, but rows without an id that can be read; correct those first: einmal city register",
-        ),
-        None => Standing::Outdated("the register no longer holds this person".into()),
+        } else if register.nameless_rows > 0 {
+            Standing::Uncertain(
+                "no row of this person was found, but rows without an id that can be read; correct those first: einmal city register",
+            )
+        } else {
+            Standing::Outdated("the register no longer holds this person".into())
+        });
+    };
+    if let Err(error) = einmal_register::eligible(template, person, today) {
+        return Ok(Standing::Outdated(error.to_string()));
     }
+    let changed = changed(&card.facts, &facts(shared, template, person)?);
+    if changed.is_empty() {
+        return Ok(Standing::Good);
+    }
+    Ok(Standing::Outdated(format!("the register now says otherwise: {}", changed.join(", "))))
+}
+
+/// Tags of what a card says of a person, by claim: enough to see later that the register says otherwise, and nothing to read.
+pub(crate) fn facts(
+    shared: &Shared,
+    template: &Template,
+    person: &Person,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let said = einmal_register::facts(template, person);
+    said.into_iter()
+        .map(|(claim, value)| {
+            let tag = fact_tag(shared, (&claim, &value.unwrap_or_default().to_string()))?;
+            Ok((claim, tag))
+        })
+        .collect()
+}
+
+/// The claims whose tags differ. What only one of both has was added to the template since, or taken out.
+fn changed(card: &BTreeMap<String, String>, register: &BTreeMap<String, String>) -> Vec<String> {
+    let differs = |(claim, tag): &(&String, &String)| register.get(*claim).is_some_and(|now| now != *tag);
+    card.iter().filter(differs).map(|(claim, _)| claim.clone()).collect()
 }

@@ -1,4 +1,4 @@
-//! The pseudonym by which a library knows a person.
+//! What a secret of the city makes of personal data: the pseudonym by which a library knows a person, and tags of what cards say.
 
 use einmal_keys::base64url_encode;
 use einmal_storage::Batch;
@@ -28,6 +28,19 @@ pub(crate) fn patron_nym(shared: &Shared, subject: &str) -> Result<String, Failu
         'W', 'X', 'Y', 'Z', '2', '3', '4', '5', '6', '7', '8', '9',
     ];
     Ok(tag.iter().take(10).filter_map(|byte| ALPHABET.get(usize::from(byte % 32))).collect())
+}
+
+/// A tag by which the city knows again what a card said at a place: without the secret nobody can tell what it was.
+pub(crate) fn fact_tag(shared: &Shared, (place, value): (&str, &str)) -> Result<String, Failure> {
+    let secret = secret(shared)?;
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&secret).map_err(Failure::key)?;
+    mac.update(b"fact");
+    for part in [place, value] {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part.as_bytes());
+    }
+    let tag = mac.finalize().into_bytes();
+    Ok(base64url_encode(tag.first_chunk::<12>().map_or(&[][..], |tag| tag)))
 }
 
 /// The secret behind pseudonyms.

@@ -95,6 +95,19 @@ fn check_presented(
     Ok(())
 }
 
+/// Whether a holder who answers this request may be nobody the city knows again, though cards of `template` need that: they bar from
+/// another, or make a name for their holder. People are known by the place of their card in a status list.
+pub(crate) fn may_be_anybody(files: &CityFiles, template: &Template, request: &RequestTemplate) -> bool {
+    let bars = template.revocation_reasons().iter().any(|reason| reason.bars);
+    let names = template.claims().iter().any(|claim| matches!(claim.source, Source::Generated(_)));
+    let cards = || files.templates.values();
+    let is_known = |vct: Option<&str>| {
+        let admitted = |card: &&Template| vct.is_none_or(|vct| card.vct() == vct);
+        cards().filter(admitted).all(Template::has_status_list)
+    };
+    (bars || names) && !request.always_holds(is_known)
+}
+
 /// The first claim that a card takes from a presentation and this request does not ask for, as people write it.
 pub(crate) fn not_asked_for(template: &Template, request: &RequestTemplate) -> Option<String> {
     presented(template).find(|(_, path)| !asks_for(request, path)).map(|(_, path)| path.join("."))

@@ -9,6 +9,7 @@ use einmal_credentials::{
         VerifiedCredential, VerifyError, verify_presentation,
     },
 };
+use einmal_didcomm::UnixSeconds;
 use einmal_flows::formats::DcqlPresentation;
 use serde_json::{Map, Value, json};
 
@@ -27,6 +28,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Question<'a> {
     pub(crate) query: &'a DcqlQuery,
     pub(crate) nonce: &'a str,
+    /// When that nonce was given out, if it is known.
+    pub(crate) asked_at: Option<UnixSeconds>,
     /// The verifier's name as the presentation must state it: `decentralized_identifier:` and its DID.
     pub(crate) audience: &'a str,
     pub(crate) trust: &'a dyn IssuerTrust,
@@ -86,7 +89,11 @@ fn verify_one(
 ) -> (Result<VerifiedCredential, VerifyError>, Option<Need>) {
     let keys = DidIssuerKeys::new(&shared.resolver);
     let source = lists.source(shared, &keys);
-    let binding = KeyBindingRequirement { audience: question.audience, nonce: question.nonce };
+    let binding = KeyBindingRequirement {
+        audience: question.audience,
+        nonce: question.nonce,
+        asked_at: question.asked_at.map(|at| at.0),
+    };
     let mut context = VerificationContext::new(shared.now().0, question.trust, Some(binding));
     context.clock_skew = question.clock_skew;
     let answer = verify_presentation(text, &context, &keys, &source);
@@ -210,8 +217,14 @@ mod tests {
             ["a", "b"].map(|id| json!({"id": id, "format": "dc+sd-jwt", "meta": {"vct_values": [id]}}));
         let query = DcqlQuery::from_value(json!({ "credentials": asked })).unwrap();
         let trust = |_: &str, _: &str| true;
-        let question =
-            Question { query: &query, nonce: "n", audience: "shop", trust: &trust, clock_skew: 60 };
+        let question = Question {
+            query: &query,
+            nonce: "n",
+            asked_at: None,
+            audience: "shop",
+            trust: &trust,
+            clock_skew: 60,
+        };
         let vp = DcqlPresentation(shown.into());
         let mut fx = Effects::new(shared, Cause::Own);
         fx.fetches_left = 8;

@@ -88,7 +88,7 @@ fn run(kind: KeyKind) -> Result<(), Box<dyn Error>> {
     };
     let presented = held.present(&request.disclosable, Some(&binding))?;
     let trust = |_: &str, _: &str| true;
-    let required = KeyBindingRequirement { audience: binding.audience, nonce: binding.nonce };
+    let required = KeyBindingRequirement { audience: binding.audience, nonce: binding.nonce, asked_at: None };
     let keys = OneIssuer(issuer_key);
     let bound = VerificationContext::new(NOW, &trust, Some(required));
     let bare = VerificationContext::new(NOW, &trust, None);

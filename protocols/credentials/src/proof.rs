@@ -7,14 +7,14 @@ use serde_json::Value;
 use crate::{
     json::numeric_date,
     jwt::{self, Jwt, SignFault},
-    sd_jwt::MAX_CLOCK_SKEW_SECS,
+    sd_jwt::{MAX_CLOCK_SKEW_SECS, is_fresh},
 };
 
 /// Header `typ` of a proof.
 pub const PROOF_TYP: &str = "openid4vci-proof+jwt";
 /// Longest proof read, in bytes.
 pub const MAX_PROOF_BYTES: usize = 8 * 1024;
-/// Oldest accepted proof, in seconds.
+/// Oldest accepted proof, in seconds, unless it was made since its nonce was given out.
 pub const MAX_PROOF_AGE_SECS: u64 = 300;
 
 const ALGORITHMS: [SignatureAlgorithm; 2] = [SignatureAlgorithm::Es256, SignatureAlgorithm::EdDsa];
@@ -112,12 +112,26 @@ pub fn prove_by_name(
     jwt::sign(custody, kid, &header, &payload).map_err(|_: SignFault| ProofError::Signing)
 }
 
-/// Checks a proof and returns the key it proves.
+/// What a proof must say to be accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct ProofCheck<'a> {
+    /// The issuer's identifier, compared byte by byte.
+    pub audience: &'a str,
+    /// The offer's nonce.
+    pub nonce: &'a str,
+    /// When the nonce was given out, in seconds since 1970: a proof made since is fresh, however long it was on its way. `None`
+    /// if that is not known; then only its age counts.
+    pub asked_at: Option<u64>,
+    /// Seconds since 1970.
+    pub now: u64,
+}
+
+/// Checks a proof, a compact JWT, and returns the key it proves.
 ///
 /// # Errors
 ///
 /// [`ProofError`] naming the rule it breaks.
-pub fn verify(text: &str, audience: &str, nonce: &str, now: u64) -> Result<PublicKey, ProofError> {
+pub fn verify(text: &str, check: &ProofCheck<'_>) -> Result<PublicKey, ProofError> {
     if text.len() > MAX_PROOF_BYTES {
         return Err(ProofError::Malformed);
     }
@@ -135,10 +149,10 @@ pub fn verify(text: &str, audience: &str, nonce: &str, now: u64) -> Result<Publi
         return Err(ProofError::BadSignature);
     }
     let member = |name: &str| token.payload.get(name).and_then(Value::as_str);
-    if member("aud") != Some(audience) {
+    if member("aud") != Some(check.audience) {
         return Err(ProofError::WrongAudience);
     }
-    if member("nonce") != Some(nonce) {
+    if member("nonce") != Some(check.nonce) {
         return Err(ProofError::WrongNonce);
     }
     let date = |name: &str| match token.payload.get(name) {
@@ -148,9 +162,9 @@ pub fn verify(text: &str, audience: &str, nonce: &str, now: u64) -> Result<Publi
     let issued = date("iat")?.ok_or(ProofError::Malformed)?;
     // Further limits set by the holder apply, as in any JWT (RFC 7519).
     let begins = date("nbf")?.unwrap_or(0).max(issued);
-    let too_early = begins > now.saturating_add(MAX_CLOCK_SKEW_SECS);
-    let over = date("exp")?.is_some_and(|end| end.saturating_add(MAX_CLOCK_SKEW_SECS) <= now);
-    let too_old = over || now > issued.saturating_add(MAX_PROOF_AGE_SECS);
+    let too_early = begins > check.now.saturating_add(MAX_CLOCK_SKEW_SECS);
+    let over = date("exp")?.is_some_and(|end| end.saturating_add(MAX_CLOCK_SKEW_SECS) <= check.now);
+    let too_old = over || !is_fresh(issued, check.asked_at, check.now, MAX_PROOF_AGE_SECS);
     if too_early || too_old { Err(ProofError::Stale) } else { Ok(key) }
 }
 
@@ -169,6 +183,10 @@ mod tests {
         (ring, kid)
     }
 
+    fn check<'a>(audience: &'a str, nonce: &'a str, now: u64) -> ProofCheck<'a> {
+        ProofCheck { audience, nonce, asked_at: None, now }
+    }
+
     fn proof() -> String {
         let (ring, kid) = ring(KeyKind::P256);
         prove(&ring, &kid, "did:web:city.example", "n-1", NOW).unwrap()
@@ -179,7 +197,7 @@ mod tests {
         for kind in [KeyKind::P256, KeyKind::Ed25519] {
             let (ring, kid) = ring(kind);
             let text = prove(&ring, &kid, "a", "n", NOW).unwrap();
-            assert_eq!(verify(&text, "a", "n", NOW).unwrap(), ring.public_key(&kid).unwrap());
+            assert_eq!(verify(&text, &check("a", "n", NOW)).unwrap(), ring.public_key(&kid).unwrap());
         }
     }
 
@@ -192,7 +210,7 @@ mod tests {
             let header = base64url_decode(text.split('.').next().unwrap()).unwrap();
             let header: Value = serde_json::from_slice(&header).unwrap();
             assert_eq!(header["alg"], alg);
-            assert!(verify(&text, "a", "n", NOW).is_ok());
+            assert!(verify(&text, &check("a", "n", NOW)).is_ok());
         }
         assert_eq!(named("ES256"), Err(ProofError::Signing));
     }
@@ -200,11 +218,22 @@ mod tests {
     #[test]
     fn proof_for_another_issuer_offer_or_time_is_refused() {
         let text = proof();
-        let at = |aud, nonce, now| verify(&text, aud, nonce, now);
+        let at = |aud, nonce, now| verify(&text, &check(aud, nonce, now));
         assert_eq!(at("did:web:evil.example", "n-1", NOW), Err(ProofError::WrongAudience));
         assert_eq!(at("did:web:city.example", "n-2", NOW), Err(ProofError::WrongNonce));
         assert_eq!(at("did:web:city.example", "n-1", NOW + MAX_PROOF_AGE_SECS + 1), Err(ProofError::Stale));
         assert_eq!(at("did:web:city.example", "n-1", NOW - MAX_CLOCK_SKEW_SECS - 1), Err(ProofError::Stale));
+    }
+
+    /// A phone that agreed without a network sends its proof hours later.
+    #[test]
+    fn old_proof_is_fresh_if_it_was_made_since_its_nonce_was_given_out() {
+        let (text, hours_later) = (proof(), NOW + 5 * 3600);
+        let asked_at =
+            |asked_at| ProofCheck { asked_at, ..check("did:web:city.example", "n-1", hours_later) };
+        assert!(verify(&text, &asked_at(Some(NOW + MAX_CLOCK_SKEW_SECS))).is_ok());
+        assert_eq!(verify(&text, &asked_at(Some(NOW + MAX_CLOCK_SKEW_SECS + 1))), Err(ProofError::Stale));
+        assert_eq!(verify(&text, &asked_at(None)), Err(ProofError::Stale));
     }
 
     #[test]
@@ -215,7 +244,7 @@ mod tests {
         let other = SecretKey::generate(KeyKind::P256, &SeededEntropy::new(2)).unwrap();
         header["jwk"] = serde_json::to_value(other.public_key().to_jwk()).unwrap();
         let bent = format!("{}.{}.{}", base64url_encode(header.to_string()), parts[1], parts[2]);
-        assert_eq!(verify(&bent, "did:web:city.example", "n-1", NOW), Err(ProofError::BadSignature));
+        assert_eq!(verify(&bent, &check("did:web:city.example", "n-1", NOW)), Err(ProofError::BadSignature));
     }
 
     #[test]
@@ -226,7 +255,7 @@ mod tests {
             let mut header: Value = serde_json::from_slice(&base64url_decode(parts[0]).unwrap()).unwrap();
             change(&mut header);
             let bent = format!("{}.{}.{}", base64url_encode(header.to_string()), parts[1], parts[2]);
-            verify(&bent, "did:web:city.example", "n-1", NOW).unwrap_err()
+            verify(&bent, &check("did:web:city.example", "n-1", NOW)).unwrap_err()
         };
         assert_eq!(bend(|h| h["typ"] = "kb+jwt".into()), ProofError::WrongType);
         assert_eq!(bend(|h| h["kid"] = "did:example:a#1".into()), ProofError::Key);

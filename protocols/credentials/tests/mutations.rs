@@ -137,7 +137,7 @@ impl World {
 
     fn verify(&self, text: &str) -> Result<VerifiedCredential, VerifyError> {
         let trust = |iss: &str, vct: &str| iss == ISSUER && vct == VCT;
-        let binding = KeyBindingRequirement { audience: AUDIENCE, nonce: NONCE };
+        let binding = KeyBindingRequirement { audience: AUDIENCE, nonce: NONCE, asked_at: None };
         let context = VerificationContext::new(NOW, &trust, Some(binding));
         verify_presentation(text, &context, self, self)
     }
@@ -347,7 +347,8 @@ fn what_the_keeper_of_a_status_list_signs_otherwise_is_refused_or_says_the_same(
 fn what_a_holder_proves_otherwise_is_refused() {
     let world = World::new();
     let sound = proof::prove(&world.keys, &KeyId::new("holder"), ISSUER, NONCE, NOW).unwrap();
-    let verify = |text: &str| proof::verify(text, ISSUER, NONCE, NOW);
+    let check = proof::ProofCheck { audience: ISSUER, nonce: NONCE, asked_at: None, now: NOW };
+    let verify = |text: &str| proof::verify(text, &check);
     assert_eq!(verify(&sound), Ok(world.key("holder")));
     let survivors: Vec<String> = signed_anew(&world, "holder", &sound)
         .into_iter()

@@ -31,6 +31,9 @@ pub struct Date {
 }
 
 impl Date {
+    /// The first day there is.
+    pub const MIN: Self = Self { year: 1, month: 1, day: 1 };
+
     /// The day `day` of `month` in `year`.
     ///
     /// # Errors

@@ -206,6 +206,27 @@ pub fn eligible(template: &Template, person: &Person, today: Date) -> Result<(),
     Subject { inputs: &inputs, today }.check(template.eligibility())
 }
 
+/// What a card of `template` would say of `person` that changes only when the register does: no ages, and nothing that was presented.
+///
+/// Returns the paths of those claims, joined by dots, with their values; `None` for a value the register does not have.
+pub fn facts(template: &Template, person: &Person) -> Vec<(String, Option<Value>)> {
+    let inputs = Inputs { person: Some(person), presented: None, generated: &BTreeMap::new(), latest: None };
+    // No day matters to what is left.
+    let subject = Subject { inputs: &inputs, today: Date::MIN };
+    let is_fact = |source: &Source| match source {
+        Source::Column(_) | Source::StreetAddress | Source::ResidentAgs | Source::ResidentRegion => true,
+        Source::AgeEqualOrOver { .. }
+        | Source::AgeBands(_)
+        | Source::IsResident
+        | Source::ValidUntil
+        | Source::Value(_)
+        | Source::Presented(_)
+        | Source::Generated(_) => false,
+    };
+    let claims = template.claims().iter().filter(|claim| is_fact(&claim.source));
+    claims.map(|claim| (claim.path.join("."), subject.value(&claim.source, Date::MIN).ok())).collect()
+}
+
 fn expiry(template: &Template, person: Option<&Person>, today: Date) -> Result<Date, FillError> {
     let expires = today.plus_days(template.validity_days()).ok_or(FillError::ExpiryOutOfRange)?;
     let leaving = person.filter(|_| template.eligibility().resident).and_then(Person::moved_out);

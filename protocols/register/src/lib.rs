@@ -32,7 +32,7 @@ pub use columns::{Column, Columns, ColumnsError};
 pub use config::{ConfigError, Label, MAX_CONFIG_BYTES, MAX_LABEL_BYTES, Place, Problem};
 pub use countries::region_of_municipality;
 pub use date::{Date, DateError, PartialDate};
-pub use fill::{DisplayAttribute, FillError, Filled, Inputs, PathElement, Rule, eligible, fill};
+pub use fill::{DisplayAttribute, FillError, Filled, Inputs, PathElement, Rule, eligible, facts, fill};
 pub use person::{InvalidPersonId, MAX_PERSON_ID_LEN, Person, PersonId, Residence, Sex};
 pub use reader::{MAX_COLUMNS, MAX_FIELD_BYTES, MAX_ROW_BYTES, MAX_ROWS, ReadError, Register, read_register};
 pub use report::{BadRow, ColumnPlace, MAX_REPORTED_ROWS, Reason, Report};

@@ -170,6 +170,23 @@ impl RequestTemplate {
         &self.retention
     }
 
+    /// Whether every answer holds a card for whose type `is_known` says yes. A query that names no type admits all, for which it is
+    /// asked with `None`.
+    pub fn always_holds(&self, is_known: impl Fn(Option<&str>) -> bool) -> bool {
+        let list = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_array).cloned();
+        let credentials = list(&self.dcql_query, "/credentials").unwrap_or_default();
+        let known = |credential: &Value| match list(credential, "/meta/vct_values") {
+            Some(types) => types.iter().all(|vct| is_known(vct.as_str())),
+            None => is_known(None),
+        };
+        // With alternatives any of the credentials may be missing.
+        if self.dcql_query.get("credential_sets").is_some() {
+            credentials.iter().all(known)
+        } else {
+            credentials.iter().any(known)
+        }
+    }
+
     /// The query, as DCQL JSON.
     pub fn dcql_query(&self) -> &Value {
         &self.dcql_query

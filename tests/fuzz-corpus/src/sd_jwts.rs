@@ -7,7 +7,7 @@ use std::{
 
 use einmal_credentials::{
     dcql::{DcqlQuery, MAX_CREDENTIAL_QUERIES, satisfied_by},
-    proof,
+    proof::{self, ProofCheck},
     sd_jwt::{
         Claims, HashAlgorithm, HeldSdJwt, IssueRequest, KeyBindingCheck, KeyBindingRequest, MAX_DISCLOSURES,
         MAX_SD_JWT_BYTES, PathElement, SdJwtIn, VerifiedSdJwt, issue,
@@ -83,7 +83,10 @@ pub fn sd_jwt(bytes: &[u8]) -> bool {
         'I' => issued(rest),
         'Q' => query(rest),
         'F' => SdJwtIn::parse_flattened(rest).is_ok_and(check_verified),
-        'P' => proof::verify(rest, world().alice.as_str(), NONCE, NOW).is_ok(),
+        'P' => {
+            let audience = world().alice.as_str();
+            proof::verify(rest, &ProofCheck { audience, nonce: NONCE, asked_at: None, now: NOW }).is_ok()
+        }
         _ => received(text),
     }
 }
@@ -132,7 +135,13 @@ fn check_verified(parsed: SdJwtIn) -> bool {
 
 fn check_open(verified: &VerifiedSdJwt) {
     assert!(!holds_digest(&Value::Object(verified.claims().as_map().clone())), "no digest is left");
-    let check = KeyBindingCheck { audience: AUDIENCE, nonce: NONCE, now: NOW, algorithms: ALGORITHMS };
+    let check = KeyBindingCheck {
+        audience: AUDIENCE,
+        nonce: NONCE,
+        asked_at: None,
+        now: NOW,
+        algorithms: ALGORITHMS,
+    };
     if let Ok(binding) = verified.check_key_binding(&check) {
         assert_eq!(Some(binding.holder), verified.holder_key());
         assert!(binding.issued_at <= NOW + 60);
@@ -236,7 +245,7 @@ fn bound(rest: &str) -> bool {
 
 fn verify_bound(text: &str) -> Result<VerifiedCredential, vc::VerifyError> {
     let trust = |_: &str, _: &str| true;
-    let required = KeyBindingRequirement { audience: AUDIENCE, nonce: NONCE };
+    let required = KeyBindingRequirement { audience: AUDIENCE, nonce: NONCE, asked_at: None };
     let context = VerificationContext::new(NOW, &trust, Some(required));
     verify_presentation(text, &context, &OneIssuer, &StatusCache::new(0).at(NOW))
 }

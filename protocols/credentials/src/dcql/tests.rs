@@ -104,7 +104,7 @@ impl City {
         };
         let text = card.present(paths, bound.then_some(&binding)).unwrap();
         let trust = |_: &str, _: &str| true;
-        let required = KeyBindingRequirement { audience: "aud", nonce: "nonce" };
+        let required = KeyBindingRequirement { audience: "aud", nonce: "nonce", asked_at: None };
         let context = VerificationContext::new(NOW, &trust, bound.then_some(required));
         verify_presentation(&text, &context, self, self).unwrap()
     }

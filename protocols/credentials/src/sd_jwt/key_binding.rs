@@ -9,7 +9,7 @@ use crate::{json::numeric_date, jwt::Jwt};
 /// Most seconds by which two honest clocks may differ.
 pub const MAX_CLOCK_SKEW_SECS: u64 = 60;
 
-/// Seconds after which a key binding is too old.
+/// Seconds after which a key binding is too old, unless it was made since its nonce was given out.
 pub const MAX_KEY_BINDING_AGE_SECS: u64 = 300;
 
 /// Header type of a KB-JWT.
@@ -22,6 +22,9 @@ pub struct KeyBindingCheck<'a> {
     pub audience: &'a str,
     /// The request's nonce.
     pub nonce: &'a str,
+    /// When the nonce was given out, in seconds since 1970: a key binding made since is fresh, however long it was on its
+    /// way. `None` if that is not known; then only its age counts.
+    pub asked_at: Option<u64>,
     /// Seconds since 1970.
     pub now: u64,
     /// Algorithms the holder may sign with.
@@ -65,6 +68,15 @@ impl VerifiedSdJwt {
     }
 }
 
+/// Whether what answers a nonce is fresh: made since the nonce was given out, or not longer than `max_age` seconds ago.
+///
+/// Nobody can have answered a nonce that did not exist, and it is taken once: what was made since cannot be a repetition. Its age
+/// alone would refuse an honest answer that waited for a network.
+pub(crate) fn is_fresh(made_at: u64, asked_at: Option<u64>, now: u64, max_age: u64) -> bool {
+    let since = asked_at.is_some_and(|asked_at| made_at.saturating_add(MAX_CLOCK_SKEW_SECS) >= asked_at);
+    since || now.saturating_sub(made_at) <= max_age
+}
+
 fn check_payload(jwt: &Jwt, body: &Body, check: &KeyBindingCheck<'_>) -> Result<u64, KeyBindingError> {
     let text = |name: &str| jwt.payload.get(name).and_then(Value::as_str).ok_or(KeyBindingError::Malformed);
     if text("sd_hash")? != body.hash.digest(body.presented().as_bytes()) {
@@ -80,7 +92,7 @@ fn check_payload(jwt: &Jwt, body: &Body, check: &KeyBindingCheck<'_>) -> Result<
     if issued_at > check.now.saturating_add(MAX_CLOCK_SKEW_SECS) {
         return Err(KeyBindingError::FromTheFuture);
     }
-    if check.now.saturating_sub(issued_at) > MAX_KEY_BINDING_AGE_SECS {
+    if !is_fresh(issued_at, check.asked_at, check.now, MAX_KEY_BINDING_AGE_SECS) {
         return Err(KeyBindingError::Stale);
     }
     // Further limits set by the holder apply, as in any JWT (RFC 9901, section 7.3, and RFC 7519).

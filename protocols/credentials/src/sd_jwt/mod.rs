@@ -27,6 +27,7 @@ mod received;
 pub use error::{IssueError, KeyBindingError, PresentError, SdJwtError};
 pub use held::{HeldSdJwt, KeyBindingRequest};
 pub use issue::{IssueRequest, MAX_DECOYS, SdJwt, issue};
+pub(crate) use key_binding::is_fresh;
 pub use key_binding::{KeyBinding, KeyBindingCheck, MAX_CLOCK_SKEW_SECS, MAX_KEY_BINDING_AGE_SECS};
 pub use open::ElementPositions;
 pub use received::{SdJwtIn, VerifiedSdJwt};

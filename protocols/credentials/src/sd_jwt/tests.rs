@@ -94,7 +94,7 @@ fn claims_of(value: Value) -> Claims {
 }
 
 fn check() -> KeyBindingCheck<'static> {
-    KeyBindingCheck { audience: AUDIENCE, nonce: NONCE, now: NOW, algorithms: ALL }
+    KeyBindingCheck { audience: AUDIENCE, nonce: NONCE, asked_at: None, now: NOW, algorithms: ALL }
 }
 
 fn disclosure(content: &Value) -> (String, String) {
@@ -569,6 +569,19 @@ fn hash_without_the_last_tilde_is_refused() {
     assert_eq!(refused, KeyBindingError::WrongHash);
 }
 
+/// A presentation that waited for a network, or for its issuer to be reached, is no repetition.
+#[test]
+fn old_key_binding_is_fresh_if_it_was_made_since_it_was_asked_for() {
+    let people = people();
+    let issued_at = NOW - 5 * 3600;
+    let request = KeyBindingRequest { issued_at, ..people.binding(&people.holder) };
+    let verified = people.verify(&people.held().present(&[], Some(&request)).unwrap()).unwrap();
+    let asked = |asked_at| verified.check_key_binding(&KeyBindingCheck { asked_at, ..check() });
+    assert!(asked(Some(issued_at + MAX_CLOCK_SKEW_SECS)).is_ok());
+    assert_eq!(asked(Some(issued_at + MAX_CLOCK_SKEW_SECS + 1)).unwrap_err(), KeyBindingError::Stale);
+    assert_eq!(asked(None).unwrap_err(), KeyBindingError::Stale);
+}
+
 #[test]
 fn key_binding_at_the_edges_of_its_time_holds() {
     let people = people();
@@ -687,6 +700,7 @@ fn key_bindings_of_the_reference_implementation_hold() {
         let check = KeyBindingCheck {
             audience: payload["aud"].as_str().unwrap(),
             nonce: payload["nonce"].as_str().unwrap(),
+            asked_at: None,
             now: payload["iat"].as_u64().unwrap() + 10,
             algorithms: ALL,
         };

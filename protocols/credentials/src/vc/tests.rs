@@ -121,7 +121,7 @@ impl World {
         change: impl Fn(&mut VerificationContext<'_>),
     ) -> Result<VerifiedCredential, VerifyError> {
         let trust = |iss: &str, vct: &str| iss == ISSUER && vct == VCT;
-        let binding = KeyBindingRequirement { audience: AUDIENCE, nonce: NONCE };
+        let binding = KeyBindingRequirement { audience: AUDIENCE, nonce: NONCE, asked_at: None };
         let mut context = VerificationContext::new(NOW, &trust, Some(binding));
         change(&mut context);
         verify_presentation(text, &context, self, self)

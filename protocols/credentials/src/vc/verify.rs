@@ -37,6 +37,9 @@ pub struct KeyBindingRequirement<'a> {
     pub audience: &'a str,
     /// The nonce of the request. The caller must use it up.
     pub nonce: &'a str,
+    /// When that request was made, in seconds since 1970: what was made since is fresh, however long it was on its way. `None` if
+    /// that is not known; then only its age counts.
+    pub asked_at: Option<u64>,
 }
 
 /// Whether a credential must have a status. If it has one, it is always checked; an unknown status is a refusal.
@@ -259,6 +262,7 @@ fn check_possession(
     let check = KeyBindingCheck {
         audience: required.audience,
         nonce: required.nonce,
+        asked_at: required.asked_at,
         now: context.now,
         algorithms: context.algorithms,
     };
