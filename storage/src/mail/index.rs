@@ -9,8 +9,11 @@ use std::{
 use super::{LetterId, MAX_LISTED, MailStats, MailboxId, Quota, log::ENTRY_OVERHEAD};
 use crate::StoreError;
 
-/// One mailbox may have at most one part in this many of the room left for all mailboxes.
+/// One mailbox may have at most one part in this many of the room left for all mailboxes, beyond the reserve.
 const SHARE_OF_ROOM: u64 = 64;
+/// One part in this many of all room is a reserve: no share is taken of it, only what a mailbox may always have. So a thousand
+/// mailboxes of one account leave room for a little mail in all others.
+const RESERVE: u64 = 8;
 /// Bytes that a mailbox may always have, even if that share of the room is less.
 const ALWAYS_GRANTED: u64 = 64 * 1024;
 /// Letters that a mailbox may always have, even if that share of the room is less.
@@ -54,7 +57,7 @@ pub struct MailboxState {
 }
 
 /// Where a letter is: the number of the segment, and the offset of its frame in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) segment: u32,
     pub(super) offset: u32,
@@ -153,12 +156,16 @@ pub(super) fn lasts_for(held_until: u64, arrived_ms: u64, expires_at: u64) -> bo
     left(held_until) > 0 && left(held_until) >= left(expires_at) / 2
 }
 
+/// No letter's id.
+const UNKNOWN: u64 = 0;
+
 /// The index.
 #[derive(Default)]
 pub(super) struct Index {
     mailboxes: BTreeMap<MailboxId, Mailbox>,
-    /// Digests of letter and mailbox together, under a secret key, so that nobody can make two that collide.
-    digests: HashSet<u64, BuildHasherDefault<AsItIs>>,
+    /// Digests of letter and mailbox together, under a secret key, so that nobody can make two that collide; each with the newest
+    /// letter that has it, or [`UNKNOWN`] once that one is gone.
+    digests: HashMap<u64, u64, BuildHasherDefault<AsItIs>>,
     /// The few digests that occur more than once, with the number of further occurrences.
     twins: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
     live: BTreeMap<u32, Live>,
@@ -172,7 +179,7 @@ pub(super) struct Index {
 impl Index {
     /// Whether this letter is already waiting.
     pub(super) fn knows(&self, digest: u64) -> bool {
-        self.digests.contains(&digest)
+        self.digests.contains_key(&digest)
     }
 
     /// Whether the same letter is already waiting and lasts long enough ([`lasts_for`]) that another one, which arrived
@@ -184,12 +191,17 @@ impl Index {
         arrived_ms: u64,
         expires_at: u64,
     ) -> bool {
-        if !self.knows(digest) {
+        let (Some(newest), Some(held)) = (self.digests.get(&digest), self.mailboxes.get(&mailbox)) else {
             return false;
+        };
+        let lasts = |twin: &Entry| lasts_for(twin.expires_at, arrived_ms, expires_at);
+        // Somebody may send the oldest letter of a full mailbox again and again: it is not to be searched for each time.
+        let newest = held.find(*newest).ok().and_then(|at| held.letters.get(at));
+        if newest.is_some_and(|twin| twin.digest == digest && lasts(twin)) {
+            return true;
         }
-        let held = self.mailboxes.get(&mailbox).into_iter().flat_map(|held| held.letters.iter().rev());
-        let mut twins = held.filter(|entry| entry.digest == digest);
-        twins.any(|twin| lasts_for(twin.expires_at, arrived_ms, expires_at))
+        let has_others = newest.is_none() || self.twins.contains_key(&digest);
+        has_others && held.letters.iter().rev().any(|twin| twin.digest == digest && lasts(twin))
     }
 
     /// Adds a letter; if the id exists, the letter only moves to its new place.
@@ -216,7 +228,7 @@ impl Index {
                     held.first_end.min(entry.expires_at)
                 };
                 held.letters.insert(at, entry);
-                if !self.digests.insert(entry.digest) {
+                if self.digests.insert(entry.digest, entry.id).is_some() {
                     *self.twins.entry(entry.digest).or_default() += 1;
                 }
                 self.letters += 1;
@@ -262,6 +274,9 @@ impl Index {
                 self.twins.remove(&entry.digest);
             }
             Some(more) => *more -= 1,
+        }
+        if let Some(newest) = self.digests.get_mut(&entry.digest).filter(|newest| **newest == entry.id) {
+            *newest = UNKNOWN;
         }
         self.letters -= 1;
         self.bytes -= u64::from(entry.len);
@@ -374,6 +389,31 @@ impl Index {
         found
     }
 
+    /// Removes the letters whose expiry the log tells of: `ends` has for each place in the log, in order, until when what comes
+    /// before it was swept. Returns how many.
+    pub(super) fn drop_swept(&mut self, ends: &[(Place, u64)]) -> u64 {
+        // What is swept later may have been swept before an earlier entry's time: the latest time behind a letter counts.
+        let mut latest = ends.to_vec();
+        for at in (1..latest.len()).rev() {
+            let behind = latest.get(at).map_or(0, |end| end.1);
+            if let Some(end) = latest.get_mut(at - 1) {
+                end.1 = end.1.max(behind);
+            }
+        }
+        let swept_at = |place: Place| latest.get(latest.partition_point(|(end, _)| *end <= place));
+        let mut gone = Vec::new();
+        for (mailbox, held) in &self.mailboxes {
+            let is_swept =
+                |entry: &&Entry| swept_at(entry.place).is_some_and(|end| entry.expires_at <= end.1);
+            gone.extend(held.letters.iter().filter(is_swept).map(|entry| (*mailbox, entry.id)));
+        }
+        for (mailbox, id) in &gone {
+            self.remove(*mailbox, *id);
+        }
+        self.note_ends(gone.iter().map(|(mailbox, _)| *mailbox).collect::<HashSet<_>>());
+        gone.len() as u64
+    }
+
     /// Notes when the first of the letters in these mailboxes expires, once others are gone.
     pub(super) fn note_ends(&mut self, mailboxes: impl IntoIterator<Item = MailboxId>) {
         for mailbox in mailboxes {
@@ -403,10 +443,10 @@ impl Index {
         let held = self.state(mailbox, &[], 0);
         let room = quota.total_bytes.saturating_sub(self.bytes.saturating_add(ahead.bytes_in_all));
         let places = quota.total_letters.saturating_sub(self.letters.saturating_add(ahead.letters_in_all));
-        // The less room there is for all, the smaller the share of one mailbox: nobody can use up the rest with many
-        // mailboxes.
-        let most = quota.bytes.min((room / SHARE_OF_ROOM).max(ALWAYS_GRANTED));
-        let most_letters = quota.letters.min((places / SHARE_OF_ROOM).max(LETTERS_ALWAYS_GRANTED));
+        // The less room there is for all, the smaller the share of one mailbox.
+        let share = |room: u64, all: u64| room.saturating_sub(all / RESERVE) / SHARE_OF_ROOM;
+        let most = quota.bytes.min(share(room, quota.total_bytes).max(ALWAYS_GRANTED));
+        let most_letters = quota.letters.min(share(places, quota.total_letters).max(LETTERS_ALWAYS_GRANTED));
         let fits = held.letters.saturating_add(ahead.letters) < most_letters
             && held.bytes.saturating_add(ahead.bytes).saturating_add(len) <= most
             && places > 0
@@ -439,5 +479,35 @@ impl Index {
                 .min(),
             ..MailStats::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The mailboxes an account may have by default.
+    const OF_ONE_ACCOUNT: u8 = 250;
+
+    /// Somebody fills as many mailboxes as accounts may have, twice over, each until it is refused.
+    #[test]
+    fn the_mailboxes_of_some_accounts_leave_room_for_a_little_in_every_other() {
+        let index = Index::default();
+        let quota = Quota { letters: 10_000, total_letters: 200_000, ..Quota::NONE };
+        let mut ahead = Ahead::default();
+        let mut admit = |mailbox: u8| {
+            let admitted = index.admit(MailboxId([mailbox; 20]), 1, quota, ahead).is_ok();
+            ahead.letters += u64::from(admitted);
+            ahead.letters_in_all += u64::from(admitted);
+            if !admitted {
+                ahead.letters = 0;
+            }
+            admitted
+        };
+        let filled: Vec<usize> =
+            (0..OF_ONE_ACCOUNT).map(|mailbox| (0..).take_while(|_| admit(mailbox)).count()).collect();
+        assert_eq!(filled.first(), Some(&2_692), "a 64th of what is left beyond the reserve");
+        assert_eq!(filled.last(), Some(&100));
+        assert!((0..50).all(|_| admit(OF_ONE_ACCOUNT)), "an empty mailbox still gets its letters");
     }
 }

@@ -5,7 +5,12 @@ use std::{
     path::Path,
 };
 
-use super::{bytes_of, frame::Sealer, open_letter, segment, writer::replay};
+use super::{
+    bytes_of,
+    frame::Sealer,
+    open_letter, segment,
+    writer::{replay, sweeps},
+};
 use crate::{
     StoreError,
     folder::LOCK_FILE,
@@ -71,10 +76,13 @@ pub fn inspect(folder: &Path, key: &MailKey, most: u64) -> Result<Inspection, St
 
 /// The index of the kept letters, and how many letters are cut off.
 fn index_of(folder: &Path) -> Result<(Index, u64), StoreError> {
-    let (mut index, mut cut_off) = (Index::default(), 0);
+    let (mut index, mut cut_off, mut swept) = (Index::default(), 0, Vec::new());
     for number in segment::numbers(folder)? {
-        cut_off += replay(&mut index, folder, number, &segment::look(folder, number)?)?.1;
+        let listed = segment::look(folder, number)?;
+        cut_off += replay(&mut index, folder, number, &listed)?.1;
+        swept.extend(sweeps(number, &listed));
     }
+    index.drop_swept(&swept);
     Ok((index, cut_off))
 }
 

@@ -308,7 +308,6 @@ impl Mail for LogMail {
     }
 
     fn expire(&self, now: u64, limit: usize) -> u64 {
-        // Not written to the log: the next start finds these letters expired again.
         let mut index = self.shared.index_mut();
         let gone = index.expired(now, limit);
         for (mailbox, id) in &gone {
@@ -316,6 +315,12 @@ impl Mail for LogMail {
         }
         let mailboxes: HashSet<MailboxId> = gone.iter().map(|(mailbox, _)| *mailbox).collect();
         index.note_ends(mailboxes);
+        drop(index);
+        if !gone.is_empty() {
+            // Else the next start would find them again, and they would take the room of others until the clock is trusted. Nobody
+            // waits for it: if it is lost, that is all that happens.
+            drop(self.commit(Work::Clear(NOBODY, now)));
+        }
         gone.len() as u64
     }
 

@@ -417,3 +417,70 @@ fn a_start_whose_tables_of_contents_cannot_be_written_loses_nothing() {
     assert!(toc.is_file(), "they are made up for");
     assert_eq!(read(&open(&folder)), [b"one", b"two"]);
 }
+
+fn put_until(mail: &LogMail, text: &str, expires_at: u64) {
+    let (payload, quota) = (text.into(), Quota::NONE);
+    mail.put(vec![NewLetter { mailbox: ALICE, payload, arrived_ms: 1, expires_at, quota, early: None }])
+        .wait()
+        .unwrap();
+}
+
+/// What a killed process leaves, with a clean end of it beside.
+fn left_behind(fill: impl Fn(&LogMail)) -> [TempDir; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    fill(&mail);
+    // A fence: what nobody waits for is written by then.
+    mail.clear(MailboxId([9; 20]), LetterId(0)).wait().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    for path in files(&folder, "mail") {
+        std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    mail.close().unwrap();
+    [copy, folder]
+}
+
+/// Else they would take the room of others until the clock is trusted again, an hour after each start.
+#[test]
+fn letters_that_were_swept_do_not_come_back_at_the_next_start_and_others_do() {
+    let folders = left_behind(|mail| {
+        put_until(mail, "soon", 10);
+        put_until(mail, "later", 20);
+        put_until(mail, "never", u64::MAX);
+        assert_eq!(mail.expire(10, 9), 1);
+        // The clock was set back.
+        put_until(mail, "soon again", 9);
+    });
+    for folder in folders {
+        let mail = open(&folder);
+        assert_eq!(read(&mail), [&b"later"[..], b"never", b"soon again"]);
+        assert_eq!((mail.stats().letters, mail.state(ALICE, 0).letters), (3, 3));
+        assert_eq!(mail.expire(20, 9), 2);
+        assert_eq!(mail.expire(20, 9), 0, "and they are gone once");
+        mail.close().unwrap();
+        assert_eq!(inspect(folder.path(), &MailKey::new(Zeroizing::new([1; 32])), 9).unwrap().letters, 1);
+    }
+}
+
+#[test]
+fn expired_letters_that_nobody_swept_are_there_at_the_next_start() {
+    for folder in left_behind(|mail| put_until(mail, "soon", 10)) {
+        assert_eq!(read(&open(&folder)), [b"soon"]);
+    }
+}
+
+/// A sweep whose time is before that of an earlier one says nothing less about what came before both.
+#[test]
+fn of_several_sweeps_the_latest_time_counts() {
+    let folders = left_behind(|mail| {
+        put_until(mail, "one", 10);
+        put_until(mail, "two", 30);
+        assert_eq!(mail.expire(30, 9), 2);
+        put_until(mail, "three", 10);
+        put_until(mail, "four", 20);
+        assert_eq!(mail.expire(10, 9), 1);
+    });
+    for folder in folders {
+        assert_eq!(read(&open(&folder)), [b"four"]);
+    }
+}

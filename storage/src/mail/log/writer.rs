@@ -61,7 +61,7 @@ impl Writer {
     pub(super) fn open(shared: Arc<Shared>) -> Result<Self, StoreError> {
         let folder = shared.folder.clone();
         let (mut next_id, mut last, mut finished, mut empty) = (1u64, 0u32, BTreeMap::new(), Vec::new());
-        let mut unlisted = Vec::new();
+        let (mut unlisted, mut swept) = (Vec::new(), Vec::new());
         {
             let mut index = shared.index_mut();
             for number in segment::numbers(&folder)? {
@@ -79,7 +79,9 @@ impl Writer {
                 shared.damaged.fetch_add(cut_off, Ordering::Relaxed);
                 finished.insert(number, length);
                 unlisted.extend(contents.map(|contents| (number, contents)));
+                swept.extend(sweeps(number, &listed));
             }
+            index.drop_swept(&swept);
         }
         let number = last.checked_add(1).ok_or(StoreError::Full)?;
         next_id = next_id.checked_add(IDS_LEFT_OUT).ok_or(StoreError::Full)?;
@@ -295,6 +297,15 @@ pub(super) fn replay(
         apply(index, &entry.header, &entry.removed, Place { segment: number, offset: entry.offset });
     }
     Ok((length, cut_off))
+}
+
+/// What a segment tells of sweeps: the place of each, and the time until which everything before it was swept, in seconds since 1970.
+///
+/// A sweep is written as the clearing of nobody's mailbox up to that time, which means nothing to earlier versions.
+pub(super) fn sweeps(number: u32, listed: &[Listed]) -> impl Iterator<Item = (Place, u64)> {
+    let is_sweep = |header: &Header| header.kind == Kind::Cleared && header.mailbox == super::NOBODY;
+    let swept = listed.iter().filter(move |entry| is_sweep(&entry.header));
+    swept.map(move |entry| (Place { segment: number, offset: entry.offset }, entry.header.id))
 }
 
 /// Applies one entry of the log to the index.
