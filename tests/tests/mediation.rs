@@ -133,6 +133,31 @@ fn a_forward_that_is_not_kept_is_refused_whether_its_sender_hears_the_report_or_
     });
 }
 
+/// The status alone says then that the letter is not kept; with 200 its sender would throw it away.
+#[test]
+fn whoever_is_to_hear_of_a_refused_forward_elsewhere_is_told_only_if_a_report_really_goes_there() {
+    play(async {
+        let (world, mediator, did) = mediator(|_| {}).await;
+        let caught = world.wire().catch(STRANGER);
+        let (sender, nobody) = (Stranger::reached_at(1, STRANGER), Stranger::new(2));
+        let first = sender.forward(&did, nobody.did(), json!("x"));
+        let told = async |message: &Message| {
+            let receipt = sender.say(&mediator, message).await;
+            assert_eq!((receipt.refused, receipt.replies.len()), (Some(Refusal::Invalid), 0));
+            receipt.is_told
+        };
+        assert!(told(&first).await);
+        assert!(!told(&first).await, "its report is under way, and there is no second");
+        mediator.outbox_pass().await.unwrap();
+        assert_eq!(caught.lock().unwrap().len(), 1);
+        let by_libp2p =
+            Stranger::reached_at(3, "libp2p-peerId:12D3KooWGjMkRtZjLvLc8o1hUrfbhbQRDMHKvNvQnpF8Gb3rvQ6P");
+        let unheard = by_libp2p.forward(&did, nobody.did(), json!("x"));
+        let receipt = by_libp2p.say(&mediator, &unheard).await;
+        assert!(!receipt.is_told, "this mediator does not speak libp2p");
+    });
+}
+
 #[test]
 fn a_letter_larger_than_is_kept_is_refused_for_good() {
     play(async {

@@ -47,8 +47,12 @@ struct Scene {
 }
 
 async fn scene() -> Scene {
+    scene_of(Config::new(Role::Mediator)).await
+}
+
+async fn scene_of(config: Config) -> Scene {
     let mut world = World::new(1);
-    world.add("mediator", Config::new(Role::Mediator)).await;
+    world.add("mediator", config).await;
     let node = world.node("mediator");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -480,6 +484,85 @@ fn a_message_too_large_in_parts_is_refused_and_its_sender_does_not_try_again() {
         let refused =
             client.send(&format!("ws://{}/ws", scene.address), vec![b' '; large]).await.unwrap_err();
         assert!(!refused.is_temporary(), "{refused}");
+    });
+}
+
+/// Asks for pongs of 125 bytes each, `count` times, without reading one; returns how many there were in the end.
+async fn pongs_to_whoever_does_not_read(address: SocketAddr, count: usize) -> usize {
+    // Little room in the kernel, so that the rest has to wait at the other side.
+    let small = tokio::net::TcpSocket::new_v4().unwrap();
+    small.set_recv_buffer_size(64 * 1024).unwrap();
+    let stream = small.connect(address).await.unwrap();
+    let mut socket = client_async(format!("ws://{address}/ws"), stream).await.unwrap().0;
+    for _ in 0..count {
+        socket.feed(Frame::Ping(vec![b'x'; 125].into())).await.unwrap();
+    }
+    socket.flush().await.unwrap();
+    // By then all was read there.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut pongs = 0;
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(QUIET, socket.next()).await {
+        pongs += usize::from(frame.is_pong());
+    }
+    pongs
+}
+
+#[test]
+fn pongs_do_not_add_up_without_end_for_whoever_asks_and_does_not_read() {
+    play(async {
+        let scene = scene().await;
+        assert_eq!(pongs_to_whoever_does_not_read(scene.address, 100).await, 100);
+        let (asked, bytes) = (150_000, 127);
+        let pongs = pongs_to_whoever_does_not_read(scene.address, asked).await;
+        // What a kernel may hold comes on top of what the node holds.
+        assert!(pongs * bytes < 12 * 1024 * 1024, "{pongs} of {asked}");
+    });
+}
+
+#[test]
+fn pings_count_against_the_rate_of_their_address() {
+    play(async {
+        let mut config = Config::new(Role::Mediator);
+        config.limits.loopback = true;
+        config.limits.max_requests_per_second = Some(5);
+        let scene = scene_of(config).await;
+        let mut socket = scene.open().await;
+        for _ in 0..100 {
+            if socket.send(Frame::Ping(Default::default())).await.is_err() {
+                break;
+            }
+        }
+        let (pongs, code) = until_closed(&mut socket).await;
+        assert!(pongs < 50 && code == 1013, "{pongs} {code}");
+    });
+}
+
+/// Buffers that a large message went through keep its size for as long as the connection lasts.
+#[test]
+fn of_connections_that_carried_large_messages_only_so_many_stay_and_the_others_come_again() {
+    play(async {
+        let scene = scene().await;
+        let rubbish = || Frame::Text("x".repeat(70 * 1024).into());
+        let mut kept = Vec::new();
+        for _ in 0..128 {
+            let mut socket = scene.open().await;
+            socket.send(rubbish()).await.unwrap();
+            socket.send(Frame::Ping(Default::default())).await.unwrap();
+            assert!(heard(&mut socket).await.is_pong());
+            kept.push(socket);
+        }
+        let (mut small, mut one_more) = (scene.open().await, scene.open().await);
+        small.send(Frame::Text("x".into())).await.unwrap();
+        one_more.send(rubbish()).await.unwrap();
+        one_more.send(Frame::Ping(Default::default())).await.unwrap();
+        assert_eq!(until_closed(&mut one_more).await, (1, 1001), "what it carried is answered first");
+        assert!(stays_silent(&mut small).await && stays_silent(&mut kept[0]).await);
+        kept.pop();
+        let mut next = scene.open().await;
+        tokio::time::sleep(QUIET).await;
+        next.send(rubbish()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(stays_silent(&mut next).await, "another has gone");
     });
 }
 

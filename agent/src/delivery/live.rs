@@ -80,6 +80,8 @@ struct State {
     /// Letters up to this one were announced before the session was there, or belonged to this account.
     heard_after: LetterId,
     changed: BTreeSet<MailboxId>,
+    /// Mailboxes with something new, whose next letter is too large to be held at present.
+    put_off: BTreeSet<MailboxId>,
     progress: BTreeMap<MailboxId, Progress>,
     /// Letters that were offered and are not sent yet.
     offered: VecDeque<(LetterId, Vec<u8>)>,
@@ -162,6 +164,17 @@ impl Session {
     pub(crate) fn look_again(&self, mailbox: MailboxId) {
         lock(&self.state).changed.insert(mailbox);
         self.bell.notify_one();
+    }
+
+    /// The next letter of a mailbox is too large to be held at present: other mailboxes come first.
+    pub(crate) fn put_off(&self, mailbox: MailboxId) {
+        lock(&self.state).put_off.insert(mailbox);
+    }
+
+    /// What was put off may be tried again.
+    pub(crate) fn try_again(&self) {
+        let state = &mut *lock(&self.state);
+        state.changed.append(&mut state.put_off);
     }
 
     /// The last letter of a mailbox that needs no push any more.

@@ -51,8 +51,9 @@ impl Arrival {
 pub struct Receipt {
     /// Set if the message itself had no effect; a rotation it proved may have been followed.
     pub refused: Option<Refusal>,
-    /// Whether a known sender reads why it was refused: in `replies`, or at an endpoint of its own.
-    pub(crate) is_told: bool,
+    /// Whether an answer is on its way to a known sender, which reads there why it was refused: in `replies`, or queued for an endpoint
+    /// of its own.
+    pub is_told: bool,
     /// Envelopes to give back on the same connection; at most one for HTTP.
     pub replies: Vec<Vec<u8>>,
     /// Live delivery on this connection is to change.

@@ -25,6 +25,8 @@ pub(super) const MAX_REQUESTS_PER_SOURCE: usize = 64;
 pub(super) const MAX_BODIES: usize = 512;
 /// Most of them from one source: a client whose bodies drip in holds up nobody else.
 pub(super) const MAX_BODIES_PER_SOURCE: usize = 64;
+/// Most WebSockets that keep buffers grown for a large message, of up to some 3 MiB each.
+pub(super) const MAX_GROWN: usize = 128;
 /// Most requests that wait for their turn; there is no room for more.
 pub(super) const MAX_WAITING: usize = 4096;
 /// Longest a request waits for its turn before it is told to come again.
@@ -49,6 +51,7 @@ pub(crate) struct Admission {
     rooms: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
     requests: Arc<Semaphore>,
+    grown: Arc<Semaphore>,
 }
 
 /// Connections from one source.
@@ -157,6 +160,7 @@ impl Admission {
             rooms: Arc::new(Semaphore::new(MAX_WAITING)),
             bodies: Arc::new(Semaphore::new(MAX_BODIES)),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            grown: Arc::new(Semaphore::new(MAX_GROWN)),
         })
     }
 
@@ -224,6 +228,11 @@ impl Admission {
     /// Whether a request from `source` is within its rate.
     pub(crate) fn within_rate(&self, source: Source) -> bool {
         !self.is_bounded(source) || self.rates.admit(&source)
+    }
+
+    /// Leave for a WebSocket to keep buffers that a large message went through; `None` if as many do as may.
+    pub(super) fn may_grow(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.grown).try_acquire_owned().ok()
     }
 
     /// Waits for permission to read a body on the connection of `place`; `None` if that takes too long, because it

@@ -34,7 +34,7 @@ impl Trouble {
     }
 }
 
-/// How long a connection waits that was refused leave to hold a large letter.
+/// How long a large letter waits that may not be held at present.
 const REST: Duration = Duration::from_millis(500);
 
 /// The accounts of one connection.
@@ -42,7 +42,7 @@ const REST: Duration = Duration::from_millis(500);
 pub(super) struct Pushing {
     sessions: Vec<Arc<Session>>,
     bell: Arc<Notify>,
-    /// Until when nothing is pushed.
+    /// Until when large letters wait that were put off.
     resting: Option<Instant>,
 }
 
@@ -51,6 +51,8 @@ pub(super) struct Turn {
     sessions: std::vec::IntoIter<Arc<Session>>,
     current: Option<Arc<Session>>,
     left: usize,
+    /// Whether a large letter may not be held at present.
+    has_put_off: bool,
 }
 
 /// Envelopes to push, with what they hold in memory until they are sent.
@@ -98,11 +100,23 @@ impl Pushing {
         if !self.sessions.is_empty() {
             self.sessions.rotate_left(1);
         }
-        Turn { sessions: self.sessions.clone().into_iter(), current: None, left: PUSH_TURN }
+        if self.resting.is_some_and(|until| until <= Instant::now()) {
+            self.resting = None;
+            self.sessions.iter().for_each(|session| session.try_again());
+        }
+        Turn {
+            sessions: self.sessions.clone().into_iter(),
+            current: None,
+            left: PUSH_TURN,
+            has_put_off: false,
+        }
     }
 
-    /// Nothing is pushed for a while; then it is rung for again.
+    /// Rings again for what was put off, after a while.
     fn rest(&mut self) {
+        if self.resting.is_some() {
+            return;
+        }
         self.resting = Some(Instant::now() + REST);
         let bell = self.bell();
         tokio::spawn(async move {
@@ -113,26 +127,35 @@ impl Pushing {
 
     /// The next envelopes to push, perhaps none; `None` when the turn is over. What is left is rung for.
     pub(super) fn next(&mut self, node: &Node, turn: &mut Turn) -> Result<Option<Handful>, Trouble> {
-        if self.resting.is_some_and(|until| Instant::now() < until) {
-            return Ok(None);
-        }
         while turn.left > 0 {
             if turn.current.is_none() {
                 turn.current = turn.sessions.next();
             }
-            let Some(session) = &turn.current else { return Ok(None) };
+            let Some(session) = &turn.current else {
+                if turn.has_put_off {
+                    self.rest();
+                }
+                return Ok(None);
+            };
             let Some(pushes) = node.next_pushes(session, turn.left).map_err(|_| Trouble::Unreadable)? else {
                 turn.current = None;
                 continue;
             };
             if pushes.is_put_off {
-                self.rest();
-                return Ok(None);
+                turn.has_put_off = true;
+                // What was offered keeps its order: all behind it waits too, but not what comes to other accounts.
+                if session.offered_len().is_some() {
+                    turn.current = None;
+                }
+                continue;
             }
             turn.left = turn.left.saturating_sub(pushes.letters);
             return Ok(Some(Handful { envelopes: pushes.envelopes, hand: pushes.hand }));
         }
         // It is time to listen; what is left of this turn is rung for again.
+        if turn.has_put_off {
+            self.rest();
+        }
         self.bell.notify_one();
         Ok(None)
     }

@@ -297,6 +297,7 @@ async fn upgrade(server: Server, request: Request, place: Arc<Place>) -> Respons
         Ok(upgrade) => upgrade
             .read_buffer_size(socket::READ_BUFFER)
             .write_buffer_size(0)
+            .max_write_buffer_size(socket::MAX_WRITE_BUFFER)
             .max_message_size(MAX_ENVELOPE_BYTES)
             .max_frame_size(socket::MAX_FRAME_BYTES)
             .on_upgrade(move |stream| socket::serve(server, stream, place, read)),

@@ -9,6 +9,7 @@ use futures_util::{
     stream::{FuturesOrdered, SplitSink},
 };
 use tokio::{
+    sync::OwnedSemaphorePermit,
     task::{JoinError, JoinHandle},
     time::{Instant, MissedTickBehavior},
 };
@@ -44,6 +45,13 @@ pub(super) const READ_BUFFER: usize = 2_560;
 /// Largest frame that is read. One that is somewhat too large for an envelope is read to its end: where bytes are left unread, the
 /// connection is reset, and the reason may not arrive.
 pub(super) const MAX_FRAME_BYTES: usize = MAX_ENVELOPE_BYTES + 256 * 1024;
+/// Bytes from which on a message is large: the buffers it goes through stay as long as it is.
+const LARGE: usize = 64 * 1024;
+/// How long a connection whose buffers have grown too many lasts after its last large message: long enough to hear what became of it.
+const LEAVES_AFTER: Duration = Duration::from_secs(2);
+/// Most bytes that wait to be sent: two of the largest envelopes, in the form of deliveries. Pongs must not add up without end for
+/// whoever asks and does not read.
+pub(super) const MAX_WRITE_BUFFER: usize = 4 * MAX_ENVELOPE_BYTES;
 /// Bytes of the head of a control frame from a client.
 const CONTROL_HEAD: u64 = 6;
 /// Bytes that may have arrived after the last message without counting as a slow message: read-ahead.
@@ -85,6 +93,16 @@ struct Socket {
     place: Arc<Place>,
     /// Why an envelope was refused, if one was since the last ping that asked for it.
     not_taken: Option<Refusal>,
+    grown: Grown,
+}
+
+/// Whether a connection has carried a large message: its buffers keep that size for as long as it lasts.
+enum Grown {
+    No,
+    /// It may stay.
+    Kept(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
+    /// Enough others have: it is closed at this instant, unless it carries another one before.
+    Leaves(Instant),
 }
 
 /// Why a socket is closed by us.
@@ -109,7 +127,8 @@ impl From<Trouble> for Ending {
 pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>, read: Arc<ReadBytes>) {
     let (out, mut incoming) = stream.split();
     let mut stopping = server.stopping.clone();
-    let mut socket = Socket { server, out, pushing: Pushing::default(), place, not_taken: None };
+    let mut socket =
+        Socket { server, out, pushing: Pushing::default(), place, not_taken: None, grown: Grown::No };
     let mut heard = Instant::now();
     let mut unfinished = Unfinished { read, complete: 0, told: false };
     unfinished.completed();
@@ -124,16 +143,11 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>, 
         let turn = tokio::select! {
             Some(receipt) = under_way.next() => socket.answer(receipt).await,
             frame = incoming.next(), if under_way.len() < MAX_UNDER_WAY => match frame {
-                // The pong goes out with the next look at the connection: to the peer it means that everything before
-                // it is safe.
+                // The pong goes out with the next look at the connection.
                 Some(Ok(Frame::Ping(payload))) => {
                     heard = Instant::now();
                     unfinished.passed(payload.len());
-                    if payload.as_ref() == IS_IT_TAKEN {
-                        socket.settle_for_pong(&mut under_way).await
-                    } else {
-                        socket.settle(&mut under_way).await
-                    }
+                    socket.pinged(&payload, &mut under_way).await
                 }
                 Some(Ok(frame)) => {
                     heard = Instant::now();
@@ -165,6 +179,9 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>, 
                     socket.ping().await
                 }
             }
+            () = tokio::time::sleep_until(socket.leaves_at()), if under_way.is_empty() => {
+                Err(Ending::Told(close_code::AWAY, "too many connections have carried large messages; come again"))
+            }
             () = stopped(&mut stopping) => {
                 Err(Ending::Told(close_code::AWAY, "the node stops; come again"))
             }
@@ -186,18 +203,58 @@ async fn all_of(under_way: &mut FuturesOrdered<JoinHandle<Receipt>>) -> Vec<Resu
 }
 
 impl Socket {
+    /// Notes that a message of this many bytes went through the buffers.
+    fn carried(&mut self, bytes: usize) {
+        if bytes <= LARGE || matches!(self.grown, Grown::Kept(_)) {
+            return;
+        }
+        self.grown = match self.server.admission.may_grow() {
+            Some(permit) => Grown::Kept(permit),
+            None => Grown::Leaves(Instant::now() + LEAVES_AFTER),
+        };
+    }
+
+    /// When it is to be closed because of its buffers; far away if it may stay.
+    fn leaves_at(&self) -> Instant {
+        match self.grown {
+            Grown::Leaves(at) => at,
+            Grown::No | Grown::Kept(_) => Instant::now() + SILENCE,
+        }
+    }
+
+    /// Answers a ping once what came before it is settled: to the peer it means that everything before it is safe.
+    async fn pinged(
+        &mut self,
+        payload: &[u8],
+        under_way: &mut FuturesOrdered<JoinHandle<Receipt>>,
+    ) -> Result<(), Ending> {
+        self.check_rate()?;
+        if payload == IS_IT_TAKEN {
+            self.settle_for_pong(under_way).await
+        } else {
+            self.settle(under_way).await
+        }
+    }
+
+    /// Counts what came against the rate of its address.
+    fn check_rate(&self) -> Result<(), Ending> {
+        if self.server.admission.within_rate(self.place.source()) {
+            return Ok(());
+        }
+        self.server.node.shared().stats.refuse(Reason::Rate);
+        Err(Ending::Told(close_code::AGAIN, "too many messages; come again later"))
+    }
+
     /// Opens what a frame brings, if it brings anything, once it is its turn.
     async fn begin(&mut self, frame: Frame) -> Result<Option<(Begun, Turn)>, Ending> {
         let bytes = match frame {
             Frame::Text(text) => text.into(),
             Frame::Binary(bytes) => bytes,
-            Frame::Ping(_) | Frame::Pong(_) => return Ok(None),
+            Frame::Ping(_) | Frame::Pong(_) => return self.check_rate().map(|()| None),
             Frame::Close(_) => return Err(Ending::Gone),
         };
-        if !self.server.admission.within_rate(self.place.source()) {
-            self.server.node.shared().stats.refuse(Reason::Rate);
-            return Err(Ending::Told(close_code::AGAIN, "too many messages; come again later"));
-        }
+        self.check_rate()?;
+        self.carried(bytes.len());
         let turn = self.turn().await?;
         let opening = self.server.node.begin(&bytes, self.server.origin(&self.place));
         Ok(Some((opening.instrument(log::request("socket")).await, turn)))
@@ -314,6 +371,10 @@ impl Socket {
             for envelope in envelopes {
                 self.feed(envelope).await?;
             }
+            if hand.is_large() {
+                // What is fed only lies in a buffer: leave to hold a large letter lasts until it is gone from there.
+                self.flush().await?;
+            }
             drop(hand);
         }
         self.flush().await
@@ -324,6 +385,7 @@ impl Socket {
     }
 
     async fn feed(&mut self, envelope: Vec<u8>) -> Result<(), Ending> {
+        self.carried(envelope.len());
         // Envelopes are JSON, hence text; bytes that are not text go as they are.
         let frame = match String::from_utf8(envelope) {
             Ok(text) => Frame::Text(text.into()),

@@ -31,6 +31,9 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes read from the socket at a time.
 const READ_BUFFER: usize = 16 * 1024;
 
+/// Most bytes that wait to be sent; the other side asks for pongs as often as it likes.
+const MAX_WRITE_BUFFER: usize = 4 * MAX_ENVELOPE_BYTES;
+
 /// The code that closes a socket if an envelope on it was not taken and will not be: codes from 4000 on are for private
 /// use, and this one recalls the status of HTTP.
 pub(super) const NOT_TAKEN: u16 = 4400;
@@ -77,7 +80,8 @@ async fn open(uri: &str, url: &url::Url, network: &Network, names: &Names) -> Re
     let bounds = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(MAX_ENVELOPE_BYTES))
-        .max_frame_size(Some(MAX_ENVELOPE_BYTES));
+        .max_frame_size(Some(MAX_ENVELOPE_BYTES))
+        .max_write_buffer_size(MAX_WRITE_BUFFER);
     let (line, _) =
         client_async_with_config(uri, stream, Some(bounds)).await.map_err(|error| failed(&error))?;
     Ok(line)

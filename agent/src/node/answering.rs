@@ -11,6 +11,14 @@ use crate::{
     transport,
 };
 
+/// What is answered to a message.
+pub(super) struct Replies {
+    /// Envelopes for the connection it came by.
+    pub(super) envelopes: Vec<Vec<u8>>,
+    /// Whether an answer goes to its sender, by that connection or another way.
+    pub(super) is_on_its_way: bool,
+}
+
 impl Node {
     /// Tells an unknown sender why a forward is not taken, on the connection it came by and nowhere else. The report is
     /// signed, because there is nobody to encrypt for. Deployed clients expect it.
@@ -35,12 +43,7 @@ impl Node {
 
     /// Packs answers for the same connection if the sender asked for that. Transient answers that cannot go back there
     /// are queued for the sender's own endpoint.
-    pub(super) async fn reply(
-        &self,
-        opened: &Opened,
-        answers: Vec<Outgoing>,
-        arrival: Arrival,
-    ) -> Vec<Vec<u8>> {
+    pub(super) async fn reply(&self, opened: &Opened, answers: Vec<Outgoing>, arrival: Arrival) -> Replies {
         let (open_route, most) = match arrival {
             Arrival::Http { .. } => (wants_return(opened) || self.has_no_other_way(opened), 1),
             // A connection that stays open is its own return route, unless the sender asked otherwise.
@@ -55,7 +58,7 @@ impl Node {
             }
             Arrival::Mailbox { .. } => (false, 0),
         };
-        let mut replies = Vec::new();
+        let (mut replies, mut is_queued) = (Vec::new(), false);
         for answer in answers {
             let to_sender = Some(&answer.to.canonical()) == opened.sender();
             if open_route && to_sender && replies.len() < most {
@@ -67,10 +70,11 @@ impl Node {
                 }
             } else if answer.transient && !(is_of_pickup(&answer.message.kind) && self.reads_here(&answer.to))
             {
-                self.enqueue_now(answer, arrival).await;
+                is_queued |= to_sender && self.enqueue_now(answer, arrival).await;
             }
         }
-        replies
+        let is_on_its_way = !replies.is_empty() || (is_queued && self.hears_elsewhere(opened));
+        Replies { envelopes: replies, is_on_its_way }
     }
 
     /// Whether an answer about mediation or mail would otherwise never arrive: deployed wallets without an endpoint
@@ -86,10 +90,13 @@ impl Node {
     }
 
     /// Whether the sender has an endpoint, its mailbox here among them, at which it reads what is not answered on the connection.
-    pub(super) fn hears_elsewhere(&self, opened: &Opened) -> bool {
+    fn hears_elsewhere(&self, opened: &Opened) -> bool {
         let document = opened.sender().and_then(|sender| self.shared.resolver.resolve(sender).ok());
+        let speaks_libp2p = self.shared.peer_endpoint().is_some();
+        let leads_there =
+            |uri: &str| if transport::is_one_way(uri) { speaks_libp2p } else { is_address(uri) };
         document
-            .is_some_and(|document| document.didcomm_endpoints().any(|endpoint| is_address(&endpoint.uri)))
+            .is_some_and(|document| document.didcomm_endpoints().any(|endpoint| leads_there(&endpoint.uri)))
     }
 
     /// Whether whatever is sent to a DID comes into a mailbox here, and nowhere else. A status among the mail it speaks of would
@@ -110,7 +117,8 @@ impl Node {
         is_ours(&endpoint.uri) || endpoint.routing_keys.iter().any(|key| is_ours(key))
     }
 
-    async fn enqueue_now(&self, answer: Outgoing, arrival: Arrival) {
+    /// Queues an answer that is of use only now; whether that was possible.
+    async fn enqueue_now(&self, answer: Outgoing, arrival: Arrival) -> bool {
         let mut fx = Effects::new(&self.shared, Cause::Arrival(arrival));
         let queued = match self.enqueue(&mut fx, vec![answer]) {
             Ok(queued) => queued,
@@ -118,14 +126,16 @@ impl Node {
                 // The request is done and stays so; its answer is of use only now.
                 self.shared.stats.given_up.inc();
                 tracing::info!(reason = %describe_for_log(&failure), "an answer was not queued");
-                return;
+                return false;
             }
         };
         let (batch, _) = fx.into_parts();
-        if !batch.is_empty() && self.shared.db.store().commit(batch).await.is_ok() {
+        let is_queued = !batch.is_empty() && self.shared.db.store().commit(batch).await.is_ok();
+        if is_queued {
             queued.keep();
             self.outbox_bell.notify_one();
         }
+        is_queued
     }
 }
 

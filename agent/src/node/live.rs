@@ -25,7 +25,8 @@ pub(crate) struct Pushes {
     pub(crate) envelopes: Vec<Vec<u8>>,
     /// Letters in the envelopes: wrapped, one holds several.
     pub(crate) letters: usize,
-    /// Whether nothing was taken because too many large letters are held for slow readers.
+    /// Whether nothing was taken because too many large letters are held for slow readers. What was offered waits then, in its order;
+    /// of what is in the mail only that mailbox does.
     pub(crate) is_put_off: bool,
     /// Kept until the envelopes are sent.
     pub(crate) hand: Hand,
@@ -50,6 +51,11 @@ enum Taken {
 }
 
 impl Hand {
+    /// Whether it holds a large letter.
+    pub(crate) fn is_large(&self) -> bool {
+        self.large.is_some()
+    }
+
     fn take(&mut self, len: usize, account: &Did, live: &Live) -> Taken {
         if self.large.is_none() && self.bytes + len <= MAX_IN_HAND {
             self.bytes += len;
@@ -128,8 +134,8 @@ impl Node {
         listed: &[Letter],
         limit: usize,
     ) -> Result<Pushes, Failure> {
-        let (mut letters, mut hand, mut is_put_off) = (Vec::new(), Hand::default(), false);
-        let mut more = listed.len() == limit;
+        let (mut letters, mut hand) = (Vec::new(), Hand::default());
+        let (mut more, mut is_put_off) = (listed.len() == limit, false);
         for letter in listed {
             let taken = hand.take(
                 usize::try_from(letter.len).unwrap_or(usize::MAX),
@@ -147,7 +153,9 @@ impl Node {
                 letters.push((self.role.letter_id(letter.id), payload));
             }
         }
-        if more {
+        if is_put_off {
+            session.put_off(mailbox);
+        } else if more {
             session.look_again(mailbox);
         }
         self.pushes(session, letters, Pushes { is_put_off, hand, ..Pushes::default() })
@@ -231,5 +239,36 @@ mod tests {
         let listed = node.shared.mail.list(mailbox, Some(session.pushed(mailbox)), 9, 0);
         let pushes = node.take_letters(&session, mailbox, &listed, 9).unwrap();
         assert_eq!((pushes.envelopes.len(), session.pushed(mailbox)), (1, between));
+    }
+
+    /// Slow readers hold as many large letters as may be: what is small comes all the same.
+    #[tokio::test]
+    async fn a_large_letter_that_must_wait_holds_up_no_other_mailbox() {
+        let (node, large, small) = (mediator().await, MailboxId([1; 20]), MailboxId([2; 20]));
+        let change = LiveChange { mailboxes: vec![large, small], ..change(LetterId(0), large) };
+        let account = change.account.clone();
+        let session = node.open_session(change, &Arc::new(Notify::new()));
+        let held = node.shared.live.large(&account).unwrap();
+        for (mailbox, len) in [(large, MAX_IN_HAND + 1), (small, 1)] {
+            let listed = [put(&node, mailbox, &vec![b'x'; len]).await];
+            assert_eq!(listed.len(), 1);
+            session.look_again(mailbox);
+        }
+        let next = |wait: bool| {
+            let mailbox = session.next_changed()?;
+            let after = session.pushed(mailbox);
+            let listed = node.shared.mail.list(mailbox, Some(after), 9, 0);
+            let pushes = node.take_letters(&session, mailbox, &listed, 9).unwrap();
+            assert_eq!(pushes.is_put_off, wait);
+            Some((mailbox, pushes.letters))
+        };
+        assert_eq!(next(true), Some((large, 0)));
+        assert_eq!(next(false), Some((small, 1)), "it passes");
+        assert_eq!(next(false), None, "and the large one is not tried in a circle");
+        session.try_again();
+        assert_eq!(next(true), Some((large, 0)));
+        drop(held);
+        session.try_again();
+        assert_eq!(next(false), Some((large, 1)));
     }
 }

@@ -8,7 +8,7 @@ use einmal_flows::Received;
 use einmal_storage::{Commit, mail::MailboxId};
 use tracing::{Instrument, Span};
 
-use super::{Done, Node, once::seen_id};
+use super::{Done, Node, answering::Replies, once::seen_id};
 use crate::{
     db::mailbox_id,
     handler::{
@@ -127,9 +127,8 @@ impl Node {
         };
         match taken {
             Ok(done) => {
-                let replies = self.reply(&opened, done.outgoing, arrival).await;
-                let is_told =
-                    !replies.is_empty() || (done.refused.is_some() && self.hears_elsewhere(&opened));
+                let Replies { envelopes: replies, is_on_its_way: is_told } =
+                    self.reply(&opened, done.outgoing, arrival).await;
                 Receipt { refused: done.refused, is_told, replies, live: done.live, notice: done.notice }
             }
             Err(failure) => {

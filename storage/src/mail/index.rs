@@ -177,11 +177,6 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Whether this letter is already waiting.
-    pub(super) fn knows(&self, digest: u64) -> bool {
-        self.digests.contains_key(&digest)
-    }
-
     /// Whether the same letter is already waiting and lasts long enough ([`lasts_for`]) that another one, which arrived
     /// at `arrived_ms` and would be kept until `expires_at`, may be dropped.
     pub(super) fn stands_in(
