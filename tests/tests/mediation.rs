@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use einmal::{
     config::{CitizenSettings, Config, Role},
+    db::{Db, KNOWN_DIDS, SEEN, did_id, mailbox_id},
     node::{Arrival, Node, Refusal},
 };
 use einmal_did::Did;
 use einmal_didcomm::{Message, ReturnRoute, SenderProtection};
 use einmal_flows::{limits::MAX_QUEUED_PAYLOAD_BYTES, out_of_band::Invitation};
 use einmal_keys::KeyKind;
-use einmal_storage::{MemoryStore, mail::Mail};
+use einmal_storage::{
+    MemoryStore, TenantId,
+    mail::{Mail, MailboxId, MemoryMail, NewLetter, Quota},
+};
 use einmal_tests::{HeldMail, Stranger, World, code, did_of, name, node_with, play, stranger_of};
 use serde_json::{Value, json};
 
@@ -707,4 +711,72 @@ async fn behind_a_damaged_letter_the_next_are_delivered_however_few_are_asked_fo
     mail.damage([letters[0], letters[1]]);
     assert_eq!(delivered(&stranger, &node, 1).await.len(), 1);
     assert_eq!(delivered(&stranger, &node, 10).await.len(), 2);
+}
+
+/// Whoever asks for accounts, with a new DID each time or the same again and again, must not fill the disk.
+#[test]
+fn an_account_asked_for_once_more_leaves_nothing_and_one_without_recipients_is_kept_for_a_time() {
+    play(async {
+        let (world, mediator, did) = mediator(|_| {}).await;
+        let db = Db::new(world.store("mediator"), TenantId::default());
+        let stranger = stranger_of(1, &mediator);
+        let kind = "https://didcomm.org/coordinate-mediation/3.0/mediate-request";
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let granted = stranger.ask(&mediator, &stranger.message(kind, &did, json!({}))).await;
+            assert_eq!(name(&granted), "mediate-grant");
+            seen.push(db.count(SEEN).unwrap());
+        }
+        assert_eq!(seen, [1; 3]);
+        let long_form = || db.get::<Did>(KNOWN_DIDS, did_id(stranger.did())).unwrap().unwrap();
+        assert!(long_form().expires_at.is_some());
+        assert_eq!(register(&stranger, &mediator, stranger.did()).await, "success");
+        assert!(long_form().expires_at.is_none(), "it has something to lose now");
+        assert_eq!(register(&stranger, &mediator, stranger.did()).await, "no_change");
+        assert_eq!(
+            db.count(SEEN).unwrap(),
+            3,
+            "what may change something when it comes again is known for good"
+        );
+    });
+}
+
+/// There are more mailboxes than one look reads.
+#[test]
+fn the_fullest_mailboxes_are_listed_first_with_their_accounts_however_many_there_are() {
+    play(async {
+        let mail = Arc::new(MemoryMail::new());
+        let node = node_with(
+            Arc::new(MemoryStore::new()),
+            Arc::clone(&mail) as _,
+            "https://mediator.example",
+            Config::new(Role::Mediator),
+            false,
+        )
+        .await;
+        let stranger = stranger_of(1, &node);
+        stranger.enrol(&node).await;
+        let full = mailbox_id(stranger.did());
+        let put = |mailbox: MailboxId, number: u32| {
+            let payload = number.to_be_bytes().to_vec();
+            let (expires_at, quota, early) = (u64::MAX, Quota::NONE, None);
+            mail.put(vec![NewLetter { mailbox, payload, arrived_ms: 1, expires_at, quota, early }])
+        };
+        let commits: Vec<_> = (0..1_500u32)
+            .map(|number| {
+                let mut id = [0; 20];
+                id[..4].copy_from_slice(&number.to_be_bytes());
+                put(MailboxId(id), number)
+            })
+            .chain((0..3).map(|number| put(full, number)))
+            .collect();
+        for commit in commits {
+            commit.await.unwrap();
+        }
+        let queues = node.command("queues", &json!({})).await.unwrap();
+        assert_eq!(queues["queues"].as_array().unwrap().len(), 1_000);
+        let first = &queues["queues"][0];
+        assert_eq!((&first["messages"], &first["account"]), (&json!(3), &json!(did_id(stranger.did()))));
+        assert_eq!(queues["queues"][1]["account"], json!(null));
+    });
 }

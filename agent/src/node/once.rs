@@ -183,9 +183,10 @@ impl Node {
     }
 }
 
-/// Whether a message may change an account or its recipients, though it changes nothing today.
+/// Whether a message may change an account's recipients, though it changes nothing today. Asking for an account twice gives one.
 fn changes_accounts(kind: &MessageType) -> bool {
-    MediationVersion::of(kind).is_some() && !matches!(kind.message(), "recipientquery" | "keylistquery")
+    let harmless = ["recipientquery", "keylistquery", "mediaterequest"];
+    MediationVersion::of(kind).is_some() && !harmless.contains(&kind.message())
 }
 
 /// The record id of a message: ids are unique for each sender.

@@ -33,9 +33,9 @@ pub(super) struct Account {
 
 /// A registration as stored.
 #[derive(Clone, Serialize, Deserialize)]
-struct Route {
+pub(super) struct Route {
     recipient: Did,
-    account: Did,
+    pub(super) account: Did,
     proved: bool,
 }
 

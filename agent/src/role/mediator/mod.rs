@@ -10,7 +10,7 @@ use einmal_did::{Did, ResolveError, Resolver};
 use einmal_didcomm::{FORWARD_TYPE, MessageType, Opened};
 use einmal_flows::{
     Received,
-    coordinate_mediation::{self, MediationPolicy, MediationVersion},
+    coordinate_mediation::{self, MediationPolicy, MediationVersion, RegistrationChange},
     limits::MAX_RECIPIENTS_PER_ACCOUNT,
     message_pickup::PickupVersion,
 };
@@ -28,8 +28,8 @@ use crate::{
     delivery,
     error::SetupError,
     handler::{
-        Effects, Failure, Forwarded, Handled, Need, RoleService, Shared, learn, our_form, refuse_person,
-        their_form, unknown_command,
+        Effects, Failure, Forwarded, Handled, KEEP_FOR_ANSWER_SECS, Need, RoleService, Shared, learn,
+        learn_for, our_form, refuse_person, their_form, unknown_command,
     },
     home::mail_key,
     service::{invitations, queue},
@@ -78,8 +78,11 @@ impl RoleService for Mediator {
             }
             let (changes, draft) =
                 coordinate_mediation::answer(rx, &book, &shared.resolver, &policy, shared.now())?;
-            if !changes.is_empty() {
+            // For good once it has something to lose: accounts are had for the asking, with a new DID each time.
+            if changes.iter().any(|change| matches!(change, RegistrationChange::Put { .. })) {
                 learn(&their_form(rx), fx)?;
+            } else if !changes.is_empty() {
+                learn_for(KEEP_FOR_ANSWER_SECS, &their_form(rx), fx)?;
             }
             accounts::apply(changes, version, rx.sender(), before.as_ref(), fx)?;
             fx.answer(draft, &our_form(rx), &their_form(rx))?;

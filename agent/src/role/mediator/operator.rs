@@ -1,5 +1,7 @@
 //! What a mediator's operator sees and does: accounts, mailboxes, limits. No DIDs, no mail, only digests and numbers.
 
+use std::cmp::Reverse;
+
 use einmal_did::Did;
 use einmal_flows::limits::MAX_QUEUED_PAYLOAD_BYTES;
 use einmal_storage::{
@@ -8,9 +10,9 @@ use einmal_storage::{
 };
 use serde_json::{Value, json};
 
-use super::accounts::{self, ACCOUNT_ROUTES, ACCOUNTS, ROUTES};
+use super::accounts::{self, ACCOUNT_ROUTES, ACCOUNTS, ROUTES, Route};
 use crate::{
-    db::mailbox_id,
+    db::{did_id, mailbox_id},
     handler::{Effects, Failure, Shared, text},
     rates,
     service::queue::{DEFAULT_KEEP_SECS, quota},
@@ -70,23 +72,30 @@ fn hex(MailboxId(id): MailboxId) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The fullest mailboxes, at most `most`, the fullest first. All are looked at, some at a time.
+fn fullest(shared: &Shared, most: usize) -> Vec<(MailboxId, MailboxState)> {
+    let now = shared.now().0;
+    let (mut found, mut last) = (Vec::new(), None);
+    loop {
+        let page = shared.mail.mailboxes(last);
+        let Some(newest) = page.last() else { return found };
+        last = Some(*newest);
+        found.extend(page.into_iter().map(|id| (id, shared.mail.state(id, now))));
+        found.sort_by_key(|(_, state)| Reverse(state.letters));
+        found.truncate(most);
+    }
+}
+
 fn queues(shared: &Shared) -> Result<Value, StoreError> {
     let now = shared.now_ms();
-    let mut listed: Vec<(MailboxId, MailboxState)> = shared
-        .mail
-        .mailboxes(None)
-        .into_iter()
-        .map(|id| (id, shared.mail.state(id, shared.now().0)))
-        .collect();
-    listed.sort_by_key(|(_, state)| std::cmp::Reverse(state.letters));
-    let entries: Vec<Value> = listed
-        .into_iter()
-        .take(MAX_LISTED)
-        .map(|(id, state)| {
-            let age = state.oldest_ms.map(|at| now.saturating_sub(at) / 1000);
-            json!({"id": hex(id), "messages": state.letters, "bytes": state.bytes, "oldest_seconds": age})
-        })
-        .collect();
+    let mut entries = Vec::new();
+    for (id, state) in fullest(shared, MAX_LISTED) {
+        let (id, age) = (hex(id), state.oldest_ms.map(|at| now.saturating_sub(at) / 1000));
+        let account = shared.db.get::<Route>(ROUTES, &id)?.map(|route| did_id(&route.value.account));
+        entries.push(json!({
+            "id": id, "account": account, "messages": state.letters, "bytes": state.bytes, "oldest_seconds": age,
+        }));
+    }
     let mail = shared.mail.stats();
     Ok(json!({
         "accounts": shared.db.count(ACCOUNTS)?,
