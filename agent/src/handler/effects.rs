@@ -190,8 +190,9 @@ impl<'a> Effects<'a> {
         }
     }
 
-    pub(crate) fn batch(&mut self) -> &mut Batch {
-        &mut self.batch
+    /// What will be written so far.
+    pub(crate) fn batch(&self) -> &Batch {
+        &self.batch
     }
 
     pub(crate) fn db(&self) -> &'a Db {
@@ -234,16 +235,50 @@ impl<'a> Effects<'a> {
         value: &T,
         read_at: Option<Version>,
     ) -> Result<(), StoreError> {
+        self.expect(table, &id, read_at)?;
+        self.put(table, id, value)
+    }
+
+    /// As [`Effects::update`], for a record that expires by itself, as with [`Effects::put_expiring`].
+    pub(crate) fn update_expiring<T: Serialize>(
+        &mut self,
+        table: Table,
+        id: impl AsRef<[u8]>,
+        value: &T,
+        expires_at: UnixSeconds,
+        read_at: Option<Version>,
+    ) -> Result<(), StoreError> {
+        self.expect(table, &id, read_at)?;
+        self.put_expiring(table, id, value, expires_at)
+    }
+
+    /// Removes a record that must still have the version it was read at.
+    pub(crate) fn remove(
+        &mut self,
+        table: Table,
+        id: impl AsRef<[u8]>,
+        read_at: Version,
+    ) -> Result<(), StoreError> {
+        self.expect(table, &id, Some(read_at))?;
+        self.delete(table, id)
+    }
+
+    /// What was decided holds only if a record still has the version it was read at, or is still missing.
+    pub(crate) fn expect(
+        &mut self,
+        table: Table,
+        id: impl AsRef<[u8]>,
+        read_at: Option<Version>,
+    ) -> Result<(), StoreError> {
         let key = self.db().key(table, id)?;
         match read_at {
-            Some(version) => self.batch.expect_version(key.clone(), version),
-            None => self.batch.expect_absent(key.clone()),
+            Some(version) => self.batch.expect_version(key, version),
+            None => self.batch.expect_absent(key),
         };
-        self.batch.put(key, encode(value)?);
         Ok(())
     }
 
-    /// Removes a record.
+    /// Removes a record, whatever it has become.
     pub(crate) fn delete(&mut self, table: Table, id: impl AsRef<[u8]>) -> Result<(), StoreError> {
         let key = self.db().key(table, id)?;
         self.batch.delete(key);
@@ -314,3 +349,39 @@ impl<'a> Effects<'a> {
 
 /// Result of a handler.
 pub(crate) type Handled = Result<(), Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::Clock, config::Role, node::testing};
+
+    const NOTES: Table = Table::new("note");
+
+    #[tokio::test]
+    async fn what_changed_since_it_was_read_is_neither_replaced_nor_removed_nor_taken_as_it_was() {
+        let (node, clock) = testing::node(Role::Mediator).await;
+        let shared = &node.shared;
+        let commit = |change: &dyn Fn(&mut Effects<'_>) -> Result<(), StoreError>| {
+            let mut fx = Effects::new(shared, Cause::Own);
+            change(&mut fx).unwrap();
+            shared.db.store().commit(fx.into_parts().0).wait().map(|done| done.version)
+        };
+        let later = UnixSeconds(clock.now().0 + 60);
+        let read = commit(&|fx| fx.update(NOTES, "a", &1, None)).unwrap();
+        let since = commit(&|fx| fx.update(NOTES, "a", &2, Some(read))).unwrap();
+        for stale in [Some(read), None] {
+            let changes: [&dyn Fn(&mut Effects<'_>) -> Result<(), StoreError>; 4] = [
+                &|fx| fx.update(NOTES, "a", &3, stale),
+                &|fx| fx.update_expiring(NOTES, "a", &3, later, stale),
+                &|fx| fx.expect(NOTES, "a", stale),
+                &|fx| stale.map_or_else(|| fx.expect(NOTES, "a", None), |stale| fx.remove(NOTES, "a", stale)),
+            ];
+            for change in changes {
+                assert!(matches!(commit(change), Err(StoreError::Conflict { .. })));
+            }
+        }
+        assert_eq!(shared.db.get::<u8>(NOTES, "a").unwrap().unwrap().value, 2);
+        commit(&|fx| fx.remove(NOTES, "a", since)).unwrap();
+        assert!(!shared.db.exists(NOTES, "a").unwrap());
+    }
+}

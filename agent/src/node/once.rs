@@ -131,9 +131,8 @@ impl Node {
     fn keep_seen(&self, rx: &Received<'_>, seen: &str, fx: &mut Effects<'_>) -> Handled {
         let now = self.shared.now();
         let until = rx.message().expires_time.unwrap_or(now).max(now).plus(REMEMBER_SECS);
-        let key = fx.db().key(SEEN, seen)?;
-        fx.batch().expect_absent(key);
-        Ok(fx.put_expiring(SEEN, seen, &now, UnixSeconds(until.0.min(now.plus(2 * REMEMBER_SECS).0)))?)
+        let until = UnixSeconds(until.0.min(now.plus(2 * REMEMBER_SECS).0));
+        Ok(fx.update_expiring(SEEN, seen, &now, until, None)?)
     }
 
     /// A repeated message does no harm: it gets no answer, or the code mediators use for it.

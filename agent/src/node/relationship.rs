@@ -57,11 +57,12 @@ impl Node {
             return Ok(());
         };
         let old = crate::db::peer_id(rx.recipient(), &rotation.prior);
-        let peer =
-            identity::Peer { theirs: their_form(rx), rotated_at: Some(rotation.issued_at), ..stored.value };
+        let (theirs, rotated_at) = (their_form(rx), Some(rotation.issued_at));
+        let peer = identity::Peer { theirs, rotated_at, ..stored.value };
         learn(&their_form(rx), fx)?;
-        fx.delete(PEERS, old)?;
-        fx.put(PEERS, crate::db::peer_id(rx.recipient(), rx.sender()), &peer)?;
-        Ok(())
+        // Both as they were read: a phone may be taken off its person at this moment.
+        fx.remove(PEERS, old, stored.version)?;
+        let there = identity::peer_of(fx.db(), rx.recipient(), rx.sender())?.map(|stored| stored.version);
+        Ok(fx.update(PEERS, crate::db::peer_id(rx.recipient(), rx.sender()), &peer, there)?)
     }
 }

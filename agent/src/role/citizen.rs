@@ -298,7 +298,7 @@ fn record_relationship(
         prior: None,
         superseded: false,
     };
-    Ok(fx.put(PEERS, crate::db::peer_id(ours, &invitation.from), &peer)?)
+    Ok(fx.update(PEERS, crate::db::peer_id(ours, &invitation.from), &peer, None)?)
 }
 
 impl RoleService for Citizen {

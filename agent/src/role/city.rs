@@ -336,7 +336,8 @@ fn bind(shared: &Shared, rx: &Received<'_>, person: &PersonId, fx: &mut Effects<
         prior: None,
         superseded: false,
     };
-    Ok(fx.put(PEERS, crate::db::peer_id(rx.recipient(), rx.sender()), &peer)?)
+    let known = peer_of(fx.db(), rx.recipient(), rx.sender())?.map(|stored| stored.version);
+    Ok(fx.update(PEERS, crate::db::peer_id(rx.recipient(), rx.sender()), &peer, known)?)
 }
 
 /// Notes that whoever was just given a card is the person it is for, unless that was known. Not before: an offer that is declined or

@@ -178,7 +178,7 @@ pub(crate) fn take_spares(shared: &Shared, most: usize, fx: &mut Effects<'_>) ->
     for record in shared.db.scan_raw(SPARES, b"", None, most)? {
         let did = serde_json::from_slice(&record.value).map_err(|_| Failure::damaged("a spare DID"))?;
         // Two events that take one at once must not share it: the loser is handled again with the next one.
-        fx.batch().expect_version(record.key.clone(), record.version).delete(record.key);
+        fx.remove(SPARES, record.key.id(), record.version)?;
         taken.push(did);
     }
     Ok(taken)

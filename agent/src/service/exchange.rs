@@ -209,16 +209,11 @@ impl<W: Work> Exchange<W> {
                 .map_err(|_| Failure::internal("an exchange cannot be written"))?,
         };
         learn_for(KEEP_FOR_EXCHANGE_SECS, &self.theirs, fx)?;
-        let key = fx.db().key(EXCHANGES, &self.key)?;
-        match self.version {
-            Some(version) => fx.batch().expect_version(key, version),
-            None => fx.batch().expect_absent(key),
-        };
         if self.work.has_ended() {
             let until = fx.shared().now().plus(KEEP_ENDED_SECS);
-            return Ok(fx.put_expiring(EXCHANGES, &self.key, &record, until)?);
+            return Ok(fx.update_expiring(EXCHANGES, &self.key, &record, until, self.version)?);
         }
-        Ok(fx.put(EXCHANGES, &self.key, &record)?)
+        Ok(fx.update(EXCHANGES, &self.key, &record, self.version)?)
     }
 
     /// Makes the exchange findable by a thread as users name it.
@@ -302,13 +297,8 @@ pub(crate) fn note_unasked(
         return Err(Failure::peer(ProblemCode::REQUEST, comment));
     }
     still.push(key.to_owned());
-    let record = fx.db().key(UNASKED, &id)?;
-    match version {
-        Some(version) => fx.batch().expect_version(record, version),
-        None => fx.batch().expect_absent(record),
-    };
     let until = fx.shared().now().plus(KEEP_ENDED_SECS);
-    Ok(fx.put_expiring(UNASKED, id, &still, until)?)
+    Ok(fx.update_expiring(UNASKED, id, &still, until, version)?)
 }
 
 /// Moves relations that earlier versions kept among thread names into a table of their own. Returns how many.

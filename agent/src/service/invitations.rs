@@ -193,9 +193,7 @@ pub(crate) fn take(
     match &admission {
         Ok(Admission::New) => {
             learn_for(KEEP_FOR_ANSWER_SECS, &their_form(rx), fx)?;
-            let key = fx.db().key(INVITATIONS, &id)?;
-            fx.batch().expect_version(key, stored.version);
-            fx.put_expiring(INVITATIONS, &id, &record, record.expires)?;
+            fx.update_expiring(INVITATIONS, &id, &record, record.expires, Some(stored.version))?;
         }
         Ok(_) => {}
         Err(refusal) => {
@@ -243,9 +241,7 @@ pub(crate) fn withdraw(
         return Ok(false);
     }
     if let Some(stored) = &stored {
-        let key = fx.db().key(INVITATIONS, thread)?;
-        fx.batch().expect_version(key, stored.version);
-        fx.delete(INVITATIONS, thread)?;
+        fx.remove(INVITATIONS, thread, stored.version)?;
     }
     fx.put_expiring(WITHDRAWN, thread, &shared.now(), shared.now().plus(KEEP_WITHDRAWN_SECS))?;
     Ok(stored.is_some())

@@ -84,11 +84,7 @@ impl Turn {
 
     /// Ends the turn: of two that were taken at once the second is decided anew.
     fn end(&self, fx: &mut Effects<'_>) -> Result<(), Failure> {
-        let key = fx.db().key(TURNS, id_of(&self.person))?;
-        match self.read_at {
-            Some(version) => fx.batch().expect_version(key, version),
-            None => fx.batch().expect_absent(key),
-        };
+        fx.expect(TURNS, id_of(&self.person), self.read_at)?;
         end_turns(&self.person, fx)
     }
 }
@@ -214,8 +210,7 @@ fn issued_to(person: &PersonId, id: &str) -> String {
 fn pin(place: &StatusReference, fx: &mut Effects<'_>) -> Result<(), Failure> {
     let Some(id) = fx.db().get::<String>(ISSUED_AT, place_id(place))? else { return Ok(()) };
     if let Some(card) = fx.db().get::<IssuedCard>(ISSUED, &id.value)? {
-        let key = fx.db().key(ISSUED, &id.value)?;
-        fx.batch().expect_version(key, card.version);
+        fx.expect(ISSUED, &id.value, Some(card.version))?;
     }
     Ok(())
 }

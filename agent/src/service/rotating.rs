@@ -9,7 +9,7 @@ use super::messages::find_peers;
 use crate::{
     db::{PEERS, peer_id},
     handler::{Effects, Failure, Handled, Shared, text},
-    identity::{Peer, Prior},
+    identity::{Peer, Prior, peer_of},
     service::account,
 };
 
@@ -51,11 +51,16 @@ pub(crate) fn rotate(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Re
 
 /// Gives one relationship a fresh DID of ours, and tells the peer.
 fn turn(old: &Peer, fresh: &Did, fx: &mut Effects<'_>) -> Handled {
-    let now = fx.now();
+    // It may have changed since it was listed: the peer may have rotated, too.
+    let Some(stored) = peer_of(fx.db(), &old.ours, &old.theirs)? else {
+        return Err(Failure::later("the relationship changed just now; say it again"));
+    };
+    let (old, now) = (&stored.value, fx.now());
     let prior = Prior { did: old.ours.clone(), decided_at: now };
     let new = Peer { ours: fresh.clone(), knows_us: false, since: now, prior: Some(prior), ..old.clone() };
-    fx.put(PEERS, peer_id(&old.ours, &old.theirs), &Peer { superseded: true, ..old.clone() })?;
-    fx.put(PEERS, peer_id(fresh, &old.theirs), &new)?;
+    let replaced = Peer { superseded: true, ..old.clone() };
+    fx.update(PEERS, peer_id(&old.ours, &old.theirs), &replaced, Some(stored.version))?;
+    fx.update(PEERS, peer_id(fresh, &old.theirs), &new, None)?;
     Ok(fx.send(Draft::of(&Empty {}), fresh, &old.theirs)?)
 }
 

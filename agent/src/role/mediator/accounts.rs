@@ -159,9 +159,7 @@ pub(super) fn release(recipient: &Did, account: &str, fx: &mut Effects<'_>) -> H
     let is_its = |stored: &Stored<Route>| did_id(&stored.value.account) == account;
     let Some(stored) = stored.filter(is_its) else { return Ok(()) };
     // An account that registered it meanwhile keeps it.
-    let key = fx.db().key(ROUTES, did_id(recipient))?;
-    fx.batch().expect_version(key, stored.version);
-    fx.delete(ROUTES, did_id(recipient))?;
+    fx.remove(ROUTES, did_id(recipient), stored.version)?;
     fx.reroute(mailbox_id(recipient));
     fx.clear_mailbox(mailbox_id(recipient));
     Ok(())
@@ -206,9 +204,7 @@ pub(super) fn follow(
         let route = Route { account: new.clone(), ..stored.value };
         fx.update(ROUTES, did_id(&recipient), &route, Some(stored.version))?;
     }
-    let key = fx.db().key(ACCOUNTS, did_id(prior))?;
-    fx.batch().expect_version(key, account.version);
-    fx.delete(ACCOUNTS, did_id(prior))?;
+    fx.remove(ACCOUNTS, did_id(prior), account.version)?;
     learn(form, fx)?;
     fx.update(ACCOUNTS, did_id(new), &Account { since: shared.now(), ..account.value }, version)?;
     fx.follow(prior, form, mailboxes);

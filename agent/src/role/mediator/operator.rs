@@ -111,14 +111,12 @@ fn queues(shared: &Shared) -> Result<Value, StoreError> {
 
 fn remove(shared: &Shared, id: &str, fx: &mut Effects<'_>) -> Result<Value, Failure> {
     if let Some(account) = shared.db.get::<Value>(ACCOUNTS, id)? {
-        // A recipient registered meanwhile changes the account, and then this is done again.
-        let key = shared.db.key(ACCOUNTS, id)?;
-        fx.batch().expect_version(key, account.version);
         let recipients = recipients(shared, id.as_bytes())?;
         for did in &recipients {
             accounts::release(did, id, fx)?;
         }
-        fx.delete(ACCOUNTS, id)?;
+        // A recipient registered meanwhile changes the account, and then this is done again.
+        fx.remove(ACCOUNTS, id, account.version)?;
         return Ok(json!({"dropped": "account", "recipients": recipients.len()}));
     }
     let Some(route) = shared.db.get::<Value>(ROUTES, id)? else {
