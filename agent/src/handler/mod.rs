@@ -30,7 +30,7 @@ pub use self::{
 pub(crate) use self::{
     dids::{learn, our_form, their_form},
     effects::{Cause, Effects, Handled, Outgoing, Timer},
-    input::{BoundedList, refuse_person, text, unknown_command},
+    input::{BoundedList, foreign_command, refuse_person},
     new_dids::{Reached, forget_key, keep_key, public},
     recent::Recent,
     refusal::{describe_for_log, describe_packing},
