@@ -184,5 +184,8 @@ mod tests {
         assert!(!format!("{read:?}").contains("geese"));
         let lacking = refused(&json!({"command": "backup", "input": {"dir": "city", "out": "out"}}));
         assert!(lacking.contains("missing field `passphrase`"), "{lacking}");
+        let mut longer = written;
+        longer["input"]["pass"] = json!("x");
+        assert!(refused(&longer).contains("unknown field `pass`"));
     }
 }
