@@ -4,17 +4,22 @@ use std::{
     fs::File,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command as Program, Stdio},
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::control;
+use crate::{
+    command::{Command, CommonCommand, Nothing},
+    control::{self, Request},
+};
 
 /// Longest a node may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One node of the story.
 pub(crate) struct NodeProcess {
@@ -79,28 +84,37 @@ impl NodeProcess {
         text.map(str::to_owned).ok_or_else(|| format!("{} did not say its {member}", self.name))
     }
 
-    /// Carries out a verb on the running node.
-    pub(crate) fn ask(&self, command: &str, input: Value) -> Result<Value, String> {
-        let wait = input.get("wait_seconds").and_then(Value::as_u64).unwrap_or(0);
-        control::call(&self.dir, command, input, Duration::from_secs(wait + 20))
+    /// Asks the running node.
+    pub(crate) fn ask(&self, command: impl Into<Command>) -> Result<Value, String> {
+        self.ask_waiting(command, 0)
+    }
+
+    /// Asks the running node, and waits for that long while its answer is `pending`.
+    pub(crate) fn ask_waiting(
+        &self,
+        command: impl Into<Command>,
+        wait_seconds: u64,
+    ) -> Result<Value, String> {
+        control::call(&self.dir, &Request::waiting(command, wait_seconds), PATIENCE)
             .map_err(|error| format!("{}: {error}", self.name))
     }
 
     /// Asks until `done` accepts the answer, for at most `seconds`.
     pub(crate) fn ask_until(
         &self,
-        command: &str,
-        input: &Value,
+        command: impl Into<Command>,
         seconds: u64,
         done: impl Fn(&Value) -> bool,
     ) -> Result<Value, String> {
+        let command = command.into();
         let deadline = Instant::now() + Duration::from_secs(seconds);
         loop {
-            let answer = self.ask(command, input.clone());
+            let answer = self.ask(command.clone());
             match answer {
                 Ok(value) if done(&value) => return Ok(value),
                 Ok(value) if Instant::now() > deadline => {
-                    return Err(format!("{}: `{command}` stays at {value} for {seconds} s", self.name));
+                    let asked = command.name();
+                    return Err(format!("{}: `{asked}` stays at {value} for {seconds} s", self.name));
                 }
                 Err(problem) if Instant::now() > deadline => return Err(problem),
                 _ => std::thread::sleep(Duration::from_millis(50)),
@@ -110,7 +124,8 @@ impl NodeProcess {
 
     /// Waits until everything the node wanted to send was taken.
     pub(crate) fn drained(&self, seconds: u64) -> Result<(), String> {
-        self.ask_until("status", &json!({}), seconds, |status| status["outbox"] == 0).map(|_| ())
+        let status = CommonCommand::Status(Nothing {});
+        self.ask_until(status, seconds, |status| status["outbox"] == 0).map(|_| ())
     }
 
     /// Tells the node to stop and waits for it.
@@ -152,8 +167,8 @@ impl Drop for NodeProcess {
     }
 }
 
-fn einmal() -> Result<Command, String> {
-    let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
+fn einmal() -> Result<Program, String> {
+    let mut command = Program::new(std::env::current_exe().map_err(|error| error.to_string())?);
     for variable in ["EINMAL_LISTEN", "EINMAL_PUBLIC_URL", "EINMAL_DIR"] {
         command.env_remove(variable);
     }

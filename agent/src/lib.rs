@@ -9,6 +9,7 @@ pub mod bench;
 mod child;
 pub mod cli;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod conformance;
 pub mod control;

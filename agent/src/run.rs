@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     clock::SystemClock,
+    command::{CommonCommand, Invite},
     config::{Config, Role},
     control,
     error::SetupError,
@@ -201,7 +202,7 @@ async fn announce(
     let url = node.shared().url().to_owned();
     let invitation = match node.public_did() {
         Some(_) => {
-            let answer = node.command("invite", &json!({})).await;
+            let answer = node.command(&CommonCommand::Invite(Invite::default()).into()).await;
             answer.map_err(|failure| SetupError::Refused(failure.to_string()))?
         }
         None => Value::Null,

@@ -11,6 +11,7 @@
 )]
 
 mod acquaintance;
+mod by_name;
 mod city;
 mod courier;
 mod dialogue;
@@ -23,6 +24,7 @@ mod wire;
 mod world;
 
 pub use acquaintance::{befriended, card_offer, lone_city, offer, offering, proposal, request};
+pub use by_name::ByName;
 pub use city::{ADULT, city_folder, own_city_folder};
 pub use courier::{Answered, Courier};
 pub use dialogue::{REPORT, code, did_of, invitation_in, letters, name, stranger_of};

@@ -13,7 +13,7 @@ use einmal_keys::{Entropy, SeededEntropy};
 use einmal_storage::{MemoryStore, Store, TenantId, mail::MemoryMail};
 use serde_json::{Value, json};
 
-use crate::{Wire, city_folder};
+use crate::{ByName, Wire, city_folder};
 
 /// When a world begins, in Unix milliseconds: 1 June 2026.
 pub const START_MS: u64 = 1_780_272_000_000;
@@ -203,7 +203,7 @@ impl World {
 
     /// Runs a command; if the node refuses, the story fails.
     pub async fn ask(&self, name: &str, command: &str, input: Value) -> Value {
-        match self.node(name).command(command, &input).await {
+        match self.node(name).by_name(command, &input).await {
             Ok(value) => value,
             Err(failure) => panic!("seed {}: {name} refuses `{command}`: {failure}", self.seed),
         }

@@ -22,8 +22,8 @@ use einmal_flows::{
 use einmal_keys::{KeyId, PublicKey, base64url_decode};
 use einmal_storage::{Batch, TenantId};
 use einmal_tests::{
-    ADULT, REPORT, START_MS, Stranger, World, befriended, card_offer, code, did_of, invitation_in, lone_city,
-    name, offer, offering, own_city_folder, play, proposal, request, stranger_of,
+    ADULT, ByName, REPORT, START_MS, Stranger, World, befriended, card_offer, code, did_of, invitation_in,
+    lone_city, name, offer, offering, own_city_folder, play, proposal, request, stranger_of,
 };
 use serde_json::json;
 
@@ -81,7 +81,7 @@ fn a_card_that_would_be_valid_for_no_second_is_refused_and_not_put_off() {
         world.clock().advance(60_000);
         let order =
             |seconds: u64| json!({"template": "resident-card", "person": ADULT, "valid_for": seconds});
-        let refused = city.command("offer", &order(0)).await.unwrap_err().to_string();
+        let refused = city.by_name("offer", &order(0)).await.unwrap_err().to_string();
         assert!(refused.contains("leave out --valid-for"), "{refused}");
         // One of an earlier version.
         let invitation = invitation_in(&world.ask("city", "offer", order(77)).await);

@@ -3,7 +3,7 @@
 
 use einmal::config::{CitizenSettings, Config, Role};
 use einmal_flows::out_of_band::Invitation;
-use einmal_tests::{ADULT, Stranger, World, play};
+use einmal_tests::{ADULT, ByName, Stranger, World, play};
 use serde_json::{Value, json};
 
 /// The invitation of somebody who never answers.
@@ -77,7 +77,7 @@ fn a_mediator_that_has_granted_nothing_gives_way_to_one_that_is_taken_and_the_se
 fn a_mediator_that_has_granted_an_account_stays_and_the_refusal_of_another_says_what_can_be_done() {
     play(async {
         let mut world = World::with_everybody(1).await;
-        let refused = world.node("anna").command("accept", &json!({"url": silent(1)})).await;
+        let refused = world.node("anna").by_name("accept", &json!({"url": silent(1)})).await;
         assert!(refused.unwrap_err().to_string().contains("einmal init citizen"));
         restart_with(&mut world, &silent(1)).await;
         world.node("anna").visit_mailbox().await.unwrap();
@@ -104,7 +104,7 @@ fn a_wallet_whose_mediator_takes_no_more_dids_says_so_and_not_to_wait() {
         world.node("anna").visit_mailbox().await.unwrap();
         world.ask("anna", "accept", offer(&world).await).await;
         world.node("anna").visit_mailbox().await.unwrap();
-        let refused = world.node("anna").command("accept", &offer(&world).await).await;
+        let refused = world.node("anna").by_name("accept", &offer(&world).await).await;
         let problem = refused.unwrap_err().to_string();
         assert!(problem.contains("max_recipients") && !problem.contains("in a moment"), "{problem}");
     });

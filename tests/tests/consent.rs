@@ -9,7 +9,7 @@ use einmal_flows::{
     out_of_band::Invitation,
     present_proof::{self, RequestPresentation},
 };
-use einmal_tests::{ADULT, REPORT, START_MS, Stranger, World, card_offer, name, offering, play};
+use einmal_tests::{ADULT, ByName, REPORT, START_MS, Stranger, World, card_offer, name, offering, play};
 use serde_json::{Value, json};
 
 const STRANGER: &str = "https://stranger.example";
@@ -104,10 +104,10 @@ fn consent_is_to_what_was_shown_and_to_nothing_else() {
         let other = take(&mut world, &second).await;
         let shown_there = progress(&world, &other).await["decide"]["shown"].clone();
         let anna = world.node("anna");
-        let not_shown = anna.command("decide", &json!({"thread": thread, "agree": true})).await.unwrap_err();
+        let not_shown = anna.by_name("decide", &json!({"thread": thread, "agree": true})).await.unwrap_err();
         assert!(not_shown.to_string().contains("`shown`"), "{not_shown}");
         let input = json!({"thread": thread, "agree": true, "shown": shown_there});
-        let another = anna.command("decide", &input).await.unwrap_err();
+        let another = anna.by_name("decide", &input).await.unwrap_err();
         assert!(another.to_string().contains("no longer what was shown"), "the same, asked anew: {another}");
         drop(anna);
         assert_eq!(progress(&world, &thread).await["decide"]["kind"], "request", "it still waits");

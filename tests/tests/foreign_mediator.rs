@@ -11,7 +11,7 @@ use einmal_did::Did;
 use einmal_didcomm::SenderProtection;
 use einmal_flows::out_of_band::Invitation;
 use einmal_storage::MemoryStore;
-use einmal_tests::{Fault, MediatorSimulator, Stranger, node_on, web_server};
+use einmal_tests::{ByName, Fault, MediatorSimulator, Stranger, node_on, web_server};
 use serde_json::{Value, json};
 
 const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
@@ -41,7 +41,7 @@ async fn peer_of(wallet: &Arc<Node>) -> (Stranger, Did) {
     let (url, taken) = web_server();
     let peer = Stranger::reached_at(1, &url);
     let url = invitation(peer.did(), "einmal.connect");
-    wallet.command("accept", &json!({ "url": url })).await.unwrap();
+    wallet.by_name("accept", &json!({ "url": url })).await.unwrap();
     wallet.outbox_pass().await.unwrap();
     let ping = peer.open(&taken.recv_timeout(PATIENCE).unwrap());
     let theirs = ping.message.from.clone().unwrap();

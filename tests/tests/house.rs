@@ -42,7 +42,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
 ];
 
 /// The modules of the node, bottom to top: each may use those before it.
-const MODULES: [&str; 29] = [
+const MODULES: [&str; 30] = [
     // The foundation.
     "error",
     "config",
@@ -54,6 +54,7 @@ const MODULES: [&str; 29] = [
     "passphrase",
     "home",
     "guard",
+    "command",
     // What handlers see.
     "identity",
     "resolve",

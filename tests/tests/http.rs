@@ -27,7 +27,7 @@ use einmal_didcomm::{ReturnRoute, SenderProtection, limits::MAX_ENVELOPE_BYTES};
 use einmal_keys::SeededEntropy;
 use einmal_p2p::Source;
 use einmal_storage::{Batch, Key, MemoryStore, Store, Table, TenantId, mail::MemoryMail};
-use einmal_tests::{ADULT, START_MS, Stranger, World, play};
+use einmal_tests::{ADULT, ByName, START_MS, Stranger, World, play};
 use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tokio_tungstenite::{client_async, tungstenite::Message as Frame};
@@ -146,7 +146,7 @@ fn forward_is_answered_by_200_and_nothing_once_it_is_queued() {
         let envelope = stranger.pack(&forward, SenderProtection::Anoncrypt);
         let answer = http(address, "POST /", ENCRYPTED, &envelope).await;
         assert_eq!((answer.status, answer.body), (200, Vec::new()));
-        assert_eq!(node.command("queues", &json!({})).await.unwrap()["messages"], 1);
+        assert_eq!(node.by_name("queues", &json!({})).await.unwrap()["messages"], 1);
     });
 }
 
@@ -603,7 +603,7 @@ fn answer_to_a_private_address_that_is_written_out_is_given_up_for_good() {
         let ping = stranger.message(PING, node.public_did().unwrap(), json!({"response_requested": true}));
         stranger.say(&node, &ping).await;
         node.outbox_pass().await.unwrap();
-        let status = node.command("status", &json!({})).await.unwrap();
+        let status = node.by_name("status", &json!({})).await.unwrap();
         // Nothing is kept of an answer that was useful only at that moment.
         assert_eq!((&status["outbox"], &status["given_up"]), (&json!(0), &json!(0)));
         assert_eq!(node.stats().to_json()["given_up"], 1);

@@ -18,7 +18,7 @@ use einmal_didcomm::{Message, MessageId, ReturnRoute, SenderProtection};
 use einmal_flows::out_of_band::Invitation;
 use einmal_p2p::{Held, Host, PeerEndpoint, Status};
 use einmal_storage::MemoryStore;
-use einmal_tests::{Keeper, Stranger, described, node_on, peer_host, published, web_server};
+use einmal_tests::{ByName, Keeper, Stranger, described, node_on, peer_host, published, web_server};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -436,7 +436,7 @@ impl Household {
         let address = listener.local_addr().unwrap();
         let scene = scene_at(&format!("http://{address}")).await;
         tokio::spawn(server::serve(Arc::clone(&scene.node), listener, std::future::pending()));
-        let invitation = scene.node.command("invite", &json!({})).await.unwrap();
+        let invitation = scene.node.by_name("invite", &json!({})).await.unwrap();
         let mediator = invitation["invitation"].as_str().map(str::to_owned);
         let citizen = citizen(mediator, true).await;
         citizen.visit_mailbox().await.unwrap();
@@ -480,7 +480,7 @@ async fn friend_of(citizen: &Arc<Node>) -> (Stranger, Did, Peer) {
     let friend = Stranger::reached_by(50, vec![described(&phone.host)]);
     let id = MessageId::random(friend.entropy()).unwrap();
     let url = Invitation::new(id, friend.did().clone()).to_url("https://friend.example");
-    citizen.command("accept", &json!({"url": url, "yes": true})).await.unwrap();
+    citizen.by_name("accept", &json!({"url": url, "yes": true})).await.unwrap();
     citizen.outbox_pass().await.unwrap();
     let ping = friend.open(&phone.next().await).message;
     (friend, ping.from.unwrap(), phone)
@@ -493,7 +493,7 @@ async fn text(scene: &Scene, friend: &Stranger, to: &Did, content: &str) {
 }
 
 async fn inbox(citizen: &Arc<Node>) -> Vec<String> {
-    let inbox = citizen.command("inbox", &json!({})).await.unwrap();
+    let inbox = citizen.by_name("inbox", &json!({})).await.unwrap();
     let text = |one: &Value| one["text"].as_str().unwrap().to_owned();
     let mut texts: Vec<String> = inbox.as_array().unwrap().iter().map(text).collect();
     texts.sort();
@@ -519,7 +519,7 @@ async fn a_citizen_is_rung_by_libp2p_and_looks_only_every_minute_beside_that() {
     // A letter came twice, raw and from the mailbox; neither it nor the mediator's message was refused or answered.
     assert_eq!(house.citizen.stats().to_json()["refused"], 0);
     assert_eq!(house.scene.node.stats().to_json()["refused"], 0);
-    assert_eq!(house.citizen.command("status", &json!({})).await.unwrap()["outbox"], 0);
+    assert_eq!(house.citizen.by_name("status", &json!({})).await.unwrap()["outbox"], 0);
 }
 
 #[tokio::test]
@@ -559,8 +559,8 @@ async fn a_line_that_was_ended_is_made_anew() {
 async fn a_line_that_was_begun_without_an_account_is_made_anew_once_there_is_one() {
     let home = Household::new().await;
     let (friend, theirs, _phone) = friend_of(&home.citizen).await;
-    let accounts = home.scene.node.command("accounts", &json!({})).await.unwrap();
-    home.scene.node.command("drop", &json!({"id": accounts["accounts"][0]["id"]})).await.unwrap();
+    let accounts = home.scene.node.by_name("accounts", &json!({})).await.unwrap();
+    home.scene.node.by_name("drop", &json!({"id": accounts["accounts"][0]["id"]})).await.unwrap();
     tokio::spawn(Arc::clone(&home.citizen).run_line());
     // Long enough for it to ask, in vain.
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -631,7 +631,7 @@ async fn what_our_own_mediator_says_unasked_is_heard_and_the_same_from_others_is
     // Everything else from it is checked as always.
     let request = mediator.message(&format!("{PICKUP_3}/delivery-request"), &ours, json!({"limit": 1}));
     assert!(mediator.say(&citizen, &request).await.refused.is_some());
-    assert_eq!(citizen.command("status", &json!({})).await.unwrap()["outbox"], 0);
+    assert_eq!(citizen.by_name("status", &json!({})).await.unwrap()["outbox"], 0);
 }
 
 async fn within(time: Duration, what: &str, mut done: impl AsyncFnMut() -> bool) {

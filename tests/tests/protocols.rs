@@ -11,8 +11,8 @@ use einmal_flows::{Draft, issue_credential::ProposeCredential, limits::MAX_ERROR
 use einmal_keys::{Custody, KeyId, base64url_encode};
 use einmal_storage::Store;
 use einmal_tests::{
-    ADULT, REPORT, START_MS, Stranger, World, befriended, code, did_of, letters, lone_city, name, offer,
-    play, proposal, request, stranger_of,
+    ADULT, ByName, REPORT, START_MS, Stranger, World, befriended, code, did_of, letters, lone_city, name,
+    offer, play, proposal, request, stranger_of,
 };
 use serde_json::json;
 
@@ -262,7 +262,7 @@ async fn refusal_of_url(url: &str) -> String {
     let mut world = World::new(1);
     world.add("mediator", Config::new(Role::Mediator)).await;
     world.add_citizen("anna").await;
-    world.node("anna").command("accept", &json!({"url": url})).await.unwrap_err().to_string()
+    world.node("anna").by_name("accept", &json!({"url": url})).await.unwrap_err().to_string()
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use einmal::config::{Config, Role};
-use einmal_tests::{ADULT, START_MS, World, city_folder, invitation_in, own_city_folder, play};
+use einmal_tests::{ADULT, ByName, START_MS, World, city_folder, invitation_in, own_city_folder, play};
 use serde_json::{Value, json};
 
 const DAY: u64 = 24 * 3600;
@@ -78,7 +78,7 @@ fn a_death_entered_later_is_told_at_the_next_reading_and_keeps_further_cards_bac
         let reloaded = world.ask("city", "reload", json!({})).await;
         assert_eq!(text(&reloaded["outdated"][0], "person"), ADULT, "{reloaded}");
         assert!(text(&reloaded["outdated"][0], "reason").contains("death"), "{reloaded}");
-        let refused = world.node("city").command("offer", &resident()).await.unwrap_err().to_string();
+        let refused = world.node("city").by_name("offer", &resident()).await.unwrap_err().to_string();
         assert!(refused.contains("death"), "{refused}");
         // The resident card is not revoked yet, but what it proves is outdated.
         let issued = issue(&mut world, library()).await;
@@ -144,7 +144,7 @@ fn a_card_that_must_know_people_again_is_not_offered_after_one_without_status_li
         let without = [&with_list[..reasons], &with_list[claims..]].concat();
         fs::write(&template, without.replace("status_list = true", "status_list = false")).unwrap();
         world.ask("city", "reload", json!({})).await;
-        let refused = world.node("city").command("offer", &library()).await.unwrap_err().to_string();
+        let refused = world.node("city").by_name("offer", &library()).await.unwrap_err().to_string();
         assert!(refused.contains("status list"), "{refused}");
     });
 }
@@ -186,7 +186,7 @@ fn cards_of_a_kind_that_is_no_longer_issued_are_listed_and_can_be_revoked() {
         assert_eq!(&reloaded["outdated"][0]["credential"], id, "{reloaded}");
         assert!(text(&reloaded["outdated"][0], "reason").contains("no longer issued"), "{reloaded}");
         let no_word = json!({"credential": id, "reason": "No Word"});
-        let refused = world.node("city").command("revoke", &no_word).await.unwrap_err().to_string();
+        let refused = world.node("city").by_name("revoke", &no_word).await.unwrap_err().to_string();
         assert!(refused.contains("one word"), "{refused}");
         world.ask("city", "revoke", json!({"credential": id, "reason": "discontinued"})).await;
         let reloaded = world.ask("city", "reload", json!({})).await;
@@ -242,7 +242,7 @@ fn files_that_cannot_be_read_leave_everything_as_it_was() {
         let folder = own_city_folder();
         let mut world = world_with(2, folder.path()).await;
         fs::write(folder.path().join("einwohner.csv"), "Kennung;Name\r\n").unwrap();
-        let refused = world.node("city").command("reload", &json!({})).await.unwrap_err().to_string();
+        let refused = world.node("city").by_name("reload", &json!({})).await.unwrap_err().to_string();
         assert!(refused.contains("einwohner.csv"), "{refused}");
         let issued = issue(&mut world, resident()).await;
         assert_eq!(issued.as_array().unwrap().len(), 1);
@@ -267,7 +267,7 @@ fn an_offer_that_was_withdrawn_is_not_carried_out_before_or_after_it_was_taken()
         let progress = world.ask("anna", "progress", json!({"thread": text(&offer, "thread")})).await;
         assert_eq!(text(&progress, "state"), "abandoned");
         let again = json!({"thread": text(&offer, "thread")});
-        let refused = world.node("city").command("withdraw", &again).await.unwrap_err().to_string();
+        let refused = world.node("city").by_name("withdraw", &again).await.unwrap_err().to_string();
         assert!(refused.contains("no offer"), "{refused}");
         // Someone who has already accepted it cannot start again either.
         accept(&world, &offer).await;
@@ -357,7 +357,7 @@ fn a_poster_can_be_withdrawn_also_when_its_invitation_is_over_and_the_last_who_t
         agree(&mut world, "anna").await;
         assert_eq!(world.ask("city", "issued", json!({})).await, issued);
         assert_eq!(cards(&world).await, 1);
-        let again = world.node("city").command("withdraw", &thread).await.unwrap_err().to_string();
+        let again = world.node("city").by_name("withdraw", &thread).await.unwrap_err().to_string();
         assert!(again.contains("no offer"), "{again}");
     });
 }
@@ -483,7 +483,7 @@ fn one_person_has_so_many_valid_cards_of_a_kind_and_no_more() {
         world.ask("city", "revoke", revocation).await;
         assert_eq!(issue(&mut world, library()).await.as_array().unwrap().len(), 10);
         let named = json!({"template": "library-card", "person": ADULT});
-        let offered = world.node("city").command("offer", &named).await;
+        let offered = world.node("city").by_name("offer", &named).await;
         assert!(offered.is_ok(), "what a clerk offers is for the clerk to say: {offered:?}");
     });
 }
@@ -498,7 +498,7 @@ fn request_template_whose_query_could_not_be_sent_is_refused_when_it_is_read() {
         // As JSON it becomes longer than here, and longer than a query may be.
         let long = format!("values = ['{}']", "\"".repeat(40_000));
         fs::write(&file, good.replace("values = [true]", &long)).unwrap();
-        let refused = world.node("city").command("reload", &json!({})).await.unwrap_err().to_string();
+        let refused = world.node("city").by_name("reload", &json!({})).await.unwrap_err().to_string();
         assert!(refused.contains("cafe-over-16.toml") && refused.contains("dcql_query"), "{refused}");
         fs::write(&file, good).unwrap();
         world.ask("city", "reload", json!({})).await;
@@ -520,14 +520,14 @@ fn claim_that_is_to_be_presented_and_that_nobody_asks_for_is_refused_with_its_pl
             )
         };
         fs::write(&file, claim("[\"address\", \"nowhere\"]")).unwrap();
-        let refused = world.node("city").command("reload", &json!({})).await.unwrap_err().to_string();
+        let refused = world.node("city").by_name("reload", &json!({})).await.unwrap_err().to_string();
         for part in ["library-card.toml", "claims[3].source.presented", "`address.nowhere`", "dcql_query"] {
             assert!(refused.contains(part), "{part}: {refused}");
         }
         // Asked for, but by another request template than the one it is offered after.
         fs::write(&file, claim("[\"age_equal_or_over\", \"16\"]")).unwrap();
         world.ask("city", "reload", json!({})).await;
-        let refused = world.node("city").command("offer", &library()).await.unwrap_err().to_string();
+        let refused = world.node("city").by_name("offer", &library()).await.unwrap_err().to_string();
         assert!(
             refused.contains("`age_equal_or_over.16`") && refused.contains("library-signup"),
             "{refused}"
@@ -599,7 +599,7 @@ fn template_that_cannot_be_read_is_named_and_not_left_out() {
         let folder = own_city_folder();
         let world = world_with(1, folder.path()).await;
         std::os::unix::fs::symlink("nowhere.toml", folder.path().join("templates/zz-gone.toml")).unwrap();
-        let Err(failure) = world.node("city").command("reload", &json!({})).await else {
+        let Err(failure) = world.node("city").by_name("reload", &json!({})).await else {
             panic!("it goes on without the template")
         };
         assert!(failure.to_string().contains("templates/zz-gone.toml"), "{failure}");
@@ -631,7 +631,7 @@ fn offer_for_whoever_proves_something_cannot_be_sent_to_a_phone() {
         let mut world = World::new(1);
         world.add_city("city").await;
         let order = json!({"template": "library-card", "after": "library-signup", "direct": true});
-        let Err(failure) = world.node("city").command("offer", &order).await else {
+        let Err(failure) = world.node("city").by_name("offer", &order).await else {
             panic!("it was sent to somebody")
         };
         assert!(failure.to_string().contains("leave out --direct"), "{failure}");

@@ -9,7 +9,7 @@ use einmal::{
 };
 use einmal_did::Did;
 use einmal_didcomm::UnixSeconds;
-use einmal_tests::{ADULT, START_MS, Stranger, World, play};
+use einmal_tests::{ADULT, ByName, START_MS, Stranger, World, play};
 use serde_json::{Value, json};
 
 const NOW: UnixSeconds = UnixSeconds(START_MS / 1000);
@@ -94,7 +94,7 @@ fn a_message_does_not_pass_one_before_it_that_was_put_off_also_after_a_restart()
 }
 
 async fn refused(world: &World, command: &str, input: Value) -> String {
-    world.node("city").command(command, &input).await.unwrap_err().to_string()
+    world.node("city").by_name(command, &input).await.unwrap_err().to_string()
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn of_two_phones_the_one_that_was_lost_is_taken_off_and_an_old_invitation_does_n
 fn rotating_towards_nobody_names_a_list_in_which_the_peers_stand() {
     play(async {
         let world = acquainted().await;
-        let refused = world.node("anna").command("rotate", &json!({"peer": "did:web:nobody.example"})).await;
+        let refused = world.node("anna").by_name("rotate", &json!({"peer": "did:web:nobody.example"})).await;
         assert!(refused.unwrap_err().to_string().contains("einmal citizen peers"));
         let peers = world.ask("anna", "peers", json!({})).await;
         let city = world.node("city").public_did().unwrap().to_string();

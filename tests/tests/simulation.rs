@@ -6,7 +6,7 @@ use einmal::{
     net::memory::Faults,
 };
 use einmal_flows::out_of_band::Invitation;
-use einmal_tests::{ADULT, START_MS, Stranger, World, play};
+use einmal_tests::{ADULT, ByName, START_MS, Stranger, World, play};
 use serde_json::{Value, json};
 
 /// Number of worlds that go through a storm.
@@ -189,7 +189,7 @@ fn a_card_thrown_away_answers_nothing_any_more() {
         let asked = answer_request(&world, "cafe-over-16").await;
         world.pump().await;
         assert_eq!(result(&world, &asked).await["reason"], "declined");
-        let again = world.node("anna").command("forget", &json!({"card": cards[0]["card"]})).await;
+        let again = world.node("anna").by_name("forget", &json!({"card": cards[0]["card"]})).await;
         assert!(again.unwrap_err().to_string().contains("no card"));
     });
 }
@@ -290,7 +290,7 @@ fn an_invitation_of_another_does_not_take_the_name_of_the_one_that_waits() {
         let mut forged = Invitation::from_url(&url).unwrap();
         forged.from = Stranger::reached_at(9, "https://stranger.example").did().clone();
         let input = json!({"url": forged.to_url("https://stranger.example")});
-        let refused = world.node("anna").command("accept", &input).await.unwrap_err().to_string();
+        let refused = world.node("anna").by_name("accept", &input).await.unwrap_err().to_string();
         assert!(refused.contains("somebody else"), "{refused}");
         let waiting = world.ask("anna", "pending", json!({})).await;
         assert_eq!(waiting[0]["decide"]["kind"], "offer", "{waiting}");

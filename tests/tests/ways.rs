@@ -18,7 +18,9 @@ use einmal_didcomm::SenderProtection;
 use einmal_keys::{base64url_decode, base64url_encode};
 use einmal_p2p::{PeerEndpoint, SendError, Status};
 use einmal_storage::MemoryStore;
-use einmal_tests::{Keeper, Stranger, city_folder, described, node_on, peer_host, published, web_server};
+use einmal_tests::{
+    ByName, Keeper, Stranger, city_folder, described, node_on, peer_host, published, web_server,
+};
 use serde_json::{Value, json};
 
 const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
@@ -82,7 +84,7 @@ async fn a_message_stays_in_the_outbox_while_its_only_way_does_not_answer() {
     drop(host);
     node.receive(&ping(&stranger, &node), BY_STREAM).await;
     node.outbox_pass().await.unwrap();
-    let status = node.command("status", &json!({})).await.unwrap();
+    let status = node.by_name("status", &json!({})).await.unwrap();
     assert_eq!((&status["outbox"], &status["given_up"]), (&json!(1), &json!(0)), "{status}");
 }
 
@@ -114,12 +116,12 @@ async fn a_question_whose_answer_is_needed_at_once_does_not_go_by_libp2p() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let mediator = node_at(&url, Config::new(Role::Mediator), true).await;
     tokio::spawn(server::serve(Arc::clone(&mediator), listener, std::future::pending()));
-    let invitation = mediator.command("invite", &json!({})).await.unwrap();
+    let invitation = mediator.by_name("invite", &json!({})).await.unwrap();
     let mut config = Config::new(Role::Citizen);
     config.citizen.as_mut().unwrap().mediator = Some(invitation["invitation"].as_str().unwrap().to_owned());
     let citizen = node_at("", config, true).await;
     citizen.visit_mailbox().await.unwrap();
-    let mailbox = citizen.command("mailbox", &json!({})).await.unwrap();
+    let mailbox = citizen.by_name("mailbox", &json!({})).await.unwrap();
     assert_eq!((&mailbox["granted"], &mailbox["spares"]), (&json!(true), &json!(4)), "{mailbox}");
     assert_eq!(mediator.stats().to_json()["duplicates"], 0);
 }
@@ -130,7 +132,7 @@ async fn a_wallet_that_is_away_finds_in_its_mailbox_what_libp2p_could_not_bring(
     let url = format!("http://{}", listener.local_addr().unwrap());
     let mediator = node_at(&url, Config::new(Role::Mediator), true).await;
     tokio::spawn(server::serve(Arc::clone(&mediator), listener, std::future::pending()));
-    let invitation = mediator.command("invite", &json!({})).await.unwrap();
+    let invitation = mediator.by_name("invite", &json!({})).await.unwrap();
     let mut wallet = Config::new(Role::Citizen);
     wallet.citizen.as_mut().unwrap().mediator = Some(invitation["invitation"].as_str().unwrap().to_owned());
     let mut till = Config::new(Role::Merchant);
@@ -139,8 +141,8 @@ async fn a_wallet_that_is_away_finds_in_its_mailbox_what_libp2p_could_not_bring(
     let disk = Arc::new(MemoryStore::new());
     let citizen = node_on(Arc::clone(&disk), "", wallet.clone(), true).await;
     citizen.visit_mailbox().await.unwrap();
-    let invitation = merchant.command("invite", &json!({})).await.unwrap();
-    citizen.command("accept", &json!({"url": invitation["invitation"]})).await.unwrap();
+    let invitation = merchant.by_name("invite", &json!({})).await.unwrap();
+    citizen.by_name("accept", &json!({"url": invitation["invitation"]})).await.unwrap();
     citizen.outbox_pass().await.unwrap();
     // The ping was sent directly. Before it is answered, the wallet goes away.
     assert_eq!(

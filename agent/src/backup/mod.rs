@@ -10,7 +10,7 @@ mod write;
 
 use std::{fs::File, path::Path};
 
-use age::secrecy::SecretString;
+use age::secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 pub(crate) use self::write::{backup_running, refuse_existing};
@@ -55,7 +55,7 @@ fn passphrase_by(ask: fn(&str) -> Result<Zeroizing<String>, SetupError>) -> Resu
             });
         }
     };
-    check_passphrase(text)
+    check_passphrase(text.into())
 }
 
 /// The folder that contains `path`.
@@ -73,14 +73,14 @@ fn sync(path: &Path) -> Result<(), SetupError> {
 /// # Errors
 ///
 /// [`SetupError::Usage`].
-pub fn check_passphrase(text: String) -> Result<SecretString, SetupError> {
-    if text.chars().count() < MIN_PASSPHRASE_CHARS {
+pub fn check_passphrase(passphrase: SecretString) -> Result<SecretString, SetupError> {
+    if passphrase.expose_secret().chars().count() < MIN_PASSPHRASE_CHARS {
         return Err(SetupError::Usage {
             problem: format!("the passphrase has fewer than {MIN_PASSPHRASE_CHARS} characters"),
             remedy: "take a longer one: whoever finds the file can try as many as they like".into(),
         });
     }
-    Ok(SecretString::from(text))
+    Ok(passphrase)
 }
 
 #[cfg(test)]

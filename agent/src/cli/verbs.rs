@@ -2,7 +2,6 @@
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
-use age::secrecy::ExposeSecret;
 use einmal_storage::StoreError;
 use serde_json::{Value, json};
 
@@ -13,8 +12,15 @@ use super::{
 };
 use crate::{
     backup, bench,
+    command::{
+        Accept, Card, CitizenCommand, CityCommand, Command, CommonCommand, Decide, DropId, Invite,
+        MediatorCommand, MerchantCommand, Nothing, OfPerson, Offer, PeerName, Person, Revoke, SendText,
+        Template, Thread, Unbind,
+    },
     config::{self, Config, Role},
-    conformance, control, demo, doctor,
+    conformance,
+    control::{self, Asked, BackUp, Request},
+    demo, doctor,
     error::SetupError,
     log,
     run::{self, RunOptions},
@@ -22,8 +28,8 @@ use crate::{
 
 /// Most decisions in one exchange.
 const MAX_DECISIONS: usize = 4;
-/// Seconds a verb waits for the node's answer beyond what it was asked to wait.
-const PATIENCE: u64 = 30;
+/// How long a verb waits for the node's answer beyond what it was asked to wait.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longest a running node may take for its backup.
 const BACKUP_PATIENCE: Duration = Duration::from_secs(3600);
@@ -65,7 +71,7 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
             runtime()?.block_on(run::run(RunOptions { dir: dir.dir, listen, json }))?;
         }
         Verb::Invite { dir, person } => {
-            let answer = ask_node(&dir.dir, "invite", json!({"person": person}))?;
+            let answer = ask_node(&dir.dir, CommonCommand::Invite(Invite { person }))?;
             output::answer(&answer, json);
             show_qr(&answer, json);
         }
@@ -75,22 +81,30 @@ pub(super) fn run(cli: Cli) -> Result<ExitCode, SetupError> {
         Verb::Citizen { verb } => citizen(verb, json)?,
         Verb::Merchant { verb } => return merchant(verb, json),
         Verb::Send { dir, to, all, text } => {
-            let input = json!({"to": to, "text": text, "all": all});
-            output::answer(&ask_node(&dir.dir, "send", input)?, json);
+            let letter = SendText { to, text, all };
+            output::answer(&ask_node(&dir.dir, CommonCommand::Send(letter))?, json);
         }
-        Verb::Inbox { dir } => output::answer(&ask_node(&dir.dir, "inbox", json!({}))?, json),
-        Verb::Status { dir } => output::answer(&ask_node(&dir.dir, "status", json!({}))?, json),
+        Verb::Inbox { dir } => {
+            output::answer(&ask_node(&dir.dir, CommonCommand::Inbox(Nothing {}))?, json);
+        }
+        Verb::Status { dir } => {
+            output::answer(&ask_node(&dir.dir, CommonCommand::Status(Nothing {}))?, json);
+        }
         Verb::Doctor { dir } => return examine(&dir.dir, json),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn ask_node(dir: &Path, command: &str, input: Value) -> Result<Value, SetupError> {
+fn ask_node(dir: &Path, command: impl Into<Command>) -> Result<Value, SetupError> {
+    ask_waiting(dir, command, 0)
+}
+
+/// Asks the node, and waits for that many seconds while its answer is `pending`.
+fn ask_waiting(dir: &Path, command: impl Into<Command>, wait: u64) -> Result<Value, SetupError> {
     if !config::is_node(dir) {
         return Err(SetupError::NotInitialised { dir: dir.to_owned() });
     }
-    let wait = input.get("wait_seconds").and_then(Value::as_u64).unwrap_or(0);
-    control::call(dir, command, input, Duration::from_secs(wait + PATIENCE))
+    control::call(dir, &Request::waiting(command, wait), PATIENCE)
 }
 
 fn show_qr(answer: &Value, json: bool) {
@@ -114,7 +128,8 @@ fn accept(
                 output::answer(&json!({"state": "declined"}), json);
                 return Ok(ExitCode::FAILURE);
             }
-            let begun = ask_node(dir, "accept", json!({"url": url, "yes": yes, "wait_seconds": wait}))?;
+            let taken = CitizenCommand::Accept(Accept { url, yes, mediator: false });
+            let begun = ask_waiting(dir, taken, wait)?;
             if let Some(thread) = begun.get("thread").and_then(Value::as_str) {
                 vec![thread.to_owned()]
             } else {
@@ -161,13 +176,15 @@ fn is_pending(answer: &Value) -> bool {
 }
 
 fn waiting(dir: &Path) -> Result<Vec<String>, SetupError> {
-    let pending = ask_node(dir, "pending", json!({}))?;
+    let pending = ask_node(dir, CitizenCommand::Pending(Nothing {}))?;
     let threads = pending.as_array().into_iter().flatten();
     Ok(threads.filter_map(|one| one.get("thread")?.as_str().map(str::to_owned)).collect())
 }
 
 fn settle(dir: &Path, thread: &str, yes: bool, wait: u64) -> Result<Value, SetupError> {
-    let progress = || ask_node(dir, "progress", json!({"thread": thread, "wait_seconds": wait}));
+    let thread = thread.to_owned();
+    let asked = Thread { thread: thread.clone() };
+    let progress = || ask_waiting(dir, CitizenCommand::Progress(asked.clone()), wait);
     let mut now = progress()?;
     // An issuer may ask for a proof before it offers: each is a decision of its own.
     for _ in 0..MAX_DECISIONS {
@@ -180,49 +197,45 @@ fn settle(dir: &Path, thread: &str, yes: bool, wait: u64) -> Result<Value, Setup
             answer => answer == Answer::Agree,
         };
         // Agreed is to what was shown here: the node refuses if something else is asked by now.
-        ask_node(dir, "decide", json!({"thread": thread, "agree": agree, "shown": view.get("shown")}))?;
+        let shown = view.get("shown").and_then(Value::as_str).map(str::to_owned);
+        ask_node(dir, CitizenCommand::Decide(Decide { thread: thread.clone(), agree, shown }))?;
         now = progress()?;
     }
     Ok(now)
 }
 
 fn city(verb: CityVerb, json: bool) -> Result<(), SetupError> {
-    let (dir, command, input) = match verb {
+    let (dir, command) = match verb {
         CityVerb::Offer { template, person, after, valid_for, direct, dir } => {
-            let input = json!({
-                "template": template, "person": person, "after": after, "valid_for": valid_for, "direct": direct,
-            });
-            (dir, "offer", input)
+            (dir, CityCommand::Offer(Offer { template, person, after, valid_for, direct }))
         }
         CityVerb::Revoke { credential, reason, dir } => {
-            (dir, "revoke", json!({"credential": credential, "reason": reason}))
+            (dir, CityCommand::Revoke(Revoke { credential, reason }))
         }
-        CityVerb::Devices { person, dir } => (dir, "devices", json!({"person": person})),
-        CityVerb::Unbind { person, device, dir } => {
-            (dir, "unbind", json!({"person": person, "device": device}))
-        }
-        CityVerb::Withdraw { thread, dir } => (dir, "withdraw", json!({"thread": thread})),
-        CityVerb::Reload { dir } => (dir, "reload", json!({})),
-        CityVerb::Issued { person, dir } => (dir, "issued", json!({"person": person})),
-        CityVerb::Register { dir } => (dir, "register", json!({})),
+        CityVerb::Devices { person, dir } => (dir, CityCommand::Devices(Person { person })),
+        CityVerb::Unbind { person, device, dir } => (dir, CityCommand::Unbind(Unbind { person, device })),
+        CityVerb::Withdraw { thread, dir } => (dir, CityCommand::Withdraw(Thread { thread })),
+        CityVerb::Reload { dir } => (dir, CityCommand::Reload(Nothing {})),
+        CityVerb::Issued { person, dir } => (dir, CityCommand::Issued(OfPerson { person })),
+        CityVerb::Register { dir } => (dir, CityCommand::Register(Nothing {})),
     };
-    let answer = ask_node(&dir.dir, command, input)?;
+    let answer = ask_node(&dir.dir, command)?;
     output::answer(&answer, json);
     show_qr(&answer, json);
     Ok(())
 }
 
 fn citizen(verb: CitizenVerb, json: bool) -> Result<(), SetupError> {
-    let (dir, command, input) = match verb {
-        CitizenVerb::List { dir } => (dir, "list", json!({})),
-        CitizenVerb::Forget { card, dir } => (dir, "forget", json!({"card": card})),
-        CitizenVerb::Show { card, dir } => (dir, "show", json!({"card": card})),
-        CitizenVerb::Export { card, dir } => (dir, "export", json!({"card": card})),
-        CitizenVerb::Rotate { peer, dir } => (dir, "rotate", json!({"peer": peer})),
-        CitizenVerb::Peers { dir } => (dir, "peers", json!({})),
-        CitizenVerb::Pending { dir } => (dir, "pending", json!({})),
+    let (dir, command) = match verb {
+        CitizenVerb::List { dir } => (dir, CitizenCommand::List(Nothing {})),
+        CitizenVerb::Forget { card, dir } => (dir, CitizenCommand::Forget(Card { card })),
+        CitizenVerb::Show { card, dir } => (dir, CitizenCommand::Show(Card { card })),
+        CitizenVerb::Export { card, dir } => (dir, CitizenCommand::Export(Card { card })),
+        CitizenVerb::Rotate { peer, dir } => (dir, CitizenCommand::Rotate(PeerName { peer })),
+        CitizenVerb::Peers { dir } => (dir, CitizenCommand::Peers(Nothing {})),
+        CitizenVerb::Pending { dir } => (dir, CitizenCommand::Pending(Nothing {})),
     };
-    output::answer(&ask_node(&dir.dir, command, input)?, json);
+    output::answer(&ask_node(&dir.dir, command)?, json);
     Ok(())
 }
 
@@ -235,8 +248,8 @@ fn back_up(dir: &Path, out: &Path, json: bool) -> Result<(), SetupError> {
     let written = match backup::backup_folder(dir, &out, passphrase.clone()) {
         Err(SetupError::Store(StoreError::InUse { .. })) => {
             let dir = std::path::absolute(dir).map_err(|error| SetupError::input(dir, error))?;
-            let input = json!({"dir": dir, "out": out, "passphrase": passphrase.expose_secret()});
-            control::call(&dir, "backup", input, BACKUP_PATIENCE)?
+            let asked = Asked::Backup(BackUp { dir: dir.clone(), out, passphrase });
+            control::call(&dir, &Request { asked, wait_seconds: 0 }, BACKUP_PATIENCE)?
         }
         written => {
             let written = written?;
@@ -248,26 +261,26 @@ fn back_up(dir: &Path, out: &Path, json: bool) -> Result<(), SetupError> {
 }
 
 fn mediator(verb: MediatorVerb, json: bool) -> Result<(), SetupError> {
-    let (dir, command, input) = match verb {
-        MediatorVerb::Accounts { dir } => (dir, "accounts", json!({})),
-        MediatorVerb::Queues { dir } => (dir, "queues", json!({})),
-        MediatorVerb::Drop { id, dir } => (dir, "drop", json!({"id": id})),
-        MediatorVerb::Limits { dir } => (dir, "limits", json!({})),
+    let (dir, command) = match verb {
+        MediatorVerb::Accounts { dir } => (dir, MediatorCommand::Accounts(Nothing {})),
+        MediatorVerb::Queues { dir } => (dir, MediatorCommand::Queues(Nothing {})),
+        MediatorVerb::Drop { id, dir } => (dir, MediatorCommand::Drop(DropId { id })),
+        MediatorVerb::Limits { dir } => (dir, MediatorCommand::Limits(Nothing {})),
     };
-    output::answer(&ask_node(&dir.dir, command, input)?, json);
+    output::answer(&ask_node(&dir.dir, command)?, json);
     Ok(())
 }
 
 fn merchant(verb: MerchantVerb, json: bool) -> Result<ExitCode, SetupError> {
     match verb {
         MerchantVerb::Request { template, dir } => {
-            let answer = ask_node(&dir.dir, "request", json!({"template": template}))?;
+            let answer = ask_node(&dir.dir, MerchantCommand::Request(Template { template }))?;
             output::answer(&answer, json);
             show_qr(&answer, json);
             Ok(ExitCode::SUCCESS)
         }
         MerchantVerb::Result { thread, wait, dir } => {
-            let answer = ask_node(&dir.dir, "result", json!({"thread": thread, "wait_seconds": wait}))?;
+            let answer = ask_waiting(&dir.dir, MerchantCommand::Result(Thread { thread }), wait)?;
             output::answer(&answer, json);
             let accepted = answer.get("accepted").and_then(Value::as_bool).unwrap_or(false);
             Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -12,12 +12,12 @@ use serde_json::Value;
 use super::{Answer, MAX_LINE, Request, socket_path};
 use crate::error::SetupError;
 
-/// Asks the node of `dir` to carry out `command`; waits at most `patience` for the answer.
+/// Asks the node of `dir`; waits for the answer at most `patience` beyond what the request says.
 ///
 /// # Errors
 ///
 /// [`SetupError::NotRunning`], or [`SetupError::Refused`] with the node's own words.
-pub fn call(dir: &Path, command: &str, input: Value, patience: Duration) -> Result<Value, SetupError> {
+pub fn call(dir: &Path, request: &Request, patience: Duration) -> Result<Value, SetupError> {
     let not_running = |error: io::Error| match error.kind() {
         io::ErrorKind::PermissionDenied => SetupError::Refused(format!(
             "the node in {} may not be asked: {error}; run this as the user the node belongs to",
@@ -26,9 +26,9 @@ pub fn call(dir: &Path, command: &str, input: Value, patience: Duration) -> Resu
         _ => SetupError::NotRunning { dir: dir.to_owned() },
     };
     let mut stream = UnixStream::connect(socket_path(dir)).map_err(not_running)?;
-    stream.set_read_timeout(Some(patience)).map_err(SetupError::internal)?;
-    let request = Request { command: command.to_owned(), input };
-    let mut line = serde_json::to_vec(&request).map_err(SetupError::internal)?;
+    let longest = patience.saturating_add(Duration::from_secs(request.wait_seconds));
+    stream.set_read_timeout(Some(longest)).map_err(SetupError::internal)?;
+    let mut line = request.to_json().map_err(SetupError::internal)?.to_string().into_bytes();
     line.push(b'\n');
     stream.write_all(&line).map_err(not_running)?;
     let mut answer = String::new();

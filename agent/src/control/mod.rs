@@ -1,6 +1,7 @@
 //! How a verb talks to the running node of its folder: one line of JSON each way over a local socket.
 
 mod client;
+mod request;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use client::{call, is_running};
+pub use request::{Asked, BackUp, Request, RequestError};
 pub(crate) use server::MAX_WAIT_SECS;
 pub use server::{Listener, serve};
 
@@ -19,16 +21,6 @@ pub const MAX_LINE: usize = 8 * 1024 * 1024;
 
 /// Longest path a Unix socket address holds, with room to spare.
 const MAX_SOCKET_PATH: usize = 100;
-
-/// A request of the node's own user.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Request {
-    /// Name of the command.
-    pub command: String,
-    /// Its input; may hold personal data and is never logged.
-    #[serde(default)]
-    pub input: Value,
-}
 
 /// The node's answer.
 #[derive(Debug, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use super::{Answer, MAX_LINE, Request, socket_path};
+use super::{Answer, Asked, BackUp, MAX_LINE, Request, socket_path};
 use crate::{backup, config::Role, error::SetupError, handler::Failure, log, node::Node};
 
 /// Longest a request may take to arrive.
@@ -77,12 +77,12 @@ async fn answer(node: Arc<Node>, stream: UnixStream) {
     if !matches!(arrived, Ok(Ok(length)) if length > 0) {
         return;
     }
-    let answer = match serde_json::from_slice::<Request>(&line) {
-        Ok(request) => match run(&node, &request).instrument(log::request("command")).await {
+    let answer = match Request::read(&line) {
+        Ok(request) => match run(&node, request).instrument(log::request("command")).await {
             Ok(value) => Answer::Ok(value),
             Err(failure) => Answer::Error(failure.to_string()),
         },
-        Err(_) => Answer::Error("the request does not parse; use the `einmal` of the same version".into()),
+        Err(error) => Answer::Error(error.to_string()),
     };
     if let Some(line) = line_of(&answer) {
         let _ = write.write_all(&line).await;
@@ -101,33 +101,28 @@ fn line_of(answer: &Answer) -> Option<Vec<u8>> {
 }
 
 /// Writes a backup while everything else continues.
-async fn back_up(node: &Arc<Node>, input: &Value) -> Result<Value, Failure> {
-    let member = |name: &str| input.get(name).and_then(Value::as_str).map(str::to_owned);
-    let (Some(dir), Some(out), Some(passphrase)) = (member("dir"), member("out"), member("passphrase"))
-    else {
-        return Err(Failure::user("a backup needs `dir`, `out` and `passphrase`"));
-    };
+async fn back_up(node: &Arc<Node>, asked: BackUp) -> Result<Value, Failure> {
     let node = Arc::clone(node);
     let write = move || {
         let shared = node.shared();
         let mail = (shared.config.role == Role::Mediator).then(|| shared.mail.as_ref());
-        let passphrase = backup::check_passphrase(passphrase)?;
-        let (dir, out) = (Path::new(&dir), Path::new(&out));
-        backup::backup_running(dir, shared.db.store().as_ref(), mail, out, passphrase)
+        let passphrase = backup::check_passphrase(asked.passphrase)?;
+        backup::backup_running(&asked.dir, shared.db.store().as_ref(), mail, &asked.out, passphrase)
     };
     let written = tokio::task::spawn_blocking(write).await.map_err(Failure::internal)??;
     Ok(json!({"records": written.records, "letters": written.letters}))
 }
 
-/// Runs a command; with `wait_seconds` in its input, again and again until its answer is no longer `pending`.
-async fn run(node: &Arc<Node>, request: &Request) -> Result<Value, Failure> {
-    if request.command == "backup" {
-        return back_up(node, &request.input).await;
-    }
-    let wait = request.input.get("wait_seconds").and_then(Value::as_u64).unwrap_or(0).min(MAX_WAIT_SECS);
+/// Does what is asked; for as long as the request waits, again and again until the answer is no longer `pending`.
+async fn run(node: &Arc<Node>, request: Request) -> Result<Value, Failure> {
+    let command = match request.asked {
+        Asked::Backup(asked) => return back_up(node, asked).await,
+        Asked::Command(command) => command,
+    };
+    let wait = request.wait_seconds.min(MAX_WAIT_SECS);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(wait);
     loop {
-        let value = node.command(&request.command, &request.input).await?;
+        let value = node.command(&command).await?;
         let pending = value.get("pending").and_then(Value::as_bool).unwrap_or(false);
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         if !pending || left.is_zero() {
@@ -140,6 +135,38 @@ async fn run(node: &Arc<Node>, request: &Request) -> Result<Value, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::testing;
+
+    /// What a mediator answers to one line.
+    async fn told(node: &Arc<Node>, line: &Value) -> Answer {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ours.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        answer(Arc::clone(node), theirs).await;
+        let mut said = Vec::new();
+        ours.read_to_end(&mut said).await.unwrap();
+        serde_json::from_slice(&said).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_answered_by_its_fault() {
+        let (node, _) = testing::node(Role::Mediator).await;
+        for (line, said) in [
+            (json!({"command": "drop", "input": {"id": 7}}), "`id`"),
+            (json!({"command": "invite", "input": {"person": 7}}), "`person`"),
+            (json!({"command": "queues", "input": {"all": true}}), "unknown field `all`"),
+            (json!({"command": "queues", "input": {"wait_seconds": "1"}}), "`wait_seconds`"),
+            (json!({"command": "list"}), "a mediator has no command `list`"),
+            (json!({"command": "lists"}), "there is no command `lists`"),
+            (json!({"input": {}}), "does not parse"),
+        ] {
+            let Answer::Error(problem) = told(&node, &line).await else { panic!("{line} was taken") };
+            assert!(problem.contains(said), "{problem}");
+        }
+        for line in [json!({"command": "queues"}), json!({"command": "queues", "input": {"wait_seconds": 1}})]
+        {
+            assert!(matches!(told(&node, &line).await, Answer::Ok(_)), "{line}");
+        }
+    }
 
     #[test]
     fn answer_that_is_too_long_is_told_and_not_cut() {

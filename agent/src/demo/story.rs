@@ -7,7 +7,7 @@ mod refusing;
 
 use std::{collections::BTreeSet, net::SocketAddr, path::Path};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Stage, StepResult,
@@ -18,7 +18,15 @@ use super::{
     wallet::ForeignWallet,
     wire::Wiretap,
 };
-use crate::{child::NodeProcess, error::SetupError, home::KEY_FILE};
+use crate::{
+    child::NodeProcess,
+    command::{
+        Accept, Card, CitizenCommand, CityCommand, CommonCommand, MediatorCommand, MerchantCommand, Nothing,
+        OfPerson, Offer, Template, Thread,
+    },
+    error::SetupError,
+    home::KEY_FILE,
+};
 
 /// Seconds a step waits for what must happen.
 const PATIENCE: u64 = 30;
@@ -154,7 +162,7 @@ fn apart(cast: &Cast) -> StepResult {
         ));
     }
     for node in nodes {
-        node.ask("status", json!({}))?;
+        node.ask(CommonCommand::Status(Nothing {}))?;
     }
     Ok("mediator, city, library and two citizens run as processes of their own, each with its own store key"
         .into())
@@ -163,12 +171,12 @@ fn apart(cast: &Cast) -> StepResult {
 fn mediation_granted(cast: &Cast) -> StepResult {
     let mut spares = 0;
     for citizen in [&cast.anna, &cast.bela] {
-        let state = citizen.ask_until("mailbox", &json!({}), PATIENCE, |state| {
+        let state = citizen.ask_until(CitizenCommand::Mailbox(Nothing {}), PATIENCE, |state| {
             state["granted"] == true && state["spares"].as_u64().unwrap_or(0) > 0
         })?;
         spares += state["spares"].as_u64().unwrap_or(0);
     }
-    let queues = cast.mediator.ask("queues", json!({}))?;
+    let queues = cast.mediator.ask(MediatorCommand::Queues(Nothing {}))?;
     let recipients = queues["recipients"].as_u64().unwrap_or(0);
     if queues["accounts"] != 2 || recipients < spares {
         return Err(format!("{} accounts and {recipients} DIDs for two citizens", queues["accounts"]));
@@ -190,10 +198,9 @@ fn count(list: &Value) -> usize {
 
 /// Waits until an exchange of a citizen has ended, and returns how.
 fn ended(citizen: &NodeProcess, thread: &str) -> Result<String, String> {
-    let input = json!({"thread": thread});
-    let ended = citizen.ask_until("progress", &input, PATIENCE, |now| {
-        matches!(now["state"].as_str(), Some("done" | "abandoned"))
-    })?;
+    let progress = CitizenCommand::Progress(Thread { thread: thread.to_owned() });
+    let ended = citizen
+        .ask_until(progress, PATIENCE, |now| matches!(now["state"].as_str(), Some("done" | "abandoned")))?;
     text(&ended, "state")
 }
 
@@ -208,13 +215,13 @@ fn done(citizen: &NodeProcess, thread: &str) -> Result<(), String> {
 
 /// Takes an invitation with `--yes` and returns the thread that begins.
 fn take(citizen: &NodeProcess, invitation: &str) -> Result<String, String> {
-    let input = json!({"url": invitation, "yes": true, "wait_seconds": PATIENCE});
-    text(&citizen.ask("accept", input)?, "thread")
+    let accept = Accept { url: invitation.to_owned(), yes: true, ..Accept::default() };
+    text(&citizen.ask_waiting(CitizenCommand::Accept(accept), PATIENCE)?, "thread")
 }
 
 /// The ids of a citizen's cards of one kind.
 fn cards_of(citizen: &NodeProcess, kind: &Kind) -> Result<Vec<String>, String> {
-    let cards = citizen.ask("list", json!({}))?;
+    let cards = citizen.ask(CitizenCommand::List(Nothing {}))?;
     let ours = cards.as_array().into_iter().flatten().filter(|card| card["vct"] == *kind.vct);
     ours.map(|card| text(card, "card")).collect()
 }
@@ -227,28 +234,56 @@ fn only_card_of(citizen: &NodeProcess, kind: &Kind) -> Result<String, String> {
     }
 }
 
+/// Lets the city offer a card, and returns the invitation to it.
+fn offer(city: &NodeProcess, offer: Offer) -> Result<String, String> {
+    text(&city.ask(CityCommand::Offer(offer))?, "invitation")
+}
+
+/// An offer of a card for a person of the register.
+fn for_person(template: &str, person: &str) -> Offer {
+    Offer { template: template.to_owned(), person: Some(person.to_owned()), ..Offer::default() }
+}
+
+/// Waits until something waits for a citizen's decision, and returns all that does.
+fn waiting(citizen: &NodeProcess) -> Result<Value, String> {
+    let pending = CitizenCommand::Pending(Nothing {});
+    citizen.ask_until(pending, PATIENCE, |pending| count(pending) > 0)
+}
+
+/// A card as its wallet shows it.
+fn shown(citizen: &NodeProcess, card: &str) -> Result<Value, String> {
+    citizen.ask(CitizenCommand::Show(Card { card: card.to_owned() }))
+}
+
+/// A card as text.
+fn exported(citizen: &NodeProcess, card: &str) -> Result<String, String> {
+    text(&citizen.ask(CitizenCommand::Export(Card { card: card.to_owned() }))?, "text")
+}
+
 /// How many cards of a template the city has issued, to one person or to anybody.
 fn issued(city: &NodeProcess, kind: &Kind, person: Option<&str>) -> Result<usize, String> {
-    let issued = city.ask("issued", person.map_or_else(|| json!({}), |person| json!({"person": person})))?;
+    let of = OfPerson { person: person.map(str::to_owned) };
+    let issued = city.ask(CityCommand::Issued(of))?;
     let ours = issued.as_array().into_iter().flatten();
     Ok(ours.filter(|card| card["template"] == *kind.template).count())
 }
 
 /// Waits until the mediator keeps exactly this many letters.
 fn kept(mediator: &NodeProcess, letters: usize) -> Result<(), String> {
-    mediator.ask_until("queues", &json!({}), PATIENCE, |queues| queues["messages"] == letters).map(|_| ())
+    let queues = MediatorCommand::Queues(Nothing {});
+    mediator.ask_until(queues, PATIENCE, |queues| queues["messages"] == letters).map(|_| ())
 }
 
 /// Lets the library ask Anna for both cards, and returns the result.
 fn borrow(cast: &Cast) -> Result<Value, String> {
-    let template = &cast.input.city.borrow.template;
-    let request = cast.library.ask("request", json!({"template": template}))?;
+    let template = cast.input.city.borrow.template.clone();
+    let request = cast.library.ask(MerchantCommand::Request(Template { template }))?;
     take(&cast.anna, &text(&request, "invitation")?)?;
     verdict(cast, &request)
 }
 
 /// The library's verdict on the answer to a request.
 fn verdict(cast: &Cast, request: &Value) -> Result<Value, String> {
-    let thread = json!({"thread": text(request, "thread")?});
-    cast.library.ask_until("result", &thread, PATIENCE, |result| result["pending"] != true)
+    let result = MerchantCommand::Result(Thread { thread: text(request, "thread")? });
+    cast.library.ask_until(result, PATIENCE, |result| result["pending"] != true)
 }

@@ -6,12 +6,11 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
-
 use super::Finding;
 use crate::{
+    command::{CommonCommand, Nothing},
     config::{Config, Network},
-    control,
+    control::{self, Request},
     error::SetupError,
     net::client::HttpClient,
     run,
@@ -36,7 +35,7 @@ pub(super) fn ask(dir: &Path) -> Found {
     if !control::is_running(dir) {
         return Found::Stopped;
     }
-    let answer = control::call(dir, "doctor", json!({}), PATIENCE);
+    let answer = control::call(dir, &Request::now(CommonCommand::Doctor(Nothing {})), PATIENCE);
     let parse = |answer| serde_json::from_value(answer).map_err(SetupError::internal);
     match answer.and_then(parse) {
         Ok(report) => Found::Answers(Box::new(report)),

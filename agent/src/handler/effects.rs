@@ -374,7 +374,10 @@ mod tests {
                 &|fx| fx.update(NOTES, "a", &3, stale),
                 &|fx| fx.update_expiring(NOTES, "a", &3, later, stale),
                 &|fx| fx.expect(NOTES, "a", stale),
-                &|fx| stale.map_or_else(|| fx.expect(NOTES, "a", None), |stale| fx.remove(NOTES, "a", stale)),
+                &|fx| match stale {
+                    Some(stale) => fx.remove(NOTES, "a", stale),
+                    None => fx.expect(NOTES, "a", None),
+                },
             ];
             for change in changes {
                 assert!(matches!(commit(change), Err(StoreError::Conflict { .. })));

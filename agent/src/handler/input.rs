@@ -1,13 +1,9 @@
-//! The input of a command from the node's own user, and the refusals all roles share.
+//! Lists in the answers to the node's own user, and the refusals of commands that roles share.
 
 use serde_json::{Value, json};
 
 use super::{Failure, Shared};
-
-/// Reads a member of a command's input.
-pub(crate) fn text<'v>(input: &'v Value, name: &str) -> Result<&'v str, Failure> {
-    input.get(name).and_then(Value::as_str).ok_or_else(|| Failure::user(format!("`{name}` is missing")))
-}
+use crate::command::{Command, CommandError, Invite};
 
 /// Most bytes of JSON in one list: all lists of an answer share one line of the control socket.
 const MAX_LIST_BYTES: usize = 2 * 1024 * 1024;
@@ -58,14 +54,21 @@ impl BoundedList {
     }
 }
 
-/// The answer to a command this role does not know.
-pub(crate) fn unknown_command(shared: &Shared, name: &str) -> Failure {
-    Failure::user(format!("a {} has no command `{name}`; see: einmal --help", shared.config.role))
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        Self::user(error.to_string())
+    }
+}
+
+/// The answer to a command of another role.
+pub(crate) fn foreign_command(shared: &Shared, command: &Command) -> Failure {
+    let (role, name) = (shared.config.role, command.name());
+    Failure::user(format!("a {role} has no command `{name}`; see: einmal --help"))
 }
 
 /// Refuses an invitation for a person of a register, which only a city has: it would be one for anybody.
-pub(crate) fn refuse_person(shared: &Shared, input: &Value) -> Result<(), Failure> {
-    if input.get("person").is_none_or(Value::is_null) {
+pub(crate) fn refuse_person(shared: &Shared, invite: &Invite) -> Result<(), Failure> {
+    if invite.person.is_none() {
         return Ok(());
     }
     let role = shared.config.role;

@@ -32,7 +32,7 @@ pub(crate) use self::{
         KEEP_FOR_ANSWER_SECS, KEEP_FOR_EXCHANGE_SECS, heard_again, learn, learn_for, our_form, their_form,
     },
     effects::{Cause, Effects, Handled, Outgoing, Timer},
-    input::{BoundedList, refuse_person, text, unknown_command},
+    input::{BoundedList, foreign_command, refuse_person},
     new_dids::{Reached, forget_key, keep_key, public},
     recent::Recent,
     refusal::{describe_for_log, describe_packing},

@@ -7,6 +7,7 @@ use einmal_storage::mail::{LetterId, MailboxId, NewLetter};
 use serde_json::Value;
 
 use super::{Effects, Failure, Handled, Shared};
+use crate::command::{Command, Invite};
 
 /// Letters for one mailbox.
 pub(crate) struct Forwarded {
@@ -44,14 +45,11 @@ pub(crate) trait RoleService: Send + Sync {
     /// Wakes an exchange.
     fn on_timer(&self, shared: &Shared, exchange: &str, fx: &mut Effects<'_>) -> Handled;
 
-    /// Carries out a command of the node's own user.
-    fn command(
-        &self,
-        shared: &Shared,
-        name: &str,
-        input: &Value,
-        fx: &mut Effects<'_>,
-    ) -> Result<Value, Failure>;
+    /// Makes an invitation to this node.
+    fn invite(&self, shared: &Shared, invite: &Invite, fx: &mut Effects<'_>) -> Result<Value, Failure>;
+
+    /// Carries out a command of the node's own user that not every role knows.
+    fn command(&self, shared: &Shared, command: &Command, fx: &mut Effects<'_>) -> Result<Value, Failure>;
 
     /// Protocols this role speaks besides the common ones: identifier and roles.
     fn protocols(&self) -> Vec<(&'static str, &'static str)>;

@@ -12,11 +12,12 @@ use einmal_flows::{
     Draft, Received,
     message_pickup::{Action, Event, Recipient},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tracing::Instrument;
 
 use self::registering::is_not_enrolled;
 use crate::{
+    command::{Accept, CitizenCommand},
     handler::{Arrival, Failure, Refusal, Visit, describe_for_log},
     log,
     node::Node,
@@ -51,7 +52,9 @@ async fn look(node: &Arc<Node>) -> Result<(), Failure> {
     let shared = node.shared();
     if let Some(url) = setting_to_follow(shared)? {
         // Whatever goal it names, or none: the setting says what it is for.
-        node.command("accept", &json!({"url": url, "mediator": true})).await?;
+        let accept =
+            CitizenCommand::Accept(Accept { url: url.to_owned(), mediator: true, ..Accept::default() });
+        node.command(&accept.into()).await?;
     }
     let Some(mut account) = account(shared)? else { return Ok(()) };
     if account.routing.is_none() {

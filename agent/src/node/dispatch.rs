@@ -11,6 +11,7 @@ use einmal_flows::{
 use serde_json::{Value, json};
 
 use crate::{
+    command::{Command, CommonCommand, Nothing},
     db::{DEAD, OUTBOX},
     handler::{Effects, Failure, Handled, RoleService, Shared, our_form, their_form},
     service::{messages, self_report},
@@ -80,23 +81,24 @@ pub(super) fn report(rx: &Received<'_>, code: ProblemCode, comment: &str, fx: &m
     Ok(())
 }
 
-/// Carries out a command every role knows; `None` if only a role may know it.
+/// Carries out a command of the node's own user.
 pub(super) fn command(
     shared: &Shared,
-    name: &str,
-    input: &Value,
+    role: &dyn RoleService,
+    command: &Command,
     fx: &mut Effects<'_>,
-) -> Result<Option<Value>, Failure> {
-    Ok(Some(match name {
-        "status" => json!({
+) -> Result<Value, Failure> {
+    let Command::Common(common) = command else { return role.command(shared, command, fx) };
+    Ok(match common {
+        CommonCommand::Status(Nothing {}) => json!({
             "role": shared.config.role,
             "counters": shared.stats.to_json(),
             "outbox": shared.db.count(OUTBOX)?,
             "given_up": shared.db.count(DEAD)?,
         }),
-        "doctor" => self_report::report(shared)?,
-        "send" => messages::send(shared, input, fx)?,
-        "inbox" => messages::inbox(shared)?,
-        _ => return Ok(None),
-    }))
+        CommonCommand::Doctor(Nothing {}) => self_report::report(shared)?,
+        CommonCommand::Send(letter) => messages::send(shared, letter, fx)?,
+        CommonCommand::Inbox(Nothing {}) => messages::inbox(shared)?,
+        CommonCommand::Invite(invite) => role.invite(shared, invite, fx)?,
+    })
 }

@@ -41,6 +41,7 @@ use self::{line_state::LineState, upkeep::Upkeep};
 pub(crate) use self::{live::Hand, receive::Begun};
 pub use crate::handler::{Arrival, Failure, Need, Origin, Parts, Receipt, Refusal, Shared, Stats};
 use crate::{
+    command::Command,
     delivery::LiveChange,
     handler::{self, Cause, Effects, Handled, Notice, Outgoing, Reached, Recent, RoleService},
     role,
@@ -203,13 +204,10 @@ impl Node {
     /// # Errors
     ///
     /// [`Failure::User`] with the remedy, or why it cannot be done now.
-    pub async fn command(self: &Arc<Self>, name: &str, input: &Value) -> Result<Value, Failure> {
+    pub async fn command(self: &Arc<Self>, command: &Command) -> Result<Value, Failure> {
         let mut answer = Value::Null;
         self.run(Cause::Own, |fx| {
-            answer = match dispatch::command(&self.shared, name, input, fx)? {
-                Some(answer) => answer,
-                None => self.role.command(&self.shared, name, input, fx)?,
-            };
+            answer = dispatch::command(&self.shared, self.role.as_ref(), command, fx)?;
             Ok(())
         })
         .await?;

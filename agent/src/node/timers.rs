@@ -241,6 +241,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        command::{Command, Invite},
         config::Role,
         db::SEEN,
         handler::{Effects, Handled, RoleService, Shared},
@@ -263,7 +264,11 @@ mod tests {
             Ok(())
         }
 
-        fn command(&self, _: &Shared, _: &str, _: &Value, _: &mut Effects<'_>) -> Result<Value, Failure> {
+        fn invite(&self, _: &Shared, _: &Invite, _: &mut Effects<'_>) -> Result<Value, Failure> {
+            Ok(Value::Null)
+        }
+
+        fn command(&self, _: &Shared, _: &Command, _: &mut Effects<'_>) -> Result<Value, Failure> {
             Ok(Value::Null)
         }
 

@@ -16,10 +16,9 @@ use einmal_flows::{
 use serde_json::{Value, json};
 
 use crate::{
+    command::{Accept, Card, CitizenCommand, Command, Decide, Invite, Nothing, PeerName, Thread},
     db::PEERS,
-    handler::{
-        BoundedList, Effects, Failure, Handled, Notice, RoleService, Shared, learn, text, unknown_command,
-    },
+    handler::{BoundedList, Effects, Failure, Handled, Notice, RoleService, Shared, foreign_command, learn},
     identity::{Peer, peer_of},
     service::{
         account, connecting,
@@ -43,21 +42,19 @@ pub(super) struct Citizen {
 }
 
 impl Citizen {
-    fn accept(&self, shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
-        let invitation = Invitation::from_url(text(input, "url")?)
+    fn accept(&self, shared: &Shared, accept: &Accept, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        let invitation = Invitation::from_url(&accept.url)
             .map_err(|error| Failure::user(format!("this is no invitation that can be taken: {error}")))?;
         consider(&invitation, |_| false, shared.now()).map_err(|error| Failure::user(error.to_string()))?;
         check_reachable(shared, &invitation.from)?;
-        let is_configured = input.get("mediator").and_then(Value::as_bool).unwrap_or(false);
-        if is_configured || invitation.goal_code.as_deref() == Some(GOAL_MEDIATE) {
+        if accept.mediator || invitation.goal_code.as_deref() == Some(GOAL_MEDIATE) {
             return account::adopt(shared, &invitation, fx);
         }
         if goes_on(shared, &invitation)? || connecting::goes_on(shared, &invitation)? {
             return Ok(json!({"thread": invitation.thread(), "state": "resumed"}));
         }
-        let auto = input.get("yes").and_then(Value::as_bool).unwrap_or(false);
         if let Some(ours) = gave_it_up(shared, &invitation)? {
-            return self.begin(shared, &invitation, ours, auto, fx);
+            return self.begin(shared, &invitation, ours, accept.yes, fx);
         }
         // A fresh DID for this relationship, already known to the mediator.
         let Some(ours) = account::take_spare(shared, fx)? else {
@@ -65,7 +62,7 @@ impl Citizen {
         };
         learn(&invitation.from, fx)?;
         record_relationship(shared, &ours, &invitation, fx)?;
-        self.begin(shared, &invitation, ours, auto, fx)
+        self.begin(shared, &invitation, ours, accept.yes, fx)
     }
 
     /// Sends the first message towards the invitation's goal.
@@ -182,7 +179,17 @@ impl Citizen {
         }
     }
 
-    fn decide(&self, shared: &Shared, thread: &str, decision: Decision<'_>, fx: &mut Effects<'_>) -> Handled {
+    fn decide(&self, shared: &Shared, decide: &Decide, fx: &mut Effects<'_>) -> Handled {
+        let thread = decide.thread.as_str();
+        let decision = match (decide.agree, &decide.shown) {
+            (true, Some(shown)) => Decision::AgreeTo(shown),
+            (true, None) => {
+                return Err(Failure::user(
+                    "`shown` is missing: agreed is to what was shown; see: einmal accept --help",
+                ));
+            }
+            (false, _) => Decision::Decline,
+        };
         if let Some(mut holding) = Holding::by_thread(shared, thread)? {
             if !wants_decision(&holding::progress(&holding))
                 && let Some(mut asked) = asked_below(shared, &holding)?
@@ -351,47 +358,38 @@ impl RoleService for Citizen {
         Ok(())
     }
 
-    fn command(
-        &self,
-        shared: &Shared,
-        name: &str,
-        input: &Value,
-        fx: &mut Effects<'_>,
-    ) -> Result<Value, Failure> {
-        match name {
-            "accept" => self.accept(shared, input, fx),
-            "progress" => {
-                let thread = text(input, "thread")?;
+    fn invite(&self, _shared: &Shared, _invite: &Invite, _fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        Err(Failure::user("a citizen shows no public DID and cannot invite; take an invitation instead"))
+    }
+
+    fn command(&self, shared: &Shared, command: &Command, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        let Command::Citizen(command) = command else { return Err(foreign_command(shared, command)) };
+        match command {
+            CitizenCommand::Accept(accept) => self.accept(shared, accept, fx),
+            CitizenCommand::Progress(Thread { thread }) => {
                 self.progress(shared, thread)?.ok_or_else(|| unknown_thread(thread))
             }
-            "decide" => {
-                let agree = input.get("agree").and_then(Value::as_bool).unwrap_or(false);
-                let decision =
-                    if agree { Decision::AgreeTo(text(input, "shown")?) } else { Decision::Decline };
-                self.decide(shared, text(input, "thread")?, decision, fx)?;
-                Ok(json!({"decided": agree}))
+            CitizenCommand::Decide(decide) => {
+                self.decide(shared, decide, fx)?;
+                Ok(json!({"decided": decide.agree}))
             }
-            "pending" => self.pending(shared),
-            "list" => holding::list(shared, &self.lists, fx),
-            "show" => {
-                let card = holding::card(shared, text(input, "card")?)?;
+            CitizenCommand::Pending(Nothing {}) => self.pending(shared),
+            CitizenCommand::List(Nothing {}) => holding::list(shared, &self.lists, fx),
+            CitizenCommand::Show(Card { card }) => {
+                let card = holding::card(shared, card)?;
                 Ok(json!({"card": card.id, "claims": card.credential.claims().as_map()}))
             }
-            "export" => {
-                let card = holding::card(shared, text(input, "card")?)?;
+            CitizenCommand::Export(Card { card }) => {
+                let card = holding::card(shared, card)?;
                 Ok(json!({"card": card.id, "text": card.credential.as_str()}))
             }
-            "forget" => {
-                holding::forget(shared, text(input, "card")?, fx)?;
+            CitizenCommand::Forget(Card { card }) => {
+                holding::forget(shared, card, fx)?;
                 Ok(json!({"forgotten": true}))
             }
-            "mailbox" => Ok(json!(account::standing(shared)?)),
-            "rotate" => rotating::rotate(shared, input, fx),
-            "peers" => messages::peers(shared),
-            "invite" => Err(Failure::user(
-                "a citizen shows no public DID and cannot invite; take an invitation instead",
-            )),
-            _ => Err(unknown_command(shared, name)),
+            CitizenCommand::Mailbox(Nothing {}) => Ok(json!(account::standing(shared)?)),
+            CitizenCommand::Rotate(PeerName { peer }) => rotating::rotate(shared, peer, fx),
+            CitizenCommand::Peers(Nothing {}) => messages::peers(shared),
         }
     }
 

@@ -13,12 +13,11 @@ use einmal_register::PersonId;
 use serde_json::{Value, json};
 
 use crate::{
+    command::{CityCommand, Command, Invite, Nothing, OfPerson, Offer, Person, Revoke, Thread, Unbind},
     config::TrustedIssuer,
     db::PEERS,
     error::SetupError,
-    handler::{
-        Effects, Failure, Handled, RoleService, Shared, learn, our_form, text, their_form, unknown_command,
-    },
+    handler::{Effects, Failure, Handled, RoleService, Shared, foreign_command, learn, our_form, their_form},
     identity::{Peer, peer_of},
     service::{
         asking::{self, AskJob, Asking, AskingService},
@@ -217,11 +216,10 @@ impl City {
         issuing.save(fx)
     }
 
-    fn offer(&self, shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
-        let optional = |name: &str| input.get(name).and_then(Value::as_str);
-        let subject = match (optional("person"), optional("after")) {
+    fn offer(&self, shared: &Shared, offer: &Offer, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        let subject = match (&offer.person, &offer.after) {
             (Some(person), None) => Subject::Person(person_id(person)?),
-            (None, Some(request)) => Subject::Prover { request: request.into(), only: None },
+            (None, Some(request)) => Subject::Prover { request: request.as_str().into(), only: None },
             (None, None) => {
                 return Err(Failure::user(
                     "say for whom: --person ID, or --after REQUEST for whoever proves it",
@@ -233,15 +231,15 @@ impl City {
                 ));
             }
         };
-        let valid_for = input.get("valid_for").and_then(Value::as_u64);
-        if valid_for == Some(0) {
+        if offer.valid_for == Some(0) {
             return Err(Failure::user(
                 "a card that is valid for no second would be none: leave out --valid-for, or give 1 at least",
             ));
         }
-        let order = IssueOrder { template: text(input, "template")?.into(), subject, valid_for };
+        let order =
+            IssueOrder { template: offer.template.as_str().into(), subject, valid_for: offer.valid_for };
         self.issuing.check(shared, &order)?;
-        if input.get("direct").and_then(Value::as_bool).unwrap_or(false) {
+        if offer.direct {
             return self.offer_directly(shared, order, fx);
         }
         let label = self
@@ -284,19 +282,6 @@ impl City {
         exchange.index_by_thread(thread.as_str(), fx)?;
         exchange.save(fx)?;
         Ok(json!({"sent": true, "thread": thread}))
-    }
-
-    fn invite(&self, shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
-        let person = input.get("person").and_then(Value::as_str).map(person_id).transpose()?;
-        if let Some(person) = &person {
-            self.issuing.known_person(person)?;
-        }
-        let uses = if person.is_some() { Uses::Single } else { Uses::Multi };
-        let purpose = Purpose::Connect { person };
-        let name = self.display_name(shared);
-        let (thread, url) =
-            invitations::create(shared, fx, purpose, (invitations::GOAL_CONNECT, name), uses)?;
-        Ok(json!({"invitation": url, "thread": thread}))
     }
 
     /// The city's name: as configured, else from its description.
@@ -408,38 +393,41 @@ impl RoleService for City {
         Ok(())
     }
 
-    fn command(
-        &self,
-        shared: &Shared,
-        name: &str,
-        input: &Value,
-        fx: &mut Effects<'_>,
-    ) -> Result<Value, Failure> {
-        match name {
-            "invite" => self.invite(shared, input, fx),
-            "offer" => self.offer(shared, input, fx),
-            "revoke" => {
-                let (id, reason) = (text(input, "credential")?, text(input, "reason")?);
+    fn invite(&self, shared: &Shared, invite: &Invite, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        let person = invite.person.as_deref().map(person_id).transpose()?;
+        if let Some(person) = &person {
+            self.issuing.known_person(person)?;
+        }
+        let uses = if person.is_some() { Uses::Single } else { Uses::Multi };
+        let purpose = Purpose::Connect { person };
+        let name = self.display_name(shared);
+        let (thread, url) =
+            invitations::create(shared, fx, purpose, (invitations::GOAL_CONNECT, name), uses)?;
+        Ok(json!({"invitation": url, "thread": thread}))
+    }
+
+    fn command(&self, shared: &Shared, command: &Command, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        let Command::City(command) = command else { return Err(foreign_command(shared, command)) };
+        match command {
+            CityCommand::Offer(offer) => self.offer(shared, offer, fx),
+            CityCommand::Revoke(Revoke { credential, reason }) => {
                 // Cards issued on the strength of the revoked one stay valid, and so do the person's others of its
                 // kind: whether they should is for people to decide.
-                let left = self.issuing.revoke(shared, id, reason, fx)?;
+                let left = self.issuing.revoke(shared, credential, reason, fx)?;
                 Ok(
                     json!({"revoked": true, "issued_for_it": left.issued_for_it, "of_the_same_person": left.of_person}),
                 )
             }
-            "devices" => devices::list(shared, &person_id(text(input, "person")?)?),
-            "unbind" => {
-                let (person, device) = (person_id(text(input, "person")?)?, input.get("device"));
-                devices::unbind(shared, &person, device.and_then(Value::as_str), fx)
+            CityCommand::Devices(Person { person }) => devices::list(shared, &person_id(person)?),
+            CityCommand::Unbind(Unbind { person, device }) => {
+                devices::unbind(shared, &person_id(person)?, device.as_deref(), fx)
             }
-            "reload" => self.reload(shared),
-            "withdraw" => self.withdraw(shared, text(input, "thread")?, fx),
-            "issued" => {
-                let person = input.get("person").and_then(Value::as_str).map(person_id).transpose()?;
-                issued::list(shared, person.as_ref())
+            CityCommand::Reload(Nothing {}) => self.reload(shared),
+            CityCommand::Withdraw(Thread { thread }) => self.withdraw(shared, thread, fx),
+            CityCommand::Issued(OfPerson { person }) => {
+                issued::list(shared, person.as_deref().map(person_id).transpose()?.as_ref())
             }
-            "register" => Ok(self.issuing.register_report()),
-            _ => Err(unknown_command(shared, name)),
+            CityCommand::Register(Nothing {}) => Ok(self.issuing.register_report()),
         }
     }
 

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use super::city::CLOCK_SKEW_SECS;
 use crate::{
+    command::{Command, Invite, MerchantCommand, Template, Thread},
     config::TrustedIssuer,
     error::SetupError,
-    handler::{Effects, Failure, Handled, RoleService, Shared, refuse_person, text, unknown_command},
+    handler::{Effects, Failure, Handled, RoleService, Shared, foreign_command, refuse_person},
     service::{
         asking::{self, AskJob, Asking, AskingService},
         exchange::{self, Job, Relation},
@@ -124,23 +125,19 @@ impl RoleService for Merchant {
         }
     }
 
-    fn command(
-        &self,
-        shared: &Shared,
-        name: &str,
-        input: &Value,
-        fx: &mut Effects<'_>,
-    ) -> Result<Value, Failure> {
-        match name {
-            "invite" => {
-                refuse_person(shared, input)?;
-                let goal = (invitations::GOAL_CONNECT, self.name.clone());
-                let purpose = Purpose::Connect { person: None };
-                let (thread, url) = invitations::create(shared, fx, purpose, goal, Uses::Multi)?;
-                Ok(json!({"invitation": url, "thread": thread}))
-            }
-            "request" => {
-                let request = RequestId::from(text(input, "template")?);
+    fn invite(&self, shared: &Shared, invite: &Invite, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        refuse_person(shared, invite)?;
+        let goal = (invitations::GOAL_CONNECT, self.name.clone());
+        let purpose = Purpose::Connect { person: None };
+        let (thread, url) = invitations::create(shared, fx, purpose, goal, Uses::Multi)?;
+        Ok(json!({"invitation": url, "thread": thread}))
+    }
+
+    fn command(&self, shared: &Shared, command: &Command, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        let Command::Merchant(command) = command else { return Err(foreign_command(shared, command)) };
+        match command {
+            MerchantCommand::Request(Template { template }) => {
+                let request = RequestId::from(template.as_str());
                 let template = self.asking.template(&request)?;
                 let goal =
                     (invitations::GOAL_PRESENT, template.label().text(&self.asking.language).to_owned());
@@ -148,8 +145,7 @@ impl RoleService for Merchant {
                 let (thread, url) = invitations::create(shared, fx, purpose, goal, Uses::Single)?;
                 Ok(json!({"invitation": url, "thread": thread}))
             }
-            "result" => self.asking.result(shared, text(input, "thread")?),
-            _ => Err(unknown_command(shared, name)),
+            MerchantCommand::Result(Thread { thread }) => self.asking.result(shared, thread),
         }
     }
 

@@ -435,6 +435,7 @@ mod tests {
     use super::{super::testing::Issuer, *};
     use crate::{
         clock::ManualClock,
+        command::{CitizenCommand, Nothing},
         config::Role,
         net::memory::MemoryNetwork,
         node::testing,
@@ -488,7 +489,7 @@ mod tests {
             keep_for_test(&node, &issuer, name, (&uri, 0)).await;
         }
         let begun = Instant::now();
-        let listed = node.command("list", &json!({})).await.unwrap();
+        let listed = node.command(&CitizenCommand::List(Nothing {}).into()).await.unwrap();
         let states: Vec<_> = listed.as_array().unwrap().iter().map(|card| &card["state"]).collect();
         assert_eq!(states, ["unknown"; 3]);
         assert_eq!(begun.elapsed(), PATIENCE);

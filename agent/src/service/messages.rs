@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
+    command::SendText,
     db::{PEERS, digest_id},
-    handler::{BoundedList, Effects, Failure, Handled, Shared, text},
+    handler::{BoundedList, Effects, Failure, Handled, Shared},
     identity::{Peer, peer_of},
 };
 
@@ -89,8 +90,8 @@ pub(crate) fn inbox(shared: &Shared) -> Result<Value, Failure> {
 
 /// Sends a text to a peer, named by its DID or by the label of the relationship: in the newest relationship with it. Which of
 /// several are of one device cannot be told, and a device would show it once for each; with `all` it goes out in each of them.
-pub(crate) fn send(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
-    let (to, content) = (text(input, "to")?, text(input, "text")?);
+pub(crate) fn send(shared: &Shared, letter: &SendText, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+    let SendText { to, text, all } = letter;
     let mut peers = find_peers(shared, to)?;
     if peers.is_empty() {
         return Err(Failure::user(format!(
@@ -98,11 +99,11 @@ pub(crate) fn send(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Resu
         )));
     }
     let found = peers.len();
-    if !input.get("all").and_then(Value::as_bool).unwrap_or(false) {
+    if !all {
         peers.truncate(1);
     }
     for peer in &peers {
-        fx.send(basic_message::compose(content)?, &peer.ours, &peer.theirs)?;
+        fx.send(basic_message::compose(text)?, &peer.ours, &peer.theirs)?;
     }
     Ok(json!({"sent": true, "relationships": peers.len(), "older": found - peers.len()}))
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::messages::find_peers;
 use crate::{
     db::{PEERS, peer_id},
-    handler::{Effects, Failure, Handled, Shared, text},
+    handler::{Effects, Failure, Handled, Shared},
     identity::{Peer, Prior, peer_of},
     service::account,
 };
@@ -21,8 +21,7 @@ use crate::{
 /// # Specification
 ///
 /// DIDComm Messaging v2.1, "DID Rotation".
-pub(crate) fn rotate(shared: &Shared, input: &Value, fx: &mut Effects<'_>) -> Result<Value, Failure> {
-    let name = text(input, "peer")?;
+pub(crate) fn rotate(shared: &Shared, name: &str, fx: &mut Effects<'_>) -> Result<Value, Failure> {
     let mut peers = find_peers(shared, name)?;
     peers.reverse();
     let theirs = peers.first().map(|peer| peer.theirs.canonical()).ok_or_else(|| {

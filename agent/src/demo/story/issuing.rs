@@ -1,10 +1,14 @@
 //! Cards reach their holders, say what the register says, and show only what was asked.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Cast, PATIENCE, borrow, cards_of, count, done, ended, issued, kept, only_card_of, take, text};
+use super::{
+    Cast, PATIENCE, borrow, cards_of, count, done, ended, exported, for_person, issued, kept, offer,
+    only_card_of, shown, take, text, waiting,
+};
 use crate::{
     child::NodeProcess,
+    command::{CitizenCommand, CityCommand, CommonCommand, Decide, Invite, Nothing, Offer, SendText},
     demo::{
         StepResult,
         canary::Scanner,
@@ -17,13 +21,13 @@ use crate::{
 
 /// Connects a citizen with the city as a person of the register.
 fn connect(city: &NodeProcess, citizen: &NodeProcess, person: &str) -> Result<(), String> {
-    let invitation = text(&city.ask("invite", json!({"person": person}))?, "invitation")?;
-    citizen.ask("accept", json!({"url": invitation, "yes": true, "wait_seconds": PATIENCE}))?;
+    let invite = Invite { person: Some(person.to_owned()) };
+    let invitation = text(&city.ask(CommonCommand::Invite(invite))?, "invitation")?;
+    take(citizen, &invitation)?;
     // The relationship exists once the first message has arrived: until then there is nobody to write to.
-    city.ask_until("send", &json!({"to": person, "text": "Willkommen"}), PATIENCE, |sent| {
-        sent["sent"] == true
-    })?;
-    citizen.ask_until("inbox", &json!({}), PATIENCE, |inbox| count(inbox) > 0)?;
+    let letter = SendText { to: person.to_owned(), text: "Willkommen".to_owned(), all: false };
+    city.ask_until(CommonCommand::Send(letter), PATIENCE, |sent| sent["sent"] == true)?;
+    citizen.ask_until(CommonCommand::Inbox(Nothing {}), PATIENCE, |inbox| count(inbox) > 0)?;
     Ok(())
 }
 
@@ -42,8 +46,7 @@ pub(super) fn resident_card_issued(cast: &mut Cast) -> StepResult {
 /// Bela takes an invitation for one person, which also connects him; Anna, who got hold of it, comes too late.
 fn taken_once(cast: &Cast) -> Result<(), String> {
     let (resident, bela) = (&cast.input.city.resident, &cast.input.bela);
-    let order = json!({"template": resident.template, "person": bela.id});
-    let invitation = text(&cast.city.ask("offer", order)?, "invitation")?;
+    let invitation = offer(&cast.city, for_person(&resident.template, &bela.id))?;
     done(&cast.bela, &take(&cast.bela, &invitation)?)?;
     let end = ended(&cast.anna, &take(&cast.anna, &invitation)?)?;
     let (cards, issued) = (cards_of(&cast.anna, resident)?, issued(&cast.city, resident, Some(&bela.id))?);
@@ -58,17 +61,18 @@ fn offered_while_off(cast: &mut Cast) -> Result<(), String> {
     kept(&cast.mediator, 0)?;
     cast.anna.stop()?;
     let (city, anna) = (&cast.input.city, &cast.input.anna);
-    let offer = json!({"template": city.resident.template, "person": anna.id, "direct": true});
-    cast.city.ask("offer", offer)?;
+    let order = Offer { direct: true, ..for_person(&city.resident.template, &anna.id) };
+    cast.city.ask(CityCommand::Offer(order))?;
     cast.city.drained(PATIENCE)?;
     kept(&cast.mediator, 1)
         .map_err(|problem| format!("the offer does not wait at the mediator: {problem}"))?;
     cast.anna.start(false)?;
-    let pending = cast.anna.ask_until("pending", &json!({}), PATIENCE, |pending| count(pending) > 0)?;
+    let pending = waiting(&cast.anna)?;
     let decide = &pending[0]["decide"];
     anna.compare_preview(decide, city.template(&city.resident)?, city.files.config.region(), city.today)?;
     let thread = text(&pending[0], "thread")?;
-    cast.anna.ask("decide", json!({"thread": thread, "agree": true, "shown": decide["shown"]}))?;
+    let agreed = Decide { thread: thread.clone(), agree: true, shown: Some(text(decide, "shown")?) };
+    cast.anna.ask(CitizenCommand::Decide(agreed))?;
     done(&cast.anna, &thread)?;
     kept(&cast.mediator, 0)
 }
@@ -77,7 +81,7 @@ fn offered_while_off(cast: &mut Cast) -> Result<(), String> {
 fn says_what_the_register_says(cast: &Cast, wallet: &NodeProcess, person: &Chosen) -> Result<usize, String> {
     let city = &cast.input.city;
     let card = only_card_of(wallet, &city.resident)?;
-    let claims = &wallet.ask("show", json!({"card": card}))?["claims"];
+    let claims = &shown(wallet, &card)?["claims"];
     let template = city.template(&city.resident)?;
     person
         .compare(claims, template, city.files.config.region(), city.today)
@@ -86,8 +90,8 @@ fn says_what_the_register_says(cast: &Cast, wallet: &NodeProcess, person: &Chose
 
 pub(super) async fn library_card_issued(cast: &Cast) -> StepResult {
     let (library, signup) = (&cast.input.city.library, &cast.input.city.signup);
-    let order = json!({"template": library.template, "after": signup.template});
-    let invitation = text(&cast.city.ask("offer", order)?, "invitation")?;
+    let (template, after) = (library.template.clone(), Some(signup.template.clone()));
+    let invitation = offer(&cast.city, Offer { template, after, ..Offer::default() })?;
     if cast.foreign.take_card(&invitation).await.is_ok() || issued(&cast.city, library, None)? > 0 {
         return Err("somebody who proved nothing was issued a card".into());
     }
@@ -98,13 +102,13 @@ pub(super) async fn library_card_issued(cast: &Cast) -> StepResult {
     if (annas, all) != (1, 1) {
         return Err(format!("{all} cards were issued, {annas} of them to who proved the resident card"));
     }
-    let card = json!({"card": only_card_of(&cast.anna, library)?});
+    let card = only_card_of(&cast.anna, library)?;
     let scanner = cast.input.scanner();
-    scanner.clean("the card", cast.anna.ask("show", card.clone())?.to_string().as_bytes())?;
-    scanner.clean("the card", text(&cast.anna.ask("export", card)?, "text")?.as_bytes())?;
-    let shown = claims_of(&signup.asked);
+    scanner.clean("the card", shown(&cast.anna, &card)?.to_string().as_bytes())?;
+    scanner.clean("the card", exported(&cast.anna, &card)?.as_bytes())?;
+    let proved = claims_of(&signup.asked);
     Ok(format!(
-        "issued once the resident card had shown {shown}, and not before; neither name, birth date nor address in it"
+        "issued once the resident card had shown {proved}, and not before; neither name, birth date nor address in it"
     ))
 }
 
@@ -122,8 +126,7 @@ pub(super) fn library_accepts(cast: &Cast) -> StepResult {
     let city = &cast.input.city;
     for asked in &city.borrow.asked {
         let kind = if asked.vcts == [city.resident.vct.clone()] { &city.resident } else { &city.library };
-        let card = json!({"card": only_card_of(&cast.anna, kind)?});
-        let held = &cast.anna.ask("show", card)?["claims"];
+        let held = &shown(&cast.anna, &only_card_of(&cast.anna, kind)?)?["claims"];
         disclosed_as_asked(
             &result["disclosed"][&asked.query][0]["claims"],
             held,
@@ -186,6 +189,8 @@ fn wire_is_sealed(tap: &Wiretap, scanner: &Scanner) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn asked() -> CardQuery {

@@ -1,13 +1,16 @@
 //! Waiting mail: kept through a kill, and readable only by its recipient.
 
 use einmal_credentials::vc;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Cards, Cast, PATIENCE, count, kept, text};
-use crate::demo::{
-    StepResult,
-    canary::{Canary, Scanner},
-    scan,
+use super::{Cards, Cast, PATIENCE, count, for_person, kept, text, waiting};
+use crate::{
+    command::{CityCommand, CommonCommand, Nothing, Offer, SendText},
+    demo::{
+        StepResult,
+        canary::{Canary, Scanner},
+        scan,
+    },
 };
 
 /// Messages under way when the mediator is killed.
@@ -15,7 +18,7 @@ const MAIL: usize = 20;
 
 pub(super) fn mediator_killed_and_back(cast: &mut Cast) -> StepResult {
     kept(&cast.mediator, 0)?;
-    let known = count(&cast.bela.ask("inbox", json!({}))?);
+    let known = count(&cast.bela.ask(inbox())?);
     cast.bela.stop()?;
     let mut expected = Vec::new();
     for number in 0..MAIL {
@@ -26,21 +29,21 @@ pub(super) fn mediator_killed_and_back(cast: &mut Cast) -> StepResult {
             cast.mediator.kill()?;
         }
         let text = format!("Nachricht {number}");
-        cast.city.ask("send", json!({"to": cast.input.bela.id, "text": text}))?;
+        cast.city.ask(letter_to(&cast.input.bela.id, text.clone()))?;
         expected.push(text);
     }
-    let waiting = cast.city.ask("status", json!({}))?["outbox"].as_u64().unwrap_or(0);
+    let waiting = cast.city.ask(CommonCommand::Status(Nothing {}))?["outbox"].as_u64().unwrap_or(0);
     if waiting != (MAIL - MAIL / 2) as u64 {
         return Err(format!("{waiting} messages wait in the city's outbox while the mediator is down"));
     }
     cast.mediator.start(true)?;
     cast.bela.start(false)?;
     let arrived = |inbox: &Value| count(inbox) >= known + MAIL;
-    cast.bela.ask_until("inbox", &json!({}), 2 * PATIENCE, arrived)?;
+    cast.bela.ask_until(inbox(), 2 * PATIENCE, arrived)?;
     // A second copy cannot follow once nothing is under way any more.
     cast.city.drained(PATIENCE)?;
     kept(&cast.mediator, 0)?;
-    let inbox = cast.bela.ask("inbox", json!({}))?;
+    let inbox = cast.bela.ask(inbox())?;
     // The newest come first: those that were there before are the last.
     let arrived = inbox.as_array().into_iter().flatten().rev().skip(known);
     let mut texts: Vec<&str> = arrived.filter_map(|mail| mail["text"].as_str()).collect();
@@ -106,11 +109,19 @@ fn mail_waits(cast: &mut Cast) -> Result<(), String> {
     cast.anna.stop()?;
     let anna = &cast.input.anna.id;
     let template = &cast.input.city.resident.template;
-    cast.city.ask("offer", json!({"template": template, "person": anna, "direct": true}))?;
-    cast.city.ask("send", json!({"to": anna, "text": letter(cast)}))?;
+    cast.city.ask(CityCommand::Offer(Offer { direct: true, ..for_person(template, anna) }))?;
+    cast.city.ask(letter_to(anna, letter(cast)))?;
     cast.city.drained(PATIENCE)?;
     kept(&cast.mediator, 2)?;
     cast.mediator.stop()
+}
+
+fn inbox() -> CommonCommand {
+    CommonCommand::Inbox(Nothing {})
+}
+
+fn letter_to(person: &str, text: String) -> CommonCommand {
+    CommonCommand::Send(SendText { to: person.to_owned(), text, all: false })
 }
 
 fn letter(cast: &Cast) -> String {
@@ -133,13 +144,13 @@ fn sealed_where_it_belongs(cast: &Cast, scanner: &Scanner) -> Result<(), String>
 fn mail_arrives(cast: &mut Cast) -> Result<(), String> {
     cast.mediator.start(true)?;
     cast.anna.start(false)?;
-    let pending = cast.anna.ask_until("pending", &json!({}), PATIENCE, |pending| count(pending) > 0)?;
+    let pending = waiting(&cast.anna)?;
     let city = &cast.input.city;
     let template = city.template(&city.resident)?;
     let decide = &pending[0]["decide"];
     cast.input.anna.compare_preview(decide, template, city.files.config.region(), city.today)?;
     let wanted = letter(cast);
-    let inbox = cast.anna.ask_until("inbox", &json!({}), PATIENCE, |inbox| {
+    let inbox = cast.anna.ask_until(inbox(), PATIENCE, |inbox| {
         inbox.as_array().into_iter().flatten().any(|mail| mail["text"] == *wanted)
     });
     // The answer would contain the letter.

@@ -3,10 +3,11 @@
 use std::{cell::RefCell, time::Duration};
 
 use einmal_flows::formats::DcqlPresentation;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Cards, Cast, STATUS_TTL, borrow, only_card_of, text, verdict};
+use super::{Cards, Cast, STATUS_TTL, borrow, exported, for_person, offer, only_card_of, text, verdict};
 use crate::{
+    command::{CityCommand, CommonCommand, MerchantCommand, Nothing, OfPerson, Offer, Revoke, Template},
     config::Network,
     demo::{StepResult, attacks::Attacker, wallet::Asked},
     net::client::HttpClient,
@@ -27,7 +28,8 @@ async fn judged(
     cast: &Cast,
     make: impl Fn(&Asked) -> Result<DcqlPresentation, String>,
 ) -> Result<Value, String> {
-    let request = cast.library.ask("request", json!({"template": cast.input.city.age.template}))?;
+    let template = cast.input.city.age.template.clone();
+    let request = cast.library.ask(MerchantCommand::Request(Template { template }))?;
     cast.foreign.answer(&text(&request, "invitation")?, make).await?;
     verdict(cast, &request)
 }
@@ -65,14 +67,14 @@ fn is_refused(result: &Value, wanted: &str) -> Result<(), String> {
 pub(super) async fn false_name_refused(cast: &Cast, cards: &mut Cards) -> StepResult {
     // The text of Anna's card, as a thief would copy it.
     let card = only_card_of(&cast.anna, &cast.input.city.resident)?;
-    cards.annas = text(&cast.anna.ask("export", json!({"card": card}))?, "text")?;
+    cards.annas = exported(&cast.anna, &card)?;
     refused(cast, "not-the-holder", |asked| cast.attacker().present(&cards.annas, asked)).await?;
     Ok("a copied card on another phone: not-the-holder".into())
 }
 
 pub(super) async fn replay_refused(cast: &mut Cast, cards: &mut Cards) -> StepResult {
-    let order = json!({"template": cast.input.city.resident.template, "person": cast.input.bela.id});
-    let invitation = text(&cast.city.ask("offer", order)?, "invitation")?;
+    let order = for_person(&cast.input.city.resident.template, &cast.input.bela.id);
+    let invitation = offer(&cast.city, order)?;
     cards.own = cast.foreign.take_card(&invitation).await?;
     presentations_count_once(cast, &cards.own).await?;
     let running = envelopes_again(cast).await?;
@@ -115,14 +117,14 @@ async fn envelopes_again(cast: &Cast) -> Result<u64, String> {
         let counter = |name: &str| status["counters"][name].as_u64().unwrap_or(0);
         (counter("duplicates"), counter("accepted"))
     };
-    let (duplicates, accepted) = counters(cast.library.ask("status", json!({}))?);
+    let (duplicates, accepted) = counters(cast.library.ask(CommonCommand::Status(Nothing {}))?);
     let client = HttpClient::new(&Network { allow_private: true, allow_http: true })?;
     let endpoint = cast.library.about["endpoints"][0].as_str().ok_or("no endpoint")?.to_owned();
     for envelope in &envelopes {
         // A refusal is as good as silence; what counts is that nothing happens.
         let _ = client.send(&endpoint, envelope.clone()).await;
     }
-    let (duplicates_after, accepted_after) = counters(cast.library.ask("status", json!({}))?);
+    let (duplicates_after, accepted_after) = counters(cast.library.ask(CommonCommand::Status(Nothing {}))?);
     let recognised = duplicates_after.saturating_sub(duplicates);
     if accepted_after != accepted {
         return Err(format!("{} replayed messages were handled again", accepted_after.abs_diff(accepted)));
@@ -158,8 +160,8 @@ pub(super) async fn foreign_issuer_refused(cast: &Cast, cards: &Cards) -> StepRe
 
 pub(super) async fn expired_refused(cast: &Cast) -> StepResult {
     let (template, person) = (&cast.input.city.resident.template, &cast.input.bela.id);
-    let order = json!({"template": template, "person": person, "valid_for": SHORT_LIFE});
-    let invitation = text(&cast.city.ask("offer", order)?, "invitation")?;
+    let order = Offer { valid_for: Some(SHORT_LIFE), ..for_person(template, person) };
+    let invitation = offer(&cast.city, order)?;
     let card = cast.foreign.take_card(&invitation).await?;
     accepted(cast, |asked| cast.attacker().present(&card, asked)).await?;
     tokio::time::sleep(Duration::from_secs(SHORT_LIFE + 2)).await;
@@ -169,7 +171,8 @@ pub(super) async fn expired_refused(cast: &Cast) -> StepResult {
 
 pub(super) async fn revoked_refused(cast: &Cast, cards: &Cards) -> StepResult {
     let resident = &cast.input.city.resident;
-    let issued = cast.city.ask("issued", json!({"person": cast.input.anna.id}))?;
+    let of = OfPerson { person: Some(cast.input.anna.id.clone()) };
+    let issued = cast.city.ask(CityCommand::Issued(of))?;
     let card = issued
         .as_array()
         .into_iter()
@@ -178,7 +181,8 @@ pub(super) async fn revoked_refused(cast: &Cast, cards: &Cards) -> StepResult {
         .ok_or("the city knows no such card")?;
     let template = cast.input.city.template(resident)?;
     let reason = template.revocation_reasons().first().ok_or("the card cannot be revoked")?;
-    cast.city.ask("revoke", json!({"credential": card["credential"], "reason": reason.code}))?;
+    let revoked = Revoke { credential: text(card, "credential")?, reason: reason.code.to_string() };
+    cast.city.ask(CityCommand::Revoke(revoked))?;
     tokio::time::sleep(Duration::from_secs(2 * STATUS_TTL)).await;
     is_refused(&borrow(cast)?, "revoked")?;
     accepted(cast, |asked| cast.attacker().present(&cards.own, asked)).await?;
@@ -190,6 +194,8 @@ pub(super) async fn revoked_refused(cast: &Cast, cards: &Cards) -> StepResult {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

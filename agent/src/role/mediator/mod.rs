@@ -23,13 +23,14 @@ use self::{
     mailboxes::Mailboxes,
 };
 use crate::{
+    command::{Command, Invite},
     config::MediatorSettings,
     db::did_id,
     delivery,
     error::SetupError,
     handler::{
-        Effects, Failure, Forwarded, Handled, KEEP_FOR_ANSWER_SECS, Need, RoleService, Shared, learn,
-        learn_for, our_form, refuse_person, their_form, unknown_command,
+        Effects, Failure, Forwarded, Handled, KEEP_FOR_ANSWER_SECS, Need, RoleService, Shared,
+        foreign_command, learn, learn_for, our_form, refuse_person, their_form,
     },
     home::mail_key,
     service::{invitations, queue},
@@ -124,22 +125,16 @@ impl RoleService for Mediator {
         Ok(())
     }
 
-    fn command(
-        &self,
-        shared: &Shared,
-        name: &str,
-        input: &Value,
-        fx: &mut Effects<'_>,
-    ) -> Result<Value, Failure> {
-        match name {
-            "invite" => {
-                refuse_person(shared, input)?;
-                let goal = "Let this mediator keep your mail".to_owned();
-                let (_, url) = invitations::standing(shared, (invitations::GOAL_MEDIATE, goal))?;
-                Ok(json!({"invitation": url}))
-            }
-            _ => operator::command(shared, name, input, fx)?.ok_or_else(|| unknown_command(shared, name)),
-        }
+    fn invite(&self, shared: &Shared, invite: &Invite, _fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        refuse_person(shared, invite)?;
+        let goal = "Let this mediator keep your mail".to_owned();
+        let (_, url) = invitations::standing(shared, (invitations::GOAL_MEDIATE, goal))?;
+        Ok(json!({"invitation": url}))
+    }
+
+    fn command(&self, shared: &Shared, command: &Command, fx: &mut Effects<'_>) -> Result<Value, Failure> {
+        let Command::Mediator(command) = command else { return Err(foreign_command(shared, command)) };
+        operator::command(shared, command, fx)
     }
 
     fn protocols(&self) -> Vec<(&'static str, &'static str)> {

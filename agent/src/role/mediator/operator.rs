@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use super::accounts::{self, ACCOUNT_ROUTES, ACCOUNTS, ROUTES, Route};
 use crate::{
+    command::{DropId, MediatorCommand, Nothing},
     db::{did_id, mailbox_id},
-    handler::{Effects, Failure, Shared, text},
+    handler::{Effects, Failure, Shared},
     rates,
     service::queue::{DEFAULT_KEEP_SECS, quota},
 };
@@ -23,20 +24,18 @@ const MAX_LISTED: usize = 1000;
 /// Recipients read at once.
 const PAGE: usize = 500;
 
-/// Carries out one of the operator's commands; `None` if it is not one of them.
+/// Carries out one of the operator's commands.
 pub(super) fn command(
     shared: &Shared,
-    name: &str,
-    input: &Value,
+    command: &MediatorCommand,
     fx: &mut Effects<'_>,
-) -> Result<Option<Value>, Failure> {
-    Ok(Some(match name {
-        "accounts" => accounts(shared)?,
-        "queues" => queues(shared)?,
-        "drop" => remove(shared, text(input, "id")?, fx)?,
-        "limits" => limits(shared),
-        _ => return Ok(None),
-    }))
+) -> Result<Value, Failure> {
+    Ok(match command {
+        MediatorCommand::Accounts(Nothing {}) => accounts(shared)?,
+        MediatorCommand::Queues(Nothing {}) => queues(shared)?,
+        MediatorCommand::Drop(DropId { id }) => remove(shared, id, fx)?,
+        MediatorCommand::Limits(Nothing {}) => limits(shared),
+    })
 }
 
 fn accounts(shared: &Shared) -> Result<Value, StoreError> {
