@@ -16,7 +16,7 @@ use einmal_storage::{
     MemoryStore, TenantId,
     mail::{Mail, MailboxId, MemoryMail, NewLetter, Quota},
 };
-use einmal_tests::{HeldMail, Stranger, World, code, did_of, name, node_with, play, stranger_of};
+use einmal_tests::{ByName, HeldMail, Stranger, World, code, did_of, name, node_with, play, stranger_of};
 use serde_json::{Value, json};
 
 const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
@@ -773,7 +773,7 @@ fn the_fullest_mailboxes_are_listed_first_with_their_accounts_however_many_there
         for commit in commits {
             commit.await.unwrap();
         }
-        let queues = node.command("queues", &json!({})).await.unwrap();
+        let queues = node.by_name("queues", &json!({})).await.unwrap();
         assert_eq!(queues["queues"].as_array().unwrap().len(), 1_000);
         let first = &queues["queues"][0];
         assert_eq!((&first["messages"], &first["account"]), (&json!(3), &json!(did_id(stranger.did()))));

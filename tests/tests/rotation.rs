@@ -381,3 +381,45 @@ fn an_account_does_not_follow_a_rotation_that_its_owner_did_not_sign() {
         assert_eq!(status.body["message_count"], 0, "Alice still has hers");
     });
 }
+
+#[test]
+fn what_may_still_be_withdrawn_is_listed_and_what_led_to_something_is_not() {
+    play(async {
+        let mut world = acquainted().await;
+        let open = async |world: &World, person: Option<&str>| {
+            let listed = world.ask("city", "offers", json!({"person": person})).await;
+            let entries = listed.as_array().unwrap().clone();
+            entries.iter().map(|one| (one["thread"].clone(), one["state"].clone())).collect::<Vec<_>>()
+        };
+        assert!(open(&world, None).await.is_empty(), "the card was issued");
+        let order = json!({"template": "resident-card", "person": ADULT});
+        let offered = world.ask("city", "offer", order).await;
+        let invited = world.ask("city", "invite", json!({"person": ADULT})).await;
+        world.ask("city", "offer", json!({"template": "library-card", "after": "library-signup"})).await;
+        assert_eq!((open(&world, None).await.len(), open(&world, Some(ADULT)).await.len()), (3, 2));
+        let direct = json!({"template": "resident-card", "person": ADULT, "direct": true});
+        let direct = world.ask("city", "offer", direct).await;
+        world.ask("anna", "accept", json!({"url": offered["invitation"]})).await;
+        world.pump().await;
+        let listed = open(&world, Some(ADULT)).await;
+        for (thread, state) in [(&offered, "taken"), (&direct, "taken"), (&invited, "invited")] {
+            assert!(listed.contains(&(thread["thread"].clone(), json!(state))), "{listed:?}");
+        }
+        for (thread, _) in listed {
+            world.ask("city", "withdraw", json!({"thread": thread})).await;
+        }
+        assert!(open(&world, Some(ADULT)).await.is_empty());
+    });
+}
+
+#[test]
+fn a_list_of_nobody_is_no_empty_list() {
+    play(async {
+        let world = acquainted().await;
+        for command in ["devices", "issued", "offers"] {
+            let told = refused(&world, command, json!({"person": "SAZPE-R7CC8"})).await;
+            assert!(told.contains("no such person"), "{command}: {told}");
+        }
+        assert_eq!(world.ask("city", "offers", json!({"person": ADULT})).await, json!([]));
+    });
+}

@@ -326,10 +326,20 @@ pub enum CityVerb {
         #[command(flatten)]
         dir: Dir,
     },
+    /// Offers and invitations that have led to nothing yet, with the threads to withdraw them by.
+    #[command(after_help = "Example: einmal city offers --person W-10423-77 --dir ./city")]
+    Offers {
+        /// Only those for this person of the register.
+        #[arg(long)]
+        person: Option<String>,
+        /// The node's folder.
+        #[command(flatten)]
+        dir: Dir,
+    },
     /// Take back an offer or invitation that was not carried out yet.
     #[command(after_help = "Example: einmal city withdraw 385fd652-... --dir ./city")]
     Withdraw {
-        /// The thread, as `einmal city offer` or `einmal invite` printed it.
+        /// The thread, as `einmal city offer` or `einmal invite` printed it, or `einmal city offers` lists it.
         thread: String,
         /// The node's folder.
         #[command(flatten)]

@@ -216,6 +216,7 @@ fn city(verb: CityVerb, json: bool) -> Result<(), SetupError> {
         CityVerb::Unbind { person, device, dir } => (dir, CityCommand::Unbind(Unbind { person, device })),
         CityVerb::Withdraw { thread, dir } => (dir, CityCommand::Withdraw(Thread { thread })),
         CityVerb::Reload { dir } => (dir, CityCommand::Reload(Nothing {})),
+        CityVerb::Offers { person, dir } => (dir, CityCommand::Offers(OfPerson { person })),
         CityVerb::Issued { person, dir } => (dir, CityCommand::Issued(OfPerson { person })),
         CityVerb::Register { dir } => (dir, CityCommand::Register(Nothing {})),
     };

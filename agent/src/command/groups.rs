@@ -76,6 +76,8 @@ group! {
     CityCommand as City {
         /// Offer a credential.
         "offer" => Offer(Offer),
+        /// What may still be withdrawn.
+        "offers" => Offers(OfPerson),
         /// Revoke a credential for good.
         "revoke" => Revoke(Revoke),
         /// The devices of a person.

@@ -31,6 +31,7 @@ fn all() -> Vec<Command> {
         CityCommand::Unbind(Unbind { person: person(), device: some() }).into(),
         CityCommand::Withdraw(thread()).into(),
         CityCommand::Reload(Nothing {}).into(),
+        CityCommand::Offers(OfPerson { person: some() }).into(),
         CityCommand::Issued(OfPerson { person: some() }).into(),
         CityCommand::Register(Nothing {}).into(),
         MerchantCommand::Request(Template { template: "x".into() }).into(),

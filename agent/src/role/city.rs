@@ -27,7 +27,7 @@ use crate::{
         invitations::{self, IssueOrder, Purpose, Subject},
         issued,
         issuing::{IssueJob, Issuing, IssuingService},
-        messages, overtaken, patron_nym,
+        messages, open_offers, overtaken, patron_nym,
         status::KnownLists,
         templates::CityFiles,
     },
@@ -284,6 +284,26 @@ impl City {
         Ok(json!({"sent": true, "thread": thread}))
     }
 
+    /// What is listed of a person, or of everybody.
+    fn of(
+        &self,
+        person: Option<&str>,
+        list: impl FnOnce(Option<&PersonId>) -> Result<Value, Failure>,
+    ) -> Result<Value, Failure> {
+        let Some(person) = person.map(person_id).transpose()? else { return list(None) };
+        let listed = list(Some(&person))?;
+        self.of_somebody(&person, listed)
+    }
+
+    /// An empty list says that there is nothing of a person, not that nobody is called so: else one wrong letter would be taken for
+    /// the answer.
+    fn of_somebody(&self, person: &PersonId, listed: Value) -> Result<Value, Failure> {
+        if listed.as_array().is_some_and(Vec::is_empty) {
+            self.issuing.known_person(person)?;
+        }
+        Ok(listed)
+    }
+
     /// The city's name: as configured, else from its description.
     fn display_name(&self, shared: &Shared) -> String {
         let configured = shared.config.city.as_ref().map(|city| city.display_name.as_str());
@@ -418,14 +438,20 @@ impl RoleService for City {
                     json!({"revoked": true, "issued_for_it": left.issued_for_it, "of_the_same_person": left.of_person}),
                 )
             }
-            CityCommand::Devices(Person { person }) => devices::list(shared, &person_id(person)?),
+            CityCommand::Devices(Person { person }) => {
+                let person = person_id(person)?;
+                self.of_somebody(&person, devices::list(shared, &person)?)
+            }
+            CityCommand::Offers(OfPerson { person }) => {
+                self.of(person.as_deref(), |person| open_offers::list(shared, person))
+            }
             CityCommand::Unbind(Unbind { person, device }) => {
                 devices::unbind(shared, &person_id(person)?, device.as_deref(), fx)
             }
             CityCommand::Reload(Nothing {}) => self.reload(shared),
             CityCommand::Withdraw(Thread { thread }) => self.withdraw(shared, thread, fx),
             CityCommand::Issued(OfPerson { person }) => {
-                issued::list(shared, person.as_deref().map(person_id).transpose()?.as_ref())
+                self.of(person.as_deref(), |person| issued::list(shared, person))
             }
             CityCommand::Register(Nothing {}) => Ok(self.issuing.register_report()),
         }

@@ -151,6 +151,20 @@ impl<W: Work> Exchange<W> {
         Ok(Some(Self { key: key.to_owned(), ours, theirs, work, version: Some(stored.version) }))
     }
 
+    /// Shows `look` every exchange of this kind; one that does not parse is left out.
+    pub(crate) fn each(shared: &Shared, mut look: impl FnMut(Self)) -> Handled {
+        shared.db.each(EXCHANGES, |key, stored: StoredExchange| {
+            let StoredExchange { kind, ours, theirs, work } = stored;
+            if kind == W::KIND
+                && let Ok(work) = serde_json::from_value(work)
+            {
+                let key = String::from_utf8_lossy(&key).into_owned();
+                look(Self { key, ours, theirs, work, version: None });
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
     /// Reads the exchange a received message belongs to; a problem report belongs to its parent thread.
     ///
     /// Either side may have rotated since it began: it is looked up under their earlier DIDs, and continues with their
