@@ -104,9 +104,9 @@ impl Draft {
     /// Makes the message: from `from`, to `to`, created `now`, always with a body.
     ///
     /// # Errors
+    ///
     /// [`FlowError::Entropy`] if an id is needed and the random source fails, [`FlowError::Malformed`] if `kind` is not
     /// a message type URI.
-    /// no message type URI.
     pub fn into_message(
         self,
         from: &Did,
