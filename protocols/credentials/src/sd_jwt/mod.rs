@@ -17,7 +17,6 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 use einmal_keys::base64url_encode;
 
 mod error;
-mod flattened;
 mod held;
 mod issue;
 mod key_binding;

@@ -255,25 +255,6 @@ fn a_presentation_shows_the_chosen_claim_with_its_parents_and_nothing_else() {
     assert!(held.present(&[vec!["e".into(), 1.into()]], None).is_ok());
 }
 
-#[test]
-fn flattened_json_means_the_same_as_the_compact_text() {
-    let people = people();
-    let held = people.held();
-    let compact = held.present(&[vec!["b".into()]], Some(&people.binding(&people.holder))).unwrap();
-    let flattened = SdJwtIn::to_flattened(&compact).unwrap();
-    let again = SdJwtIn::parse_flattened(&flattened).unwrap();
-    let verified = again.verify(&people.key(&people.issuer), ALL).unwrap();
-    verified.check_key_binding(&check()).unwrap();
-    assert_eq!(verified.claims().get("b"), Some(&json!(2)));
-    let mut smuggled: Value = serde_json::from_str(&flattened).unwrap();
-    let both = compact.split('~').skip(1).take(1).collect::<String>() + "~x";
-    smuggled["header"]["disclosures"] = json!([both]);
-    assert_eq!(
-        SdJwtIn::parse_flattened(&smuggled.to_string()).unwrap_err(),
-        SdJwtError::Malformed { part: "the flattened JSON form" }
-    );
-}
-
 // ---- what a receiver refuses ----
 
 #[test]
@@ -793,7 +774,6 @@ proptest! {
     #[test]
     fn reading_never_panics(text in "[A-Za-z0-9_~.=-]{0,200}") {
         let _ = SdJwtIn::parse(&text);
-        let _ = SdJwtIn::parse_flattened(&text);
         let _ = HeldSdJwt::from_store(&text);
     }
 
