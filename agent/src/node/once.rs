@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use einmal_didcomm::{MessageType, Opened, ProblemCode, UnixSeconds};
-use einmal_flows::{Received, coordinate_mediation::MediationVersion};
+use einmal_flows::{
+    Received,
+    coordinate_mediation::{self, MediationVersion},
+};
 
 use super::{Done, Node, dispatch};
 use crate::{
@@ -185,7 +188,7 @@ impl Node {
 
 /// Whether a message may change an account or its recipients, though it changes nothing today.
 fn changes_accounts(kind: &MessageType) -> bool {
-    MediationVersion::of(kind).is_some() && !matches!(kind.message(), "recipientquery" | "keylistquery")
+    MediationVersion::of(kind).is_some() && !coordinate_mediation::is_query(kind)
 }
 
 /// The record id of a message: ids are unique for each sender.
