@@ -15,8 +15,7 @@ use std::{
 };
 
 use einmal_did::Did;
-use einmal_didcomm::MessageType;
-use einmal_flows::message_pickup::{PickupVersion, PushForm};
+use einmal_flows::message_pickup::PushForm;
 use einmal_storage::mail::{Early, LetterId, MailboxId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -36,12 +35,6 @@ const MAX_OFFERED_BYTES_IN_ALL: usize = 32 * 1024 * 1024;
 const MAX_LARGE_IN_HAND: usize = 64;
 /// Most mailboxes of which a session knows how far they were pushed: several times as many as an account may have at once.
 const MAX_KNOWN_MAILBOXES: usize = 4_096;
-
-/// Whether a message changes what is pushed on the connection it comes by.
-pub(crate) fn is_change(kind: &MessageType) -> bool {
-    // Names of messages are compared without punctuation.
-    PickupVersion::of(kind).is_some() && kind.message() == "livedeliverychange"
-}
 
 /// A connection's wish to start or stop having mail pushed; carried out when the event that asked for it is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]

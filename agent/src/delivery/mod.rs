@@ -6,6 +6,6 @@ mod routes;
 
 pub(crate) use self::{
     forms::ReadForms,
-    live::{LargeInHand, Live, LiveChange, Session, is_change},
+    live::{LargeInHand, Live, LiveChange, Session},
     routes::Routes,
 };

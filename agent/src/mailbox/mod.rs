@@ -121,7 +121,8 @@ async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
                 }
             }
             Action::Drained | Action::Failed => return Ok(()),
-            _ => {}
+            // The line has its own connection, and hears there what is pushed.
+            Action::Live(_) => {}
         }
     }
     Ok(())

@@ -241,8 +241,6 @@ async fn negotiate(
                 let rx = Received::of(&answer).ok_or_else(unproved)?;
                 todo.extend(machine.handle(Mediation::Message(&rx), node.shared().now())?);
             }
-            // Whoever is asked answers on the same connection, or not at all.
-            MediationAction::WakeAt(_) => {}
             outcome => outcomes.push(outcome),
         }
     }

@@ -2,11 +2,10 @@
 
 use einmal_did::{Did, Endpoint, Resolver};
 use einmal_didcomm::{FORWARD_TYPE, MessageType, Opened, ReturnRoute};
-use einmal_flows::{Draft, report_problem::ProblemReport};
+use einmal_flows::{Draft, Protocol, message_pickup, report_problem::ProblemReport};
 
 use super::Node;
 use crate::{
-    delivery,
     handler::{Arrival, Cause, Effects, Failure, Outgoing, describe_for_log},
     transport,
 };
@@ -53,7 +52,8 @@ impl Node {
             // Peers have endpoints of their own: a message that does not ask for the connection is answered there. Live
             // delivery is about the connection itself.
             Arrival::Libp2p { answerable, .. } => {
-                let asks = opened.message.return_route.is_none() && delivery::is_change(&opened.message.kind);
+                let asks = opened.message.return_route.is_none()
+                    && message_pickup::is_live_change(&opened.message.kind);
                 (answerable && (asks || wants_return(opened)), usize::MAX)
             }
             Arrival::Mailbox { .. } => (false, 0),
@@ -80,8 +80,8 @@ impl Node {
     /// Whether an answer about mediation or mail would otherwise never arrive: deployed wallets without an endpoint
     /// omit the `return_route` these protocols demand, and read what comes back.
     fn has_no_other_way(&self, opened: &Opened) -> bool {
-        let protocol = opened.message.kind.standard_protocol();
-        let about_mail = matches!(protocol, Some("coordinatemediation" | "messagepickup"));
+        let protocol = Protocol::of(&opened.message.kind);
+        let about_mail = matches!(protocol, Some(Protocol::CoordinateMediation | Protocol::MessagePickup));
         let silent = about_mail && opened.message.return_route.is_none();
         let Some(sender) = opened.sender().filter(|_| silent) else { return false };
         let document = self.shared.resolver.resolve(sender);
@@ -141,7 +141,7 @@ impl Node {
 
 /// Whether a message tells of a mailbox or hands over what is in it.
 fn is_of_pickup(kind: &MessageType) -> bool {
-    kind.standard_protocol() == Some("messagepickup")
+    Protocol::of(kind) == Some(Protocol::MessagePickup)
 }
 
 /// Whether something may be sent there, directly or by a mediator.

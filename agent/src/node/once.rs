@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use einmal_didcomm::{MessageType, Opened, ProblemCode, UnixSeconds};
-use einmal_flows::{Received, coordinate_mediation::MediationVersion};
+use einmal_flows::{
+    Received,
+    coordinate_mediation::{self, MediationVersion},
+};
 
 use super::{Done, Node, dispatch};
 use crate::{
@@ -184,8 +187,9 @@ impl Node {
 
 /// Whether a message may change an account's recipients, though it changes nothing today. Asking for an account twice gives one.
 fn changes_accounts(kind: &MessageType) -> bool {
-    let harmless = ["recipientquery", "keylistquery", "mediaterequest"];
-    MediationVersion::of(kind).is_some() && !harmless.contains(&kind.message())
+    MediationVersion::of(kind).is_some()
+        && !coordinate_mediation::is_query(kind)
+        && !coordinate_mediation::is_request(kind)
 }
 
 /// The record id of a message: ids are unique for each sender.

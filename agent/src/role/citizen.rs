@@ -7,7 +7,7 @@ use einmal_didcomm::{Body, ProblemCode, ThreadId};
 use einmal_flows::{
     ExchangeKey, Received,
     issue_credential::{self, OfferCredential, holder},
-    message_pickup::PickupVersion,
+    message_pickup,
     out_of_band::{Invitation, consider},
     present_proof::{self, RequestPresentation, prover},
     report_problem,
@@ -332,8 +332,7 @@ impl RoleService for Citizen {
     /// A mediator's pushes besides letters only ring the bell: mail is fetched and confirmed as always.
     fn notice(&self, shared: &Shared, rx: &Received<'_>) -> Result<Option<Notice>, Failure> {
         let kind = &rx.message().kind;
-        let pushed = PickupVersion::of(kind).is_some() && matches!(kind.message(), "status" | "delivery");
-        if !pushed || !account::is_mediator(shared, rx.recipient(), rx.sender())? {
+        if !message_pickup::is_push(kind) || !account::is_mediator(shared, rx.recipient(), rx.sender())? {
             return Ok(None);
         }
         // Some write the flag as text.

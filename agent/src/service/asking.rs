@@ -209,7 +209,10 @@ impl AskingService {
                 Action::Ended(Outcome::PeerAbandoned { .. }) => {
                     self.note_end(shared, exchange, "declined", fx)?;
                 }
-                _ => {}
+                // What was presented is judged already, and whoever declined or refused knows.
+                Action::Ended(
+                    Outcome::Done | Outcome::Unconfirmed | Outcome::Declined { .. } | Outcome::Refused { .. },
+                ) => {}
             }
         }
         Ok(proved)

@@ -3,7 +3,10 @@
 use einmal_did::{Did, ResolveError};
 use einmal_keys::{CustodyError, KeyKind};
 
-use crate::limits::{MAX_ENVELOPE_BYTES, MAX_LAYERS};
+use crate::{
+    from_prior::FromPriorFault,
+    limits::{MAX_ENVELOPE_BYTES, MAX_LAYERS},
+};
 
 /// A plaintext message breaks the rules of its headers. The peer is to blame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,7 +141,7 @@ pub enum OpenError {
     #[error("`from_prior` does not prove a rotation to this sender: {reason}")]
     FromPrior {
         /// Which rule it breaks.
-        reason: &'static str,
+        reason: FromPriorFault,
     },
     /// The message is past its `expires_time`.
     #[error("the message has expired")]

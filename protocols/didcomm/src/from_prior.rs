@@ -23,6 +23,69 @@ pub struct Rotation {
     pub issued_at: UnixSeconds,
 }
 
+/// Which rule of a rotation a received `from_prior` breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FromPriorFault {
+    /// The JWT is longer than accepted.
+    #[error("the JWT is too long")]
+    TooLong,
+    /// It does not have the three parts of a compact JWT.
+    #[error("not a compact JWT")]
+    NotCompact,
+    /// The header does not parse.
+    #[error("the header does not parse")]
+    Header,
+    /// The claims do not parse, or are others than those of a rotation.
+    #[error("the payload does not parse")]
+    Payload,
+    /// The header demands extensions that are not understood.
+    #[error("critical extensions are not understood")]
+    Critical,
+    /// `typ` names a token of another kind.
+    #[error("`typ` names a token of another kind")]
+    Kind,
+    /// It is used before `nbf`, or from `exp` on.
+    #[error("the JWT is not valid at this time")]
+    NotNow,
+    /// `alg` names no signature algorithm known here.
+    #[error("unknown algorithm")]
+    Algorithm,
+    /// `iss` is no DID.
+    #[error("`iss` is no DID")]
+    Issuer,
+    /// `sub` is no DID.
+    #[error("`sub` is no DID")]
+    Subject,
+    /// `sub` is another DID than the message's `from`.
+    #[error("`sub` is not `from`")]
+    NotSender,
+    /// The DID rotates to itself.
+    #[error("`sub` is `iss`")]
+    ToItself,
+    /// `kid` is no DID URL.
+    #[error("`kid` is no DID URL")]
+    KeyId,
+    /// `kid` names a key of another DID than `iss`.
+    #[error("`kid` is no key of `iss`")]
+    ForeignKey,
+    /// The prior DID does not authenticate with the key that `kid` names.
+    #[error("`kid` is no authentication key of `iss`")]
+    NoAuthentication,
+    /// The signature is no base64url.
+    #[error("the signature does not parse")]
+    SignatureForm,
+    /// The signature does not hold.
+    #[error("the signature does not hold")]
+    Signature,
+    /// It came in a message that is not encrypted.
+    #[error("the message is not encrypted")]
+    NotEncrypted,
+    /// It came in a message that does not prove the new DID to be its sender.
+    #[error("the new DID does not prove to be the sender")]
+    Unproved,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Header {
     typ: Option<String>,
@@ -106,48 +169,45 @@ pub(crate) fn verify(
     resolver: &dyn Resolver,
     now: UnixSeconds,
 ) -> Result<Rotation, OpenError> {
+    use FromPriorFault as Fault;
     let bad = |reason| OpenError::FromPrior { reason };
     if jwt.len() > MAX_FROM_PRIOR_LEN {
-        return Err(bad("the JWT is too long"));
+        return Err(bad(Fault::TooLong));
     }
-    let (input, signature) = jwt.rsplit_once('.').ok_or(bad("not a compact JWT"))?;
-    let (header, payload) = input.split_once('.').ok_or(bad("not a compact JWT"))?;
-    let header: Header = decode(header).ok_or(bad("the header does not parse"))?;
-    let payload: Payload = decode(payload).ok_or(bad("the payload does not parse"))?;
+    let (input, signature) = jwt.rsplit_once('.').ok_or(bad(Fault::NotCompact))?;
+    let (header, payload) = input.split_once('.').ok_or(bad(Fault::NotCompact))?;
+    let header: Header = decode(header).ok_or(bad(Fault::Header))?;
+    let payload: Payload = decode(payload).ok_or(bad(Fault::Payload))?;
     if header.crit.is_some() || header.b64.is_some() {
-        return Err(bad("critical extensions are not understood"));
+        return Err(bad(Fault::Critical));
     }
     if header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case(JWT)) {
-        return Err(bad("`typ` names a token of another kind"));
+        return Err(bad(Fault::Kind));
     }
     let timely = payload.exp.is_none_or(|end| now.0 < end) && payload.nbf.is_none_or(|start| start <= now.0);
     if !timely {
-        return Err(bad("the JWT is not valid at this time"));
+        return Err(bad(Fault::NotNow));
     }
-    let algorithm = SignatureAlgorithm::from_name(&header.alg).ok_or(bad("unknown algorithm"))?;
-    let prior = Did::parse(&payload.iss).map_err(|_| bad("`iss` is no DID"))?;
-    let new = payload.sub.as_deref().map(Did::parse).transpose().map_err(|_| bad("`sub` is no DID"))?;
+    let algorithm = SignatureAlgorithm::from_name(&header.alg).ok_or(bad(Fault::Algorithm))?;
+    let prior = Did::parse(&payload.iss).map_err(|_| bad(Fault::Issuer))?;
+    let new = payload.sub.as_deref().map(Did::parse).transpose().map_err(|_| bad(Fault::Subject))?;
     match (&new, from) {
         (Some(new), Some(from)) if new.same_as(from) => {}
         (None, None) => {}
-        _ => return Err(bad("`sub` is not `from`")),
+        _ => return Err(bad(Fault::NotSender)),
     }
     if new.as_ref().is_some_and(|new| new.same_as(&prior)) {
-        return Err(bad("`sub` is `iss`"));
+        return Err(bad(Fault::ToItself));
     }
-    let kid = DidUrl::parse(&header.kid).map_err(|_| bad("`kid` is no DID URL"))?;
+    let kid = DidUrl::parse(&header.kid).map_err(|_| bad(Fault::KeyId))?;
     if !kid.did().same_as(&prior) {
-        return Err(bad("`kid` is no key of `iss`"));
+        return Err(bad(Fault::ForeignKey));
     }
     let document = resolve_fuller(&prior, kid.did(), resolver)?;
-    let method = document
-        .method_for(Relationship::Authentication, &kid)
-        .ok_or(bad("`kid` is no authentication key of `iss`"))?;
-    let signature = base64url_decode(signature).ok_or(bad("the signature does not parse"))?;
-    method
-        .key
-        .verify(algorithm, input.as_bytes(), &signature)
-        .map_err(|_| bad("the signature does not hold"))?;
+    let method =
+        document.method_for(Relationship::Authentication, &kid).ok_or(bad(Fault::NoAuthentication))?;
+    let signature = base64url_decode(signature).ok_or(bad(Fault::SignatureForm))?;
+    method.key.verify(algorithm, input.as_bytes(), &signature).map_err(|_| bad(Fault::Signature))?;
     Ok(Rotation { prior: prior.canonical(), new, issued_at: UnixSeconds(payload.iat) })
 }
 

@@ -21,7 +21,7 @@ mod problem;
 
 pub use error::{EnvelopeError, MessageError, OpenError, PackError};
 pub use forward::{Delivery, FORWARD_TYPE, Forward, deliveries};
-pub use from_prior::{Rotation, from_prior_jwt};
+pub use from_prior::{FromPriorFault, Rotation, from_prior_jwt};
 pub use ids::{InvalidId, MessageId, ThreadId, UnixSeconds};
 pub use jwe::{ContentEncryption, Irregularity};
 pub use message::{

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     error::{EnvelopeError, OpenError},
-    from_prior::{self, Rotation},
+    from_prior::{self, FromPriorFault, Rotation},
     ids::UnixSeconds,
     jwe::ParsedJwe,
     jws::ParsedJws,
@@ -378,11 +378,11 @@ fn proved_rotation(
     context: &OpenContext<'_>,
 ) -> Result<Rotation, OpenError> {
     if proof.recipient.is_none() {
-        return Err(OpenError::FromPrior { reason: "the message is not encrypted" });
+        return Err(OpenError::FromPrior { reason: FromPriorFault::NotEncrypted });
     }
     let rotation = from_prior::verify(jwt, message.from.as_ref(), context.resolver, context.now)?;
     if rotation.new.is_some() && !proof.names_sender() {
-        return Err(OpenError::FromPrior { reason: "the new DID does not prove to be the sender" });
+        return Err(OpenError::FromPrior { reason: FromPriorFault::Unproved });
     }
     Ok(rotation)
 }

@@ -78,8 +78,8 @@ impl Packer<'_> {
     /// One envelope serves one DID; call once for each recipient in `to`.
     ///
     /// # Errors
+    ///
     /// [`PackError`]; [`PackError::MissingTo`] if `to` lacks the recipient and is not empty, or is empty for a signed
-    /// message.
     /// message.
     pub fn pack(
         &self,

@@ -53,8 +53,6 @@ impl ProblemCode {
     pub const INTERNAL: Self = Self(Cow::Borrowed("e.p.me"));
     /// Too many errors on one thread; no more reports will follow.
     pub const MAX_ERRORS: Self = Self(Cow::Borrowed("e.p.req.max-errors-exceeded"));
-    /// An endpoint cannot be reached.
-    pub const ENDPOINT: Self = Self(Cow::Borrowed("e.p.xfer.cant-use-endpoint"));
 
     /// Keeps a received code, shortened to a bounded length.
     pub fn received(text: &str) -> Self {

@@ -7,7 +7,7 @@ mod forge;
 
 use common::{ED, NOW, Party, World, X, did, message};
 use einmal_didcomm::{
-    OpenError, PackOptions, Rotation, SenderProtection, UnixSeconds, from_prior_jwt,
+    FromPriorFault, OpenError, PackOptions, Rotation, SenderProtection, UnixSeconds, from_prior_jwt,
     limits::MAX_FROM_PRIOR_LEN,
 };
 use einmal_keys::base64url_encode;
@@ -80,7 +80,7 @@ impl Stage {
         self.world.open_json(&envelope, &self.bob).map(|opened| opened.proof.rotation)
     }
 
-    fn refused(&self, jwt: &Jwt, reason: &'static str) {
+    fn refused(&self, jwt: &Jwt, reason: FromPriorFault) {
         assert_eq!(self.carry(&jwt.to_text()), Err(OpenError::FromPrior { reason }));
     }
 
@@ -145,15 +145,22 @@ fn claims_deployed_libraries_add_are_accepted() {
 #[test]
 fn rotation_to_another_did_than_from_is_refused() {
     let stage = Stage::new();
-    stage.refused(&stage.jwt().with("sub", json!("did:example:mallory")), "`sub` is not `from`");
-    stage.refused(&stage.jwt().with("sub", Value::Null), "`sub` is not `from`");
+    stage.refused(&stage.jwt().with("sub", json!("did:example:mallory")), FromPriorFault::NotSender);
+    stage.refused(&stage.jwt().with("sub", Value::Null), FromPriorFault::NotSender);
+}
+
+#[test]
+fn a_refused_rotation_says_which_rule_it_breaks() {
+    let refusal = OpenError::FromPrior { reason: FromPriorFault::NotSender };
+    let said = "`from_prior` does not prove a rotation to this sender: `sub` is not `from`";
+    assert_eq!(refusal.to_string(), said);
 }
 
 #[test]
 fn rotation_of_a_did_to_itself_is_refused() {
     let stage = Stage::new();
     let jwt = stage.jwt().with("iss", json!(stage.new.did.as_str()));
-    stage.refused(&jwt, "`sub` is `iss`");
+    stage.refused(&jwt, FromPriorFault::ToItself);
 }
 
 #[test]
@@ -161,7 +168,7 @@ fn rotation_signed_by_a_key_of_another_did_is_refused() {
     let stage = Stage::new();
     let mut jwt = stage.jwt().with_header("kid", json!(stage.new.kid(ED)));
     jwt.signature = ForgedSignature::by(&stage.new, ED);
-    stage.refused(&jwt, "`kid` is no key of `iss`");
+    stage.refused(&jwt, FromPriorFault::ForeignKey);
 }
 
 #[test]
@@ -169,7 +176,7 @@ fn rotation_signed_by_another_key_than_named_is_refused() {
     let stage = Stage::new();
     let mut jwt = stage.jwt();
     jwt.signature = ForgedSignature::by(&stage.new, ED);
-    stage.refused(&jwt, "the signature does not hold");
+    stage.refused(&jwt, FromPriorFault::Signature);
 }
 
 #[test]
@@ -178,17 +185,17 @@ fn rotation_signed_by_a_key_for_agreement_only_is_refused() {
     let mut jwt = stage.jwt().with_header("kid", json!(stage.old.kid("agree-p-256")));
     jwt.header["alg"] = json!("ES256");
     jwt.signature = ForgedSignature::by(&stage.old, "agree-p-256");
-    stage.refused(&jwt, "`kid` is no authentication key of `iss`");
+    stage.refused(&jwt, FromPriorFault::NoAuthentication);
 }
 
 #[test]
 fn unsigned_symmetric_and_critical_tokens_are_refused() {
     let stage = Stage::new();
     for alg in ["none", "HS256"] {
-        stage.refused(&stage.jwt().with_header("alg", json!(alg)), "unknown algorithm");
+        stage.refused(&stage.jwt().with_header("alg", json!(alg)), FromPriorFault::Algorithm);
     }
     for (member, value) in [("crit", json!(["b64"])), ("b64", json!(false))] {
-        stage.refused(&stage.jwt().with_header(member, value), "critical extensions are not understood");
+        stage.refused(&stage.jwt().with_header(member, value), FromPriorFault::Critical);
     }
 }
 
@@ -196,17 +203,17 @@ fn unsigned_symmetric_and_critical_tokens_are_refused() {
 fn token_the_old_key_signed_for_another_purpose_is_no_rotation() {
     let stage = Stage::new();
     for typ in ["openid4vci-proof+jwt", "vc+jwt", "kb+jwt"] {
-        stage.refused(&stage.jwt().with_header("typ", json!(typ)), "`typ` names a token of another kind");
+        stage.refused(&stage.jwt().with_header("typ", json!(typ)), FromPriorFault::Kind);
     }
     for claim in ["vc", "vct", "cnf", "nonce", "scope"] {
-        stage.refused(&stage.jwt().with(claim, json!("x")), "the payload does not parse");
+        stage.refused(&stage.jwt().with(claim, json!("x")), FromPriorFault::Payload);
     }
 }
 
 #[test]
 fn token_outside_of_its_own_time_is_refused() {
     let stage = Stage::new();
-    let reason = "the JWT is not valid at this time";
+    let reason = FromPriorFault::NotNow;
     stage.refused(&stage.jwt().with("exp", json!(NOW.0)), reason);
     stage.refused(&stage.jwt().with("nbf", json!(NOW.0 + 1)), reason);
 }
@@ -215,7 +222,7 @@ fn token_outside_of_its_own_time_is_refused() {
 fn rotation_without_its_time_is_refused() {
     let stage = Stage::new();
     for iat in [Value::Null, json!("1"), json!(-1), json!(1.5)] {
-        stage.refused(&stage.jwt().with("iat", iat), "the payload does not parse");
+        stage.refused(&stage.jwt().with("iat", iat), FromPriorFault::Payload);
     }
 }
 
@@ -227,7 +234,7 @@ fn claims_that_stand_twice_are_refused() {
     let input = format!("{}.{}", base64url_encode(jwt.header.to_string()), base64url_encode(twice));
     let signature = jwt.signature.key.sign(input.as_bytes()).unwrap();
     let text = format!("{input}.{}", base64url_encode(signature));
-    assert_eq!(stage.carry(&text), Err(OpenError::FromPrior { reason: "the payload does not parse" }));
+    assert_eq!(stage.carry(&text), Err(OpenError::FromPrior { reason: FromPriorFault::Payload }));
 }
 
 #[test]
@@ -238,13 +245,13 @@ fn changed_token_is_refused() {
     let other = stage.jwt().with("iat", json!(DECIDED.0 + 1)).to_text();
     let (other_input, _) = other.rsplit_once('.').unwrap();
     for (bent, reason) in [
-        (format!("{other_input}.{signature}"), "the signature does not hold"),
-        (format!("{input}."), "the signature does not hold"),
-        (format!("{input}.!"), "the signature does not parse"),
-        (input.replace('.', ""), "not a compact JWT"),
-        ("a.b".to_owned(), "not a compact JWT"),
-        ("a.b.c".to_owned(), "the header does not parse"),
-        ("a".repeat(MAX_FROM_PRIOR_LEN), "not a compact JWT"),
+        (format!("{other_input}.{signature}"), FromPriorFault::Signature),
+        (format!("{input}."), FromPriorFault::Signature),
+        (format!("{input}.!"), FromPriorFault::SignatureForm),
+        (input.replace('.', ""), FromPriorFault::NotCompact),
+        ("a.b".to_owned(), FromPriorFault::NotCompact),
+        ("a.b.c".to_owned(), FromPriorFault::Header),
+        ("a".repeat(MAX_FROM_PRIOR_LEN), FromPriorFault::NotCompact),
     ] {
         assert_eq!(stage.carry(&bent), Err(OpenError::FromPrior { reason }), "{reason}");
     }
@@ -256,7 +263,7 @@ fn rotation_in_an_unencrypted_message_is_refused() {
     let message = stage.message_with(&stage.jwt().to_text());
     let envelope = signed(message, &[ForgedSignature::by(&stage.new, ED)]);
     let refusal = stage.world.refusal(&envelope, &stage.bob);
-    assert_eq!(refusal, OpenError::FromPrior { reason: "the message is not encrypted" });
+    assert_eq!(refusal, OpenError::FromPrior { reason: FromPriorFault::NotEncrypted });
 }
 
 /// Otherwise anyone told of a rotation could announce it to others in the name of the DID that rotated.
@@ -266,7 +273,7 @@ fn rotation_passed_on_by_a_third_party_is_refused() {
     let message = stage.message_with(&stage.jwt().to_text());
     let envelope = Forge::anoncrypt(&message, &stage.bob, &[X]).seal();
     let refusal = stage.world.refusal(&envelope, &stage.bob);
-    assert_eq!(refusal, OpenError::FromPrior { reason: "the new DID does not prove to be the sender" });
+    assert_eq!(refusal, OpenError::FromPrior { reason: FromPriorFault::Unproved });
     let mallory = stage.world.party("mallory", 3);
     let envelope = Forge::authcrypt(&message, &mallory, X, &stage.bob, &[X]).seal();
     assert_eq!(stage.world.refusal(&envelope, &stage.bob), OpenError::FromIsNotSender);
@@ -277,9 +284,9 @@ fn end_of_a_relationship_needs_a_message_without_from() {
     let stage = Stage::new();
     let end = stage.jwt().with("sub", Value::Null).to_text();
     assert!(stage.end(&end).unwrap().unwrap().new.is_none());
-    assert_eq!(stage.carry(&end), Err(OpenError::FromPrior { reason: "`sub` is not `from`" }));
+    assert_eq!(stage.carry(&end), Err(OpenError::FromPrior { reason: FromPriorFault::NotSender }));
     let rotation = stage.jwt().to_text();
-    assert_eq!(stage.end(&rotation), Err(OpenError::FromPrior { reason: "`sub` is not `from`" }));
+    assert_eq!(stage.end(&rotation), Err(OpenError::FromPrior { reason: FromPriorFault::NotSender }));
 }
 
 #[test]

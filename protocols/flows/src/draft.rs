@@ -1,6 +1,6 @@
 //! A message to send, before the node gives it sender, recipient and time.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use einmal_did::Did;
 use einmal_didcomm::{Attachment, Body, Message, MessageId, MessageType, ReturnRoute, ThreadId, UnixSeconds};
@@ -8,7 +8,7 @@ use einmal_keys::Entropy;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value, json};
 
-use crate::{FlowError, kinds};
+use crate::{FlowError, empty::Empty};
 
 /// A message to send; the node adds id (unless set), sender, recipient and time.
 #[derive(Clone, PartialEq)]
@@ -16,7 +16,7 @@ pub struct Draft {
     /// Id to use; chosen by the node if `None`.
     pub id: Option<MessageId>,
     /// Message type URI.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Body.
     pub body: Map<String, Value>,
     /// Thread it continues.
@@ -46,7 +46,7 @@ impl Draft {
         };
         Self {
             id: None,
-            kind: B::TYPE,
+            kind: Cow::Borrowed(B::TYPE),
             body,
             thid: None,
             pthid: None,
@@ -104,9 +104,9 @@ impl Draft {
     /// Makes the message: from `from`, to `to`, created `now`, always with a body.
     ///
     /// # Errors
+    ///
     /// [`FlowError::Entropy`] if an id is needed and the random source fails, [`FlowError::Malformed`] if `kind` is not
     /// a message type URI.
-    /// no message type URI.
     pub fn into_message(
         self,
         from: &Did,
@@ -118,7 +118,7 @@ impl Draft {
             Some(id) => id,
             None => MessageId::random(entropy).map_err(|_| FlowError::Entropy)?,
         };
-        let mut message = Message::new(id, MessageType::parse(self.kind)?);
+        let mut message = Message::new(id, MessageType::parse(&self.kind)?);
         message.from = Some(from.clone());
         message.to = vec![to.clone()];
         message.created_time = Some(now);
@@ -167,7 +167,7 @@ struct Stored {
 
 /// A dummy message, used to read and write attachments in wire form.
 fn carrier(attachments: Value) -> Result<Message, einmal_didcomm::MessageError> {
-    Message::from_value(json!({ "id": "0", "type": kinds::ALL.first(), "attachments": attachments }))
+    Message::from_value(json!({ "id": "0", "type": Empty::TYPE, "attachments": attachments }))
 }
 
 impl Serialize for Draft {
@@ -177,7 +177,7 @@ impl Serialize for Draft {
         let attachments = carrier.to_value().get("attachments").cloned().unwrap_or_default();
         let stored = Stored {
             id: self.id.clone(),
-            kind: self.kind.to_owned(),
+            kind: self.kind.clone().into_owned(),
             body: self.body.clone(),
             thid: self.thid.clone(),
             pthid: self.pthid.clone(),
@@ -192,14 +192,14 @@ impl Serialize for Draft {
     }
 }
 
-/// Reads the stored form; it knows only the types this crate sends.
+/// Reads the stored form.
 impl<'de> Deserialize<'de> for Draft {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let stored = Stored::deserialize(deserializer)?;
-        let kind = kinds::ALL.into_iter().find(|kind| *kind == stored.kind);
+        MessageType::parse(&stored.kind).map_err(de::Error::custom)?;
         Ok(Self {
             id: stored.id,
-            kind: kind.ok_or_else(|| de::Error::custom("a message type this version does not send"))?,
+            kind: Cow::Owned(stored.kind),
             body: stored.body,
             thid: stored.thid,
             pthid: stored.pthid,
@@ -218,7 +218,7 @@ mod tests {
     use einmal_keys::{EntropyError, SeededEntropy};
 
     use super::*;
-    use crate::{empty::Empty, testing::did};
+    use crate::testing::did;
 
     fn full() -> Draft {
         let thread = |text: &str| ThreadId::try_from(text).unwrap();
@@ -281,12 +281,14 @@ mod tests {
     }
 
     #[test]
-    fn stored_draft_is_read_back_and_a_foreign_type_is_not() {
+    fn stored_draft_is_read_back_whatever_it_is_about_and_one_of_no_type_is_not() {
         let text = serde_json::to_string(&full()).unwrap();
         assert_eq!(serde_json::from_str::<Draft>(&text).unwrap(), full());
-        let foreign = text.replace("empty/1.0/empty", "empty/9.0/empty");
-        let refused = serde_json::from_str::<Draft>(&foreign).unwrap_err();
-        assert!(refused.to_string().contains("does not send"), "{refused}");
+        let of_another = text.replace("empty/1.0/empty", "own/9.0/new");
+        let draft: Draft = serde_json::from_str(&of_another).unwrap();
+        assert_eq!(draft.kind, "https://didcomm.org/own/9.0/new");
+        let of_none = text.replace("https://didcomm.org/empty/1.0/empty", "empty");
+        assert!(serde_json::from_str::<Draft>(&of_none).unwrap_err().to_string().contains("type"));
     }
 
     #[test]

@@ -13,8 +13,8 @@ mod bodies;
 mod draft;
 mod error;
 mod exchange;
-mod kinds;
 pub mod limits;
+mod protocol;
 mod question;
 mod received;
 #[cfg(test)]
@@ -37,5 +37,6 @@ pub mod trust_ping;
 pub use draft::Draft;
 pub use error::FlowError;
 pub use exchange::ExchangeKey;
+pub use protocol::Protocol;
 pub use received::{Received, SenderKey};
 pub use text::for_display;

@@ -105,9 +105,6 @@ pub const MAX_PICKUP_ROUNDS: u32 = 1_000;
 /// Most received messages one exchange remembers to detect repetitions; after that it accepts no more.
 pub const MAX_SEEN_MESSAGES: usize = 16;
 
-/// Most times an unanswered request is sent.
-pub const MAX_ATTEMPTS: u32 = 3;
-
 /// Most credentials in one `issue-credential`.
 pub const MAX_CREDENTIALS_PER_ISSUE: usize = 32;
 
@@ -153,18 +150,6 @@ pub const MAX_QUERY_ID_LEN: usize = 128;
 
 /// Seconds a ping or a feature query waits for its answer.
 pub const PING_TIMEOUT_SECS: u64 = 60;
-
-/// Seconds a request to a mediator waits for its answer before it is sent again.
-pub const MEDIATION_TIMEOUT_SECS: u64 = 60;
-
-/// Seconds a pickup request waits for its answer before it is sent again.
-pub const PICKUP_TIMEOUT_SECS: u64 = 30;
-
-/// Seconds the node has to make delivered messages durable; the rest is left for a later delivery.
-pub const DURABLE_TIMEOUT_SECS: u64 = 60;
-
-/// Seconds after a raw push until the queue is emptied and confirmed.
-pub const PUSH_SWEEP_SECS: u64 = 30;
 
 /// Seconds a proposal waits for an offer or a request.
 pub const PROPOSAL_TIMEOUT_SECS: u64 = 24 * 3_600;

@@ -7,7 +7,6 @@ use crate::{Draft, FlowError, Received, exchange::Exchange, limits::PING_TIMEOUT
 
 /// Where a question stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum State {
     /// Waiting for the answer.
     Asked {
@@ -41,6 +40,7 @@ pub enum Event<'a> {
 
 /// Something to do now. Doing it twice does no harm.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "few exist at a time, and each only until it is carried out")]
 pub enum Action<A> {
     /// Send this to the peer.
     Send(Draft),

@@ -70,6 +70,7 @@ impl CityConfig {
     /// Reads and checks a city's configuration. `file` is its name in errors, usually its path.
     ///
     /// # Errors
+    ///
     /// [`ConfigError`] with the place and how to fix it.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let (checker, raw) = Checker::parse::<RawCity>(file, text)?;

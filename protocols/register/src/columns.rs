@@ -159,6 +159,7 @@ impl Columns {
     /// Takes the header of each column to be read.
     ///
     /// # Errors
+    ///
     /// Each [`ColumnsError`].
     pub fn new(headers: BTreeMap<Column, String>, delimiter: u8) -> Result<Self, ColumnsError> {
         if !b";,|\t".contains(&delimiter) {

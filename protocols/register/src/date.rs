@@ -37,6 +37,7 @@ impl Date {
     /// The day `day` of `month` in `year`.
     ///
     /// # Errors
+    ///
     /// [`DateError::NoSuchDay`] unless the calendar has it and the year is 1 to 9999.
     pub fn new(year: u16, month: u8, day: u8) -> Result<Self, DateError> {
         let known = (1..=9999).contains(&year) && (1..=12).contains(&month);
@@ -49,6 +50,7 @@ impl Date {
     /// Reads `dd.mm.yyyy` or `yyyy-mm-dd`; the separators tell which.
     ///
     /// # Errors
+    ///
     /// Each [`DateError`]; [`DateError::Incomplete`] for day, month or year `00`.
     pub fn parse(text: &str) -> Result<Self, DateError> {
         match PartialDate::parse(text)? {
@@ -83,6 +85,7 @@ impl Date {
     /// on 29 February, or on 1 March in a common year.
     ///
     /// # Specification
+    ///
     /// German Civil Code (BGB), § 187(2) second sentence and § 188(2).
     pub fn age_on(self, today: Self) -> u16 {
         let before_birthday = (today.month, today.day) < (self.month, self.day);
@@ -152,6 +155,7 @@ impl PartialDate {
     /// Reads `dd.mm.yyyy` or `yyyy-mm-dd`, with zeros for unknown parts.
     ///
     /// # Errors
+    ///
     /// [`DateError::Shape`], or [`DateError::NoSuchDay`], also if the day is known but the month is not.
     pub fn parse(text: &str) -> Result<Self, DateError> {
         let (year, month, day) = split(text).ok_or(DateError::Shape)?;

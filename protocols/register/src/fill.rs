@@ -167,6 +167,7 @@ fn missing(origin: impl Into<String>) -> FillError {
 /// residents ends with the last day before an announced move.
 ///
 /// # Errors
+///
 /// Each [`FillError`]. An optional claim without a value is left out instead.
 pub fn fill(template: &Template, inputs: &Inputs<'_>, today: Date) -> Result<Filled, FillError> {
     let subject = Subject { inputs, today };
@@ -199,6 +200,7 @@ pub fn fill(template: &Template, inputs: &Inputs<'_>, today: Date) -> Result<Fil
 /// Checks that `person` may have a card of `template` on `today`.
 ///
 /// # Errors
+///
 /// [`FillError::NotEligible`], or [`FillError::MissingValue`] if the register does not say.
 pub fn eligible(template: &Template, person: &Person, today: Date) -> Result<(), FillError> {
     let generated = BTreeMap::new();

@@ -22,6 +22,7 @@ impl PersonId {
     /// Checks and wraps an id.
     ///
     /// # Errors
+    ///
     /// [`InvalidPersonId`] for anything but 1 to [`MAX_PERSON_ID_LEN`] ASCII letters, digits and `-._:`.
     pub fn parse(text: &str) -> Result<Self, InvalidPersonId> {
         let permitted = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);

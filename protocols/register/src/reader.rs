@@ -96,6 +96,7 @@ pub struct Register {
 /// their id is readable.
 ///
 /// # Errors
+///
 /// Each [`ReadError`], for faults that leave the whole file in doubt.
 pub fn read_register(input: impl Read, columns: &Columns, today: Date) -> Result<Register, ReadError> {
     let mut lines = Lines::new(input);

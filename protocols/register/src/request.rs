@@ -114,9 +114,11 @@ impl RequestTemplate {
     /// TOML has no null, so a path cannot say "all entries of a list"; name the list or an index instead.
     ///
     /// # Errors
+    ///
     /// [`ConfigError`] with the place and how to fix it.
     ///
     /// # Specification
+    ///
     /// OpenID4VP 1.0, Digital Credentials Query Language: the shape of the query, not its evaluation.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let (checker, raw) = Checker::parse::<RawRequest>(file, text)?;

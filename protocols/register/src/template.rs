@@ -128,9 +128,11 @@ impl Template {
     /// Reads and checks a template. `file` is its name in errors, usually its path.
     ///
     /// # Errors
+    ///
     /// [`ConfigError`] with the place and how to fix it.
     ///
     /// # Specification
+    ///
     /// SD-JWT VC: claims that must not be selectively disclosable.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let (checker, raw) = Checker::parse::<RawTemplate>(file, text)?;

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use einmal_did::{Did, parse_strict_json};
-use einmal_didcomm::{Body, Message, MessageId, UnixSeconds, limits::MAX_ENVELOPE_BYTES};
+use einmal_didcomm::{Body, Message, MessageId, MessageType, UnixSeconds, limits::MAX_ENVELOPE_BYTES};
 use einmal_flows::{
     Draft, Received,
     basic_message::{self, BasicMessage},
@@ -116,7 +116,14 @@ const THREAD: &str = "t-1";
 /// Reads the body, which must stay the same when written and read again.
 fn body<B: Body>(message: &Message) -> bool {
     let Ok(body) = message.body_as::<B>() else { return false };
-    let write = |body: &B| Message::with_body(id("m-2"), body).expect("what was read can be written");
+    let write = |body: &B| {
+        let mut written = Message::new(id("m-2"), MessageType::parse(B::TYPE).expect("a type of ours"));
+        let Ok(Value::Object(members)) = serde_json::to_value(body) else {
+            panic!("what was read can be written")
+        };
+        written.body = members;
+        written
+    };
     let written = write(&body);
     plaintext::check(&written);
     let again = written.body_as::<B>().expect("what was written can be read");
@@ -171,7 +178,7 @@ fn as_mediator(rx: &Received<'_>) -> bool {
                 assert!(ids.len() <= limits::MAX_CONFIRMED_IDS);
                 assert!(ids.iter().all(|id| id.len() <= limits::MAX_QUEUE_ID_LEN));
             }
-            _ => {}
+            PickupRequest::Status { .. } | PickupRequest::LiveDelivery { .. } => {}
         }
     }
     for require_proof in [false, true] {
@@ -262,15 +269,11 @@ fn as_party(rx: &Received<'_>) -> bool {
 fn hear_answer(rx: &Received<'_>) -> bool {
     let (now, waiting) = (UnixSeconds(NOW), &*WAITING);
     let mut account = waiting.account.clone();
-    let before = record(&account);
     let granted = account.handle(mediation::Event::Message(rx), now).is_ok();
-    assert!(granted || record(&account) == before, "a refused message changed something");
+    assert!(granted || account == waiting.account, "a refused message changed something");
     let mut fetching = waiting.fetching.clone();
-    let before = record(&fetching);
     let fetched = fetching.handle(pickup::Event::Message(rx), now);
-    assert!(fetched.is_ok() || record(&fetching) == before, "a refused message changed something");
-    record(&account);
-    record(&fetching);
+    assert!(fetched.is_ok() || fetching == waiting.fetching, "a refused message changed something");
     granted || fetched.is_ok()
 }
 

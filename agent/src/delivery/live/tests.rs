@@ -148,17 +148,6 @@ fn oldest_session_of_an_account_gives_way() {
     assert!(live.count() == 0 && !live.is_live(&account()));
 }
 
-#[test]
-fn switch_of_either_version_is_told_from_other_messages() {
-    let is_change = |text: &str| is_change(&MessageType::parse(text).unwrap());
-    assert!(is_change("https://didcomm.org/messagepickup/3.0/live-delivery-change"));
-    assert!(is_change("https://didcomm.org/message-pickup/4.0/live-delivery-change"));
-    assert!(!is_change("https://didcomm.org/messagepickup/3.0/status-request"));
-    assert!(!is_change("https://didcomm.org/messagepickup/2.0/live-delivery-change"));
-    assert!(!is_change("https://example.org/messagepickup/3.0/live-delivery-change"));
-    assert!(!is_change("https://example.org/message-pickup/4.0/live-delivery-change"));
-}
-
 fn moved() -> Did {
     Did::parse("did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK").unwrap()
 }

@@ -46,7 +46,6 @@ pub(super) fn letters(
                 forward = forward_within(shared, &forward)?;
             }
             Decision::Refuse { code } => return Err(Failure::peer(code, "the forward is not taken")),
-            _ => return Err(Failure::internal("a decision about a forward that is not known here")),
         }
     }
 }

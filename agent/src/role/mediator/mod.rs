@@ -12,7 +12,7 @@ use einmal_flows::{
     Received,
     coordinate_mediation::{self, MediationPolicy, MediationVersion, RegistrationChange},
     limits::MAX_RECIPIENTS_PER_ACCOUNT,
-    message_pickup::PickupVersion,
+    message_pickup::{self, PickupVersion},
 };
 use einmal_storage::mail::{LetterId, MailboxId};
 use serde_json::{Value, json};
@@ -26,7 +26,6 @@ use crate::{
     command::{Command, Invite},
     config::MediatorSettings,
     db::did_id,
-    delivery,
     error::SetupError,
     handler::{
         Effects, Failure, Forwarded, Handled, KEEP_FOR_ANSWER_SECS, Need, RoleService, Shared,
@@ -101,7 +100,7 @@ impl RoleService for Mediator {
 
     fn is_question(&self, kind: &MessageType) -> bool {
         // A change of live delivery binds a connection: it must not be repeatable after a restart.
-        PickupVersion::of(kind).is_some() && !delivery::is_change(kind)
+        PickupVersion::of(kind).is_some() && !message_pickup::is_live_change(kind)
     }
 
     /// The account and everything registered for it move with its owner's DID.

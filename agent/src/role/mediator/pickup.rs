@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use einmal_did::Did;
-use einmal_didcomm::{ProblemCode, UnixSeconds};
+use einmal_didcomm::UnixSeconds;
 use einmal_flows::{
     Draft, Received,
     message_pickup::{self, AttachedAs, PickupRequest, PickupVersion, PushForm, QueueStatus},
@@ -51,7 +51,7 @@ pub(super) fn answer(
     let live = match fx.arrival() {
         Some(Arrival::Socket { live, .. }) => live,
         Some(Arrival::Libp2p { .. }) => shared.live.is_live(rx.sender()),
-        _ => false,
+        Some(Arrival::Http { .. } | Arrival::Mailbox { .. }) | None => false,
     };
     let pickup = Pickup { mediator, shared, rx, version, now, live };
     let draft = match request {
@@ -63,9 +63,6 @@ pub(super) fn answer(
         }
         PickupRequest::Received { ids } => pickup.remove(&ids, fx)?,
         PickupRequest::LiveDelivery { on } => pickup.change_live(on, fx)?,
-        _ => {
-            return Err(Failure::peer(ProblemCode::UNSUPPORTED, "this pickup request is not spoken here"));
-        }
     };
     Ok(fx.answer(draft, &our_form(rx), &their_form(rx))?)
 }

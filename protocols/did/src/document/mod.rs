@@ -162,11 +162,6 @@ impl DidDocument {
             .filter(|endpoint| endpoint.accepts_didcomm_v2())
     }
 
-    /// A service of a type other than `DIDCommMessaging`, as received, by its [`Service::id`].
-    pub fn opaque_service(&self, id: &str) -> Option<&Value> {
-        self.opaque.iter().find(|(name, _)| name == id).map(|(_, value)| value)
-    }
-
     /// Drops the content of services of types other than `DIDCommMessaging`; for other parties' documents, which are
     /// never written again.
     pub fn forget_opaque_services(&mut self) {

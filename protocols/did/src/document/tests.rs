@@ -384,7 +384,6 @@ fn only_didcomm_endpoints_that_take_v2_are_offered_and_other_services_stay_as_th
         .unwrap();
     let uris: Vec<&str> = document.didcomm_endpoints().map(|endpoint| endpoint.uri.as_str()).collect();
     assert_eq!(uris, ["https://v2.example", "wss://any.example"]);
-    assert_eq!(document.opaque_service("did:example:alice#l"), Some(&linked));
     assert_eq!(document.to_json()["service"][1], linked);
     assert_eq!(document.also_known_as, [Did::parse("did:example:b").unwrap()]);
 }

@@ -137,6 +137,11 @@ impl MessageType {
         })
     }
 
+    /// Whether this has the message name of `uri`, in whatever protocol and version.
+    pub fn has_name_of(&self, uri: &str) -> bool {
+        Self::split(uri).is_some_and(|other| self.message == other.message)
+    }
+
     /// Whether both belong to the same protocol, in any version.
     pub fn same_protocol(&self, other: &Self) -> bool {
         self.doc_uri() == other.doc_uri() && self.name == other.name
@@ -227,6 +232,16 @@ mod tests {
         assert!(!kind.is("https://didcomm.org/messagepickup/4.0/status-request"));
         assert!(!kind.is("https://example.org/messagepickup/3.0/status-request"));
         assert!(!kind.is("https://didcomm.org/messagepickup/3.0/status"));
+    }
+
+    #[test]
+    fn the_name_of_a_message_is_the_same_in_every_protocol_and_spelling() {
+        let kind = MessageType::parse("https://example.org/own/1.0/Problem_Report").unwrap();
+        assert!(kind.has_name_of("https://didcomm.org/report-problem/2.0/problem-report"));
+        assert!(!kind.has_name_of("https://didcomm.org/report-problem/2.0/problem"));
+        assert!(!kind.has_name_of("problem-report"), "a name alone is no type");
+        let nothing = MessageType::received("https://didcomm.org/odd").unwrap();
+        assert!(!nothing.has_name_of("https://didcomm.org/odd"));
     }
 
     #[test]

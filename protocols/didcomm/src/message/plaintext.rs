@@ -102,20 +102,6 @@ impl Message {
         }
     }
 
-    /// A message around a typed body.
-    ///
-    /// # Errors
-    ///
-    /// [`MessageError::InvalidHeader`] if `body` does not serialize to a JSON object.
-    pub fn with_body<B: Body>(id: MessageId, body: &B) -> Result<Self, MessageError> {
-        let mut message = Self::new(id, MessageType::parse(B::TYPE)?);
-        match serde_json::to_value(body) {
-            Ok(Value::Object(map)) => message.body = map,
-            _ => return Err(MessageError::InvalidHeader { header: "body" }),
-        }
-        Ok(message)
-    }
-
     /// Reads the body as `B`; the type URI must name the same message in the same major version.
     ///
     /// # Errors

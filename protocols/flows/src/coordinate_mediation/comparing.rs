@@ -3,18 +3,18 @@
 use std::collections::HashSet;
 
 use einmal_did::Did;
-use serde::{Deserialize, Serialize};
+use einmal_didcomm::ThreadId;
 
-use super::{Paginate, RecipientList, RecipientQuery, recipient::Pending};
+use super::{Paginate, RecipientList, RecipientQuery};
 use crate::{Draft, limits::MAX_RECIPIENT_PAGE};
 
 /// Most pages read of one list: foreign mediators may make them smaller than they are asked to.
 pub(super) const MAX_PAGES: usize = 64;
 
 /// A comparison under way.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Comparison {
-    pub(super) pending: Pending,
+    pub(super) thid: ThreadId,
     /// Those of ours that were on no page so far.
     pub(super) missing: Vec<Did>,
     seen: u64,
@@ -22,8 +22,8 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    pub(super) fn new(ours: Vec<Did>, pending: Pending) -> Self {
-        Self { pending, missing: ours, seen: 0, pages: 0 }
+    pub(super) fn new(ours: Vec<Did>, thid: ThreadId) -> Self {
+        Self { thid, missing: ours, seen: 0, pages: 0 }
     }
 
     /// Asks for the page behind the first `offset` entries.

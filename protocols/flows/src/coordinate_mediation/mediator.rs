@@ -14,8 +14,9 @@ use super::{
     ownership::{Proofs, recipient_of},
 };
 use crate::{
-    Draft, FlowError, Received,
+    Draft, FlowError, Protocol, Received,
     limits::{MAX_RECIPIENT_LEN, MAX_RECIPIENT_PAGE, MAX_RECIPIENTS_PER_ACCOUNT, MAX_UPDATES_PER_MESSAGE},
+    protocol::is_one_of,
 };
 
 /// Type URI of a request for mediation in version 2.0; its body is empty, as in 3.0.
@@ -48,7 +49,6 @@ impl MediationPolicy {
 
 /// A request to the mediator, in any version of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum MediationRequest {
     /// Asks for an account.
     Mediate,
@@ -60,7 +60,6 @@ pub enum MediationRequest {
 
 /// The mediator's reply, before it is written in a version of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum MediationReply {
     /// The account is granted.
     Grant(Vec<Did>),
@@ -110,12 +109,22 @@ pub enum MediationVersion {
 impl MediationVersion {
     /// The version of a message type; `None` if it is of another protocol or version.
     pub fn of(kind: &MessageType) -> Option<Self> {
-        match (kind.standard_protocol()?, kind.major()) {
-            ("coordinatemediation", 2) => Some(Self::V2),
-            ("coordinatemediation", 3) => Some(Self::V3),
+        match (Protocol::of(kind)?, kind.major()) {
+            (Protocol::CoordinateMediation, 2) => Some(Self::V2),
+            (Protocol::CoordinateMediation, 3) => Some(Self::V3),
             _ => None,
         }
     }
+}
+
+/// Whether a message, of either version, only asks what is registered.
+pub fn is_query(kind: &MessageType) -> bool {
+    is_one_of(kind, &[RecipientQuery::TYPE, KeylistQuery::TYPE])
+}
+
+/// Whether a message, of either version, asks for an account.
+pub fn is_request(kind: &MessageType) -> bool {
+    is_one_of(kind, &[MediateRequest::TYPE, MEDIATE_REQUEST_2])
 }
 
 impl MediationReply {

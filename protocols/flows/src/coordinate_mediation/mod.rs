@@ -22,7 +22,9 @@ mod recipient;
 mod registrations;
 
 pub use keylist::{Keylist, KeylistDeny, KeylistGrant, KeylistQuery, KeylistUpdate, KeylistUpdateResponse};
-pub use mediator::{MediationPolicy, MediationReply, MediationRequest, MediationVersion, answer, decide};
+pub use mediator::{
+    MediationPolicy, MediationReply, MediationRequest, MediationVersion, answer, decide, is_query, is_request,
+};
 pub use messages::{
     MediateDeny, MediateGrant, MediateRequest, Page, Paginate, RecipientDid, RecipientList, RecipientQuery,
     RecipientUpdate, RecipientUpdateResponse, Update, UpdateAction, UpdateResult, Updated,

@@ -49,7 +49,6 @@ pub trait Registrations {
 
 /// A change to commit in the same batch that queues the answer. DIDs are canonical.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum RegistrationChange {
     /// Opens an account; for an existing one, records the version of this request.
     Enroll {

@@ -106,7 +106,7 @@ mod tests {
     fn older_spelling_is_understood_and_answered_in_the_newer() {
         let body = json!({"queries": [{"feature_type": "goal-code", "match": "*"}]});
         let draft = ask("https://didcomm.org/discover-features/2.0/query", body).unwrap();
-        assert_eq!((draft.kind, draft.body["disclosures"].as_array().unwrap().len()), (Disclose::TYPE, 1));
+        assert_eq!((&*draft.kind, draft.body["disclosures"].as_array().unwrap().len()), (Disclose::TYPE, 1));
     }
 
     #[test]

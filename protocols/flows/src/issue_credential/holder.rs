@@ -26,7 +26,6 @@ pub struct Holder {
 
 /// Where an exchange stands. The names are those of the specification's holder column.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum State {
     /// Waiting for an offer.
     ProposalSent {

@@ -26,7 +26,6 @@ pub struct Issuer {
 
 /// Where an exchange stands. The names are those of the specification's issuer column.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum State {
     /// Nothing was said yet: the offer is being prepared.
     Null,

@@ -25,14 +25,15 @@ pub use messages::{
     RequestCredential,
 };
 
+use crate::Protocol;
+
 /// Whether a message is one of this protocol.
 pub fn covers(kind: &MessageType) -> bool {
-    kind.standard_protocol() == Some("issuecredential") && kind.major() == 3
+    Protocol::of(kind) == Some(Protocol::IssueCredential) && kind.major() == 3
 }
 
 /// How an exchange ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum Outcome {
     /// The holder has the credential.
     Done,

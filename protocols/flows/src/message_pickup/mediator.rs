@@ -19,7 +19,6 @@ use crate::{
 
 /// A request about a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum PickupRequest {
     /// Asks how much is waiting.
     Status {

@@ -10,7 +10,6 @@ use std::fmt;
 
 use einmal_did::Did;
 use einmal_didcomm::{Attachment, Body, ReturnRoute, ThreadId, UnixSeconds};
-use serde::{Deserialize, Serialize};
 
 use super::{
     Delivery, Delivery4, DeliveryRequest, LiveDeliveryChange, MessagesReceived, Status, Status4,
@@ -18,15 +17,15 @@ use super::{
 };
 use crate::{
     Draft, FlowError, Received,
-    limits::{
-        DURABLE_TIMEOUT_SECS, MAX_ATTEMPTS, MAX_CONFIRMED_IDS, MAX_PICKUP_BATCH, MAX_PICKUP_ROUNDS,
-        MAX_QUEUE_ID_LEN, PICKUP_TIMEOUT_SECS, PUSH_SWEEP_SECS,
-    },
+    limits::{MAX_CONFIRMED_IDS, MAX_PICKUP_BATCH, MAX_PICKUP_ROUNDS, MAX_QUEUE_ID_LEN},
     report_problem,
 };
 
 /// The queue of one account at one mediator, as its owner sees it.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+///
+/// It waits without end and is not stored: whoever sends for it ends a fetch that is not answered by dropping it, and
+/// begins anew. What was not confirmed is delivered again.
+#[derive(Clone, PartialEq)]
 pub struct Recipient {
     own: Did,
     mediator: Did,
@@ -36,19 +35,14 @@ pub struct Recipient {
     /// Ids of the present delivery: those not durable yet, then those durable but not confirmed.
     awaited: Vec<String>,
     durable: Vec<String>,
-    last: Option<Draft>,
-    attempts: u32,
     rounds: u32,
     /// Messages asked for at once: halved whenever an answer was unusable, because one letter in it may be the reason.
     batch: usize,
-    deadline: Option<UnixSeconds>,
-    sweep: Option<UnixSeconds>,
     live: bool,
 }
 
 /// Where the fetch stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Nothing is going on.
     Idle,
@@ -79,8 +73,6 @@ pub enum Event<'a> {
     },
     /// The connection closed: the mediator no longer pushes.
     Disconnected,
-    /// A message was pushed raw and handled. It stays queued until the next fetch confirms it.
-    Pushed,
     /// These messages are durable or useless; either way they may be deleted.
     Durable {
         /// The ids [`Action::HandOver`] gave.
@@ -92,8 +84,6 @@ pub enum Event<'a> {
     Unreadable,
     /// A message of the mediator arrived.
     Message(&'a Received<'a>),
-    /// A timer fired, or the node restarted.
-    Tick,
 }
 
 /// Something to do now. Doing it twice does no harm.
@@ -101,33 +91,18 @@ pub enum Event<'a> {
 pub enum Action {
     /// Send this to the mediator.
     Send(Draft),
-    /// Give [`Event::Tick`] no earlier than this.
-    WakeAt(UnixSeconds),
-    /// Handle these envelopes, then send [`Event::Durable`]. They may have been seen before.
+    /// Handle these envelopes, then send [`Event::Durable`] and, if not all of them can be, [`Event::RestWaits`]. They
+    /// may have been seen before.
     HandOver {
         /// Ids and envelopes.
         messages: Vec<(String, Vec<u8>)>,
     },
-    /// It is time for [`Event::Fetch`] with a new thread.
-    FetchDue,
     /// The queue is empty.
     Drained,
     /// Whether the mediator pushes on this connection.
     Live(bool),
-    /// The mediator did not answer, or reported a problem; unconfirmed messages stay queued.
+    /// The mediator's answers are of no use, or it reported a problem; unconfirmed messages stay queued.
     Failed,
-}
-
-impl State {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::StatusAsked => "status-asked",
-            Self::DeliveryAsked => "delivery-asked",
-            Self::Storing => "storing",
-            Self::Confirming => "confirming",
-        }
-    }
 }
 
 impl Recipient {
@@ -140,24 +115,10 @@ impl Recipient {
             thid: None,
             awaited: Vec::new(),
             durable: Vec::new(),
-            last: None,
-            attempts: 0,
             rounds: 0,
             batch: MAX_PICKUP_BATCH,
-            deadline: None,
-            sweep: None,
             live: false,
         }
-    }
-
-    /// Our DID that holds the account.
-    pub fn own(&self) -> &Did {
-        &self.own
-    }
-
-    /// The mediator.
-    pub fn peer(&self) -> &Did {
-        &self.mediator
     }
 
     /// The thread of the present fetch.
@@ -168,11 +129,6 @@ impl Recipient {
     /// Where the fetch stands.
     pub fn state(&self) -> State {
         self.state
-    }
-
-    /// Name of the state.
-    pub fn state_name(&self) -> &'static str {
-        self.state.name()
     }
 
     /// Whether the mediator pushes on the present connection.
@@ -191,23 +147,18 @@ impl Recipient {
     /// didcomm.org, "Message Pickup Protocol 3.0", role recipient.
     pub fn handle(&mut self, event: Event<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
         match event {
-            Event::Fetch { thid } => Ok(self.fetch(thid, now)),
+            Event::Fetch { thid } => Ok(self.fetch(thid)),
             Event::SetLive { on, thid } => {
                 let draft = Draft::of(&LiveDeliveryChange { live_delivery: on });
                 let draft = draft.with_id(thid.to_message_id()).in_thread(thid).returning(ReturnRoute::All);
                 Ok(vec![Action::Send(draft)])
             }
             Event::Disconnected => Ok(self.set_live(Some(false))),
-            Event::Pushed => {
-                let sweep = *self.sweep.get_or_insert(now.plus(PUSH_SWEEP_SECS));
-                Ok(vec![Action::WakeAt(sweep)])
-            }
-            Event::Durable { ids } => Ok(self.durable(&ids, now)),
-            Event::RestWaits if self.state == State::Storing => Ok(self.confirm_what_is_durable(now)),
+            Event::Durable { ids } => Ok(self.durable(&ids)),
+            Event::RestWaits if self.state == State::Storing => Ok(self.confirm_what_is_durable()),
             Event::RestWaits => Ok(Vec::new()),
-            Event::Unreadable => Ok(self.ask_for_less(now)),
+            Event::Unreadable => Ok(self.ask_for_less()),
             Event::Message(received) => self.receive(received, now),
-            Event::Tick => Ok(self.tick(now)),
         }
     }
 
@@ -221,56 +172,45 @@ impl Recipient {
         }
     }
 
-    fn fetch(&mut self, thid: ThreadId, now: UnixSeconds) -> Vec<Action> {
+    fn fetch(&mut self, thid: ThreadId) -> Vec<Action> {
         if self.state != State::Idle {
             return vec![];
         }
-        self.sweep = None;
         self.rounds = 0;
         self.batch = MAX_PICKUP_BATCH;
         self.thid = Some(thid.clone());
-        let mut actions = self.ask(State::StatusAsked, Draft::of(&StatusRequest::default()), now);
-        if let Some(Action::Send(draft)) = actions.first_mut() {
-            draft.id = Some(thid.to_message_id());
-        }
-        actions
+        self.ask(State::StatusAsked, Draft::of(&StatusRequest::default()).with_id(thid.to_message_id()))
     }
 
     /// Sends a request of the present fetch and waits for its answer.
-    fn ask(&mut self, state: State, draft: Draft, now: UnixSeconds) -> Vec<Action> {
+    fn ask(&mut self, state: State, draft: Draft) -> Vec<Action> {
         let mut draft = draft.returning(ReturnRoute::All);
         draft.thid.clone_from(&self.thid);
-        let deadline = now.plus(PICKUP_TIMEOUT_SECS);
         self.state = state;
-        self.attempts = 1;
-        self.last = Some(draft.clone());
-        self.deadline = Some(deadline);
-        vec![Action::Send(draft), Action::WakeAt(deadline)]
+        vec![Action::Send(draft)]
     }
 
-    fn ask_delivery(&mut self, now: UnixSeconds) -> Vec<Action> {
+    fn ask_delivery(&mut self) -> Vec<Action> {
         if self.rounds >= MAX_PICKUP_ROUNDS {
             return self.end(Action::Failed);
         }
         self.rounds += 1;
         let limit = self.batch as u64;
-        self.ask(State::DeliveryAsked, Draft::of(&DeliveryRequest { limit, recipient_did: None }), now)
+        self.ask(State::DeliveryAsked, Draft::of(&DeliveryRequest { limit, recipient_did: None }))
     }
 
     /// Asks for half as many messages, and gives up if even a single one cannot be read.
-    fn ask_for_less(&mut self, now: UnixSeconds) -> Vec<Action> {
+    fn ask_for_less(&mut self) -> Vec<Action> {
         if self.state != State::DeliveryAsked || self.batch == 1 {
             return self.end(Action::Failed);
         }
         self.batch /= 2;
-        self.ask_delivery(now)
+        self.ask_delivery()
     }
 
     fn end(&mut self, outcome: Action) -> Vec<Action> {
         self.state = State::Idle;
         self.thid = None;
-        self.last = None;
-        self.deadline = None;
         self.awaited.clear();
         self.durable.clear();
         vec![outcome]
@@ -289,25 +229,25 @@ impl Recipient {
         received.check_time(now)?;
         if received.is(Status::TYPE) || received.is(Status4::TYPE) {
             let status: Status = received.body(&[Status4::TYPE])?;
-            Ok(self.take_status(received, &status, now))
+            Ok(self.take_status(received, &status))
         } else if received.is(Delivery::TYPE) || received.is(Delivery4::TYPE) {
             received.body::<Delivery>(&[Delivery4::TYPE])?;
-            self.take_delivery(received, now)
+            self.take_delivery(received)
         } else {
             Err(FlowError::UnknownMessage)
         }
     }
 
-    /// Whether a reply belongs to the present fetch. Some mediators send `status` without a thread, or answer a
-    /// repeated request with the id of that message, which is not known here.
+    /// Whether a reply belongs to the present fetch. Some mediators send `status` without a thread, or answer a later
+    /// request with the id of that message, which is not known here.
     fn is_reply(&self, received: &Received<'_>) -> bool {
         match &received.message().thid {
             None => true,
-            Some(thid) => self.attempts > 1 || self.rounds > 0 || self.thid.as_ref() == Some(thid),
+            Some(thid) => self.rounds > 0 || self.thid.as_ref() == Some(thid),
         }
     }
 
-    fn take_status(&mut self, received: &Received<'_>, status: &Status, now: UnixSeconds) -> Vec<Action> {
+    fn take_status(&mut self, received: &Received<'_>, status: &Status) -> Vec<Action> {
         let mut actions = self.set_live(status.live_delivery);
         let waits = matches!(self.state, State::StatusAsked | State::DeliveryAsked | State::Confirming);
         if !waits || !self.is_reply(received) {
@@ -317,14 +257,14 @@ impl Recipient {
         let next = if status.message_count == 0 || self.state == State::DeliveryAsked {
             self.end(Action::Drained)
         } else {
-            self.ask_delivery(now)
+            self.ask_delivery()
         };
         actions.extend(next);
         actions
     }
 
     /// Takes a delivery, even an unsolicited one: some mediators wrap what they push.
-    fn take_delivery(&mut self, received: &Received<'_>, now: UnixSeconds) -> Result<Vec<Action>, FlowError> {
+    fn take_delivery(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
         let attachments = &received.message().attachments;
         if attachments.len() > 2 * MAX_PICKUP_BATCH {
             return Err(FlowError::TooMany { what: "delivered messages", most: 2 * MAX_PICKUP_BATCH });
@@ -350,35 +290,32 @@ impl Recipient {
                 self.awaited.push(id.clone());
             }
         }
-        let deadline = now.plus(DURABLE_TIMEOUT_SECS);
         // While waiting for something else, the new messages are confirmed with the next round.
         if matches!(self.state, State::Idle | State::DeliveryAsked | State::Storing) {
             self.state = State::Storing;
-            self.last = None;
-            self.deadline = Some(deadline);
         }
-        Ok(vec![Action::HandOver { messages }, Action::WakeAt(deadline)])
+        Ok(vec![Action::HandOver { messages }])
     }
 
-    fn durable(&mut self, ids: &[String], now: UnixSeconds) -> Vec<Action> {
+    fn durable(&mut self, ids: &[String]) -> Vec<Action> {
         for id in ids {
             // Only what was delivered can be confirmed.
             if let Some(at) = self.awaited.iter().position(|awaited| awaited == id) {
                 self.durable.push(self.awaited.remove(at));
             }
         }
-        if self.state == State::Storing && self.awaited.is_empty() { self.confirm(now) } else { vec![] }
+        if self.state == State::Storing && self.awaited.is_empty() { self.confirm() } else { vec![] }
     }
 
     /// Waits no longer for the rest of a delivery, which will come again.
-    fn confirm_what_is_durable(&mut self, now: UnixSeconds) -> Vec<Action> {
+    fn confirm_what_is_durable(&mut self) -> Vec<Action> {
         self.awaited.clear();
-        if self.durable.is_empty() { self.end(Action::Failed) } else { self.confirm(now) }
+        if self.durable.is_empty() { self.end(Action::Failed) } else { self.confirm() }
     }
 
-    fn confirm(&mut self, now: UnixSeconds) -> Vec<Action> {
+    fn confirm(&mut self) -> Vec<Action> {
         let message_id_list = std::mem::take(&mut self.durable);
-        self.ask(State::Confirming, Draft::of(&MessagesReceived { message_id_list }), now)
+        self.ask(State::Confirming, Draft::of(&MessagesReceived { message_id_list }))
     }
 
     fn take_report(&mut self, received: &Received<'_>) -> Result<Vec<Action>, FlowError> {
@@ -394,41 +331,6 @@ impl Recipient {
             return Err(FlowError::WrongThread);
         }
         Ok(self.end(Action::Failed))
-    }
-
-    fn tick(&mut self, now: UnixSeconds) -> Vec<Action> {
-        let mut actions = Vec::new();
-        if let Some(deadline) = self.deadline {
-            if now >= deadline {
-                actions.extend(self.overdue(now));
-            } else {
-                actions.push(Action::WakeAt(deadline));
-            }
-        }
-        match self.sweep {
-            Some(sweep) if now >= sweep => {
-                self.sweep = None;
-                if self.state == State::Idle {
-                    actions.push(Action::FetchDue);
-                }
-            }
-            Some(sweep) => actions.push(Action::WakeAt(sweep)),
-            None => {}
-        }
-        actions
-    }
-
-    fn overdue(&mut self, now: UnixSeconds) -> Vec<Action> {
-        if self.state == State::Storing {
-            return self.confirm_what_is_durable(now);
-        }
-        let Some(last) = self.last.clone().filter(|_| self.attempts < MAX_ATTEMPTS) else {
-            return self.end(Action::Failed);
-        };
-        let deadline = now.plus(PICKUP_TIMEOUT_SECS);
-        self.attempts += 1;
-        self.deadline = Some(deadline);
-        vec![Action::Send(last), Action::WakeAt(deadline)]
     }
 }
 
@@ -454,11 +356,9 @@ impl fmt::Debug for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Send(draft) => f.debug_tuple("Send").field(draft).finish(),
-            Self::WakeAt(at) => f.debug_tuple("WakeAt").field(at).finish(),
             Self::HandOver { messages } => {
                 f.debug_struct("HandOver").field("count", &messages.len()).finish()
             }
-            Self::FetchDue => f.write_str("FetchDue"),
             Self::Drained => f.write_str("Drained"),
             Self::Live(live) => f.debug_tuple("Live").field(live).finish(),
             Self::Failed => f.write_str("Failed"),

@@ -1,9 +1,10 @@
 //! The versions of the protocol, and the bodies of 4.0 where they differ from 3.0.
 
-use einmal_didcomm::MessageType;
+use einmal_didcomm::{Body, MessageType};
 use serde::{Deserialize, Serialize};
 
-use crate::coordinate_mediation::MediationVersion;
+use super::{Delivery, LiveDeliveryChange, Status};
+use crate::{Protocol, coordinate_mediation::MediationVersion, protocol::is_one_of};
 
 /// The version a request came in; its reply is written in the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +18,23 @@ pub enum PickupVersion {
 impl PickupVersion {
     /// The version of a message type; `None` if it is of another protocol or version.
     pub fn of(kind: &MessageType) -> Option<Self> {
-        match (kind.standard_protocol()?, kind.major()) {
-            ("messagepickup", 3) => Some(Self::V3),
-            ("messagepickup", 4) => Some(Self::V4),
+        match (Protocol::of(kind)?, kind.major()) {
+            (Protocol::MessagePickup, 3) => Some(Self::V3),
+            (Protocol::MessagePickup, 4) => Some(Self::V4),
             _ => None,
         }
     }
+}
+
+/// Whether a message, of either version, turns pushing on the connection it comes by on or off.
+pub fn is_live_change(kind: &MessageType) -> bool {
+    is_one_of(kind, &[LiveDeliveryChange::TYPE, LIVE_DELIVERY_CHANGE_4])
+}
+
+/// Whether a message, of either version, is of those that a mediator sends unasked while it pushes: it says that there
+/// is mail, or hands it over.
+pub fn is_push(kind: &MessageType) -> bool {
+    is_one_of(kind, &[Status::TYPE, Status4::TYPE, Delivery::TYPE, Delivery4::TYPE])
 }
 
 /// The form in which messages are pushed to a live connection.
@@ -95,9 +107,44 @@ bodies! {
 
 #[cfg(test)]
 mod tests {
-    use einmal_didcomm::Body;
-
     use super::*;
+    use crate::message_pickup::{MessagesReceived, StatusRequest};
+
+    fn kind(uri: &str) -> MessageType {
+        MessageType::parse(uri).unwrap()
+    }
+
+    #[test]
+    fn a_change_of_live_delivery_is_told_in_both_versions_and_in_no_other() {
+        for uri in [LiveDeliveryChange::TYPE, LIVE_DELIVERY_CHANGE_4] {
+            assert!(is_live_change(&kind(uri)), "{uri}");
+        }
+        for uri in [
+            StatusRequest::TYPE,
+            "https://didcomm.org/messagepickup/2.0/live-delivery-change",
+            "https://example.org/messagepickup/3.0/live-delivery-change",
+            "https://example.org/message-pickup/4.0/live-delivery-change",
+        ] {
+            assert!(!is_live_change(&kind(uri)), "{uri}");
+        }
+    }
+
+    #[test]
+    fn what_a_mediator_pushes_is_told_from_what_it_is_asked() {
+        for uri in [Status::TYPE, Status4::TYPE, Delivery::TYPE, Delivery4::TYPE] {
+            assert!(is_push(&kind(uri)), "{uri}");
+        }
+        for uri in [
+            StatusRequest::TYPE,
+            MessagesReceived::TYPE,
+            LiveDeliveryChange::TYPE,
+            STATUS_REQUEST_4,
+            "https://didcomm.org/messagepickup/2.0/status",
+            "https://example.org/messagepickup/3.0/status",
+        ] {
+            assert!(!is_push(&kind(uri)), "{uri}");
+        }
+    }
 
     #[test]
     fn a_version_is_told_by_name_and_number() {

@@ -9,7 +9,6 @@ use crate::{Received, limits::MAX_INVITATION_USES};
 
 /// How often an invitation may be answered. The message does not say so; the inviter remembers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum Uses {
     /// By one peer, such as on a citizen's letter.
     Single,
@@ -19,7 +18,6 @@ pub enum Uses {
 
 /// Where an invitation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum State {
     /// Made, but not given out.
     Created,
@@ -45,7 +43,6 @@ pub struct InvitationRecord {
 
 /// A response is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Admission {
     /// The first message of this peer.
     New,
@@ -55,7 +52,6 @@ pub enum Admission {
 
 /// A response is not accepted. The record is unchanged, except that it may have expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum Refusal {
     /// The message names another parent thread.
     #[error("the message does not answer this invitation")]

@@ -5,9 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::issue_credential::AckStatus;
 
-/// Namespace in which a widely deployed agent has its own messages of this protocol.
-pub(super) const ALIAS_DOC_URI: &str = "https://didcomm.atalaprism.io/";
-
 macro_rules! body {
     ($name:ident, $message:literal) => {
         impl Body for $name {

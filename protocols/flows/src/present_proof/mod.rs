@@ -23,6 +23,8 @@ pub use messages::{Ack, Presentation, ProposePresentation, RequestPresentation};
 pub use prover::Prover;
 pub use verifier::Verifier;
 
+use crate::Protocol;
+
 /// The `client_id` prefix for a verifier known by its DID (OpenID4VP 1.0, section 5.9.3).
 const CLIENT_ID_PREFIX: &str = "decentralized_identifier:";
 
@@ -39,14 +41,13 @@ fn names(client_id: &str, did: &Did) -> bool {
 
 /// Whether a message is one of this protocol, also under the namespace of a widely deployed agent.
 pub fn covers(kind: &MessageType) -> bool {
-    let standard = kind.standard_protocol() == Some("presentproof");
-    let alias = kind.doc_uri() == messages::ALIAS_DOC_URI && kind.protocol() == "presentproof";
+    let standard = Protocol::of(kind) == Some(Protocol::PresentProof);
+    let alias = MessageType::parse(Presentation::ALIAS).is_ok_and(|alias| kind.same_protocol(&alias));
     (standard || alias) && kind.major() == 3
 }
 
 /// How an exchange ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum Outcome {
     /// Presented, and accepted if a confirmation was promised.
     Done,

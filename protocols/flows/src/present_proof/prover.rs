@@ -29,7 +29,6 @@ pub struct Prover {
 
 /// Where an exchange stands. The names are those of the specification's prover column.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum State {
     /// Waiting for a request.
     ProposalSent {

@@ -26,7 +26,6 @@ pub struct Verifier {
 
 /// Where an exchange stands. The names are those of the specification's verifier column.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum State {
     /// Nothing was said yet: the request is being prepared.
     Null,

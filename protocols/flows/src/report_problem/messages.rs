@@ -129,7 +129,7 @@ pub struct Problem {
 
 /// Whether a message is a problem report, of this protocol or of one that has its own.
 pub fn is_report(kind: &MessageType) -> bool {
-    kind.message() == "problemreport"
+    kind.has_name_of(PROBLEM_REPORT)
 }
 
 /// Reads a problem report.
@@ -189,10 +189,10 @@ mod tests {
 
     #[test]
     fn report_has_exactly_the_members_of_the_text() {
-        let report =
-            ProblemReport::new(ProblemCode::ENDPOINT).with_comment("unable to use {1}", &["https://x"]);
+        let code = ProblemCode::received("e.p.xfer.cant-use-endpoint");
+        let report = ProblemReport::new(code).with_comment("unable to use {1}", &["https://x"]);
         let draft = report.draft(thread("t-1"));
-        assert_eq!((draft.kind, &draft.thid, &draft.pthid), (PROBLEM_REPORT, &None, &Some(thread("t-1"))));
+        assert_eq!((&*draft.kind, &draft.thid, &draft.pthid), (PROBLEM_REPORT, &None, &Some(thread("t-1"))));
         assert!(draft.ack.is_empty(), "deployed readers take no list");
         let expected = json!({"code": "e.p.xfer.cant-use-endpoint", "comment": "unable to use {1}",
             "args": ["https://x"]});

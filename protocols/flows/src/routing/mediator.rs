@@ -18,7 +18,6 @@ impl SelfForwards {
 
 /// What the mediator knows about the `next` of a forward.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum NextHop {
     /// One of the mediator's own DIDs.
     Own,
@@ -33,7 +32,6 @@ pub enum NextHop {
 
 /// What to do with a forward.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Decision {
     /// Queue or push each payload for `next`.
     Deliver {

@@ -37,7 +37,7 @@ mod tests {
     fn ping_without_body_is_answered_in_its_thread() {
         let answer =
             answer(&ping(json!({"id": "p-1", "type": Ping::TYPE})).received(), NOW).unwrap().unwrap();
-        assert_eq!((answer.kind, answer.thid), (PingResponse::TYPE, Some(thread("p-1"))));
+        assert_eq!((&*answer.kind, answer.thid), (PingResponse::TYPE, Some(thread("p-1"))));
         assert!(answer.body.is_empty());
     }
 

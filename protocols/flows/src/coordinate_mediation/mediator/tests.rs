@@ -118,7 +118,7 @@ fn stranger_gets_an_account_once_and_only_if_the_operator_admits_it() {
     let closed = MediationPolicy { admits_new_accounts: false, ..policy() };
     let resolver = LocalResolver::default();
     let (changes, draft) = ask_with(&mediate, &Table::default(), &resolver, &closed).unwrap();
-    assert_eq!((changes.len(), draft.kind), (0, MediateDeny::TYPE));
+    assert_eq!((changes.len(), &*draft.kind), (0, MediateDeny::TYPE));
     let (_, draft) = ask_with(&mediate, &Table::with_accounts(), &resolver, &closed).unwrap();
     assert_eq!(draft.kind, MediateGrant::TYPE);
 }
@@ -461,6 +461,19 @@ fn answer_2(message: &str, body: Value, table: &Table) -> Value {
     let (_, draft) = answer(&post.received(), table, &LocalResolver::new(), &policy, NOW).unwrap();
     assert_eq!(draft.thid, Some(thread("q-1")));
     json!({"type": draft.kind, "body": draft.body})
+}
+
+#[test]
+fn a_query_of_either_version_is_told_from_what_changes_something() {
+    let is_query = |uri: &str| is_query(&MessageType::parse(uri).unwrap());
+    assert!(is_query(RecipientQuery::TYPE) && is_query(KeylistQuery::TYPE));
+    for changes in [MediateRequest::TYPE, MEDIATE_REQUEST_2, RecipientUpdate::TYPE, KeylistUpdate::TYPE] {
+        assert!(!is_query(changes), "{changes}");
+    }
+    assert!(!is_query("https://example.org/coordinate-mediation/3.0/recipient-query"));
+    let is_request = |uri: &str| is_request(&MessageType::parse(uri).unwrap());
+    assert!(is_request(MediateRequest::TYPE) && is_request(MEDIATE_REQUEST_2));
+    assert!(!is_request(RecipientQuery::TYPE) && !is_request(RecipientUpdate::TYPE));
 }
 
 #[test]

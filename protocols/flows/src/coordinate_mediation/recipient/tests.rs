@@ -1,13 +1,12 @@
-//! The recipient's machine: happy paths, refusals, repetitions, timeouts, and any order of events.
+//! The recipient's machine: happy paths, refusals, repetitions, and any order of events.
 
-use einmal_didcomm::{Attachment, ProblemCode, ReturnRoute, UnixSeconds};
+use einmal_didcomm::{Attachment, ProblemCode, ReturnRoute};
 use serde_json::{Value, json};
 
 use crate::{
     FlowError,
     coordinate_mediation::*,
-    limits::{MAX_ATTEMPTS, MEDIATION_TIMEOUT_SECS},
-    testing::{NOW, Post, did, report, restart, thread},
+    testing::{NOW, Post, did, report, thread},
 };
 
 const A: &str = "did:example:a";
@@ -71,11 +70,9 @@ fn registered() -> Recipient {
 #[test]
 fn account_is_asked_for_granted_and_used() {
     let mut machine = Recipient::new(did(A), did(M));
-    assert_eq!(machine.state_name(), "none");
+    assert_eq!(machine.state(), &State::None);
     let actions = machine.handle(ask(), NOW).unwrap();
-    let [Action::Send(draft), Action::WakeAt(UnixSeconds(1_060))] = actions.as_slice() else {
-        panic!("{actions:?}")
-    };
+    let [Action::Send(draft)] = actions.as_slice() else { panic!("{actions:?}") };
     assert_eq!(draft.kind, "https://didcomm.org/coordinate-mediation/3.0/mediate-request");
     assert_eq!(draft.id.as_ref().map(|id| id.to_thread()), draft.thid);
     assert_eq!((draft.return_route, draft.body.len()), (Some(ReturnRoute::All), 0));
@@ -93,8 +90,6 @@ fn account_is_asked_for_granted_and_used() {
     let done = give(&mut machine, &response("t-add", "add", "success")).unwrap();
     assert_eq!(done, [Action::Registered { did: did(D) }]);
     assert_eq!(machine.did_state(&did(D)), DidState::Registered);
-    assert_eq!(machine.registered().collect::<Vec<_>>(), [&did(D)]);
-    assert_eq!(restart(&machine), machine);
 }
 
 #[test]
@@ -106,7 +101,6 @@ fn proof_is_attached_to_the_registration() {
         .unwrap();
     let Some(Action::Send(draft)) = actions.first() else { panic!("{actions:?}") };
     assert_eq!(draft.attachments.first(), proof.as_deref());
-    assert_eq!(restart(&machine), machine);
 }
 
 #[test]
@@ -138,7 +132,7 @@ fn denial_and_problem_report_end_the_request() {
     for answer in [post("mediate-deny", "t-ask", json!({})), report(M, A, "t-ask", "e.p.req")] {
         let mut machine = requested();
         assert_eq!(give(&mut machine, &answer), Ok(vec![Action::Denied]));
-        assert_eq!(machine.state_name(), "denied");
+        assert_eq!(machine.state(), &State::Denied);
         // After a refusal one may ask again.
         assert!(machine.handle(ask(), NOW).is_ok());
     }
@@ -210,26 +204,6 @@ fn events_out_of_turn_are_refused() {
     assert_eq!(registered().handle(register(), NOW), Ok(vec![Action::Registered { did: did(D) }]));
 }
 
-#[test]
-fn unanswered_requests_are_sent_again_with_a_fresh_id_and_then_given_up() {
-    for (mut machine, end) in
-        [(requested(), Action::Denied), (registering(), Action::Failed { did: did(D), result: None })]
-    {
-        let mut now = NOW;
-        for _ in 1..MAX_ATTEMPTS {
-            assert_eq!(machine.handle(Event::Tick, now).unwrap().len(), 1);
-            now = now.plus(MEDIATION_TIMEOUT_SECS);
-            let actions = restart(&machine).handle(Event::Tick, now).unwrap();
-            let [Action::Send(draft), Action::WakeAt(_)] = actions.as_slice() else { panic!("{actions:?}") };
-            assert!(draft.id.is_none() && draft.thid.is_some());
-            machine.handle(Event::Tick, now).unwrap();
-        }
-        now = now.plus(MEDIATION_TIMEOUT_SECS);
-        assert_eq!(machine.handle(Event::Tick, now), Ok(vec![end]));
-        assert_eq!(machine.handle(Event::Tick, now), Ok(vec![]));
-    }
-}
-
 fn list(dids: &[&str], page: Option<Value>) -> Post {
     let dids: Vec<Value> = dids.iter().map(|did| json!({"recipient_did": did})).collect();
     let body = page.map_or(json!({ "dids": dids }), |page| json!({"dids": dids, "pagination": page}));
@@ -245,15 +219,14 @@ fn what_the_mediator_does_not_list_is_missing_whatever_page_it_would_be_on() {
     let mut machine = granted();
     let [first, second, third] = ["did:example:1", "did:example:2", "did:example:3"];
     let actions = machine.handle(compare(&[first, second, third]), NOW).unwrap();
-    let [Action::Send(draft), Action::WakeAt(_)] = actions.as_slice() else { panic!("{actions:?}") };
+    let [Action::Send(draft)] = actions.as_slice() else { panic!("{actions:?}") };
     assert_eq!(draft.kind, "https://didcomm.org/coordinate-mediation/3.0/recipient-query");
     assert_eq!(Value::Object(draft.body.clone()), json!({"paginate": {"limit": 100, "offset": 0}}));
     let page = json!({"count": 2, "offset": 0, "remaining": 1});
     let actions = give(&mut machine, &list(&["did:example:x", third], Some(page))).unwrap();
-    let [Action::Send(draft), Action::WakeAt(_)] = actions.as_slice() else { panic!("{actions:?}") };
+    let [Action::Send(draft)] = actions.as_slice() else { panic!("{actions:?}") };
     assert_eq!(Value::Object(draft.body.clone()), json!({"paginate": {"limit": 100, "offset": 2}}));
     assert!(draft.id.is_none() && draft.thid == Some(thread("t-list")));
-    assert_eq!(restart(&machine), machine);
     let page = json!({"count": 1, "offset": 2, "remaining": 0});
     let missing = give(&mut machine, &list(&[first], Some(page))).unwrap();
     assert_eq!(missing, [Action::Missing { dids: vec![did(second)] }]);
@@ -278,19 +251,11 @@ fn a_list_without_pages_is_whole_and_one_without_end_is_not_followed() {
 }
 
 #[test]
-fn a_comparison_that_is_refused_or_not_answered_ends_and_says_nothing_is_missing() {
+fn a_comparison_that_is_refused_ends_and_says_nothing_is_missing() {
     let mut machine = granted();
     machine.handle(compare(&[D]), NOW).unwrap();
     let refused = give(&mut machine, &report(M, A, "t-list", "e.p.msg.unsupported"));
     assert_eq!(refused, Ok(vec![Action::NotCompared]));
-    machine.handle(compare(&[D]), NOW).unwrap();
-    let mut now = NOW;
-    for _ in 1..MAX_ATTEMPTS {
-        now = now.plus(MEDIATION_TIMEOUT_SECS);
-        assert!(matches!(machine.handle(Event::Tick, now).unwrap().first(), Some(Action::Send(_))));
-    }
-    now = now.plus(MEDIATION_TIMEOUT_SECS);
-    assert_eq!(machine.handle(Event::Tick, now), Ok(vec![Action::NotCompared]));
     assert_eq!(requested().handle(compare(&[D]), NOW).unwrap_err().to_string(), {
         let unexpected = FlowError::Unexpected { message: "Compare", state: "requested" };
         unexpected.to_string()
@@ -304,7 +269,7 @@ fn an_account_the_mediator_has_forgotten_is_asked_for_anew_and_nothing_is_regist
     let actions = machine.handle(forgotten(), NOW).unwrap();
     let Some(Action::Send(draft)) = actions.first() else { panic!("{actions:?}") };
     assert_eq!(draft.kind, "https://didcomm.org/coordinate-mediation/3.0/mediate-request");
-    assert_eq!((machine.state_name(), machine.did_state(&did(D))), ("requested", DidState::Unregistered));
+    assert_eq!((machine.state(), machine.did_state(&did(D))), (&State::Requested, DidState::Unregistered));
     assert_eq!(give(&mut machine, &grant()), Ok(vec![Action::Granted { routing_dids: vec![did(M)] }]));
     assert!(machine.handle(register(), NOW).is_ok());
     let unexpected = FlowError::Unexpected { message: "Forgotten", state: "requested" };
@@ -326,7 +291,6 @@ mod properties {
         Ask,
         Register,
         Unregister,
-        Tick(u64),
         Post(usize),
     }
 
@@ -349,14 +313,13 @@ mod properties {
             Just(Step::Ask),
             Just(Step::Register),
             Just(Step::Unregister),
-            (1_000..2_000_u64).prop_map(Step::Tick),
             (0..12_usize).prop_map(Step::Post),
         ]
     }
 
     proptest! {
-        /// In any order of events: refusals change nothing, nothing is registered without a grant and an answer from
-        /// the mediator, and a restart forgets nothing.
+        /// In any order of events: refusals change nothing, and nothing is registered without a grant and an answer from
+        /// the mediator.
         #[test]
         fn nothing_is_registered_without_the_mediators_word(steps in prop::collection::vec(step(), 0..40)) {
             let mut machine = Recipient::new(did(A), did(M));
@@ -368,7 +331,6 @@ mod properties {
                     Step::Ask => machine.handle(ask(), NOW),
                     Step::Register => machine.handle(register(), NOW),
                     Step::Unregister => machine.handle(unregister(), NOW),
-                    Step::Tick(now) => machine.handle(Event::Tick, UnixSeconds(now)),
                     Step::Post(n) => {
                         let result = give(&mut machine, &posts[n]);
                         granted |= n == 0 && result.is_ok();
@@ -380,9 +342,9 @@ mod properties {
                 if result.is_err() {
                     prop_assert_eq!(&machine, &before);
                 }
-                prop_assert!(machine.state_name() != "granted" || granted);
+                let has_account = matches!(machine.state(), State::Granted { .. });
+                prop_assert!(!has_account || granted);
                 prop_assert!(machine.did_state(&did(D)) != DidState::Registered || added);
-                prop_assert_eq!(restart(&machine), machine.clone());
             }
         }
     }

@@ -211,10 +211,10 @@ fn recipient_did_is_echoed_only_if_asked() {
 fn empty_queue_and_limit_zero_are_answered_by_status() {
     let one = request("delivery-request", json!({"limit": 1}));
     let draft = delivery_reply(&one.received(), &[], &QueueStatus::default(), AttachedAs::Json, NOW);
-    assert_eq!((draft.kind, &draft.body["message_count"]), (Status::TYPE, &json!(0)));
+    assert_eq!((&*draft.kind, &draft.body["message_count"]), (Status::TYPE, &json!(0)));
     let zero = request("delivery-request", json!({"limit": 0}));
     let draft = delivery_reply(&zero.received(), &queue(2), &status(), AttachedAs::Json, NOW);
-    assert_eq!((draft.kind, &draft.body["message_count"]), (Status::TYPE, &json!(2)));
+    assert_eq!((&*draft.kind, &draft.body["message_count"]), (Status::TYPE, &json!(2)));
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn live_mode_needs_a_connection_that_stays_open() {
     let refused = live_reply(&on.received(), true, false, &status(), NOW).unwrap_err();
     assert_eq!(ProblemCode::from(&refused), ProblemCode::LIVE_MODE);
     let draft = live_reply(&on.received(), true, true, &status(), NOW).unwrap();
-    assert_eq!((draft.kind, &draft.body["live_delivery"]), (Status::TYPE, &json!(true)));
+    assert_eq!((&*draft.kind, &draft.body["live_delivery"]), (Status::TYPE, &json!(true)));
     let off = live_reply(&on.received(), false, false, &status(), NOW).unwrap();
     assert_eq!(off.body["live_delivery"], json!(false));
 }
@@ -331,7 +331,7 @@ fn status_of_the_fourth_version_counts_in_milliseconds_and_names_its_thread() {
     let draft = status_reply(&post.received(), &status(), NOW);
     let expected = json!({"recipient_did": "did:example:d", "message_count": 2, "newest_received_time": 990_000,
         "oldest_received_time": 900_000, "total_bytes": 40, "live_delivery": false});
-    assert_eq!((draft.kind, draft.thid.clone()), (Status4::TYPE, Some(thread("q-1"))));
+    assert_eq!((&*draft.kind, draft.thid.clone()), (Status4::TYPE, Some(thread("q-1"))));
     assert_eq!(Value::Object(draft.body), expected);
 }
 
@@ -356,7 +356,7 @@ fn pushes_are_raw_or_deliveries_of_the_version_asked_for() {
     assert_eq!(push(PushForm::Raw, &queue(1)), None);
     for (version, kind) in [(PickupVersion::V3, Delivery::TYPE), (PickupVersion::V4, Delivery4::TYPE)] {
         let draft = push(PushForm::Wrapped(version), &queue(2)).unwrap();
-        assert_eq!((draft.kind, draft.attachments.len(), draft.thid), (kind, 2, None));
+        assert_eq!((&*draft.kind, draft.attachments.len(), draft.thid), (kind, 2, None));
         assert_eq!(Value::Object(draft.body), json!({}));
     }
 }
