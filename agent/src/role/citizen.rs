@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use einmal_did::Did;
-use einmal_didcomm::{Body, ProblemCode, ThreadId};
+use einmal_didcomm::{Body, ThreadId};
 use einmal_flows::{
     ExchangeKey, Received,
     issue_credential::{self, OfferCredential, holder},
@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use crate::{
     db::PEERS,
     handler::{
-        BoundedList, Effects, Failure, Handled, Notice, RoleService, Shared, learn, text, unknown_command,
+        BoundedList, Effects, Failure, Handled, Notice, PeerFault, RoleService, Shared, learn, text,
+        unknown_command,
     },
     identity::{Peer, peer_of},
     service::{
@@ -315,7 +316,7 @@ impl RoleService for Citizen {
             proving::handle(shared, &self.lists, &mut exchange, prover::Event::Message(rx), fx)?;
             exchange.save(fx)?;
         } else if ours && !report_problem::is_report(kind) && !self.opened(shared, rx, fx)? {
-            return Err(Failure::peer(ProblemCode::REQUEST, "no such exchange with you is known here"));
+            return Err(Failure::peer(PeerFault::Request, "no such exchange with you is known here"));
         } else {
             connecting::note_refusal(shared, rx, fx)?;
         }

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     config::TrustedIssuer,
     db::INVITATIONS,
-    handler::{Effects, Failure, Handled, Shared},
+    handler::{Effects, Failure, Handled, PeerFault, Shared},
 };
 
 /// The results of requests, by the thread the user knows. Personal data with an expiry of its own.
@@ -140,7 +140,7 @@ impl AskingService {
 
     /// The template of an exchange, which may be older than the present files.
     fn present_template(&self, job: &AskJob) -> Result<RequestTemplate, Failure> {
-        let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
+        let gone = |_| Failure::peer(PeerFault::Request, "this is no longer asked for");
         self.template(&job.request).map_err(gone)
     }
 

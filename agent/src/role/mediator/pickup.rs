@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use einmal_did::Did;
-use einmal_didcomm::{ProblemCode, UnixSeconds};
+use einmal_didcomm::UnixSeconds;
 use einmal_flows::{
     Draft, Received,
     message_pickup::{self, AttachedAs, PickupRequest, PickupVersion, PushForm, QueueStatus},
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     db::{did_id, mailbox_id},
     delivery::LiveChange,
-    handler::{Arrival, Effects, Failure, Handled, Shared, our_form, their_form},
+    handler::{Arrival, Effects, Failure, Handled, PeerFault, Shared, our_form, their_form},
     service::queue,
 };
 
@@ -64,7 +64,7 @@ pub(super) fn answer(
         PickupRequest::Received { ids } => pickup.remove(&ids, fx)?,
         PickupRequest::LiveDelivery { on } => pickup.change_live(on, fx)?,
         _ => {
-            return Err(Failure::peer(ProblemCode::UNSUPPORTED, "this pickup request is not spoken here"));
+            return Err(Failure::peer(PeerFault::Unsupported, "this pickup request is not spoken here"));
         }
     };
     Ok(fx.answer(draft, &our_form(rx), &their_form(rx))?)
