@@ -345,16 +345,20 @@ impl Config {
         }
         let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
         let mut config = Self::parse(&text).map_err(|problem| SetupError::config(&path, problem))?;
-        config.apply_environment()?;
+        config.apply_environment(|name| std::env::var(name).ok())?;
         config.listen = config.listen.or_else(|| config.default_address());
         Ok(config)
     }
 
-    /// Where a node listens whose settings name no address. With `[p2p]` that is nowhere: it is reached by libp2p only; but for
-    /// a city, whose DID and status lists are fetched by HTTP.
+    /// Where a node listens whose settings name no address. With `[p2p]` a merchant listens nowhere: it is reached by libp2p
+    /// only. A city's DID and status lists are fetched by HTTP all the same, and a mediator's DID is made of its URL.
     fn default_address(&self) -> Option<SocketAddr> {
         let by_peers = self.p2p.as_ref().is_some_and(|p2p| p2p.enabled);
-        self.role.default_address().filter(|_| self.role == Role::City || !by_peers)
+        let is_enough = match self.role {
+            Role::City | Role::Mediator => false,
+            Role::Merchant | Role::Citizen => by_peers,
+        };
+        self.role.default_address().filter(|_| !is_enough)
     }
 
     /// Parses configuration text; the error says where it is wrong.
@@ -389,16 +393,16 @@ impl Config {
     }
 
     /// `EINMAL_LISTEN`, `EINMAL_PUBLIC_URL`, `EINMAL_ALLOW_PRIVATE` and `EINMAL_ALLOW_HTTP` override the file.
-    fn apply_environment(&mut self) -> Result<(), SetupError> {
-        let wrong = |name: &str, expected: &str| SetupError::Usage {
+    fn apply_environment(&mut self, variable: impl Fn(&str) -> Option<String>) -> Result<(), SetupError> {
+        let wrong = |name: &str, expected: &str| SetupError::Setting {
             problem: format!("environment variable {name} is not {expected}"),
             remedy: format!("unset {name} or set it to {expected}"),
         };
-        if let Ok(listen) = std::env::var("EINMAL_LISTEN") {
+        if let Some(listen) = variable("EINMAL_LISTEN") {
             let address = listen.parse().map_err(|_| wrong("EINMAL_LISTEN", "ADDRESS:PORT"))?;
             self.listen = Some(address);
         }
-        if let Ok(url) = std::env::var("EINMAL_PUBLIC_URL") {
+        if let Some(url) = variable("EINMAL_PUBLIC_URL") {
             check_public_url(&url).map_err(|_| wrong("EINMAL_PUBLIC_URL", "an http or https URL"))?;
             self.public_url = Some(url);
         }
@@ -406,7 +410,7 @@ impl Config {
             ("EINMAL_ALLOW_PRIVATE", &mut self.network.allow_private),
             ("EINMAL_ALLOW_HTTP", &mut self.network.allow_http),
         ] {
-            if let Ok(value) = std::env::var(name) {
+            if let Some(value) = variable(name) {
                 *setting = value.parse().map_err(|_| wrong(name, "true or false"))?;
             }
         }
@@ -483,9 +487,29 @@ mod tests {
         assert_eq!(listens("mediator", ""), at("127.0.0.1:7000"));
         assert_eq!(listens("merchant", "[p2p]\nenabled = false"), at("127.0.0.1:7002"));
         assert_eq!(listens("merchant", "[p2p]"), None);
+        assert_eq!(listens("mediator", "[p2p]"), at("127.0.0.1:7000"), "its DID is made of its URL");
         assert_eq!(listens("city", "[p2p]"), at("127.0.0.1:7001"), "its DID is fetched by HTTP");
         assert_eq!(listens("city", "listen = \"127.0.0.1:9\""), at("127.0.0.1:9"));
         assert_eq!(listens("citizen", ""), None);
+    }
+
+    #[test]
+    fn a_variable_that_is_set_to_what_it_cannot_be_is_a_wrong_setting_and_no_wrong_use() {
+        let set = |name: &'static str, value: &'static str| {
+            let mut config = Config::new(Role::Mediator);
+            config.apply_environment(|asked| (asked == name).then(|| value.to_owned())).map(|()| config)
+        };
+        for (name, wrong) in [
+            ("EINMAL_LISTEN", "somewhere"),
+            ("EINMAL_PUBLIC_URL", "ftp://node.example"),
+            ("EINMAL_ALLOW_PRIVATE", "yes"),
+            ("EINMAL_ALLOW_HTTP", ""),
+        ] {
+            let error = set(name, wrong).unwrap_err();
+            assert!(matches!(error, SetupError::Setting { .. }) && error.exit_status() == 1, "{error:?}");
+            assert!(error.to_string().contains(&format!("unset {name}")), "{error}");
+        }
+        assert!(set("EINMAL_ALLOW_HTTP", "true").unwrap().network.allow_http);
     }
 
     #[test]

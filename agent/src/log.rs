@@ -53,7 +53,7 @@ pub(crate) fn request(by: &'static str) -> Span {
 ///
 /// # Errors
 ///
-/// [`SetupError::Usage`] if the filter is none: what was to be looked into would not be in the log, and nobody would know why.
+/// [`SetupError::Setting`] if the filter is none: what was to be looked into would not be in the log, and nobody would know why.
 pub(crate) fn start(json: bool) -> Result<(), SetupError> {
     let filter = filter(|name| std::env::var(name).ok())?;
     let registry = tracing_subscriber::registry().with(filter);
@@ -80,7 +80,7 @@ fn filter(variable: impl Fn(&str) -> Option<String>) -> Result<EnvFilter, SetupE
     let Some((name, text)) = set("EINMAL_LOG").or_else(|| set("RUST_LOG")) else {
         return Ok(EnvFilter::new("einmal=info,warn"));
     };
-    EnvFilter::try_new(&text).map_err(|error| SetupError::Usage {
+    EnvFilter::try_new(&text).map_err(|error| SetupError::Setting {
         problem: format!("environment variable {name} is no log filter: {error}"),
         remedy: format!("unset {name} or set it to something like einmal=debug,warn"),
     })

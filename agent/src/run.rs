@@ -140,7 +140,7 @@ async fn run_once(options: &RunOptions, signals: &mut Option<Signals>) -> Result
 async fn listen(config: &Config) -> Result<Option<TcpListener>, SetupError> {
     let Some(address) = config.listen else { return Ok(None) };
     if config.role == Role::Citizen {
-        return Err(SetupError::Usage {
+        return Err(SetupError::Setting {
             problem: "a citizen listens nowhere: its mail comes through its mediator".into(),
             remedy: "leave the listening address out (--listen, EINMAL_LISTEN, or `listen` in einmal.toml)"
                 .into(),
@@ -160,7 +160,7 @@ fn public_url(config: &Config, listener: Option<&TcpListener>) -> Result<String,
     let Some(listener) = listener else { return Ok(String::new()) };
     let address = listener.local_addr().map_err(SetupError::internal)?;
     if address.ip().is_unspecified() {
-        return Err(SetupError::Usage {
+        return Err(SetupError::Setting {
             problem: format!("listening on {address} does not say how others reach this node"),
             remedy: "set `public_url` in einmal.toml, or listen on one address".into(),
         });
@@ -349,6 +349,21 @@ mod tests {
         let did = peer::two::create(&[(Relationship::KeyAgreement, key)], &services).unwrap();
         let id = einmal_didcomm::MessageId::random(&SystemEntropy).unwrap();
         Invitation::new(id, did).to_url(base)
+    }
+
+    #[tokio::test]
+    async fn listening_where_it_cannot_be_is_a_wrong_setting_and_no_wrong_use() {
+        let set =
+            |role, address: &str| Config { listen: Some(address.parse().unwrap()), ..Config::new(role) };
+        let refused = listen(&set(Role::Citizen, "127.0.0.1:0")).await.unwrap_err();
+        let everywhere = set(Role::Mediator, "0.0.0.0:0");
+        let listener = listen(&everywhere).await.unwrap();
+        let nameless = public_url(&everywhere, listener.as_ref()).unwrap_err();
+        for error in [refused, nameless] {
+            assert!(matches!(error, SetupError::Setting { .. }) && error.exit_status() == 1, "{error:?}");
+        }
+        let named = Config { public_url: Some("https://med.example/".into()), ..everywhere };
+        assert_eq!(public_url(&named, listener.as_ref()).unwrap(), "https://med.example");
     }
 
     #[test]

@@ -149,11 +149,11 @@ pub enum StoreError {
     // The data on the disk.
     /// A sealed value does not open: it was altered, moved from another record, or sealed with another key.
     #[error(
-        "a record of table {table} cannot be unsealed: it was tampered with or damaged; restore a backup"
+        "a record of table {} cannot be unsealed: it was tampered with or damaged; restore a backup", .key.table()
     )]
     Unsealable {
-        /// The table of the record.
-        table: Table,
+        /// The record; its `Debug` does not show the id.
+        key: Key,
     },
     /// A stored record does not have the layout this program writes.
     #[error("the store is damaged ({what}); restore a backup")]
@@ -188,13 +188,83 @@ pub enum StoreError {
     Entropy,
 }
 
+/// Who has to act before what failed may succeed, and so whether it is worth trying again.
+///
+/// Sorted here and nowhere else: whoever adds an error to [`StoreError`] has to say which of these it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// Nobody: read again, or handle the event again.
+    Again,
+    /// Whoever can make room, on the disk or in a mailbox: until then it fails, and then it succeeds.
+    Room,
+    /// The calling program, which handed in what no store takes. It fails each time.
+    Program,
+    /// The operator, who opens the store the wrong way or with a program that does not know its format. It fails each time.
+    Operator,
+    /// The operator as well, by a backup: what is on the disk was damaged or altered. It fails each time.
+    Data,
+    /// The system below, or the store as it stopped because of it: it may succeed when the store is opened anew.
+    System,
+}
+
 impl StoreError {
+    /// Who has to act before the same may succeed.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Conflict { .. } | Self::LetterMoved => Fault::Again,
+            Self::MailboxFull | Self::Full => Fault::Room,
+            Self::InvalidName { .. }
+            | Self::KeyTooLong { .. }
+            | Self::ValueTooLarge { .. }
+            | Self::BatchTooLarge { .. } => Fault::Program,
+            Self::InUse { .. }
+            | Self::WrongPassphrase
+            | Self::WrongKeyFile
+            | Self::WrongUnlock { .. }
+            | Self::PassphraseLength
+            | Self::KeyFilePermissions { .. }
+            | Self::KeyFileOwner { .. }
+            | Self::KeyFile { .. }
+            | Self::SealFile { .. }
+            | Self::FormatTooNew { .. }
+            | Self::NoMigration { .. } => Fault::Operator,
+            Self::Unsealable { .. } | Self::Damaged { .. } => Fault::Data,
+            Self::Closed | Self::Io { .. } | Self::Failed | Self::TaskPanicked | Self::Entropy => {
+                Fault::System
+            }
+        }
+    }
+
     pub(crate) fn io(during: &'static str, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 Self::Full
             }
             kind => Self::Io { during, kind, detail: error.to_string() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TenantId;
+
+    #[test]
+    fn what_lasts_is_told_from_what_passes() {
+        let key = Key::new(&TenantId::default(), Table::new("people"), "a").unwrap();
+        for (error, fault) in [
+            (StoreError::Conflict { key: key.clone() }, Fault::Again),
+            (StoreError::Full, Fault::Room),
+            (StoreError::io("write", &io::ErrorKind::StorageFull.into()), Fault::Room),
+            (StoreError::ValueTooLarge { len: 1 }, Fault::Program),
+            (StoreError::FormatTooNew { found: 2, supported: 1 }, Fault::Operator),
+            (StoreError::Unsealable { key }, Fault::Data),
+            (StoreError::Damaged { what: "a record".into() }, Fault::Data),
+            (StoreError::io("write", &io::ErrorKind::Other.into()), Fault::System),
+            (StoreError::Closed, Fault::System),
+        ] {
+            assert_eq!(error.fault(), fault, "{error}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A citizen agrees to exactly what was shown, and anything based on a proof ends with that proof.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use einmal::node::Failure;
 use einmal_did::Did;
 use einmal_didcomm::{Message, UnixSeconds};
 use einmal_flows::{
@@ -9,7 +10,9 @@ use einmal_flows::{
     out_of_band::Invitation,
     present_proof::{self, RequestPresentation},
 };
-use einmal_tests::{ADULT, ByName, REPORT, START_MS, Stranger, World, card_offer, name, offering, play};
+use einmal_tests::{
+    ADULT, ByName, REPORT, START_MS, Stranger, World, befriended, card_offer, code, name, offering, play,
+};
 use serde_json::{Value, json};
 
 const STRANGER: &str = "https://stranger.example";
@@ -236,6 +239,33 @@ fn who_said_no_by_mistake_takes_the_same_invitation_again() {
         }
         let result = world.ask("library", "result", json!({"thread": text(&asked, "thread")})).await;
         assert_eq!(result["accepted"], true, "{result}");
+    });
+}
+
+/// What the user's own command cannot do, no peer has caused, and nobody is there to be told a code. A fault of a peer has one.
+#[test]
+fn what_is_too_late_or_cannot_be_sent_is_told_the_user_with_a_remedy_and_no_code() {
+    play(async {
+        let stranger = Stranger::reached_at(1, STRANGER);
+        let (world, anna, to) = befriended(&stranger).await;
+        let told = async |command: &str, input: Value| match anna.by_name(command, &input).await {
+            Err(Failure::User { problem }) => problem,
+            other => panic!("{other:?}"),
+        };
+        let empty = told("send", json!({"to": stranger.did(), "text": ""})).await;
+        assert_eq!(empty, "cannot send this: the text is empty; write something");
+
+        let mut offered = offering(&stranger, &card_offer(&stranger, "ES256"), &to);
+        offered.expires_time = Some(UnixSeconds(START_MS / 1000).plus(3600));
+        assert_eq!(stranger.hear(&anna, &offered).await, None);
+        let thread = offered.thread();
+        let shown = progress(&world, thread.as_str()).await["decide"]["shown"].clone();
+        world.clock().advance(2 * 3600 * 1000);
+        let late = told("decide", json!({"thread": thread, "agree": true, "shown": shown})).await;
+        assert_eq!(late, "it came too late: its time is over; ask whoever made it for a new one");
+
+        let malformed = stranger.message("https://didcomm.org/basicmessage/2.0/message", &to, json!({}));
+        assert_eq!(code(&stranger.ask(&anna, &malformed).await), "e.p.msg");
     });
 }
 

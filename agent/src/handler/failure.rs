@@ -2,11 +2,11 @@
 
 use einmal_did::{Did, ResolveError};
 use einmal_didcomm::{MessageError, OpenError, PackError, ProblemCode};
-use einmal_flows::FlowError;
+use einmal_flows::{FlowError, FlowFault};
 use einmal_keys::KeyError;
-use einmal_storage::StoreError;
+use einmal_storage::{Fault, StoreError};
 
-use super::new_dids::IdentityError;
+use super::{new_dids::IdentityError, peer_fault::PeerFault};
 use crate::error::SetupError;
 
 /// Something the node must fetch before the event can be handled.
@@ -59,10 +59,10 @@ pub enum Failure {
 
     // The peer that caused the event.
     /// It did something wrong and is told so.
-    #[error("{comment} ({code})")]
+    #[error("{comment} ({})", .fault.code())]
     Peer {
-        /// The code the peer is told.
-        code: ProblemCode,
+        /// What it did wrong; the code it is told follows from that.
+        fault: PeerFault,
         /// Explanation for people, without personal data.
         comment: String,
     },
@@ -92,8 +92,8 @@ pub enum Failure {
     /// It was reached and reports a problem.
     #[error("the peer reports the problem {code}")]
     Reported {
-        /// The problem's code, as it was written.
-        code: String,
+        /// The code it wrote, shortened if it is endless.
+        code: ProblemCode,
     },
     /// Its answer is larger than an envelope may be.
     #[error("the peer's answer has more than {most} bytes")]
@@ -128,6 +128,12 @@ pub enum Failure {
     Pack(PackError),
 
     // This program.
+    /// It wanted to send what its protocol does not allow; the user is to blame if a command of theirs asked for it.
+    #[error("cannot send this: {reason}")]
+    Misuse {
+        /// Which rule it breaks, and so how to mend it.
+        reason: &'static str,
+    },
     /// It reached a state that cannot be.
     #[error("internal failure: {problem}")]
     Internal {
@@ -143,8 +149,8 @@ impl Failure {
     }
 
     /// The peer is to blame.
-    pub(crate) fn peer(code: ProblemCode, comment: impl Into<String>) -> Self {
-        Self::Peer { code, comment: comment.into() }
+    pub(crate) fn peer(fault: PeerFault, comment: impl Into<String>) -> Self {
+        Self::Peer { fault, comment: comment.into() }
     }
 
     /// The peer proves nothing, and is told nothing.
@@ -197,6 +203,16 @@ impl Failure {
         Self::Internal { problem: problem.to_string() }
     }
 
+    /// The same, met while a command of our own user was carried out: no peer has caused it and none is blamed. The user reads
+    /// what to do instead, and no code of the wire.
+    pub(crate) fn of_command(self) -> Self {
+        match self {
+            Self::Peer { fault, comment } => Self::user(format!("{comment}; {}", fault.remedy())),
+            Self::Misuse { .. } => Self::user(self.to_string()),
+            other => other,
+        }
+    }
+
     /// What must be fetched, if that is why it failed.
     pub(crate) fn need(&self) -> Option<Need> {
         match self {
@@ -218,7 +234,7 @@ impl Failure {
             | Self::TooOften
             | Self::Unreached { .. }
             | Self::Misconfigured { .. } => true,
-            Self::Store(error) => !is_lasting(error),
+            Self::Store(error) => !is_lasting(error.fault()),
             Self::Pack(PackError::Resolve { did, source }) => may_resolve(did, source),
             Self::Pack(PackError::Custody(_) | PackError::Entropy) | Self::Open(OpenError::Custody(_)) => {
                 true
@@ -232,6 +248,7 @@ impl Failure {
             | Self::User { .. }
             | Self::Pack(_)
             | Self::Open(_)
+            | Self::Misuse { .. }
             | Self::Internal { .. } => false,
         }
     }
@@ -239,23 +256,19 @@ impl Failure {
     /// Whether the operator must mend something and is told so.
     pub(crate) fn is_ours_to_mend(&self) -> bool {
         match self {
-            Self::Misconfigured { .. } | Self::Internal { .. } => true,
-            Self::Store(error) => is_lasting(error),
+            Self::Misconfigured { .. } | Self::Misuse { .. } | Self::Internal { .. } => true,
+            Self::Store(error) => is_lasting(error.fault()),
             _ => false,
         }
     }
 }
 
-/// Whether a store fails with this each time: what it holds is damaged, or what is to be written cannot be.
-fn is_lasting(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Damaged { .. }
-            | StoreError::InvalidName { .. }
-            | StoreError::KeyTooLong { .. }
-            | StoreError::ValueTooLarge { .. }
-            | StoreError::BatchTooLarge { .. }
-    )
+/// Whether a store fails with this each time, until somebody mends it.
+fn is_lasting(fault: Fault) -> bool {
+    match fault {
+        Fault::Program | Fault::Operator | Fault::Data => true,
+        Fault::Again | Fault::Room | Fault::System => false,
+    }
 }
 
 /// Whether a DID that does not resolve now may do so later: a did:web may come back, but what is computed from the DID
@@ -291,16 +304,24 @@ impl From<SetupError> for Failure {
 
 impl From<FlowError> for Failure {
     fn from(error: FlowError) -> Self {
-        if matches!(error, FlowError::Unavailable | FlowError::Entropy) {
-            return Self::later("the store or the random source did not answer");
-        }
-        Self::Peer { code: ProblemCode::from(&error), comment: error.to_string() }
+        let fault = match error.fault() {
+            FlowFault::Unexpected => PeerFault::Request,
+            FlowFault::Malformed => PeerFault::Malformed,
+            FlowFault::Unsupported => PeerFault::Unsupported,
+            FlowFault::Untrusted => PeerFault::Untrusted,
+            FlowFault::TooLate => PeerFault::TooLate,
+            FlowFault::NotEnrolled => PeerFault::NotEnrolled,
+            FlowFault::LiveMode => PeerFault::LiveMode,
+            FlowFault::Misuse { reason } => return Self::Misuse { reason },
+            FlowFault::Dependency => return Self::later("the store or the random source did not answer"),
+        };
+        Self::peer(fault, error.to_string())
     }
 }
 
 impl From<MessageError> for Failure {
     fn from(error: MessageError) -> Self {
-        Self::Peer { code: ProblemCode::from(&error), comment: error.to_string() }
+        FlowError::Malformed(error).into()
     }
 }
 

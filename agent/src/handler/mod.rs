@@ -11,6 +11,7 @@ mod input;
 mod new_dids;
 mod origin;
 mod parts;
+mod peer_fault;
 mod recent;
 mod refusal;
 mod role_service;
@@ -23,6 +24,7 @@ pub use self::{
     failure::{Failure, Need},
     origin::Origin,
     parts::Parts,
+    peer_fault::PeerFault,
     refusal::Refusal,
     shared::Shared,
     stats::Stats,

@@ -7,12 +7,14 @@ use einmal_didcomm::UnixSeconds;
 use einmal_keys::{
     Entropy, KeyError, KeyId, KeyKind, Keyring, SecretKey, base64url_decode, base64url_encode,
 };
+use einmal_storage::StoreError;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::Effects;
 use crate::{
     db::{KEYS, META, OWN_DIDS, did_id, digest_id},
+    error::SetupError,
     identity::{AGREEMENT, ASSERTION, AUTHENTICATION, DidUse, OwnDid, StoredKey, key_id, socket_url},
     resolve::NodeResolver,
 };
@@ -29,7 +31,16 @@ pub(crate) enum IdentityError {
     Did(#[from] DidError),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] einmal_storage::StoreError),
+    Store(#[from] StoreError),
+}
+
+impl From<IdentityError> for SetupError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Store(error) => error.into(),
+            error => Self::internal(error),
+        }
+    }
 }
 
 /// Writes a key into the batch and lends it to the keyring at once; a restart forgets it if the batch is not committed.
@@ -38,7 +49,7 @@ pub(crate) fn keep_key(
     keyring: &Keyring,
     kid: KeyId,
     key: SecretKey,
-) -> Result<(), einmal_storage::StoreError> {
+) -> Result<(), StoreError> {
     let stored = StoredKey {
         kid: kid.as_str().to_owned(),
         kind: key.kind(),
@@ -50,7 +61,7 @@ pub(crate) fn keep_key(
 }
 
 /// Deletes a secret key. It stays in memory until the node stops: if this event is not committed, it is still needed.
-pub(crate) fn forget_key(fx: &mut Effects<'_>, kid: &KeyId) -> Result<(), einmal_storage::StoreError> {
+pub(crate) fn forget_key(fx: &mut Effects<'_>, kid: &KeyId) -> Result<(), StoreError> {
     fx.delete(KEYS, digest_id(&[kid.as_str()]))
 }
 
@@ -161,8 +172,11 @@ fn public_keys(
     let [agreement, authentication, assertion] = KINDS;
     if let Some(stored) = fx.db().get::<PublicKeys>(META, PUBLIC_KEYS)? {
         let read = |kind, text: &Zeroizing<String>| {
-            let bytes = Zeroizing::new(base64url_decode(text).unwrap_or_default());
-            SecretKey::from_bytes(kind, &bytes)
+            let bytes = base64url_decode(text).map(Zeroizing::new);
+            let key = bytes.and_then(|bytes| SecretKey::from_bytes(kind, &bytes).ok());
+            key.ok_or_else(|| StoreError::Damaged {
+                what: "a key of the public identity does not parse".into(),
+            })
         };
         let keys = &stored.value;
         return Ok((
@@ -181,4 +195,43 @@ fn public_keys(
         PublicKeys { agreement: text(&keys.0), authentication: text(&keys.1), assertion: text(&keys.2) };
     fx.put(META, PUBLIC_KEYS, &stored)?;
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use einmal_storage::{Batch, StoreError};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        config::Role,
+        handler::{Cause, Failure},
+        node::testing,
+    };
+
+    /// At a later start it would be as damaged: whoever waits would wait for ever.
+    #[tokio::test]
+    async fn a_damaged_key_of_the_public_identity_is_told_as_damaged_and_a_whole_one_makes_the_same_did() {
+        let (node, _) = testing::node(Role::Mediator).await;
+        let shared = node.shared();
+        let again = || {
+            let reached = Reached { url: "https://node.example", peer_did: true, further: None };
+            let mut fx = Effects::new(shared, Cause::Own);
+            public(&mut fx, &shared.keyring, &shared.resolver, shared.entropy(), shared.now(), reached)
+        };
+        assert_eq!(again().ok().as_ref(), shared.public_did());
+        let whole = shared.db.get::<Value>(META, PUBLIC_KEYS).unwrap().unwrap().value;
+        for damage in ["", "not base64url!", "AAAA"] {
+            let mut keys = whole.clone();
+            keys["authentication"] = json!(damage);
+            let mut batch = Batch::new();
+            batch.put(shared.db.key(META, PUBLIC_KEYS).unwrap(), keys.to_string());
+            shared.db.store().commit(batch).await.unwrap();
+            let failure = Failure::from(again().unwrap_err());
+            assert!(matches!(&failure, Failure::Store(StoreError::Damaged { .. })), "{failure:?}");
+            assert!(failure.is_ours_to_mend() && !failure.is_temporary());
+            let told = SetupError::from(again().unwrap_err());
+            assert!(told.to_string().contains("restore a backup"), "{told}");
+        }
+    }
 }

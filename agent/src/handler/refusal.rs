@@ -1,6 +1,6 @@
 //! Why something was not taken in: as a transport may know it, as it is counted, and as it is logged.
 
-use einmal_didcomm::{EnvelopeError, OpenError, PackError, ProblemCode};
+use einmal_didcomm::{EnvelopeError, OpenError, PackError};
 
 use super::{Failure, stats::Reason};
 
@@ -41,9 +41,7 @@ impl From<&Failure> for Refusal {
         match failure {
             Failure::TooOften => Self::TooOften,
             Failure::Open(OpenError::Envelope(EnvelopeError::TooLarge)) => Self::TooLarge,
-            Failure::Peer { code, .. } if *code == ProblemCode::TOO_BIG => Self::TooLarge,
-            // Room may come back.
-            Failure::Peer { code, .. } if *code == ProblemCode::STORAGE => Self::Unavailable,
+            Failure::Peer { fault, .. } => fault.refusal(),
             // The sender is not to blame: it may keep the message until we have mended our side, or give up.
             failure if failure.is_temporary() || failure.is_ours_to_mend() => Self::Unavailable,
             _ => Self::Invalid,
@@ -66,21 +64,8 @@ impl Reason {
     /// The reason a failure is counted under.
     pub(crate) fn of_failure(failure: &Failure) -> Self {
         match failure {
-            Failure::Peer { code, .. } => Self::of_code(code),
+            Failure::Peer { fault, .. } => fault.reason(),
             failure => Refusal::from(failure).into(),
-        }
-    }
-
-    /// The reason for a failure that the peer is told by this code.
-    pub(crate) fn of_code(code: &ProblemCode) -> Self {
-        if *code == ProblemCode::NOT_ENROLLED {
-            Self::NotEnrolled
-        } else if *code == ProblemCode::STORAGE {
-            Self::MailboxFull
-        } else if *code == ProblemCode::TOO_BIG {
-            Self::TooLarge
-        } else {
-            Self::Invalid
         }
     }
 }
@@ -115,11 +100,15 @@ pub(crate) fn describe_packing(error: &PackError) -> String {
 #[cfg(test)]
 mod tests {
     use einmal_did::{Did, DidError, ResolveError};
+    use einmal_flows::FlowError;
     use einmal_keys::KeyError;
     use einmal_storage::StoreError;
 
     use super::*;
-    use crate::{error::SetupError, handler::new_dids::IdentityError};
+    use crate::{
+        error::SetupError,
+        handler::{PeerFault, new_dids::IdentityError},
+    };
 
     fn unresolved(did: &str) -> Failure {
         let did = Did::parse(did).unwrap();
@@ -147,7 +136,7 @@ mod tests {
         let never = [
             Failure::unproved("no sender is proved"),
             Failure::user("that cannot be; do something else"),
-            Failure::peer(ProblemCode::REQUEST, "no such exchange"),
+            Failure::peer(PeerFault::Request, "no such exchange"),
             Failure::Open(OpenError::Decrypt),
             unresolved("did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"),
         ];
@@ -176,15 +165,61 @@ mod tests {
         }
     }
 
+    /// What lasts is not tried for ever, and what passes is not given up.
+    #[test]
+    fn a_store_fails_for_ever_or_for_now_as_its_error_says() {
+        let lasting = [
+            StoreError::FormatTooNew { found: 2, supported: 1 },
+            StoreError::ValueTooLarge { len: 1 },
+            StoreError::Damaged { what: "a record".into() },
+        ];
+        for error in lasting {
+            let failure = Failure::from(error);
+            assert!(failure.is_ours_to_mend() && !failure.is_temporary(), "{failure:?}");
+        }
+        for error in [StoreError::Full, StoreError::LetterMoved, StoreError::Failed, StoreError::Entropy] {
+            let failure = Failure::from(error);
+            assert!(!failure.is_ours_to_mend() && failure.is_temporary(), "{failure:?}");
+        }
+    }
+
+    /// With a peer the fault is the peer's and has its code; with our own user it has a remedy in its place.
+    #[test]
+    fn the_same_fault_is_the_peers_or_the_users_by_what_caused_it() {
+        let fault = || Failure::from(FlowError::Expired);
+        assert!(fault().to_string().ends_with("(e.p.req.time)"));
+        let told = fault().of_command();
+        assert!(
+            matches!(&told, Failure::User { problem } if problem == "it came too late: its time is over; ask whoever made it for a new one"),
+            "{told:?}"
+        );
+        let misuse = || Failure::from(FlowError::Misuse { reason: "the text is empty; write something" });
+        assert!(misuse().is_ours_to_mend() && !misuse().is_temporary(), "no peer is to blame for it");
+        assert_eq!(Refusal::from(&misuse()), Refusal::Unavailable);
+        assert!(
+            matches!(misuse().of_command(), Failure::User { problem } if problem == "cannot send this: the text is empty; write something")
+        );
+        let ours = Failure::damaged("a record").of_command();
+        assert!(matches!(ours, Failure::Store(_)), "what the user cannot mend is not theirs");
+    }
+
     #[test]
     fn rate_size_and_room_have_answers_of_their_own() {
-        let full = Failure::peer(ProblemCode::STORAGE, "full");
+        let full = Failure::peer(PeerFault::NoRoom, "full");
         assert_eq!(
             (Refusal::from(&full), Reason::of_failure(&full)),
             (Refusal::Unavailable, Reason::MailboxFull)
         );
-        let stranger = Failure::peer(ProblemCode::NOT_ENROLLED, "who is that");
-        assert_eq!(Reason::of_failure(&stranger), Reason::NotEnrolled);
+        let stranger = Failure::peer(PeerFault::NotEnrolled, "who is that");
+        assert_eq!(
+            (Refusal::from(&stranger), Reason::of_failure(&stranger)),
+            (Refusal::Invalid, Reason::NotEnrolled)
+        );
+        let large = Failure::peer(PeerFault::TooLarge, "too large");
+        assert_eq!(
+            (Refusal::from(&large), Reason::of_failure(&large)),
+            (Refusal::TooLarge, Reason::TooLarge)
+        );
         assert_eq!(Refusal::from(&Failure::TooOften), Refusal::TooOften);
         let large = OpenError::Envelope(EnvelopeError::TooLarge);
         assert_eq!(Refusal::from(&Failure::Open(large)), Refusal::TooLarge);

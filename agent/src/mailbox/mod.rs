@@ -7,7 +7,7 @@ mod registering;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use einmal_did::Did;
-use einmal_didcomm::Opened;
+use einmal_didcomm::{Opened, ProblemCode};
 use einmal_flows::{
     Draft, Received,
     message_pickup::{Action, Event, Recipient},
@@ -215,7 +215,7 @@ impl Node {
         }
         if einmal_flows::report_problem::is_report(&opened.message.kind) {
             let code = opened.message.body.get("code").and_then(Value::as_str).unwrap_or("?");
-            return Err(Failure::Reported { code: code.to_owned() });
+            return Err(Failure::Reported { code: ProblemCode::received(code) });
         }
         Ok(opened)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use einmal_did::{DidUrl, parse_strict_json, web};
 use einmal_didcomm::{UnixSeconds, limits::MAX_ENVELOPE_BYTES};
 use einmal_keys::{base64url_decode, base64url_encode};
-use einmal_storage::{StoreError, Table};
+use einmal_storage::{Fault, StoreError, Table};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tracing::Instrument;
@@ -165,7 +165,7 @@ pub(super) async fn try_again(node: &Arc<Node>) -> Result<(), Failure> {
 fn stored_envelope(node: &Node, id: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
     match node.shared().db.get::<String>(ENVELOPES, id) {
         Ok(stored) => Ok(stored.and_then(|text| base64url_decode(&text.value))),
-        Err(StoreError::Damaged { .. }) => Ok(None),
+        Err(error) if error.fault() == Fault::Data => Ok(None),
         Err(error) => Err(error),
     }
 }

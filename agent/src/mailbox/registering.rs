@@ -27,7 +27,7 @@ const MAX_REFUSED: usize = 8;
 
 /// Whether a peer that was asked says that it knows no account of ours.
 pub(super) fn is_not_enrolled(failure: &Failure) -> bool {
-    matches!(failure, Failure::Reported { code } if code == ProblemCode::NOT_ENROLLED.as_str())
+    matches!(failure, Failure::Reported { code } if *code == ProblemCode::NOT_ENROLLED)
 }
 
 /// Asks for an account, for the first time.

@@ -27,12 +27,12 @@ impl Node {
         failure: &Failure,
         arrival: Arrival,
     ) -> Option<Vec<u8>> {
-        let Failure::Peer { code, comment } = failure else { return None };
+        let Failure::Peer { fault, comment } = failure else { return None };
         let connected = matches!(arrival, Arrival::Http { .. } | Arrival::Socket { .. });
         if !connected || opened.is_authenticated() || !opened.message.kind.is(FORWARD_TYPE) {
             return None;
         }
-        let mut draft = Draft::of(&ProblemReport::new(code.clone()).with_comment(comment, &[]));
+        let mut draft = Draft::of(&ProblemReport::new(fault.code()).with_comment(comment, &[]));
         draft.pthid = Some(opened.message.thread());
         let own = self.shared.public_did()?;
         let mut report = draft.into_message(own, own, self.shared.now(), self.shared.entropy()).ok()?;

@@ -1,6 +1,6 @@
 //! Protocols every role speaks: ping, feature discovery, problem reports, empty, text messages; and common commands.
 
-use einmal_didcomm::{Body, ProblemCode};
+use einmal_didcomm::Body;
 use einmal_flows::{
     ExchangeKey, Received,
     discover_features::{self, Disclosure},
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     command::{Command, CommonCommand, Nothing},
     db::{DEAD, OUTBOX},
-    handler::{Effects, Failure, Handled, RoleService, Shared, our_form, their_form},
+    handler::{Effects, Failure, Handled, PeerFault, RoleService, Shared, our_form, their_form},
     service::{messages, self_report},
 };
 
@@ -69,11 +69,11 @@ fn features(role: &dyn RoleService) -> Vec<Disclosure> {
 }
 
 /// Tells a proved sender what was wrong, within the budget of the thread.
-pub(super) fn report(rx: &Received<'_>, code: ProblemCode, comment: &str, fx: &mut Effects<'_>) -> Handled {
+pub(super) fn report(rx: &Received<'_>, fault: PeerFault, comment: &str, fx: &mut Effects<'_>) -> Handled {
     let key = ExchangeKey::of(rx);
     let budgets = &fx.shared().error_budgets;
     let mut budget = budgets.get(key.as_str()).unwrap_or_default();
-    let report = ProblemReport::new(code).with_comment(comment, &[]);
+    let report = ProblemReport::new(fault.code()).with_comment(comment, &[]);
     if let Some(draft) = budget.report(rx, report) {
         budgets.put(key.as_str(), budget);
         fx.answer(draft, &our_form(rx), &their_form(rx))?;

@@ -39,7 +39,7 @@ use tokio::sync::Notify;
 
 use self::{line_state::LineState, upkeep::Upkeep};
 pub(crate) use self::{live::Hand, receive::Begun};
-pub use crate::handler::{Arrival, Failure, Need, Origin, Parts, Receipt, Refusal, Shared, Stats};
+pub use crate::handler::{Arrival, Failure, Need, Origin, Parts, PeerFault, Receipt, Refusal, Shared, Stats};
 use crate::{
     command::Command,
     delivery::LiveChange,
@@ -149,8 +149,7 @@ impl Node {
             shared.entropy(),
             shared.now(),
             Reached { url, peer_did, further: shared.peer_endpoint() },
-        )
-        .map_err(crate::error::SetupError::internal)?;
+        )?;
         let (batch, _) = fx.into_parts();
         shared.db.store().commit(batch).await?;
         let _ = shared.public.set(did);
@@ -210,7 +209,8 @@ impl Node {
             answer = dispatch::command(&self.shared, self.role.as_ref(), command, fx)?;
             Ok(())
         })
-        .await?;
+        .await
+        .map_err(Failure::of_command)?;
         Ok(answer)
     }
 

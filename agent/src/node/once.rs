@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use einmal_didcomm::{MessageType, Opened, ProblemCode, UnixSeconds};
+use einmal_didcomm::{MessageType, Opened, UnixSeconds};
 use einmal_flows::{
     Received,
     coordinate_mediation::{self, MediationVersion},
@@ -12,7 +12,7 @@ use super::{Done, Node, dispatch};
 use crate::{
     config::Role,
     db::{SEEN, digest_id, mailbox_id},
-    handler::{Arrival, Cause, Effects, Failure, Handled, Reason, their_form},
+    handler::{Arrival, Cause, Effects, Failure, Handled, PeerFault, their_form},
 };
 
 /// Seconds a message id is remembered beyond the message's own expiry: longer than mediators keep mail, which may
@@ -63,9 +63,9 @@ impl Node {
         });
         match followed.await {
             Ok(_) => Ok(None),
-            Err(Failure::Peer { code, comment }) => {
-                self.shared.stats.refuse(Reason::of_code(&code));
-                self.report(opened, rx, seen, (code, &comment), arrival).await.map(Some)
+            Err(Failure::Peer { fault, comment }) => {
+                self.shared.stats.refuse(fault.reason());
+                self.report(opened, rx, seen, (fault, &comment), arrival).await.map(Some)
             }
             Err(failure) => Err(failure),
         }
@@ -111,10 +111,10 @@ impl Node {
                 }
                 Ok(done)
             }
-            Err(Failure::Peer { code, comment }) => {
-                tracing::info!(%code, kind = %rx.message().kind, "answered with a problem report");
-                self.shared.stats.refuse(Reason::of_code(&code));
-                self.report(opened, rx, seen, (code, &comment), arrival).await
+            Err(Failure::Peer { fault, comment }) => {
+                tracing::info!(code = %fault.code(), kind = %rx.message().kind, "answered with a problem report");
+                self.shared.stats.refuse(fault.reason());
+                self.report(opened, rx, seen, (fault, &comment), arrival).await
             }
             Err(failure) => Err(failure),
         }
@@ -127,7 +127,7 @@ impl Node {
         if self.role.on_message(&self.shared, rx, fx)? {
             return Ok(());
         }
-        Err(Failure::peer(ProblemCode::UNSUPPORTED, "this message type is not spoken here"))
+        Err(Failure::peer(PeerFault::Unsupported, "this message type is not spoken here"))
     }
 
     /// Records that a message was handled, for as long as a mediator may repeat it.
@@ -144,7 +144,7 @@ impl Node {
             return Ok(Done::default());
         }
         self.run(Cause::Arrival(arrival), |fx| {
-            dispatch::report(rx, ProblemCode::REPLAYED, "a message with this id was handled before", fx)
+            dispatch::report(rx, PeerFault::Replayed, "a message with this id was handled before", fx)
         })
         .await
     }
@@ -155,7 +155,7 @@ impl Node {
         opened: &Opened,
         rx: &Received<'_>,
         seen: &str,
-        (code, comment): (ProblemCode, &str),
+        (fault, comment): (PeerFault, &str),
         arrival: Arrival,
     ) -> Result<Done, Failure> {
         if self.recent.get(seen).is_some() {
@@ -173,7 +173,7 @@ impl Node {
                 Ok(()) | Err(Failure::Peer { .. }) => {}
                 Err(failure) => return Err(failure),
             }
-            dispatch::report(rx, code.clone(), comment, fx)?;
+            dispatch::report(rx, fault, comment, fx)?;
             is_kept = !fx.leaves_no_trace();
             if is_kept { self.keep_seen(rx, seen, fx) } else { Ok(()) }
         });

@@ -191,12 +191,11 @@ impl Node {
             Err(failure) => Err(failure),
         };
         match (kept, Received::of(opened)) {
-            (Err(failure @ Failure::Peer { .. }), Some(rx)) => {
-                let refused = Some(Refusal::from(&failure));
-                let Failure::Peer { code, comment } = failure else { return Err(failure) };
-                self.shared.stats.refuse(Reason::of_code(&code));
+            (Err(Failure::Peer { fault, comment }), Some(rx)) => {
+                let refused = Some(fault.refusal());
+                self.shared.stats.refuse(fault.reason());
                 // With the report the letter is not kept all the same: whoever hears no report must not take it for accepted.
-                let told = self.report(opened, &rx, &seen_id(&rx), (code, &comment), arrival).await?;
+                let told = self.report(opened, &rx, &seen_id(&rx), (fault, &comment), arrival).await?;
                 Ok(Done { refused, ..told })
             }
             (kept, _) => kept.map(|()| Done::default()),

@@ -1,13 +1,13 @@
 //! What a message says about its sender beside its body: the long form of its DID, that our DID arrived, a rotation.
 
-use einmal_didcomm::{Opened, ProblemCode, UnixSeconds};
+use einmal_didcomm::{Opened, UnixSeconds};
 use einmal_flows::Received;
 
 use super::Node;
 use crate::{
     config::Role,
     db::PEERS,
-    handler::{Effects, Failure, Handled, heard_again, learn, their_form},
+    handler::{Effects, Failure, Handled, PeerFault, heard_again, learn, their_form},
     identity::{self, DidUse},
     service::exchange,
 };
@@ -47,7 +47,7 @@ impl Node {
         let is_old = |last: UnixSeconds| rotation.issued_at < last;
         let known = identity::peer_of(fx.db(), rx.recipient(), &rotation.prior)?;
         if known.as_ref().and_then(|stored| stored.value.rotated_at).is_some_and(is_old) {
-            return Err(Failure::peer(ProblemCode::REPLAYED, "an older rotation than the one in force"));
+            return Err(Failure::peer(PeerFault::Replayed, "an older rotation than the one in force"));
         }
         if self.shared.config.role != Role::Mediator {
             exchange::note_rotation(rx, fx)?;

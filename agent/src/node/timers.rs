@@ -146,23 +146,31 @@ impl Node {
         }
     }
 
-    /// Some timers in the order they are due, behind `after`. One that does not parse wakes nobody; it is removed,
-    /// because it would keep all others from being read.
+    /// Some timers in the order they are due, behind `after`. One that does not parse or unseal wakes nobody; it is
+    /// removed, because it would keep all others from being read.
     async fn timers(&self, after: Option<&[u8]>) -> Result<Vec<(Vec<u8>, Timer)>, StoreError> {
         loop {
             let (mut timers, mut damaged) = (Vec::new(), Batch::new());
-            for record in self.shared.db.scan_raw(TIMERS, b"", after, PASS)? {
-                match serde_json::from_slice(&record.value) {
-                    Ok(timer) => timers.push((record.key.id().to_vec(), timer)),
-                    Err(_) => {
-                        damaged.delete(record.key);
+            match self.shared.db.scan_raw(TIMERS, b"", after, PASS) {
+                Ok(page) => {
+                    for record in page {
+                        match serde_json::from_slice(&record.value) {
+                            Ok(timer) => timers.push((record.key.id().to_vec(), timer)),
+                            Err(_) => {
+                                damaged.delete(record.key);
+                            }
+                        }
                     }
                 }
+                Err(StoreError::Unsealable { key }) => {
+                    damaged.delete(key);
+                }
+                Err(error) => return Err(error),
             }
             if damaged.is_empty() {
                 return Ok(timers);
             }
-            tracing::error!(count = damaged.len(), "timers that do not parse were removed");
+            tracing::error!(count = damaged.len(), "timers that do not parse or unseal were removed");
             self.shared.db.store().commit(damaged).await?;
         }
     }
@@ -233,22 +241,25 @@ fn due(id: &[u8], timer: &Timer) -> UnixSeconds {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::{path::Path, sync::Mutex};
 
     use einmal_flows::Received;
-    use einmal_storage::{MemoryStore, Store, TenantId};
-    use serde_json::Value;
+    use einmal_storage::{
+        Key, MemoryStore, RECORDS_FOLDER, SledStore, Store, TenantId, Unlock, create_key_file,
+    };
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{
+        clock::ManualClock,
         command::{Command, Invite},
         config::Role,
-        db::SEEN,
+        db::{EXCHANGES, SEEN},
         handler::{Effects, Handled, RoleService, Shared},
         node::testing,
     };
 
-    /// Cannot wake an exchange called `stuck`, and notes the rest.
+    /// Cannot wake an exchange called `stuck`, nor one whose record cannot be read, and notes the rest.
     struct Sleepers(Arc<Mutex<Vec<String>>>);
 
     impl RoleService for Sleepers {
@@ -256,10 +267,11 @@ mod tests {
             Ok(false)
         }
 
-        fn on_timer(&self, _: &Shared, exchange: &str, _: &mut Effects<'_>) -> Handled {
+        fn on_timer(&self, shared: &Shared, exchange: &str, _: &mut Effects<'_>) -> Handled {
             if exchange.starts_with("stuck") {
                 return Err(Failure::later("it sleeps"));
             }
+            shared.db.get::<Value>(EXCHANGES, exchange)?;
             self.0.lock().unwrap().push(exchange.to_owned());
             Ok(())
         }
@@ -277,8 +289,8 @@ mod tests {
         }
     }
 
-    fn record(table: einmal_storage::Table, number: u32) -> einmal_storage::Key {
-        einmal_storage::Key::new(&TenantId::default(), table, number.to_be_bytes()).unwrap()
+    fn record(table: einmal_storage::Table, number: u32) -> Key {
+        Key::new(&TenantId::default(), table, number.to_be_bytes()).unwrap()
     }
 
     #[tokio::test]
@@ -325,6 +337,62 @@ mod tests {
         let left = node.shared.db.store().scan(&TenantId::default(), RESULTS, b"", None, 9).unwrap();
         let left: Vec<_> = left.iter().map(|record| record.value.as_slice()).collect();
         assert_eq!(left, [b"new"]);
+    }
+
+    /// A node whose exchanges are [`Sleepers`], on the sealed store in `folder`, and its clock.
+    async fn sealed_node(folder: &Path) -> (Arc<Node>, Arc<ManualClock>, Arc<Mutex<Vec<String>>>) {
+        let key_file = folder.join("key");
+        if !key_file.exists() {
+            create_key_file(&key_file).unwrap();
+        }
+        let store = einmal_storage::open(&folder.join("store"), &Unlock::KeyFile(key_file)).unwrap();
+        let (node, clock) = testing::node_on(Role::Citizen, Arc::new(store)).await;
+        let (mut node, woken) = (Arc::into_inner(node).unwrap(), Arc::default());
+        node.role = Box::new(Sleepers(Arc::clone(&woken)));
+        (Arc::new(node), clock, woken)
+    }
+
+    /// Changes a byte of a sealed record, as a disk does that loses some.
+    async fn damage(folder: &Path, key: Key) {
+        let records = SledStore::open(&folder.join("store").join(RECORDS_FOLDER)).unwrap();
+        let mut value = records.read(&key).unwrap().unwrap().value;
+        *value.last_mut().unwrap() ^= 1;
+        let mut batch = Batch::new();
+        batch.put(key, value);
+        records.commit(batch).await.unwrap();
+        records.close().unwrap();
+    }
+
+    #[tokio::test]
+    async fn records_that_do_not_unseal_are_ours_to_mend_and_ring_for_ever_neither_as_exchange_nor_as_timer()
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let (node, _, _) = sealed_node(folder.path()).await;
+        let at = UnixSeconds(testing::START_MS / 1000 + 1);
+        node.change(|fx| {
+            for exchange in ["lost", "unheard", "whole"] {
+                fx.put(EXCHANGES, exchange, &json!({}))?;
+                fx.wake(exchange, at)?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        let timer = Timer { exchange: "unheard".into(), at, set_at: None };
+        let damaged = [node.shared.db.key(EXCHANGES, "lost"), node.shared.db.key(TIMERS, timer.id(at))]
+            .map(Result::unwrap);
+        node.shared.db.store().close().unwrap();
+        drop(node);
+        for key in damaged {
+            damage(folder.path(), key).await;
+        }
+        let (node, clock, woken) = sealed_node(folder.path()).await;
+        let failure = Failure::from(node.shared.db.get::<Value>(EXCHANGES, "lost").err().unwrap());
+        assert!(failure.is_ours_to_mend() && !failure.is_temporary(), "{failure:?}");
+        clock.advance(2_000);
+        node.timer_pass().await.unwrap();
+        assert_eq!(*woken.lock().unwrap(), ["whole"]);
+        assert_eq!(node.shared.db.count(TIMERS).unwrap(), 0, "none is tried again");
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use einmal_did::Did;
-use einmal_didcomm::{Body, ProblemCode, ThreadId};
+use einmal_didcomm::{Body, ThreadId};
 use einmal_flows::{
     ExchangeKey, Received,
     issue_credential::{self, OfferCredential, holder},
@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 use crate::{
     command::{Accept, Card, CitizenCommand, Command, Decide, Invite, Nothing, PeerName, Thread},
     db::PEERS,
-    handler::{BoundedList, Effects, Failure, Handled, Notice, RoleService, Shared, foreign_command, learn},
+    handler::{
+        BoundedList, Effects, Failure, Handled, Notice, PeerFault, RoleService, Shared, foreign_command,
+        learn,
+    },
     identity::{Peer, peer_of},
     service::{
         account, connecting,
@@ -322,7 +325,7 @@ impl RoleService for Citizen {
             proving::handle(shared, &self.lists, &mut exchange, prover::Event::Message(rx), fx)?;
             exchange.save(fx)?;
         } else if ours && !report_problem::is_report(kind) && !self.opened(shared, rx, fx)? {
-            return Err(Failure::peer(ProblemCode::REQUEST, "no such exchange with you is known here"));
+            return Err(Failure::peer(PeerFault::Request, "no such exchange with you is known here"));
         } else {
             connecting::note_refusal(shared, rx, fx)?;
         }

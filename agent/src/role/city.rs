@@ -17,7 +17,10 @@ use crate::{
     config::TrustedIssuer,
     db::PEERS,
     error::SetupError,
-    handler::{Effects, Failure, Handled, RoleService, Shared, foreign_command, learn, our_form, their_form},
+    handler::{
+        Effects, Failure, Handled, PeerFault, RoleService, Shared, foreign_command, learn, our_form,
+        their_form,
+    },
     identity::{Peer, peer_of},
     service::{
         asking::{self, AskJob, Asking, AskingService},
@@ -130,7 +133,7 @@ impl City {
             (invitations::take(shared, fx, rx)?, &rx.message().pthid)
         else {
             let comment = "this proposal answers no invitation that is open to you";
-            return Err(Failure::peer(ProblemCode::REQUEST, comment));
+            return Err(Failure::peer(PeerFault::Request, comment));
         };
         if exchange::is_taken(shared, rx)? {
             return Err(invitations::answered_already());
@@ -397,7 +400,7 @@ impl RoleService for City {
         } else if kind.is(ProposeCredential::TYPE) {
             self.proposal(shared, rx, fx)?;
         } else if ours && !report_problem::is_report(kind) {
-            return Err(Failure::peer(ProblemCode::REQUEST, "no such exchange with you is known here"));
+            return Err(Failure::peer(PeerFault::Request, "no such exchange with you is known here"));
         }
         Ok(true)
     }

@@ -1,6 +1,6 @@
 //! The merchant: asks by template, verifies, and keeps the result no longer than the template says.
 
-use einmal_didcomm::{Body, ProblemCode};
+use einmal_didcomm::Body;
 use einmal_flows::{
     Received,
     out_of_band::Uses,
@@ -15,7 +15,7 @@ use crate::{
     command::{Command, Invite, MerchantCommand, Template, Thread},
     config::TrustedIssuer,
     error::SetupError,
-    handler::{Effects, Failure, Handled, RoleService, Shared, foreign_command, refuse_person},
+    handler::{Effects, Failure, Handled, PeerFault, RoleService, Shared, foreign_command, refuse_person},
     service::{
         asking::{self, AskJob, Asking, AskingService},
         exchange::{self, Job, Relation},
@@ -76,7 +76,7 @@ impl Merchant {
             (invitations::take(shared, fx, rx)?, rx.message().pthid.clone())
         else {
             let comment = "this proposal answers no invitation that is open to you";
-            return Err(Failure::peer(ProblemCode::REQUEST, comment));
+            return Err(Failure::peer(PeerFault::Request, comment));
         };
         if exchange::is_taken(shared, rx)? {
             return Err(invitations::answered_already());
@@ -113,7 +113,7 @@ impl RoleService for Merchant {
         } else if kind.is(ProposePresentation::TYPE) {
             self.proposal(shared, rx, fx)?;
         } else if ours && !report_problem::is_report(kind) {
-            return Err(Failure::peer(ProblemCode::REQUEST, "no such exchange with you is known here"));
+            return Err(Failure::peer(PeerFault::Request, "no such exchange with you is known here"));
         }
         Ok(true)
     }

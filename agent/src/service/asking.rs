@@ -26,12 +26,12 @@ use super::{
     issued::Basis,
     issuing::fresh_nonce,
     status::KnownLists,
-    verifying::{self, Question, Verdict},
+    verifying::{self, Question, Verdict, VerdictReason},
 };
 use crate::{
     config::TrustedIssuer,
     db::INVITATIONS,
-    handler::{Effects, Failure, Handled, Shared},
+    handler::{Effects, Failure, Handled, PeerFault, Shared},
 };
 
 /// The results of requests, by the thread the user knows. Personal data with an expiry of its own.
@@ -94,7 +94,7 @@ impl Proved {
 #[derive(Serialize, Deserialize)]
 struct StoredResult {
     accepted: bool,
-    reason: Option<String>,
+    reason: Option<VerdictReason>,
     detail: Option<String>,
     disclosed: Value,
     at: UnixSeconds,
@@ -143,7 +143,7 @@ impl AskingService {
 
     /// The template of an exchange, which may be older than the present files.
     fn present_template(&self, job: &AskJob) -> Result<RequestTemplate, Failure> {
-        let gone = |_| Failure::peer(ProblemCode::REQUEST, "this is no longer asked for");
+        let gone = |_| Failure::peer(PeerFault::Request, "this is no longer asked for");
         self.template(&job.request).map_err(gone)
     }
 
@@ -205,9 +205,11 @@ impl AskingService {
                     let next = exchange.work.machine.handle(event, fx.now())?;
                     self.carry_out(shared, exchange, next, trusted, fx)?;
                 }
-                Action::Ended(Outcome::TimedOut) => self.note_end(shared, exchange, "no-answer", fx)?,
+                Action::Ended(Outcome::TimedOut) => {
+                    self.note_end(shared, exchange, VerdictReason::NoAnswer, fx)?
+                }
                 Action::Ended(Outcome::PeerAbandoned { .. }) => {
-                    self.note_end(shared, exchange, "declined", fx)?;
+                    self.note_end(shared, exchange, VerdictReason::Declined, fx)?;
                 }
                 // What was presented is judged already, and whoever declined or refused knows.
                 Action::Ended(
@@ -256,7 +258,7 @@ impl AskingService {
                 Ok((Event::Accepted, Some(proved)))
             }
             Verdict::Refused(reason, detail) => {
-                tracing::info!(reason, "a presentation was refused");
+                tracing::info!(%reason, "a presentation was refused");
                 self.refuse(shared, job, reason, Some(detail), fx)?;
                 Ok((Event::Refused { code: ProblemCode::TRUST }, None))
             }
@@ -264,7 +266,13 @@ impl AskingService {
     }
 
     /// Records that the exchange ended without a verdict of ours.
-    fn note_end(&self, shared: &Shared, exchange: &Asking, reason: &str, fx: &mut Effects<'_>) -> Handled {
+    fn note_end(
+        &self,
+        shared: &Shared,
+        exchange: &Asking,
+        reason: VerdictReason,
+        fx: &mut Effects<'_>,
+    ) -> Handled {
         let job = &exchange.work.job;
         if shared.db.exists(RESULTS, job.thread.to_key())? {
             return Ok(());
@@ -276,13 +284,13 @@ impl AskingService {
         &self,
         shared: &Shared,
         job: &AskJob,
-        reason: &str,
+        reason: VerdictReason,
         detail: Option<String>,
         fx: &mut Effects<'_>,
     ) -> Handled {
         let result = StoredResult {
             accepted: false,
-            reason: Some(reason.to_owned()),
+            reason: Some(reason),
             detail,
             disclosed: json!({}),
             at: shared.now(),
@@ -324,7 +332,7 @@ impl AskingService {
         let answer = invitation.as_ref().map(Relation::AnswerTo);
         let answered = answer.map(|answer| Asking::by_relation(shared, answer)).transpose()?.flatten();
         if answered.is_some_and(|exchange| exchange.work.has_ended()) {
-            return Ok(json!({"accepted": false, "reason": "no-longer-kept", "disclosed": {}}));
+            return Ok(json!({"accepted": false, "reason": VerdictReason::NoLongerKept, "disclosed": {}}));
         }
         if !shared.db.exists(INVITATIONS, id)? {
             return Err(Failure::user(format!(
@@ -371,7 +379,7 @@ mod tests {
             let at = node.shared().now();
             let result = StoredResult { accepted: true, reason: None, detail: None, disclosed, at };
             service.write(node.shared(), &job, result, &mut fx).unwrap();
-            service.refuse(node.shared(), &job, "declined", None, &mut fx).unwrap();
+            service.refuse(node.shared(), &job, VerdictReason::Declined, None, &mut fx).unwrap();
             fx.batch().len()
         };
         assert_eq!(keeps(Some("the issuance")), 0);

@@ -16,7 +16,9 @@ use serde_json::Value;
 
 use crate::{
     db::{EXCHANGES, META, did_id, digest_id, encode, peer_id},
-    handler::{Effects, Failure, Handled, KEEP_FOR_EXCHANGE_SECS, Shared, learn_for, our_form, their_form},
+    handler::{
+        Effects, Failure, Handled, KEEP_FOR_EXCHANGE_SECS, PeerFault, Shared, learn_for, our_form, their_form,
+    },
     identity::peer_of,
 };
 
@@ -308,7 +310,7 @@ pub(crate) fn note_unasked(
     }
     if still.len() >= MAX_UNASKED {
         let comment = "too many offers and requests wait for a decision already";
-        return Err(Failure::peer(ProblemCode::REQUEST, comment));
+        return Err(Failure::peer(PeerFault::Request, comment));
     }
     still.push(key.to_owned());
     let until = fx.shared().now().plus(KEEP_ENDED_SECS);

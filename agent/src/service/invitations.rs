@@ -1,7 +1,7 @@
 //! Invitations of this node: what each is for, and whether an answer to it still counts.
 
 use einmal_did::{Did, Endpoint, Resolver, web};
-use einmal_didcomm::{MessageId, ProblemCode, ThreadId, UnixSeconds};
+use einmal_didcomm::{MessageId, ThreadId, UnixSeconds};
 use einmal_flows::{
     Received,
     out_of_band::{Admission, Invitation, InvitationRecord, State, Uses},
@@ -14,7 +14,7 @@ use super::ids::{RequestId, TemplateId, stored_person};
 use crate::{
     db::INVITATIONS,
     guard,
-    handler::{Effects, Failure, KEEP_FOR_ANSWER_SECS, Shared, learn_for, their_form},
+    handler::{Effects, Failure, KEEP_FOR_ANSWER_SECS, PeerFault, Shared, learn_for, their_form},
     transport,
 };
 
@@ -216,7 +216,7 @@ pub(crate) fn take_to_connect(
         && shared.db.exists(INVITATIONS, pthid.to_key())?
     {
         let comment = "this invitation is not open to you: another has answered it, or its time is over";
-        return Err(Failure::peer(ProblemCode::REQUEST, comment));
+        return Err(Failure::peer(PeerFault::Request, comment));
     }
     Ok(taken)
 }
@@ -259,7 +259,7 @@ pub(crate) fn is_withdrawn_by_key(shared: &Shared, key: &str) -> Result<bool, Fa
 
 /// The refusal of a second exchange on an invitation made for one.
 pub(crate) fn answered_already() -> Failure {
-    Failure::peer(ProblemCode::REQUEST, "this invitation was answered already")
+    Failure::peer(PeerFault::Request, "this invitation was answered already")
 }
 
 /// Refuses at once, with the remedy, if the configuration forbids connecting to the inviter: otherwise messages would

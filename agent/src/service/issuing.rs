@@ -29,6 +29,7 @@ use super::{
     ids::{RequestId, TemplateId},
     invitations::{self, IssueOrder, Subject},
     issued::{self, Basis, IssuedCard, Left, Turn},
+    no_card::{NoCard, NotMade, check_may_have_another, person_of},
     overtaken::facts,
     patron_nym::patron_nym,
     status::PublishedLists,
@@ -38,9 +39,6 @@ use crate::{
     handler::{Effects, Failure, Handled, Shared},
     identity::{self, ASSERTION},
 };
-
-/// Most valid cards of one kind that one person may take from a poster, which serves everybody again and again.
-const MAX_VALID_CARDS: usize = 8;
 
 /// What an issuing exchange is about.
 #[derive(Clone, Serialize, Deserialize)]
@@ -125,10 +123,7 @@ impl IssuingService {
             Subject::Person(person) => {
                 self.known_person(person)?;
                 let job = IssueJob::new(order.clone());
-                self.filled(shared, &job).map_err(|error| match error {
-                    Failure::Peer { comment, .. } => Failure::user(format!("{}: {comment}", person.as_str())),
-                    other => other,
-                })?;
+                self.filled(shared, &job).map_err(|not_made| not_made.of_order(person))?;
             }
             Subject::Prover { request, .. } => {
                 let files = self.files();
@@ -155,9 +150,18 @@ impl IssuingService {
 
     /// Makes the offer of an exchange whose conditions are met.
     pub(crate) fn offer(&self, shared: &Shared, exchange: &mut Issuing, fx: &mut Effects<'_>) -> Handled {
+        Ok(self.try_offer(shared, exchange, fx)?)
+    }
+
+    fn try_offer(
+        &self,
+        shared: &Shared,
+        exchange: &mut Issuing,
+        fx: &mut Effects<'_>,
+    ) -> Result<(), NotMade> {
         let template = self.present_template(&exchange.work.job)?;
         if !self.may_go_on(shared, exchange)? {
-            return self.handle(shared, exchange, Event::Refused { code: ProblemCode::REQUEST }, fx);
+            return Ok(self.handle(shared, exchange, Event::Refused { code: ProblemCode::REQUEST }, fx)?);
         }
         if exchange.work.job.subject.is_none() {
             exchange.work.job.subject = Some(fresh_nonce(shared)?);
@@ -181,9 +185,7 @@ impl IssuingService {
             aud: issuer.as_str().to_owned(),
         };
         let comment = Some(template.label().text(&language).to_owned());
-        let event = Event::Offer { offer, preview, comment, expires: None };
-        let actions = exchange.work.machine.handle(event, fx.now())?;
-        self.carry_out(shared, exchange, actions, fx)
+        Ok(self.handle(shared, exchange, Event::Offer { offer, preview, comment, expires: None }, fx)?)
     }
 
     /// As [`Self::offer`]; who is to have no card is told so in the thread of the card, and the exchange ends: were it left as it
@@ -194,12 +196,12 @@ impl IssuingService {
         exchange: &mut Issuing,
         fx: &mut Effects<'_>,
     ) -> Handled {
-        match self.offer(shared, exchange, fx) {
-            Err(Failure::Peer { code, comment }) => {
-                tracing::info!(reason = comment, "no card was offered");
-                self.handle(shared, exchange, Event::Refused { code }, fx)
+        match self.try_offer(shared, exchange, fx) {
+            Err(NotMade::NoCard(why)) => {
+                tracing::info!(reason = %why, "no card was offered");
+                self.handle(shared, exchange, Event::Refused { code: ProblemCode::REQUEST }, fx)
             }
-            done => done,
+            done => Ok(done?),
         }
     }
 
@@ -268,11 +270,11 @@ impl IssuingService {
         }
         let (turn, filled) = match self.turn_and_filled(shared, job) {
             Ok(both) => both,
-            Err(Failure::Peer { code, comment }) => {
-                tracing::info!(reason = comment, "no card was issued");
-                return Ok(Event::Refused { code });
+            Err(NotMade::NoCard(why)) => {
+                tracing::info!(reason = %why, "no card was issued");
+                return Ok(Event::Refused { code: ProblemCode::REQUEST });
             }
-            Err(other) => return Err(other),
+            Err(NotMade::Failed(failure)) => return Err(failure),
         };
         let Some(expires_at) = end_of(shared, job, &filled, &self.files().calendar) else {
             tracing::warn!(
@@ -294,7 +296,7 @@ impl IssuingService {
         fx: &mut Effects<'_>,
     ) -> Result<String, Failure> {
         let (issuer, job) = (issuer(shared)?, &exchange.work.job);
-        let template = self.present_template(job)?;
+        let template = self.present_template(job).map_err(Failure::from)?;
         let now = shared.now();
         // A place in the list is gone once it was given away: after all that may end otherwise.
         let status = if template.has_status_list() { Some(self.lists.allocate(shared)?) } else { None };
@@ -330,30 +332,28 @@ impl IssuingService {
 
     /// What the card will say, and whose turn it is. The turn is taken first: what changes while the person's cards are counted has
     /// this event be decided anew.
-    fn turn_and_filled(&self, shared: &Shared, job: &IssueJob) -> Result<(Option<Turn>, Filled), Failure> {
+    fn turn_and_filled(&self, shared: &Shared, job: &IssueJob) -> Result<(Option<Turn>, Filled), NotMade> {
         let turn = person_of(shared, job)?.map(|person| Turn::of(shared, person)).transpose()?;
         Ok((turn, self.filled(shared, job)?))
     }
 
     /// What the card will say. A person known from a presented card is looked up in the register as a named one is: the register
     /// knows better than a card of last year.
-    fn filled(&self, shared: &Shared, job: &IssueJob) -> Result<Filled, Failure> {
+    fn filled(&self, shared: &Shared, job: &IssueJob) -> Result<Filled, NotMade> {
         let template = self.present_template(job)?;
         let (files, known) = (self.files(), person_of(shared, job)?);
         if let Some(known) = &known {
             check_may_have_another(shared, &template, known, job.order.subject.must_prove())?;
         }
-        let gone =
-            |_| Failure::peer(ProblemCode::REQUEST, "the register does not hold whom this card would be for");
-        let person = known.as_ref().map(|id| in_register(&files, id).map_err(gone)).transpose()?;
+        let found = |id| in_register(&files, id).map_err(|_| NoCard::NotInRegister);
+        let person = known.as_ref().map(found).transpose()?;
         let known = known.as_ref().map(|person| person.as_str().to_owned());
         let subject = known.or_else(|| job.subject.clone()).map_or_else(|| fresh_nonce(shared), Ok)?;
         let generated = BTreeMap::from([("patron_nym".to_owned(), patron_nym(shared, &subject)?)]);
         let last = |end: u64| files.calendar.day_at(UnixSeconds(end.saturating_sub(1)));
         let latest = latest_end(shared, job).and_then(last);
         let inputs = Inputs { person, presented: job.presented.as_ref(), generated: &generated, latest };
-        fill(&template, &inputs, files.today(shared.now())?)
-            .map_err(|error| Failure::peer(ProblemCode::REQUEST, error.to_string()))
+        Ok(fill(&template, &inputs, files.today(shared.now())?).map_err(NoCard::Fill)?)
     }
 
     /// Checks that a person is in the register.
@@ -386,9 +386,8 @@ impl IssuingService {
     }
 
     /// The template of an exchange, which may be older than the present files.
-    fn present_template(&self, job: &IssueJob) -> Result<Template, Failure> {
-        let gone = |_| Failure::peer(ProblemCode::REQUEST, "cards of this kind are no longer issued");
-        self.template(&job.order.template).map_err(gone)
+    fn present_template(&self, job: &IssueJob) -> Result<Template, NotMade> {
+        Ok(self.template(&job.order.template).map_err(|_| NoCard::TemplateGone)?)
     }
 
     /// Whether the basis of an exchange still stands: the invitation, and the cards that were proved.
@@ -435,7 +434,7 @@ impl IssuingService {
 }
 
 /// The cards that the claims of a job come from; earlier versions recorded only the claims.
-fn basis_of(job: &IssueJob) -> Cow<'_, [Basis]> {
+pub(super) fn basis_of(job: &IssueJob) -> Cow<'_, [Basis]> {
     match &job.presented {
         Some(claims) if job.basis.is_empty() => vec![Basis::of(claims)].into(),
         _ => Cow::Borrowed(&job.basis),
@@ -466,54 +465,10 @@ fn latest_end(shared: &Shared, job: &IssueJob) -> Option<u64> {
     basis_of(job).iter().filter_map(|basis| basis.ends_at).chain(ordered).min()
 }
 
-/// The person a card is for: named by the order, and the holder of the cards that were proved. They must be the same.
-fn person_of(shared: &Shared, job: &IssueJob) -> Result<Option<PersonId>, Failure> {
-    let mut known = job.order.subject.person().cloned();
-    for place in basis_of(job).iter().filter_map(|basis| basis.status.as_ref()) {
-        let Some(person) = issued::at(shared, place)?.and_then(|card| card.person) else { continue };
-        if known.as_ref().is_some_and(|known| *known != person) {
-            let comment = "what was proved belongs to another person";
-            return Err(Failure::peer(ProblemCode::REQUEST, comment));
-        }
-        known = Some(person);
-    }
-    Ok(known)
-}
-
 fn in_register<'f>(files: &'f CityFiles, id: &PersonId) -> Result<&'f Person, Failure> {
     files.register.people.get(id).ok_or_else(|| {
         Failure::user("no such person in the register; see the skipped rows with: einmal city register")
     })
-}
-
-/// Refuses a card to a person whose earlier one was revoked for a reason that bars another. Also to one who has enough
-/// of this kind and takes another `unasked`, as from a poster; for a clerk's offer the clerk decides.
-fn check_may_have_another(
-    shared: &Shared,
-    template: &Template,
-    person: &PersonId,
-    unasked: bool,
-) -> Result<(), Failure> {
-    let bars =
-        |code: &str| template.revocation_reasons().iter().any(|reason| reason.bars && reason.code == code);
-    let mut cards = issued::of_person(shared, person)?;
-    cards.retain(|(_, card)| card.template.as_str() == template.id());
-    let valid = cards.iter().filter(|(_, card)| card.is_valid(shared.now())).count();
-    if unasked && valid >= MAX_VALID_CARDS {
-        return Err(Failure::peer(
-            ProblemCode::REQUEST,
-            "there are as many valid cards of this kind as one person may take by a poster; the issuer may offer more",
-        ));
-    }
-    let barred =
-        cards.iter().any(|(_, card)| card.revoked.as_ref().is_some_and(|revoked| bars(&revoked.reason)));
-    if barred {
-        return Err(Failure::peer(
-            ProblemCode::REQUEST,
-            "an earlier card was revoked for a reason that bars from another",
-        ));
-    }
-    Ok(())
 }
 
 fn path(elements: Vec<einmal_register::PathElement>) -> Vec<PathElement> {

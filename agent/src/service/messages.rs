@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use einmal_did::Did;
-use einmal_didcomm::{ProblemCode, UnixSeconds};
+use einmal_didcomm::UnixSeconds;
 use einmal_flows::{Received, basic_message};
 use einmal_storage::Table;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     command::SendText,
     db::{PEERS, digest_id},
-    handler::{BoundedList, Effects, Failure, Handled, Shared},
+    handler::{BoundedList, Effects, Failure, Handled, PeerFault, Shared},
     identity::{Peer, peer_of},
 };
 
@@ -43,7 +43,7 @@ pub(crate) fn take(shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> 
     if table == STRANGERS_INBOX {
         if text.content.len() > MAX_STRANGERS_TEXT {
             let comment = "a text of somebody who is not known here is shorter";
-            return Err(Failure::peer(ProblemCode::REQUEST, comment));
+            return Err(Failure::peer(PeerFault::Request, comment));
         }
         make_room(shared, fx)?;
     }

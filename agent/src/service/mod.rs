@@ -13,6 +13,7 @@ pub(crate) mod issued;
 pub(crate) mod issuing;
 pub(crate) mod keys;
 pub(crate) mod messages;
+pub(crate) mod no_card;
 pub(crate) mod open_offers;
 pub(crate) mod overtaken;
 pub(crate) mod patron_nym;

@@ -19,11 +19,9 @@ use super::{
     exchange::{Decision, Exchange, Job, Work, check_shown, shown_code, with_shown_name},
     holding::{self, Card},
     status::KnownLists,
+    verifying::VerdictReason,
 };
 use crate::handler::{Effects, Failure, Handled, Shared};
-
-/// Why a request was declined that its user agreed to.
-const NO_CARD: &str = "no-card-answers";
 
 /// What a proving exchange is about.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -37,7 +35,7 @@ pub(crate) struct ProveJob {
     /// Set once the holder has decided.
     #[serde(default)]
     decided: bool,
-    /// Why it ended without a proof: [`NO_CARD`], or a code of ours or of the verifier's.
+    /// Why it ended without a proof: [`VerdictReason::NoCardAnswers`], or a code of ours or of the verifier's.
     #[serde(default)]
     reason: Option<String>,
 }
@@ -127,7 +125,7 @@ pub(crate) fn decide(
             Some(vp) => Event::Present { vp },
             // The verifier learns that there is no answer, not what is missing.
             None => {
-                exchange.work.job.reason = Some(NO_CARD.to_owned());
+                exchange.work.job.reason = Some(VerdictReason::NoCardAnswers.to_string());
                 declined
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use einmal_didcomm::{Forward, ProblemCode, UnixSeconds};
+use einmal_didcomm::{Forward, UnixSeconds};
 use einmal_flows::{limits::MAX_DELIVERY_BYTES, message_pickup::QueueStatus};
 use einmal_keys::{base64url_decode, base64url_encode};
 use einmal_storage::{
@@ -14,7 +14,7 @@ use sha2::Sha256;
 
 use crate::{
     config::MediatorSettings,
-    handler::{Effects, Failure, Shared},
+    handler::{Effects, Failure, PeerFault, Shared},
 };
 
 /// Payloads as version 0.1 kept them, among the records; moved at the first start.
@@ -171,7 +171,7 @@ pub(crate) fn quota(settings: &MediatorSettings) -> Quota {
 pub(crate) fn not_kept(error: StoreError) -> Failure {
     match error {
         StoreError::MailboxFull => {
-            Failure::peer(ProblemCode::STORAGE, "the recipient's mailbox is full; try again later")
+            Failure::peer(PeerFault::NoRoom, "the recipient's mailbox is full; try again later")
         }
         error => error.into(),
     }

@@ -1,16 +1,17 @@
 //! Verifying presentations: every check in one place, whichever way they came.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use einmal_credentials::{
     dcql::{DcqlQuery, asked_claims, satisfied_by},
     vc::{
         IssuerTrust, KeyBindingRequirement, KeyLookupError, TECHNICAL_CLAIMS, VerificationContext,
-        VerifiedCredential, VerifyError, verify_presentation,
+        VerifiedCredential, VerifyError, VerifyFault, verify_presentation,
     },
 };
 use einmal_didcomm::UnixSeconds;
 use einmal_flows::formats::DcqlPresentation;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{keys::DidIssuerKeys, status::KnownLists};
@@ -20,8 +21,67 @@ use crate::handler::{Effects, Failure, Need, Shared};
 pub(crate) enum Verdict {
     /// Everything asked for was proved.
     Accepted(BTreeMap<String, Vec<VerifiedCredential>>),
-    /// Something was not; the code says why, without personal data.
-    Refused(&'static str, String),
+    /// Something was not; the text says more about why, without personal data.
+    Refused(VerdictReason, String),
+}
+
+/// Why a request ended without a proof, as results, tills and scripts read it: a short word that stays the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum VerdictReason {
+    // What was shown does not hold.
+    UntrustedIssuer,
+    BadSignature,
+    Tampered,
+    NotTheHolder,
+    MadeForAnotherVerifier,
+    AnswersAnotherRequest,
+    TooOld,
+    KeyBinding,
+    Expired,
+    NotYetValid,
+    Revoked,
+    Suspended,
+    StatusUnknown,
+    IssuerUnknown,
+    Malformed,
+    // It does, and is not what was asked for.
+    NotAsRequested,
+    // Nothing was shown.
+    NoAnswer,
+    Declined,
+    NoCardAnswers,
+    // What was shown is not known any more.
+    NoLongerKept,
+}
+
+/// As it is stored.
+impl fmt::Display for VerdictReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+impl From<VerifyFault> for VerdictReason {
+    fn from(fault: VerifyFault) -> Self {
+        match fault {
+            VerifyFault::UntrustedIssuer => Self::UntrustedIssuer,
+            VerifyFault::BadSignature => Self::BadSignature,
+            VerifyFault::Tampered => Self::Tampered,
+            VerifyFault::NotTheHolder => Self::NotTheHolder,
+            VerifyFault::OtherVerifier => Self::MadeForAnotherVerifier,
+            VerifyFault::OtherRequest => Self::AnswersAnotherRequest,
+            VerifyFault::TooOld => Self::TooOld,
+            VerifyFault::KeyBinding => Self::KeyBinding,
+            VerifyFault::Expired => Self::Expired,
+            VerifyFault::NotYetValid => Self::NotYetValid,
+            VerifyFault::Revoked => Self::Revoked,
+            VerifyFault::Suspended => Self::Suspended,
+            VerifyFault::StatusUnknown => Self::StatusUnknown,
+            VerifyFault::IssuerUnknown => Self::IssuerUnknown,
+            VerifyFault::Malformed => Self::Malformed,
+        }
+    }
 }
 
 /// The question the presentation must answer.
@@ -74,9 +134,9 @@ pub(crate) fn verify(
     // What does not hold is as if it had not come: it matters only if it was needed.
     match (satisfied_by(question.query, &verified), refused) {
         (Ok(()), _) if !verified.is_empty() => Ok(Verdict::Accepted(verified)),
-        (_, Some(error)) => Ok(Verdict::Refused(code(&error), detail(&error))),
-        (Err(error), None) => Ok(Verdict::Refused("not-as-requested", error.to_string())),
-        (Ok(()), None) => Ok(Verdict::Refused("not-as-requested", "nothing was presented".into())),
+        (_, Some(error)) => Ok(Verdict::Refused(error.fault().into(), detail(&error))),
+        (Err(error), None) => Ok(Verdict::Refused(VerdictReason::NotAsRequested, error.to_string())),
+        (Ok(()), None) => Ok(Verdict::Refused(VerdictReason::NotAsRequested, "nothing was presented".into())),
     }
 }
 
@@ -103,27 +163,6 @@ fn verify_one(
         _ => None,
     };
     (answer, need)
-}
-
-/// A short stable code for results, tills and scripts.
-fn code(error: &VerifyError) -> &'static str {
-    match error {
-        VerifyError::UntrustedIssuer => "untrusted-issuer",
-        VerifyError::BadSignature => "bad-signature",
-        VerifyError::UnreferencedDisclosure { .. } | VerifyError::DuplicateDigest => "tampered",
-        VerifyError::WrongHolderKey | VerifyError::KeyBindingMissing => "not-the-holder",
-        VerifyError::WrongAudience => "made-for-another-verifier",
-        VerifyError::WrongNonce => "answers-another-request",
-        VerifyError::StaleKeyBinding => "too-old",
-        VerifyError::KeyBinding(_) => "key-binding",
-        VerifyError::Expired => "expired",
-        VerifyError::NotYetValid => "not-yet-valid",
-        VerifyError::Revoked => "revoked",
-        VerifyError::Suspended => "suspended",
-        VerifyError::Status(_) | VerifyError::UnknownStatus { .. } => "status-unknown",
-        VerifyError::KeyLookup(_) => "issuer-unknown",
-        _ => "malformed",
-    }
 }
 
 /// What the verifier's people read beside the code.
@@ -194,6 +233,38 @@ mod tests {
         assert_eq!(value, json!({"a": {"d": 1}, "e": [{"f": null}], "h": ""}));
         assert!(!says_something(&mut json!([{"a": {}}])));
     }
+
+    /// Tills and scripts compare these words, and results of earlier versions hold them.
+    #[test]
+    fn reasons_are_the_words_they_always_were() {
+        for (reason, word) in [
+            (VerifyFault::UntrustedIssuer.into(), "untrusted-issuer"),
+            (VerifyFault::BadSignature.into(), "bad-signature"),
+            (VerifyFault::Tampered.into(), "tampered"),
+            (VerifyFault::NotTheHolder.into(), "not-the-holder"),
+            (VerifyFault::OtherVerifier.into(), "made-for-another-verifier"),
+            (VerifyFault::OtherRequest.into(), "answers-another-request"),
+            (VerifyFault::TooOld.into(), "too-old"),
+            (VerifyFault::KeyBinding.into(), "key-binding"),
+            (VerifyFault::Expired.into(), "expired"),
+            (VerifyFault::NotYetValid.into(), "not-yet-valid"),
+            (VerifyFault::Revoked.into(), "revoked"),
+            (VerifyFault::Suspended.into(), "suspended"),
+            (VerifyFault::StatusUnknown.into(), "status-unknown"),
+            (VerifyFault::IssuerUnknown.into(), "issuer-unknown"),
+            (VerifyFault::Malformed.into(), "malformed"),
+            (VerdictReason::NotAsRequested, "not-as-requested"),
+            (VerdictReason::NoAnswer, "no-answer"),
+            (VerdictReason::Declined, "declined"),
+            (VerdictReason::NoCardAnswers, "no-card-answers"),
+            (VerdictReason::NoLongerKept, "no-longer-kept"),
+        ] {
+            assert_eq!((reason.to_string().as_str(), json!(reason)), (word, json!(word)));
+            assert_eq!(serde_json::from_value::<VerdictReason>(json!(word)).unwrap(), reason);
+        }
+        assert!(serde_json::from_value::<VerdictReason>(json!("Expired")).is_err());
+    }
+
     #[tokio::test]
     async fn lists_of_one_presentation_are_fetched_at_once_and_none_of_them_twice() {
         let (node, clock) = testing::node(Role::Mediator).await;
@@ -240,6 +311,6 @@ mod tests {
         clock.advance(10_000);
         fx.tried = needs;
         let verdict = verify(shared, &lists, &vp, &question, &fx).unwrap();
-        assert!(matches!(verdict, Verdict::Refused("status-unknown", _)));
+        assert!(matches!(verdict, Verdict::Refused(VerdictReason::StatusUnknown, _)));
     }
 }

@@ -81,21 +81,70 @@ pub enum FlowError {
     Unavailable,
 }
 
+/// Who is to blame for a [`FlowError`], and for what: one list without an end left open, for those who act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlowFault {
+    // The peer.
+    /// It is not who may do this.
+    Untrusted,
+    /// It does what does not fit the present state.
+    Unexpected,
+    /// It breaks the rules of the message type.
+    Malformed,
+    /// It speaks what is not spoken here.
+    Unsupported,
+    /// It comes too late.
+    TooLate,
+    /// It is not enrolled here.
+    NotEnrolled,
+    /// It asks for live delivery where there is none.
+    LiveMode,
+
+    // We.
+    /// What we wanted to send breaks a rule.
+    Misuse {
+        /// Which, and so how to fix it.
+        reason: &'static str,
+    },
+
+    // A dependency.
+    /// The random source or the store did not answer; it may later.
+    Dependency,
+}
+
+impl FlowError {
+    /// Who is to blame, and for what.
+    pub fn fault(&self) -> FlowFault {
+        match self {
+            Self::WrongSender | Self::WrongRecipient | Self::Untrusted { .. } => FlowFault::Untrusted,
+            Self::WrongThread | Self::Unexpected { .. } => FlowFault::Unexpected,
+            Self::Malformed(MessageError::WrongType { .. }) | Self::UnknownFormat | Self::UnknownMessage => {
+                FlowFault::Unsupported
+            }
+            Self::Malformed(_) | Self::InvalidContent { .. } | Self::Attachment(_) | Self::TooMany { .. } => {
+                FlowFault::Malformed
+            }
+            Self::Expired => FlowFault::TooLate,
+            Self::NotEnrolled => FlowFault::NotEnrolled,
+            Self::LiveMode => FlowFault::LiveMode,
+            Self::Misuse { reason } => FlowFault::Misuse { reason },
+            Self::Entropy | Self::Unavailable => FlowFault::Dependency,
+        }
+    }
+}
+
 /// What a peer whose message was refused would be told.
 impl From<&FlowError> for ProblemCode {
     fn from(error: &FlowError) -> Self {
-        match error {
-            FlowError::WrongSender | FlowError::WrongRecipient | FlowError::Untrusted { .. } => Self::TRUST,
-            FlowError::WrongThread | FlowError::Unexpected { .. } => Self::REQUEST,
-            FlowError::Malformed(error) => error.into(),
-            FlowError::InvalidContent { .. } | FlowError::Attachment(_) | FlowError::TooMany { .. } => {
-                Self::MALFORMED
-            }
-            FlowError::UnknownFormat | FlowError::UnknownMessage => Self::UNSUPPORTED,
-            FlowError::Expired => Self::TIME,
-            FlowError::NotEnrolled => Self::NOT_ENROLLED,
-            FlowError::LiveMode => Self::LIVE_MODE,
-            FlowError::Misuse { .. } | FlowError::Entropy | FlowError::Unavailable => Self::INTERNAL,
+        match error.fault() {
+            FlowFault::Untrusted => Self::TRUST,
+            FlowFault::Unexpected => Self::REQUEST,
+            FlowFault::Malformed => Self::MALFORMED,
+            FlowFault::Unsupported => Self::UNSUPPORTED,
+            FlowFault::TooLate => Self::TIME,
+            FlowFault::NotEnrolled => Self::NOT_ENROLLED,
+            FlowFault::LiveMode => Self::LIVE_MODE,
+            FlowFault::Misuse { .. } | FlowFault::Dependency => Self::INTERNAL,
         }
     }
 }

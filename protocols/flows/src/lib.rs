@@ -35,7 +35,7 @@ pub mod routing;
 pub mod trust_ping;
 
 pub use draft::Draft;
-pub use error::FlowError;
+pub use error::{FlowError, FlowFault};
 pub use exchange::ExchangeKey;
 pub use protocol::Protocol;
 pub use received::{Received, SenderKey};

@@ -53,7 +53,7 @@ impl DataKey {
         expires_at: Option<u64>,
         mut sealed: Vec<u8>,
     ) -> Result<Vec<u8>, StoreError> {
-        let unsealable = || StoreError::Unsealable { table: key.table() };
+        let unsealable = || StoreError::Unsealable { key: key.clone() };
         match sealed.first() {
             None | Some(0) => return Err(unsealable()),
             Some(&format) if format > SEAL_FORMAT => {

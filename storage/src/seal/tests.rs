@@ -23,10 +23,14 @@ impl Fixture for SealedMemory {
 crate::conformance_tests!(SealedMemory::default());
 
 const TABLE: Table = Table::new("people");
-const UNSEALABLE: StoreError = StoreError::Unsealable { table: TABLE };
 
 fn key(id: &str) -> Key {
     Key::new(&TenantId::default(), TABLE, id).unwrap()
+}
+
+/// What a record that does not unseal is refused with.
+fn unsealable(key: Key) -> StoreError {
+    StoreError::Unsealable { key }
 }
 
 /// A sealed store with one record `a`, and the backend below it.
@@ -61,7 +65,7 @@ fn any_flipped_byte_of_a_sealed_value_is_found() {
     // Byte 0 is the format, see `a_newer_seal_is_named_as_such`.
     for at in 1..len {
         below.tamper(&key("a"), |record| record.value[at] ^= 0xff);
-        assert_eq!(store.read(&key("a")), Err(UNSEALABLE), "byte {at}");
+        assert_eq!(store.read(&key("a")), Err(unsealable(key("a"))), "byte {at}");
         below.tamper(&key("a"), |record| record.value[at] ^= 0xff);
     }
     assert!(store.read(&key("a")).is_ok());
@@ -72,7 +76,7 @@ fn a_value_cut_short_is_refused() {
     let (store, below) = store();
     while !below.read(&key("a")).unwrap().unwrap().value.is_empty() {
         below.tamper(&key("a"), |record| record.value.truncate(record.value.len() - 1));
-        assert_eq!(store.read(&key("a")), Err(UNSEALABLE));
+        assert_eq!(store.read(&key("a")), Err(unsealable(key("a"))));
     }
 }
 
@@ -84,9 +88,9 @@ fn a_record_moved_to_another_key_is_refused() {
     let mut batch = Batch::new();
     batch.put_expiring(key("a"), stolen.clone(), 99).put_expiring(other_tenant.clone(), stolen, 99);
     below.commit(batch).wait().unwrap();
-    assert_eq!(store.read(&key("a")), Err(UNSEALABLE));
-    assert_eq!(store.read(&other_tenant), Err(UNSEALABLE));
-    assert_eq!(store.scan(&TenantId::default(), TABLE, b"", None, 10), Err(UNSEALABLE));
+    assert_eq!(store.read(&key("a")), Err(unsealable(key("a"))));
+    assert_eq!(store.read(&other_tenant), Err(unsealable(other_tenant)));
+    assert_eq!(store.scan(&TenantId::default(), TABLE, b"", None, 10), Err(unsealable(key("a"))));
     assert!(store.read(&key("b")).is_ok());
 }
 
@@ -94,15 +98,15 @@ fn a_record_moved_to_another_key_is_refused() {
 fn an_expiry_that_was_prolonged_is_found() {
     let (store, below) = store();
     below.tamper(&key("a"), |record| record.expires_at = Some(100));
-    assert_eq!(store.read(&key("a")), Err(UNSEALABLE));
+    assert_eq!(store.read(&key("a")), Err(unsealable(key("a"))));
     below.tamper(&key("a"), |record| record.expires_at = None);
-    assert_eq!(store.read(&key("a")), Err(UNSEALABLE));
+    assert_eq!(store.read(&key("a")), Err(unsealable(key("a"))));
 }
 
 #[test]
 fn another_data_key_opens_nothing() {
     let (_, below) = store();
-    assert_eq!(Sealed::new(below, data_key(2)).read(&key("a")), Err(UNSEALABLE));
+    assert_eq!(Sealed::new(below, data_key(2)).read(&key("a")), Err(unsealable(key("a"))));
 }
 
 #[test]
@@ -111,7 +115,7 @@ fn a_newer_seal_is_named_as_such() {
     below.tamper(&key("a"), |record| record.value[0] = 2);
     assert_eq!(store.read(&key("a")), Err(StoreError::FormatTooNew { found: 2, supported: 1 }));
     below.tamper(&key("a"), |record| record.value[0] = 0);
-    assert_eq!(store.read(&key("a")), Err(UNSEALABLE));
+    assert_eq!(store.read(&key("a")), Err(unsealable(key("a"))));
 }
 
 #[test]

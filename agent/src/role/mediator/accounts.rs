@@ -1,7 +1,7 @@
 //! Accounts and registrations as the mediator stores them: who may fetch mail for which recipient.
 
 use einmal_did::Did;
-use einmal_didcomm::{ProblemCode, UnixSeconds};
+use einmal_didcomm::UnixSeconds;
 use einmal_flows::coordinate_mediation::{
     MediationVersion, Registration, RegistrationChange, Registrations, Unavailable,
 };
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     db::{Db, Stored, did_id, mailbox_id},
-    handler::{Effects, Failure, Handled, Shared, learn},
+    handler::{Effects, Failure, Handled, PeerFault, Shared, learn},
 };
 
 /// Accounts, by the DID they were granted to.
@@ -186,7 +186,7 @@ pub(super) fn follow(
     let held = book.count(new).map_err(|_| unreadable())?;
     if held > 0 && held + moved.len() > most {
         return Err(Failure::peer(
-            ProblemCode::STORAGE,
+            PeerFault::NoRoom,
             "both accounts together have more DIDs than one may; remove some first",
         ));
     }

@@ -1,7 +1,7 @@
 //! Forwards: which letters are kept for whom, and the forward inside one to the mediator itself.
 
 use einmal_did::Did;
-use einmal_didcomm::{Forward, LayerPolicy, OpenContext, Opened, ProblemCode, UnixSeconds, open};
+use einmal_didcomm::{Forward, LayerPolicy, OpenContext, Opened, UnixSeconds, open};
 use einmal_flows::{
     coordinate_mediation::{Registrations, Unavailable},
     routing::{self, Decision, NextHop, SelfForwards},
@@ -12,7 +12,7 @@ use super::accounts::{Book, unreadable};
 use crate::{
     config::MediatorSettings,
     db::mailbox_id,
-    handler::{Failure, Forwarded, Shared},
+    handler::{Failure, Forwarded, PeerFault, Shared},
     service::queue,
 };
 
@@ -45,7 +45,7 @@ pub(super) fn letters(
                 unwrapped = opened;
                 forward = forward_within(shared, &forward)?;
             }
-            Decision::Refuse { code } => return Err(Failure::peer(code, "the forward is not taken")),
+            Decision::Refuse { why } => return Err(Failure::peer(why.into(), "the forward is not taken")),
         }
     }
 }
@@ -54,7 +54,7 @@ pub(super) fn letters(
 /// mediator both as endpoint and as routing key.
 fn forward_within(shared: &Shared, outer: &Forward) -> Result<Forward, Failure> {
     let malformed =
-        || Failure::peer(ProblemCode::MALFORMED, "a forward to the mediator itself holds one more forward");
+        || Failure::peer(PeerFault::Malformed, "a forward to the mediator itself holds one more forward");
     let [payload] = outer.payloads.as_slice() else { return Err(malformed()) };
     let context = OpenContext {
         custody: &shared.keyring,

@@ -131,6 +131,75 @@ pub enum VerifyError {
     Status(#[from] StatusError),
 }
 
+/// What a [`VerifyError`] comes down to for whoever relies on the credential: one list without an end left open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VerifyFault {
+    /// Its issuer is not trusted for this.
+    UntrustedIssuer,
+    /// The issuer's signature does not hold.
+    BadSignature,
+    /// Something was added to it.
+    Tampered,
+    /// Whoever shows it does not prove to be its holder.
+    NotTheHolder,
+    /// It was shown to another verifier.
+    OtherVerifier,
+    /// It answers another request.
+    OtherRequest,
+    /// It was shown too long ago.
+    TooOld,
+    /// The holder's proof has another fault.
+    KeyBinding,
+    /// Its time is over.
+    Expired,
+    /// Its time has not begun.
+    NotYetValid,
+    /// It was revoked for good.
+    Revoked,
+    /// It does not count for a time.
+    Suspended,
+    /// Whether it was revoked cannot be known.
+    StatusUnknown,
+    /// The issuer's keys cannot be known.
+    IssuerUnknown,
+    /// It breaks a rule of its form.
+    Malformed,
+}
+
+impl VerifyError {
+    /// What it comes down to.
+    pub fn fault(&self) -> VerifyFault {
+        match self {
+            Self::UntrustedIssuer => VerifyFault::UntrustedIssuer,
+            Self::BadSignature => VerifyFault::BadSignature,
+            Self::UnreferencedDisclosure { .. } | Self::DuplicateDigest => VerifyFault::Tampered,
+            Self::WrongHolderKey | Self::KeyBindingMissing => VerifyFault::NotTheHolder,
+            Self::WrongAudience => VerifyFault::OtherVerifier,
+            Self::WrongNonce => VerifyFault::OtherRequest,
+            Self::StaleKeyBinding => VerifyFault::TooOld,
+            Self::KeyBinding(_) => VerifyFault::KeyBinding,
+            Self::Expired => VerifyFault::Expired,
+            Self::NotYetValid => VerifyFault::NotYetValid,
+            Self::Revoked => VerifyFault::Revoked,
+            Self::Suspended => VerifyFault::Suspended,
+            Self::Status(_) | Self::UnknownStatus { .. } => VerifyFault::StatusUnknown,
+            Self::KeyLookup(_) => VerifyFault::IssuerUnknown,
+            Self::Format(_)
+            | Self::AlgorithmNotAllowed
+            | Self::WrongType
+            | Self::MissingClaim { .. }
+            | Self::MalformedClaim { .. }
+            | Self::NotDisclosable { .. }
+            | Self::ForeignKey
+            | Self::UnexpectedKeyBinding
+            | Self::UnsupportedStatus
+            | Self::NoStatus
+            | Self::WrongIssuer
+            | Self::UnexpectedCredentialType => VerifyFault::Malformed,
+        }
+    }
+}
+
 impl From<SdJwtError> for VerifyError {
     fn from(error: SdJwtError) -> Self {
         match error {

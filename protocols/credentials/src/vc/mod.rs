@@ -18,7 +18,7 @@ mod held;
 mod issue;
 mod verify;
 
-pub use error::{KeyLookupError, VerifyError};
+pub use error::{KeyLookupError, VerifyError, VerifyFault};
 pub use held::{HeldCredential, IssuedExpectation, TECHNICAL_CLAIMS, accept_issued};
 pub use issue::{CredentialRequest, issue};
 pub use verify::{

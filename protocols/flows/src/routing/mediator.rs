@@ -1,7 +1,7 @@
 //! The mediator's decision about one forward.
 
 use einmal_did::Did;
-use einmal_didcomm::{Forward, ProblemCode, UnixSeconds};
+use einmal_didcomm::{Forward, UnixSeconds};
 
 use crate::limits::{MAX_PAYLOADS_PER_FORWARD, MAX_QUEUED_PAYLOAD_BYTES, MAX_SELF_FORWARDS};
 
@@ -50,8 +50,19 @@ pub enum Decision {
     /// Refuse it. The sender is told only if proved.
     Refuse {
         /// Why.
-        code: ProblemCode,
+        why: NotTaken,
     },
+}
+
+/// Why a forward is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotTaken {
+    /// It holds too many payloads, or too many forwards to the mediator within each other.
+    Malformed,
+    /// Nobody has registered the DID it goes to.
+    NotEnrolled,
+    /// A payload is larger than is kept, now or later.
+    TooLarge,
 }
 
 /// Decides about a forward.
@@ -67,16 +78,16 @@ pub fn decide(forward: &Forward, next: NextHop, opened: SelfForwards, now: UnixS
         return Decision::Expired;
     }
     if forward.payloads.len() > MAX_PAYLOADS_PER_FORWARD {
-        return Decision::Refuse { code: ProblemCode::MALFORMED };
+        return Decision::Refuse { why: NotTaken::Malformed };
     }
     match next {
-        NextHop::Unknown => Decision::Refuse { code: ProblemCode::NOT_ENROLLED },
+        NextHop::Unknown => Decision::Refuse { why: NotTaken::NotEnrolled },
         NextHop::Own => match opened.one_more() {
             Some(opened) => Decision::OpenAgain { opened },
-            None => Decision::Refuse { code: ProblemCode::MALFORMED },
+            None => Decision::Refuse { why: NotTaken::Malformed },
         },
         NextHop::Registered { .. } if forward.payloads.iter().any(|p| p.len() > MAX_QUEUED_PAYLOAD_BYTES) => {
-            Decision::Refuse { code: ProblemCode::TOO_BIG }
+            Decision::Refuse { why: NotTaken::TooLarge }
         }
         NextHop::Registered { account } => Decision::Deliver { account, expires: forward.expires_time },
     }
@@ -102,8 +113,8 @@ mod tests {
         NextHop::Registered { account: did("did:example:account") }
     }
 
-    fn refused(code: ProblemCode) -> Decision {
-        Decision::Refuse { code }
+    fn refused(why: NotTaken) -> Decision {
+        Decision::Refuse { why }
     }
 
     #[test]
@@ -120,7 +131,7 @@ mod tests {
     #[test]
     fn unregistered_recipient_is_refused_as_not_enrolled() {
         let decision = decide(&forward(json!({}), 1), NextHop::Unknown, SelfForwards::default(), NOW);
-        assert_eq!(decision, refused(ProblemCode::NOT_ENROLLED));
+        assert_eq!(decision, refused(NotTaken::NotEnrolled));
     }
 
     #[test]
@@ -133,18 +144,15 @@ mod tests {
             };
             opened = next;
         }
-        assert_eq!(decide(&forward, NextHop::Own, opened, NOW), refused(ProblemCode::MALFORMED));
+        assert_eq!(decide(&forward, NextHop::Own, opened, NOW), refused(NotTaken::Malformed));
     }
 
     #[test]
     fn too_many_and_too_large_payloads_are_refused() {
         let many = forward(json!({}), MAX_PAYLOADS_PER_FORWARD + 1);
-        assert_eq!(
-            decide(&many, registered(), SelfForwards::default(), NOW),
-            refused(ProblemCode::MALFORMED)
-        );
+        assert_eq!(decide(&many, registered(), SelfForwards::default(), NOW), refused(NotTaken::Malformed));
         let mut large = forward(json!({}), 1);
         large.payloads = vec![vec![b' '; MAX_QUEUED_PAYLOAD_BYTES + 1]];
-        assert_eq!(decide(&large, registered(), SelfForwards::default(), NOW), refused(ProblemCode::TOO_BIG));
+        assert_eq!(decide(&large, registered(), SelfForwards::default(), NOW), refused(NotTaken::TooLarge));
     }
 }

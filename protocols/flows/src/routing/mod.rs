@@ -5,4 +5,4 @@
 
 mod mediator;
 
-pub use mediator::{Decision, NextHop, SelfForwards, decide};
+pub use mediator::{Decision, NextHop, NotTaken, SelfForwards, decide};
