@@ -25,6 +25,8 @@ pub const EXCHANGES: Table = Table::new("exchange");
 pub const OUTBOX: Table = Table::new("outbox");
 /// Messages given up.
 pub const DEAD: Table = Table::new("dead");
+/// What is known of a wallet's letters that are tried again, by a digest of their bytes.
+pub const PARKED: Table = Table::new("parked-letter");
 /// Instants at which an exchange wants to be woken.
 pub const TIMERS: Table = Table::new("timer");
 /// Small facts of the node itself.

@@ -72,9 +72,13 @@ pub struct Peer {
     /// Our DID before this one, which is announced to the peer until it has used the new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior: Option<Prior>,
-    /// Another DID has replaced ours: it still receives, but no longer sends.
+    /// Nothing is sent here any more: another DID has replaced ours, or the peer's (then `theirs` is that one), or the device was taken
+    /// off its person.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub superseded: bool,
+    /// When the device was taken off its person, if it was; records of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbound_at: Option<UnixSeconds>,
 }
 
 /// The DID that ours towards a peer replaced.

@@ -573,6 +573,68 @@ fn a_card_that_waits_in_the_mailbox_is_taken_by_a_phone_that_was_off_beyond_the_
     }
 }
 
+/// The letter waits here for its issuer's document, and is tried again.
+#[test]
+fn a_card_whose_issuer_is_out_of_reach_when_the_phone_is_back_is_not_given_up_meanwhile() {
+    play(async {
+        let mut world = agreed_and_switched_off(0).await;
+        world.network().detach("https://city.example");
+        for _ in 0..3 {
+            let anna = world.node("anna");
+            let _ = anna.visit_mailbox().await;
+            anna.timer_pass().await.unwrap();
+            world.clock().advance(40_000);
+        }
+        assert_eq!(world.ask("anna", "list", json!({})).await, json!([]));
+        world.network().attach("https://city.example", &world.node("city"));
+        for _ in 0..40 {
+            let _ = world.node("anna").visit_mailbox().await;
+            world.clock().advance(60_000);
+        }
+        world.pump().await;
+        assert_eq!(world.ask("anna", "list", json!({})).await.as_array().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_deadline_does_not_wait_for_ever_for_a_mediator_that_is_gone() {
+    play(async {
+        let mut world = World::with_everybody(1).await;
+        let offered = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
+        world.kill("city");
+        world.kill("mediator");
+        let accepted = world.ask("anna", "accept", json!({"url": offered["invitation"], "yes": true})).await;
+        let anna = world.node("anna");
+        for (days, pending) in [(4, true), (3, true), (2, false)] {
+            world.clock().advance(days * DAY * 1000);
+            assert!(anna.visit_mailbox().await.is_err());
+            anna.timer_pass().await.unwrap();
+            let state = world.ask("anna", "progress", json!({"thread": accepted["thread"]})).await;
+            assert_eq!(state["pending"], pending, "{days}");
+        }
+    });
+}
+
+/// A till whose issuer was out of reach for longer than a presentation may be old.
+#[test]
+fn a_presentation_that_waited_for_its_issuer_is_still_fresh() {
+    play(async {
+        let mut world = World::with_everybody(1).await;
+        let offered = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
+        world.ask("anna", "accept", json!({"url": offered["invitation"], "yes": true})).await;
+        world.pump().await;
+        let asked = world.ask("library", "request", json!({"template": "cafe-over-16"})).await;
+        world.ask("anna", "accept", json!({"url": asked["invitation"], "yes": true})).await;
+        world.network().detach("https://city.example");
+        world.turns(10).await;
+        world.clock().advance(3_600_000);
+        world.network().attach("https://city.example", &world.node("city"));
+        world.pump().await;
+        let result = world.ask("library", "result", json!({"thread": asked["thread"]})).await;
+        assert_eq!(result["accepted"], true, "{result}");
+    });
+}
+
 #[test]
 fn a_phone_whose_mailbox_is_empty_gives_up_when_the_deadline_is_over() {
     play(async {

@@ -131,21 +131,73 @@ fn a_name_or_an_address_that_changed_is_told_at_the_next_reading_and_what_no_car
     });
 }
 
+/// Takes the status list from the resident card's template; returns what it was before.
+fn without_status_list(folder: &Path) -> String {
+    let template = folder.join("templates/resident-card.toml");
+    let with_list = fs::read_to_string(&template).unwrap();
+    let (reasons, claims) =
+        (with_list.find("[[revocation_reasons]]").unwrap(), with_list.find("[[claims]]").unwrap());
+    let without = [&with_list[..reasons], &with_list[claims..]].concat();
+    fs::write(&template, without.replace("status_list = true", "status_list = false")).unwrap();
+    with_list
+}
+
 #[test]
 fn a_card_that_must_know_people_again_is_not_offered_after_one_without_status_list() {
     play(async {
         let folder = own_city_folder();
         let world = world_with(14, folder.path()).await;
         world.ask("city", "offer", library()).await;
-        let template = folder.path().join("templates/resident-card.toml");
-        let with_list = fs::read_to_string(&template).unwrap();
-        let reasons = with_list.find("[[revocation_reasons]]").unwrap();
-        let claims = with_list.find("[[claims]]").unwrap();
-        let without = [&with_list[..reasons], &with_list[claims..]].concat();
-        fs::write(&template, without.replace("status_list = true", "status_list = false")).unwrap();
+        without_status_list(folder.path());
+        let template = folder.path().join("templates/library-card.toml");
+        let both = fs::read_to_string(&template).unwrap();
+        let never_bars = both.replace("bars = true", "");
+        let claim = both.find("[[claims]]\npath = [\"patron_nym\"]").unwrap();
+        let next = claim + both[claim + 1..].find("[[claims]]").unwrap() + 1;
+        let no_name = [&both[..claim], &both[next..]].concat();
+        let neither = no_name.replace("bars = true", "");
+        for (text, refused) in [(&both, true), (&never_bars, true), (&no_name, true), (&neither, false)] {
+            fs::write(&template, text).unwrap();
+            world.ask("city", "reload", json!({})).await;
+            let offered = world.node("city").by_name("offer", &library()).await;
+            assert_eq!(offered.is_err(), refused, "{text}");
+            if let Err(told) = offered {
+                assert!(told.to_string().contains("status list"), "{told}");
+            }
+        }
+    });
+}
+
+/// It was issued before the template had a list; the holder of such a card could be barred and come again under a new number.
+#[test]
+fn a_card_that_must_know_people_again_is_not_given_on_proof_of_a_card_that_names_nobody() {
+    play(async {
+        let folder = own_city_folder();
+        let with_list = without_status_list(folder.path());
+        let mut world = world_with(15, folder.path()).await;
+        issue(&mut world, resident()).await;
+        fs::write(folder.path().join("templates/resident-card.toml"), with_list).unwrap();
         world.ask("city", "reload", json!({})).await;
-        let refused = world.node("city").by_name("offer", &library()).await.unwrap_err().to_string();
-        assert!(refused.contains("status list"), "{refused}");
+        issue(&mut world, library()).await;
+        assert_eq!(cards(&world).await, 1, "only the resident card");
+        let issued = issue(&mut world, resident()).await;
+        assert_eq!(issued.as_array().unwrap().len(), 2);
+    });
+}
+
+/// The cards say what they said; only new ones say it otherwise.
+#[test]
+fn a_template_that_takes_a_claim_from_elsewhere_makes_no_card_untrue() {
+    play(async {
+        let folder = own_city_folder();
+        let mut world = world_with(16, folder.path()).await;
+        issue(&mut world, resident()).await;
+        let template = folder.path().join("templates/resident-card.toml");
+        let text = fs::read_to_string(&template).unwrap();
+        let other = text.replace(r#"column = "given_names""#, r#"column = "family_name""#);
+        assert_ne!(text, other);
+        fs::write(&template, other).unwrap();
+        assert_eq!(world.ask("city", "reload", json!({})).await["outdated"], json!([]));
     });
 }
 

@@ -9,7 +9,9 @@ use einmal::{
 };
 use einmal_did::Did;
 use einmal_didcomm::UnixSeconds;
-use einmal_tests::{ADULT, ByName, START_MS, Stranger, World, play};
+use einmal_tests::{
+    ADULT, ByName, START_MS, Stranger, World, lone_city, offer, play, proposal, request, stranger_of,
+};
 use serde_json::{Value, json};
 
 const NOW: UnixSeconds = UnixSeconds(START_MS / 1000);
@@ -117,33 +119,73 @@ fn nothing_for_a_person_goes_to_a_phone_that_was_taken_off_them_though_it_rotate
     });
 }
 
-/// The clerk forgot an offer that was under way; the finder agrees to it.
+/// The finder of a phone agrees to an offer, before or after taking another DID.
+async fn agrees(world: &mut World, rotates_first: Option<bool>) {
+    let city = world.node("city").public_did().unwrap().to_string();
+    let waiting = world.ask("anna", "pending", json!({})).await[0].clone();
+    let agreed = json!({"thread": waiting["thread"], "agree": true, "shown": waiting["decide"]["shown"]});
+    if rotates_first == Some(true) {
+        world.ask("anna", "rotate", json!({"peer": city})).await;
+        world.pump().await;
+    }
+    world.ask("anna", "decide", agreed).await;
+    world.clock().advance(5_000);
+    if rotates_first == Some(false) {
+        world.ask("anna", "rotate", json!({"peer": city})).await;
+    }
+    world.pump().await;
+}
+
+/// The clerk forgot an offer that was under way.
 #[test]
 fn an_offer_under_way_gives_no_card_to_a_phone_that_was_taken_off_its_person_though_it_rotates() {
-    for (taken_off, rotates, cards) in [(true, false, 1), (true, true, 1), (false, true, 2)] {
-        play(async {
-            let mut world = acquainted().await;
-            let city = world.node("city").public_did().unwrap().to_string();
-            let direct = json!({"template": "resident-card", "person": ADULT, "direct": true});
-            world.ask("city", "offer", direct).await;
-            world.pump().await;
-            if taken_off {
-                world.ask("city", "unbind", json!({"person": ADULT})).await;
-            }
-            if rotates {
-                world.ask("anna", "rotate", json!({"peer": city})).await;
-            }
-            let waiting = world.ask("anna", "pending", json!({})).await[0].clone();
-            let shown = &waiting["decide"]["shown"];
-            let agreed = json!({"thread": waiting["thread"], "agree": true, "shown": shown});
-            world.ask("anna", "decide", agreed).await;
-            world.pump().await;
-            let issued = world.ask("city", "issued", json!({"person": ADULT})).await;
-            assert_eq!(issued.as_array().unwrap().len(), cards, "{taken_off} {rotates}");
-            let devices = world.ask("city", "devices", json!({"person": ADULT})).await;
-            assert_eq!(devices.as_array().unwrap().len(), usize::from(!taken_off));
-        });
+    for taken_off in [true, false] {
+        for rotates_first in [None, Some(true), Some(false)] {
+            play(async {
+                let mut world = acquainted().await;
+                let direct = json!({"template": "resident-card", "person": ADULT, "direct": true});
+                world.ask("city", "offer", direct).await;
+                world.pump().await;
+                if taken_off {
+                    world.ask("city", "unbind", json!({"person": ADULT})).await;
+                }
+                agrees(&mut world, rotates_first).await;
+                let issued = world.ask("city", "issued", json!({"person": ADULT})).await;
+                let cards = if taken_off { 1 } else { 2 };
+                assert_eq!(issued.as_array().unwrap().len(), cards, "{taken_off} {rotates_first:?}");
+                let devices = world.ask("city", "devices", json!({"person": ADULT})).await;
+                let count = devices.as_array().unwrap().len();
+                assert_eq!(count, usize::from(!taken_off), "{taken_off} {rotates_first:?}");
+            });
+        }
     }
+}
+
+/// A wallet that keeps one DID for each issuer, and whose phone was found again.
+#[test]
+fn a_phone_that_was_taken_off_is_its_persons_again_once_the_clerk_offers_it_a_card() {
+    play(async {
+        let (world, city, _) = lone_city().await;
+        let wallet = stranger_of(1, &city);
+        let devices = async || {
+            let listed = world.ask("city", "devices", json!({"person": ADULT})).await;
+            listed.as_array().unwrap().len()
+        };
+        for (offered, cards) in [("before", 1), ("after", 2)] {
+            let invitation = offer(&world).await;
+            let offered_card = wallet.ask(&city, &proposal(&wallet, &invitation)).await;
+            if offered == "after" {
+                assert_eq!(devices().await, 0);
+            }
+            wallet.ask(&city, &request(&wallet, &offered_card, Some(offered_card.thread()))).await;
+            let issued = world.ask("city", "issued", json!({"person": ADULT})).await;
+            assert_eq!((issued.as_array().unwrap().len(), devices().await), (cards, 1), "{offered}");
+            if offered == "before" {
+                world.ask("city", "unbind", json!({"person": ADULT})).await;
+                world.clock().advance(2_000);
+            }
+        }
+    });
 }
 
 #[test]
@@ -158,6 +200,8 @@ fn an_invitation_that_somebody_has_answered_is_not_withdrawn_but_its_device_is_t
         let unanswered = world.ask("city", "invite", json!({"person": ADULT})).await;
         world.ask("city", "withdraw", json!({"thread": unanswered["thread"]})).await;
         assert_eq!(world.ask("city", "devices", json!({"person": ADULT})).await.as_array().unwrap().len(), 1);
+        world.ask("city", "unbind", json!({"person": ADULT})).await;
+        world.ask("city", "withdraw", json!({"thread": invited["thread"]})).await;
     });
 }
 
@@ -405,10 +449,21 @@ fn what_may_still_be_withdrawn_is_listed_and_what_led_to_something_is_not() {
         for (thread, state) in [(&offered, "taken"), (&direct, "taken"), (&invited, "invited")] {
             assert!(listed.contains(&(thread["thread"].clone(), json!(state))), "{listed:?}");
         }
+        // Who said no may begin anew by the same invitation.
+        let waiting = world.ask("anna", "progress", json!({"thread": offered["thread"]})).await;
+        assert!(waiting["decide"].is_object(), "{waiting}");
+        world.ask("anna", "decide", json!({"thread": offered["thread"], "agree": false})).await;
+        world.pump().await;
+        let listed = open(&world, Some(ADULT)).await;
+        assert!(listed.contains(&(offered["thread"].clone(), json!("given up"))), "{listed:?}");
         for (thread, _) in listed {
             world.ask("city", "withdraw", json!({"thread": thread})).await;
         }
         assert!(open(&world, Some(ADULT)).await.is_empty());
+        world.ask("anna", "accept", json!({"url": offered["invitation"], "yes": true})).await;
+        world.pump().await;
+        let issued = world.ask("city", "issued", json!({"person": ADULT})).await;
+        assert_eq!(issued.as_array().unwrap().len(), 1, "only the card they were acquainted by");
     });
 }
 

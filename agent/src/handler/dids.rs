@@ -32,9 +32,11 @@ pub(crate) fn learn_for(seconds: u64, did: &Did, fx: &mut Effects<'_>) -> Handle
     let (id, now) = (did_id(&long), fx.shared().now());
     let (lasts, place) = (now.plus(seconds / 2).0, fx.db().key(KNOWN_DIDS, &id)?);
     let known = fx.db().get::<Did>(KNOWN_DIDS, &id)?;
-    let ends = known.is_none_or(|known| known.expires_at.is_some_and(|end| end < lasts));
+    let ends = known.as_ref().is_none_or(|known| known.expires_at.is_some_and(|end| end < lasts));
     if ends && !fx.batch().keeps(&place, lasts) {
-        fx.put_expiring(KNOWN_DIDS, id, &long, now.plus(seconds))?;
+        // Unless it becomes a peer's at this moment.
+        let read_at = known.map(|known| known.version);
+        fx.update_expiring(KNOWN_DIDS, id, &long, now.plus(seconds), read_at)?;
     }
     Ok(())
 }

@@ -160,6 +160,14 @@ impl<'a> Effects<'a> {
         if wanted.len() > 1 { Some(Need::All { needs: wanted }) } else { wanted.pop() }
     }
 
+    /// The deadline that an exchange is woken for; the present if that is not why.
+    pub(crate) fn deadline(&self) -> UnixSeconds {
+        match self.cause {
+            Cause::Deadline(deadline) => deadline,
+            _ => self.now(),
+        }
+    }
+
     /// How the message came that is handled, if one is.
     pub(crate) fn arrival(&self) -> Option<Arrival> {
         self.cause.arrival()
@@ -357,11 +365,13 @@ mod tests {
 
     const NOTES: Table = Table::new("note");
 
+    type Change<'a> = &'a dyn Fn(&mut Effects<'_>) -> Result<(), StoreError>;
+
     #[tokio::test]
     async fn what_changed_since_it_was_read_is_neither_replaced_nor_removed_nor_taken_as_it_was() {
         let (node, clock) = testing::node(Role::Mediator).await;
         let shared = &node.shared;
-        let commit = |change: &dyn Fn(&mut Effects<'_>) -> Result<(), StoreError>| {
+        let commit = |change: Change<'_>| {
             let mut fx = Effects::new(shared, Cause::Own);
             change(&mut fx).unwrap();
             shared.db.store().commit(fx.into_parts().0).wait().map(|done| done.version)
@@ -370,7 +380,7 @@ mod tests {
         let read = commit(&|fx| fx.update(NOTES, "a", &1, None)).unwrap();
         let since = commit(&|fx| fx.update(NOTES, "a", &2, Some(read))).unwrap();
         for stale in [Some(read), None] {
-            let changes: [&dyn Fn(&mut Effects<'_>) -> Result<(), StoreError>; 4] = [
+            let changes: [Change<'_>; 4] = [
                 &|fx| fx.update(NOTES, "a", &3, stale),
                 &|fx| fx.update_expiring(NOTES, "a", &3, later, stale),
                 &|fx| fx.expect(NOTES, "a", stale),

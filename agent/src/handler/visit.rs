@@ -25,14 +25,14 @@ pub(crate) enum Visit {
 /// The result of the last look into the mailbox.
 #[derive(Debug, Default)]
 pub(crate) struct LastVisit {
-    /// The result, and when it was noted, in milliseconds of a clock that counts the time asleep.
-    visit: Mutex<(Visit, u64)>,
+    /// The result, and when the mailbox was empty, in milliseconds of a clock that counts the time asleep.
+    visit: Mutex<(Visit, Option<u64>)>,
     full: AtomicBool,
 }
 
 impl LastVisit {
-    /// Notes the latest result, of a look that ended at `now_ms`.
-    pub(crate) fn note(&self, visit: Visit, now_ms: u64) {
+    /// Notes the latest result, of a look that ended at `now_ms` with an empty mailbox, or at `None` with something left in it.
+    pub(crate) fn note(&self, visit: Visit, now_ms: Option<u64>) {
         *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = (visit, now_ms);
     }
 
@@ -44,7 +44,7 @@ impl LastVisit {
     /// Whether all mail was fetched less than `within_ms` before `now_ms`.
     pub(crate) fn was_lately(&self, now_ms: u64, within_ms: u64) -> bool {
         let (visit, at_ms) = *self.visit.lock().unwrap_or_else(PoisonError::into_inner);
-        visit == Visit::Done && now_ms.saturating_sub(at_ms) < within_ms
+        visit == Visit::Done && at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < within_ms)
     }
 
     /// Notes whether the mediator has refused to take one more DID for the account.

@@ -35,7 +35,7 @@ const LONGEST_PAUSE_MS: u64 = 60_000;
 pub(crate) async fn visit(node: &Arc<Node>) -> Result<(), Failure> {
     let visited = look(node).await;
     let visit = match &visited {
-        Ok(()) => Visit::Done,
+        Ok(_) => Visit::Done,
         Err(problem) if is_not_enrolled(problem) => Visit::NotEnrolled,
         Err(_) => Visit::Failed,
     };
@@ -44,11 +44,19 @@ pub(crate) async fn visit(node: &Arc<Node>) -> Result<(), Failure> {
         node.upkeep.compare_soon();
     }
     let shared = node.shared();
-    shared.last_visit.note(visit, shared.present().steady_ms);
-    visited
+    let is_empty = matches!(visited, Ok(Fetched::All));
+    shared.last_visit.note(visit, is_empty.then_some(shared.present().steady_ms));
+    visited.map(|_| ())
 }
 
-async fn look(node: &Arc<Node>) -> Result<(), Failure> {
+/// How much of the mail was fetched.
+enum Fetched {
+    All,
+    /// As many as are fetched in one look; the next one goes on.
+    Some,
+}
+
+async fn look(node: &Arc<Node>) -> Result<Fetched, Failure> {
     let shared = node.shared();
     if let Some(url) = setting_to_follow(shared)? {
         // Whatever goal it names, or none: the setting says what it is for.
@@ -56,7 +64,7 @@ async fn look(node: &Arc<Node>) -> Result<(), Failure> {
             CitizenCommand::Accept(Accept { url: url.to_owned(), mediator: true, ..Accept::default() });
         node.command(&accept.into()).await?;
     }
-    let Some(mut account) = account(shared)? else { return Ok(()) };
+    let Some(mut account) = account(shared)? else { return Ok(Fetched::All) };
     if account.routing.is_none() {
         account = registering::ask_for_account(node, account).await?;
     }
@@ -70,19 +78,19 @@ async fn look(node: &Arc<Node>) -> Result<(), Failure> {
 }
 
 /// Sees to it that the mediator takes mail for all our DIDs, and fetches what it has.
-async fn tend(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
+async fn tend(node: &Arc<Node>, account: &Account) -> Result<Fetched, Failure> {
     registering::compare(node, account).await?;
     // One that fails must not keep the others from being done.
     let spares = registering::keep_spares(node, account).await;
     if spares.as_ref().is_err_and(is_not_enrolled) {
-        return spares;
+        return spares.map(|()| Fetched::Some);
     }
     let fetched = fetch(node, account).await;
     let tried = parked::try_again(node).await;
     if let Err(problem) = &spares {
         tracing::warn!(reason = %describe_for_log(problem), "no fresh DID was registered; mail is fetched all the same");
     }
-    fetched.and(tried)
+    fetched.and_then(|fetched| tried.map(|()| fetched))
 }
 
 fn unproved() -> Failure {
@@ -90,7 +98,7 @@ fn unproved() -> Failure {
 }
 
 /// Fetches waiting mail; a letter is confirmed only when it is durable here.
-async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
+async fn fetch(node: &Arc<Node>, account: &Account) -> Result<Fetched, Failure> {
     let shared = node.shared();
     let mut machine = Recipient::new(account.ours.canonical(), account.mediator.canonical());
     let thid = shared.fresh_id()?.to_thread();
@@ -120,12 +128,13 @@ async fn fetch(node: &Arc<Node>, account: &Account) -> Result<(), Failure> {
                     todo.extend(machine.handle(Event::RestWaits, shared.now())?);
                 }
             }
-            Action::Drained | Action::Failed => return Ok(()),
+            Action::Drained => return Ok(Fetched::All),
+            Action::Failed => return Ok(Fetched::Some),
             // The line has its own connection, and hears there what is pushed.
             Action::Live(_) => {}
         }
     }
-    Ok(())
+    Ok(Fetched::Some)
 }
 
 /// Handles each message; returns the ids of those the mediator may forget.

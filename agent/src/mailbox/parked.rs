@@ -11,14 +11,12 @@ use sha2::{Digest, Sha256};
 use tracing::Instrument;
 
 use crate::{
-    db::DEAD,
+    db::{DEAD, PARKED},
     handler::{Arrival, Effects, Failure, Refusal},
     log,
     node::Node,
 };
 
-/// What is known of parked letters, by a digest of their bytes.
-const PARKED: Table = Table::new("parked-letter");
 /// The letters themselves, still sealed for their recipient.
 const ENVELOPES: Table = Table::new("parked-envelope");
 /// Most letters parked.

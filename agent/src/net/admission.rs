@@ -25,8 +25,12 @@ pub(super) const MAX_REQUESTS_PER_SOURCE: usize = 64;
 pub(super) const MAX_BODIES: usize = 512;
 /// Most of them from one source: a client whose bodies drip in holds up nobody else.
 pub(super) const MAX_BODIES_PER_SOURCE: usize = 64;
-/// Most WebSockets that keep buffers grown for a large message, of up to some 3 MiB each.
-pub(super) const MAX_GROWN: usize = 128;
+/// Most bytes of buffers that WebSockets keep because large messages went through them.
+pub(super) const MAX_GROWN_BYTES: usize = 256 * 1024 * 1024;
+/// Most of them for one source.
+pub(super) const MAX_GROWN_BYTES_PER_SOURCE: usize = 16 * 1024 * 1024;
+/// Bytes of buffers are counted in pieces of this many.
+const PIECE: usize = 4 * 1024;
 /// Most requests that wait for their turn; there is no room for more.
 pub(super) const MAX_WAITING: usize = 4096;
 /// Longest a request waits for its turn before it is told to come again.
@@ -62,6 +66,15 @@ struct Counts {
     pending: usize,
     /// Permits to read bodies, made for the first one; kept while a connection of this source is open.
     bodies: Option<Arc<Semaphore>>,
+    /// Room for grown buffers, likewise.
+    grown: Option<Arc<Semaphore>>,
+}
+
+/// Leave to keep grown buffers, until dropped.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    _own: Option<OwnedSemaphorePermit>,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// Leave to work on one request, until dropped.
@@ -160,7 +173,7 @@ impl Admission {
             rooms: Arc::new(Semaphore::new(MAX_WAITING)),
             bodies: Arc::new(Semaphore::new(MAX_BODIES)),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
-            grown: Arc::new(Semaphore::new(MAX_GROWN)),
+            grown: Arc::new(Semaphore::new(MAX_GROWN_BYTES / PIECE)),
         })
     }
 
@@ -230,9 +243,26 @@ impl Admission {
         !self.is_bounded(source) || self.rates.admit(&source)
     }
 
-    /// Leave for a WebSocket to keep buffers that a large message went through; `None` if as many do as may.
-    pub(super) fn may_grow(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.grown).try_acquire_owned().ok()
+    /// Leave for the WebSocket of `place` to keep `bytes` more of buffers that a large message went through; `None` if there is no room.
+    pub(super) fn buffers(&self, place: &Place, bytes: usize) -> Option<Buffers> {
+        let pieces = u32::try_from(bytes.div_ceil(PIECE)).ok()?;
+        let take = |room: Arc<Semaphore>| room.try_acquire_many_owned(pieces).ok();
+        let own = match self.grown_of(place.source) {
+            Some(room) => Some(take(room)?),
+            None => None,
+        };
+        Some(Buffers { _own: own, _of_all: take(Arc::clone(&self.grown))? })
+    }
+
+    /// The room for grown buffers of a source, if it is bounded.
+    fn grown_of(&self, source: Source) -> Option<Arc<Semaphore>> {
+        if !self.is_bounded(source) {
+            return None;
+        }
+        let mut by_source = self.by_source();
+        let room = &mut by_source.get_mut(&source)?.grown;
+        let most = MAX_GROWN_BYTES_PER_SOURCE / PIECE;
+        Some(Arc::clone(room.get_or_insert_with(|| Arc::new(Semaphore::new(most)))))
     }
 
     /// Waits for permission to read a body on the connection of `place`; `None` if that takes too long, because it

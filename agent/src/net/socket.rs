@@ -9,7 +9,6 @@ use futures_util::{
     stream::{FuturesOrdered, SplitSink},
 };
 use tokio::{
-    sync::OwnedSemaphorePermit,
     task::{JoinError, JoinHandle},
     time::{Instant, MissedTickBehavior},
 };
@@ -17,7 +16,7 @@ use tokio_tungstenite::tungstenite;
 use tracing::Instrument;
 
 use super::{
-    admission::{Place, Turn},
+    admission::{Buffers, Place, Turn},
     listen::stopped,
     paced::ReadBytes,
     pushing::{Handful, Pushing, Trouble},
@@ -47,8 +46,10 @@ pub(super) const READ_BUFFER: usize = 2_560;
 pub(super) const MAX_FRAME_BYTES: usize = MAX_ENVELOPE_BYTES + 256 * 1024;
 /// Bytes from which on a message is large: the buffers it goes through stay as long as it is.
 const LARGE: usize = 64 * 1024;
-/// How long a connection whose buffers have grown too many lasts after its last large message: long enough to hear what became of it.
+/// How long a connection lasts for whose grown buffers there is no room, after what became of a large message was said.
 const LEAVES_AFTER: Duration = Duration::from_secs(2);
+/// How long it lasts after its last large message, whatever it does: as long as a reader may take for it, and as a whole exchange.
+const LEAVES_AT_LAST: Duration = Duration::from_secs(60);
 /// Most bytes that wait to be sent: two of the largest envelopes, in the form of deliveries. Pongs must not add up without end for
 /// whoever asks and does not read.
 pub(super) const MAX_WRITE_BUFFER: usize = 4 * MAX_ENVELOPE_BYTES;
@@ -99,10 +100,13 @@ struct Socket {
 /// Whether a connection has carried a large message: its buffers keep that size for as long as it lasts.
 enum Grown {
     No,
-    /// It may stay.
-    Kept(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
-    /// Enough others have: it is closed at this instant, unless it carries another one before.
-    Leaves(Instant),
+    /// It may stay: buffers of this many bytes are allowed for.
+    Kept(usize, Vec<Buffers>),
+    /// There is no room for them: it is closed at `at`, once it was quiet for a while, and `latest` in any case.
+    Leaves {
+        at: Instant,
+        latest: Instant,
+    },
 }
 
 /// Why a socket is closed by us.
@@ -203,22 +207,39 @@ async fn all_of(under_way: &mut FuturesOrdered<JoinHandle<Receipt>>) -> Vec<Resu
 }
 
 impl Socket {
-    /// Notes that a message of this many bytes went through the buffers.
-    fn carried(&mut self, bytes: usize) {
-        if bytes <= LARGE || matches!(self.grown, Grown::Kept(_)) {
+    /// Notes that a message of this many bytes goes through the buffers.
+    fn carries(&mut self, bytes: usize) {
+        if bytes <= LARGE {
             return;
         }
-        self.grown = match self.server.admission.may_grow() {
-            Some(permit) => Grown::Kept(permit),
-            None => Grown::Leaves(Instant::now() + LEAVES_AFTER),
+        let (had, mut held) = match std::mem::replace(&mut self.grown, Grown::No) {
+            Grown::Kept(had, held) => (had, held),
+            Grown::No | Grown::Leaves { .. } => (0, Vec::new()),
         };
+        let more = bytes.saturating_sub(had);
+        self.grown = if more == 0 {
+            Grown::Kept(had, held)
+        } else if let Some(buffers) = self.server.admission.buffers(&self.place, more) {
+            held.push(buffers);
+            Grown::Kept(bytes, held)
+        } else {
+            let now = Instant::now();
+            Grown::Leaves { at: now + LEAVES_AFTER, latest: now + LEAVES_AT_LAST }
+        };
+    }
+
+    /// What a large message led to has been said: the time begins anew in which its peer says that it has heard it.
+    fn has_answered(&mut self) {
+        if let Grown::Leaves { at, latest } = &mut self.grown {
+            *at = (Instant::now() + LEAVES_AFTER).min(*latest);
+        }
     }
 
     /// When it is to be closed because of its buffers; far away if it may stay.
     fn leaves_at(&self) -> Instant {
         match self.grown {
-            Grown::Leaves(at) => at,
-            Grown::No | Grown::Kept(_) => Instant::now() + SILENCE,
+            Grown::Leaves { at, .. } => at,
+            Grown::No | Grown::Kept(..) => Instant::now() + SILENCE,
         }
     }
 
@@ -230,10 +251,12 @@ impl Socket {
     ) -> Result<(), Ending> {
         self.check_rate()?;
         if payload == IS_IT_TAKEN {
-            self.settle_for_pong(under_way).await
+            self.settle_for_pong(under_way).await?;
         } else {
-            self.settle(under_way).await
+            self.settle(under_way).await?;
         }
+        self.has_answered();
+        Ok(())
     }
 
     /// Counts what came against the rate of its address.
@@ -254,7 +277,7 @@ impl Socket {
             Frame::Close(_) => return Err(Ending::Gone),
         };
         self.check_rate()?;
-        self.carried(bytes.len());
+        self.carries(bytes.len());
         let turn = self.turn().await?;
         let opening = self.server.node.begin(&bytes, self.server.origin(&self.place));
         Ok(Some((opening.instrument(log::request("socket")).await, turn)))
@@ -356,6 +379,7 @@ impl Socket {
             }
             self.flush().await?;
         }
+        self.has_answered();
         if refused.is_some_and(Refusal::is_temporary) && !is_told {
             // A socket has no other way to say that an envelope may come again.
             return Err(Ending::Told(close_code::AGAIN, "not taken at present; come again later"));
@@ -377,7 +401,9 @@ impl Socket {
             }
             drop(hand);
         }
-        self.flush().await
+        self.flush().await?;
+        self.has_answered();
+        Ok(())
     }
 
     async fn ping(&mut self) -> Result<(), Ending> {
@@ -385,7 +411,7 @@ impl Socket {
     }
 
     async fn feed(&mut self, envelope: Vec<u8>) -> Result<(), Ending> {
-        self.carried(envelope.len());
+        self.carries(envelope.len());
         // Envelopes are JSON, hence text; bytes that are not text go as they are.
         let frame = match String::from_utf8(envelope) {
             Ok(text) => Frame::Text(text.into()),

@@ -70,7 +70,8 @@ impl Node {
                 }
             } else if answer.transient && !(is_of_pickup(&answer.message.kind) && self.reads_here(&answer.to))
             {
-                is_queued |= to_sender && self.enqueue_now(answer, arrival).await;
+                let queued = self.enqueue_now(answer, arrival).await;
+                is_queued |= to_sender && queued;
             }
         }
         let is_on_its_way = !replies.is_empty() || (is_queued && self.hears_elsewhere(opened));

@@ -56,12 +56,22 @@ impl Node {
             // Not a peer of ours: there is no relationship to move.
             return Ok(());
         };
+        if !stored.value.theirs.same_as(&rotation.prior) {
+            // It has been moved already, and this is said until we have used the new DID.
+            return Ok(());
+        }
         let old = crate::db::peer_id(rx.recipient(), &rotation.prior);
         let (theirs, rotated_at) = (their_form(rx), Some(rotation.issued_at));
         let peer = identity::Peer { theirs, rotated_at, ..stored.value };
         learn(&their_form(rx), fx)?;
         // Both as they were read: a phone may be taken off its person at this moment.
-        fx.remove(PEERS, old, stored.version)?;
+        if self.shared.config.role == Role::City {
+            // Who was taken off a person is known by its former DID as well: an exchange may go on under that.
+            let moved = identity::Peer { label: None, superseded: true, ..peer.clone() };
+            fx.update(PEERS, old, &moved, Some(stored.version))?;
+        } else {
+            fx.remove(PEERS, old, stored.version)?;
+        }
         let there = identity::peer_of(fx.db(), rx.recipient(), rx.sender())?.map(|stored| stored.version);
         Ok(fx.update(PEERS, crate::db::peer_id(rx.recipient(), rx.sender()), &peer, there)?)
     }

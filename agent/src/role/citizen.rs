@@ -307,6 +307,7 @@ fn record_relationship(
         rotated_at: None,
         prior: None,
         superseded: false,
+        unbound_at: None,
     };
     Ok(fx.update(PEERS, crate::db::peer_id(ours, &invitation.from), &peer, None)?)
 }
@@ -346,7 +347,7 @@ impl RoleService for Citizen {
 
     fn on_timer(&self, shared: &Shared, exchange: &str, fx: &mut Effects<'_>) -> Handled {
         // A phone that was off for days has its answers in the mailbox: they count before the time they are late by.
-        if account::may_have_mail(shared)? {
+        if account::may_have_mail(shared, fx.deadline())? {
             return Err(Failure::later("the mailbox was not looked into yet"));
         }
         if let Some(mut holding) = Holding::load(shared, exchange)? {

@@ -343,6 +343,7 @@ fn bind(shared: &Shared, rx: &Received<'_>, person: &PersonId, fx: &mut Effects<
         rotated_at: None,
         prior: None,
         superseded: false,
+        unbound_at: None,
     };
     let known = peer_of(fx.db(), rx.recipient(), rx.sender())?.map(|stored| stored.version);
     Ok(fx.update(PEERS, crate::db::peer_id(rx.recipient(), rx.sender()), &peer, known)?)
@@ -352,10 +353,9 @@ fn bind(shared: &Shared, rx: &Received<'_>, person: &PersonId, fx: &mut Effects<
 /// abandoned makes no device of anybody's.
 fn bind_holder(shared: &Shared, rx: &Received<'_>, exchange: &Issuing, fx: &mut Effects<'_>) -> Handled {
     let Subject::Person(person) = &exchange.work.job.order.subject else { return Ok(()) };
-    for did in [Some(rx.sender()), rx.prior()].into_iter().flatten() {
-        if peer_of(fx.db(), rx.recipient(), did)?.is_some() {
-            return Ok(());
-        }
+    // Who was taken off and is offered a card all the same is a device of theirs again.
+    if devices::present(rx, fx)?.is_some_and(|peer| !peer.superseded) {
+        return Ok(());
     }
     bind(shared, rx, person, fx)
 }
@@ -380,7 +380,8 @@ impl RoleService for City {
             let had_card = exchange.work.job.issued;
             // An offer for a person that is still under way must not become a card on a phone that was lost meanwhile.
             let for_person = matches!(exchange.work.job.order.subject, Subject::Person(_));
-            if for_person && !had_card && devices::is_taken_off(rx, fx)? {
+            let offered_at = exchange.work.job.offered_at;
+            if for_person && !had_card && devices::was_taken_off_since(rx, offered_at, fx)? {
                 tracing::info!("no card was issued: the device was taken off the person it is for");
                 return self.refuse_offer(shared, exchange, fx).map(|()| true);
             }

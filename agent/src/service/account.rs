@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    db::{META, digest_id},
+    db::{META, PARKED, digest_id},
     handler::{Effects, Failure, Shared, Visit, learn},
 };
 
@@ -121,6 +121,8 @@ pub(crate) fn is_mediator(shared: &Shared, ours: &Did, peer: &Did) -> Result<boo
     Ok(account.is_some_and(|account| account.ours.same_as(ours) && account.mediator.same_as(peer)))
 }
 
+/// Seconds that a deadline waits for mail at most: as long as letters are tried again here.
+const LONGEST_WAIT_SECS: u64 = 7 * 24 * 3600;
 /// Milliseconds within which an awake node looks into its mailbox again, even if its mediator would ring.
 const LATELY_MS: u64 = 3 * 60_000;
 
@@ -155,12 +157,18 @@ pub(crate) fn standing(shared: &Shared) -> Result<Standing, Failure> {
     })
 }
 
-/// Whether mail may wait at the mediator that was not fetched yet, because the node or the machine has slept since it last looked.
-pub(crate) fn may_have_mail(shared: &Shared) -> Result<bool, Failure> {
+/// Whether an answer that came before `deadline` may still be on its way: at the mediator, because the node or the machine has slept
+/// since it last looked, or here among letters that are tried again. Not for ever: a mediator may be gone for good.
+pub(crate) fn may_have_mail(shared: &Shared, deadline: UnixSeconds) -> Result<bool, Failure> {
+    let present = shared.present();
     let granted = account(shared)?.is_some_and(|account| account.routing.is_some());
+    let is_over = deadline.plus(LONGEST_WAIT_SECS).0 < present.steady_ms / 1000;
+    if !granted || is_over || shared.last_visit.get() == Visit::NotEnrolled {
+        return Ok(false);
+    }
     let poll_ms = shared.config.citizen.as_ref().and_then(|citizen| citizen.poll_ms).unwrap_or_default();
     let within_ms = LATELY_MS.saturating_add(poll_ms.saturating_mul(2));
-    Ok(granted && !shared.last_visit.was_lately(shared.present().steady_ms, within_ms))
+    Ok(!shared.last_visit.was_lately(present.steady_ms, within_ms) || shared.db.count(PARKED)? > 0)
 }
 
 /// Takes one of the spare DIDs. A wallet that peers reach directly, without a mediator, makes one at once.

@@ -2,12 +2,14 @@
 
 use std::ops::ControlFlow;
 
+use einmal_did::Did;
+use einmal_didcomm::UnixSeconds;
 use einmal_flows::Received;
 use einmal_register::PersonId;
 use serde_json::{Value, json};
 
 use crate::{
-    db::{PEERS, did_id, peer_id},
+    db::{Db, PEERS, did_id, peer_id},
     handler::{BoundedList, Effects, Failure, Shared},
     identity::{Peer, peer_of},
 };
@@ -43,7 +45,8 @@ pub(crate) fn unbind(
         }
         // It may have rotated since it was listed.
         let Some(stored) = peer_of(&shared.db, &peer.ours, &peer.theirs)? else { continue };
-        let nobodys = Peer { label: None, superseded: true, ..stored.value };
+        let unbound_at = Some(shared.now());
+        let nobodys = Peer { label: None, superseded: true, unbound_at, ..stored.value };
         fx.update(PEERS, peer_id(&peer.ours, &peer.theirs), &nobodys, Some(stored.version))?;
         unbound += 1;
     }
@@ -56,14 +59,42 @@ pub(crate) fn unbind(
     Ok(json!({"unbound": unbound, "left": all - unbound}))
 }
 
-/// Whether the sender was taken off its person, also under the DID it had until this message.
-pub(crate) fn is_taken_off(rx: &Received<'_>, fx: &Effects<'_>) -> Result<bool, Failure> {
+/// Most DIDs in a row that one device is followed through.
+const MAX_FOLLOWED: usize = 16;
+
+/// The relationship with the sender as it is now, whatever DIDs it has taken since; also by the DID it had until this message.
+pub(crate) fn present(rx: &Received<'_>, fx: &Effects<'_>) -> Result<Option<Peer>, Failure> {
     for did in [Some(rx.sender()), rx.prior()].into_iter().flatten() {
-        if peer_of(fx.db(), rx.recipient(), did)?.is_some_and(|peer| peer.value.superseded) {
-            return Ok(true);
+        if let Some(peer) = known_as(fx.db(), rx.recipient(), did)? {
+            return Ok(Some(peer));
         }
     }
-    Ok(false)
+    Ok(None)
+}
+
+/// The relationship with the device that had this DID.
+pub(crate) fn known_as(db: &Db, ours: &Did, theirs: &Did) -> Result<Option<Peer>, Failure> {
+    let mut did = theirs.clone();
+    for _ in 0..MAX_FOLLOWED {
+        let Some(stored) = peer_of(db, ours, &did)? else { return Ok(None) };
+        if stored.value.theirs.same_as(&did) {
+            return Ok(Some(stored.value));
+        }
+        did = stored.value.theirs.canonical();
+    }
+    Ok(None)
+}
+
+/// Whether the sender was taken off its person after it was offered a card at `offered_at`; whatever was offered later, the clerk meant.
+pub(crate) fn was_taken_off_since(
+    rx: &Received<'_>,
+    offered_at: Option<UnixSeconds>,
+    fx: &Effects<'_>,
+) -> Result<bool, Failure> {
+    let Some(peer) = present(rx, fx)?.filter(|peer| peer.superseded) else { return Ok(false) };
+    let before = |unbound_at: UnixSeconds| offered_at.is_none_or(|offered_at| offered_at <= unbound_at);
+    // Records of earlier versions do not say when.
+    Ok(peer.unbound_at.is_none_or(before))
 }
 
 fn of_person(shared: &Shared, person: &PersonId) -> Result<Vec<Peer>, Failure> {

@@ -4,13 +4,16 @@ use einmal_did::{Did, Endpoint, Resolver, web};
 use einmal_didcomm::{MessageId, ThreadId, UnixSeconds};
 use einmal_flows::{
     Received,
-    out_of_band::{Admission, Invitation, InvitationRecord, State, Uses},
+    out_of_band::{Admission, Invitation, InvitationRecord, Uses},
 };
 use einmal_register::PersonId;
 use einmal_storage::Table;
 use serde::{Deserialize, Serialize};
 
-use super::ids::{RequestId, TemplateId, stored_person};
+use super::{
+    devices,
+    ids::{RequestId, TemplateId, stored_person},
+};
 use crate::{
     db::INVITATIONS,
     guard,
@@ -221,11 +224,13 @@ pub(crate) fn take_to_connect(
     Ok(taken)
 }
 
-/// The person whose device has answered this invitation to connect, if it named one and somebody has.
+/// The person whose device has answered this invitation to connect and still is theirs, if it named one and somebody has.
 pub(crate) fn connected(shared: &Shared, thread: &str) -> Result<Option<PersonId>, Failure> {
     let Some(stored) = shared.db.get::<Record>(INVITATIONS, thread)? else { return Ok(None) };
     let Record { purpose: Purpose::Connect { person }, record, .. } = stored.value else { return Ok(None) };
-    Ok(person.filter(|_| record.state() == State::Connected))
+    let (Some(own), Some(peer)) = (shared.public_did(), record.peer()) else { return Ok(None) };
+    let device = devices::known_as(&shared.db, own, peer)?;
+    Ok(person.filter(|_| device.is_some_and(|device| !device.superseded)))
 }
 
 /// Takes an invitation back, also from whoever has answered it; `was_answered` says that somebody has. False if there is none that is

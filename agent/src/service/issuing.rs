@@ -33,7 +33,7 @@ use super::{
     overtaken::facts,
     patron_nym::patron_nym,
     status::PublishedLists,
-    templates::{CityFiles, may_be_anybody, not_asked_for},
+    templates::{CityFiles, knows_people_again, may_be_anybody, not_asked_for},
 };
 use crate::{
     handler::{Effects, Failure, Handled, Shared},
@@ -58,7 +58,7 @@ pub(crate) struct IssueJob {
     nonce: Option<String>,
     /// When that nonce was given out; earlier versions did not write it down.
     #[serde(default)]
-    offered_at: Option<UnixSeconds>,
+    pub(crate) offered_at: Option<UnixSeconds>,
     /// A card was signed; the order is then carried out, whatever the holder says later.
     #[serde(default)]
     pub(crate) issued: bool,
@@ -342,8 +342,10 @@ impl IssuingService {
     fn filled(&self, shared: &Shared, job: &IssueJob) -> Result<Filled, NotMade> {
         let template = self.present_template(job)?;
         let (files, known) = (self.files(), person_of(shared, job)?);
-        if let Some(known) = &known {
-            check_may_have_another(shared, &template, known, job.order.subject.must_prove())?;
+        match &known {
+            Some(known) => check_may_have_another(shared, &template, known, job.order.subject.must_prove())?,
+            None if knows_people_again(&template) => return Err(NoCard::Unknown.into()),
+            None => {}
         }
         let found = |id| in_register(&files, id).map_err(|_| NoCard::NotInRegister);
         let person = known.as_ref().map(found).transpose()?;

@@ -28,6 +28,11 @@ pub(crate) enum NoCard {
         "there are as many valid cards of this kind as one person may take by a poster; the issuer may offer more"
     )]
     EnoughCards,
+    /// Who proved something is nobody the city knows, and cards of this kind need that.
+    #[error(
+        "the card that was proved does not tell whose it is, as this one needs; the issuer may offer it to a person"
+    )]
+    Unknown,
     /// An earlier card was revoked for good.
     #[error("an earlier card was revoked for a reason that bars from another")]
     Barred,

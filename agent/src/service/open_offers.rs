@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow;
 
+use einmal_didcomm::ThreadId;
 use einmal_flows::out_of_band::State;
 use einmal_register::PersonId;
 use serde_json::{Value, json};
 
 use super::{
-    exchange::Exchange,
+    exchange::{Exchange, Relation},
     invitations::{Purpose, Record, Subject},
     issuing::Issuing,
 };
@@ -26,15 +27,15 @@ pub(crate) fn list(shared: &Shared, person: Option<&PersonId>) -> Result<Value, 
             Purpose::Connect { person } => (None, person.as_ref()),
             Purpose::Request { .. } => return Ok(ControlFlow::Continue(())),
         };
-        // Who has answered is connected, or has an exchange, which stands below.
-        let is_open = record.record.state() != State::Connected && record.expires > shared.now();
-        if is_open && is_asked_for(named) {
-            shown.push(entry(
-                &String::from_utf8_lossy(&id),
-                template.map(ToString::to_string),
-                named,
-                "invited",
-            ));
+        let thread = String::from_utf8_lossy(&id).into_owned();
+        let state = match record.record.state() {
+            _ if record.expires <= shared.now() || !is_asked_for(named) => None,
+            // Who has answered is connected, or has an exchange, which stands below; or has given that up, and may begin anew.
+            State::Connected => (template.is_some() && was_given_up(shared, &thread)?).then_some("given up"),
+            _ => Some("invited"),
+        };
+        if let Some(state) = state {
+            shown.push(entry(&thread, template.map(ToString::to_string), named, state));
         }
         Ok::<_, Failure>(ControlFlow::Continue(()))
     })?;
@@ -48,6 +49,13 @@ pub(crate) fn list(shared: &Shared, person: Option<&PersonId>) -> Result<Value, 
         }
     })?;
     Ok(shown.into_value(|left| format!("{left} more; ask for those of a person: --person ID")))
+}
+
+/// Whether the exchange that answered an offer ended without a card.
+fn was_given_up(shared: &Shared, thread: &str) -> Result<bool, Failure> {
+    let Ok(thread) = ThreadId::try_from(thread) else { return Ok(false) };
+    let exchange = Issuing::by_relation(shared, Relation::AnswerTo(&thread))?;
+    Ok(exchange.is_some_and(|exchange| !exchange.work.job.issued && exchange.work.machine.is_abandoned()))
 }
 
 fn entry(thread: &str, template: Option<String>, person: Option<&PersonId>, state: &str) -> Value {

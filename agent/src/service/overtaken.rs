@@ -86,15 +86,19 @@ pub(crate) fn facts(
 ) -> Result<BTreeMap<String, String>, Failure> {
     let said = einmal_register::facts(template, person);
     said.into_iter()
-        .map(|(claim, value)| {
+        .map(|(claim, origin, value)| {
             let tag = fact_tag(shared, (&claim, &value.unwrap_or_default().to_string()))?;
-            Ok((claim, tag))
+            Ok((format!("{claim}{FROM}{origin}"), tag))
         })
         .collect()
 }
 
-/// The claims whose tags differ. What only one of both has was added to the template since, or taken out.
+/// Between a claim and where the register has it.
+const FROM: &str = " from ";
+
+/// The claims whose tags differ. What only one of both has was added to the template since, taken out, or taken from elsewhere.
 fn changed(card: &BTreeMap<String, String>, register: &BTreeMap<String, String>) -> Vec<String> {
     let differs = |(claim, tag): &(&String, &String)| register.get(*claim).is_some_and(|now| now != *tag);
-    card.iter().filter(differs).map(|(claim, _)| claim.clone()).collect()
+    let name = |fact: &String| fact.split(FROM).next().unwrap_or_default().to_owned();
+    card.iter().filter(differs).map(|(fact, _)| name(fact)).collect()
 }

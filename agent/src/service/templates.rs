@@ -95,17 +95,22 @@ fn check_presented(
     Ok(())
 }
 
-/// Whether a holder who answers this request may be nobody the city knows again, though cards of `template` need that: they bar from
-/// another, or make a name for their holder. People are known by the place of their card in a status list.
-pub(crate) fn may_be_anybody(files: &CityFiles, template: &Template, request: &RequestTemplate) -> bool {
+/// Whether cards of a template need to know their holder again: they bar from another, or make a name for their holder.
+pub(crate) fn knows_people_again(template: &Template) -> bool {
     let bars = template.revocation_reasons().iter().any(|reason| reason.bars);
-    let names = template.claims().iter().any(|claim| matches!(claim.source, Source::Generated(_)));
-    let cards = || files.templates.values();
+    bars || template.claims().iter().any(|claim| matches!(claim.source, Source::Generated(_)))
+}
+
+/// Whether a holder who answers this request may be nobody the city knows again, though cards of `template` need that. People are
+/// known by the place of their card in a status list.
+///
+/// Said when the offer is made, by the templates of that day; what was issued before may still turn out to be nobody's.
+pub(crate) fn may_be_anybody(files: &CityFiles, template: &Template, request: &RequestTemplate) -> bool {
     let is_known = |vct: Option<&str>| {
         let admitted = |card: &&Template| vct.is_none_or(|vct| card.vct() == vct);
-        cards().filter(admitted).all(Template::has_status_list)
+        files.templates.values().filter(admitted).all(Template::has_status_list)
     };
-    (bars || names) && !request.always_holds(is_known)
+    knows_people_again(template) && !request.always_holds(is_known)
 }
 
 /// The first claim that a card takes from a presentation and this request does not ask for, as people write it.

@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    AgeBand, Column, Date, Disclosure, Eligibility, Label, PartialDate, Person, Residence, Source, Template,
+    AgeBand, ClaimTemplate, Column, Date, Disclosure, Eligibility, Label, PartialDate, Person, Residence,
+    Source, Template,
     config::MAX_LABEL_BYTES,
     countries::{is_country, region_of_municipality},
 };
@@ -210,23 +211,29 @@ pub fn eligible(template: &Template, person: &Person, today: Date) -> Result<(),
 
 /// What a card of `template` would say of `person` that changes only when the register does: no ages, and nothing that was presented.
 ///
-/// Returns the paths of those claims, joined by dots, with their values; `None` for a value the register does not have.
-pub fn facts(template: &Template, person: &Person) -> Vec<(String, Option<Value>)> {
+/// Returns the path of each of those claims, joined by dots, where the register has it (a column's key or a rule's name), and its value;
+/// `None` for a value the register does not have.
+pub fn facts(template: &Template, person: &Person) -> Vec<(String, &'static str, Option<Value>)> {
     let inputs = Inputs { person: Some(person), presented: None, generated: &BTreeMap::new(), latest: None };
     // No day matters to what is left.
     let subject = Subject { inputs: &inputs, today: Date::MIN };
-    let is_fact = |source: &Source| match source {
-        Source::Column(_) | Source::StreetAddress | Source::ResidentAgs | Source::ResidentRegion => true,
+    let origin = |source: &Source| match source {
+        Source::Column(column) => Some(column.key()),
+        Source::StreetAddress => Some("street_address"),
+        Source::ResidentAgs => Some("resident_ags"),
+        Source::ResidentRegion => Some("resident_region"),
         Source::AgeEqualOrOver { .. }
         | Source::AgeBands(_)
         | Source::IsResident
         | Source::ValidUntil
         | Source::Value(_)
         | Source::Presented(_)
-        | Source::Generated(_) => false,
+        | Source::Generated(_) => None,
     };
-    let claims = template.claims().iter().filter(|claim| is_fact(&claim.source));
-    claims.map(|claim| (claim.path.join("."), subject.value(&claim.source, Date::MIN).ok())).collect()
+    let fact = |claim: &ClaimTemplate| {
+        Some((claim.path.join("."), origin(&claim.source)?, subject.value(&claim.source, Date::MIN).ok()))
+    };
+    template.claims().iter().filter_map(fact).collect()
 }
 
 fn expiry(template: &Template, person: Option<&Person>, today: Date) -> Result<Date, FillError> {

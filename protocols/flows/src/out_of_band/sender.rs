@@ -106,6 +106,11 @@ impl InvitationRecord {
         }
     }
 
+    /// Who has used it up, if it is good for one only.
+    pub fn peer(&self) -> Option<&Did> {
+        self.peer.as_ref()
+    }
+
     /// Decides about a message that names this invitation as its parent thread.
     ///
     /// An invitation that was never marked as sent may still be answered: it may have been shown.

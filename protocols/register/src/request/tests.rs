@@ -122,3 +122,37 @@ fn unknown_members_and_odd_types_are_refused_with_their_line() {
         assert!(matches!(&problem, Problem::Syntax { message } if message.contains(word)), "{problem}");
     }
 }
+
+#[test]
+fn answer_always_holds_a_known_card_if_each_way_to_answer_has_one() {
+    let sets = "credential_sets = [{ options = [[\"resident\"]] }]\n";
+    let second = |types: &str| {
+        format!("[[dcql_query.credentials]]\nid = \"other\"\nformat = \"dc+sd-jwt\"\nmeta = {{ {types} }}\n")
+    };
+    let alone = GOOD.replacen(sets, "", 1);
+    let with = |types: &str| format!("{alone}\n{}", second(types));
+    let either = format!(
+        "{}\n{}",
+        GOOD.replacen("[[\"resident\"]]", "[[\"resident\"], [\"other\"]]", 1),
+        second("vct_values = [\"b\"]")
+    );
+    let several =
+        alone.replacen("[\"urn:de:kommune:resident:1\"]", "[\"urn:de:kommune:resident:1\", \"b\"]", 1);
+    let any = alone.replacen("vct_values = [\"urn:de:kommune:resident:1\"]", "", 1);
+    // Which types are known, besides the resident card, and whether it is enough.
+    let cases = [
+        (alone.clone(), None, true),
+        (with("vct_values = [\"b\"]"), None, true),
+        (either.clone(), None, false),
+        (either, Some("b"), true),
+        (several.clone(), None, false),
+        (several, Some("b"), true),
+        (any, Some("b"), false),
+    ];
+    for (text, known, holds) in cases {
+        let request = RequestTemplate::parse("x.toml", &text).unwrap();
+        let is_known =
+            |vct: Option<&str>| vct == Some("urn:de:kommune:resident:1") || (vct.is_some() && vct == known);
+        assert_eq!(request.always_holds(is_known), holds, "{known:?} {text}");
+    }
+}

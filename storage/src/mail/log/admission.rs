@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{frame::Header, job::Sealed};
+use super::{
+    frame::{Header, Kind},
+    job::Sealed,
+};
 use crate::{
     StoreError,
     mail::{
@@ -104,9 +107,10 @@ impl Admission {
         self.ahead_bytes += len;
     }
 
-    /// Called when a letter is in the index, or will never be.
+    /// Called when an entry is in the index, or will never be.
     pub(super) fn retire(&mut self, header: &Header) {
-        if self.letters.remove(&LetterId(header.id)).is_none() {
+        // Other entries have other numbers in the place of an id.
+        if header.kind != Kind::Letter || self.letters.remove(&LetterId(header.id)).is_none() {
             return;
         }
         let len = u64::from(header.payload_len());
