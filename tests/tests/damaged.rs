@@ -1,7 +1,7 @@
 //! Damaged records: nothing is retried forever because of them, and nobody else is blamed.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use einmal::db::{EXCHANGES, TIMERS};
+use einmal::db::{EXCHANGES, OUTBOX, TIMERS};
 use einmal_storage::{Batch, Key, Store, Table, TenantId};
 use einmal_tests::{ADULT, World, play};
 use serde_json::{Value, json};
@@ -97,5 +97,22 @@ fn timer_that_the_disk_does_not_serve_rings_again_until_it_does() {
         world.store("city").fail_next_commits(0);
         much_later(&world).await;
         assert_eq!(count(&world, TIMERS), 0);
+    });
+}
+
+#[test]
+fn message_whose_record_does_not_parse_is_given_up_and_keeps_no_other_from_going_out() {
+    play(async {
+        let mut world = waiting_city().await;
+        let key = Key::new(&TenantId::default(), OUTBOX, [0; 18]).unwrap();
+        let mut batch = Batch::new();
+        batch.put(key, "not a message");
+        world.store("city").commit(batch).wait().unwrap();
+        let offer = world.ask("city", "offer", json!({"template": "resident-card", "person": ADULT})).await;
+        let accepted = world.ask("anna", "accept", json!({"url": offer["invitation"], "yes": true})).await;
+        world.pump().await;
+        let progress = world.ask("anna", "progress", json!({"thread": accepted["thread"]})).await;
+        assert_eq!(progress["state"], "done", "{progress}");
+        assert_eq!((world.given_up("city").await, count(&world, OUTBOX)), (1, 0));
     });
 }

@@ -1,6 +1,7 @@
 //! The outbox: messages committed but not yet handed over, sent with backoff, across restarts.
 
 mod origin;
+mod queued;
 mod schedule;
 mod seats;
 

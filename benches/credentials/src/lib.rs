@@ -148,7 +148,8 @@ impl Ours {
 
     fn verify(&self, presented: &str, bound: bool) -> VerifiedCredential {
         let trust = |iss: &str, vct: &str| iss == ISSUER && vct == VCT;
-        let required = bound.then_some(KeyBindingRequirement { audience: AUDIENCE, nonce: NONCE, asked_at: None });
+        let required =
+            bound.then_some(KeyBindingRequirement { audience: AUDIENCE, nonce: NONCE, asked_at: None });
         let context = VerificationContext::new(ISSUED_AT, &trust, required);
         vc::verify_presentation(presented, &context, &self.keys, &NoLists).unwrap()
     }

@@ -16,7 +16,7 @@ use super::{
     Item, LONGEST_PAUSE_MS, due_ms,
     seats::{MAX_SERVED, Round, Served, Standing},
 };
-use crate::{db::OUTBOX, handler::Origin, node::Node};
+use crate::{handler::Origin, node::Node};
 
 /// Most messages read at once.
 const PAGE: usize = 500;
@@ -270,7 +270,7 @@ impl Node {
         }
         if sent_something || look.left {
             // Failed messages were put back with a later instant, and new ones may have come.
-            let first: Vec<(Vec<u8>, Item)> = self.shared.db.scan(OUTBOX, b"", None, 1)?;
+            let first = self.queued(None, 1)?;
             return Ok(first.first().map(|(id, _)| due_ms(id)));
         }
         Ok(look.next)
@@ -301,7 +301,7 @@ impl Node {
         let now = self.shared.present().steady_ms;
         // No pause is that long: these instants come from a clock that was ahead, and must not wait until it is right.
         let too_late = now.saturating_add(LONGEST_PAUSE_MS * 2);
-        let page = |after: Option<&[u8]>| self.shared.db.scan(OUTBOX, b"", after, PAGE);
+        let page = |after: Option<&[u8]>| self.queued(after, PAGE);
         self.recall_what_was_put_off(now)?;
         let mut due = Due { round: seats.round(), now, ..Due::default() };
         let ahead = page(Some(&too_late.to_be_bytes()))?;
@@ -322,7 +322,7 @@ impl Node {
         }
         let mut after = now.saturating_add(1).to_be_bytes().to_vec();
         loop {
-            let page: Vec<(Vec<u8>, Item)> = self.shared.db.scan(OUTBOX, b"", Some(&after), PAGE)?;
+            let page = self.queued(Some(&after), PAGE)?;
             let Some((last, _)) = page.last() else { break };
             after.clone_from(last);
             for (id, item) in page {
