@@ -2,7 +2,12 @@
 
 use std::io::Write;
 
-use einmal_credentials::{dcql::DcqlQuery, proof, sd_jwt::KeyBindingRequest, vc::HeldCredential};
+use einmal_credentials::{
+    dcql::DcqlQuery,
+    proof,
+    sd_jwt::{KeyBindingRequest, SdJwtIn},
+    vc::HeldCredential,
+};
 use flate2::{Compression, write::ZlibEncoder};
 use serde_json::json;
 
@@ -44,7 +49,11 @@ pub(super) fn credentials() -> Vec<(&'static str, Vec<u8>)> {
     let twice = json!({"payload": {"_sd": ["@0", "@0"]}, "disclosures": [["s", "a", 1]]});
     vec![
         ("valid-card", CARD.clone().into_bytes()),
-        ("valid-presentation", presented.into_bytes()),
+        ("valid-presentation", presented.clone().into_bytes()),
+        (
+            "valid-flattened",
+            format!("F{}", SdJwtIn::to_flattened(&presented).expect("it parses")).into_bytes(),
+        ),
         ("valid-assembled", mode('J', &assembled)),
         ("valid-assembled-hidden-vct", mode('J', &hidden)),
         ("valid-issued", mode('I', &asked)),
