@@ -1,7 +1,8 @@
 //! A node's configuration: `einmal.toml` in its folder, then the environment, then flags.
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
@@ -220,8 +221,9 @@ pub struct P2pSettings {
     pub listen: Vec<String>,
     /// Multiaddresses to announce to others instead of those listened on.
     pub announce: Vec<String>,
-    /// Look for peers on the local network, and be found there.
-    pub mdns: bool,
+    /// Look for peers on the local network, and be found there; if left out, only a citizen and a merchant do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mdns: Option<bool>,
     /// Multiaddresses of relays through which the node is reached, each ending in `/p2p/` and the relay's peer id. If
     /// left out, a citizen uses its mediator, if that speaks libp2p.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -240,7 +242,7 @@ impl Default for P2pSettings {
             enabled: true,
             listen: Vec::new(),
             announce: Vec::new(),
-            mdns: true,
+            mdns: None,
             relays: None,
             relay_server: false,
             relay_reservations: None,
@@ -389,7 +391,7 @@ impl Config {
     pub fn save(&self, dir: &Path) -> Result<(), SetupError> {
         let path = dir.join(CONFIG_FILE);
         let text = toml::to_string_pretty(self).map_err(|error| SetupError::config(&path, error))?;
-        std::fs::write(&path, text).map_err(|error| SetupError::config(&path, error))
+        write_durably(dir, &path, &text).map_err(|error| SetupError::config(&path, error))
     }
 
     /// `EINMAL_LISTEN`, `EINMAL_PUBLIC_URL`, `EINMAL_ALLOW_PRIVATE` and `EINMAL_ALLOW_HTTP` override the file.
@@ -432,6 +434,15 @@ fn unreadable(path: &Path, error: &io::Error) -> SetupError {
         problem: format!("{} cannot be read: {error}", path.display()),
         remedy: "run this as the user the node belongs to, or look at the rights of its folder".into(),
     }
+}
+
+/// Writes a file whole or not at all, for its owner only: a power failure must not leave a node without its settings.
+fn write_durably(dir: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let mut draft = tempfile::NamedTempFile::new_in(dir)?;
+    draft.write_all(text.as_bytes())?;
+    draft.as_file().sync_all()?;
+    draft.persist(path)?;
+    std::fs::File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

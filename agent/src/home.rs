@@ -8,7 +8,7 @@ use std::{
 
 use einmal_keys::{Entropy, base64url_decode, base64url_encode};
 use einmal_storage::{
-    Batch, Passphrase, RECORDS_FOLDER, SEAL_FILE, Store, TenantId, Unlock, create_key_file,
+    Batch, Passphrase, RECORDS_FILE, RECORDS_FOLDER, SEAL_FILE, Store, TenantId, Unlock, create_key_file,
     mail::{LogMail, MailKey},
 };
 use zeroize::Zeroizing;
@@ -56,7 +56,7 @@ pub fn init(dir: &Path, config: &Config) -> Result<(), SetupError> {
         }
     }
     // Opening once writes the sealed header, so that a wrong passphrase shows now and not at the first start.
-    open_with(dir, &unlock(dir, config, passphrase::ask_new)?)?.store().close()?;
+    open_with(dir, &unlock(dir, config, new_passphrase)?)?.store().close()?;
     config.save(dir)?;
     let mode = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(dir.join(CONFIG_FILE), mode).map_err(|error| SetupError::input(dir, error))
@@ -70,11 +70,34 @@ pub fn init(dir: &Path, config: &Config) -> Result<(), SetupError> {
 /// [`SetupError::Missing`] or [`SetupError::Store`] with the remedy.
 pub fn open_store(dir: &Path, config: &Config) -> Result<Db, SetupError> {
     let folder = dir.join(STORE_FOLDER);
-    // Records without their header are for the store to judge.
-    if !is_there(&folder.join(SEAL_FILE))? && !is_there(&folder.join(RECORDS_FOLDER))? {
-        return Err(SetupError::Missing { path: folder, what: "store" });
+    // A header without records would be taken for a new store; records without their header are for the store to judge.
+    let records = folder.join(RECORDS_FOLDER);
+    if !holds_records(&records)? {
+        let is_sealed = is_there(&folder.join(SEAL_FILE))?;
+        let (path, what) = if is_sealed { (records, "records of the store") } else { (folder, "store") };
+        return Err(SetupError::Missing { path, what });
     }
-    open_with(dir, &unlock(dir, config, passphrase::ask)?)
+    open_with(dir, &unlock(dir, config, known_passphrase)?)
+}
+
+/// The passphrase that seals a store, from the environment or typed.
+fn known_passphrase(what: &str) -> Result<Zeroizing<String>, SetupError> {
+    std::env::var(PASSPHRASE_VARIABLE).map(Zeroizing::new).or_else(|_| passphrase::ask(what))
+}
+
+/// Whether a folder holds the records of a store, and not only what a new file system has.
+pub(crate) fn holds_records(folder: &Path) -> Result<bool, SetupError> {
+    is_there(&folder.join(RECORDS_FILE))
+}
+
+/// A passphrase to seal a store with, from the environment or typed twice.
+fn new_passphrase(what: &str) -> Result<Zeroizing<String>, SetupError> {
+    let passphrase = match std::env::var(PASSPHRASE_VARIABLE) {
+        Ok(text) => Zeroizing::new(text),
+        Err(_) => passphrase::ask_new(what)?,
+    };
+    passphrase::check_length(&passphrase)?;
+    Ok(passphrase)
 }
 
 fn is_there(path: &Path) -> Result<bool, SetupError> {
@@ -191,10 +214,7 @@ fn unlock(
     if !config.passphrase {
         return Ok(Unlock::KeyFile(dir.join(KEY_FILE)));
     }
-    if let Ok(text) = std::env::var(PASSPHRASE_VARIABLE) {
-        return Ok(Unlock::Passphrase(Passphrase::new(text)?));
-    }
-    if !passphrase::is_somebody_there() {
+    if std::env::var_os(PASSPHRASE_VARIABLE).is_none() && !passphrase::is_somebody_there() {
         return Err(SetupError::Usage {
             problem: "the store of this node is sealed by a passphrase".into(),
             remedy: format!("set {PASSPHRASE_VARIABLE}, or start the command from a terminal"),

@@ -3,7 +3,8 @@
 use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
 use crate::{
-    home::{self, STORE_FOLDER},
+    config::Role,
+    home::{self, MAIL_FOLDER, STORE_FOLDER},
     node::Node,
 };
 
@@ -21,14 +22,19 @@ pub(crate) async fn due(node: &Arc<Node>, dir: &Path) {
     if !home::opens_unattended(&node.shared().config) {
         std::future::pending::<()>().await;
     }
-    let folder = dir.join(STORE_FOLDER);
+    let mut folders = vec![dir.join(STORE_FOLDER)];
+    if node.shared().config.role == Role::Mediator {
+        // It may lie on a disk of its own.
+        folders.push(dir.join(MAIL_FOLDER));
+    }
     loop {
         tokio::time::sleep(PAUSE).await;
         if node.shared().db.store().stats().is_ok() && node.shared().mail.is_open() {
             continue;
         }
-        let folder = folder.clone();
-        if let Ok(Ok(())) = tokio::task::spawn_blocking(move || probe(&folder)).await {
+        let folders = folders.clone();
+        let probes = move || folders.iter().try_for_each(|folder| probe(folder));
+        if let Ok(Ok(())) = tokio::task::spawn_blocking(probes).await {
             return;
         }
     }

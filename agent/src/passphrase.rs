@@ -35,3 +35,21 @@ pub(crate) fn ask_new(what: &str) -> Result<Zeroizing<String>, SetupError> {
         remedy: "start again and type the same twice".into(),
     })
 }
+
+/// Least characters of a new passphrase. Who has the file or the disk can try as many as they like.
+pub(crate) const MIN_CHARS: usize = 12;
+
+/// Checks that a new passphrase is long enough.
+///
+/// # Errors
+///
+/// [`SetupError::Usage`].
+pub(crate) fn check_length(passphrase: &str) -> Result<(), SetupError> {
+    if passphrase.chars().count() >= MIN_CHARS {
+        return Ok(());
+    }
+    Err(SetupError::Usage {
+        problem: format!("the passphrase has fewer than {MIN_CHARS} characters"),
+        remedy: "take a longer one: whoever finds what it seals can try as many as they like".into(),
+    })
+}

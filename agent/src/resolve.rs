@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use einmal_did::{Did, DidDocument, LocalResolver, ResolveError, Resolver};
+use einmal_did::{Did, DidDocument, LocalResolver, ResolveError, Resolver, web};
 use einmal_storage::StoreError;
 
 use crate::{
@@ -155,6 +155,8 @@ impl Resolver for NodeResolver {
             return Ok(own);
         }
         if did.method() == "web" {
+            // What is no name of a place will not become one.
+            web::location(did).map_err(ResolveError::from)?;
             return self.fetched(did);
         }
         match self.local.resolve(did) {
@@ -245,6 +247,16 @@ mod tests {
         assert_eq!(found(&resolver), Err(ResolveError::NotFound { did: did.clone() }));
         clock.set(START - 3_600_000);
         assert_eq!(found(&resolver), not_fetched);
+    }
+
+    /// It would be fetched in vain for days.
+    #[test]
+    fn did_of_the_web_that_names_no_safe_place_is_refused_for_good() {
+        let resolver = resolver(&Arc::new(ManualClock::at(0)));
+        for text in ["did:web:a.example:..", "did:web:a.example:a%2Fb", "did:web:1.1.1.1"] {
+            let refused = resolver.resolve(&Did::parse(text).unwrap()).unwrap_err();
+            assert!(matches!(refused, ResolveError::Invalid(_)), "{refused}");
+        }
     }
 
     #[test]

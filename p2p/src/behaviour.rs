@@ -55,6 +55,22 @@ pub(crate) struct Protocols {
     mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
+/// Most neighbours that discovery may hold: more than a local network has.
+const MAX_DISCOVERED: usize = 2_048;
+
+impl Protocols {
+    /// Begins discovery anew if it holds too much; says whether it did. The library keeps all that is sent to it, for as long as the
+    /// sender wants, and searches through it for each answer.
+    pub(crate) fn discovers_anew(&mut self, id: PeerId) -> bool {
+        let is_flooded =
+            self.mdns.as_ref().is_some_and(|found| found.discovered_nodes().len() > MAX_DISCOVERED);
+        if is_flooded {
+            self.mdns = mdns::tokio::Behaviour::new(mdns::Config::default(), id).ok().into();
+        }
+        is_flooded
+    }
+}
+
 /// Builds the swarm, which does not listen yet.
 pub(crate) fn swarm(
     key: &identity::Keypair,

@@ -48,7 +48,7 @@ fn longest(limits: &RelayLimits) -> Duration {
 pub(crate) fn relay_server(id: PeerId, limits: &RelayLimits) -> Reserving {
     let mut config = config(limits);
     let of_one = (limits.reservations / SHARE_OF_ONE).max(LEAST_OF_ONE);
-    let reservations = Reservations::new(of_one, config.reservation_duration);
+    let reservations = Reservations::new(of_one, limits.reservations, config.reservation_duration);
     // The last to be asked: what it says yes to is granted.
     config.reservation_rate_limiters.push(reservations.limiter());
     let mut server = relay::Behaviour::new(id, config);
@@ -59,7 +59,8 @@ pub(crate) fn relay_server(id: PeerId, limits: &RelayLimits) -> Reserving {
 
 fn config(limits: &RelayLimits) -> relay::Config {
     let config = relay::Config {
-        max_reservations: limits.reservations,
+        // Counted by `Reservations`: here a renewal would count as one more, and who was there first would lose its place.
+        max_reservations: usize::MAX,
         // The library grants one more than these two values.
         max_reservations_per_peer: limits.reservations_per_peer.saturating_sub(1),
         max_circuits: limits.circuits,

@@ -39,11 +39,18 @@ pub struct LookupBounds {
     pub wait: Duration,
 }
 
-/// The domain that names are counted by: the last two labels, or three where the second is short, as in `co.uk`; for whoever has one can make as many as it likes below.
+/// What countries sell names below.
+const SECOND_LEVELS: [&str; 12] =
+    ["ac", "co", "com", "edu", "gob", "gov", "mil", "ne", "net", "nom", "or", "org"];
+
+/// The domain that names are counted by: the last two labels, or three where a country sells names below the second, as in `co.uk`; for
+/// whoever has one can make as many as it likes below.
 fn domain_of(name: &str) -> String {
     let mut labels: Vec<&str> = name.trim_end_matches('.').rsplit('.').collect();
-    let is_short = labels.get(1).is_some_and(|label| label.len() <= 3);
-    labels.truncate(if is_short { 3 } else { 2 });
+    let is_country = labels.first().is_some_and(|label| label.len() == 2);
+    let is_sold = |label: &&str| SECOND_LEVELS.iter().any(|known| known.eq_ignore_ascii_case(label));
+    let below_it = is_country && labels.get(1).is_some_and(is_sold);
+    labels.truncate(if below_it { 3 } else { 2 });
     labels.reverse();
     labels.join(".").to_ascii_lowercase()
 }
@@ -173,6 +180,8 @@ mod tests {
         assert_ne!(domain_of("shop.example"), domain_of("other.example"));
         assert_ne!(domain_of("shop.co.uk"), domain_of("other.co.uk"));
         assert_eq!(domain_of("a.shop.co.uk"), "shop.co.uk");
+        assert_eq!(domain_of("n1.q3x.xyz"), domain_of("n2.q3x.xyz"), "a short name is no country's");
+        assert_eq!(domain_of("n1.q3x.de"), domain_of("n2.q3x.de"));
         assert_eq!(domain_of("localhost"), "localhost");
     }
 }

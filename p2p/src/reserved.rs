@@ -32,14 +32,16 @@ struct Held {
 pub(crate) struct Reservations {
     /// Most of one source.
     of_one: usize,
+    /// Most of all together.
+    of_all: usize,
     /// How long one lasts unless it is renewed.
     lasts: Duration,
     held: Arc<Mutex<Held>>,
 }
 
 impl Reservations {
-    pub(crate) fn new(of_one: usize, lasts: Duration) -> Self {
-        Self { of_one, lasts, held: Arc::default() }
+    pub(crate) fn new(of_one: usize, of_all: usize, lasts: Duration) -> Self {
+        Self { of_one, of_all, lasts, held: Arc::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -58,7 +60,8 @@ impl Reservations {
         let Some(asking) = held.asking else { return false };
         held.granted.retain(|_, (_, at)| now.saturating_duration_since(*at) < self.lasts);
         let others = held.granted.iter().filter(|(id, (whose, _))| **id != asking && *whose == source);
-        let is_room = others.count() < self.of_one;
+        let is_new = !held.granted.contains_key(&asking);
+        let is_room = others.count() < self.of_one && !(is_new && held.granted.len() >= self.of_all);
         if is_room {
             held.granted.insert(asking, (source, now));
         }
@@ -145,7 +148,7 @@ mod tests {
 
     #[test]
     fn one_source_holds_its_part_of_the_reservations_whatever_its_peer_ids() {
-        let (reservations, now) = (Reservations::new(4, HOUR), Instant::now());
+        let (reservations, now) = (Reservations::new(4, 100, HOUR), Instant::now());
         let granted = |from: &str, first: usize| {
             (first..first + 20).filter(|number| ask(&reservations, *number, from, now)).count()
         };
@@ -157,8 +160,22 @@ mod tests {
     }
 
     #[test]
+    fn at_a_relay_that_is_full_those_who_were_there_first_stay_and_nobody_else_comes() {
+        let (reservations, begun) = (Reservations::new(2, 3, HOUR), Instant::now());
+        let from = |number: usize| format!("/ip4/192.0.2.{number}/tcp/1");
+        let asks = |number: usize, now| ask(&reservations, number, &from(number), now);
+        assert!((1..=3).all(|number| asks(number, begun)));
+        assert!(!asks(4, begun));
+        let later = begun + HOUR * 3 / 4;
+        assert!((1..=3).all(|number| asks(number, later)), "all are renewed");
+        assert!(!asks(4, begun + HOUR));
+        reservations.ended(ConnectionId::new_unchecked(2));
+        assert!(asks(4, begun + HOUR));
+    }
+
+    #[test]
     fn reservations_are_renewed_and_come_free_with_time_and_connection() {
-        let (reservations, begun) = (Reservations::new(2, HOUR), Instant::now());
+        let (reservations, begun) = (Reservations::new(2, 100, HOUR), Instant::now());
         let from = "/ip4/192.0.2.1/tcp/1";
         assert!(ask(&reservations, 1, from, begun) && ask(&reservations, 2, from, begun));
         let later = begun + HOUR * 3 / 4;

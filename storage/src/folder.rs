@@ -15,6 +15,8 @@ use crate::{
 
 /// Name of the sub-folder that holds the records.
 pub const RECORDS_FOLDER: &str = "records";
+/// Name of the file in that sub-folder that is there as long as it holds records.
+pub const RECORDS_FILE: &str = "db";
 /// Name of the file in a folder that is locked by the process using it.
 pub(crate) const LOCK_FILE: &str = "lock";
 

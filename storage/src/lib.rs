@@ -41,7 +41,7 @@ pub use self::{
     batch::{Batch, MAX_BATCH_BYTES, MAX_BATCH_OPS, MAX_VALUE_LEN},
     commit::{Acknowledgement, Commit, Committed},
     error::{Fault, StoreError},
-    folder::{RECORDS_FOLDER, open},
+    folder::{RECORDS_FILE, RECORDS_FOLDER, open},
     key::{Key, MAX_DUMPED_TABLES, MAX_KEY_LEN, MAX_TABLE_LEN, MAX_TENANT_LEN, Table, TenantId},
     memory::MemoryStore,
     migrate::{FORMAT, Migration, Progress, migrate},

@@ -446,7 +446,7 @@ fn what_may_still_be_withdrawn_is_listed_and_what_led_to_something_is_not() {
         world.ask("anna", "accept", json!({"url": offered["invitation"]})).await;
         world.pump().await;
         let listed = open(&world, Some(ADULT)).await;
-        for (thread, state) in [(&offered, "taken"), (&direct, "taken"), (&invited, "invited")] {
+        for (thread, state) in [(&offered, "taken"), (&direct, "sent"), (&invited, "invited")] {
             assert!(listed.contains(&(thread["thread"].clone(), json!(state))), "{listed:?}");
         }
         // Who said no may begin anew by the same invitation.

@@ -74,12 +74,7 @@ fn sync(path: &Path) -> Result<(), SetupError> {
 ///
 /// [`SetupError::Usage`].
 pub fn check_passphrase(passphrase: SecretString) -> Result<SecretString, SetupError> {
-    if passphrase.expose_secret().chars().count() < MIN_PASSPHRASE_CHARS {
-        return Err(SetupError::Usage {
-            problem: format!("the passphrase has fewer than {MIN_PASSPHRASE_CHARS} characters"),
-            remedy: "take a longer one: whoever finds the file can try as many as they like".into(),
-        });
-    }
+    passphrase::check_length(passphrase.expose_secret())?;
     Ok(passphrase)
 }
 

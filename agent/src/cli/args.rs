@@ -326,7 +326,7 @@ pub enum CityVerb {
         #[command(flatten)]
         dir: Dir,
     },
-    /// Offers and invitations that have led to nothing yet, with the threads to withdraw them by.
+    /// Offers and invitations that may still lead to something, with the threads to withdraw them by.
     #[command(after_help = "Example: einmal city offers --person W-10423-77 --dir ./city")]
     Offers {
         /// Only those for this person of the register.

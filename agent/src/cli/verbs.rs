@@ -246,15 +246,23 @@ fn back_up(dir: &Path, out: &Path, json: bool) -> Result<(), SetupError> {
     let out = std::path::absolute(out).map_err(|error| SetupError::input(out, error))?;
     // Here, so that it is told alike whether the node runs or not.
     backup::refuse_existing(&out)?;
-    let written = match backup::backup_folder(dir, &out, passphrase.clone()) {
-        Err(SetupError::Store(StoreError::InUse { .. })) => {
-            let dir = std::path::absolute(dir).map_err(|error| SetupError::input(dir, error))?;
-            let asked = Asked::Backup(BackUp { dir: dir.clone(), out, passphrase });
-            control::call(&dir, &Request { asked, wait_seconds: 0 }, BACKUP_PATIENCE)?
-        }
-        written => {
-            let written = written?;
-            json!({"records": written.records, "letters": written.letters})
+    // Without the store's passphrase: the running node has it open.
+    let by_node = || {
+        let dir = std::path::absolute(dir).map_err(|error| SetupError::input(dir, error))?;
+        let asked =
+            Asked::Backup(BackUp { dir: dir.clone(), out: out.clone(), passphrase: passphrase.clone() });
+        control::call(&dir, &Request { asked, wait_seconds: 0 }, BACKUP_PATIENCE)
+    };
+    let written = if control::is_running(dir) {
+        by_node()?
+    } else {
+        match backup::backup_folder(dir, &out, passphrase.clone()) {
+            // It was started just now.
+            Err(SetupError::Store(StoreError::InUse { .. })) => by_node()?,
+            written => {
+                let written = written?;
+                json!({"records": written.records, "letters": written.letters})
+            }
         }
     };
     output::answer(&written, json);

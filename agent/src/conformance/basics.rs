@@ -353,7 +353,8 @@ pub(super) async fn alive(run: &Run) -> Outcome {
     match answer.heard {
         // Elsewhere a lost answer proves nothing; here it is the finding.
         Heard::Lost(problem) => Err(Problem::Broken(problem)),
-        _ if answer.came_back() || answer.accepted() => Ok(()),
+        // Where pings were answered, a front that only says yes does not stand for what lives behind it.
+        _ if answer.came_back() || (!run.talks && answer.accepted()) => Ok(()),
         _ => Err(answer.problem()),
     }
 }

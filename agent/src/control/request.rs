@@ -58,8 +58,9 @@ fn conceal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D
     String::deserialize(deserializer).map(SecretString::from)
 }
 
-/// A request whose command is not read yet. Further members are nobody's and change nothing.
+/// A request whose command is not read yet. A further member would be an input in the wrong place.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Envelope {
     command: String,
     #[serde(default)]
@@ -78,7 +79,9 @@ struct Patience {
 #[non_exhaustive]
 pub enum RequestError {
     /// It is none.
-    #[error("the request does not parse; use the `einmal` of the same version")]
+    #[error(
+        "the request does not parse; it is {{\"command\": NAME, \"input\": {{…}}}} and nothing else, by the `einmal` of the same version"
+    )]
     Malformed,
     /// Its command is none.
     #[error(transparent)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use einmal_didcomm::UnixSeconds;
-use einmal_storage::{SEAL_FILE, mail};
+use einmal_storage::{RECORDS_FOLDER, SEAL_FILE, mail};
 
 use super::Finding;
 use crate::{
@@ -68,11 +68,25 @@ pub(super) fn open(dir: &Path, config: &Config) -> (Vec<Finding>, Option<Inside>
 fn reason_not_to_open(dir: &Path, config: &Config) -> Option<Finding> {
     use std::os::unix::fs::MetadataExt;
     let seal = dir.join(STORE_FOLDER).join(SEAL_FILE);
-    let Ok(about) = std::fs::metadata(&seal) else {
-        let detail = format!("{} is missing", seal.display());
-        let remedy = "mount the volume it lies on, or restore a backup: einmal restore FILE --dir DIR";
-        return Some(Finding::failed("store", detail, remedy));
+    let about = match std::fs::metadata(&seal) {
+        Ok(about) => about,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let detail = format!("{} is missing", seal.display());
+            let remedy = "mount the volume it lies on, or restore a backup: einmal restore FILE --dir DIR";
+            return Some(Finding::failed("store", detail, remedy));
+        }
+        // Nothing is lost, only out of reach.
+        Err(error) => return Some(Finding::of_error("store", &SetupError::input(&seal, error))),
     };
+    let records = dir.join(STORE_FOLDER).join(RECORDS_FOLDER);
+    match home::holds_records(&records) {
+        Ok(true) => {}
+        Ok(false) => {
+            let missing = SetupError::Missing { path: records, what: "records of the store" };
+            return Some(Finding::of_error("store", &missing));
+        }
+        Err(error) => return Some(Finding::of_error("store", &error)),
+    }
     if about.uid() != rustix::process::geteuid().as_raw() {
         let detail = format!("not opened: it belongs to user {}", about.uid());
         return Some(Finding::note("store", detail, "run einmal doctor as that user"));

@@ -188,7 +188,8 @@ pub async fn start(
         keypair_secret: secret(db).await?,
         listen: listen(config.role, settings)?,
         announce: addresses("announce", &settings.announce)?,
-        mdns: settings.mdns,
+        // Whoever reaches the port may flood it: what stands in the open network looks for no neighbours unless told to.
+        mdns: settings.mdns.unwrap_or(matches!(config.role, Role::Citizen | Role::Merchant)),
         relay_server: relay_limits(config.role, settings)?,
         relays: match &settings.relays {
             Some(relays) => addresses("relays", relays)?,

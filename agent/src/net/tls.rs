@@ -35,6 +35,8 @@ struct Present {
     acceptor: TlsAcceptor,
     /// When the files it was loaded from were written.
     written: [Option<SystemTime>; 2],
+    /// When those were written that did not load last, and were complained of.
+    complained: Option<[Option<SystemTime>; 2]>,
     looked_at: Instant,
 }
 
@@ -53,7 +55,7 @@ impl Tls {
     pub fn load(settings: &TlsSettings) -> Result<Self, SetupError> {
         let written = stamps(settings);
         let acceptor = acceptor(settings)?;
-        let present = Mutex::new(Present { acceptor, written, looked_at: Instant::now() });
+        let present = Mutex::new(Present { acceptor, written, complained: None, looked_at: Instant::now() });
         Ok(Self { settings: settings.clone(), present })
     }
 
@@ -72,13 +74,18 @@ impl Tls {
         if written == present.written {
             return;
         }
-        present.written = written;
         match acceptor(&self.settings) {
             Ok(acceptor) => {
                 present.acceptor = acceptor;
+                present.written = written;
                 tracing::info!("the certificate was loaded again");
             }
-            Err(error) => tracing::error!(%error, "the changed certificate is not used"),
+            // Tried again at each look: what mends it, such as other rights, need not change when the files were written.
+            Err(error) if present.complained != Some(written) => {
+                present.complained = Some(written);
+                tracing::error!(%error, "the changed certificate is not used");
+            }
+            Err(_) => {}
         }
     }
 

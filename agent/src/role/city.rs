@@ -39,6 +39,9 @@ use crate::{
 /// Tolerated difference between clocks, in seconds.
 pub(super) const CLOCK_SKEW_SECS: u64 = 60;
 
+/// A register that loses more than one person in so many, from one reading to the next, looks like an export that broke off.
+const FEWER: usize = 20;
+
 /// The city's service.
 pub(super) struct City {
     issuing: IssuingService,
@@ -70,6 +73,7 @@ impl City {
     /// Reads register and templates anew, and reports cards that count as valid although the register says otherwise.
     fn reload(&self, shared: &Shared) -> Result<Value, Failure> {
         let files = read_files(shared)?;
+        let (before, now) = (self.issuing.files().register.people.len(), files.register.people.len());
         self.asking.replace_requests(files.requests.clone());
         self.issuing.replace_files(files);
         let mut answer = self.issuing.register_report();
@@ -77,6 +81,16 @@ impl City {
             let overtaken = overtaken::overtaken(shared, &self.issuing.files())?;
             members.insert("outdated".into(), overtaken.outdated);
             members.insert("uncertain".into(), overtaken.uncertain);
+            if now < before - before / FEWER {
+                tracing::warn!(
+                    before,
+                    now,
+                    "the register has lost many people at once: is the export whole?"
+                );
+                let warning =
+                    format!("{now} people, {before} before: is the export whole? Nothing was revoked");
+                members.insert("warning".into(), warning.into());
+            }
         }
         Ok(answer)
     }

@@ -32,6 +32,10 @@ pub(crate) fn list(shared: &Shared, person: Option<&PersonId>) -> Result<Value, 
             _ if record.expires <= shared.now() || !is_asked_for(named) => None,
             // Who has answered is connected, or has an exchange, which stands below; or has given that up, and may begin anew.
             State::Connected => (template.is_some() && was_given_up(shared, &thread)?).then_some("given up"),
+            // Whoever proves what is asked gets a card, again and again, until it is withdrawn.
+            _ if matches!(&record.purpose, Purpose::Issue(order) if order.subject.must_prove()) => {
+                Some("for whoever proves it")
+            }
             _ => Some("invited"),
         };
         if let Some(state) = state {
@@ -44,8 +48,12 @@ pub(crate) fn list(shared: &Shared, person: Option<&PersonId>) -> Result<Value, 
         let Subject::Person(named) = &job.order.subject else { return };
         let machine = &exchange.work.machine;
         if !job.issued && !machine.is_abandoned() && is_asked_for(Some(named)) {
-            let thread = machine.pthid().unwrap_or(machine.thread()).to_key();
-            shown.push(entry(&thread, Some(job.order.template.to_string()), Some(named), "taken"));
+            // Without a parent thread nobody took an invitation: the offer was sent to the phone.
+            let (thread, state) = match machine.pthid() {
+                Some(invitation) => (invitation, "taken"),
+                None => (machine.thread(), "sent"),
+            };
+            shown.push(entry(&thread.to_key(), Some(job.order.template.to_string()), Some(named), state));
         }
     })?;
     Ok(shown.into_value(|left| format!("{left} more; ask for those of a person: --person ID")))

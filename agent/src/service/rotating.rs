@@ -32,7 +32,8 @@ pub(crate) fn rotate(shared: &Shared, name: &str, fx: &mut Effects<'_>) -> Resul
     let fresh = account::take_spares(shared, peers.len(), fx)?;
     if fresh.is_empty() {
         return Err(Failure::later(
-            "no DID is ready that the mediator takes mail for; see whether it is reached: einmal doctor",
+            "no DID is ready that the mediator takes mail for; say it again in some seconds, and if that does not help, see whether \
+             the mediator is reached: einmal doctor",
         ));
     }
     let left = peers.len().saturating_sub(fresh.len());

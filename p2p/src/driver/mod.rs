@@ -186,6 +186,7 @@ impl Driver {
         let now = Instant::now();
         self.look_after_dialing(now);
         self.look_after_relays(now);
+        self.look_after_discovery();
         let due: Vec<ConnectionId> =
             self.closing.extract_if(.., |(end, _)| *end <= now).map(|(_, connection)| connection).collect();
         for connection in due {

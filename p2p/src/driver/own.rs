@@ -34,6 +34,16 @@ impl Driver {
         self.permit.set_nearby(ips);
     }
 
+    /// Begins discovery anew if more was found than a local network holds.
+    pub(super) fn look_after_discovery(&mut self) {
+        let id = *self.swarm.local_peer_id();
+        if self.swarm.behaviour_mut().discovers_anew(id) {
+            tracing::warn!("the local network is flooded with peers: neighbours are looked for anew");
+            self.nearby.clear();
+            self.permit.set_nearby(HashSet::new());
+        }
+    }
+
     /// Remembers a neighbour. Apart from addresses that may be dialled anyway, only local ones are believed.
     fn note_nearby(&mut self, peer_id: PeerId, address: Multiaddr) {
         let bearable = direct_ip(&address).is_some_and(|ip| is_local_network(ip) || self.permit.allows(ip));

@@ -166,6 +166,14 @@ fn authority(segment: &str) -> Result<(String, Option<u16>), DidError> {
     if host.len() > MAX_HOST_LEN || !host.split('.').all(good_label) {
         return Err(web("the host is no DNS name"));
     }
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_number =
+        last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
+    // For trying things out on one machine.
+    let is_own = host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback());
+    if is_number && !is_own {
+        return Err(web("the host is an address, not a DNS name"));
+    }
     Ok((host.to_ascii_lowercase(), port.filter(|port| *port != HTTPS_PORT)))
 }
 
@@ -289,6 +297,11 @@ mod tests {
             "did:web:city%2eexample",
             "did:web:%5B%3A%3A1%5D",
             "did:web:b%C3%BCro.example",
+            "did:web:1.1.1.1",
+            "did:web:16843009",
+            "did:web:0x1.1.1.0x1",
+            "did:web:0001.1.1.1",
+            "did:web:city.0X7",
         ] {
             let Ok(did) = Did::parse(text) else {
                 assert!(text.contains('+'), "{text}");

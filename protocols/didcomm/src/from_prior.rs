@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::{
     error::{OpenError, PackError},
-    ids::UnixSeconds,
+    ids::{UnixSeconds, read_object},
     limits::MAX_FROM_PRIOR_LEN,
     open::{key_id, resolve_fuller},
 };
@@ -212,5 +212,5 @@ pub(crate) fn verify(
 }
 
 fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
-    serde_json::from_slice(&base64url_decode(part)?).ok()
+    read_object(&base64url_decode(part)?)
 }

@@ -157,6 +157,15 @@ impl UnixSeconds {
     }
 }
 
+/// Reads a JSON object. The reader of structures would also take an array of their members, which JOSE does not know.
+pub(crate) fn read_object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    let begins = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    if begins != Some(&b'{') {
+        return None;
+    }
+    serde_json::from_slice(bytes).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use einmal_keys::SeededEntropy;

@@ -1,6 +1,6 @@
 //! From bytes to a message and what was proved about it: the only way in.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use einmal_did::{Did, DidDocument, DidUrl, Relationship, Resolver};
 use einmal_keys::{Custody, KeyId, KeyKind, PublicKey};
@@ -274,8 +274,10 @@ impl Layers {
 /// Our recipient keys, each once even if the envelope names it several times, because each key agreement is expensive.
 fn held_keys(jwe: &ParsedJwe<'_>, context: &OpenContext<'_>) -> Vec<(DidUrl, KeyId)> {
     let mut ours: Vec<(DidUrl, KeyId)> = Vec::new();
+    // All name one DID. It is looked up once, found or not: a long one may cost much each time.
+    let document = OnceCell::new();
     for kid in jwe.recipient_kids() {
-        match held_key(kid, context) {
+        match held_key(kid, &document, context) {
             Some(key) if ours.iter().all(|(_, known)| *known != key) => ours.push((kid.clone(), key)),
             _ => {}
         }
@@ -284,19 +286,22 @@ fn held_keys(jwe: &ParsedJwe<'_>, context: &OpenContext<'_>) -> Vec<(DidUrl, Key
 }
 
 /// The id under which custody holds the key named by `kid`, if it is ours.
-fn held_key(kid: &DidUrl, context: &OpenContext<'_>) -> Option<KeyId> {
+fn held_key(
+    kid: &DidUrl,
+    document: &OnceCell<Option<Arc<DidDocument>>>,
+    context: &OpenContext<'_>,
+) -> Option<KeyId> {
+    let document = || document.get_or_init(|| context.resolver.resolve(kid.did()).ok()).as_deref();
     let direct = key_id(kid);
     if let Some(public) = context.custody.public_key(&direct) {
-        // Use a key that can also sign only for what our document lists it for, if the document is available.
+        // A key that can also sign is used only for what our document lists it for: without the document, for nothing.
         let is_for_agreement = public.kind() == KeyKind::X25519
-            || context
-                .resolver
-                .resolve(kid.did())
-                .map_or(true, |document| document.method_for(Relationship::KeyAgreement, kid).is_some());
+            || document()
+                .is_some_and(|document| document.method_for(Relationship::KeyAgreement, kid).is_some());
         return is_for_agreement.then_some(direct);
     }
     // `kid` may be an older spelling of one of our key ids: our own document knows both.
-    let document = context.resolver.resolve(kid.did()).ok()?;
+    let document = document()?;
     let current = key_id(&document.method_for(Relationship::KeyAgreement, kid)?.id);
     context.custody.public_key(&current).map(|_| current)
 }

@@ -5,11 +5,14 @@
 mod common;
 mod forge;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use common::{DEVICES, Party, Stage, World, X, message};
-use einmal_did::{DidDocument, Relationship, Resolver, peer};
-use einmal_didcomm::{EnvelopeError, OpenError, PackOptions, SenderProtection, open};
+use common::{DEVICES, Party, Stage, World, X, agreement, message};
+use einmal_did::{Did, DidDocument, Relationship, ResolveError, Resolver, peer};
+use einmal_didcomm::{EnvelopeError, OpenContext, OpenError, PackOptions, SenderProtection, open};
 use einmal_keys::{
     Custody, CustodyError, KeyId, KeyKind, Keyring, PeerKeyUse, PublicKey, SecretKey, SharedSecret,
     base64url_decode, base64url_encode,
@@ -269,6 +272,49 @@ fn one_key_under_three_names_costs_one_agreement() {
     assert_eq!((error, counting.agreements.into_inner()), (OpenError::Decrypt, 1));
 }
 
+/// Counts look-ups, which may cost much.
+struct Asked<'a> {
+    resolver: &'a dyn Resolver,
+    count: AtomicUsize,
+}
+
+impl Resolver for Asked<'_> {
+    fn resolve(&self, did: &Did) -> Result<Arc<DidDocument>, ResolveError> {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.resolver.resolve(did)
+    }
+}
+
+#[test]
+fn recipient_that_is_nobody_here_is_looked_up_once_whatever_its_keys() {
+    let world = World::new();
+    let bob = peer_two(200);
+    let kids: Vec<String> = (0..64).map(|number| format!("did:example:nobody#{number}")).collect();
+    let kids: Vec<&str> = kids.iter().map(String::as_str).collect();
+    let forged = Forge::anoncrypt("{}", &bob, &["key-1"]).naming(&kids);
+    let asked = Asked { resolver: &world.resolver, count: AtomicUsize::new(0) };
+    let context = OpenContext { resolver: &asked, ..world.context(&bob.ring) };
+    let error = open(forged.seal().to_string().as_bytes(), &context).unwrap_err();
+    assert_eq!((error, asked.count.into_inner()), (OpenError::NotForUs, 1));
+}
+
+/// A city that has moved keeps its key for cards under the old name: nobody may have it agree.
+#[test]
+fn key_that_can_also_sign_opens_nothing_without_a_document_that_lists_it_for_that() {
+    let stage = Stage::new();
+    for kind in [KeyKind::P256, KeyKind::X25519] {
+        let key = agreement(kind);
+        let forged = Forge::anoncrypt(stage.plaintext(), &stage.bob, &[&key]).seal().to_string();
+        let elsewhere = World::new();
+        let opened = open(forged.as_bytes(), &elsewhere.context(&stage.bob.ring));
+        match kind {
+            KeyKind::X25519 => assert!(opened.is_ok()),
+            _ => assert_eq!(opened.unwrap_err(), OpenError::NotForUs),
+        }
+        assert!(open(forged.as_bytes(), &stage.world.context(&stage.bob.ring)).is_ok());
+    }
+}
+
 /// PyPI didcomm-messaging hashes the key ids for `apv` in the order it finds them.
 #[test]
 fn recipients_are_listed_in_the_order_of_their_key_ids() {
@@ -317,10 +363,10 @@ fn long_form_in_from_is_enough_for_a_signature_named_by_the_short_form() {
     let made = input.create().unwrap();
     let mut alice = Party::new(made.short.clone());
     alice.hold(&made.short, "k", KeyKind::Ed25519, 300);
-    let envelope = |from: &einmal_did::Did| {
+    let envelope = |from: &Did| {
         signed(message(from, &bob.did).to_value(), &[ForgedSignature::by(&alice, "k")])
     };
-    let source = einmal_did::ResolveError::NotFound { did: made.short.clone() };
+    let source = ResolveError::NotFound { did: made.short.clone() };
     let unknown = OpenError::Resolve { did: made.short.clone(), source };
     assert_eq!(world.refusal(&envelope(&made.short), &bob), unknown);
     let opened = world.open_json(&envelope(&made.long), &bob).unwrap();

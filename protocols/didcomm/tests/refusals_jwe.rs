@@ -297,6 +297,33 @@ fn ephemeral_key_outside_the_protected_header_is_refused_for_several_recipients(
     stage.refused(&jwe, malformed("epk"));
 }
 
+/// A reader of structures would take an array of their members for them.
+#[test]
+fn arrays_in_the_place_of_objects_are_refused() {
+    let stage = Stage::new();
+    let good = stage.authcrypt().seal();
+    let in_order = json!([
+        good["protected"],
+        good["recipients"],
+        good["iv"],
+        good["ciphertext"],
+        good["tag"],
+        null,
+        null,
+        null,
+        null
+    ]);
+    stage.text_refused(&in_order.to_string(), EnvelopeError::Unrecognised);
+    let header = base64url_decode(good["protected"].as_str().unwrap()).unwrap();
+    let header: Value = serde_json::from_slice(&header).unwrap();
+    let names = ["typ", "alg", "enc", "epk", "skid", "apu", "apv", "zip", "crit", "b64"];
+    let listed: Vec<Value> = names.iter().map(|name| header[name].clone()).collect();
+    let mut other = good.clone();
+    other["protected"] = json!(base64url_encode(json!(listed).to_string()));
+    stage.world.open_json(&good, &stage.bob).unwrap();
+    assert_eq!(stage.world.refusal(&other, &stage.bob), OpenError::Envelope(malformed("protected")));
+}
+
 #[test]
 fn sender_key_listed_under_authentication_only_is_refused() {
     let stage = Stage::new();

@@ -60,7 +60,9 @@ impl PublicKey {
         }
         match kind {
             KeyKind::Ed25519 | KeyKind::X25519 => Self::from_okp(kind, bytes),
-            _ => Self::from_sec1(kind, bytes),
+            // The libraries read a third spelling too, which would make a second name for the same key.
+            _ if matches!(bytes.first(), Some(2 | 3)) => Self::from_sec1(kind, bytes),
+            _ => Err(KeyError::InvalidPoint { kind }),
         }
     }
 
@@ -207,6 +209,21 @@ mod tests {
                 let refused = PublicKey::from_compressed(KeyKind::X25519, &point).unwrap_err();
                 assert_eq!(refused, KeyError::InvalidPoint { kind: KeyKind::X25519 });
                 point[31] |= 0x80;
+            }
+        }
+    }
+
+    /// Else one key would have two did:key DIDs.
+    #[test]
+    fn only_the_two_spellings_of_a_compressed_point_are_read() {
+        for kind in [KeyKind::P256, KeyKind::P384, KeyKind::P521, KeyKind::Secp256k1] {
+            let key = crate::SecretKey::generate(kind, &crate::SeededEntropy::new(1)).unwrap().public_key();
+            let mut bytes = key.to_compressed();
+            assert_eq!(PublicKey::from_compressed(kind, &bytes).unwrap(), key);
+            for tag in [0, 4, 5, 6] {
+                bytes[0] = tag;
+                let refused = PublicKey::from_compressed(kind, &bytes).unwrap_err();
+                assert_eq!(refused, KeyError::InvalidPoint { kind }, "{tag}");
             }
         }
     }

@@ -43,7 +43,9 @@ pub enum ReadError {
         line: u64,
     },
     /// The first line is not a usable header: too long, too many columns, or an unclosed quote.
-    #[error("line {line} is not a usable header; its first line must name at most {MAX_COLUMNS} columns")]
+    #[error(
+        "line {line} is not a usable header; its first line must name at most {MAX_COLUMNS} columns, separated by `delimiter` of [register]"
+    )]
     Header {
         /// Physical line, from 1.
         line: u64,

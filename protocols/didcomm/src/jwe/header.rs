@@ -12,6 +12,7 @@ use super::ContentEncryption;
 use crate::{
     ENCRYPTED_MEDIA_TYPE, bare_media_type,
     error::EnvelopeError,
+    ids::read_object,
     limits::{MAX_PROTECTED_LEN, MAX_RECIPIENTS},
 };
 
@@ -89,8 +90,8 @@ impl Header {
 
 impl<'a> JweJson<'a> {
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let jwe: Self = serde_json::from_slice(bytes)
-            .map_err(|_| EnvelopeError::Malformed { member: "the general JWE JSON serialization" })?;
+        let malformed = EnvelopeError::Malformed { member: "the general JWE JSON serialization" };
+        let jwe: Self = read_object(bytes).ok_or(malformed)?;
         for (member, present) in [
             ("unprotected", jwe.unprotected.is_some()),
             ("aad", jwe.aad.is_some()),
@@ -174,7 +175,7 @@ fn decode_protected(text: &str) -> Result<ProtectedJson, EnvelopeError> {
         return Err(malformed);
     }
     let bytes = base64url_decode(text).ok_or(malformed.clone())?;
-    let json: ProtectedJson = serde_json::from_slice(&bytes).map_err(|_| malformed)?;
+    let json: ProtectedJson = read_object(&bytes).ok_or(malformed)?;
     for (member, present) in
         [("zip", json.zip.is_some()), ("crit", json.crit.is_some()), ("b64", json.b64.is_some())]
     {

@@ -9,6 +9,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use crate::{
     SIGNED_MEDIA_TYPE, bare_media_type,
     error::{EnvelopeError, OpenError},
+    ids::read_object,
     limits::{MAX_PROTECTED_LEN, MAX_SIGNATURES},
     open::resolve_fuller,
 };
@@ -61,8 +62,8 @@ struct Signature {
 impl ParsedJws {
     /// Parses and checks everything that needs no key.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, EnvelopeError> {
-        let json: JwsJson<'_> = serde_json::from_slice(bytes)
-            .map_err(|_| EnvelopeError::Malformed { member: "the JWS JSON serialization" })?;
+        let json: JwsJson<'_> =
+            read_object(bytes).ok_or(EnvelopeError::Malformed { member: "the JWS JSON serialization" })?;
         let malformed = |member| EnvelopeError::Malformed { member };
         let payload = base64url_decode(&json.payload).ok_or(malformed("payload"))?;
         let list = match (json.signatures, json.protected, json.signature) {
@@ -127,7 +128,7 @@ impl SignatureJson<'_> {
             return Err(malformed("protected"));
         }
         let bytes = base64url_decode(&self.protected).ok_or(malformed("protected"))?;
-        let protected: HeaderJson = serde_json::from_slice(&bytes).map_err(|_| malformed("protected"))?;
+        let protected: HeaderJson = read_object(&bytes).ok_or(malformed("protected"))?;
         let header = self.header.unwrap_or_default();
         let critical = [&protected.crit, &protected.b64, &header.crit, &header.b64];
         if critical.iter().any(|member| member.is_some()) {

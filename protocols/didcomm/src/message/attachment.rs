@@ -317,7 +317,9 @@ impl AttachmentData {
             }
             Some(_) => return None,
         };
-        let (json, jws) = (data.remove("json"), data.remove("jws"));
+        // As with the others, `null` is written for what is not there.
+        let mut value = |name: &str| data.remove(name).filter(|value| !value.is_null());
+        let (json, jws) = (value("json"), value("jws"));
         let read = Self { json, carried: None, base64, links, hash, jws };
         let somewhere = read.json.is_some() || read.base64.is_some() || !read.links.is_empty();
         let links_are_pinned = read.links.is_empty() || read.hash.is_some();

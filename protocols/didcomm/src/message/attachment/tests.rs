@@ -143,3 +143,12 @@ fn json_that_was_read_goes_before_json_that_is_carried() {
     let data = AttachmentData { json: Some(json!(7)), carried, ..AttachmentData::default() };
     assert_eq!(serde_json::to_string(&data).unwrap(), r#"{"json":7}"#);
 }
+
+#[test]
+fn members_that_are_null_count_as_absent() {
+    let read = |data: Value| Attachment::from_value(json!({"id": "a", "data": data}));
+    let hidden = read(json!({"json": null, "base64": "eyJhIjoxfQ", "jws": null})).unwrap();
+    assert_eq!(hidden.to_json().unwrap(), json!({"a": 1}));
+    assert!(hidden.data.jws.is_none());
+    assert!(read(json!({"json": null})).is_err());
+}
