@@ -81,6 +81,23 @@ pub struct Peer {
     pub unbound_at: Option<UnixSeconds>,
 }
 
+impl Peer {
+    /// A relationship that begins now.
+    pub(crate) fn new(ours: Did, theirs: Did, since: UnixSeconds) -> Self {
+        Self {
+            ours,
+            theirs,
+            knows_us: false,
+            since,
+            label: None,
+            rotated_at: None,
+            prior: None,
+            superseded: false,
+            unbound_at: None,
+        }
+    }
+}
+
 /// The DID that ours towards a peer replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prior {

@@ -82,6 +82,44 @@ fn texts_of_strangers_are_bounded_the_newest_stay_and_those_of_peers_too() {
     });
 }
 
+/// Whoever took an invitation that was for everybody can be answered, and becomes no peer whose texts are kept without end.
+#[test]
+fn till_and_city_answer_whoever_has_connected_by_the_did_their_inbox_names() {
+    play(async {
+        for inviter in ["library", "city"] {
+            let mut world = World::with_everybody(1).await;
+            let invited = world.ask(inviter, "invite", json!({})).await;
+            world.ask("anna", "accept", json!({"url": invited["invitation"]})).await;
+            world.pump().await;
+            let to = did_of(&world.node(inviter));
+            world.ask("anna", "send", json!({"to": to, "text": "a question"})).await;
+            world.pump().await;
+            let inbox = world.ask(inviter, "inbox", json!({})).await;
+            assert_eq!((&inbox[0]["text"], &inbox[0]["name"]), (&json!("a question"), &json!(null)));
+            world.ask(inviter, "send", json!({"to": inbox[0]["from"], "text": "an answer"})).await;
+            world.pump().await;
+            assert_eq!(world.ask("anna", "inbox", json!({})).await[0]["text"], "an answer", "{inviter}");
+            let stranger = stranger_of(1, &world.node(inviter));
+            let to = json!({"to": stranger.did(), "text": "hello"});
+            assert!(world.node(inviter).by_name("send", &to).await.is_err());
+        }
+    });
+}
+
+#[test]
+fn inbox_of_a_city_names_the_person_a_text_is_from() {
+    play(async {
+        let mut world = World::with_everybody(1).await;
+        let invited = world.ask("city", "invite", json!({"person": ADULT})).await;
+        world.ask("anna", "accept", json!({"url": invited["invitation"]})).await;
+        world.pump().await;
+        let to = did_of(&world.node("city"));
+        world.ask("anna", "send", json!({"to": to, "text": "it is me"})).await;
+        world.pump().await;
+        assert_eq!(world.ask("city", "inbox", json!({})).await[0]["name"], ADULT);
+    });
+}
+
 /// A month's ids from a single address would take gigabytes.
 #[test]
 fn what_a_stranger_sends_and_nothing_comes_of_leaves_no_record_and_is_still_handled_once() {

@@ -297,18 +297,8 @@ fn record_relationship(
     invitation: &Invitation,
     fx: &mut Effects<'_>,
 ) -> Handled {
-    let peer = Peer {
-        ours: ours.clone(),
-        theirs: invitation.from.clone(),
-        knows_us: false,
-        since: shared.now(),
-        // The goal is the inviter's own text: used as a name it could impersonate anybody.
-        label: None,
-        rotated_at: None,
-        prior: None,
-        superseded: false,
-        unbound_at: None,
-    };
+    // Without a name: the goal is the inviter's own text, and used as a name it could impersonate anybody.
+    let peer = Peer::new(ours.clone(), invitation.from.clone(), shared.now());
     Ok(fx.update(PEERS, crate::db::peer_id(ours, &invitation.from), &peer, None)?)
 }
 

@@ -24,7 +24,7 @@ use crate::{
     identity::{Peer, peer_of},
     service::{
         asking::{self, AskJob, Asking, AskingService},
-        devices,
+        connecting, devices,
         exchange::{self, Job, Relation, Work},
         ids::{RequestId, person_id},
         invitations::{self, IssueOrder, Purpose, Subject},
@@ -348,17 +348,8 @@ fn read_files(shared: &Shared) -> Result<CityFiles, SetupError> {
 /// Notes that the sender is this person of the register.
 fn bind(shared: &Shared, rx: &Received<'_>, person: &PersonId, fx: &mut Effects<'_>) -> Handled {
     learn(&their_form(rx), fx)?;
-    let peer = Peer {
-        ours: our_form(rx),
-        theirs: their_form(rx),
-        knows_us: true,
-        since: shared.now(),
-        label: Some(person.as_str().to_owned()),
-        rotated_at: None,
-        prior: None,
-        superseded: false,
-        unbound_at: None,
-    };
+    let label = Some(person.as_str().to_owned());
+    let peer = Peer { knows_us: true, label, ..Peer::new(our_form(rx), their_form(rx), shared.now()) };
     let known = peer_of(fx.db(), rx.recipient(), rx.sender())?.map(|stored| stored.version);
     Ok(fx.update(PEERS, crate::db::peer_id(rx.recipient(), rx.sender()), &peer, known)?)
 }
@@ -368,7 +359,7 @@ fn bind(shared: &Shared, rx: &Received<'_>, person: &PersonId, fx: &mut Effects<
 fn bind_holder(shared: &Shared, rx: &Received<'_>, exchange: &Issuing, fx: &mut Effects<'_>) -> Handled {
     let Subject::Person(person) = &exchange.work.job.order.subject else { return Ok(()) };
     // Who was taken off and is offered a card all the same is a device of theirs again.
-    if devices::present(rx, fx)?.is_some_and(|peer| !peer.superseded) {
+    if devices::present(rx, fx)?.is_some_and(|peer| !peer.superseded && peer.label.is_some()) {
         return Ok(());
     }
     bind(shared, rx, person, fx)
@@ -379,10 +370,10 @@ impl RoleService for City {
         let kind = &rx.message().kind;
         if kind.is(Ping::TYPE) {
             // Once only: a lost phone must not become its owner's newest by saying hello again.
-            if let Some((Purpose::Connect { person: Some(person) }, false)) =
-                invitations::take_to_connect(shared, fx, rx)?
-            {
-                bind(shared, rx, &person, fx)?;
+            match invitations::take_to_connect(shared, fx, rx)? {
+                Some((Purpose::Connect { person: Some(person) }, false)) => bind(shared, rx, &person, fx)?,
+                Some((Purpose::Connect { person: None }, _)) => connecting::meet(rx, fx)?,
+                _ => {}
             }
             return Ok(true);
         }

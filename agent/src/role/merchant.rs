@@ -18,6 +18,7 @@ use crate::{
     handler::{Effects, Failure, Handled, PeerFault, RoleService, Shared, foreign_command, refuse_person},
     service::{
         asking::{self, AskJob, Asking, AskingService},
+        connecting,
         exchange::{self, Job, Relation},
         ids::RequestId,
         invitations::{self, Purpose},
@@ -102,7 +103,9 @@ impl RoleService for Merchant {
         let ours = present_proof::covers(kind);
         if kind.is(Ping::TYPE) {
             // An answer to an invitation to connect: who answers is known from now on, also by the short form of its DID.
-            invitations::take_to_connect(shared, fx, rx)?;
+            if let Some((Purpose::Connect { .. }, _)) = invitations::take_to_connect(shared, fx, rx)? {
+                connecting::meet(rx, fx)?;
+            }
             return Ok(true);
         }
         if !ours && !report_problem::is_report(kind) {

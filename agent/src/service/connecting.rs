@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    handler::{Effects, Failure, Handled, Shared},
-    identity,
+    db::{PEERS, peer_id},
+    handler::{Effects, Failure, Handled, KEEP_FOR_ANSWER_SECS, Shared, our_form, their_form},
+    identity::{self, Peer},
 };
 
 /// What was begun, by the thread of its invitation.
@@ -44,6 +45,18 @@ impl Connecting {
         let peer = identity::peer_of(&shared.db, &self.ours, &self.theirs)?;
         Ok(self.refused.is_none() && peer.is_some_and(|peer| !peer.value.knows_us))
     }
+}
+
+/// Notes who has answered an invitation for many, so that they can be written to: for as long as the long form of their DID is kept,
+/// since everybody who sees the invitation may answer it.
+pub(crate) fn meet(rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
+    if identity::peer_of(fx.db(), rx.recipient(), rx.sender())?.is_some() {
+        return Ok(());
+    }
+    let now = fx.shared().now();
+    let peer = Peer { knows_us: true, ..Peer::new(our_form(rx), their_form(rx), now) };
+    let until = now.plus(KEEP_FOR_ANSWER_SECS);
+    Ok(fx.update_expiring(PEERS, peer_id(rx.recipient(), rx.sender()), &peer, until, None)?)
 }
 
 /// Says hello to the inviter: the first message makes the relationship, and the other side takes it from there.

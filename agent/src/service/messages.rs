@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     command::SendText,
+    config::Role,
     db::{PEERS, digest_id},
     handler::{BoundedList, Effects, Failure, Handled, PeerFault, Shared},
     identity::{Peer, peer_of},
@@ -54,10 +55,13 @@ pub(crate) fn take(shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> 
     Ok(fx.put_expiring(table, id, &stored, shared.now().plus(KEEP_SECS))?)
 }
 
-/// Whether there is a relationship with the sender, also under the DID it rotates away from with this message.
+/// Whether there is a relationship with the sender that not everybody could begin, also under the DID it rotates away from with this
+/// message.
 fn is_known(shared: &Shared, rx: &Received<'_>) -> Result<bool, Failure> {
+    let begun_by_us = shared.config.role == Role::Citizen;
     for sender in std::iter::once(rx.sender()).chain(rx.prior()) {
-        if peer_of(&shared.db, rx.recipient(), sender)?.is_some() {
+        let peer = peer_of(&shared.db, rx.recipient(), sender)?;
+        if peer.is_some_and(|peer| begun_by_us || peer.value.label.is_some()) {
             return Ok(true);
         }
     }
@@ -76,14 +80,22 @@ fn make_room(shared: &Shared, fx: &mut Effects<'_>) -> Handled {
     Ok(())
 }
 
-/// Lists arrived messages, newest first.
+/// Lists arrived messages, newest first, with the name their sender goes by here.
 pub(crate) fn inbox(shared: &Shared) -> Result<Value, Failure> {
+    let mut names: BTreeMap<Did, String> = BTreeMap::new();
+    shared.db.each(PEERS, |_, peer: Peer| {
+        if let Some(label) = peer.label {
+            names.insert(peer.theirs.canonical(), label);
+        }
+        Ok::<_, Failure>(ControlFlow::Continue(()))
+    })?;
     let mut all = shared.db.last::<Stored>(INBOX, MAX_LISTED + 1)?.records;
     all.extend(shared.db.last::<Stored>(STRANGERS_INBOX, MAX_OF_STRANGERS)?.records);
     all.sort_by(|(one, _), (other, _)| other.cmp(one));
     let mut shown = BoundedList::of(MAX_LISTED);
     for (_, m) in all {
-        shown.push(json!({"from": m.from, "text": m.text, "at": m.at}));
+        let name = names.get(&m.from.canonical());
+        shown.push(json!({"from": m.from, "name": name, "text": m.text, "at": m.at}));
     }
     Ok(shown.into_value(|_| "messages older than these".to_owned()))
 }
@@ -94,9 +106,12 @@ pub(crate) fn send(shared: &Shared, letter: &SendText, fx: &mut Effects<'_>) -> 
     let SendText { to, text, all } = letter;
     let mut peers = find_peers(shared, to)?;
     if peers.is_empty() {
-        return Err(Failure::user(format!(
-            "no relationship with `{to}` that can be written to; connect first with an invitation: einmal invite"
-        )));
+        let how = if shared.config.role == Role::Citizen {
+            "take an invitation of theirs first: einmal accept URL"
+        } else {
+            "connect first with an invitation: einmal invite"
+        };
+        return Err(Failure::user(format!("no relationship with `{to}` that can be written to; {how}")));
     }
     let found = peers.len();
     if !all {

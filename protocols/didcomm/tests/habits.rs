@@ -363,9 +363,8 @@ fn long_form_in_from_is_enough_for_a_signature_named_by_the_short_form() {
     let made = input.create().unwrap();
     let mut alice = Party::new(made.short.clone());
     alice.hold(&made.short, "k", KeyKind::Ed25519, 300);
-    let envelope = |from: &Did| {
-        signed(message(from, &bob.did).to_value(), &[ForgedSignature::by(&alice, "k")])
-    };
+    let envelope =
+        |from: &Did| signed(message(from, &bob.did).to_value(), &[ForgedSignature::by(&alice, "k")]);
     let source = ResolveError::NotFound { did: made.short.clone() };
     let unknown = OpenError::Resolve { did: made.short.clone(), source };
     assert_eq!(world.refusal(&envelope(&made.short), &bob), unknown);
