@@ -55,7 +55,7 @@ pub async fn node_with(
     config.network = Network { allow_private: true, allow_http: true };
     config.p2p = with_p2p.then(|| P2pSettings {
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
-        mdns: false,
+        mdns: Some(false),
         ..P2pSettings::default()
     });
     let db = Db::new(disk as _, TenantId::default());

@@ -258,8 +258,8 @@ fn what_is_too_late_or_cannot_be_sent_is_told_the_user_with_a_remedy_and_no_code
         let mut offered = offering(&stranger, &card_offer(&stranger, "ES256"), &to);
         offered.expires_time = Some(UnixSeconds(START_MS / 1000).plus(3600));
         assert_eq!(stranger.hear(&anna, &offered).await, None);
-        let thread = offered.thread();
-        let shown = progress(&world, thread.as_str()).await["decide"]["shown"].clone();
+        let waiting = world.ask("anna", "pending", json!({})).await[0].clone();
+        let (thread, shown) = (&waiting["thread"], &waiting["decide"]["shown"]);
         world.clock().advance(2 * 3600 * 1000);
         let late = told("decide", json!({"thread": thread, "agree": true, "shown": shown})).await;
         assert_eq!(late, "it came too late: its time is over; ask whoever made it for a new one");
