@@ -163,12 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn command_without_input_and_with_further_members_is_taken() {
-        for request in [json!({"command": "status"}), json!({"command": "status", "input": null, "id": 1})] {
+    fn command_without_input_is_taken_and_one_with_further_members_is_not() {
+        for request in [json!({"command": "status"}), json!({"command": "status", "input": null})] {
             let read = Request::read(request.to_string().as_bytes()).unwrap();
             assert!(matches!(read.asked, Asked::Command(_)) && read.wait_seconds == 0);
         }
-        for request in [json!({"input": {}}), json!({"command": 7}), json!("status")] {
+        // An input in the wrong place would count as none.
+        let misplaced = json!({"command": "issued", "arguments": {"person": "W-1"}});
+        for request in [json!({"input": {}}), json!({"command": 7}), json!("status"), misplaced] {
             assert!(refused(&request).contains("does not parse"));
         }
     }

@@ -170,7 +170,7 @@ fn authority(segment: &str) -> Result<(String, Option<u16>), DidError> {
     let is_number =
         last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
     // For trying things out on one machine.
-    let is_own = host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback());
+    let is_own = host.parse::<core::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback());
     if is_number && !is_own {
         return Err(web("the host is an address, not a DNS name"));
     }

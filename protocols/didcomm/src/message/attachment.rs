@@ -317,9 +317,10 @@ impl AttachmentData {
             }
             Some(_) => return None,
         };
-        // As with the others, `null` is written for what is not there.
-        let mut value = |name: &str| data.remove(name).filter(|value| !value.is_null());
-        let (json, jws) = (value("json"), value("jws"));
+        // As with the others, `null` is written for what is not there; alone it is what is sent.
+        let is_elsewhere = base64.is_some() || !links.is_empty();
+        let json = data.remove("json").filter(|json| !(json.is_null() && is_elsewhere));
+        let jws = data.remove("jws").filter(|jws| !jws.is_null());
         let read = Self { json, carried: None, base64, links, hash, jws };
         let somewhere = read.json.is_some() || read.base64.is_some() || !read.links.is_empty();
         let links_are_pinned = read.links.is_empty() || read.hash.is_some();
