@@ -3,11 +3,15 @@
 use std::{num::NonZeroU8, sync::Arc};
 
 use libp2p::{
-    PeerId, StreamProtocol, Swarm, Transport, autonat,
-    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    Multiaddr, PeerId, StreamProtocol, Swarm, Transport, autonat,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, ListenerId},
+        upgrade::Version,
+    },
     dcutr, identify, identity, mdns, noise, ping, quic, relay,
     request_response::{self, ProtocolSupport},
-    swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
+    swarm::{self, FromSwarm, NetworkBehaviour, NewListenAddr, behaviour::toggle::Toggle},
     tcp, yamux,
 };
 
@@ -61,11 +65,18 @@ const MAX_DISCOVERED: usize = 2_048;
 impl Protocols {
     /// Begins discovery anew if it holds too much; says whether it did. The library keeps all that is sent to it, for as long as the
     /// sender wants, and searches through it for each answer.
-    pub(crate) fn discovers_anew(&mut self, id: PeerId) -> bool {
+    pub(crate) fn discovers_anew(&mut self, id: PeerId, listened: &[Multiaddr]) -> bool {
         let is_flooded =
             self.mdns.as_ref().is_some_and(|found| found.discovered_nodes().len() > MAX_DISCOVERED);
         if is_flooded {
-            self.mdns = mdns::tokio::Behaviour::new(mdns::Config::default(), id).ok().into();
+            let mut anew = mdns::tokio::Behaviour::new(mdns::Config::default(), id).ok();
+            for addr in listened {
+                // It hears of listeners only as they begin, and answers with what it has heard of.
+                let listener_id = ListenerId::next();
+                let begun = FromSwarm::NewListenAddr(NewListenAddr { listener_id, addr });
+                anew.iter_mut().for_each(|anew| anew.on_swarm_event(begun));
+            }
+            self.mdns = anew.into();
         }
         is_flooded
     }

@@ -40,8 +40,10 @@ pub struct LookupBounds {
 }
 
 /// What countries sell names below.
-const SECOND_LEVELS: [&str; 12] =
-    ["ac", "co", "com", "edu", "gob", "gov", "mil", "ne", "net", "nom", "or", "org"];
+const SECOND_LEVELS: [&str; 21] = [
+    "ac", "asn", "co", "com", "edu", "gc", "gen", "go", "gob", "gov", "gv", "id", "lg", "mil", "ne", "net",
+    "nhs", "nom", "or", "org", "web",
+];
 
 /// The domain that names are counted by: the last two labels, or three where a country sells names below the second, as in `co.uk`; for
 /// whoever has one can make as many as it likes below.
@@ -180,6 +182,7 @@ mod tests {
         assert_ne!(domain_of("shop.example"), domain_of("other.example"));
         assert_ne!(domain_of("shop.co.uk"), domain_of("other.co.uk"));
         assert_eq!(domain_of("a.shop.co.uk"), "shop.co.uk");
+        assert_ne!(domain_of("linz.gv.at"), domain_of("graz.gv.at"));
         assert_eq!(domain_of("n1.q3x.xyz"), domain_of("n2.q3x.xyz"), "a short name is no country's");
         assert_eq!(domain_of("n1.q3x.de"), domain_of("n2.q3x.de"));
         assert_eq!(domain_of("localhost"), "localhost");

@@ -3,18 +3,19 @@
 
 use einmal::{
     config::{Config, Role},
+    db::{Db, PEERS, did_id},
     node::{Arrival, Refusal},
 };
 use einmal_did::Did;
 use einmal_didcomm::{Message, SenderProtection, ThreadId, UnixSeconds};
 use einmal_flows::{Draft, issue_credential::ProposeCredential, limits::MAX_ERRORS, out_of_band::Invitation};
 use einmal_keys::{Custody, KeyId, base64url_encode};
-use einmal_storage::Store;
+use einmal_storage::{Store, TenantId};
 use einmal_tests::{
-    ADULT, ByName, REPORT, START_MS, Stranger, World, befriended, code, did_of, letters, lone_city, name,
-    offer, play, proposal, request, stranger_of,
+    ADULT, ByName, REPORT, START_MS, Stranger, World, befriended, code, did_of, invitation_in, letters,
+    lone_city, name, offer, play, proposal, request, stranger_of,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 const NOW: UnixSeconds = UnixSeconds(START_MS / 1000);
 const DAY: u64 = 24 * 3600;
@@ -103,6 +104,61 @@ fn till_and_city_answer_whoever_has_connected_by_the_did_their_inbox_names() {
             let to = json!({"to": stranger.did(), "text": "hello"});
             assert!(world.node(inviter).by_name("send", &to).await.is_err());
         }
+    });
+}
+
+/// Anybody may be one, with as many DIDs as they like.
+#[test]
+fn contacts_are_kept_for_a_time_whatever_dids_they_take_and_for_longer_if_they_write() {
+    play(async {
+        let mut world = World::with_everybody(1).await;
+        let invited = world.ask("library", "invite", json!({})).await;
+        world.ask("anna", "accept", json!({"url": invited["invitation"]})).await;
+        world.pump().await;
+        let db = Db::new(world.store("library"), TenantId::default());
+        let ends = || {
+            let peers = db.scan_raw(PEERS, b"", None, 9).unwrap();
+            peers.iter().map(|record| record.expires_at.map(|end| end / DAY)).collect::<Vec<_>>()
+        };
+        let begun = ends();
+        assert!(matches!(begun.as_slice(), [Some(_)]), "{begun:?}");
+        let to = did_of(&world.node("library"));
+        world.ask("anna", "rotate", json!({"peer": to})).await;
+        world.pump().await;
+        assert!(matches!(ends().as_slice(), [Some(_)]), "{:?}", ends());
+        world.clock().advance(300 * DAY * 1000);
+        world.ask("anna", "send", json!({"to": to, "text": "hello again"})).await;
+        world.pump().await;
+        assert!(ends()[0].unwrap() >= begun[0].unwrap() + 299, "{:?} {begun:?}", ends());
+    });
+}
+
+/// A wallet that answers an invitation for everybody in the message by which it takes another DID.
+#[test]
+fn a_persons_device_stays_theirs_though_it_answers_another_invitation_while_it_rotates() {
+    play(async {
+        let (world, city, did) = lone_city().await;
+        let mut wallet = stranger_of(1, &city);
+        let ping = |wallet: &Stranger, invited: &Value| {
+            let invitation = invitation_in(invited);
+            let mut ping = wallet.message(
+                "https://didcomm.org/trust-ping/2.0/ping",
+                &did,
+                json!({"response_requested": true}),
+            );
+            ping.pthid = Some(invitation.thread());
+            ping
+        };
+        let invited = world.ask("city", "invite", json!({"person": ADULT})).await;
+        wallet.ask(&city, &ping(&wallet, &invited)).await;
+        let everybody = world.ask("city", "invite", json!({})).await;
+        let new = wallet.another_did();
+        let prior = wallet.become_did(new.clone());
+        let mut moved = ping(&wallet, &everybody);
+        moved.from_prior = Some(wallet.rotation(&prior, &new, UnixSeconds(START_MS / 1000)));
+        wallet.ask(&city, &moved).await;
+        let devices = world.ask("city", "devices", json!({"person": ADULT})).await;
+        assert_eq!(devices[0]["device"], did_id(&new), "{devices}");
     });
 }
 

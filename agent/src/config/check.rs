@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use einmal_did::Did;
 
-use super::{Config, Limits, MediatorSettings, mediator_of};
+use super::{Config, Limits, MediatorSettings, Role, mediator_of};
 
 /// Most connections that can be asked for, open or pending, of one address or in all.
 const MAX_CONNECTIONS: u64 = 1_000_000;
@@ -29,6 +29,11 @@ impl Config {
     pub fn check(&self) -> Result<(), String> {
         if let Some(url) = &self.public_url {
             check_public_url(url)?;
+            if matches!(self.role, Role::City | Role::Merchant) && is_elsewhere_by_address(url) {
+                return Err(format!(
+                    "`public_url = \"{url}\"` names no host: the DID of a city or merchant is made of it, and did:web needs a DNS name; write it like https://city.example"
+                ));
+            }
         }
         if self.mediator.as_ref().is_some_and(|mediator| mediator.keep_seconds == Some(0)) {
             return Err(
@@ -121,6 +126,15 @@ pub fn check_public_url(text: &str) -> Result<(), String> {
     if plain { Ok(()) } else { Err(format!("`public_url` must be scheme, host and port only; {remedy}")) }
 }
 
+/// Whether a URL names another machine by its address.
+fn is_elsewhere_by_address(url: &str) -> bool {
+    match url::Url::parse(url).ok().as_ref().and_then(url::Url::host) {
+        Some(url::Host::Ipv4(ip)) => !ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => !ip.is_loopback(),
+        Some(url::Host::Domain(_)) | None => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +151,12 @@ mod tests {
             assert!(problem.contains(remedy), "{problem}");
         }
         assert!(Config::parse("role = \"mediator\"\n[mediator]\nkeep_seconds = 1").is_ok());
+        for (role, refused) in [("city", true), ("merchant", true), ("mediator", false)] {
+            let at =
+                |host: &str| Config::parse(&format!("role = \"{role}\"\npublic_url = \"https://{host}\""));
+            assert_eq!(at("192.0.2.1").is_err(), refused, "{role}");
+            assert!(at("127.0.0.1:7001").is_ok() && at("city.example").is_ok());
+        }
     }
 
     #[test]
@@ -158,7 +178,7 @@ mod tests {
         };
         Limits::default().numbers().into_iter().for_each(|number| check("limits", number));
         MediatorSettings::default().numbers().into_iter().for_each(|number| check("mediator", number));
-        let [ttl, skew] = Config::new(super::super::Role::City).other_numbers();
+        let [ttl, skew] = Config::new(Role::City).other_numbers();
         check("city", ttl);
         check("merchant", skew);
         assert!(

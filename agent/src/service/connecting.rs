@@ -12,6 +12,7 @@ use einmal_storage::Table;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::devices;
 use crate::{
     db::{PEERS, peer_id},
     handler::{Effects, Failure, Handled, KEEP_FOR_ANSWER_SECS, Shared, our_form, their_form},
@@ -50,7 +51,8 @@ impl Connecting {
 /// Notes who has answered an invitation for many, so that they can be written to: for as long as the long form of their DID is kept,
 /// since everybody who sees the invitation may answer it.
 pub(crate) fn meet(rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
-    if identity::peer_of(fx.db(), rx.recipient(), rx.sender())?.is_some() {
+    // Also by the DID it had until this message: the relationship moves along with it.
+    if devices::present(rx, fx)?.is_some() {
         return Ok(());
     }
     let now = fx.shared().now();

@@ -37,7 +37,8 @@ impl Driver {
     /// Begins discovery anew if more was found than a local network holds.
     pub(super) fn look_after_discovery(&mut self) {
         let id = *self.swarm.local_peer_id();
-        if self.swarm.behaviour_mut().discovers_anew(id) {
+        let listened: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
+        if self.swarm.behaviour_mut().discovers_anew(id, &listened) {
             tracing::warn!("the local network is flooded with peers: neighbours are looked for anew");
             self.nearby.clear();
             self.permit.set_nearby(HashSet::new());
