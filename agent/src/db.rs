@@ -59,6 +59,12 @@ pub struct Db {
     tenant: TenantId,
 }
 
+/// Records of a page with their ids, and the keys of those that are damaged.
+pub(crate) struct Sound<T> {
+    pub(crate) records: Vec<(Vec<u8>, T)>,
+    pub(crate) damaged: Vec<Key>,
+}
+
 impl std::fmt::Debug for Db {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Db").field("tenant", &self.tenant).finish_non_exhaustive()
@@ -204,6 +210,34 @@ impl Db {
         limit: usize,
     ) -> Result<Vec<Record>, StoreError> {
         self.store.scan(&self.tenant, table, prefix, after, limit)
+    }
+
+    /// As [`Db::scan`], where one damaged record must not keep the others from being read: those that do not parse or unseal are
+    /// named apart. If one does not unseal, nothing else may have been read.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] for faults that are not of a single record.
+    pub(crate) fn scan_sound<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Sound<T>, StoreError> {
+        let mut sound = Sound { records: Vec::new(), damaged: Vec::new() };
+        match self.scan_raw(table, b"", after, limit) {
+            Ok(page) => {
+                for record in page {
+                    match serde_json::from_slice(&record.value) {
+                        Ok(value) => sound.records.push((record.key.id().to_vec(), value)),
+                        Err(_) => sound.damaged.push(record.key),
+                    }
+                }
+            }
+            Err(StoreError::Unsealable { key }) => sound.damaged.push(key),
+            Err(error) => return Err(error),
+        }
+        Ok(sound)
     }
 
     /// Number of records in a table.

@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use super::Node;
 use crate::{
-    db::TIMERS,
+    db::{Sound, TIMERS},
     handler::{Cause, Failure, Timer, describe_for_log},
     log,
     service::asking::RESULTS,
@@ -150,25 +150,13 @@ impl Node {
     /// removed, because it would keep all others from being read.
     async fn timers(&self, after: Option<&[u8]>) -> Result<Vec<(Vec<u8>, Timer)>, StoreError> {
         loop {
-            let (mut timers, mut damaged) = (Vec::new(), Batch::new());
-            match self.shared.db.scan_raw(TIMERS, b"", after, PASS) {
-                Ok(page) => {
-                    for record in page {
-                        match serde_json::from_slice(&record.value) {
-                            Ok(timer) => timers.push((record.key.id().to_vec(), timer)),
-                            Err(_) => {
-                                damaged.delete(record.key);
-                            }
-                        }
-                    }
-                }
-                Err(StoreError::Unsealable { key }) => {
-                    damaged.delete(key);
-                }
-                Err(error) => return Err(error),
+            let Sound { records, damaged: keys } = self.shared.db.scan_sound(TIMERS, after, PASS)?;
+            if keys.is_empty() {
+                return Ok(records);
             }
-            if damaged.is_empty() {
-                return Ok(timers);
+            let mut damaged = Batch::new();
+            for key in keys {
+                damaged.delete(key);
             }
             tracing::error!(count = damaged.len(), "timers that do not parse or unseal were removed");
             self.shared.db.store().commit(damaged).await?;

@@ -4,7 +4,7 @@ use einmal_storage::{Key, StoreError};
 
 use super::{GIVE_UP_SECS, Item};
 use crate::{
-    db::{DEAD, OUTBOX},
+    db::{DEAD, OUTBOX, Sound},
     handler::{Cause, Effects},
     node::Node,
 };
@@ -18,21 +18,9 @@ impl Node {
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Item)>, StoreError> {
         loop {
-            let (mut queued, mut damaged) = (Vec::new(), Vec::new());
-            match self.shared.db.scan_raw(OUTBOX, b"", after, limit) {
-                Ok(page) => {
-                    for record in page {
-                        match serde_json::from_slice(&record.value) {
-                            Ok(item) => queued.push((record.key.id().to_vec(), item)),
-                            Err(_) => damaged.push(record.key),
-                        }
-                    }
-                }
-                Err(StoreError::Unsealable { key }) => damaged.push(key),
-                Err(error) => return Err(error),
-            }
+            let Sound { records, damaged } = self.shared.db.scan_sound(OUTBOX, after, limit)?;
             if damaged.is_empty() {
-                return Ok(queued);
+                return Ok(records);
             }
             self.give_up_damaged(damaged)?;
         }
