@@ -143,7 +143,7 @@ fn an_exchange_goes_on_with_a_holder_that_rotates_in_the_middle_of_it() {
         let mut late = stranger.message(kind, &did_of(&city), json!({"status": "OK"}));
         late.thid = Some(offered.thread());
         let told = stranger.ask(&city, &late).await;
-        assert!(told.body["comment"].as_str().unwrap().contains("state"), "known, and over: {:?}", told.body);
+        assert!(told.body["args"][0].as_str().unwrap().contains("state"), "known, and over: {:?}", told.body);
     });
 }
 

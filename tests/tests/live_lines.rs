@@ -385,18 +385,18 @@ async fn who_does_not_take_the_answer_gets_no_live_mail() {
 }
 
 #[tokio::test]
-async fn one_account_more_than_a_line_takes_ends_it() {
+async fn one_account_more_than_a_line_takes_ends_the_oldest_and_not_the_line() {
     let (scene, phone) = (scene().await, peer(16).await);
     let first = scene.member(1).await;
     scene.switch(&first, &phone, PICKUP_3, true).await;
     for seed in 2..=16 {
         scene.switch(&scene.member(seed).await, &phone, PICKUP_3, true).await;
     }
-    let mut held = phone.host.hold(scene.endpoint.peer_id).unwrap();
     assert!(scene.is_live(&first));
-    scene.switch(&scene.member(17).await, &phone, PICKUP_3, true).await;
-    ends(&mut held).await;
+    let last = scene.member(17).await;
+    scene.switch(&last, &phone, PICKUP_3, true).await;
     scene.is_no_longer_live(&first).await;
+    assert!(scene.is_live(&last));
 }
 
 #[tokio::test]

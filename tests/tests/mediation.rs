@@ -199,6 +199,81 @@ fn a_status_never_comes_into_the_mailbox_it_tells_of() {
 }
 
 #[test]
+fn dids_are_listed_as_their_account_wrote_them() {
+    play(async {
+        let (_, mediator, did) = mediator(|_| {}).await;
+        let wallet = stranger_of(3, &mediator);
+        enrol(&wallet, &mediator).await;
+        let other = Did::parse("did:web:Alice.example").unwrap();
+        let mut written = vec![wallet.did().clone(), other];
+        assert!(written.iter().all(|did| did.canonical() != *did), "forms that have another canonical one");
+        for did in &written {
+            assert_eq!(register(&wallet, &mediator, did).await, "success");
+            assert_eq!(register(&wallet, &mediator, &did.canonical()).await, "no_change");
+        }
+        let query = "https://didcomm.org/coordinate-mediation/3.0/recipient-query";
+        let listed = wallet.ask(&mediator, &wallet.message(query, &did, json!({}))).await;
+        let text = |entry: &Value| entry["recipient_did"].as_str().unwrap().to_owned();
+        let mut listed: Vec<String> = listed.body["dids"].as_array().unwrap().iter().map(text).collect();
+        listed.sort();
+        written.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        assert_eq!(listed, written.iter().map(|did| did.as_str().to_owned()).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn version_4_answers_an_acknowledgement_only_if_asked_and_version_3_always() {
+    play(async {
+        let (_, mediator, wallet) = account(1).await;
+        let did = did_of(&mediator);
+        for (family, way, answered) in [
+            ("message-pickup/4.0", None, false),
+            ("message-pickup/4.0", Some(ReturnRoute::All), true),
+            ("messagepickup/3.0", None, true),
+        ] {
+            let kind = format!("https://didcomm.org/{family}/messages-received");
+            let mut received = wallet.message(&kind, &did, json!({"message_id_list": []}));
+            received.return_route = way;
+            let receipt = wallet.say(&mediator, &received).await;
+            let expected = (None, usize::from(answered));
+            assert_eq!((receipt.refused, receipt.replies.len()), expected, "{family} {way:?}");
+        }
+    });
+}
+
+#[test]
+fn a_status_names_a_did_only_if_it_speaks_of_that_did_alone() {
+    play(async {
+        let (_, mediator, wallet) = account(1).await;
+        let named = |message: &str, mut body: Value| {
+            body["recipient_did"] = wallet.did().as_str().into();
+            pickup(&wallet, &mediator, message, body)
+        };
+        let status = wallet.ask(&mediator, &named("status-request", json!({}))).await;
+        assert_eq!(status.body["recipient_did"], wallet.did().as_str());
+        let all = wallet.ask(&mediator, &named("messages-received", json!({"message_id_list": []}))).await;
+        assert_eq!((all.body.get("recipient_did"), &all.body["message_count"]), (None, &json!(1)));
+    });
+}
+
+#[test]
+fn what_a_report_says_is_the_same_for_one_code_and_the_particular_stands_in_its_arguments() {
+    play(async {
+        let (_, mediator, wallet) = account(0).await;
+        let ids: Vec<String> = (0..1_001).map(|number| number.to_string()).collect();
+        let many = pickup(&wallet, &mediator, "messages-received", json!({ "message_id_list": ids }));
+        let no_did = pickup(&wallet, &mediator, "status-request", json!({"recipient_did": "no DID"}));
+        let (many, no_did) = (wallet.ask(&mediator, &many).await, wallet.ask(&mediator, &no_did).await);
+        for report in [&many, &no_did] {
+            assert_eq!(code(report), "e.p.msg");
+            assert!(report.body["comment"].as_str().unwrap().contains("{1}"), "{:?}", report.body);
+        }
+        assert_eq!(many.body["comment"], no_did.body["comment"]);
+        assert_ne!(many.body["args"], no_did.body["args"]);
+    });
+}
+
+#[test]
 fn acknowledgements_asked_of_a_mediator_are_not_given() {
     play(async {
         let (world, mediator, stranger) = account(0).await;
@@ -263,12 +338,13 @@ fn unproved_registration_never_displaces_another_and_a_proved_one_does() {
     play(async {
         let (_, mediator, _) = mediator(|_| {}).await;
         let [owner, thief, other] = [1, 2, 3].map(|seed| stranger_of(seed, &mediator));
-        for one in [&owner, &thief, &other] {
+        for one in [&thief, &other] {
             enrol(one, &mediator).await;
         }
         let did = owner.did().clone();
         // Nobody has it: registered without proof, as by most wallets.
         assert_eq!(register(&thief, &mediator, &did).await, "success");
+        enrol(&owner, &mediator).await;
         assert_eq!(register(&other, &mediator, &did).await, "client_error");
         drop_off(&other, &mediator, forward(&other, &mediator, &did, "first")).await;
         assert_eq!((waiting(&thief, &mediator).await, waiting(&owner, &mediator).await), (1, 0));

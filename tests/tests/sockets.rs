@@ -10,7 +10,7 @@ use einmal::{
     node::Node,
 };
 use einmal_did::Did;
-use einmal_didcomm::{Message, SenderProtection, UnixSeconds};
+use einmal_didcomm::{Message, ReturnRoute, SenderProtection, UnixSeconds};
 use einmal_storage::MemoryStore;
 use einmal_tests::{HeldMail, START_MS, Stranger, World, node_with, play};
 use futures_util::{SinkExt, StreamExt};
@@ -151,7 +151,8 @@ async fn is_pushed_a_delivery_whose_ids_acknowledge(scene: &Scene, alice: &Stran
     let again = scene.ask(alice, &format!("{family}/delivery-request"), json!({limit: 5})).await;
     assert_eq!(again.attachments[0].id, delivery.attachments[0].id, "not acknowledged: it is still there");
     let ids = json!({"message_id_list": [delivery.attachments[0].id]});
-    let received = alice.message(&format!("{family}/messages-received"), &scene.mediator, ids);
+    let mut received = alice.message(&format!("{family}/messages-received"), &scene.mediator, ids);
+    received.return_route = Some(ReturnRoute::All);
     send(&mut socket, alice.pack(&received, SenderProtection::Authcrypt)).await;
     let status = alice.open(&next(&mut socket).await).message;
     assert_eq!(status.body["message_count"], 0);
@@ -453,6 +454,98 @@ fn a_mailbox_that_its_owner_took_back_is_no_longer_pushed_to_the_account_that_ha
         }
         let delivery = scene.ask(&bob, &format!("{PICKUP_3}/status-request"), json!({})).await;
         assert!(delivery.body["message_count"].as_u64().unwrap() > 0);
+    });
+}
+
+/// Asserts that the next message says `who` is not pushed to any more.
+async fn is_told_the_end(who: &Stranger, socket: &mut Socket) {
+    let told = who.open(&next(socket).await).message;
+    assert!(told.kind.is(&format!("{PICKUP_3}/status")), "{}", told.kind);
+    assert_eq!(told.body["live_delivery"], false);
+}
+
+#[test]
+fn one_account_more_than_a_socket_takes_ends_the_oldest_which_is_told() {
+    play(async {
+        let scene = scene().await;
+        let mut socket = scene.open().await;
+        let first = scene.member(1).await;
+        scene.switch(&first, &mut socket, PICKUP_3, true).await;
+        for seed in 2..=16 {
+            scene.switch(&scene.member(seed).await, &mut socket, PICKUP_3, true).await;
+        }
+        let last = scene.member(17).await;
+        let status = scene.switch(&last, &mut socket, PICKUP_3, true).await;
+        assert_eq!(status.body["live_delivery"], true);
+        is_told_the_end(&first, &mut socket).await;
+        assert!(!scene.node.is_live(first.did()));
+        let pushed = scene.mail(&last, "for the last").await;
+        assert_eq!(raw(&mut socket).await, pushed, "the others go on");
+    });
+}
+
+#[test]
+fn one_device_more_than_an_account_may_have_ends_the_oldest_which_is_told() {
+    play(async {
+        let scene = scene().await;
+        let alice = scene.member(1).await;
+        let mut sockets = Vec::new();
+        for _ in 0..9 {
+            let mut socket = scene.open().await;
+            scene.switch(&alice, &mut socket, PICKUP_3, true).await;
+            sockets.push(socket);
+        }
+        is_told_the_end(&alice, &mut sockets[0]).await;
+        let pushed = scene.mail(&alice, "for eight").await;
+        for socket in &mut sockets[1..] {
+            assert_eq!(raw(socket).await, pushed);
+        }
+        let again = scene.switch(&alice, &mut sockets[0], PICKUP_3, true).await;
+        assert_eq!(again.body["live_delivery"], true, "its connection is open all the same");
+    });
+}
+
+#[test]
+fn a_sender_that_is_told_of_a_full_mailbox_keeps_its_connection() {
+    play(async {
+        let mut config = Config::new(Role::Mediator);
+        config.mediator.as_mut().unwrap().max_queue = Some(1);
+        let scene = scene_of(config).await;
+        let (alice, bob) = (scene.member(1).await, scene.member(2).await);
+        let mut socket = scene.open().await;
+        scene.switch(&alice, &mut socket, PICKUP_3, true).await;
+        scene.mail(&bob, "fills it").await;
+        let inner = json!({"ciphertext": "x", "protected": "x", "recipients": [], "iv": "x", "tag": "x"});
+        let mut forward = alice.forward(&scene.mediator, bob.did(), inner);
+        forward.from = None;
+        send(&mut socket, alice.pack(&forward, SenderProtection::Anoncrypt)).await;
+        let report: Value = raw(&mut socket).await;
+        assert!(report["signatures"].is_array(), "{report}");
+        let pushed = scene.mail(&alice, "still live").await;
+        assert_eq!(raw(&mut socket).await, pushed);
+    });
+}
+
+#[test]
+fn what_is_not_about_mail_is_answered_on_a_socket_only_to_whoever_hears_nowhere_else() {
+    play(async {
+        let scene = scene().await;
+        let ping = "https://didcomm.org/trust-ping/2.0/ping";
+        for (who, way, answered) in [
+            (Stranger::new(1), None, true),
+            (Stranger::reached_at(2, "https://stranger.example"), None, false),
+            (Stranger::reached_at(3, "https://stranger.example"), Some(ReturnRoute::All), true),
+        ] {
+            let mut socket = scene.open().await;
+            let mut message = who.message(ping, &scene.mediator, json!({}));
+            message.return_route = way;
+            send(&mut socket, who.pack(&message, SenderProtection::Authcrypt)).await;
+            if answered {
+                assert!(who.open(&next(&mut socket).await).message.kind.is(&format!("{ping}-response")));
+            } else {
+                assert!(stays_silent(&mut socket).await);
+            }
+        }
     });
 }
 

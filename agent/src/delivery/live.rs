@@ -21,7 +21,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::db::mailbox_id;
 
-/// Most sessions of one account; beyond that the oldest is closed.
+/// Most sessions of one account; beyond that the oldest is ended, and told so.
 const MAX_SESSIONS_PER_ACCOUNT: usize = 8;
 /// Most letters a session keeps in memory until they are sent.
 const MAX_OFFERED: usize = 256;

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::{
     listen::stopped,
-    pushing::{Handful, Pushing, Trouble},
+    pushing::{Handful, Pushing, Unreadable},
 };
 use crate::{
     delivery::LiveChange,
@@ -81,9 +81,9 @@ enum Ending {
     HangUp(&'static str),
 }
 
-impl From<Trouble> for Ending {
-    fn from(trouble: Trouble) -> Self {
-        Self::HangUp(trouble.reason())
+impl From<Unreadable> for Ending {
+    fn from(_: Unreadable) -> Self {
+        Self::HangUp(Unreadable::REASON)
     }
 }
 
@@ -143,17 +143,19 @@ impl Line {
     async fn give(&mut self, back: Back) -> Result<(), Ending> {
         let Some(node) = self.listed.node.upgrade() else { return Err(Ending::Quiet) };
         let undone = back.live.clone().map(|change| LiveChange { on: false, ..change });
-        let changed = back.live.map_or(Ok(()), |change| self.pushing.change(&node, change));
+        if let Some(change) = back.live {
+            self.pushing.change(&node, change);
+        }
         for reply in back.replies {
             if self.hand_over(&node, reply).await? {
                 continue;
             }
             if let Some(undone) = undone {
-                self.pushing.change(&node, undone)?;
+                self.pushing.change(&node, undone);
             }
             break;
         }
-        Ok(changed?)
+        Ok(())
     }
 
     /// Pushes letters of mailboxes that changed, some at a time.

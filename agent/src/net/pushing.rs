@@ -10,28 +10,18 @@ use crate::{
     node::{Hand, Node},
 };
 
-/// Most accounts with live delivery on one connection.
+/// Most accounts with live delivery on one connection; beyond that the oldest has it no more, and is told so.
 pub(super) const MAX_SESSIONS: usize = 16;
 /// Letters pushed before the connection listens again.
 pub(super) const PUSH_TURN: usize = 32;
 
-/// Why a connection cannot go on.
+/// Mail cannot be read, so the connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// One account more than [`MAX_SESSIONS`].
-    TooManyAccounts,
-    /// The store failed.
-    Unreadable,
-}
+pub(super) struct Unreadable;
 
-impl Trouble {
+impl Unreadable {
     /// The reason the connected peer is told.
-    pub(super) fn reason(self) -> &'static str {
-        match self {
-            Self::TooManyAccounts => "too many accounts on one connection",
-            Self::Unreadable => "mail cannot be read at present",
-        }
-    }
+    pub(super) const REASON: &'static str = "mail cannot be read at present";
 }
 
 /// How long a large letter waits that may not be held at present.
@@ -40,7 +30,12 @@ const REST: Duration = Duration::from_millis(500);
 /// The accounts of one connection.
 #[derive(Default)]
 pub(super) struct Pushing {
+    /// Oldest first.
     sessions: Vec<Arc<Session>>,
+    /// Which of them had the first turn last.
+    first: usize,
+    /// Sessions that gave way to a newer one, whose accounts are to be told.
+    ended: Vec<Arc<Session>>,
     bell: Arc<Notify>,
     /// Until when large letters wait that were put off.
     resting: Option<Instant>,
@@ -48,6 +43,8 @@ pub(super) struct Pushing {
 
 /// Letters of every account in turn, until none are left or it is time to listen again.
 pub(super) struct Turn {
+    /// Those that are over: their accounts are told first.
+    ended: Vec<Arc<Session>>,
     sessions: std::vec::IntoIter<Arc<Session>>,
     current: Option<Arc<Session>>,
     left: usize,
@@ -79,7 +76,7 @@ impl Pushing {
 
     /// Turns live delivery on or off for one account. It happens before the answer: an account that fetches its mail
     /// after the answer then misses nothing.
-    pub(super) fn change(&mut self, node: &Node, change: LiveChange) -> Result<(), Trouble> {
+    pub(super) fn change(&mut self, node: &Node, change: LiveChange) {
         let live = &node.shared().live;
         // There is more than one if two accounts have become one.
         while let Some(held) = self.sessions.iter().position(|one| one.owner().same_as(&change.account)) {
@@ -87,29 +84,29 @@ impl Pushing {
         }
         if change.on {
             if self.sessions.len() >= MAX_SESSIONS {
-                return Err(Trouble::TooManyAccounts);
+                let oldest = self.sessions.remove(0);
+                live.close(&oldest);
+                self.ended.push(oldest);
+                self.bell.notify_one();
             }
             self.sessions.push(node.open_session(change, &self.bell));
         }
-        Ok(())
     }
 
     /// Begins a turn, each time with another account; accounts that are live elsewhere in their stead are let go.
     pub(super) fn turn(&mut self) -> Turn {
-        self.sessions.retain(|session| !session.is_displaced());
-        if !self.sessions.is_empty() {
-            self.sessions.rotate_left(1);
-        }
+        let mut ended = std::mem::take(&mut self.ended);
+        ended.extend(self.sessions.extract_if(.., |session| session.is_displaced()));
         if self.resting.is_some_and(|until| until <= Instant::now()) {
             self.resting = None;
             self.sessions.iter().for_each(|session| session.try_again());
         }
-        Turn {
-            sessions: self.sessions.clone().into_iter(),
-            current: None,
-            left: PUSH_TURN,
-            has_put_off: false,
+        let mut sessions = self.sessions.clone();
+        if !sessions.is_empty() {
+            self.first = (self.first + 1) % sessions.len();
+            sessions.rotate_left(self.first);
         }
+        Turn { ended, sessions: sessions.into_iter(), current: None, left: PUSH_TURN, has_put_off: false }
     }
 
     /// Rings again for what was put off, after a while.
@@ -126,7 +123,12 @@ impl Pushing {
     }
 
     /// The next envelopes to push, perhaps none; `None` when the turn is over. What is left is rung for.
-    pub(super) fn next(&mut self, node: &Node, turn: &mut Turn) -> Result<Option<Handful>, Trouble> {
+    pub(super) fn next(&mut self, node: &Node, turn: &mut Turn) -> Result<Option<Handful>, Unreadable> {
+        while let Some(session) = turn.ended.pop() {
+            if let Some(told) = node.live_no_more(&session) {
+                return Ok(Some(Handful { envelopes: vec![told], hand: Hand::default() }));
+            }
+        }
         while turn.left > 0 {
             if turn.current.is_none() {
                 turn.current = turn.sessions.next();
@@ -137,7 +139,7 @@ impl Pushing {
                 }
                 return Ok(None);
             };
-            let Some(pushes) = node.next_pushes(session, turn.left).map_err(|_| Trouble::Unreadable)? else {
+            let Some(pushes) = node.next_pushes(session, turn.left).map_err(|_| Unreadable)? else {
                 turn.current = None;
                 continue;
             };

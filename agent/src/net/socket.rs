@@ -19,7 +19,7 @@ use super::{
     admission::{Buffers, Place, Turn},
     listen::stopped,
     paced::ReadBytes,
-    pushing::{Handful, Pushing, Trouble},
+    pushing::{Handful, Pushing, Unreadable},
     server::Server,
     ws::{IS_IT_TAKEN, NOT_TAKEN},
 };
@@ -117,13 +117,9 @@ enum Ending {
     Told(u16, &'static str),
 }
 
-impl From<Trouble> for Ending {
-    fn from(trouble: Trouble) -> Self {
-        let code = match trouble {
-            Trouble::TooManyAccounts => close_code::POLICY,
-            Trouble::Unreadable => close_code::ERROR,
-        };
-        Self::Told(code, trouble.reason())
+impl From<Unreadable> for Ending {
+    fn from(_: Unreadable) -> Self {
+        Self::Told(close_code::ERROR, Unreadable::REASON)
     }
 }
 
@@ -372,7 +368,9 @@ impl Socket {
     async fn answer(&mut self, receipt: Result<Receipt, JoinError>) -> Result<(), Ending> {
         let Receipt { replies, live, refused, is_told, .. } =
             receipt.map_err(|_| Ending::Told(close_code::ERROR, "internal error"))?;
-        let changed = live.map_or(Ok(()), |change| self.pushing.change(&self.server.node, change));
+        if let Some(change) = live {
+            self.pushing.change(&self.server.node, change);
+        }
         if !replies.is_empty() {
             for reply in replies {
                 self.feed(reply).await?;
@@ -385,7 +383,7 @@ impl Socket {
             return Err(Ending::Told(close_code::AGAIN, "not taken at present; come again later"));
         }
         self.not_taken = self.not_taken.or(refused);
-        Ok(changed?)
+        Ok(())
     }
 
     /// Pushes letters of mailboxes that changed, some at a time.

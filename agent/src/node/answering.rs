@@ -2,7 +2,7 @@
 
 use einmal_did::{Did, Endpoint, Resolver};
 use einmal_didcomm::{FORWARD_TYPE, MessageType, Opened, ReturnRoute};
-use einmal_flows::{Draft, Protocol, message_pickup, report_problem::ProblemReport};
+use einmal_flows::{Draft, Protocol, message_pickup};
 
 use super::Node;
 use crate::{
@@ -32,7 +32,7 @@ impl Node {
         if !connected || opened.is_authenticated() || !opened.message.kind.is(FORWARD_TYPE) {
             return None;
         }
-        let mut draft = Draft::of(&ProblemReport::new(fault.code()).with_comment(comment, &[]));
+        let mut draft = Draft::of(&fault.report(comment));
         draft.pthid = Some(opened.message.thread());
         let own = self.shared.public_did()?;
         let mut report = draft.into_message(own, own, self.shared.now(), self.shared.entropy()).ok()?;
@@ -45,10 +45,8 @@ impl Node {
     pub(super) async fn reply(&self, opened: &Opened, answers: Vec<Outgoing>, arrival: Arrival) -> Replies {
         let (open_route, most) = match arrival {
             Arrival::Http { .. } => (wants_return(opened) || self.has_no_other_way(opened), 1),
-            // A connection that stays open is its own return route, unless the sender asked otherwise.
-            Arrival::Socket { .. } => {
-                (opened.message.return_route.is_none() || wants_return(opened), usize::MAX)
-            }
+            // What is about mail goes back on a connection that stays open, unless the sender asked otherwise.
+            Arrival::Socket { .. } => (wants_return(opened) || self.hears_here(opened), usize::MAX),
             // Peers have endpoints of their own: a message that does not ask for the connection is answered there. Live
             // delivery is about the connection itself.
             Arrival::Libp2p { answerable, .. } => {
@@ -81,13 +79,32 @@ impl Node {
     /// Whether an answer about mediation or mail would otherwise never arrive: deployed wallets without an endpoint
     /// omit the `return_route` these protocols demand, and read what comes back.
     fn has_no_other_way(&self, opened: &Opened) -> bool {
-        let protocol = Protocol::of(&opened.message.kind);
-        let about_mail = matches!(protocol, Some(Protocol::CoordinateMediation | Protocol::MessagePickup));
-        let silent = about_mail && opened.message.return_route.is_none();
-        let Some(sender) = opened.sender().filter(|_| silent) else { return false };
-        let document = self.shared.resolver.resolve(sender);
-        let leads_away = |endpoint: &Endpoint| is_address(&endpoint.uri) && !self.leads_here(endpoint);
-        document.is_ok_and(|document| !document.didcomm_endpoints().any(leads_away))
+        opened.message.return_route.is_none()
+            && is_about_mail(&opened.message.kind)
+            && !self.leads_away(opened)
+    }
+
+    /// Whether a sender that says nothing of a return route reads its answer on the socket it asked by: always if it asks about
+    /// mail, else only if there is no other way to it.
+    fn hears_here(&self, opened: &Opened) -> bool {
+        opened.message.return_route.is_none()
+            && (is_about_mail(&opened.message.kind) || !self.leads_away(opened))
+    }
+
+    /// Whether the sender of a message can be answered elsewhere. What tells of a mailbox here is of no use in another one
+    /// (pickup 3.0 and 4.0, "Status").
+    fn leads_away(&self, opened: &Opened) -> bool {
+        let of_pickup = is_of_pickup(&opened.message.kind);
+        let is_mediated = |uri: &str| uri.starts_with("did:");
+        let is_elsewhere = |endpoint: &Endpoint| {
+            is_address(&endpoint.uri)
+                && !self.leads_here(endpoint)
+                && !(of_pickup && is_mediated(&endpoint.uri))
+        };
+        let document = opened.sender().map(|sender| self.shared.resolver.resolve(sender));
+        document.is_none_or(|document| {
+            document.map_or(true, |document| document.didcomm_endpoints().any(is_elsewhere))
+        })
     }
 
     /// Whether the sender has an endpoint, its mailbox here among them, at which it reads what is not answered on the connection.
@@ -138,6 +155,11 @@ impl Node {
         }
         is_queued
     }
+}
+
+/// Whether a message is about accounts or mailboxes.
+fn is_about_mail(kind: &MessageType) -> bool {
+    matches!(Protocol::of(kind), Some(Protocol::CoordinateMediation | Protocol::MessagePickup))
 }
 
 /// Whether a message tells of a mailbox or hands over what is in it.

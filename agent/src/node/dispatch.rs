@@ -5,7 +5,7 @@ use einmal_flows::{
     ExchangeKey, Received,
     discover_features::{self, Disclosure},
     empty::Empty,
-    report_problem::{self, ProblemReport},
+    report_problem,
     trust_ping::{self, Ping, PingResponse},
 };
 use serde_json::{Value, json};
@@ -73,8 +73,7 @@ pub(super) fn report(rx: &Received<'_>, fault: PeerFault, comment: &str, fx: &mu
     let key = ExchangeKey::of(rx);
     let budgets = &fx.shared().error_budgets;
     let mut budget = budgets.get(key.as_str()).unwrap_or_default();
-    let report = ProblemReport::new(fault.code()).with_comment(comment, &[]);
-    if let Some(draft) = budget.report(rx, report) {
+    if let Some(draft) = budget.report(rx, fault.report(comment)) {
         budgets.put(key.as_str(), budget);
         fx.answer(draft, &our_form(rx), &their_form(rx))?;
     }

@@ -86,6 +86,15 @@ impl Node {
         session
     }
 
+    /// What a connection is told whose session has ended though it did not ask for that; `None` if it cannot be packed.
+    pub(crate) fn live_no_more(&self, session: &Session) -> Option<Vec<u8>> {
+        let (change, theirs, now) = (&session.change, session.owner(), self.shared.now());
+        let draft =
+            message_pickup::ended(change.form, &queue::status(&self.shared, &change.mailboxes, &[]), now);
+        let message = draft.into_message(&change.ours, &theirs, now, self.shared.entropy()).ok()?;
+        self.pack(&message, &theirs).ok()
+    }
+
     /// What is to be pushed to a session next, at most `limit` letters; `None` if there is nothing.
     ///
     /// First what it was offered before it was durable: a mailbox is read from the disk behind that. What is returned counts

@@ -140,8 +140,10 @@ impl Node {
                     tracing::info!(reason, %kind, "message not handled");
                 }
                 let refusal = Refusal::from(&failure);
-                let replies = self.signed_report(&opened, &failure, arrival).into_iter().collect();
-                Receipt { refused: Some(refusal), replies, ..Receipt::default() }
+                let replies: Vec<_> = self.signed_report(&opened, &failure, arrival).into_iter().collect();
+                // In an answer by HTTP its status says so too; a socket has nothing but the report.
+                let is_told = matches!(arrival, Arrival::Socket { .. }) && !replies.is_empty();
+                Receipt { refused: Some(refusal), is_told, replies, ..Receipt::default() }
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::{
 pub(super) const ACCOUNTS: Table = Table::new("account");
 /// Registrations, by recipient DID.
 pub(super) const ROUTES: Table = Table::new("route");
-/// Recipient DIDs of each account: account id, then recipient id.
+/// Recipient DIDs of each account, as it wrote them: account id, then recipient id.
 pub(super) const ACCOUNT_ROUTES: Table = Table::new("account-route");
 /// Most DIDs of one account read: more than one account may register, because two accounts may have become one.
 pub(super) const MAX_ROUTES: usize = 100_000;
@@ -100,7 +100,9 @@ pub(super) fn apply(
     for change in changes {
         match change {
             RegistrationChange::Enroll { account } => enrol(&account, version, before, fx)?,
-            RegistrationChange::Put { recipient, registration } => register(recipient, registration, fx)?,
+            RegistrationChange::Put { recipient, form, registration } => {
+                register(recipient, &form, registration, fx)?;
+            }
             RegistrationChange::Remove { recipient, account } => unregister(&recipient, &account, fx)?,
         }
     }
@@ -122,8 +124,8 @@ fn enrol(
     Ok(fx.update(ACCOUNTS, did_id(account), &enrolled, before.map(|before| before.version))?)
 }
 
-/// Gives a recipient to an account, whoever had it: its right to it was decided before.
-fn register(recipient: Did, registration: Registration, fx: &mut Effects<'_>) -> Handled {
+/// Gives a recipient, written as `form`, to an account, whoever had it: its right to it was decided before.
+fn register(recipient: Did, form: &Did, registration: Registration, fx: &mut Effects<'_>) -> Handled {
     let stored = fx.db().get::<Route>(ROUTES, did_id(&recipient))?;
     let version = stored.as_ref().map(|stored| stored.version);
     let Registration { account, proved } = registration;
@@ -133,7 +135,7 @@ fn register(recipient: Did, registration: Registration, fx: &mut Effects<'_>) ->
             touch(&old.value.account, fx)?;
         }
     }
-    fx.put(ACCOUNT_ROUTES, pair(&account, &recipient), &recipient)?;
+    fx.put(ACCOUNT_ROUTES, pair(&account, &recipient), form)?;
     fx.reroute(mailbox_id(&recipient));
     // Two accounts register the same DID at once: one of them is decided again.
     let id = did_id(&recipient);

@@ -61,7 +61,15 @@ pub(super) fn answer(
         PickupRequest::Delivery { recipient, limit } => {
             pickup.hand_over(&pickup.named(recipient)?, limit, fx)?
         }
-        PickupRequest::Received { ids } => pickup.remove(&ids, fx)?,
+        PickupRequest::Received { ids } => {
+            let status = pickup.remove(&ids, fx)?;
+            if version == PickupVersion::V4 && rx.message().return_route.is_none() {
+                // 4.0 has no answer to it unless its sender asks for one: some wallets take any status for a reason to fetch, beside
+                // the request they make themselves, and get everything twice.
+                return Ok(());
+            }
+            status
+        }
         PickupRequest::LiveDelivery { on } => pickup.change_live(on, fx)?,
     };
     Ok(fx.answer(draft, &our_form(rx), &their_form(rx))?)

@@ -269,9 +269,13 @@ impl Book<'_> {
         }
     }
 
-    /// An unproved registration never takes a DID from another account; a proved one always may.
+    /// An unproved registration never takes a DID from another account; a proved one always may. The mediator's own DID is
+    /// nobody's: what is forwarded to it is for the mediator itself.
     fn add(&mut self, recipient: &Did, proved: &dyn Fn(&Did) -> bool) -> Result<UpdateResult, Unavailable> {
         let canonical = recipient.canonical();
+        if self.policy.routing_dids.iter().any(|own| own.same_as(recipient)) {
+            return Ok(UpdateResult::ClientError);
+        }
         let owner = self.owner(&canonical)?;
         let ours = owner.as_ref().is_some_and(|owner| owner.account == self.account);
         if ours && owner.as_ref().is_some_and(|owner| owner.proved) {
@@ -280,24 +284,26 @@ impl Book<'_> {
         let proved = proved(recipient);
         if ours {
             if proved {
-                self.put(canonical, true);
+                self.put(canonical, recipient, true);
             }
             return Ok(UpdateResult::NoChange);
         }
-        let may_take = proved || (owner.is_none() && !self.policy.require_proof);
+        // Whoever has an account under a DID has proved it, whether or not it takes mail under it.
+        let is_free = || Ok(owner.is_none() && !self.registrations.is_account(&canonical)?);
+        let may_take = proved || (!self.policy.require_proof && is_free()?);
         if !may_take || self.count >= self.policy.max_recipients.min(MAX_RECIPIENTS_PER_ACCOUNT) {
             return Ok(UpdateResult::ClientError);
         }
         self.count += 1;
-        self.put(canonical, proved);
+        self.put(canonical, recipient, proved);
         Ok(UpdateResult::Success)
     }
 
-    fn put(&mut self, recipient: Did, proved: bool) {
+    fn put(&mut self, recipient: Did, form: &Did, proved: bool) {
         let registration = Registration { account: self.account.clone(), proved };
         self.forget(&recipient);
         self.changed.insert(recipient.clone(), Some(registration.clone()));
-        self.changes.push(RegistrationChange::Put { recipient, registration });
+        self.changes.push(RegistrationChange::Put { recipient, form: form.clone(), registration });
     }
 
     /// A later change of the same DID replaces the earlier one, because all changes are applied to the registrations as

@@ -59,6 +59,8 @@ pub enum RegistrationChange {
     Put {
         /// The DID.
         recipient: Did,
+        /// The DID as the account wrote it: it is listed so, for wallets compare texts.
+        form: Did,
         /// The new registration.
         registration: Registration,
     },

@@ -2,6 +2,7 @@
 
 use einmal_didcomm::Body;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// Feature type of protocols; ids are protocol identifier URIs.
 pub const PROTOCOL: &str = "protocol";
@@ -67,25 +68,26 @@ pub struct Disclosure {
     /// Roles taken in a protocol.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    /// Value of a constraint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<serde_json::Value>,
+    /// Members of this type of feature alone: a constraint has its value under a member named like its id (DIDComm
+    /// Messaging v2.1, "Agent Constraint Disclosure"). Those of others are passed over.
+    #[serde(flatten, skip_deserializing)]
+    pub own: Map<String, Value>,
 }
 
 impl Disclosure {
     /// A protocol and the roles taken in it.
     pub fn protocol(id: &str, roles: &[&str]) -> Self {
         let roles = roles.iter().map(|role| (*role).to_owned()).collect();
-        Self { feature_type: PROTOCOL.to_owned(), id: id.to_owned(), roles, value: None }
+        Self { feature_type: PROTOCOL.to_owned(), id: id.to_owned(), roles, own: Map::new() }
     }
 
     /// A feature of another type.
     pub fn new(feature_type: &str, id: &str) -> Self {
-        Self { feature_type: feature_type.to_owned(), id: id.to_owned(), roles: Vec::new(), value: None }
+        Self { feature_type: feature_type.to_owned(), id: id.to_owned(), roles: Vec::new(), own: Map::new() }
     }
 
     /// A limit and its value.
-    pub fn constraint(id: &str, value: serde_json::Value) -> Self {
-        Self { value: Some(value), ..Self::new(CONSTRAINT, id) }
+    pub fn constraint(id: &str, value: Value) -> Self {
+        Self { own: Map::from_iter([(id.to_owned(), value)]), ..Self::new(CONSTRAINT, id) }
     }
 }

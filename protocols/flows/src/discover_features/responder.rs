@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(draft.thid, Some(thread("q-1")));
         let expected = json!({"disclosures": [
             {"feature-type": "protocol", "id": PING, "roles": ["sender", "receiver"]},
-            {"feature-type": "constraint", "id": "max_receive_bytes", "value": 1_048_576},
+            {"feature-type": "constraint", "id": "max_receive_bytes", "max_receive_bytes": 1_048_576},
         ]});
         assert_eq!(Value::Object(draft.body), expected);
     }

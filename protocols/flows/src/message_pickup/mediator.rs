@@ -15,6 +15,7 @@ use crate::{
         MAX_CARRIED_OBJECTS, MAX_CARRIED_VALUES, MAX_CONFIRMED_IDS, MAX_DELIVERY_BATCH, MAX_DELIVERY_BYTES,
         MAX_DELIVERY_OBJECTS, MAX_DELIVERY_VALUES, MAX_QUEUE_ID_LEN,
     },
+    protocol::is_one_of,
 };
 
 /// A request about a queue.
@@ -129,8 +130,13 @@ fn did(text: Option<String>) -> Result<Option<Did>, FlowError> {
         .transpose()
 }
 
-/// `recipient_did` as the request spelled it; the reply echoes it only if it was there.
+/// `recipient_did` as the request spelled it, if it is one that may name a DID: the reply speaks of that DID alone. Other
+/// requests are answered for the whole account, whatever they name.
 fn echoed(received: &Received<'_>) -> Option<String> {
+    let may_name = [StatusRequest::TYPE, STATUS_REQUEST_4, DeliveryRequest::TYPE, DELIVERY_REQUEST_4];
+    if !is_one_of(&received.message().kind, &may_name) {
+        return None;
+    }
     received.message().body.get("recipient_did").and_then(|did| did.as_str()).map(str::to_owned)
 }
 
@@ -145,10 +151,18 @@ fn version_of(received: &Received<'_>) -> PickupVersion {
 ///
 /// didcomm.org, "Message Pickup Protocol" 3.0 and 4.0, `status`.
 pub fn status_reply(received: &Received<'_>, status: &QueueStatus, now: UnixSeconds) -> Draft {
+    status_of(version_of(received), echoed(received), status, now).in_thread(received.message().thread())
+}
+
+fn status_of(
+    version: PickupVersion,
+    recipient_did: Option<String>,
+    status: &QueueStatus,
+    now: UnixSeconds,
+) -> Draft {
     let waiting = status.count > 0;
     let (newest, oldest) = (status.newest_ms.filter(|_| waiting), status.oldest_ms.filter(|_| waiting));
-    let recipient_did = echoed(received);
-    let draft = match version_of(received) {
+    match version {
         PickupVersion::V3 => Draft::of(&Status {
             recipient_did,
             message_count: status.count,
@@ -166,8 +180,7 @@ pub fn status_reply(received: &Received<'_>, status: &QueueStatus, now: UnixSeco
             total_bytes: Some(status.bytes),
             live_delivery: Some(status.live),
         }),
-    };
-    draft.in_thread(received.message().thread())
+    }
 }
 
 /// How messages are attached to a `delivery` of 3.0. The specification leaves it open; its example has base64.
@@ -228,6 +241,16 @@ pub fn delivery_reply(
         PickupVersion::V3 if messages.is_empty() => status_reply(received, status, now),
         version => delivery(version, echoed(received), messages, form).in_thread(thread),
     }
+}
+
+/// The `status` for a connection whose live delivery has ended, because another connection or account took its place:
+/// otherwise its wallet would wait for what is no longer pushed.
+///
+/// # Specification
+///
+/// didcomm.org, "Message Pickup Protocol" 3.0 and 4.0, `status`, `live_delivery`.
+pub fn ended(form: PushForm, status: &QueueStatus, now: UnixSeconds) -> Draft {
+    status_of(form.version(), None, &QueueStatus { live: false, ..*status }, now)
 }
 
 /// The `delivery` pushed to a live connection; `None` if the payloads are pushed raw. Either way they stay queued until

@@ -12,7 +12,9 @@ mod messages;
 mod recipient;
 mod version;
 
-pub use mediator::{AttachedAs, PickupRequest, QueueStatus, delivery_reply, live_reply, push, status_reply};
+pub use mediator::{
+    AttachedAs, PickupRequest, QueueStatus, delivery_reply, ended, live_reply, push, status_reply,
+};
 pub use messages::{Delivery, DeliveryRequest, LiveDeliveryChange, MessagesReceived, Status, StatusRequest};
 pub use recipient::{Action, Event, Recipient, State};
 pub use version::{Delivery4, PickupVersion, PushForm, Status4, is_live_change, is_push};

@@ -58,6 +58,14 @@ impl PushForm {
             (PickupVersion::V3, _) => Self::Raw,
         }
     }
+
+    /// The version of the protocol it is spoken in: raw messages are pushed in 3.0 only.
+    pub fn version(self) -> PickupVersion {
+        match self {
+            Self::Raw => PickupVersion::V3,
+            Self::Wrapped(version) => version,
+        }
+    }
 }
 
 /// Type URI of the request for the status.

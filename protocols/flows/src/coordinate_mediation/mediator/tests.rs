@@ -103,7 +103,7 @@ fn results(draft: &Draft) -> Vec<&str> {
 
 fn put(recipient: &str, account: &str, proved: bool) -> RegistrationChange {
     let registration = Registration { account: did(account), proved };
-    RegistrationChange::Put { recipient: did(recipient), registration }
+    RegistrationChange::Put { recipient: did(recipient), form: did(recipient), registration }
 }
 
 #[test]
@@ -124,6 +124,16 @@ fn stranger_gets_an_account_once_and_only_if_the_operator_admits_it() {
 }
 
 #[test]
+fn nobody_registers_the_mediators_own_did_nor_unproved_the_did_of_an_account() {
+    for theirs in [M, B] {
+        let (changes, draft) = ask(&add(A, theirs), &Table::with_accounts()).unwrap();
+        assert_eq!((changes, results(&draft)), (vec![], vec!["client_error"]), "{theirs}");
+    }
+    let (changes, draft) = ask(&add(B, B), &Table::with_accounts()).unwrap();
+    assert_eq!((changes, results(&draft)), (vec![put(B, B, true)], vec!["success"]), "its own");
+}
+
+#[test]
 fn stranger_registers_and_lists_nothing() {
     for post in [add(A, "did:example:d"), request(A, "recipient-query", json!({}))] {
         assert_eq!(ask(&post, &Table::default()), Err(FlowError::NotEnrolled));
@@ -131,9 +141,11 @@ fn stranger_registers_and_lists_nothing() {
 }
 
 #[test]
-fn fresh_did_is_registered_without_proof_and_under_its_canonical_form() {
+fn fresh_did_is_registered_without_proof_under_its_canonical_form_and_kept_as_it_was_written() {
     let (changes, draft) = ask(&add(A, "did:web:City.example#key-1"), &Table::with_accounts()).unwrap();
-    assert_eq!(changes, [put("did:web:city.example", A, false)]);
+    let registration = Registration { account: did(A), proved: false };
+    let (recipient, form) = (did("did:web:city.example"), did("did:web:City.example"));
+    assert_eq!(changes, [RegistrationChange::Put { recipient, form, registration }]);
     let expected = json!({"updated":
         [{"recipient_did": "did:web:City.example#key-1", "action": "add", "result": "success"}]});
     assert_eq!(Value::Object(draft.body), expected);
