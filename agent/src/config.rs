@@ -158,7 +158,7 @@ pub struct TlsSettings {
 pub struct Limits {
     /// Most connections open at once.
     pub max_connections: Option<usize>,
-    /// Most connections open at once from one address; for IPv6, from one 64-bit network.
+    /// Most connections open at once from one address; for IPv6, from one 56-bit network.
     pub max_connections_per_address: Option<usize>,
     /// Most connections at once that have not sent a request yet.
     pub max_pending: Option<usize>,
@@ -305,6 +305,12 @@ pub struct MediatorSettings {
     pub max_recipients: Option<usize>,
     /// Requests per second of one account; twice as many in a burst. 0 means no limit.
     pub max_account_requests_per_second: Option<u32>,
+    /// Give accounts to nobody who has none.
+    pub closed: bool,
+    /// Most accounts; nobody new gets one beyond that.
+    pub max_accounts: Option<u64>,
+    /// New accounts in an hour from one address; as many at once. 0 means no limit.
+    pub max_new_accounts_per_hour: Option<u32>,
     /// Seconds a message is kept.
     pub keep_seconds: Option<u64>,
 }

@@ -27,6 +27,7 @@ mod mailbox;
 mod mend;
 pub mod net;
 pub mod node;
+mod open_files;
 mod passphrase;
 mod rates;
 pub mod resolve;

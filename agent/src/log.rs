@@ -74,11 +74,15 @@ pub(crate) fn start(json: bool) -> Result<(), SetupError> {
     Ok(())
 }
 
+/// What is logged unless the environment says otherwise. The libraries of libp2p warn of what any peer does, with its address, as
+/// often as it does it.
+const DEFAULT_FILTER: &str = "einmal=info,warn,libp2p=error,yamux=error,quinn=error";
+
 /// The filter the environment names. Set and empty, as a compose file sets what nobody has given, is not set.
 fn filter(variable: impl Fn(&str) -> Option<String>) -> Result<EnvFilter, SetupError> {
     let set = |name| variable(name).filter(|text| !text.trim().is_empty()).map(|text| (name, text));
     let Some((name, text)) = set("EINMAL_LOG").or_else(|| set("RUST_LOG")) else {
-        return Ok(EnvFilter::new("einmal=info,warn"));
+        return Ok(EnvFilter::new(DEFAULT_FILTER));
     };
     EnvFilter::try_new(&text).map_err(|error| SetupError::Setting {
         problem: format!("environment variable {name} is no log filter: {error}"),

@@ -21,6 +21,11 @@ impl<K: Hash + Eq + Clone> Rates<K> {
         }))
     }
 
+    /// At most `per_hour` requests of each, as many at once; 0 means no limit.
+    pub(crate) fn hourly(per_hour: u32) -> Self {
+        Self(NonZeroU32::new(per_hour).map(|rate| RateLimiter::hashmap(Quota::per_hour(rate))))
+    }
+
     /// Whether a request of `one` is within its rate.
     pub(crate) fn admit(&self, one: &K) -> bool {
         let Some(rates) = &self.0 else { return true };
@@ -41,6 +46,8 @@ mod tests {
         let passed = (0..20).filter(|_| rates.admit(&"a")).count();
         assert!((4..8).contains(&passed), "{passed}");
         assert!(rates.admit(&"b"));
+        let hourly = Rates::hourly(5);
+        assert_eq!((0..20).filter(|_| hourly.admit(&"a")).count(), 5);
         let unbounded = Rates::new(0);
         assert!((0..20).all(|_| unbounded.admit(&"a")));
     }

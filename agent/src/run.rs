@@ -24,6 +24,7 @@ use crate::{
     home, mend,
     net::{client::HttpClient, p2p, server, tls::Tls},
     node::Node,
+    open_files,
 };
 
 /// The options of `einmal run`.
@@ -35,6 +36,13 @@ pub struct RunOptions {
     pub listen: Option<SocketAddr>,
     /// Print one JSON object about the node as the first line on standard output.
     pub json: bool,
+}
+
+/// Whether a node starts for the first time in this process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    First,
+    Again,
 }
 
 /// Why a node stopped.
@@ -52,8 +60,11 @@ enum Ending {
 ///
 /// [`SetupError`] if it cannot be started.
 pub async fn run(mut options: RunOptions) -> Result<(), SetupError> {
-    let mut signals = None;
-    let mut ending = run_once(&options, &mut signals).await?;
+    // Before anything else: a node that is told to stop while it starts must not end in disorder, nor, as the first process of a
+    // container, overhear it.
+    let mut signals = Signals::watch()?;
+    open_files::raise();
+    let mut ending = run_once(&options, &mut signals, Beginning::First).await?;
     while let Ending::Mended(address) = ending {
         tracing::warn!("the disk takes records again: the node is started anew");
         options.listen = address.or(options.listen);
@@ -64,13 +75,12 @@ pub async fn run(mut options: RunOptions) -> Result<(), SetupError> {
 }
 
 /// Starts the node until that succeeds: nobody is watching any more who could read why it fails.
-async fn run_again(options: &RunOptions, signals: &mut Option<Signals>) -> Ending {
+async fn run_again(options: &RunOptions, signals: &mut Signals) -> Ending {
     loop {
-        match run_once(options, signals).await {
+        match run_once(options, signals, Beginning::Again).await {
             Ok(ending) => return ending,
             Err(error) => tracing::error!(%error, "the node cannot be started anew"),
         }
-        let Some(signals) = signals else { return Ending::Told };
         tokio::select! {
             () = signals.arrive() => return Ending::Told,
             () = tokio::time::sleep(mend::PAUSE) => {}
@@ -78,12 +88,17 @@ async fn run_again(options: &RunOptions, signals: &mut Option<Signals>) -> Endin
     }
 }
 
-/// Runs the node until it is told to stop or must be restarted. An existing watch for `signals` is kept.
-async fn run_once(options: &RunOptions, signals: &mut Option<Signals>) -> Result<Ending, SetupError> {
+/// Runs the node until it is told to stop or must be restarted.
+async fn run_once(
+    options: &RunOptions,
+    signals: &mut Signals,
+    beginning: Beginning,
+) -> Result<Ending, SetupError> {
     let mut config = Config::load(&options.dir)?;
     if let Some(listen) = options.listen {
         config.listen = Some(listen);
     }
+    open_files::fit(&mut config.limits);
     // The store first: its lock tells whether another process owns this folder.
     let db = home::open_store(&options.dir, &config)?;
     let listener = listen(&config).await?;
@@ -116,17 +131,14 @@ async fn run_once(options: &RunOptions, signals: &mut Option<Signals>) -> Result
     if let Some(address) = listening {
         node.shared().listens_on(address);
     }
-    let signals = match signals {
-        Some(signals) => signals,
-        None => {
-            // Before the first line: a reader of that line may tell the node to stop.
-            let signals = signals.insert(Signals::watch()?);
-            announce(&node, options, listening).await?;
-            signals
-        }
-    };
+    if beginning == Beginning::First {
+        announce(&node, options, listening).await?;
+    }
+    if let Some((open, needed)) = open_files::too_few(&node.shared().config.limits) {
+        tracing::warn!(open, needed, "fewer files may be open than [limits] permits connections");
+    }
     let mended = mend::due(&node, &options.dir);
-    let is_mended = work(&node, listener, tls, control, signals, mended).await?;
+    let is_mended = work(&node, listener, tls, control, (signals, &entrance), mended).await?;
     drop(node);
     let (mail, store) = (mail.close(), db.store().close());
     if is_mended {
@@ -248,7 +260,7 @@ async fn work(
     listener: Option<TcpListener>,
     tls: Option<Arc<Tls>>,
     control: control::Listener,
-    signals: &mut Signals,
+    (signals, entrance): (&mut Signals, &p2p::Entrance),
     mended: impl Future<Output = ()>,
 ) -> Result<bool, SetupError> {
     let (stop, stopped) = watch::channel(false);
@@ -278,6 +290,7 @@ async fn work(
         _ = tasks.join_next() => Err(SetupError::Internal("a part of the node ended by itself; look into the log".into())),
     };
     tracing::info!("stopping");
+    entrance.close();
     let _ = stop.send(true);
     if let Some(served) = served {
         // Idle connections would hold up the drain for ever.
@@ -336,7 +349,8 @@ mod tests {
         let control = control::Listener::bind(folder.path()).unwrap();
         let mut signals = Signals::watch().unwrap();
         let never = std::future::pending();
-        let work = work(&node, Some(listener), None, control, &mut signals, never);
+        let entrance = p2p::Entrance::default();
+        let work = work(&node, Some(listener), None, control, (&mut signals, &entrance), never);
         let ended = tokio::time::timeout(std::time::Duration::from_secs(60), work).await;
         let error = ended.expect("it goes on, and listens nowhere").unwrap_err().to_string();
         assert!(error.contains("no longer listens"), "{error}");

@@ -127,7 +127,7 @@ mod tests {
         let now = Instant::now();
         assert_eq!(granted(limiters, "/ip6/2001:db8::1/tcp/1", now), 4);
         assert_eq!(granted(limiters, "/ip6/2001:db8::ffff:2/udp/1/quic-v1", now), 0);
-        assert_eq!(granted(limiters, "/ip6/2001:db8:0:1::1/tcp/1", now), 4);
+        assert_eq!(granted(limiters, "/ip6/2001:db8:0:100::1/tcp/1", now), 4);
         assert_eq!(granted(limiters, "/ip4/192.0.2.1/tcp/1", now), 4);
         assert_eq!(granted(limiters, "/memory/1", now), 4);
         assert_eq!(granted(limiters, "/memory/2", now), 0);

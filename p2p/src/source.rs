@@ -6,8 +6,8 @@ use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, multiaddr::Protocol};
 
 use crate::address::{is_relayed, reached_ip, relay_of};
 
-/// An origin: an IPv4 address, the 64-bit prefix that one IPv6 customer has or, for everyone who comes in through a
-/// relay, that relay, because only the relay knows their addresses.
+/// An origin: an IPv4 address, the 56-bit prefix that one IPv6 customer commonly has, of which each network of 64 bits is only a
+/// part, or, for everyone who comes in through a relay, that relay, because only the relay knows their addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source(Place);
 
@@ -26,7 +26,7 @@ impl Source {
             IpAddr::V6(v6) if v6.is_loopback() => address,
             IpAddr::V6(v6) => {
                 let [a, b, c, d, ..] = v6.segments();
-                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+                Ipv6Addr::new(a, b, c, d & 0xff00, 0, 0, 0, 0).into()
             }
             v4 => v4,
         };
@@ -94,7 +94,8 @@ mod tests {
     #[test]
     fn one_customer_of_ipv6_is_one_source() {
         assert_eq!(Source::of(at("2001:db8::1")), Source::of(at("2001:db8::ffff:1")));
-        assert_ne!(Source::of(at("2001:db8::1")), Source::of(at("2001:db8:0:1::1")));
+        assert_eq!(Source::of(at("2001:db8::1")), Source::of(at("2001:db8:0:ff::1")));
+        assert_ne!(Source::of(at("2001:db8::1")), Source::of(at("2001:db8:0:100::1")));
         assert_eq!(Source::of(at("::ffff:192.0.2.1")), Source::of(at("192.0.2.1")));
         assert!(Source::of(at("::1")).is_this_machine());
         assert!(!Source::of(at("::2")).is_this_machine());

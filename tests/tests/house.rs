@@ -42,7 +42,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
 ];
 
 /// The modules of the node, bottom to top: each may use those before it.
-const MODULES: [&str; 30] = [
+const MODULES: [&str; 31] = [
     // The foundation.
     "error",
     "config",
@@ -50,6 +50,7 @@ const MODULES: [&str; 30] = [
     "steady",
     "log",
     "rates",
+    "open_files",
     "db",
     "passphrase",
     "home",

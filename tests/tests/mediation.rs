@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use einmal::{
-    config::{CitizenSettings, Config, Role},
+    config::{CitizenSettings, Config, MediatorSettings, Role},
     db::{Db, KNOWN_DIDS, SEEN, did_id, mailbox_id},
     node::{Arrival, Node, Refusal},
 };
@@ -195,6 +195,37 @@ fn a_status_never_comes_into_the_mailbox_it_tells_of() {
                 assert_eq!(waiting(&wallet, &mediator).await, 0);
             }
         }
+    });
+}
+
+/// The names of the answers to strangers that ask for an account, each twice; `None` if one is told to come again later.
+async fn answers_to_newcomers(count: u64, change: impl FnOnce(&mut MediatorSettings)) -> Vec<Option<String>> {
+    let (_, mediator, did) = mediator(|config| change(config.mediator.as_mut().unwrap())).await;
+    let mut answers = Vec::new();
+    for stranger in (1..=count).map(Stranger::new) {
+        for _ in 0..2 {
+            let kind = "https://didcomm.org/coordinate-mediation/3.0/mediate-request";
+            let mut request = stranger.message(kind, &did, json!({}));
+            request.return_route = Some(ReturnRoute::All);
+            let receipt = stranger.say_from("one address", &mediator, &request).await;
+            assert!(matches!(receipt.refused, None | Some(Refusal::TooOften)), "{:?}", receipt.refused);
+            let answer = receipt.refused.is_none().then(|| stranger.open(&receipt.replies[0]).message);
+            answers.push(answer.map(|answer| name(&answer).to_owned()));
+        }
+    }
+    answers
+}
+
+#[test]
+fn nobody_new_gets_an_account_where_it_is_closed_or_full_and_one_address_gets_so_many() {
+    play(async {
+        let (grant, deny) = (Some("mediate-grant".to_owned()), Some("mediate-deny".to_owned()));
+        let closed = answers_to_newcomers(1, |settings| settings.closed = true).await;
+        assert_eq!(closed, [deny.clone(), deny.clone()]);
+        let full = answers_to_newcomers(2, |settings| settings.max_accounts = Some(1)).await;
+        assert_eq!(full, [grant.clone(), grant.clone(), deny.clone(), deny], "the first has one already");
+        let many = answers_to_newcomers(3, |settings| settings.max_new_accounts_per_hour = Some(2)).await;
+        assert_eq!(many, [grant.clone(), grant.clone(), grant.clone(), grant, None, None]);
     });
 }
 

@@ -74,6 +74,13 @@ impl Found {
 /// Checks the running node from outside.
 pub(super) async fn reach(report: &Report, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
+    if let (Some((open, needed)), Some(_)) = (report.too_few_files, report.listening) {
+        findings.push(Finding::note(
+            "open files",
+            format!("{open} may be open, and the connections that [limits] permits need {needed}"),
+            "raise the limit of the service (LimitNOFILE, ulimits, ulimit -n), or lower max_connections in [limits]",
+        ));
+    }
     if let Some(address) = report.listening {
         findings.push(listening(address, config).await);
     }

@@ -38,7 +38,7 @@ pub(crate) trait RoleService: Send + Sync {
 
     /// Handles a message without a proved sender.
     fn on_anonymous(&self, _shared: &Shared, opened: &Opened, _fx: &mut Effects<'_>) -> Handled {
-        tracing::info!(kind = %opened.message.kind, "a message without proved sender was dropped");
+        tracing::debug!(kind = %opened.message.kind, "a message without proved sender was dropped");
         Err(Failure::unproved("messages without proved sender are not accepted"))
     }
 

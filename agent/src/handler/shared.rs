@@ -29,6 +29,9 @@ use crate::{
     transport::{PeerLines, Transport},
 };
 
+/// Most messages of others that are not handled and are logged at `info`, per second: proved senders cost nothing either.
+const MAX_COMPLAINTS_PER_SECOND: u32 = 10;
+
 /// What handlers of all roles share.
 pub struct Shared {
     pub(crate) config: Config,
@@ -43,6 +46,8 @@ pub struct Shared {
     /// How many reports each thread has had lately.
     pub(crate) error_budgets: Recent<ErrorBudget>,
     pub(crate) rates: Rates<MailboxId>,
+    /// How many messages that are not handled are logged at `info`.
+    pub(crate) complaints: Rates<()>,
     pub(crate) clock: Arc<dyn Clock>,
     steady: Steady,
     entropy: Arc<dyn Entropy>,
@@ -74,6 +79,7 @@ impl Shared {
         let most = parts.config.mediator.as_ref().and_then(|one| one.max_account_requests_per_second);
         let shared = Self {
             rates: Rates::new(most.unwrap_or(rates::DEFAULT_PER_ACCOUNT)),
+            complaints: Rates::new(MAX_COMPLAINTS_PER_SECOND),
             config: parts.config,
             db: parts.db,
             keyring,

@@ -37,6 +37,8 @@ pub(crate) enum Reason {
     Rate,
     /// The node has too much to do.
     Busy,
+    /// More connections, of all or from one address, than may be open.
+    Connections,
     /// The store or a fetch failed.
     Unavailable,
 }
@@ -64,7 +66,7 @@ macro_rules! counters {
                 let stats = Self::default();
                 let mut registry = Registry::with_prefix("einmal");
                 $(registry.register(stringify!($name), $help, stats.$name.clone());)*
-                registry.register("refused", "Envelopes not taken in", stats.refused.clone());
+                registry.register("refused", "Envelopes and connections not taken in", stats.refused.clone());
                 registry.register_with_unit(
                     "taken",
                     "From the last byte of an envelope to its answer",

@@ -25,7 +25,10 @@ pub(super) const MAX_REQUESTS_PER_SOURCE: usize = 64;
 pub(super) const MAX_BODIES: usize = 512;
 /// Most of them from one source: a client whose bodies drip in holds up nobody else.
 pub(super) const MAX_BODIES_PER_SOURCE: usize = 64;
-/// Most bytes of buffers that WebSockets keep because large messages went through them.
+/// Bytes from which on a message is large: it is counted as long as it waits for its reader, as are the buffers it went through, which stay
+/// as large as it was.
+pub(super) const LARGE_BYTES: usize = 64 * 1024;
+/// Most bytes of large answers by HTTP, and of buffers that WebSockets keep because large messages went through them.
 pub(super) const MAX_GROWN_BYTES: usize = 256 * 1024 * 1024;
 /// Most of them for one source.
 pub(super) const MAX_GROWN_BYTES_PER_SOURCE: usize = 16 * 1024 * 1024;
@@ -243,7 +246,8 @@ impl Admission {
         !self.is_bounded(source) || self.rates.admit(&source)
     }
 
-    /// Leave for the WebSocket of `place` to keep `bytes` more of buffers that a large message went through; `None` if there is no room.
+    /// Leave for the connection of `place` to keep `bytes` more of a large answer, or of buffers that a large message went through; `None` if
+    /// there is no room.
     pub(super) fn buffers(&self, place: &Place, bytes: usize) -> Option<Buffers> {
         let pieces = u32::try_from(bytes.div_ceil(PIECE)).ok()?;
         let take = |room: Arc<Semaphore>| room.try_acquire_many_owned(pieces).ok();

@@ -1,6 +1,6 @@
 //! Connections in: accepted within bounds, served, and ended in order when the node stops.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -25,13 +25,14 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// Pause after the system refused a connection, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves `routes` on `listener` until the node stops, then lets requests under way finish.
+/// Serves `routes` on `listener` until the node stops, then lets requests under way finish. `refused` is called for each connection
+/// there is no room for.
 ///
 /// Every request carries an `Arc<Place>`: a handler that keeps the connection beyond the request keeps the place too.
 pub(super) async fn serve(
     routes: Router,
     listener: TcpListener,
-    admission: Arc<Admission>,
+    (admission, refused): (Arc<Admission>, impl Fn()),
     tls: Option<Arc<Tls>>,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -45,7 +46,13 @@ pub(super) async fn serve(
         match accepted {
             Ok((stream, address)) => {
                 let end = (stopping.clone(), under_way.clone());
-                connect(&routes, stream, address, &admission, tls.clone(), end);
+                match admission.connect(address.ip()) {
+                    Some(place) => connect(&routes, stream, place, tls.clone(), end),
+                    None => {
+                        refused();
+                        tracing::debug!("a connection was refused: too many are open");
+                    }
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -62,18 +69,7 @@ pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-fn connect(
-    routes: &Router,
-    stream: TcpStream,
-    address: SocketAddr,
-    admission: &Arc<Admission>,
-    tls: Option<Arc<Tls>>,
-    end: End,
-) {
-    let Some(place) = admission.connect(address.ip()) else {
-        tracing::debug!("a connection was refused: too many are open");
-        return;
-    };
+fn connect(routes: &Router, stream: TcpStream, place: Place, tls: Option<Arc<Tls>>, end: End) {
     // Answers are small and must not be delayed.
     let _ = stream.set_nodelay(true);
     let (routes, place) = (routes.clone(), Arc::new(place));

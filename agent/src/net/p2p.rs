@@ -1,6 +1,9 @@
 //! libp2p as a transport of the node: `libp2p-peerId:` endpoints out, streams of `/didcomm/v2` in.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{
+    Arc, OnceLock, Weak,
+    atomic::{AtomicBool, Ordering},
+};
 
 use einmal_did::{Endpoint, LocalResolver, Resolver};
 use einmal_didcomm::limits::MAX_ENVELOPE_BYTES;
@@ -40,6 +43,8 @@ const RELAY_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Entrance {
     node: OnceLock<Weak<Node>>,
+    /// The node stops: peers are told to come again.
+    closed: AtomicBool,
     limits: Limits,
     rates: Rates<Source>,
 }
@@ -54,12 +59,17 @@ impl Entrance {
     /// Admits as many messages per second from one source as HTTP admits requests from one address.
     pub fn new(limits: &Limits) -> Self {
         let rates = Rates::new(limits.requests_per_second());
-        Self { node: OnceLock::new(), limits: limits.clone(), rates }
+        Self { node: OnceLock::new(), closed: AtomicBool::new(false), limits: limits.clone(), rates }
     }
 
     /// Lets messages in to `node`.
     pub fn open(&self, node: &Arc<Node>) {
         let _ = self.node.set(Arc::downgrade(node));
+    }
+
+    /// Lets no more messages in; those under way are finished.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     /// Whether a message is within the rate of its source, if that is bounded.
@@ -70,7 +80,8 @@ impl Entrance {
 
 impl Inbound for Entrance {
     fn receive(&self, from: PeerId, source: Source, envelope: Vec<u8>) -> einmal_p2p::BoxFuture<Status> {
-        let node = self.node.get().and_then(Weak::upgrade);
+        let is_open = !self.closed.load(Ordering::Relaxed);
+        let node = self.node.get().and_then(Weak::upgrade).filter(|_| is_open);
         // Our mediator brings what many others wrote.
         let admitted = node.filter(|node| node.line.is_with(from) || self.admits(source));
         Box::pin(async move {
@@ -349,6 +360,17 @@ mod tests {
         assert!(admitted(Source::behind(PeerId::random())) < 10);
         assert!(entrance.admits(address("192.0.2.2")));
         assert_eq!(admitted(address("127.0.0.1")), 100);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stops_tells_peers_to_come_again() {
+        let node = crate::node::testing::node(Role::Mediator).await.0;
+        let (entrance, from) = (Entrance::default(), Source::of([127, 0, 0, 1].into()));
+        entrance.open(&node);
+        let sent = || entrance.receive(PeerId::random(), from, b"nothing that opens".to_vec());
+        assert_eq!(sent().await, Status::Refused);
+        entrance.close();
+        assert_eq!(sent().await, Status::Busy);
     }
 
     #[test]

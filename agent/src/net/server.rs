@@ -17,7 +17,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinError};
 use tracing::Instrument;
 
 use super::{
-    admission::{Admission, Place, RETRY_AFTER_SECS, Room},
+    admission::{Admission, Buffers, LARGE_BYTES, Place, RETRY_AFTER_SECS, Room},
     listen,
     outlast::Outlasting,
     paced::ReadBytes,
@@ -75,13 +75,15 @@ pub async fn serve_with(
 ) {
     let (stops, stopping) = watch::channel(false);
     let admission = Admission::new(node.shared().config.limits.clone());
-    let server = Server { node, admission: Arc::clone(&admission), stopping: stopping.clone() };
+    let server =
+        Server { node: Arc::clone(&node), admission: Arc::clone(&admission), stopping: stopping.clone() };
     let routes = routes(server);
     let told = tokio::spawn(async move {
         stop.await;
         let _ = stops.send(true);
     });
-    listen::serve(routes, listener, admission, tls, stopping).await;
+    let refused = || node.shared().stats.refuse(Reason::Connections);
+    listen::serve(routes, listener, (admission, refused), tls, stopping).await;
     told.abort();
 }
 
@@ -192,7 +194,31 @@ async fn take(server: Server, request: Request, place: Arc<Place>) -> Response {
         receipt
     };
     // The id goes along to the task that finishes the work.
-    answer(Outlasting::new(work.in_current_span()).await)
+    let receipt = Outlasting::new(work.in_current_span()).await;
+    answer(receipt, |envelope| held(envelope, &server.admission, &place))
+}
+
+/// A body that counts as grown buffers until its reader has all of it, if it is large; `None` if there is no room for it.
+///
+/// It waits in memory for its reader, however slowly that one reads.
+fn held(envelope: Vec<u8>, admission: &Admission, place: &Place) -> Option<Body> {
+    if envelope.len() <= LARGE_BYTES {
+        return Some(Body::from(envelope));
+    }
+    let _buffers = admission.buffers(place, envelope.len())?;
+    Some(Body::from(Bytes::from_owner(Held { envelope, _buffers })))
+}
+
+/// A large envelope, with leave to keep it.
+struct Held {
+    envelope: Vec<u8>,
+    _buffers: Buffers,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.envelope
+    }
 }
 
 /// Whether somebody has opened an invitation's URL in a browser. What it says is for a wallet, and is not repeated.
@@ -257,7 +283,8 @@ async fn drain(mut body: BodyDataStream) {
     }
 }
 
-fn answer(receipt: Receipt) -> Response {
+/// The answer to an envelope; `body` makes one of a reply, if there is room for it.
+fn answer(receipt: Receipt, body: impl FnOnce(Vec<u8>) -> Option<Body>) -> Response {
     // Deployed clients take any status but 200 for an error of the connection. The report says that nothing was taken.
     if let Some(refusal) = receipt.refused.filter(|_| !receipt.is_told) {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
@@ -275,7 +302,11 @@ fn answer(receipt: Receipt) -> Response {
     // 200, never 202: a deployed client takes any other status for an error.
     match receipt.replies.into_iter().next() {
         Some(envelope) => {
-            let mut response = Response::new(Body::from(envelope));
+            let Some(body) = body(envelope) else {
+                tracing::debug!("too many large answers wait for their readers");
+                return come_again(StatusCode::SERVICE_UNAVAILABLE);
+            };
+            let mut response = Response::new(body);
             response
                 .headers_mut()
                 .insert(header::CONTENT_TYPE, HeaderValue::from_static(ENCRYPTED_MEDIA_TYPE));
@@ -373,6 +404,21 @@ fn published(token: Result<Result<Option<String>, Failure>, JoinError>) -> Respo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn large_answers_of_one_address_are_bounded_until_they_are_read_and_small_ones_are_not() {
+        let admission = Admission::new(crate::config::Limits::default());
+        let place = |address: &str| admission.connect(address.parse().unwrap()).unwrap();
+        let (slow, other) = (place("192.0.2.1"), place("192.0.2.2"));
+        let answer = |place, bytes: usize| held(vec![b'x'; bytes], &admission, place);
+        let mut waiting: Vec<Body> = (0..16).map(|_| answer(&slow, 1 << 20).unwrap()).collect();
+        assert!(answer(&slow, 1 << 20).is_none());
+        assert!(answer(&slow, LARGE_BYTES).is_some() && answer(&other, 1 << 20).is_some());
+        let read = axum::body::to_bytes(waiting.pop().unwrap(), usize::MAX).await.unwrap();
+        assert!(answer(&slow, 1 << 20).is_none(), "it is taken from the body and not sent yet");
+        drop(read);
+        assert!(answer(&slow, 1 << 20).is_some());
+    }
 
     #[tokio::test]
     async fn only_a_list_that_is_not_there_is_not_found() {

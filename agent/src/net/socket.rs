@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite;
 use tracing::Instrument;
 
 use super::{
-    admission::{Buffers, Place, Turn},
+    admission::{Buffers, LARGE_BYTES, Place, Turn},
     listen::stopped,
     paced::ReadBytes,
     pushing::{Handful, Pushing, Unreadable},
@@ -44,8 +44,6 @@ pub(super) const READ_BUFFER: usize = 2_560;
 /// Largest frame that is read. One that is somewhat too large for an envelope is read to its end: where bytes are left unread, the
 /// connection is reset, and the reason may not arrive.
 pub(super) const MAX_FRAME_BYTES: usize = MAX_ENVELOPE_BYTES + 256 * 1024;
-/// Bytes from which on a message is large: the buffers it goes through stay as long as it is.
-const LARGE: usize = 64 * 1024;
 /// How long a connection lasts for whose grown buffers there is no room, after what became of a large message was said.
 const LEAVES_AFTER: Duration = Duration::from_secs(2);
 /// How long it lasts after its last large message, whatever it does: as long as a reader may take for it, and as a whole exchange.
@@ -205,7 +203,7 @@ async fn all_of(under_way: &mut FuturesOrdered<JoinHandle<Receipt>>) -> Vec<Resu
 impl Socket {
     /// Notes that a message of this many bytes goes through the buffers.
     fn carries(&mut self, bytes: usize) {
-        if bytes <= LARGE {
+        if bytes <= LARGE_BYTES {
             return;
         }
         let (had, mut held) = match std::mem::replace(&mut self.grown, Grown::No) {

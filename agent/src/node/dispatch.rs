@@ -50,7 +50,9 @@ pub(super) fn on_message(
         // Nothing more to do: its headers were taken in when it was opened.
     } else if report_problem::is_report(kind) {
         let problem = report_problem::read(rx)?;
-        tracing::info!(code = %problem.report.code, "a peer reports a problem");
+        if shared.complaints.admit(&()) {
+            tracing::info!(code = %problem.report.code, "a peer reports a problem");
+        }
         role.on_message(shared, rx, fx)?;
     } else if kind.is(einmal_flows::basic_message::BasicMessage::TYPE) {
         messages::take(shared, rx, fx)?;

@@ -136,8 +136,11 @@ impl Node {
                 let (reason, kind) = (describe_for_log(&failure), &opened.message.kind);
                 if failure.is_ours_to_mend() {
                     tracing::error!(reason, %kind, "message not handled, by a fault of ours");
-                } else {
+                } else if opened.is_authenticated() && self.shared.complaints.admit(&()) {
                     tracing::info!(reason, %kind, "message not handled");
+                } else {
+                    // At `info` anybody could fill the disk with them.
+                    tracing::debug!(reason, %kind, "message not handled");
                 }
                 let refusal = Refusal::from(&failure);
                 let replies: Vec<_> = self.signed_report(&opened, &failure, arrival).into_iter().collect();

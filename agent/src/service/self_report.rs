@@ -13,6 +13,7 @@ use crate::{
     config::Role,
     db::{DEAD, Db, SEEN},
     handler::{Failure, Shared},
+    open_files,
 };
 
 /// Most records checked for when they were written.
@@ -28,6 +29,9 @@ pub(crate) struct Report {
     /// The document it publishes.
     pub(crate) document: Option<Value>,
     pub(crate) mailbox: Option<account::Standing>,
+    /// How many files may be open and how many its connections may need, if the first is less.
+    #[serde(default)]
+    pub(crate) too_few_files: Option<(u64, u64)>,
 }
 
 /// What the running node answers to `einmal doctor`.
@@ -42,6 +46,7 @@ pub(crate) fn report(shared: &Shared) -> Result<Value, Failure> {
         document: document.map(|document| document.to_json()),
         did,
         mailbox: citizen.then(|| account::standing(shared)).transpose()?,
+        too_few_files: open_files::too_few(&shared.config.limits),
     }))
 }
 

@@ -3,6 +3,7 @@
 mod accounts;
 mod forwards;
 mod mailboxes;
+mod newcomers;
 mod operator;
 mod pickup;
 
@@ -21,6 +22,7 @@ use sha2::{Digest, Sha256};
 use self::{
     accounts::{ACCOUNTS, Account, Book},
     mailboxes::Mailboxes,
+    newcomers::Newcomers,
 };
 use crate::{
     command::{Command, Invite},
@@ -45,24 +47,30 @@ pub(super) struct Mediator {
     settings: MediatorSettings,
     ids: queue::Ids,
     mailboxes: Mailboxes,
+    newcomers: Newcomers,
 }
 
 impl Mediator {
     pub(super) fn new(shared: &Shared) -> Result<Self, SetupError> {
         let key = mail_key(&shared.db, shared.entropy())?;
         let ids = Sha256::new().chain_update(b"einmal letter ids\0").chain_update(*key).finalize();
+        let settings = shared.config.mediator.clone().unwrap_or_default();
         Ok(Self {
-            settings: shared.config.mediator.clone().unwrap_or_default(),
             ids: queue::Ids::new(&ids).map_err(SetupError::internal)?,
             mailboxes: Mailboxes::default(),
+            newcomers: Newcomers::new(&settings),
+            settings,
         })
     }
 
     fn policy(&self, shared: &Shared) -> Result<MediationPolicy, Failure> {
         let own = shared.public_did().cloned().ok_or_else(Failure::no_did_yet)?;
         let open = MediationPolicy::open(own);
-        let max_recipients = most_recipients(&self.settings);
-        Ok(MediationPolicy { require_proof: self.settings.require_proof, max_recipients, ..open })
+        Ok(MediationPolicy {
+            require_proof: self.settings.require_proof,
+            max_recipients: most_recipients(&self.settings),
+            ..open
+        })
     }
 }
 
@@ -70,9 +78,12 @@ impl RoleService for Mediator {
     fn on_message(&self, shared: &Shared, rx: &Received<'_>, fx: &mut Effects<'_>) -> Result<bool, Failure> {
         let kind = &rx.message().kind;
         if let Some(version) = MediationVersion::of(kind) {
-            let policy = self.policy(shared)?;
+            let mut policy = self.policy(shared)?;
             let book = Book(&shared.db);
             let before = fx.db().get::<Account>(ACCOUNTS, did_id(rx.sender()))?;
+            if before.is_none() && coordinate_mediation::is_request(kind) {
+                policy.admits_new_accounts = self.newcomers.admit(shared, fx)?;
+            }
             if before.is_some() {
                 fetch_owners(shared, rx, &policy, fx)?;
             }
