@@ -10,6 +10,7 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
+    multiaddr::Protocol,
     swarm::{
         ConnectionDenied, ConnectionId, DialFailure, FromSwarm, ListenFailure, NetworkBehaviour, THandler,
         THandlerInEvent, THandlerOutEvent, ToSwarm,
@@ -59,6 +60,8 @@ impl<K: Copy + Eq + Hash> Tally<K> {
 enum Stage {
     /// Incoming, handshake not complete.
     Arriving,
+    /// The same by UDP, where the address it comes from may be forged.
+    Knocking,
     /// Outgoing, being made.
     Leaving,
     /// Incoming, established.
@@ -107,10 +110,14 @@ impl Limits {
         }
     }
 
-    /// Whether one more connection from `source` may arrive and begin its handshake.
-    fn may_arrive(&self, source: Source) -> bool {
-        let arriving = self.sources.of((Stage::Arriving, source));
-        self.totals.of(Stage::Arriving) < self.bounds.pending_connections
+    /// Whether one more connection from `source` may begin its handshake. Those whose addresses may be forged leave a quarter of
+    /// the places to others: somebody without any address could take all.
+    fn may_arrive(&self, stage: Stage, source: Source) -> bool {
+        let all = self.bounds.pending_connections;
+        let arriving =
+            self.sources.of((Stage::Arriving, source)) + self.sources.of((Stage::Knocking, source));
+        self.totals.of(Stage::Arriving) + self.totals.of(Stage::Knocking) < all
+            && (stage != Stage::Knocking || self.totals.of(stage) < all - all / 4)
             && arriving < self.bounds.pending_per_source
             && arriving + self.sources.of((Stage::In, source)) < self.bounds.connections_per_source
     }
@@ -169,8 +176,11 @@ impl NetworkBehaviour for Limits {
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         let source = Source::of_ends(Some(local), remote);
-        permitted(self.may_arrive(source), ())?;
-        self.note(connection, Counted { stage: Stage::Arriving, source: Some(source), peer: None });
+        let is_udp = local.iter().any(|part| matches!(part, Protocol::Udp(_)));
+        let stage =
+            if is_udp && !crate::address::is_relayed(local) { Stage::Knocking } else { Stage::Arriving };
+        permitted(self.may_arrive(stage, source), ())?;
+        self.note(connection, Counted { stage, source: Some(source), peer: None });
         Ok(())
     }
 
@@ -268,7 +278,8 @@ mod tests {
     }
 
     fn counted(stage: Stage, source: Source) -> Counted {
-        let peer = (!matches!(stage, Stage::Arriving | Stage::Leaving)).then(PeerId::random);
+        let peer =
+            (!matches!(stage, Stage::Arriving | Stage::Knocking | Stage::Leaving)).then(PeerId::random);
         Counted { stage, source: Some(source), peer }
     }
 
@@ -282,10 +293,15 @@ mod tests {
     fn one_source_has_its_places_and_gets_them_back() {
         let mut limits = limits(&bounds());
         for number in 0..3 {
-            assert!(limits.may_arrive(source(1)) && limits.may_be(Stage::In, source(1), PeerId::random()));
+            assert!(
+                limits.may_arrive(Stage::Arriving, source(1))
+                    && limits.may_be(Stage::In, source(1), PeerId::random())
+            );
             limits.note(id(number), counted(Stage::In, source(1)));
         }
-        assert!(!limits.may_arrive(source(1)) && limits.may_arrive(source(2)));
+        assert!(
+            !limits.may_arrive(Stage::Arriving, source(1)) && limits.may_arrive(Stage::Arriving, source(2))
+        );
         // Outgoing connections are counted separately, and all may lead to one place.
         for number in 3..6 {
             assert!(limits.may_be(Stage::Out, source(1), PeerId::random()));
@@ -295,9 +311,12 @@ mod tests {
         assert!(limits.may_be(Stage::Out, source(2), PeerId::random()));
         limits.forget(id(0));
         limits.forget(id(0));
-        assert!(limits.may_arrive(source(1)));
+        assert!(limits.may_arrive(Stage::Arriving, source(1)));
         limits.note(id(6), counted(Stage::Arriving, source(1)));
-        assert!(!limits.may_arrive(source(1)), "one that shakes hands has its place already");
+        assert!(
+            !limits.may_arrive(Stage::Arriving, source(1)),
+            "one that shakes hands has its place already"
+        );
         forget_all(&mut limits);
     }
 
@@ -306,13 +325,31 @@ mod tests {
         let mut limits = limits(&bounds());
         limits.note(id(1), counted(Stage::Arriving, source(1)));
         limits.note(id(2), counted(Stage::Arriving, source(1)));
-        assert!(!limits.may_arrive(source(1)) && limits.may_arrive(source(2)));
+        assert!(
+            !limits.may_arrive(Stage::Arriving, source(1)) && limits.may_arrive(Stage::Arriving, source(2))
+        );
         // One that completed the handshake no longer counts; one that failed is gone.
         limits.note(id(1), counted(Stage::In, source(1)));
-        assert!(limits.may_arrive(source(1)));
+        assert!(limits.may_arrive(Stage::Arriving, source(1)));
         limits.forget(id(2));
         limits.note(id(3), counted(Stage::Arriving, source(1)));
-        assert!(limits.may_arrive(source(1)));
+        assert!(limits.may_arrive(Stage::Arriving, source(1)));
+        forget_all(&mut limits);
+    }
+
+    #[test]
+    fn forged_addresses_that_knock_leave_places_to_those_that_are_not() {
+        let mut limits = limits(&Bounds { pending_connections: 8, ..bounds() });
+        for number in 0..6 {
+            assert!(limits.may_arrive(Stage::Knocking, source(100 + number)));
+            limits.note(id(number.into()), counted(Stage::Knocking, source(100 + number)));
+        }
+        assert!(!limits.may_arrive(Stage::Knocking, source(200)));
+        assert!(limits.may_arrive(Stage::Arriving, source(200)));
+        for number in 6..8 {
+            limits.note(id(number.into()), counted(Stage::Arriving, source(100 + number)));
+        }
+        assert!(!limits.may_arrive(Stage::Arriving, source(200)), "eight in all");
         forget_all(&mut limits);
     }
 
@@ -354,7 +391,7 @@ mod tests {
         let mut limits = limits(&bounds);
         limits.note(id(1), counted(Stage::Arriving, source(1)));
         limits.note(id(2), counted(Stage::Arriving, source(2)));
-        assert!(!limits.may_arrive(source(3)) && limits.may_leave());
+        assert!(!limits.may_arrive(Stage::Arriving, source(3)) && limits.may_leave());
         limits.note(id(3), Counted { stage: Stage::Leaving, source: None, peer: None });
         assert!(!limits.may_leave());
         forget_all(&mut limits);

@@ -12,9 +12,15 @@ use std::{
 };
 
 use common::{Keeper, PATIENCE, config, host, named};
-use einmal_p2p::{Host, HostConfig, Multiaddr, PeerEndpoint, RelayLimits, SendError, Status, is_relayed};
+use einmal_p2p::{
+    Bounds, Host, HostConfig, Multiaddr, PeerEndpoint, RelayLimits, SendError, Status, is_relayed,
+};
 use libp2p::multiaddr::Protocol;
 use stranger::{Opened, Silent, claim, open_circuits, reserve, tcp_of};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
 
 /// Well below the time after which an unresponsive address is given up.
 const AT_ONCE: Duration = Duration::from_secs(6);
@@ -135,4 +141,42 @@ async fn a_relay_dials_few_addresses_at_once_for_one_who_asks_whether_it_is_reac
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(silent.reached() <= 4, "{} addresses are dialled for one", silent.reached());
+}
+
+/// Passes bytes on between whoever connects and `to`, until told to stop.
+async fn between(to: u16, stop: Arc<Notify>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut inside = listener.accept().await.unwrap().0;
+        let mut outside = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut inside, &mut outside) => {}
+            () = stop.notified() => {}
+        }
+        // Neither passes anything on nor hangs up.
+        tokio::time::sleep(PATIENCE).await;
+        drop((inside, outside));
+    });
+    port
+}
+
+/// Anybody may name an address for a peer, and pass everything on to it, until it does not.
+#[tokio::test]
+async fn a_way_through_somebody_else_keeps_no_message_from_the_peers_own_addresses() {
+    let bounds = Bounds { request: Duration::from_secs(2), ..Bounds::default() };
+    let (keeper, stop) = (Keeper::new(Status::Accepted), Arc::new(Notify::new()));
+    let receiver = Host::start(config(28), Arc::clone(&keeper) as _).await.unwrap();
+    let sender = host(HostConfig { bounds, ..config(29) }).await;
+    let own = tcp_of(&receiver);
+    let port = |address: &Multiaddr| address.to_string().split('/').nth(4).unwrap().parse::<u16>().unwrap();
+    let through = between(port(&own), Arc::clone(&stop)).await;
+    let through: Multiaddr = format!("/ip4/127.0.0.1/tcp/{through}").parse().unwrap();
+    sender.send(&told(&receiver, [through]), b"one".to_vec()).await.unwrap();
+    stop.notify_one();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let in_vain = sender.send(&told(&receiver, [own.clone()]), b"two".to_vec()).await;
+    assert!(matches!(in_vain, Err(SendError::Unreachable { .. })), "{in_vain:?}");
+    sender.send(&told(&receiver, [own]), b"three".to_vec()).await.unwrap();
+    assert_eq!(keeper.kept(), [b"one".to_vec(), b"three".to_vec()]);
 }

@@ -114,6 +114,26 @@ fn a_backup_of_a_node_that_does_not_rest_holds_each_batch_whole() {
 }
 
 #[test]
+fn a_record_that_does_not_unseal_is_left_out_and_told_and_all_others_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, file) = (folder.path().join("node"), folder.path().join("x.age"));
+    home::init(&node, &Config::new(Role::Mediator)).unwrap();
+    let key = |number: u32| Key::new(&TenantId::default(), EARLY, number.to_be_bytes()).unwrap();
+    for damaged in [0, 300, 599] {
+        let mut store = Watched::new(|_, _| {});
+        store.unsealable = Some(key(damaged));
+        let mut batch = Batch::new();
+        (0..600).for_each(|number| drop(batch.put(key(number), b"1")));
+        store.commit(batch).wait().unwrap();
+        let written = backup_running(&node, &store, None, &file, passphrase()).unwrap();
+        assert_eq!((written.records, written.damaged), (599, 1));
+        let again = folder.path().join(format!("again-{damaged}"));
+        assert_eq!(restore(&file, &again, passphrase()).unwrap().records, 599);
+        std::fs::remove_file(&file).unwrap();
+    }
+}
+
+#[test]
 fn a_backup_that_cannot_follow_is_refused_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (node, file) = (folder.path().join("node"), folder.path().join("x.age"));

@@ -261,7 +261,7 @@ fn back_up(dir: &Path, out: &Path, json: bool) -> Result<(), SetupError> {
             Err(SetupError::Store(StoreError::InUse { .. })) => by_node()?,
             written => {
                 let written = written?;
-                json!({"records": written.records, "letters": written.letters})
+                json!({"records": written.records, "letters": written.letters, "damaged": written.damaged})
             }
         }
     };

@@ -110,7 +110,7 @@ async fn back_up(node: &Arc<Node>, asked: BackUp) -> Result<Value, Failure> {
         backup::backup_running(&asked.dir, shared.db.store().as_ref(), mail, &asked.out, passphrase)
     };
     let written = tokio::task::spawn_blocking(write).await.map_err(Failure::internal)??;
-    Ok(json!({"records": written.records, "letters": written.letters}))
+    Ok(json!({"records": written.records, "letters": written.letters, "damaged": written.damaged}))
 }
 
 /// Does what is asked; for as long as the request waits, again and again until the answer is no longer `pending`.

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tracing::Instrument;
 
 use crate::{
-    db::{DEAD, PARKED},
+    db::{DEAD, PARKED, Sound},
     handler::{Arrival, Effects, Failure, Refusal},
     log,
     node::Node,
@@ -75,11 +75,12 @@ pub(super) async fn park(node: &Arc<Node>, envelope: &[u8]) -> Result<(), Failur
     let give_up_at = node.shared().kept_for(GIVE_UP_SECS);
     let parked = Parked { host: host_of(envelope), bytes: envelope.len(), attempts: 0, due: now, give_up_at };
     let parked = Parked { due: now.plus(parked.pause()), ..parked };
+    all(node).await?;
     node.change(|fx| {
         if fx.db().exists(PARKED, &id)? {
             return Ok(());
         }
-        for worst in displaced(all(node)?, &parked) {
+        for worst in displaced(records(node)?, &parked) {
             give_up(&worst, "its sender could not be resolved, and there was no room", fx)?;
         }
         fx.put(ENVELOPES, &id, &base64url_encode(envelope))?;
@@ -131,7 +132,7 @@ fn host_of(envelope: &[u8]) -> String {
 /// Handles some due letters again, and gives up those that were tried for too long.
 pub(super) async fn try_again(node: &Arc<Node>) -> Result<(), Failure> {
     let now = node.shared().now();
-    let due = all(node)?.into_iter().filter(|(_, parked)| parked.is_due(now));
+    let due = all(node).await?.into_iter().filter(|(_, parked)| parked.is_due(now));
     for (id, parked) in due.take(TRIED_AT_ONCE) {
         let Some(envelope) = stored_envelope(node, &id)? else {
             // Nothing is left to try again; the loss is reported, as for every letter that is given up.
@@ -177,8 +178,33 @@ fn give_up(id: &[u8], reason: &str, fx: &mut Effects<'_>) -> Result<(), Failure>
     Ok(fx.delete(PARKED, id)?)
 }
 
-fn all(node: &Node) -> Result<Vec<(Vec<u8>, Parked)>, StoreError> {
+/// All parked letters. Those whose records do not parse or unseal are given up: they would keep all others from being tried.
+async fn all(node: &Arc<Node>) -> Result<Vec<(Vec<u8>, Parked)>, Failure> {
+    loop {
+        match records(node) {
+            Err(error) if error.fault() == Fault::Data => give_up_damaged(node).await?,
+            read => return Ok(read?),
+        }
+    }
+}
+
+fn records(node: &Node) -> Result<Vec<(Vec<u8>, Parked)>, StoreError> {
     Ok(node.shared().db.all(PARKED, 2 * MAX_PARKED)?.records)
+}
+
+async fn give_up_damaged(node: &Arc<Node>) -> Result<(), Failure> {
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let Sound { records, damaged } =
+            node.shared().db.scan_sound::<Parked>(PARKED, after.as_deref(), MAX_PARKED)?;
+        if damaged.is_empty() {
+            let Some((last, _)) = records.into_iter().next_back() else { return Ok(()) };
+            after = Some(last);
+            continue;
+        }
+        node.change(|fx| damaged.iter().try_for_each(|key| give_up(key.id(), "its record is damaged", fx)))
+            .await?;
+    }
 }
 
 #[cfg(test)]
@@ -202,6 +228,24 @@ mod tests {
         }
         assert_ne!(one, host_of(&envelope("did:web:b.example#key-1")));
         assert_eq!((host_of(b"no envelope"), host_of(b"{}")), (String::new(), String::new()));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_record_keeps_no_letter_from_being_tried_or_parked() {
+        let node = crate::node::testing::node(crate::config::Role::Citizen).await.0;
+        let damage = || async {
+            let mut fx = einmal_storage::Batch::new();
+            let key = einmal_storage::Key::new(&einmal_storage::TenantId::default(), PARKED, b"a").unwrap();
+            fx.put(key, "no record");
+            node.shared().db.store().commit(fx).await.unwrap();
+        };
+        let count = |table| node.shared().db.count(table).unwrap();
+        damage().await;
+        park(&node, &envelope("did:web:b.example#key-1")).await.unwrap();
+        assert_eq!((count(PARKED), count(DEAD)), (1, 1));
+        damage().await;
+        try_again(&node).await.unwrap();
+        assert_eq!((count(PARKED), count(DEAD)), (1, 1), "the letter is not due yet");
     }
 
     #[test]
@@ -232,12 +276,12 @@ mod tests {
     async fn a_letter_whose_bytes_are_gone_is_given_up_and_counted_and_not_taken_for_done() {
         let (node, clock) = crate::node::testing::node(crate::config::Role::Citizen).await;
         park(&node, &envelope("did:web:a.example#key-1")).await.unwrap();
-        let (id, _) = all(&node).unwrap().remove(0);
+        let (id, _) = all(&node).await.unwrap().remove(0);
         node.change(|fx| Ok(fx.delete(ENVELOPES, &id)?)).await.unwrap();
         clock.advance(LONGEST_PAUSE_SECS * 1000);
         try_again(&node).await.unwrap();
         let shared = node.shared();
-        assert_eq!((all(&node).unwrap().len(), shared.stats.given_up.get()), (0, 1));
+        assert_eq!((all(&node).await.unwrap().len(), shared.stats.given_up.get()), (0, 1));
         let dead = shared.db.get::<serde_json::Value>(DEAD, &id).unwrap().unwrap().value;
         assert_eq!(dead["reason"], "its bytes cannot be read any more");
     }

@@ -93,11 +93,13 @@ pub(crate) struct Watched {
     watcher: Watcher,
     /// Whether changes can be read at once.
     pub(crate) follows: bool,
+    /// A record that does not unseal.
+    pub(crate) unsealable: Option<Key>,
 }
 
 impl Watched {
     pub(crate) fn new(watcher: impl Fn(&MemoryStore, Read) + Send + Sync + 'static) -> Self {
-        Self { inner: MemoryStore::new(), watcher: Box::new(watcher), follows: true }
+        Self { inner: MemoryStore::new(), watcher: Box::new(watcher), follows: true, unsealable: None }
     }
 }
 
@@ -124,6 +126,9 @@ impl Store for Watched {
         let mut page = self.inner.dump(after, limit)?;
         let first = page.first().map(|record| record.key.table());
         page.retain(|record| Some(record.key.table()) == first);
+        if let Some(damaged) = page.iter().find(|record| Some(&record.key) == self.unsealable.as_ref()) {
+            return Err(StoreError::Unsealable { key: damaged.key.clone() });
+        }
         if first.is_some() {
             (self.watcher)(&self.inner, Read::Dump);
         }

@@ -10,7 +10,7 @@ use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm, autonat, ping, relay,
-    request_response::{self, Message, OutboundRequestId, ResponseChannel},
+    request_response::{self, Message, OutboundFailure, OutboundRequestId, ResponseChannel},
     swarm::{ConnectionId, SwarmEvent},
 };
 use tokio::{
@@ -63,6 +63,8 @@ pub(crate) struct SendTask {
 struct Connection {
     peer_id: PeerId,
     relayed: bool,
+    /// Whether it was made by us, at an address that somebody named for the peer.
+    is_ours: bool,
 }
 
 /// Owner of the swarm.
@@ -232,7 +234,8 @@ impl Driver {
             SwarmEvent::Behaviour(event) => self.on_protocol(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let relayed = endpoint.is_relayed();
-                self.connections.insert(connection_id, Connection { peer_id, relayed });
+                self.connections
+                    .insert(connection_id, Connection { peer_id, relayed, is_ours: endpoint.is_dialer() });
                 if !relayed {
                     self.prefer_direct(peer_id);
                 }
@@ -308,10 +311,21 @@ impl Driver {
                 Message::Request { request, channel, .. } => self.on_request(peer, request, channel),
                 Message::Response { request_id, response } => self.on_answer(request_id, response),
             },
-            request_response::Event::OutboundFailure { request_id, error, .. } => {
+            request_response::Event::OutboundFailure { request_id, connection_id, error, .. } => {
+                if matches!(error, OutboundFailure::Timeout) {
+                    self.give_up_way(connection_id);
+                }
                 self.on_request_failure(request_id, &error);
             }
             _ => {}
+        }
+    }
+
+    /// A peer did not answer on this connection. If we made it, it is closed: whoever named its address may sit between, and the next
+    /// message tries the addresses its own endpoint names.
+    fn give_up_way(&mut self, connection: ConnectionId) {
+        if self.connections.get(&connection).is_some_and(|held| held.is_ours) {
+            self.swarm.close_connection(connection);
         }
     }
 
