@@ -63,51 +63,82 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     global && !set_aside
 }
 
+/// Why a place must not be connected to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GuardError {
+    /// Not a URL at all.
+    #[error("not a URL ({0})")]
+    NotAUrl(url::ParseError),
+    /// A URL of another scheme than those of HTTP.
+    #[error("the scheme `{scheme}` is not served here")]
+    Scheme {
+        /// The scheme.
+        scheme: String,
+    },
+    /// Plain HTTP, which the configuration does not permit.
+    #[error("plain http is refused; in a test network set `allow_http = true` under [network]")]
+    PlainHttp,
+    /// A user's name or password stands in the URL.
+    #[error("user information in a URL is refused")]
+    UserInfo,
+    /// The URL names no host.
+    #[error("the URL has no host")]
+    NoHost,
+    /// The host's name leads to no address, at present.
+    #[error("the host `{host}` has no address")]
+    NoAddress {
+        /// The host.
+        host: String,
+    },
+    /// No address of the host belongs to the public Internet, which the configuration demands.
+    #[error(
+        "the host `{host}` has no public address; in a test network set `allow_private = true` under [network]"
+    )]
+    NotPublic {
+        /// The host.
+        host: String,
+    },
+}
+
 /// Keeps the addresses that the configuration permits.
 ///
 /// # Errors
 ///
-/// A text naming the setting, if none remains.
-pub fn vet(host: &str, addresses: Vec<SocketAddr>, network: &Network) -> Result<Vec<SocketAddr>, String> {
+/// [`GuardError::NoAddress`], [`GuardError::NotPublic`]. Of a name, both may be otherwise later: an access point that wants a login first
+/// answers for every name with an address of its own.
+pub fn vet(host: &str, addresses: Vec<SocketAddr>, network: &Network) -> Result<Vec<SocketAddr>, GuardError> {
     let found = addresses.len();
     let kept: Vec<SocketAddr> =
         addresses.into_iter().filter(|address| network.allow_private || is_public(address.ip())).collect();
-    if !kept.is_empty() {
-        return Ok(kept);
+    match (kept.is_empty(), found) {
+        (false, _) => Ok(kept),
+        (true, 0) => Err(GuardError::NoAddress { host: host.to_owned() }),
+        (true, _) => Err(GuardError::NotPublic { host: host.to_owned() }),
     }
-    if found == 0 {
-        return Err(format!("the host `{host}` has no address"));
-    }
-    Err(format!(
-        "the host `{host}` has no public address; in a test network set `allow_private = true` under [network]"
-    ))
 }
 
-/// Checks scheme and shape of a URL before connecting.
+/// Checks scheme and shape of a URL before connecting, and an address that is written out in it.
 ///
 /// # Errors
 ///
-/// A text naming the rule or the setting.
-pub fn check_url(text: &str, network: &Network) -> Result<url::Url, String> {
-    let url = url::Url::parse(text).map_err(|error| format!("not a URL ({error})"))?;
+/// [`GuardError`]; the same URL is refused as long as the configuration stays the same.
+pub fn check_url(text: &str, network: &Network) -> Result<url::Url, GuardError> {
+    let url = url::Url::parse(text).map_err(GuardError::NotAUrl)?;
     match url.scheme() {
         "https" => {}
         "http" if network.allow_http => {}
-        "http" => {
-            return Err(
-                "plain http is refused; in a test network set `allow_http = true` under [network]".into()
-            );
-        }
-        other => return Err(format!("the scheme `{other}` is not served here")),
+        "http" => return Err(GuardError::PlainHttp),
+        other => return Err(GuardError::Scheme { scheme: other.to_owned() }),
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("user information in a URL is refused".into());
+        return Err(GuardError::UserInfo);
     }
     let literal = match url.host() {
         Some(url::Host::Ipv4(v4)) => Some(IpAddr::V4(v4)),
         Some(url::Host::Ipv6(v6)) => Some(IpAddr::V6(v6)),
         Some(url::Host::Domain(_)) => None,
-        None => return Err("the URL has no host".into()),
+        None => return Err(GuardError::NoHost),
     };
     if let Some(address) = literal {
         vet(&address.to_string(), vec![SocketAddr::new(address, 0)], network)?;
@@ -177,9 +208,15 @@ mod tests {
     #[test]
     fn refusal_names_the_setting() {
         let refused = vet("h", vec!["127.0.0.1:1".parse().unwrap()], &Network::default()).unwrap_err();
-        assert!(refused.contains("allow_private"));
+        assert_eq!(refused, GuardError::NotPublic { host: "h".into() });
+        assert!(refused.to_string().contains("allow_private"));
+        assert_eq!(
+            vet("h", Vec::new(), &Network::default()),
+            Err(GuardError::NoAddress { host: "h".into() })
+        );
         let refused = check_url("http://a.example/", &Network::default()).unwrap_err();
-        assert!(refused.contains("allow_http"));
+        assert_eq!(refused, GuardError::PlainHttp);
+        assert!(refused.to_string().contains("allow_http"));
     }
 
     #[test]
@@ -191,10 +228,14 @@ mod tests {
             "https://0x7f.1/",
             "https://127.1/",
         ] {
-            assert!(check_url(text, &Network::default()).is_err(), "{text}");
+            let refused = check_url(text, &Network::default());
+            assert!(matches!(refused, Err(GuardError::NotPublic { .. })), "{text}");
         }
-        assert!(check_url("https://u:p@a.example/", &Network::default()).is_err());
-        assert!(check_url("file:///etc/passwd", &Network::default()).is_err());
+        for text in ["https://u:p@a.example/", "https://u@a.example/"] {
+            assert_eq!(check_url(text, &Network::default()), Err(GuardError::UserInfo));
+        }
+        let file = check_url("file:///etc/passwd", &Network::default());
+        assert_eq!(file, Err(GuardError::Scheme { scheme: "file".into() }));
     }
 
     #[test]

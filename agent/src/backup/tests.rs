@@ -123,7 +123,9 @@ fn a_record_that_does_not_unseal_is_left_out_and_told_and_all_others_come_back()
         let mut store = Watched::new(|_, _| {});
         store.unsealable = Some(key(damaged));
         let mut batch = Batch::new();
-        (0..600).for_each(|number| drop(batch.put(key(number), b"1")));
+        for number in 0..600 {
+            batch.put(key(number), b"1");
+        }
         store.commit(batch).wait().unwrap();
         let written = backup_running(&node, &store, None, &file, passphrase()).unwrap();
         assert_eq!((written.records, written.damaged), (599, 1));

@@ -109,7 +109,7 @@ impl HttpClient {
     }
 
     async fn get(&self, url: &str, accept: &str, most: usize) -> Result<Vec<u8>, FetchError> {
-        let url = guard::check_url(url, &self.network).map_err(|reason| FetchError::Forbidden { reason })?;
+        let url = guard::check_url(url, &self.network)?;
         let _slot = self.fetches.try_acquire().map_err(|_| FetchError::Busy)?;
         let request = self.client.get(url).header(header::ACCEPT, accept).timeout(FETCH_TIMEOUT);
         let response =
@@ -123,7 +123,7 @@ impl HttpClient {
 
     /// The status with which a GET is answered; the body is not read.
     pub(crate) async fn look(&self, url: &str) -> Result<u16, FetchError> {
-        let url = guard::check_url(url, &self.network).map_err(|reason| FetchError::Forbidden { reason })?;
+        let url = guard::check_url(url, &self.network)?;
         let answer = self.client.get(url).timeout(FETCH_TIMEOUT).send().await;
         let answer = answer.map_err(|error| FetchError::Unreachable { reason: cause(&error) })?;
         Ok(answer.status().as_u16())
@@ -136,7 +136,7 @@ impl HttpClient {
         media_type: &str,
         body: Vec<u8>,
     ) -> Result<Exchanged, SendError> {
-        let url = guard::check_url(uri, &self.network).map_err(|reason| SendError::Forbidden { reason })?;
+        let url = guard::check_url(uri, &self.network)?;
         let request = self.client.post(url).header(header::CONTENT_TYPE, media_type).body(body);
         let response =
             request.send().await.map_err(|error| SendError::Unreachable { reason: cause(&error) })?;
@@ -149,7 +149,7 @@ impl HttpClient {
     }
 
     async fn post(&self, uri: &str, envelope: Vec<u8>) -> Result<Option<Vec<u8>>, SendError> {
-        let url = guard::check_url(uri, &self.network).map_err(|reason| SendError::Forbidden { reason })?;
+        let url = guard::check_url(uri, &self.network)?;
         let _slot = self.sends.acquire().await;
         let request = self.client.post(url).header(header::CONTENT_TYPE, ENCRYPTED_MEDIA_TYPE).body(envelope);
         let response =

@@ -54,7 +54,7 @@ pub(crate) async fn connect(uri: &str, network: &Network, names: &Names) -> Resu
     // The rules are those of HTTP: `ws` is `http`, `wss` is `https`.
     let (scheme, rest) = uri.split_once(':').unwrap_or_default();
     let same = format!("{}:{rest}", scheme.to_ascii_lowercase().replacen("ws", "http", 1));
-    let url = guard::check_url(&same, network).map_err(|reason| SendError::Forbidden { reason })?;
+    let url = guard::check_url(&same, network)?;
     let late = |_| SendError::Unreachable { reason: "no connection within the time".into() };
     tokio::time::timeout(CONNECT_TIMEOUT, open(uri, &url, network, names)).await.map_err(late)?
 }
@@ -66,7 +66,7 @@ async fn open(uri: &str, url: &url::Url, network: &Network, names: &Names) -> Re
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let port = url.port_or_known_default().unwrap_or(443);
     let found = names.find(bare, port).await.map_err(|error| failed(&error))?;
-    let vetted = guard::vet(host, found, network).map_err(|reason| SendError::Forbidden { reason })?;
+    let vetted = guard::vet(host, found, network).map_err(|error| failed(&error))?;
     let tcp = TcpStream::connect(vetted.as_slice()).await.map_err(|error| failed(&error))?;
     let _ = tcp.set_nodelay(true);
     let stream: Box<dyn Stream> = if url.scheme() == "https" {

@@ -12,7 +12,7 @@ use crate::{
         Effects, Failure, Handled, KEEP_FOR_ANSWER_SECS, PeerFault, heard_again, learn, learn_for, their_form,
     },
     identity::{self, DidUse},
-    service::exchange,
+    service::predecessors,
 };
 
 impl Node {
@@ -67,7 +67,7 @@ impl Node {
             return Err(Failure::peer(PeerFault::Replayed, "an older rotation than the one in force"));
         }
         if self.shared.config.role != Role::Mediator {
-            exchange::note_rotation(rx, fx)?;
+            predecessors::note_rotation(rx, fx)?;
         }
         let Some(stored) = known else {
             // Not a peer of ours: there is no relationship to move.

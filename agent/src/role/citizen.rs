@@ -25,12 +25,13 @@ use crate::{
     identity::{Peer, peer_of},
     service::{
         account, connecting,
-        exchange::{self, Decision, Job, Relation, Work},
+        exchange::{self, Job, Relation, Work},
         holding::{self, HoldJob, Holding},
         invitations::{GOAL_CONNECT, GOAL_ISSUE, GOAL_MEDIATE, GOAL_PRESENT, check_reachable},
         messages,
         proving::{self, ProveJob, Proving},
         rotating,
+        shown::Decision,
         status::KnownLists,
     },
 };

@@ -24,7 +24,7 @@ use super::{
     exchange::{Exchange, Job, Relation, Work},
     ids::RequestId,
     issued::Basis,
-    issuing::fresh_nonce,
+    nonce::fresh_nonce,
     status::KnownLists,
     verifying::{self, Question, Verdict, VerdictReason},
 };

@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 
 use einmal_did::Did;
-use einmal_didcomm::{ProblemCode, ThreadId, UnixSeconds};
+use einmal_didcomm::{ThreadId, UnixSeconds};
 use einmal_flows::{
-    Draft, ExchangeKey, Received, for_display,
+    Draft, ExchangeKey, Received,
     issue_credential::{holder::Holder, issuer::Issuer},
     present_proof::{prover::Prover, verifier::Verifier},
     report_problem,
@@ -14,12 +14,12 @@ use einmal_storage::{Batch, Record, StoreError, Table, Version};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::predecessors::{our_dids_towards, sender_chain};
 use crate::{
-    db::{EXCHANGES, META, did_id, digest_id, encode, peer_id},
+    db::{EXCHANGES, META, did_id, encode},
     handler::{
         Effects, Failure, Handled, KEEP_FOR_EXCHANGE_SECS, PeerFault, Shared, learn_for, our_form, their_form,
     },
-    identity::peer_of,
 };
 
 /// The exchange of each thread, as users name threads.
@@ -32,53 +32,12 @@ const OLD_RELATED: &str = "below:";
 const RELATED_MOVED: &str = "relations-moved";
 /// Old relations moved at a time.
 const OLD_PAGE: usize = 256;
-/// The DID that a peer had before, by our DID and its new one.
-const ROTATED: Table = Table::new("rotated");
-/// Longest DID of a stranger that is recorded, in bytes.
-const MAX_STRANGERS_DID: usize = 1_024;
 /// Keys of unasked exchanges that wait for a decision, by our DID of the relationship.
 const UNASKED: Table = Table::new("unasked");
 /// Most unasked exchanges in one relationship: with more a peer could bury the requests of others.
 const MAX_UNASKED: usize = 8;
-/// Most rotations of one side that are followed back to find an exchange.
-const MAX_ROTATIONS: usize = 4;
-/// Longest code shown to the user, in characters.
-const MAX_SHOWN_CODE: usize = 100;
 /// Seconds an ended exchange is kept.
-const KEEP_ENDED_SECS: u64 = 30 * 24 * 3600;
-
-/// The user's answer to an offer or a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Decision<'a> {
-    /// No.
-    Decline,
-    /// Yes, to what was shown under this name.
-    AgreeTo(&'a str),
-    /// Yes, given before anything was there to be shown.
-    AgreedBefore,
-}
-
-/// The `view` an exchange shows its user when asking, with a name for it as member `shown`: another request, nonce,
-/// card or claim has another name.
-pub(crate) fn with_shown_name(mut view: Value, key: &str, nonce: &str) -> Value {
-    let name = digest_id(&["shown", key, nonce, &view.to_string()]);
-    if let Some(members) = view.as_object_mut() {
-        members.insert("shown".into(), name.into());
-    }
-    view
-}
-
-/// Checks that `view`, as [`with_shown_name`] has just made it, is what was shown to the user.
-///
-/// # Errors
-///
-/// [`Failure::User`] if not: meanwhile a peer may have asked for something else, or a card may have ended.
-pub(crate) fn check_shown(shown: &str, view: &Value) -> Handled {
-    if view.get("shown").and_then(Value::as_str) == Some(shown) {
-        return Ok(());
-    }
-    Err(Failure::user("what is asked is no longer what was shown; look at it again: einmal citizen pending"))
-}
+pub(super) const KEEP_ENDED_SECS: u64 = 30 * 24 * 3600;
 
 /// A machine together with this node's work on it.
 pub(crate) trait Work: Serialize + DeserializeOwned {
@@ -269,11 +228,6 @@ impl<W: Work> Exchange<W> {
     }
 }
 
-/// A code that ended an exchange, for its user: a peer chooses its own.
-pub(crate) fn shown_code(code: &ProblemCode) -> String {
-    for_display(code.as_str(), MAX_SHOWN_CODE)
-}
-
 /// Whether the thread of a message that would open an exchange has one already, which the sender has no part in any more.
 pub(crate) fn is_taken(shared: &Shared, rx: &Received<'_>) -> Result<bool, Failure> {
     Ok(shared.db.exists(EXCHANGES, ExchangeKey::of(rx).as_str())?)
@@ -345,64 +299,6 @@ pub(crate) async fn take_over(shared: &Shared) -> Result<u64, StoreError> {
         }
         shared.db.store().commit(batch).await?;
     }
-}
-
-/// Records the DID the sender had before, so that exchanges begun under it can be found, in whatever thread. A long DID
-/// is recorded only in a relationship: otherwise strangers would fill the disk.
-pub(crate) fn note_rotation(rx: &Received<'_>, fx: &mut Effects<'_>) -> Handled {
-    let (Some(prior), shared) = (rx.prior(), fx.shared()) else { return Ok(()) };
-    let key = |did: &Did| ExchangeKey::new(rx.recipient(), did, &rx.message().thread()).as_str().to_owned();
-    // A short one costs no more than the record that its message was seen.
-    let known = prior.as_str().len() <= MAX_STRANGERS_DID
-        || peer_of(&shared.db, rx.recipient(), prior)?.is_some()
-        || shared.db.exists(EXCHANGES, key(prior))?
-        || prior_did_of(shared, rx.recipient(), prior)?.is_some();
-    if !known {
-        return Ok(());
-    }
-    let until = shared.now().plus(2 * KEEP_ENDED_SECS);
-    Ok(fx.put_expiring(ROTATED, peer_id(rx.recipient(), rx.sender()), prior, until)?)
-}
-
-/// The DID that a peer had before this one.
-fn prior_did_of(shared: &Shared, ours: &Did, theirs: &Did) -> Result<Option<Did>, Failure> {
-    Ok(shared.db.get::<Did>(ROTATED, peer_id(ours, theirs))?.map(|stored| stored.value))
-}
-
-/// The DIDs of the sender: the present one and its predecessors, as recorded under any of `own`.
-fn sender_chain(shared: &Shared, rx: &Received<'_>, own: &[Did]) -> Result<Vec<Did>, Failure> {
-    let mut all = vec![rx.sender().clone()];
-    all.extend(rx.prior().cloned());
-    while all.len() <= MAX_ROTATIONS
-        && let Some(last) = all.last().cloned()
-    {
-        let mut found = None;
-        for ours in own {
-            found = found.or(prior_did_of(shared, ours, &last)?);
-        }
-        match found {
-            Some(did) if !all.contains(&did) => all.push(did),
-            _ => break,
-        }
-    }
-    Ok(all)
-}
-
-/// Our DIDs towards the sender: the one it wrote to and its predecessors.
-fn our_dids_towards(shared: &Shared, rx: &Received<'_>) -> Result<Vec<Did>, Failure> {
-    let mut all = vec![rx.recipient().clone()];
-    while all.len() <= MAX_ROTATIONS
-        && let Some(last) = all.last()
-    {
-        // If it rotates with this very message, the relationship still has its earlier DID.
-        let mut peer = peer_of(&shared.db, last, rx.sender())?;
-        if let (None, Some(prior)) = (&peer, rx.prior()) {
-            peer = peer_of(&shared.db, last, prior)?;
-        }
-        let Some(prior) = peer.and_then(|peer| peer.value.prior) else { break };
-        all.push(prior.did.canonical());
-    }
-    Ok(all)
 }
 
 /// A machine and its job.

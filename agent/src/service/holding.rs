@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    exchange::{Decision, Exchange, Job, Work, check_shown, shown_code, with_shown_name},
+    exchange::{Exchange, Job, Work},
     keys::DidIssuerKeys,
+    shown::{Decision, check_shown, shown_code, with_shown_name},
     status::KnownLists,
 };
 use crate::handler::{self, Effects, Failure, Handled, Need, Shared};

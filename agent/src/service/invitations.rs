@@ -271,13 +271,17 @@ pub(crate) fn answered_already() -> Failure {
 /// only wait and be given up.
 pub(crate) fn check_reachable(shared: &Shared, inviter: &Did) -> Result<(), Failure> {
     let network = &shared.config.network;
-    let refused = |reason: String| Failure::user(format!("the inviter must not be connected to: {reason}"));
+    let refused = |reason: &dyn std::fmt::Display| {
+        Failure::user(format!("the inviter must not be connected to: {reason}"))
+    };
     if inviter.method() == "web" {
-        let place = web::location(inviter).map_err(|error| refused(error.to_string()))?;
+        let place = web::location(inviter).map_err(|error| refused(&error))?;
         let local = place.host == "localhost" || place.host.parse::<std::net::IpAddr>().is_ok();
         let scheme = if local && network.allow_http { "http" } else { "https" };
         let host = if place.host == "localhost" { "127.0.0.1" } else { &place.host };
-        return guard::check_url(&format!("{scheme}://{host}/"), network).map(|_| ()).map_err(refused);
+        return guard::check_url(&format!("{scheme}://{host}/"), network)
+            .map(|_| ())
+            .map_err(|error| refused(&error));
     }
     let Ok(document) = shared.resolver.resolve(inviter) else { return Ok(()) };
     let by_peers = |endpoint: &Endpoint| transport::is_one_way(&endpoint.uri);
@@ -291,7 +295,7 @@ pub(crate) fn check_reachable(shared: &Shared, inviter: &Did) -> Result<(), Fail
             Err(problem) => reason = Some(problem),
         }
     }
-    reason.map_or(Ok(()), |reason| Err(refused(reason)))
+    reason.map_or(Ok(()), |reason| Err(refused(&reason)))
 }
 
 #[cfg(test)]

@@ -14,13 +14,16 @@ pub(crate) mod issuing;
 pub(crate) mod keys;
 pub(crate) mod messages;
 pub(crate) mod no_card;
+pub(crate) mod nonce;
 pub(crate) mod open_offers;
 pub(crate) mod overtaken;
 pub(crate) mod patron_nym;
+pub(crate) mod predecessors;
 pub(crate) mod proving;
 pub(crate) mod queue;
 pub(crate) mod rotating;
 pub(crate) mod self_report;
+pub(crate) mod shown;
 pub(crate) mod status;
 pub(crate) mod templates;
 #[cfg(test)]

@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    exchange::{Decision, Exchange, Job, Work, check_shown, shown_code, with_shown_name},
+    exchange::{Exchange, Job, Work},
     holding::{self, Card},
+    shown::{Decision, check_shown, shown_code, with_shown_name},
     status::KnownLists,
     verifying::VerdictReason,
 };

@@ -7,6 +7,8 @@ use std::{future::Future, pin::Pin};
 
 use einmal_did::{Did, DidDocument, Endpoint};
 
+use crate::guard::GuardError;
+
 pub use self::peer_lines::PeerLines;
 pub(crate) use self::{
     peer_lines::{Back, NewLine},
@@ -44,6 +46,18 @@ pub enum SendError {
         /// The bound in bytes.
         most: usize,
     },
+}
+
+impl From<GuardError> for SendError {
+    fn from(error: GuardError) -> Self {
+        Self::Forbidden { reason: error.to_string() }
+    }
+}
+
+impl From<GuardError> for FetchError {
+    fn from(error: GuardError) -> Self {
+        Self::Forbidden { reason: error.to_string() }
+    }
 }
 
 impl SendError {

@@ -1,15 +1,18 @@
 //! Issuing: from an order to a signed card with its place in the status list.
 
+mod files;
+mod filling;
+
 use std::{
     borrow::Cow,
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, RwLock},
 };
 
 use einmal_credentials::{
     proof::{self, ProofCheck},
-    sd_jwt::{Claims, IssueError, PathElement},
+    sd_jwt::{Claims, IssueError},
     vc::{self, CredentialRequest},
 };
 use einmal_did::Did;
@@ -18,22 +21,25 @@ use einmal_flows::{
     formats::{CryptographicBinding, SdJwtOffer},
     issue_credential::issuer::{Action, Event, Issuer},
 };
-use einmal_keys::{PublicKey, base64url_encode};
-use einmal_register::{Filled, Inputs, Person, PersonId, Template, fill};
+use einmal_keys::PublicKey;
+use einmal_register::Filled;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use self::{
+    files::in_register,
+    filling::{end_of, path},
+};
 use super::{
-    calendar::Calendar,
     exchange::{Exchange, Job},
-    ids::{RequestId, TemplateId},
+    ids::RequestId,
     invitations::{self, IssueOrder, Subject},
     issued::{self, Basis, IssuedCard, Left, Turn},
-    no_card::{NoCard, NotMade, check_may_have_another, person_of},
+    no_card::NotMade,
+    nonce::fresh_nonce,
     overtaken::facts,
-    patron_nym::patron_nym,
     status::PublishedLists,
-    templates::{CityFiles, knows_people_again, may_be_anybody, not_asked_for},
+    templates::{CityFiles, may_be_anybody, not_asked_for},
 };
 use crate::{
     handler::{Effects, Failure, Handled, Shared},
@@ -96,24 +102,6 @@ impl fmt::Debug for IssuingService {
 impl IssuingService {
     pub(crate) fn new(files: CityFiles) -> Self {
         Self { files: RwLock::new(Arc::new(files)), lists: PublishedLists::default() }
-    }
-
-    /// Description, register and templates as they were last read.
-    pub(crate) fn files(&self) -> Arc<CityFiles> {
-        Arc::clone(&self.files.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Continues with the files as they are now.
-    pub(crate) fn replace_files(&self, files: CityFiles) {
-        *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
-    }
-
-    pub(crate) fn template(&self, id: &TemplateId) -> Result<Template, Failure> {
-        let files = self.files();
-        files.templates.get(id).cloned().ok_or_else(|| {
-            let known: Vec<&str> = files.templates.keys().map(TemplateId::as_str).collect();
-            Failure::user(format!("no credential template `{id}`; there are: {}", known.join(", ")))
-        })
     }
 
     /// Checks an order before it is accepted: template, person, eligibility.
@@ -330,68 +318,6 @@ impl IssuingService {
         Ok(card)
     }
 
-    /// What the card will say, and whose turn it is. The turn is taken first: what changes while the person's cards are counted has
-    /// this event be decided anew.
-    fn turn_and_filled(&self, shared: &Shared, job: &IssueJob) -> Result<(Option<Turn>, Filled), NotMade> {
-        let turn = person_of(shared, job)?.map(|person| Turn::of(shared, person)).transpose()?;
-        Ok((turn, self.filled(shared, job)?))
-    }
-
-    /// What the card will say. A person known from a presented card is looked up in the register as a named one is: the register
-    /// knows better than a card of last year.
-    fn filled(&self, shared: &Shared, job: &IssueJob) -> Result<Filled, NotMade> {
-        let template = self.present_template(job)?;
-        let (files, known) = (self.files(), person_of(shared, job)?);
-        match &known {
-            Some(known) => check_may_have_another(shared, &template, known, job.order.subject.must_prove())?,
-            None if knows_people_again(&template) => return Err(NoCard::Unknown.into()),
-            None => {}
-        }
-        let found = |id| in_register(&files, id).map_err(|_| NoCard::NotInRegister);
-        let person = known.as_ref().map(found).transpose()?;
-        let known = known.as_ref().map(|person| person.as_str().to_owned());
-        let subject = known.or_else(|| job.subject.clone()).map_or_else(|| fresh_nonce(shared), Ok)?;
-        let generated = BTreeMap::from([("patron_nym".to_owned(), patron_nym(shared, &subject)?)]);
-        let last = |end: u64| files.calendar.day_at(UnixSeconds(end.saturating_sub(1)));
-        let latest = latest_end(shared, job).and_then(last);
-        let inputs = Inputs { person, presented: job.presented.as_ref(), generated: &generated, latest };
-        Ok(fill(&template, &inputs, files.today(shared.now())?).map_err(NoCard::Fill)?)
-    }
-
-    /// Checks that a person is in the register.
-    pub(crate) fn known_person(&self, id: &PersonId) -> Result<(), Failure> {
-        in_register(&self.files(), id).map(|_| ())
-    }
-
-    /// How the register was read: counts, and each skipped row with line, column and reason.
-    pub(crate) fn register_report(&self) -> Value {
-        let files = self.files();
-        let report = &files.register.report;
-        let skipped: Vec<Value> = report
-            .bad_rows
-            .iter()
-            .map(|row| {
-                json!({
-                    "line": row.line,
-                    "column": row.column.as_ref().map(|column| column.name.clone()),
-                    "reason": row.reason.to_string(),
-                })
-            })
-            .collect();
-        json!({
-            "rows": report.rows,
-            "people": files.register.people.len(),
-            "skipped_rows": report.bad_row_count,
-            "skipped": skipped,
-            "ignored_columns": report.ignored_columns,
-        })
-    }
-
-    /// The template of an exchange, which may be older than the present files.
-    fn present_template(&self, job: &IssueJob) -> Result<Template, NotMade> {
-        Ok(self.template(&job.order.template).map_err(|_| NoCard::TemplateGone)?)
-    }
-
     /// Whether the basis of an exchange still stands: the invitation, and the cards that were proved.
     fn may_go_on(&self, shared: &Shared, exchange: &Issuing) -> Result<bool, Failure> {
         if invitations::is_withdrawn(shared, exchange.work.machine.pthid())? {
@@ -452,44 +378,6 @@ fn not_issued(template: &str, error: IssueError) -> Failure {
     }
 }
 
-/// The second a card ends with: of its template's validity and what bounds it otherwise, the earlier. `None` if it would be over
-/// by now.
-fn end_of(shared: &Shared, job: &IssueJob, filled: &Filled, calendar: &Calendar) -> Option<u64> {
-    // A day out of range makes no card: it would end before it begins.
-    let end = calendar.end_of(filled.expires).map_or(0, |end| end.0);
-    let end = latest_end(shared, job).map_or(end, |latest| latest.min(end));
-    (end > shared.now().0).then_some(end)
-}
-
-/// The latest second a card may last to: what was ordered, and the end of what it rests on.
-fn latest_end(shared: &Shared, job: &IssueJob) -> Option<u64> {
-    let ordered = job.order.valid_for.map(|seconds| shared.now().plus(seconds).0);
-    basis_of(job).iter().filter_map(|basis| basis.ends_at).chain(ordered).min()
-}
-
-fn in_register<'f>(files: &'f CityFiles, id: &PersonId) -> Result<&'f Person, Failure> {
-    files.register.people.get(id).ok_or_else(|| {
-        Failure::user("no such person in the register; see the skipped rows with: einmal city register")
-    })
-}
-
-fn path(elements: Vec<einmal_register::PathElement>) -> Vec<PathElement> {
-    elements
-        .into_iter()
-        .map(|element| match element {
-            einmal_register::PathElement::Name(name) => PathElement::Name(name),
-            einmal_register::PathElement::Index(index) => PathElement::Index(index),
-        })
-        .collect()
-}
-
 fn issuer(shared: &Shared) -> Result<Did, Failure> {
     shared.public_did().cloned().ok_or_else(Failure::no_did_yet)
-}
-
-/// 128 random bits as text.
-pub(crate) fn fresh_nonce(shared: &Shared) -> Result<String, Failure> {
-    let mut bytes = [0u8; 16];
-    shared.entropy().fill(&mut bytes).map_err(Failure::entropy)?;
-    Ok(base64url_encode(bytes))
 }
