@@ -149,15 +149,25 @@ async fn run_once(
     Ok(Ending::Told)
 }
 
-async fn listen(config: &Config) -> Result<Option<TcpListener>, SetupError> {
-    let Some(address) = config.listen else { return Ok(None) };
-    if config.role == Role::Citizen {
-        return Err(SetupError::Setting {
-            problem: "a citizen listens nowhere: its mail comes through its mediator".into(),
-            remedy: "leave the listening address out (--listen, EINMAL_LISTEN, or `listen` in einmal.toml)"
-                .into(),
-        });
+/// Refuses an address for a role that listens nowhere.
+///
+/// # Errors
+///
+/// [`SetupError::Setting`] with the remedy.
+pub(crate) fn check_listening(config: &Config) -> Result<(), SetupError> {
+    if config.role != Role::Citizen || config.listen.is_none() {
+        return Ok(());
     }
+    Err(SetupError::Setting {
+        problem: "a citizen listens nowhere: its mail comes through its mediator".into(),
+        remedy: "leave the listening address out (--listen, EINMAL_LISTEN, or `listen` in einmal.toml)"
+            .into(),
+    })
+}
+
+async fn listen(config: &Config) -> Result<Option<TcpListener>, SetupError> {
+    check_listening(config)?;
+    let Some(address) = config.listen else { return Ok(None) };
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| SetupError::Listen { address, problem: error.to_string() })?;

@@ -353,6 +353,21 @@ fn a_port_that_is_taken_is_red_for_a_stopped_node_and_not_for_the_one_that_has_i
 }
 
 #[test]
+fn addresses_that_run_would_refuse_are_red_before_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = init(folder.path(), "citizen", &[]);
+    let file = dir.join("einmal.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let set = |before: &str, behind: &str| fs::write(&file, format!("{before}{text}{behind}")).unwrap();
+    set("", "\n[p2p]\nlisten = [\"0.0.0.0:4001\"]\n");
+    examine(&dir).is("libp2p", "failed", "0.0.0.0:4001", "docs/configuration.md");
+    set("", "\n[p2p]\nenabled = false\nlisten = [\"0.0.0.0:4001\"]\n");
+    examine(&dir).only(&["process"]);
+    set("listen = \"127.0.0.1:0\"\n", "");
+    examine(&dir).is("listen", "failed", "a citizen listens nowhere", "leave the listening address out");
+}
+
+#[test]
 fn a_public_url_that_leads_to_somebody_else_or_nowhere_is_red() {
     let folder = tempfile::tempdir().unwrap();
     let description = path(city_folder()).to_owned();

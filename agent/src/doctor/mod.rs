@@ -118,6 +118,7 @@ pub(crate) async fn examine(dir: &Path) -> Vec<Finding> {
     home::resolve_paths(&mut config, dir);
     findings.push(settings::files(&config, now));
     findings.extend(settings::certificate(&config, now));
+    findings.extend(settings::addresses(&config));
     let found = process::ask(dir);
     findings.push(found.finding(dir));
     let inside = match found.report() {

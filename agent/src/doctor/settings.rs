@@ -10,7 +10,8 @@ use super::Finding;
 use crate::{
     config::{Config, Role},
     error::SetupError,
-    net::tls::Tls,
+    net::{p2p, tls::Tls},
+    run,
     service::templates::{CityFiles, read_requests},
 };
 
@@ -25,6 +26,15 @@ pub(super) fn files(config: &Config, now: UnixSeconds) -> Finding {
         Role::Merchant => merchant_files(config),
         _ => Finding::ok("files", "it names none"),
     }
+}
+
+/// Whether the addresses it is to be reached at are such: of HTTP for its role, of libp2p if that is on. All is well if nothing is said.
+pub(super) fn addresses(config: &Config) -> Vec<Finding> {
+    let refused =
+        |part, outcome: Result<(), SetupError>| outcome.err().map(|error| Finding::of_error(part, &error));
+    let listening = refused("listen", run::check_listening(config));
+    let by_peers = p2p::check(config).and_then(|outcome| refused("libp2p", outcome));
+    listening.into_iter().chain(by_peers).collect()
 }
 
 fn missing(section: &str, member: &str, what: &str) -> Finding {

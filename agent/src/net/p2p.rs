@@ -182,6 +182,38 @@ impl Transport for PeerTransport {
     }
 }
 
+/// What of a configuration libp2p is started with.
+struct Wanted {
+    listen: Vec<Multiaddr>,
+    announce: Vec<Multiaddr>,
+    relays: Vec<Multiaddr>,
+    relay_server: Option<RelayLimits>,
+}
+
+impl Wanted {
+    fn of(config: &Config, settings: &P2pSettings) -> Result<Self, SetupError> {
+        Ok(Self {
+            listen: listen(config.role, settings)?,
+            announce: addresses("announce", &settings.announce)?,
+            relays: match &settings.relays {
+                Some(relays) => addresses("relays", relays)?,
+                None => relays_of_mediator(config),
+            },
+            relay_server: relay_limits(config.role, settings)?,
+        })
+    }
+}
+
+/// Whether libp2p can be started as the configuration says; `None` if it is not to be.
+///
+/// # Errors
+///
+/// [`SetupError`] if an address cannot be read, or the role relays for nobody.
+pub(crate) fn check(config: &Config) -> Option<Result<(), SetupError>> {
+    let settings = config.p2p.as_ref().filter(|settings| settings.enabled)?;
+    Some(Wanted::of(config, settings).map(|_| ()))
+}
+
 /// Starts libp2p if the configuration switches it on.
 ///
 /// # Errors
@@ -195,17 +227,15 @@ pub async fn start(
 ) -> Result<Option<Arc<PeerTransport>>, SetupError> {
     let Some(settings) = config.p2p.as_ref().filter(|settings| settings.enabled) else { return Ok(None) };
     let private = config.network.allow_private;
+    let Wanted { listen, announce, relays, relay_server } = Wanted::of(config, settings)?;
     let host = HostConfig {
         keypair_secret: secret(db).await?,
-        listen: listen(config.role, settings)?,
-        announce: addresses("announce", &settings.announce)?,
+        listen,
+        announce,
         // Whoever reaches the port may flood it: what stands in the open network looks for no neighbours unless told to.
         mdns: settings.mdns.unwrap_or(matches!(config.role, Role::Citizen | Role::Merchant)),
-        relay_server: relay_limits(config.role, settings)?,
-        relays: match &settings.relays {
-            Some(relays) => addresses("relays", relays)?,
-            None => relays_of_mediator(config),
-        },
+        relay_server,
+        relays,
         permit: Permit::new(move |ip| private || guard::is_public(ip)),
         largest_envelope: MAX_ENVELOPE_BYTES,
         bounds: bounds(config.role),
