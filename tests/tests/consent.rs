@@ -212,7 +212,11 @@ fn an_exchange_that_ended_without_a_card_or_a_proof_says_why() {
         let thread = take(&mut world, &offer).await;
         world.ask("city", "withdraw", json!({"thread": text(&offer, "thread")})).await;
         world.pump().await;
-        assert_eq!(progress(&world, &thread).await["reason"], "e.p.issuance-abandoned");
+        let ended = progress(&world, &thread).await;
+        assert_eq!(
+            (&ended["reason"], &ended["means"]),
+            (&json!("e.p.issuance-abandoned"), &json!("No card will come of this any more"))
+        );
     });
 }
 

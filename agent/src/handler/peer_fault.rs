@@ -54,29 +54,9 @@ impl PeerFault {
         self.row().0
     }
 
-    /// What a report of this fault says, always the same for one code; `{1}` stands for what was wrong in particular.
-    ///
-    /// # Specification
-    ///
-    /// DIDComm Messaging v2.1, "Problem Reports", `comment`.
-    pub(crate) fn comment(self) -> &'static str {
-        match self {
-            Self::Request => "The request cannot be met in the present state: {1}",
-            Self::Malformed => "The message breaks the rules of its type: {1}",
-            Self::Unsupported => "This is not supported here: {1}",
-            Self::Untrusted => "The sender may not do this: {1}",
-            Self::TooLate => "It comes too late: {1}",
-            Self::Replayed => "A newer message has replaced this one: {1}",
-            Self::NotEnrolled => "The sender or recipient is not enrolled here: {1}",
-            Self::LiveMode => "Live delivery is not possible here: {1}",
-            Self::NoRoom => "There is no room at present: {1}",
-            Self::TooLarge => "It is larger than is taken: {1}",
-        }
-    }
-
     /// A report of this fault to the peer; `detail` says what was wrong in particular.
     pub(crate) fn report(self, detail: &str) -> ProblemReport {
-        ProblemReport::new(self.code()).with_comment(self.comment(), &[detail])
+        ProblemReport::new(self.code()).with_detail(detail)
     }
 
     /// The reason it is counted under.

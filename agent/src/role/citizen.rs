@@ -31,7 +31,7 @@ use crate::{
         messages,
         proving::{self, ProveJob, Proving},
         rotating,
-        shown::Decision,
+        shown::{Decision, explained},
         status::KnownLists,
     },
 };
@@ -163,7 +163,7 @@ impl Citizen {
     fn progress(&self, shared: &Shared, thread: &str) -> Result<Option<Value>, Failure> {
         if let Some(holding) = Holding::by_thread(shared, thread)? {
             let mut own = holding::progress(&holding);
-            let Some(asked) = asked_below(shared, &holding)? else { return Ok(Some(own)) };
+            let Some(asked) = asked_below(shared, &holding)? else { return Ok(Some(explained(own))) };
             let inner = proving::progress(shared, &self.lists, &asked)?;
             // A proof asked for on the way is decided about under the same thread.
             if is_pending(&own) && wants_decision(&inner) {
@@ -175,10 +175,10 @@ impl Citizen {
             {
                 members.insert("reason".into(), reason.clone());
             }
-            return Ok(Some(own));
+            return Ok(Some(explained(own)));
         }
         match Proving::by_thread(shared, thread)? {
-            Some(proving) => Ok(Some(proving::progress(shared, &self.lists, &proving)?)),
+            Some(proving) => Ok(Some(explained(proving::progress(shared, &self.lists, &proving)?))),
             None => connecting::progress(shared, thread),
         }
     }

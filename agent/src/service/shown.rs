@@ -45,6 +45,16 @@ pub(crate) fn check_shown(shown: &str, view: &Value) -> Handled {
     Err(Failure::user("what is asked is no longer what was shown; look at it again: einmal citizen pending"))
 }
 
+/// The progress of an exchange, with what its `reason` means if that is a problem code we know.
+pub(crate) fn explained(mut progress: Value) -> Value {
+    let reason = progress.get("reason").and_then(Value::as_str);
+    let meaning = reason.and_then(|reason| ProblemCode::received(reason).meaning());
+    if let (Some(meaning), Some(members)) = (meaning, progress.as_object_mut()) {
+        members.insert("means".into(), meaning.into());
+    }
+    progress
+}
+
 /// A code that ended an exchange, for its user: a peer chooses its own.
 pub(crate) fn shown_code(code: &ProblemCode) -> String {
     for_display(code.as_str(), MAX_SHOWN_CODE)

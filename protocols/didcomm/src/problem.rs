@@ -54,6 +54,33 @@ impl ProblemCode {
     /// Too many errors on one thread; no more reports will follow.
     pub const MAX_ERRORS: Self = Self(Cow::Borrowed("e.p.req.max-errors-exceeded"));
 
+    /// What a code that we send means, for a person: always the same text for one code.
+    ///
+    /// # Specification
+    ///
+    /// DIDComm Messaging v2.1, "Problem Reports", `comment`.
+    pub fn meaning(&self) -> Option<&'static str> {
+        let known = [
+            (Self::NOT_ENROLLED, "The sender or the recipient is not enrolled here"),
+            (Self::UNSUPPORTED, "This is not supported here"),
+            (Self::MALFORMED, "The message breaks the rules of its type"),
+            (Self::REPLAYED, "The message was seen before, or a newer one has replaced it"),
+            (Self::CRYPTO, "A proof does not hold"),
+            (Self::TRUST, "The sender may not do this"),
+            (Self::DID, "A DID cannot be resolved or used"),
+            (Self::TIME, "It comes too late"),
+            (Self::REQUEST, "The request cannot be met in the present state"),
+            (Self::DECLINED, "It was declined"),
+            (Self::ISSUANCE_ABANDONED, "No card will come of this any more"),
+            (Self::LIVE_MODE, "Live delivery is not possible on this connection"),
+            (Self::STORAGE, "There is no room at present"),
+            (Self::TOO_BIG, "It is larger than is taken"),
+            (Self::INTERNAL, "Something failed on this side"),
+            (Self::MAX_ERRORS, "There were too many errors; no more is said in this thread"),
+        ];
+        known.into_iter().find_map(|(code, meaning)| (code == *self).then_some(meaning))
+    }
+
     /// Keeps a received code, shortened to a bounded length.
     pub fn received(text: &str) -> Self {
         Self(Cow::Owned(text.chars().take(MAX_CODE_LEN).collect()))
@@ -136,6 +163,13 @@ mod tests {
         assert!(ProblemCode::TIME.is_case_of("e.p.req.time"));
         assert!(!ProblemCode::TIME.is_case_of("e.p.re"));
         assert!(!ProblemCode::REQUEST.is_case_of("e.p.req.time"));
+    }
+
+    #[test]
+    fn codes_of_ours_have_a_meaning_and_unknown_ones_none() {
+        assert_eq!(ProblemCode::received("e.p.req.time").meaning(), ProblemCode::TIME.meaning());
+        assert!(ProblemCode::TIME.meaning().is_some());
+        assert_eq!(ProblemCode::received("e.p.req.tim").meaning(), None);
     }
 
     #[test]

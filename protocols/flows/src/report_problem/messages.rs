@@ -43,17 +43,17 @@ impl Body for ProblemReport {
 }
 
 impl ProblemReport {
-    /// A report of `code` alone.
+    /// A report of `code` with what it means, if it is one of ours.
     pub fn new(code: ProblemCode) -> Self {
-        Self { code, comment: None, args: None, escalate_to: None }
+        let comment = code.meaning().map(str::to_owned);
+        Self { code, comment, args: None, escalate_to: None }
     }
 
-    /// The same report with a comment, in which `{1}` stands for the first of `args`. Overlong texts are cut.
+    /// The same report with what was wrong in particular: the comment is the same for each report of its code, so it goes behind it as
+    /// an argument. What is too long is cut.
     #[must_use]
-    pub fn with_comment(mut self, comment: &str, args: &[&str]) -> Self {
-        self.comment = Some(comment.chars().take(MAX_COMMENT_CHARS).collect());
-        let cut = |arg: &&str| Some(arg.chars().take(MAX_PROBLEM_ARG_CHARS).collect());
-        self.args = Some(args.iter().take(MAX_PROBLEM_ARGS).map(cut).collect());
+    pub fn with_detail(mut self, detail: &str) -> Self {
+        self.args = Some(vec![Some(detail.chars().take(MAX_PROBLEM_ARG_CHARS).collect())]);
         self
     }
 
@@ -190,15 +190,14 @@ mod tests {
     #[test]
     fn report_has_exactly_the_members_of_the_text() {
         let code = ProblemCode::received("e.p.xfer.cant-use-endpoint");
-        let report = ProblemReport::new(code).with_comment("unable to use {1}", &["https://x"]);
+        let report = ProblemReport::new(code).with_detail("https://x");
         let draft = report.draft(thread("t-1"));
         assert_eq!((&*draft.kind, &draft.thid, &draft.pthid), (PROBLEM_REPORT, &None, &Some(thread("t-1"))));
         assert!(draft.ack.is_empty(), "deployed readers take no list");
-        let expected = json!({"code": "e.p.xfer.cant-use-endpoint", "comment": "unable to use {1}",
-            "args": ["https://x"]});
+        let expected = json!({"code": "e.p.xfer.cant-use-endpoint", "args": ["https://x"]});
         assert_eq!(Value::Object(draft.body), expected);
         let bare = ProblemReport::new(ProblemCode::TIME).draft(thread("t-1"));
-        assert_eq!(Value::Object(bare.body), json!({"code": "e.p.req.time"}));
+        assert_eq!(Value::Object(bare.body), json!({"code": "e.p.req.time", "comment": "It comes too late"}));
     }
 
     fn post(value: Value) -> Post {
@@ -230,7 +229,7 @@ mod tests {
 
     #[test]
     fn debug_shows_the_code_only() {
-        let report = ProblemReport::new(ProblemCode::TIME).with_comment("Erika is late", &[]);
+        let report = ProblemReport::new(ProblemCode::TIME).with_detail("Erika is late");
         assert!(!format!("{report:?}").contains("Erika"));
     }
 }
