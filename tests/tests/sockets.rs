@@ -671,6 +671,37 @@ fn of_connections_that_carried_large_messages_only_so_many_stay_and_the_others_c
     });
 }
 
+/// What has arrived of a message takes memory as long as its sender likes, up to a minute.
+#[test]
+fn of_large_messages_that_do_not_end_one_address_may_have_few_and_small_ones_pass() {
+    play(async {
+        let mut config = Config::new(Role::Mediator);
+        config.limits.loopback = true;
+        let scene = scene_of(config).await;
+        let part = |bytes: usize| {
+            Frame::Frame(RawFrame::message(vec![b'x'; bytes], OpCode::Data(Data::Text), false))
+        };
+        let mut begun = Vec::new();
+        for _ in 0..64 {
+            let mut socket = scene.open().await;
+            socket.send(part(500_000)).await.unwrap();
+            begun.push(socket);
+        }
+        tokio::time::sleep(QUIET).await;
+        let (mut small, mut one_more) = (scene.open().await, scene.open().await);
+        small.send(part(10_000)).await.unwrap();
+        let _ = one_more.send(part(500_000)).await;
+        let ended = tokio::time::timeout(PATIENCE, one_more.next()).await.unwrap();
+        assert!(matches!(ended, None | Some(Err(_))), "{ended:?}");
+        assert!(stays_silent(&mut small).await && stays_silent(&mut begun[0]).await);
+        drop(begun);
+        tokio::time::sleep(QUIET).await;
+        let mut next = scene.open().await;
+        next.send(part(500_000)).await.unwrap();
+        assert!(stays_silent(&mut next).await, "others have gone");
+    });
+}
+
 /// A letter in a forward, on a socket, and a ping behind it.
 async fn letter_and_ping(scene: &Scene) -> Socket {
     let owner = scene.member(1).await;

@@ -32,6 +32,10 @@ pub(super) const LARGE_BYTES: usize = 64 * 1024;
 pub(super) const MAX_GROWN_BYTES: usize = 256 * 1024 * 1024;
 /// Most of them for one source.
 pub(super) const MAX_GROWN_BYTES_PER_SOURCE: usize = 16 * 1024 * 1024;
+/// Messages on WebSockets of which more than [`LARGE_BYTES`] have arrived and which are not complete.
+const MAX_UNFINISHED: usize = 256;
+/// Most of them from one source.
+pub(super) const MAX_UNFINISHED_PER_SOURCE: usize = 64;
 /// Bytes of buffers are counted in pieces of this many.
 const PIECE: usize = 4 * 1024;
 /// Most requests that wait for their turn; there is no room for more.
@@ -59,6 +63,7 @@ pub(crate) struct Admission {
     bodies: Arc<Semaphore>,
     requests: Arc<Semaphore>,
     grown: Arc<Semaphore>,
+    unfinished: Arc<Semaphore>,
 }
 
 /// Connections from one source.
@@ -71,11 +76,20 @@ struct Counts {
     bodies: Option<Arc<Semaphore>>,
     /// Room for grown buffers, likewise.
     grown: Option<Arc<Semaphore>>,
+    /// Leave for large messages that are not complete, likewise.
+    unfinished: Option<Arc<Semaphore>>,
 }
 
 /// Leave to keep grown buffers, until dropped.
 #[derive(Debug)]
 pub(super) struct Buffers {
+    _own: Option<OwnedSemaphorePermit>,
+    _of_all: OwnedSemaphorePermit,
+}
+
+/// Leave to hold a large message that is not complete, until dropped.
+#[derive(Debug)]
+pub(super) struct Unfinished {
     _own: Option<OwnedSemaphorePermit>,
     _of_all: OwnedSemaphorePermit,
 }
@@ -177,6 +191,7 @@ impl Admission {
             bodies: Arc::new(Semaphore::new(MAX_BODIES)),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
             grown: Arc::new(Semaphore::new(MAX_GROWN_BYTES / PIECE)),
+            unfinished: Arc::new(Semaphore::new(MAX_UNFINISHED)),
         })
     }
 
@@ -267,6 +282,19 @@ impl Admission {
         let room = &mut by_source.get_mut(&source)?.grown;
         let most = MAX_GROWN_BYTES_PER_SOURCE / PIECE;
         Some(Arc::clone(room.get_or_insert_with(|| Arc::new(Semaphore::new(most)))))
+    }
+
+    /// Leave to hold a large message that is not complete on the WebSocket of `place`; `None` if too many are held.
+    pub(super) fn unfinished(&self, place: &Place) -> Option<Unfinished> {
+        let own = if self.is_bounded(place.source) {
+            let mut by_source = self.by_source();
+            let room = &mut by_source.get_mut(&place.source)?.unfinished;
+            let room = room.get_or_insert_with(|| Arc::new(Semaphore::new(MAX_UNFINISHED_PER_SOURCE)));
+            Some(Arc::clone(room).try_acquire_owned().ok()?)
+        } else {
+            None
+        };
+        Some(Unfinished { _own: own, _of_all: Arc::clone(&self.unfinished).try_acquire_owned().ok()? })
     }
 
     /// Waits for permission to read a body on the connection of `place`; `None` if that takes too long, because it

@@ -5,7 +5,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -21,19 +21,56 @@ use tokio::{
 /// its connection a place.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes received on a connection, to detect messages that are not complete.
-#[derive(Debug, Default)]
-pub(super) struct ReadBytes(AtomicU64);
+/// Gives leave to read on, or does not.
+type Leave = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// Bytes received on a connection, to detect messages that are not complete, and how many may be without leave.
+#[derive(Default)]
+pub(super) struct ReadBytes {
+    total: AtomicU64,
+    /// The total beyond which leave is asked for; 0 if it never is.
+    bound: AtomicU64,
+    leave: OnceLock<Leave>,
+}
 
 impl ReadBytes {
     /// More bytes arrived.
     pub(super) fn add(&self, more: u64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
+        self.total.fetch_add(more, Ordering::Relaxed);
     }
 
     /// All bytes so far.
     pub(super) fn total(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Leave is asked for when more arrives than [`ReadBytes::may_take`] permits. Without it the connection fails.
+    pub(super) fn ask(&self, leave: Leave) {
+        let _ = self.leave.set(leave);
+    }
+
+    /// So many bytes may arrive from here on.
+    pub(super) fn may_take(&self, bytes: u64) {
+        self.bound.store(self.total().saturating_add(bytes), Ordering::Relaxed);
+    }
+
+    /// So many bytes more may arrive.
+    pub(super) fn may_take_more(&self, bytes: u64) {
+        self.bound.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn is_within(&self) -> bool {
+        let bound = self.bound.load(Ordering::Relaxed);
+        if bound == 0 || self.total() <= bound || !self.leave.get().is_some_and(|leave| !leave()) {
+            return true;
+        }
+        false
+    }
+}
+
+impl std::fmt::Debug for ReadBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadBytes").field("total", &self.total()).finish_non_exhaustive()
     }
 }
 
@@ -72,6 +109,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         let polled = Pin::new(&mut self.stream).poll_read(context, into);
         let more = into.filled().len().saturating_sub(before);
         self.read.add(more as u64);
+        if more > 0 && !self.read.is_within() {
+            let refused =
+                "too much has arrived of messages that are not complete, from one address or in all";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, refused)));
+        }
         polled
     }
 }
@@ -118,6 +160,24 @@ mod tests {
     };
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_arrives_beyond_the_bound_needs_leave() {
+        let (mut theirs, ours) = duplex(1024);
+        let read = Arc::new(ReadBytes::default());
+        let mut ours = Paced::new(ours, Arc::clone(&read));
+        let asked = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&asked);
+        read.ask(Box::new(move || counted.fetch_add(1, Ordering::Relaxed) < 1));
+        theirs.write_all(&[0; 100]).await.unwrap();
+        read.may_take(10);
+        read.may_take_more(5);
+        let mut take = async |count: usize| ours.read_exact(&mut vec![0; count]).await;
+        take(15).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 0);
+        take(1).await.unwrap();
+        assert_eq!(take(1).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted, "asked twice");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_write_to_a_peer_that_does_not_read_fails_in_time_and_one_that_is_read_slowly_does_not() {

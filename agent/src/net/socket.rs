@@ -1,6 +1,9 @@
 //! WebSockets: envelopes both ways on a connection that stays open, and live delivery.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::extract::ws::{CloseFrame, Message as Frame, Utf8Bytes, WebSocket, close_code};
 use einmal_didcomm::limits::MAX_ENVELOPE_BYTES;
@@ -16,7 +19,7 @@ use tokio_tungstenite::tungstenite;
 use tracing::Instrument;
 
 use super::{
-    admission::{Buffers, LARGE_BYTES, Place, Turn},
+    admission::{self, Admission, Buffers, LARGE_BYTES, Place, Turn},
     listen::stopped,
     paced::ReadBytes,
     pushing::{Handful, Pushing, Unreadable},
@@ -37,9 +40,9 @@ pub(super) const SILENCE: Duration = Duration::from_secs(75);
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most messages of one connection on their way to the disk.
 const MAX_UNDER_WAY: usize = 64;
-/// Bytes read from the socket at a time; kept for every connection. A request of a wallet with a `did:peer:2` takes 2.1
-/// KiB: a buffer too small for it doubles, and stays so.
-pub(super) const READ_BUFFER: usize = 2_560;
+/// Bytes read from the socket at a time. The library makes room for a message behind what was read with its head, and the buffer keeps that
+/// size: had a whole message been read at once, it would have twice its length for as long as the connection lasts.
+pub(super) const READ_BUFFER: usize = 1_024;
 
 /// Largest frame that is read. One that is somewhat too large for an envelope is read to its end: where bytes are left unread, the
 /// connection is reset, and the reason may not arrive.
@@ -63,18 +66,42 @@ struct Unfinished {
     complete: u64,
     /// Whether a part of this message was there at the last look.
     told: bool,
+    /// Leave for a large one.
+    leave: Arc<Mutex<Option<admission::Unfinished>>>,
 }
 
 impl Unfinished {
+    fn new(read: Arc<ReadBytes>) -> Self {
+        let mut unfinished = Self { read, complete: 0, told: false, leave: Arc::default() };
+        unfinished.completed();
+        unfinished
+    }
+
+    /// Of large messages only so many are read at once.
+    fn bound(&self, admission: Arc<Admission>, place: Arc<Place>) {
+        let held = Arc::clone(&self.leave);
+        self.read.ask(Box::new(move || {
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.is_none() {
+                *held = admission.unfinished(&place);
+            }
+            held.is_some()
+        }));
+    }
+
     /// A message is complete.
     fn completed(&mut self) {
         self.complete = self.read.total();
         self.told = false;
+        self.read.may_take(LARGE_BYTES as u64);
+        self.leave.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// A control frame arrived, which belongs to no message.
     fn passed(&mut self, payload: usize) {
-        self.complete += CONTROL_HEAD + payload as u64;
+        let bytes = CONTROL_HEAD + payload as u64;
+        self.complete += bytes;
+        self.read.may_take_more(bytes);
     }
 
     /// Whether a part of one message has been there for the whole time between two looks.
@@ -128,8 +155,8 @@ pub(super) async fn serve(server: Server, stream: WebSocket, place: Arc<Place>, 
     let mut socket =
         Socket { server, out, pushing: Pushing::default(), place, not_taken: None, grown: Grown::No };
     let mut heard = Instant::now();
-    let mut unfinished = Unfinished { read, complete: 0, told: false };
-    unfinished.completed();
+    let mut unfinished = Unfinished::new(read);
+    unfinished.bound(Arc::clone(&socket.server.admission), Arc::clone(&socket.place));
     let mut timer = tokio::time::interval(PING_EVERY);
     // Two looks for a message that lingers must really be a full interval apart.
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -450,7 +477,7 @@ mod tests {
     #[test]
     fn a_message_that_does_not_end_lingers_and_neither_whole_ones_nor_pings_do() {
         let read = Arc::new(ReadBytes::default());
-        let mut unfinished = Unfinished { read: Arc::clone(&read), complete: 0, told: false };
+        let mut unfinished = Unfinished::new(Arc::clone(&read));
         for _ in 0..1_000 {
             read.add(CONTROL_HEAD + 120);
             unfinished.passed(120);
