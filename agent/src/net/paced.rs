@@ -61,10 +61,7 @@ impl ReadBytes {
 
     fn is_within(&self) -> bool {
         let bound = self.bound.load(Ordering::Relaxed);
-        if bound == 0 || self.total() <= bound || !self.leave.get().is_some_and(|leave| !leave()) {
-            return true;
-        }
-        false
+        bound == 0 || self.total() <= bound || self.leave.get().is_none_or(|leave| leave())
     }
 }
 
