@@ -21,8 +21,8 @@
 //! not sealed**: tenant, table and id are readable on the disk, because they define the order. An id must not hold
 //! personal data; use random ids, or hash anything personal.
 
-pub mod conformance;
 pub mod mail;
+pub mod store_rules;
 
 mod batch;
 mod commit;

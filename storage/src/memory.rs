@@ -227,7 +227,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::Fixture;
+    use crate::store_rules::Fixture;
 
     #[derive(Default)]
     struct Memory(MemoryStore);
@@ -238,7 +238,7 @@ mod tests {
         }
     }
 
-    crate::conformance_tests!(Memory::default());
+    crate::store_rules!(Memory::default());
 
     fn batch(key: &Key) -> Batch {
         let mut batch = Batch::new();

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Batch, Key, Passphrase, Record, SEAL_FILE, Table, TenantId, conformance::Fixture, create_key_file, rewrap,
+    Batch, Key, Passphrase, Record, SEAL_FILE, Table, TenantId, create_key_file, rewrap, store_rules::Fixture,
 };
 
 struct Node(TempDir);
@@ -53,7 +53,7 @@ impl Fixture for Node {
     }
 }
 
-crate::conformance_tests!(Node::new());
+crate::store_rules!(Node::new());
 
 fn key() -> Key {
     Key::new(&TenantId::default(), Table::new("people"), "1").unwrap()

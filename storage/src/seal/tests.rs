@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::{MemoryStore, conformance::Fixture};
+use crate::{MemoryStore, store_rules::Fixture};
 
 fn data_key(byte: u8) -> DataKey {
     DataKey::new(&Zeroizing::new([byte; 32]))
@@ -20,7 +20,7 @@ impl Fixture for SealedMemory {
     }
 }
 
-crate::conformance_tests!(SealedMemory::default());
+crate::store_rules!(SealedMemory::default());
 
 const TABLE: Table = Table::new("people");
 

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::conformance::Fixture;
+use crate::store_rules::Fixture;
 
 struct Folder(TempDir);
 
@@ -17,7 +17,7 @@ fn folder() -> Folder {
     Folder(tempfile::tempdir().unwrap())
 }
 
-crate::conformance_tests!(folder());
+crate::store_rules!(folder());
 
 const TABLE: Table = Table::new("t");
 
