@@ -26,6 +26,7 @@ pub mod mail;
 
 mod batch;
 mod commit;
+mod disk;
 mod error;
 mod folder;
 mod key;

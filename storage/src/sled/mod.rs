@@ -29,7 +29,9 @@ use self::{
 };
 use crate::{
     Batch, Commit, Key, MAX_PURGE, MAX_SCAN, MAX_SCAN_BYTES, Record, Stats, Store, StoreError, Table,
-    TenantId, Version, folder::lock,
+    TenantId, Version,
+    disk::{create_private_folder, sync},
+    folder::lock,
 };
 
 /// Memory that sled may use to cache tree nodes.
@@ -316,24 +318,6 @@ fn open_db(folder: &Path) -> Result<::sled::Db, StoreError> {
         }
     }
     Err(StoreError::InUse { path: folder.to_path_buf() })
-}
-
-/// Creates `folder`, for its owner only, if it is missing.
-pub(crate) fn create_private_folder(folder: &Path) -> Result<(), StoreError> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|e| StoreError::io("create the folder", &e))
-}
-
-/// Makes a file, or the names in a folder, durable.
-pub(crate) fn sync(path: &Path) -> Result<(), StoreError> {
-    // Only Unix allows opening and syncing a folder; elsewhere the file system's journal has to suffice.
-    if cfg!(not(unix)) && path.is_dir() {
-        return Ok(());
-    }
-    File::open(path).and_then(|file| file.sync_all()).map_err(|e| StoreError::io("flush", &e))
 }
 
 /// sled's error in our terms.

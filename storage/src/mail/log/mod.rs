@@ -36,7 +36,12 @@ use super::{
     Letter, LetterId, Mail, MailKey, MailStats, MailboxId, MailboxState, NewLetter,
     index::{Entry, Index},
 };
-use crate::{Acknowledgement, Commit, StoreError, folder::lock, queue::Queue, sled::create_private_folder};
+use crate::{
+    Acknowledgement, Commit, StoreError,
+    disk::{create_private_folder, sync_parent},
+    folder::lock,
+    queue::Queue,
+};
 
 /// Longest payload of a letter in bytes.
 pub const MAX_LETTER_LEN: usize = 1024 * 1024;
@@ -102,6 +107,7 @@ impl LogMail {
     /// [`StoreError::Damaged`].
     pub fn open(folder: &Path, key: &MailKey) -> Result<Self, StoreError> {
         create_private_folder(folder)?;
+        sync_parent(folder)?;
         let lock = lock(folder)?;
         let digest_key = Sha256::new().chain_update(b"einmal mail digest\0").chain_update(*key.0).finalize();
         let shared = Arc::new(Shared {

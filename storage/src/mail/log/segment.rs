@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::frame::{self, HEADER_LEN, Header, Kind};
-use crate::{StoreError, sled::sync};
+use crate::{StoreError, disk::sync};
 
 /// Bytes after which a segment is full.
 pub const SEGMENT_LEN: u64 = 16 * 1024 * 1024;

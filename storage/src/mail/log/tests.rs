@@ -6,7 +6,10 @@ use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::mail::{MAX_LISTED, Quota};
+use crate::{
+    disk::tests::synced,
+    mail::{MAX_LISTED, Quota},
+};
 
 const ALICE: MailboxId = MailboxId([1; 20]);
 
@@ -201,6 +204,18 @@ fn a_damaged_table_of_contents_is_made_anew() {
     bytes[20] ^= 1;
     std::fs::write(&toc, &bytes).unwrap();
     assert_eq!(read(&open(&folder)), [b"one"]);
+}
+
+#[test]
+fn a_folder_that_was_just_made_is_durable_before_mail_lies_in_it() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("mail");
+    let _ = synced();
+    let mail = LogMail::open(&folder, &MailKey::new(Zeroizing::new([1; 32]))).unwrap();
+    let synced = synced();
+    let place = |wanted: &Path| synced.iter().position(|path| path == wanted);
+    assert!(place(home.path()).unwrap() < place(&folder).unwrap(), "{synced:?}");
+    put(&mail, "one");
 }
 
 #[test]
