@@ -132,7 +132,8 @@ pub struct MailStats {
     pub bytes: u64,
     /// Mailboxes that hold at least one letter.
     pub mailboxes: u64,
-    /// When the oldest letter arrived, in milliseconds since 1970.
+    /// When the oldest letter arrived, in milliseconds since 1970: the earliest of the first letters of all mailboxes, also one that
+    /// has expired and is not swept yet. Kept up to date with each letter, so asking is cheap.
     pub oldest_ms: Option<u64>,
     /// Bytes the log takes on the disk; 0 in memory.
     pub bytes_on_disk: u64,
