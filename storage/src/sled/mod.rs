@@ -30,8 +30,8 @@ use self::{
 use crate::{
     Batch, Commit, Key, MAX_PURGE, MAX_SCAN, MAX_SCAN_BYTES, Record, Stats, Store, StoreError, Table,
     TenantId, Version,
-    disk::{create_private_folder, sync},
-    folder::lock,
+    disk::{create_private_folder, reread, sync},
+    folder::{RECORDS_FILE, lock},
 };
 
 /// Memory that sled may use to cache tree nodes.
@@ -65,9 +65,13 @@ impl SledStore {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         create_private_folder(folder)?;
         let lock = lock(folder)?;
+        // This process, or the one before, may have gone on after a flush that failed.
+        reread(folder)?;
         let db = open_db(folder)?;
-        let log = File::open(folder.join("db")).map_err(|e| StoreError::io("open", &e))?;
-        for path in [folder.join("conf"), folder.to_path_buf()] {
+        let log_path = folder.join(RECORDS_FILE);
+        let log = File::open(&log_path).map_err(|e| StoreError::io("open", &e))?;
+        // sled mends its log when it is opened, and what is read from now on counts as durable.
+        for path in [log_path, folder.join("conf"), folder.to_path_buf()] {
             sync(&path)?;
         }
         let shared = Arc::new(Shared::new(db.clone()));

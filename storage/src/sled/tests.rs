@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::conformance::Fixture;
+use crate::{conformance::Fixture, disk::tests::synced};
 
 struct Folder(TempDir);
 
@@ -39,6 +39,22 @@ fn a_second_opener_is_refused_until_the_first_closes() {
     assert_eq!(SledStore::open(&path).unwrap_err(), StoreError::InUse { path: path.clone() });
     first.close().unwrap();
     SledStore::open(&path).unwrap();
+}
+
+#[test]
+fn what_an_opened_store_reads_is_from_the_disk_and_durable() {
+    let folder = folder();
+    let path = folder.0.path().join("records");
+    let store = SledStore::open(&path).unwrap();
+    store.commit(put("a", "")).wait().unwrap();
+    store.close().unwrap();
+    let _ = synced();
+    let _store = SledStore::open(&path).unwrap();
+    let synced = synced();
+    let log = path.join(RECORDS_FILE);
+    let behind = |path: &Path| synced.iter().rposition(|synced| synced == path).unwrap();
+    assert_eq!(synced.iter().filter(|path| **path == log).count(), 2, "{synced:?}");
+    assert!(behind(&log) < behind(&path), "read anew, opened, and then flushed: {synced:?}");
 }
 
 #[test]
