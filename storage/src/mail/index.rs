@@ -480,6 +480,23 @@ impl Index {
         if fits { Ok(()) } else { Err(StoreError::MailboxFull) }
     }
 
+    /// The letters of one segment in the mailboxes after the given one, looking at `limit` mailboxes, and the mailbox from where
+    /// to go on.
+    pub(super) fn letters_in(
+        &self,
+        segment: u32,
+        after: Option<MailboxId>,
+        limit: usize,
+    ) -> (Vec<(MailboxId, Entry)>, Option<MailboxId>) {
+        let (mut found, mut last) = (Vec::new(), None);
+        for (mailbox, held) in self.after(after).take(limit) {
+            last = Some(*mailbox);
+            let there = held.letters.iter().filter(|entry| entry.place.segment == segment);
+            found.extend(there.map(|entry| (*mailbox, *entry)));
+        }
+        (found, last)
+    }
+
     pub(super) fn live(&self, segment: u32) -> Live {
         self.live.get(&segment).copied().unwrap_or_default()
     }

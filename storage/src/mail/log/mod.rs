@@ -4,6 +4,7 @@ mod admission;
 mod frame;
 mod inspect;
 mod job;
+mod sectors;
 mod segment;
 mod writer;
 
@@ -25,6 +26,7 @@ use self::{
     admission::Admission,
     frame::{HEADER_LEN, SEAL_LEN, Sealer},
     job::{Job, Sealed, Work},
+    sectors::is_bad_sector,
     segment::path_of,
     writer::Writer,
 };
@@ -212,12 +214,6 @@ fn bytes_of(file: &File, entry: &Entry) -> std::io::Result<Vec<u8>> {
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, entry.place.offset.into())?;
     Ok(bytes)
-}
-
-/// Whether the disk could not read part of a file (EIO), unlike a file that is missing or not permitted.
-fn is_bad_sector(error: &std::io::Error) -> bool {
-    const EIO: i32 = 5;
-    error.raw_os_error() == Some(EIO)
 }
 
 /// The payload of a letter, if these are its bytes and they unseal.

@@ -1,6 +1,6 @@
 //! The log survives whatever happens to processes and files.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::HashSet, fs::OpenOptions, path::PathBuf};
 
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -280,12 +280,7 @@ fn files_without_letters_go_and_old_letters_move() {
     let mail = open(&folder);
     put(&mail, "kept for long");
     let kept = list(&mail)[0].id;
-    let large = |n: u32| [n.to_le_bytes().to_vec(), vec![7; 1_000_000]].concat();
-    for n in 0..90 {
-        put(&mail, large(n));
-        let newest = list(&mail).last().unwrap().id;
-        mail.remove(ALICE, vec![newest]).wait().unwrap();
-    }
+    (0..90).for_each(|number| put_and_remove(&mail, number));
     // A fence: cleaning happens between groups.
     for _ in 0..8 {
         mail.remove(ALICE, vec![LetterId(u64::MAX)]).wait().unwrap();
@@ -295,6 +290,31 @@ fn files_without_letters_go_and_old_letters_move() {
     mail.close().unwrap();
     let mail = open(&folder);
     assert_eq!(list(&mail)[0].id, kept);
+    assert_eq!(read(&mail), [b"kept for long"]);
+}
+
+/// One megabyte that differs from all others, put and removed at once.
+fn put_and_remove(mail: &LogMail, number: u32) {
+    put(mail, [number.to_le_bytes().to_vec(), vec![7; 1_000_000]].concat());
+    let newest = list(mail).last().unwrap().id;
+    mail.remove(ALICE, vec![newest]).wait().unwrap();
+}
+
+#[test]
+fn a_file_without_contents_is_cleaned_by_what_is_known_of_it_though_it_cannot_be_read_as_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    put(&mail, "kept for long");
+    (0..20).for_each(|number| put_and_remove(&mail, number));
+    let oldest = files(&folder, "toc").remove(0);
+    std::fs::remove_file(&oldest).unwrap();
+    let oldest = oldest.with_extension("mail");
+    OpenOptions::new().write(true).open(&oldest).unwrap().write_all_at(&[0; 32], 0).unwrap();
+    (20..90).for_each(|number| put_and_remove(&mail, number));
+    for _ in 0..8 {
+        mail.remove(ALICE, vec![LetterId(u64::MAX)]).wait().unwrap();
+    }
+    assert!(!oldest.exists(), "{:?}", mail.stats());
     assert_eq!(read(&mail), [b"kept for long"]);
 }
 

@@ -27,10 +27,10 @@ use crate::{
 
 /// Removals written at once on a full disk, because the last of its room may fit only some of them.
 const REMOVED_AT_ONCE: usize = 64;
-/// Ids skipped at every start. They include ids of letters that were announced but that a crash kept from the disk:
+/// Ids skipped at every start, and once more for a segment of which the disk cannot read a part. They include ids of letters that were announced but that a crash kept from the disk:
 /// such an id must never name another letter. The queue holds far fewer letters, and beyond it nobody is given any
 /// while the disk refuses writes.
-const IDS_LEFT_OUT: u64 = 1 << 20;
+pub(super) const IDS_LEFT_OUT: u64 = 1 << 20;
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -66,15 +66,14 @@ impl Writer {
             let mut index = shared.index_mut();
             for number in segment::numbers(&folder)? {
                 last = number;
-                let Loaded { next_id: free, listed, damaged, contents } = segment::load(&folder, number)?;
-                next_id = next_id.max(free);
+                let loaded = segment::load(&folder, number)?;
+                next_id = loaded.next_id_after(next_id);
+                let Loaded { listed, damaged, is_flawed, contents, .. } = loaded;
                 shared.damaged.fetch_add(damaged, Ordering::Relaxed);
-                if listed.is_empty() {
+                if listed.is_empty() && !is_flawed {
                     empty.push(number);
                     continue;
                 }
-                let letters = listed.iter().filter(|entry| entry.header.kind == Kind::Letter);
-                next_id = letters.fold(next_id, |free, letter| free.max(letter.header.id.saturating_add(1)));
                 let (length, cut_off) = replay(&mut index, &folder, number, &listed)?;
                 shared.damaged.fetch_add(cut_off, Ordering::Relaxed);
                 finished.insert(number, length);

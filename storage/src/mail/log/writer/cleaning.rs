@@ -6,11 +6,12 @@ use super::{Outcome, Writer};
 use crate::{
     StoreError,
     mail::{
+        MailboxId,
         index::{Entry, Place},
         log::{
             frame::{self, Header, Kind},
             is_bad_sector,
-            segment::{self, Listed, Loaded, SEGMENT_LEN},
+            segment::{self, Listed, SEGMENT_LEN},
         },
     },
 };
@@ -21,11 +22,21 @@ const HALVES_KEPT: u64 = 3;
 const READ_IN_VAIN: u32 = 3;
 /// Bytes moved in one round of cleaning, so that no writer waits long for it.
 const MOVED_AT_ONCE: usize = 512 * 1024;
+/// Mailboxes looked at in one go for letters of a segment without contents, so that nobody waits long for it.
+const LOOKED_AT_ONCE: usize = 4096;
 
-/// The oldest segment, being removed: its entries that have not been processed yet.
+/// The oldest segment, being removed: its letters that have not been processed yet.
 pub(super) struct Cleaning {
     number: u32,
-    left: VecDeque<Listed>,
+    left: VecDeque<Moving>,
+}
+
+/// A letter that may have to move.
+#[derive(Clone, Copy)]
+struct Moving {
+    mailbox: MailboxId,
+    id: u64,
+    offset: u32,
 }
 
 impl Writer {
@@ -64,10 +75,33 @@ impl Writer {
         if self.shared.index().live(number).letters == 0 {
             return Some(Cleaning { number, left: VecDeque::new() });
         }
-        match segment::load(&self.shared.folder, number) {
-            Ok(Loaded { listed, .. }) => Some(Cleaning { number, left: listed.into() }),
-            Err(_) => None,
+        let left = segment::finished(&self.shared.folder, number).map(|listed| {
+            let letters = listed.into_iter().filter(|entry| entry.header.kind == Kind::Letter);
+            let moving =
+                |Listed { header: Header { mailbox, id, .. }, offset, .. }| Moving { mailbox, id, offset };
+            letters.map(moving).collect()
+        });
+        Some(Cleaning { number, left: left.unwrap_or_else(|| self.letters_known_in(number)) })
+    }
+
+    /// The letters of a segment that has no contents, as the index knows them: the disk may not be able to read all of it. Only
+    /// this thread moves letters, so none is missed though others come and go between the looks.
+    fn letters_known_in(&self, number: u32) -> VecDeque<Moving> {
+        let (mut left, mut after) = (Vec::new(), None);
+        loop {
+            let (found, last) = self.shared.index().letters_in(number, after, LOOKED_AT_ONCE);
+            left.extend(found.into_iter().map(|(mailbox, entry)| Moving {
+                mailbox,
+                id: entry.id,
+                offset: entry.place.offset,
+            }));
+            if last.is_none() {
+                break;
+            }
+            after = last;
         }
+        left.sort_unstable_by_key(|moving| moving.offset);
+        left.into()
     }
 
     /// The next letters that are still in a segment, as many as one round moves. Drops damaged ones.
@@ -75,13 +109,13 @@ impl Writer {
         let mut moved: Vec<(Header, Vec<u8>)> = Vec::new();
         let mut bytes = 0;
         while bytes < MOVED_AT_ONCE {
-            let Some(listed) = cleaning.left.pop_front() else { break };
-            let place = Place { segment: cleaning.number, offset: listed.offset };
-            let (mailbox, id) = (listed.header.mailbox, listed.header.id);
+            let Some(moving) = cleaning.left.pop_front() else { break };
+            let Moving { mailbox, id, offset } = moving;
+            let place = Place { segment: cleaning.number, offset };
             let entry = self.shared.index().entry(mailbox, id).filter(|entry| entry.place == place);
-            let Some(entry) = entry.filter(|_| listed.header.kind == Kind::Letter) else { continue };
+            let Some(entry) = entry else { continue };
             let Some(read) = self.read_moved(&entry) else {
-                cleaning.left.push_front(listed);
+                cleaning.left.push_front(moving);
                 self.hold = true;
                 break;
             };
