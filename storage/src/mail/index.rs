@@ -186,18 +186,19 @@ pub(super) struct Index {
 
 impl Index {
     /// Whether the same letter is already waiting and lasts long enough ([`lasts_for`]) that another one, which arrived
-    /// at `arrived_ms` and would be kept until `expires_at`, may be dropped.
+    /// at `arrived_ms` and would be kept until `expires_at`, may be dropped. A letter that `leaves` stands for none.
     pub(super) fn stands_in(
         &self,
         mailbox: MailboxId,
         digest: u64,
-        arrived_ms: u64,
-        expires_at: u64,
+        (arrived_ms, expires_at): (u64, u64),
+        leaves: impl Fn(LetterId) -> bool,
     ) -> bool {
         let (Some(newest), Some(held)) = (self.digests.get(&digest), self.mailboxes.get(&mailbox)) else {
             return false;
         };
-        let lasts = |twin: &Entry| lasts_for(twin.expires_at, arrived_ms, expires_at);
+        let lasts =
+            |twin: &Entry| lasts_for(twin.expires_at, arrived_ms, expires_at) && !leaves(LetterId(twin.id));
         // Somebody may send the oldest letter of a full mailbox again and again: it is not to be searched for each time.
         let newest = held.find(*newest).ok().and_then(|at| held.letters.get(at));
         if newest.is_some_and(|twin| twin.digest == digest && lasts(twin)) {

@@ -4,6 +4,7 @@ mod admission;
 mod frame;
 mod inspect;
 mod job;
+mod leaving;
 mod sectors;
 mod segment;
 mod writer;
@@ -140,6 +141,20 @@ impl LogMail {
             Err(error) => Commit::answered(Err(error)),
         }
     }
+
+    /// Passes work that removes letters to the writer; `work` is told the newest letter's id.
+    fn take_away(&self, work: impl FnOnce(u64) -> Work) -> Commit {
+        let (acknowledgement, commit) = Commit::pending();
+        self.shared.queue.wait_for_room();
+        // Under the lock, so that every letter that was let in before is before it in the queue too, and no letter that comes
+        // after is taken for one that leaves.
+        let mut admission = self.shared.admission();
+        let work = work(admission.next_id().saturating_sub(1));
+        admission.leaving.enter(&work);
+        let entered = self.shared.queue.push_now(Job { work, acknowledgement });
+        drop(admission);
+        entered.map_or_else(|error| Commit::answered(Err(error)), |()| commit)
+    }
 }
 
 impl Shared {
@@ -230,18 +245,11 @@ impl Mail for LogMail {
     }
 
     fn remove(&self, mailbox: MailboxId, letters: Vec<LetterId>) -> Commit {
-        self.commit(Work::Remove(mailbox, letters))
+        self.take_away(|_| Work::Remove(mailbox, letters))
     }
 
     fn clear(&self, mailbox: MailboxId, last: LetterId) -> Commit {
-        let (acknowledgement, commit) = Commit::pending();
-        self.shared.queue.wait_for_room();
-        // Under the lock, so that every letter up to `last` is before it in the queue too.
-        let admission = self.shared.admission();
-        let last = last.0.min(admission.next_id().saturating_sub(1));
-        let entered = self.shared.queue.push_now(Job { work: Work::Clear(mailbox, last), acknowledgement });
-        drop(admission);
-        entered.map_or_else(|error| Commit::answered(Err(error)), |()| commit)
+        self.take_away(|newest| Work::Clear(mailbox, last.0.min(newest)))
     }
 
     fn list(&self, mailbox: MailboxId, after: Option<LetterId>, limit: usize, now: u64) -> Vec<Letter> {

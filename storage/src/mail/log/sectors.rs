@@ -83,10 +83,10 @@ pub(super) fn read(file: &impl ReadAt) -> io::Result<Contents> {
 pub(super) mod tests {
     use super::*;
 
-    /// A file of which the disk cannot read some parts.
+    /// A file of which the disk cannot read some parts, each given by its beginning and its end.
     pub(in super::super) struct Flawed {
         pub(in super::super) file: File,
-        pub(in super::super) flaws: Vec<Range<u64>>,
+        pub(in super::super) flaws: Vec<(u64, u64)>,
     }
 
     impl ReadAt for Flawed {
@@ -96,7 +96,7 @@ pub(super) mod tests {
 
         fn fill_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
             let end = offset + buffer.len() as u64;
-            if self.flaws.iter().any(|flaw| flaw.start < end && offset < flaw.end) {
+            if self.flaws.iter().any(|(from, to)| *from < end && offset < *to) {
                 // As the system does: part of it may be there.
                 buffer.fill(0xee);
                 return Err(io::Error::from_raw_os_error(5));
@@ -105,7 +105,7 @@ pub(super) mod tests {
         }
     }
 
-    fn flawed(len: usize, flaws: Vec<Range<u64>>) -> Flawed {
+    fn flawed(len: usize, flaws: Vec<(u64, u64)>) -> Flawed {
         let mut file = tempfile::tempfile().unwrap();
         io::Write::write_all(&mut file, &vec![7; len]).unwrap();
         Flawed { file, flaws }
@@ -113,21 +113,21 @@ pub(super) mod tests {
 
     #[test]
     fn what_the_disk_cannot_read_is_zeros_and_the_rest_is_as_it_is() {
-        let read = read(&flawed(4 * BLOCK + 10, vec![5000..5001, 4 * BLOCK as u64..u64::MAX])).unwrap();
+        let read = read(&flawed(4 * BLOCK + 10, vec![(5000, 5001), (4 * BLOCK as u64, u64::MAX)])).unwrap();
         assert_eq!(read.unreadable, [BLOCK..2 * BLOCK, 4 * BLOCK..4 * BLOCK + 10]);
         let is_lost = |at: usize| read.unreadable.iter().any(|lost| lost.contains(&at));
         assert!(read.bytes.iter().enumerate().all(|(at, byte)| *byte == if is_lost(at) { 0 } else { 7 }));
         let parts: Vec<_> = read.readable(read.bytes.len()).collect();
         assert_eq!(parts, [0..BLOCK, 2 * BLOCK..4 * BLOCK]);
-        assert_eq!(read.readable(BLOCK + 5).collect::<Vec<_>>(), [0..BLOCK]);
+        assert!(read.readable(BLOCK + 5).eq(std::iter::once(0..BLOCK)));
         assert_eq!(read.readable(2 * BLOCK + 5).collect::<Vec<_>>(), [0..BLOCK, 2 * BLOCK..2 * BLOCK + 5]);
     }
 
     #[test]
     fn a_file_of_which_too_much_cannot_be_read_is_an_error_and_not_a_loss() {
         let most = (MAX_UNREADABLE * BLOCK) as u64;
-        assert_eq!(read(&flawed(100 * BLOCK, vec![0..most])).unwrap().unreadable.len(), MAX_UNREADABLE);
-        let error = read(&flawed(100 * BLOCK, vec![0..most + 1])).err().unwrap();
+        assert_eq!(read(&flawed(100 * BLOCK, vec![(0, most)])).unwrap().unreadable.len(), MAX_UNREADABLE);
+        let error = read(&flawed(100 * BLOCK, vec![(0, most + 1)])).err().unwrap();
         assert!(is_bad_sector(&error), "{error}");
     }
 }

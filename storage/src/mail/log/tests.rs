@@ -364,6 +364,27 @@ fn clearing_takes_what_was_put_before_it_and_leaves_what_comes_after() {
 }
 
 #[test]
+fn letter_that_comes_again_behind_its_removal_or_clearing_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    for round in 0..100 {
+        let before = put_heard(&mail, "the same");
+        let gone = if round % 2 == 0 {
+            mail.clear(ALICE, before.0)
+        } else {
+            before.1.wait().unwrap();
+            mail.remove(ALICE, vec![before.0])
+        };
+        put(&mail, "the same");
+        gone.wait().unwrap();
+        let left: Vec<LetterId> = list(&mail).iter().map(|letter| letter.id).collect();
+        assert!(left.len() == 1 && left[0] > before.0, "round {round}: {left:?}");
+        mail.clear(ALICE, mail.newest()).wait().unwrap();
+    }
+    assert!(!mail.shared.admission().leaving.takes(ALICE, LetterId(1)), "nothing is remembered for ever");
+}
+
+#[test]
 fn id_of_a_letter_that_a_crash_kept_from_the_disk_never_names_another() {
     let folder = tempfile::tempdir().unwrap();
     let mail = Arc::new(open(&folder));

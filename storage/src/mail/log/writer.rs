@@ -14,6 +14,7 @@ use super::{
     admission::Admission,
     frame::{self, Header, Kind},
     job::{Job, Sealed, Work},
+    leaving::Leaving,
     segment::{self, Listed, Loaded, SEGMENT_LEN, Segment},
 };
 use crate::{
@@ -48,9 +49,12 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Group {
     entries: Vec<(Header, Vec<u8>)>,
-    /// Its letters, and how long each digest is kept.
+    /// Its letters, and for each digest which of them have it and how long they are kept.
     fresh: HashSet<(MailboxId, LetterId)>,
-    digests: HashMap<u64, u64>,
+    digests: HashMap<u64, Vec<(LetterId, u64)>>,
+    /// What it takes away, and the work that says so.
+    leaving: Leaving,
+    taking: Vec<Work>,
     /// The acknowledgements for puts, and those for removals.
     puts: Vec<Acknowledgement>,
     removals: Vec<Acknowledgement>,
@@ -136,6 +140,7 @@ impl Writer {
         if stored.is_err() {
             group.entries.iter().for_each(|(header, _)| admission.retire(header));
         }
+        group.taking.iter().for_each(|work| admission.leaving.retire(work));
         let last = Committed { version: Version(admission.next_id().saturating_sub(1)) };
         drop(admission);
         let removed = removed.unwrap_or_else(|| stored.clone());
@@ -234,36 +239,50 @@ impl Group {
     fn take(&mut self, work: Work, index: &Index) {
         match work {
             Work::Put(letters) => {
-                for Sealed { header, body, again, .. } in letters {
-                    let Header { mailbox, digest, arrived_ms, expires_at, .. } = header;
-                    let stands = || index.stands_in(mailbox, digest, arrived_ms, expires_at);
-                    let kept = self.digests.get(&digest);
-                    let comes = || kept.is_some_and(|until| lasts_for(*until, arrived_ms, expires_at));
-                    if !(again && (stands() || comes())) {
-                        self.fresh.insert((mailbox, LetterId(header.id)));
-                        let kept = self.digests.entry(digest).or_default();
-                        *kept = expires_at.max(*kept);
-                        self.entries.push((header, body));
-                    }
-                }
+                letters.into_iter().for_each(|letter| self.take_letter(letter, index));
             }
             Work::Remove(mailbox, letters) => {
                 // Includes letters of this very group: someone was told of them and was quick.
-                let is_there = |id: &LetterId| {
-                    index.entry(mailbox, id.0).is_some() || self.fresh.contains(&(mailbox, *id))
+                let is_there = |id: &&LetterId| {
+                    index.entry(mailbox, id.0).is_some() || self.fresh.contains(&(mailbox, **id))
                 };
-                let held = letters.into_iter().filter(is_there);
+                let held = letters.iter().filter(is_there);
                 let body: Vec<u8> = held.flat_map(|id| id.0.to_le_bytes()).collect();
                 if !body.is_empty() {
                     let body_len = u32::try_from(body.len()).unwrap_or(u32::MAX);
                     let header = Header { body_len, ..Header::about(Kind::Removed, mailbox, 0) };
                     self.entries.push((header, body));
                 }
+                self.take_away(Work::Remove(mailbox, letters));
             }
             Work::Clear(mailbox, last) => {
                 self.entries.push((Header::about(Kind::Cleared, mailbox, last), Vec::new()));
+                self.take_away(Work::Clear(mailbox, last));
             }
         }
+    }
+
+    /// Adds a letter, unless the same one is there, or comes before it, and stays.
+    fn take_letter(&mut self, letter: Sealed, index: &Index) {
+        let Sealed { header, body, again, .. } = letter;
+        let Header { mailbox, digest, arrived_ms, expires_at, .. } = header;
+        let leaves = |twin| self.leaving.takes(mailbox, twin);
+        let stands = || index.stands_in(mailbox, digest, (arrived_ms, expires_at), leaves);
+        let lasts =
+            |(twin, until): &(LetterId, u64)| lasts_for(*until, arrived_ms, expires_at) && !leaves(*twin);
+        let comes = || self.digests.get(&digest).is_some_and(|twins| twins.iter().any(lasts));
+        if again && (stands() || comes()) {
+            return;
+        }
+        let id = LetterId(header.id);
+        self.fresh.insert((mailbox, id));
+        self.digests.entry(digest).or_default().push((id, expires_at));
+        self.entries.push((header, body));
+    }
+
+    fn take_away(&mut self, work: Work) {
+        self.leaving.enter(&work);
+        self.taking.push(work);
     }
 }
 
@@ -368,6 +387,38 @@ mod tests {
         last.take(fourth, &index);
         assert!(last.entries.is_empty(), "the third is there");
         assert!(matches!(admit(&index), Work::Put(letters) if letters.is_empty()));
+    }
+
+    /// The letter, what takes it away, and the letter again: at each point where the disk may be in between.
+    #[test]
+    fn repetition_of_a_letter_is_written_if_what_takes_the_first_away_is_before_it() {
+        let mailbox = MailboxId([1; 20]);
+        let takings: [fn(MailboxId) -> Work; 2] =
+            [|mailbox| Work::Clear(mailbox, 1), |mailbox| Work::Remove(mailbox, vec![LetterId(1)])];
+        for (taking, (first_group, second_group)) in
+            takings.into_iter().flat_map(|taking| [(0, 0), (0, 1), (1, 1)].map(|groups| (taking, groups)))
+        {
+            let (mut admission, mut index) = (Admission::new(1), Index::default());
+            let first = Work::Put(admission.admit(vec![letter()], &index).unwrap());
+            let mut groups = [Group::default(), Group::default()];
+            groups[0].take(first, &index);
+            if second_group > 0 {
+                let header = groups[0].entries[0].0;
+                apply(&mut index, &header, &[], Place::default());
+                admission.retire(&header);
+            }
+            admission.leaving.enter(&taking(mailbox));
+            let again = admission.admit(vec![letter()], &index).unwrap();
+            assert_eq!(again.len(), 1, "it would be promised, and go with the first");
+            groups[first_group].take(taking(mailbox), &index);
+            if first_group < second_group {
+                index.remove(mailbox, 1);
+            }
+            let before = groups[second_group].entries.len();
+            groups[second_group].take(Work::Put(again), &index);
+            assert_eq!(groups[second_group].entries.len(), before + 1, "{first_group} {second_group}");
+            admission.leaving.retire(&taking(mailbox));
+        }
     }
 
     #[test]

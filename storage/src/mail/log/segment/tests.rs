@@ -58,7 +58,7 @@ fn unfinished(folder: &Path, letters: u64) -> Vec<u8> {
 }
 
 fn flawed(folder: &Path, at: u64) -> Flawed {
-    Flawed { file: open(folder, 1).unwrap(), flaws: vec![at..at + 1] }
+    Flawed { file: open(folder, 1).unwrap(), flaws: vec![(at, at + 1)] }
 }
 
 fn ids(loaded: &Loaded) -> Vec<u64> {
