@@ -189,6 +189,10 @@ impl Mail for MemoryMail {
         false
     }
 
+    fn is_stalled(&self) -> bool {
+        false
+    }
+
     fn try_again(&self) {}
 
     fn close(&self) -> Result<(), StoreError> {

@@ -151,7 +151,7 @@ pub trait Mail: Send + Sync + 'static {
     /// # Errors
     ///
     /// The commit resolves to [`StoreError::MailboxFull`] beyond a quota, [`StoreError::ValueTooLarge`],
-    /// [`StoreError::Full`], [`StoreError::Closed`], or another error of the disk; then none was put.
+    /// [`StoreError::Full`], [`StoreError::Stalled`], [`StoreError::Closed`], or another error of the disk; then none was put.
     fn put(&self, letters: Vec<NewLetter>) -> Commit;
 
     /// Removes letters of one mailbox; ignores unknown ones.
@@ -224,6 +224,10 @@ pub trait Mail: Send + Sync + 'static {
 
     /// Whether the disk refused the last write, being full or read-only. New letters are refused until it accepts one.
     fn is_held_up(&self) -> bool;
+
+    /// Whether the disk has been busy with one write for longer than [`STALLED_AFTER`](crate::STALLED_AFTER). Meanwhile what
+    /// would have to wait for it is refused with [`StoreError::Stalled`].
+    fn is_stalled(&self) -> bool;
 
     /// Tests whether a disk that refused the last write accepts one now, so that mail is accepted again even if nobody
     /// sends any meanwhile. Otherwise does nothing.

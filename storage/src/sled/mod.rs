@@ -278,6 +278,10 @@ impl Store for SledStore {
         })
     }
 
+    fn is_stalled(&self) -> bool {
+        self.shared.queue.is_stalled()
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         // Held throughout, so that a second caller returns only when the folder is free.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);

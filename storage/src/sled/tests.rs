@@ -1,5 +1,7 @@
 //! What only the embedded backend promises.
 
+use std::time::Instant;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -87,6 +89,33 @@ fn no_node_of_the_tree_outgrows_the_log() {
     assert_eq!(std::fs::read_dir(folder.0.path().join("records/blobs")).unwrap().count(), 0);
     let store = folder.open().unwrap();
     assert_eq!(store.count(&TenantId::default(), TABLE, b"").unwrap(), 668);
+}
+
+/// A lock that the writer needs acts as a disk that does not answer.
+#[test]
+fn a_disk_that_hangs_is_told_of_and_new_batches_are_refused_until_it_answers() {
+    let folder = folder();
+    let store = SledStore::open(&folder.0.path().join("records")).unwrap();
+    let patience = Duration::from_millis(200);
+    store.shared.queue.set_patience(patience);
+    store.commit(put("a", "")).wait().unwrap();
+    thread::sleep(patience * 2);
+    assert!(!store.is_stalled(), "nobody asked it for anything");
+    let state = store.shared.state();
+    let held = store.commit(put("b", ""));
+    thread::sleep(patience * 2);
+    assert!(store.is_stalled());
+    let begun = Instant::now();
+    assert_eq!(store.commit(put("c", "")).wait(), Err(StoreError::Stalled));
+    assert!(begun.elapsed() < patience, "at once");
+    drop(state);
+    held.wait().unwrap();
+    // Callers are answered a moment before the writer asks for more.
+    while store.is_stalled() {
+        thread::yield_now();
+    }
+    assert_eq!(store.read(&key("c")).unwrap(), None);
+    store.commit(put("c", "")).wait().unwrap();
 }
 
 #[test]

@@ -141,20 +141,6 @@ impl LogMail {
             Err(error) => Commit::answered(Err(error)),
         }
     }
-
-    /// Passes work that removes letters to the writer; `work` is told the newest letter's id.
-    fn take_away(&self, work: impl FnOnce(u64) -> Work) -> Commit {
-        let (acknowledgement, commit) = Commit::pending();
-        self.shared.queue.wait_for_room();
-        // Under the lock, so that every letter that was let in before is before it in the queue too, and no letter that comes
-        // after is taken for one that leaves.
-        let mut admission = self.shared.admission();
-        let work = work(admission.next_id().saturating_sub(1));
-        admission.leaving.enter(&work);
-        let entered = self.shared.queue.push_now(Job { work, acknowledgement });
-        drop(admission);
-        entered.map_or_else(|error| Commit::answered(Err(error)), |()| commit)
-    }
 }
 
 impl Shared {
@@ -173,7 +159,7 @@ impl Shared {
     /// Admits letters, tells of the new ones, and passes them to the writer, all in the order of ids.
     fn put(&self, letters: Vec<Sealed>, acknowledgement: Acknowledgement) -> Result<(), StoreError> {
         // Before taking the lock, which the writer needs to make room.
-        self.queue.wait_for_room();
+        self.queue.wait_for_room()?;
         let mut admission = self.admission();
         let mut letters = admission.admit(letters, &self.index())?;
         let told: Vec<_> = letters.iter_mut().map(Sealed::take_early).collect();
@@ -183,6 +169,21 @@ impl Shared {
             (early.tell)(mailbox, letter, payload.filter(|_| !self.held_up.load(Ordering::Relaxed)));
         }
         Ok(())
+    }
+
+    /// Passes work that removes letters to the writer; `work` is told the newest letter's id.
+    fn take_away(
+        &self,
+        acknowledgement: Acknowledgement,
+        work: impl FnOnce(u64) -> Work,
+    ) -> Result<(), StoreError> {
+        self.queue.wait_for_room()?;
+        // Under the lock, so that every letter that was let in before is before it in the queue too, and no letter that comes
+        // after is taken for one that leaves.
+        let mut admission = self.admission();
+        let work = work(admission.next_id().saturating_sub(1));
+        admission.leaving.enter(&work);
+        self.queue.push_now(Job { work, acknowledgement })
     }
 
     fn seal(&self, letters: Vec<NewLetter>) -> Result<Vec<Sealed>, StoreError> {
@@ -245,11 +246,16 @@ impl Mail for LogMail {
     }
 
     fn remove(&self, mailbox: MailboxId, letters: Vec<LetterId>) -> Commit {
-        self.take_away(|_| Work::Remove(mailbox, letters))
+        let (acknowledgement, commit) = Commit::pending();
+        let entered = self.shared.take_away(acknowledgement, |_| Work::Remove(mailbox, letters));
+        entered.map_or_else(|error| Commit::answered(Err(error)), |()| commit)
     }
 
     fn clear(&self, mailbox: MailboxId, last: LetterId) -> Commit {
-        self.take_away(|newest| Work::Clear(mailbox, last.0.min(newest)))
+        let (acknowledgement, commit) = Commit::pending();
+        let work = |newest| Work::Clear(mailbox, last.0.min(newest));
+        let entered = self.shared.take_away(acknowledgement, work);
+        entered.map_or_else(|error| Commit::answered(Err(error)), |()| commit)
     }
 
     fn list(&self, mailbox: MailboxId, after: Option<LetterId>, limit: usize, now: u64) -> Vec<Letter> {
@@ -353,6 +359,10 @@ impl Mail for LogMail {
 
     fn is_held_up(&self) -> bool {
         self.shared.held_up.load(Ordering::Relaxed)
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.shared.queue.is_stalled()
     }
 
     fn try_again(&self) {

@@ -1,6 +1,11 @@
 //! The log survives whatever happens to processes and files.
 
-use std::{collections::HashSet, fs::OpenOptions, path::PathBuf};
+use std::{
+    collections::HashSet,
+    fs::OpenOptions,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -428,6 +433,46 @@ fn ids_told_of_are_not_given_again_after_an_end_in_order_with_nothing_written() 
     }
     assert!(last(&folder) > first);
     assert!(files(&folder, "mail").len() < 5, "empty files do not pile up");
+}
+
+/// A lock that the writer needs acts as a disk that does not answer.
+#[test]
+fn a_disk_that_hangs_is_told_of_and_mail_is_refused_until_it_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    let patience = Duration::from_millis(200);
+    mail.shared.queue.set_patience(patience);
+    put(&mail, "one");
+    thread::sleep(patience * 2);
+    assert!(!mail.is_stalled(), "nobody asked it for anything");
+    let index = mail.shared.index();
+    let held = mail.remove(ALICE, vec![LetterId(u64::MAX)]);
+    let (_, told) = put_heard(&mail, "two");
+    thread::sleep(patience * 2);
+    assert!(mail.is_stalled());
+    let begun = Instant::now();
+    let quota = Quota { total_letters: 4, ..Quota::NONE };
+    let three = |payload: &[u8]| NewLetter {
+        mailbox: ALICE,
+        payload: payload.to_vec(),
+        arrived_ms: 1,
+        expires_at: u64::MAX,
+        quota,
+        early: None,
+    };
+    assert_eq!(mail.put(vec![three(b"three")]).wait(), Err(StoreError::Stalled));
+    assert_eq!(mail.clear(ALICE, LetterId(u64::MAX)).wait(), Err(StoreError::Stalled));
+    assert!(begun.elapsed() < patience, "at once");
+    drop(index);
+    held.wait().unwrap();
+    told.wait().unwrap();
+    // Callers are answered a moment before the writer asks for more.
+    while mail.is_stalled() {
+        thread::yield_now();
+    }
+    mail.put(vec![three(b"four")]).wait().unwrap();
+    mail.put(vec![three(b"three")]).wait().unwrap();
+    assert_eq!(read(&mail), [&b"one"[..], b"two", b"four", b"three"], "what was refused takes no place");
 }
 
 #[test]
