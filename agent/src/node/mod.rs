@@ -160,7 +160,11 @@ impl Node {
     pub fn is_ready(&self) -> bool {
         let (mail, store) = (&self.shared.mail, self.shared.db.store());
         // First whether it hangs: other questions may then wait for it.
-        !store.is_stalled() && !mail.is_stalled() && store.stats().is_ok() && mail.is_open() && !mail.is_held_up()
+        !store.is_stalled()
+            && !mail.is_stalled()
+            && store.stats().is_ok()
+            && mail.is_open()
+            && !mail.is_held_up()
     }
 
     /// Ends all streams back to libp2p peers and closes their connections; from now on nothing goes back to any.
