@@ -135,7 +135,7 @@ pub struct MailStats {
     /// When the oldest letter arrived, in milliseconds since 1970: the earliest of the first letters of all mailboxes, also one that
     /// has expired and is not swept yet. Kept up to date with each letter, so asking is cheap.
     pub oldest_ms: Option<u64>,
-    /// Bytes the log takes on the disk; 0 in memory.
+    /// Bytes the log takes on the disk, without what is set aside for cleaning; 0 in memory.
     pub bytes_on_disk: u64,
     /// Flushes since the start.
     pub flushes: u64,

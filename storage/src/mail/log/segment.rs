@@ -29,6 +29,8 @@ pub const SEGMENT_LEN: u64 = 16 * 1024 * 1024;
 const GROWTH: u64 = 1024 * 1024;
 /// Bytes of the grown file that letters leave for removals: even on a full disk, delivered mail can be removed.
 pub(super) const LEFT_TO_REMOVALS: u64 = 64 * 1024;
+/// Bytes of it that cleaning leaves, which gives back more when it is done.
+pub(super) const LEFT_BY_CLEANING: u64 = LEFT_TO_REMOVALS / 2;
 pub(super) const HEAD_LEN: usize = 32;
 const MAGIC: &[u8; 8] = b"EINMAIL1";
 

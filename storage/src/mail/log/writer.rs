@@ -1,6 +1,7 @@
 //! The one thread that writes the log: it groups waiting jobs, flushes once, answers, and cleans from the oldest end.
 
 mod cleaning;
+mod reserve;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -8,7 +9,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use self::cleaning::Cleaning;
+use self::{cleaning::Cleaning, reserve::Reserve};
 use super::{
     Shared,
     admission::Admission,
@@ -39,6 +40,7 @@ pub(super) struct Writer {
     /// Finished segments and their lengths, oldest first.
     finished: BTreeMap<u32, u64>,
     cleaning: Option<Cleaning>,
+    reserve: Reserve,
     /// Cleaning failed and is tried again only after the next group.
     hold: bool,
     /// How often the disk failed to read the letter that cleaning has reached.
@@ -98,7 +100,8 @@ impl Writer {
         for number in empty {
             segment::delete(&folder, number)?;
         }
-        let writer = Self { shared, active, finished, cleaning: None, hold: false, in_vain: 0 };
+        let reserve = Reserve::open(&folder);
+        let writer = Self { shared, active, finished, cleaning: None, reserve, hold: false, in_vain: 0 };
         writer.measure();
         Ok(writer)
     }
@@ -177,6 +180,10 @@ impl Writer {
     }
 
     fn put_down(&mut self, entries: &[(Header, Vec<u8>)]) -> Result<(), Outcome> {
+        if self.reserve.is_lent() && !self.reserve.restore() {
+            // Letters would take the room that cleaning needs to make more of it.
+            return Err(Outcome::Refused(StoreError::Full));
+        }
         self.make_room().map_err(Outcome::Refused)?;
         self.append(entries, segment::LEFT_TO_REMOVALS)
     }
@@ -207,9 +214,11 @@ impl Writer {
     /// Begins a new segment if the present one is full, unless the disk has no room for its removals: the present one
     /// has.
     fn make_room(&mut self) -> Result<(), StoreError> {
-        if self.active.end < SEGMENT_LEN {
-            return Ok(());
-        }
+        if self.active.end < SEGMENT_LEN { Ok(()) } else { self.begin_next() }
+    }
+
+    /// Finishes the present segment and begins the next.
+    fn begin_next(&mut self) -> Result<(), StoreError> {
         let number = self.active.number.checked_add(1).ok_or(StoreError::Full)?;
         let next = Segment::begin(&self.shared.folder, number, self.shared.admission().next_id())?;
         let full = std::mem::replace(&mut self.active, next);

@@ -22,6 +22,10 @@ const HALVES_KEPT: u64 = 3;
 const READ_IN_VAIN: u32 = 3;
 /// Bytes moved in one round of cleaning, so that no writer waits long for it.
 const MOVED_AT_ONCE: usize = 512 * 1024;
+/// What must be dead of the log before a disk that is full is helped by cleaning: less would hardly let anything in.
+const DEAD_AT_LEAST: u64 = 1024 * 1024;
+/// And the part of the log, so that not all of a large one is written again for a few letters.
+const DEAD_SHARE: u64 = 64;
 /// Mailboxes looked at in one go for letters of a segment without contents, so that nobody waits long for it.
 const LOOKED_AT_ONCE: usize = 4096;
 
@@ -29,6 +33,8 @@ const LOOKED_AT_ONCE: usize = 4096;
 pub(super) struct Cleaning {
     number: u32,
     left: VecDeque<Moving>,
+    /// Bytes to be moved in one round; fewer once the disk refused that many.
+    at_once: usize,
 }
 
 /// A letter that may have to move.
@@ -39,15 +45,33 @@ struct Moving {
     offset: u32,
 }
 
+/// Letters on their way to the present segment.
+#[derive(Default)]
+struct Moved {
+    entries: Vec<(Header, Vec<u8>)>,
+    from: Vec<Moving>,
+    bytes: usize,
+}
+
 impl Writer {
     pub(super) fn must_clean(&self) -> bool {
         if self.hold || self.cleaning.is_some() {
             return !self.hold;
         }
+        if self.shared.held_up.load(Ordering::Relaxed) && self.is_worth_its_room() {
+            return true;
+        }
         let Some((oldest, _)) = self.finished.first_key_value() else { return false };
         let index = self.shared.index();
         let total = self.finished.values().sum::<u64>();
         index.live(*oldest).letters == 0 || total > index.bytes_on_disk() / 2 * HALVES_KEPT + 2 * SEGMENT_LEN
+    }
+
+    /// Whether so much of the log is dead that cleaning helps a full disk.
+    fn is_worth_its_room(&self) -> bool {
+        let total = self.finished.values().sum::<u64>() + self.active.end;
+        let dead = total.saturating_sub(self.shared.index().bytes_on_disk());
+        dead >= DEAD_AT_LEAST.max(total / DEAD_SHARE)
     }
 
     /// One round of cleaning. Only the oldest segment is removed: its removals then concern only letters that are gone
@@ -58,10 +82,7 @@ impl Writer {
             return Ok(());
         };
         let moved = self.gather_moved(&mut cleaning);
-        if !self.store_moved(&moved)? {
-            // The segment stays as it is; cleaning starts over with it.
-            return Ok(());
-        }
+        self.store_moved(&mut cleaning, moved)?;
         if cleaning.left.is_empty() && !self.hold {
             self.drop_segment(cleaning.number);
         } else {
@@ -71,9 +92,15 @@ impl Writer {
     }
 
     fn begin_cleaning(&mut self) -> Option<Cleaning> {
+        // On a small disk all may be in the present segment.
+        if self.finished.is_empty() && self.begin_next().is_err() {
+            let is_lent = self.reserve.lend();
+            (is_lent && self.begin_next().is_ok()).then_some(())?;
+        }
         let number = *self.finished.first_key_value()?.0;
+        let cleaning = |left| Cleaning { number, left, at_once: MOVED_AT_ONCE };
         if self.shared.index().live(number).letters == 0 {
-            return Some(Cleaning { number, left: VecDeque::new() });
+            return Some(cleaning(VecDeque::new()));
         }
         let left = segment::finished(&self.shared.folder, number).map(|listed| {
             let letters = listed.into_iter().filter(|entry| entry.header.kind == Kind::Letter);
@@ -81,7 +108,7 @@ impl Writer {
                 |Listed { header: Header { mailbox, id, .. }, offset, .. }| Moving { mailbox, id, offset };
             letters.map(moving).collect()
         });
-        Some(Cleaning { number, left: left.unwrap_or_else(|| self.letters_known_in(number)) })
+        Some(cleaning(left.unwrap_or_else(|| self.letters_known_in(number))))
     }
 
     /// The letters of a segment that has no contents, as the index knows them: the disk may not be able to read all of it. Only
@@ -105,10 +132,9 @@ impl Writer {
     }
 
     /// The next letters that are still in a segment, as many as one round moves. Drops damaged ones.
-    fn gather_moved(&mut self, cleaning: &mut Cleaning) -> Vec<(Header, Vec<u8>)> {
-        let mut moved: Vec<(Header, Vec<u8>)> = Vec::new();
-        let mut bytes = 0;
-        while bytes < MOVED_AT_ONCE {
+    fn gather_moved(&mut self, cleaning: &mut Cleaning) -> Moved {
+        let mut moved = Moved::default();
+        while moved.entries.is_empty() || moved.bytes < cleaning.at_once {
             let Some(moving) = cleaning.left.pop_front() else { break };
             let Moving { mailbox, id, offset } = moving;
             let place = Place { segment: cleaning.number, offset };
@@ -121,8 +147,9 @@ impl Writer {
             };
             match frame::read(cleaning.number, &read) {
                 Some((header, body)) => {
-                    bytes += body.len();
-                    moved.push((header, body.to_vec()));
+                    moved.bytes += body.len();
+                    moved.entries.push((header, body.to_vec()));
+                    moved.from.push(moving);
                 }
                 None => {
                     self.shared.damaged.fetch_add(1, Ordering::Relaxed);
@@ -150,16 +177,32 @@ impl Writer {
         Some(read)
     }
 
-    /// Appends letters again. `false` if there is no room for them: it is tried again after the next group.
-    fn store_moved(&mut self, moved: &[(Header, Vec<u8>)]) -> Result<bool, StoreError> {
-        match self.store(moved) {
-            Err(Outcome::Fatal(error)) => Err(error),
-            Err(Outcome::Refused(_)) => {
-                self.hold = true;
-                Ok(false)
-            }
-            Ok(()) => Ok(true),
+    /// Appends letters again. If the disk refuses them they stay where they are: they are tried again with the reserve, or fewer
+    /// at once, or after the next group.
+    fn store_moved(&mut self, cleaning: &mut Cleaning, moved: Moved) -> Result<(), StoreError> {
+        let Moved { entries, from, bytes } = moved;
+        if entries.is_empty() {
+            return Ok(());
         }
+        // Says nothing about new letters, which leave more room.
+        let stored = self.make_room().map_err(Outcome::Refused);
+        let refused = match stored.and_then(|()| self.append(&entries, segment::LEFT_BY_CLEANING)) {
+            Ok(()) => return Ok(()),
+            Err(Outcome::Fatal(error)) => return Err(error),
+            Err(Outcome::Refused(error)) => error,
+        };
+        let count = from.len();
+        from.into_iter().rev().for_each(|moving| cleaning.left.push_front(moving));
+        if refused == StoreError::Full && self.reserve.lend() {
+            return Ok(());
+        }
+        if count > 1 {
+            cleaning.at_once = bytes / 2;
+        } else {
+            cleaning.at_once = MOVED_AT_ONCE;
+            self.hold = true;
+        }
+        Ok(())
     }
 
     /// Deletes a segment in which nothing is left.
@@ -174,6 +217,9 @@ impl Writer {
         }
         self.finished.remove(&number);
         self.shared.close_file(number);
+        if !self.reserve.restore() && !self.is_worth_its_room() {
+            self.reserve.write_off();
+        }
         self.measure();
     }
 }
