@@ -173,6 +173,10 @@ pub enum StoreError {
         /// The system's own words.
         detail: String,
     },
+    /// The disk has been busy with one write for longer than [`STALLED_AFTER`](crate::STALLED_AFTER). Nothing was written of what
+    /// was refused with this; it may be tried again.
+    #[error("the disk hangs: a write has not ended for a long time; try again later, and look into the disk")]
+    Stalled,
     /// An earlier write failed. Memory and disk may now differ, so nothing more is read or written.
     #[error(
         "the store stopped after a failed write; look into the log for the cause and mend it, and start the node again unless it does by itself"
@@ -229,9 +233,12 @@ impl StoreError {
             | Self::FormatTooNew { .. }
             | Self::NoMigration { .. } => Fault::Operator,
             Self::Unsealable { .. } | Self::Damaged { .. } => Fault::Data,
-            Self::Closed | Self::Io { .. } | Self::Failed | Self::TaskPanicked | Self::Entropy => {
-                Fault::System
-            }
+            Self::Closed
+            | Self::Io { .. }
+            | Self::Stalled
+            | Self::Failed
+            | Self::TaskPanicked
+            | Self::Entropy => Fault::System,
         }
     }
 
@@ -262,6 +269,7 @@ mod tests {
             (StoreError::Unsealable { key }, Fault::Data),
             (StoreError::Damaged { what: "a record".into() }, Fault::Data),
             (StoreError::io("write", &io::ErrorKind::Other.into()), Fault::System),
+            (StoreError::Stalled, Fault::System),
             (StoreError::Closed, Fault::System),
         ] {
             assert_eq!(error.fault(), fault, "{error}");

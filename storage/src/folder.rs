@@ -8,9 +8,9 @@ use std::{
 
 use crate::{
     FORMAT, Sealed, SledStore, Store, StoreError, Unlock,
+    disk::{create_private_folder, sync, sync_parent},
     migrate::{MIGRATIONS, is_empty, migrate},
     seal::unseal_or_create,
-    sled::{create_private_folder, sync},
 };
 
 /// Name of the sub-folder that holds the records.
@@ -35,9 +35,7 @@ pub(crate) const LOCK_FILE: &str = "lock";
 /// - [`StoreError::Io`], [`StoreError::Full`], [`StoreError::Damaged`].
 pub fn open(folder: &Path, unlock: &Unlock) -> Result<Sealed<SledStore>, StoreError> {
     create_private_folder(folder)?;
-    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        sync(parent)?;
-    }
+    sync_parent(folder)?;
     let records = SledStore::open(&folder.join(RECORDS_FOLDER))?;
     sync(folder)?;
     let data_key = unseal_or_create(folder, unlock, || is_empty(&records))?;

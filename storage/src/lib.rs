@@ -26,6 +26,7 @@ pub mod store_rules;
 
 mod batch;
 mod commit;
+mod disk;
 mod error;
 mod folder;
 mod key;
@@ -45,7 +46,7 @@ pub use self::{
     key::{Key, MAX_DUMPED_TABLES, MAX_KEY_LEN, MAX_TABLE_LEN, MAX_TENANT_LEN, Table, TenantId},
     memory::MemoryStore,
     migrate::{FORMAT, Migration, Progress, migrate},
-    queue::{MAX_GROUP_BYTES, MAX_GROUP_OPS, MAX_WAITING_BATCHES, MAX_WAITING_BYTES},
+    queue::{MAX_GROUP_BYTES, MAX_GROUP_OPS, MAX_WAITING_BATCHES, MAX_WAITING_BYTES, STALLED_AFTER},
     record::{Record, Version},
     seal::{
         KEY_FILE_LEN, MAX_PASSPHRASE_LEN, Passphrase, SEAL_FILE, Sealed, Unlock, create_key_file, rewrap,

@@ -218,6 +218,10 @@ impl Store for MemoryStore {
         Ok(Stats { bytes_on_disk, commits: disk.commits, flushes: disk.commits, waiting: 0 })
     }
 
+    fn is_stalled(&self) -> bool {
+        false
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         self.closed.store(true, Ordering::SeqCst);
         Ok(())

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use crate::StoreError;
@@ -15,6 +16,9 @@ pub const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 pub const MAX_GROUP_OPS: usize = 2048;
 /// Most bytes the writer takes for one flush (the batch that exceeds the bound is still taken).
 pub const MAX_GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// How long the writer may be busy with one group. A flush takes milliseconds, on a poor disk a second or two; a disk that takes
+/// longer than this hangs, and whoever would wait for it is refused at once ([`StoreError::Stalled`]).
+pub const STALLED_AFTER: Duration = Duration::from_secs(10);
 
 /// Something that counts against the bounds.
 pub(crate) trait Load {
@@ -34,22 +38,52 @@ struct State<T> {
     waiting: VecDeque<T>,
     bytes: usize,
     closed: Option<StoreError>,
+    /// When the writer took the group that it is busy with.
+    busy_since: Option<Instant>,
+    /// [`STALLED_AFTER`], except in tests.
+    patience: Duration,
+}
+
+impl<T> State<T> {
+    fn is_stalled(&self) -> bool {
+        // Once closed, the writer takes its last group and is gone.
+        self.closed.is_none() && self.busy_since.is_some_and(|since| since.elapsed() > self.patience)
+    }
+
+    /// How long the writer may still be busy with its group.
+    fn patience_left(&self) -> Duration {
+        self.busy_since.map_or(self.patience, |since| self.patience.saturating_sub(since.elapsed()))
+    }
 }
 
 impl<T: Load> Queue<T> {
     pub(crate) fn new() -> Self {
-        let state = State { waiting: VecDeque::new(), bytes: 0, closed: None };
+        let state = State {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            closed: None,
+            busy_since: None,
+            patience: STALLED_AFTER,
+        };
         Self { state: Mutex::new(state), arrived: Condvar::new(), room: Condvar::new() }
     }
 
     /// Waits for room and enters `item`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Stalled`] while the writer is busy for too long, and what the queue was closed with.
     pub(crate) fn push(&self, item: T) -> Result<(), StoreError> {
-        self.enter(self.with_room(), item)
+        self.enter(self.with_room()?, item)
     }
 
     /// Waits for room, which others may have taken by the time this returns.
-    pub(crate) fn wait_for_room(&self) {
-        drop(self.with_room());
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Queue::push`].
+    pub(crate) fn wait_for_room(&self) -> Result<(), StoreError> {
+        self.with_room().map(drop)
     }
 
     /// Enters `item` without waiting, for a caller that has waited for room and now holds a lock others need.
@@ -57,12 +91,22 @@ impl<T: Load> Queue<T> {
         self.enter(self.lock(), item)
     }
 
-    fn with_room(&self) -> MutexGuard<'_, State<T>> {
-        let full = |state: &mut State<T>| {
-            state.closed.is_none()
-                && (state.waiting.len() >= MAX_WAITING_BATCHES || state.bytes >= MAX_WAITING_BYTES)
-        };
-        self.room.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner)
+    fn with_room(&self) -> Result<MutexGuard<'_, State<T>>, StoreError> {
+        let mut state = self.lock();
+        loop {
+            if let Some(reason) = &state.closed {
+                return Err(reason.clone());
+            }
+            if state.is_stalled() {
+                return Err(StoreError::Stalled);
+            }
+            if state.waiting.len() < MAX_WAITING_BATCHES && state.bytes < MAX_WAITING_BYTES {
+                return Ok(state);
+            }
+            // A moment longer, so that the time is over when nobody has woken us.
+            let left = state.patience_left().saturating_add(Duration::from_millis(1));
+            (state, _) = self.room.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     fn enter(&self, mut state: MutexGuard<'_, State<T>>, item: T) -> Result<(), StoreError> {
@@ -79,7 +123,9 @@ impl<T: Load> Queue<T> {
     /// Waits for work and takes as much as one flush should cover; `None` when the queue is closed and empty.
     pub(crate) fn take_group(&self) -> Option<Vec<T>> {
         let idle = |state: &mut State<T>| state.waiting.is_empty() && state.closed.is_none();
-        let state = self.arrived.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        state.busy_since = None;
+        let state = self.arrived.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
         let group = self.group(state);
         (!group.is_empty()).then_some(group)
     }
@@ -93,6 +139,8 @@ impl<T: Load> Queue<T> {
     }
 
     fn group(&self, mut state: MutexGuard<'_, State<T>>) -> Vec<T> {
+        // Even with an empty group: then the writer cleans.
+        state.busy_since = Some(Instant::now());
         let mut group = Vec::new();
         let (mut ops, mut bytes) = (0usize, 0usize);
         while ops < MAX_GROUP_OPS && bytes < MAX_GROUP_BYTES {
@@ -112,6 +160,17 @@ impl<T: Load> Queue<T> {
         self.lock().closed = Some(reason);
         self.arrived.notify_all();
         self.room.notify_all();
+    }
+
+    /// Whether the writer is busy with one group for longer than [`STALLED_AFTER`].
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.lock().is_stalled()
+    }
+
+    /// Sets what counts as too long, in place of [`STALLED_AFTER`].
+    #[cfg(test)]
+    pub(crate) fn set_patience(&self, patience: Duration) {
+        self.lock().patience = patience;
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -164,6 +223,35 @@ mod tests {
         assert_eq!(queue.take_group(), Some(vec![Item(MAX_WAITING_BYTES)]));
         late.join().unwrap().unwrap();
         assert_eq!(queue.take_group(), Some(vec![Item(1)]));
+    }
+
+    #[test]
+    fn a_writer_that_is_busy_for_too_long_has_callers_refused_until_it_comes_back() {
+        let queue = Queue::new();
+        let patience = Duration::from_millis(200);
+        queue.set_patience(patience);
+        queue.push(Item(MAX_WAITING_BYTES)).unwrap();
+        thread::sleep(patience * 2);
+        assert!(!queue.is_stalled(), "it has taken nothing yet");
+        queue.take_group().unwrap();
+        assert!(!queue.is_stalled());
+        queue.push(Item(MAX_WAITING_BYTES)).unwrap();
+        // There is no room: this one waits, and is told when it has become too long.
+        let begun = Instant::now();
+        assert_eq!(queue.push(Item(1)), Err(StoreError::Stalled));
+        assert!(begun.elapsed() < patience * 5 && queue.is_stalled());
+        let begun = Instant::now();
+        assert_eq!(queue.wait_for_room(), Err(StoreError::Stalled));
+        assert!(begun.elapsed() < patience / 2, "at once");
+        queue.take_group().unwrap();
+        assert!(!queue.is_stalled(), "a new group has its own time");
+        queue.push(Item(1)).unwrap();
+        queue.try_take_group().unwrap();
+        queue.try_take_group().unwrap();
+        thread::sleep(patience * 2);
+        assert!(queue.is_stalled(), "cleaning may hang as well");
+        queue.close(StoreError::Closed);
+        assert!(!queue.is_stalled());
     }
 
     #[test]

@@ -79,13 +79,14 @@ pub trait Store: Send + Sync + 'static {
     /// Writes a batch, whole or not at all. The batch is accepted when this returns, and durable when the
     /// [`Commit`] resolves.
     ///
-    /// This call blocks its thread while the backend's queue is full.
+    /// This call blocks its thread while the backend's queue is full, but no longer than the disk may be busy with one write.
     ///
     /// # Errors
     ///
     /// The commit resolves to [`StoreError::Conflict`] if an expectation does not hold, to
     /// [`StoreError::BatchTooLarge`] or [`StoreError::ValueTooLarge`] beyond the limits, to
-    /// [`StoreError::Closed`] after [`Store::close`], and to another [`StoreError`] if the backend failed.
+    /// [`StoreError::Closed`] after [`Store::close`], to [`StoreError::Stalled`] while the disk hangs, and to another
+    /// [`StoreError`] if the backend failed.
     fn commit(&self, batch: Batch) -> Commit;
 
     /// Removes records of all tenants that have expired at `now` (seconds since 1970), earliest expiry first, at most
@@ -103,6 +104,10 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Those of [`Store::read`].
     fn stats(&self) -> Result<Stats, StoreError>;
+
+    /// Whether the disk has been busy with one write for longer than [`STALLED_AFTER`](crate::STALLED_AFTER). Meanwhile what
+    /// would have to wait for it is refused with [`StoreError::Stalled`].
+    fn is_stalled(&self) -> bool;
 
     /// Writes what was accepted, stops the store's threads and releases its folder. Later calls get
     /// [`StoreError::Closed`], except that closing again is allowed.

@@ -3,7 +3,13 @@
 
 mod limited;
 
-use std::{env, path::Path, sync::Arc};
+use std::{
+    env,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use einmal_storage::{
     StoreError,
@@ -150,4 +156,149 @@ fn child_that_starts_with_room_for_removals_only() {
     for letter in mail.list(MAILBOX, None, 1000, 0) {
         mail.remove(MAILBOX, vec![letter.id]).wait().unwrap();
     }
+}
+
+/// Runs a child as [`limited::run`] does, in a folder on a disk of its own of so many MiB. `None` where the system lets only its
+/// administrator have one.
+fn on_a_small_disk(child: &str, folder: &Path, mib: u32) -> Option<()> {
+    let mount = format!("mount -t tmpfs -o size={mib}m tmpfs \"${FOLDER}\" && exec \"$0\" \"$@\"");
+    let output = Command::new("unshare")
+        .args(["-Urm", "sh", "-c", &mount])
+        .arg(env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", child])
+        .env(FOLDER, folder)
+        .output()
+        .ok()?;
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !out.contains("running 1 test") {
+        eprintln!("skipped: no small disk can be had here: {}", String::from_utf8_lossy(&output.stderr));
+        return None;
+    }
+    assert!(output.status.success(), "{mib} MiB: {out}\n{}", String::from_utf8_lossy(&output.stderr));
+    Some(())
+}
+
+#[test]
+fn mail_is_taken_again_when_recipients_have_fetched_theirs_though_one_letter_lies_abandoned() {
+    // All in one file, in a finished one and another, in several.
+    for mib in [34, 52, 90] {
+        let folder = tempfile::tempdir().unwrap();
+        if on_a_small_disk("child_whose_mail_is_fetched_but_for_one_letter", folder.path(), mib).is_none() {
+            return;
+        }
+    }
+}
+
+#[test]
+#[ignore = "the child of the other test, on a small disk"]
+fn child_whose_mail_is_fetched_but_for_one_letter() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let mail = open(Path::new(&folder));
+    let abandoned = MailboxId([2; 20]);
+    mail.put(vec![NewLetter { mailbox: abandoned, ..letter(0) }]).wait().unwrap();
+    // Also the last of the room.
+    let mut lengths = [LETTER_LEN, 1_000, 0].into_iter();
+    let mut len = lengths.next();
+    for number in 1.. {
+        let Some(present) = len else { break };
+        let payload = [&u32::to_be_bytes(number)[..], &vec![7; present]].concat();
+        match mail.put(vec![NewLetter { payload, ..letter(0) }]).wait() {
+            Ok(_) => {}
+            Err(StoreError::Full) => len = lengths.next(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(mail.is_held_up());
+    loop {
+        let listed = mail.list(MAILBOX, None, 1000, 0);
+        if listed.is_empty() {
+            break;
+        }
+        for part in listed.chunks(10) {
+            mail.remove(MAILBOX, part.iter().map(|letter| letter.id).collect()).wait().unwrap();
+        }
+    }
+    let begun = Instant::now();
+    while let Err(error) = mail.put(vec![letter(u32::MAX)]).wait() {
+        assert_eq!(error, StoreError::Full);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", mail.stats());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!mail.is_held_up());
+    let many = (0..50).map(|number| mail.put(vec![letter(number)]).wait());
+    assert!(many.into_iter().all(|put| put.is_ok()), "{:?}", mail.stats());
+    mail.close().unwrap();
+    let mail = open(Path::new(&folder));
+    assert_eq!((mail.state(abandoned, 0).letters, mail.state(MAILBOX, 0).letters), (1, 51));
+    let kept = mail.list(abandoned, None, 9, 0).first().unwrap().id;
+    assert_eq!(mail.read(abandoned, kept).unwrap().unwrap().len(), LETTER_LEN + 4);
+}
+
+/// Else those who send would take what is lent to cleaning, and it would never be done.
+#[test]
+fn letters_wait_until_cleaning_has_given_back_the_room_it_was_lent() {
+    let folder = tempfile::tempdir().unwrap();
+    let _ = on_a_small_disk("child_that_sends_while_a_full_disk_is_cleaned", folder.path(), 64);
+}
+
+#[test]
+#[ignore = "the child of the other test, on a small disk"]
+fn child_that_sends_while_a_full_disk_is_cleaned() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let mail = open(Path::new(&folder));
+    let abandoned = MailboxId([2; 20]);
+    for number in 0..100 {
+        mail.put(vec![NewLetter { mailbox: abandoned, ..letter(number) }]).wait().unwrap();
+    }
+    let refused = (0..).find_map(|number| mail.put(vec![letter(number)]).wait().err());
+    assert_eq!(refused, Some(StoreError::Full));
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            let begun = Instant::now();
+            let new = || NewLetter { mailbox: MailboxId([3; 20]), ..letter(0) };
+            while mail.put(vec![new()]).wait().is_err() {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", mail.stats());
+            }
+            Path::new(&folder).join("reserve").exists()
+        });
+        mail.clear(MAILBOX, mail.newest()).wait().unwrap();
+        assert!(sending.join().unwrap(), "accepted with room that was lent");
+    });
+    assert_eq!(mail.state(abandoned, 0).letters, 100);
+}
+
+#[test]
+fn cleaning_moves_as_many_letters_as_a_full_disk_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(folder.path());
+    for number in 0..8 {
+        mail.put(vec![NewLetter { mailbox: MailboxId([2; 20]), ..letter(number) }]).wait().unwrap();
+    }
+    for number in 0..20 {
+        mail.put(vec![letter(number)]).wait().unwrap();
+    }
+    mail.clear(MAILBOX, mail.newest()).wait().unwrap();
+    mail.close().unwrap();
+    // 400 KiB.
+    limited::run("child_that_cleans_with_room_for_some_letters", FOLDER, folder.path(), 800);
+    let mail = open(folder.path());
+    let kept = mail.list(MailboxId([2; 20]), None, 9, 0);
+    assert!(kept.len() == 8 && kept.iter().all(|one| mail.read(MailboxId([2; 20]), one.id).is_ok()));
+}
+
+#[test]
+#[ignore = "the child of the other test, which limits its files"]
+fn child_that_cleans_with_room_for_some_letters() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let mail = open(Path::new(&folder));
+    let before = mail.stats().bytes_on_disk;
+    let large = NewLetter { payload: vec![1; 500_000], ..letter(0) };
+    assert_eq!(mail.put(vec![large]).wait(), Err(StoreError::Full));
+    // Cleaning happens between groups.
+    for _ in 0..8 {
+        mail.remove(MAILBOX, vec![]).wait().unwrap();
+    }
+    let moved = mail.stats().bytes_on_disk - before;
+    assert!(moved > 2 * LETTER_LEN as u64 && moved < 4 * LETTER_LEN as u64, "{moved}");
+    assert!(mail.is_held_up(), "a move says nothing about new letters");
 }

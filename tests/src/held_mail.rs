@@ -125,6 +125,10 @@ impl Mail for HeldMail {
         self.inner.is_held_up()
     }
 
+    fn is_stalled(&self) -> bool {
+        self.inner.is_stalled()
+    }
+
     fn try_again(&self) {
         self.inner.try_again();
     }

@@ -177,9 +177,17 @@ mod tests {
             let failure = Failure::from(error);
             assert!(failure.is_ours_to_mend() && !failure.is_temporary(), "{failure:?}");
         }
-        for error in [StoreError::Full, StoreError::LetterMoved, StoreError::Failed, StoreError::Entropy] {
+        let passing = [
+            StoreError::Full,
+            StoreError::LetterMoved,
+            StoreError::Stalled,
+            StoreError::Failed,
+            StoreError::Entropy,
+        ];
+        for error in passing {
             let failure = Failure::from(error);
             assert!(!failure.is_ours_to_mend() && failure.is_temporary(), "{failure:?}");
+            assert_eq!(Refusal::from(&failure), Refusal::Unavailable, "{failure:?}");
         }
     }
 

@@ -156,10 +156,15 @@ impl Node {
         Ok(())
     }
 
-    /// Whether the node can take anything in: its stores have not failed, and the disk takes mail.
+    /// Whether the node can take anything in: its stores have not failed, the disk takes mail, and it does not hang.
     pub fn is_ready(&self) -> bool {
-        let mail = &self.shared.mail;
-        self.shared.db.store().stats().is_ok() && mail.is_open() && !mail.is_held_up()
+        let (mail, store) = (&self.shared.mail, self.shared.db.store());
+        // First whether it hangs: other questions may then wait for it.
+        !store.is_stalled()
+            && !mail.is_stalled()
+            && store.stats().is_ok()
+            && mail.is_open()
+            && !mail.is_held_up()
     }
 
     /// Ends all streams back to libp2p peers and closes their connections; from now on nothing goes back to any.

@@ -159,6 +159,10 @@ impl Store for Watched {
         self.inner.stats()
     }
 
+    fn is_stalled(&self) -> bool {
+        self.inner.is_stalled()
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         self.inner.close()
     }

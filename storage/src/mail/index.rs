@@ -108,6 +108,11 @@ impl Mailbox {
         self.letters.iter().filter_map(named).collect()
     }
 
+    /// When the first letter arrived.
+    fn first_ms(&self) -> Option<u64> {
+        self.letters.front().map(|entry| entry.arrived_ms)
+    }
+
     /// The letters after `after` that have not expired at `now`.
     fn listed(&self, after: Option<LetterId>, now: u64) -> impl Iterator<Item = Letter> {
         let start = after.map_or(0, |after| self.letters.partition_point(|entry| entry.id <= after.0));
@@ -169,6 +174,9 @@ pub(super) struct Index {
     /// The few digests that occur more than once, with the number of further occurrences.
     twins: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
     live: BTreeMap<u32, Live>,
+    /// When the first letters of the mailboxes arrived, and how many mailboxes there are for each time: whoever asks for the oldest
+    /// letter of all does not hold up everybody by a walk over all mailboxes.
+    firsts: BTreeMap<u64, u32>,
     letters: u64,
     bytes: u64,
     last: u64,
@@ -178,18 +186,19 @@ pub(super) struct Index {
 
 impl Index {
     /// Whether the same letter is already waiting and lasts long enough ([`lasts_for`]) that another one, which arrived
-    /// at `arrived_ms` and would be kept until `expires_at`, may be dropped.
+    /// at `arrived_ms` and would be kept until `expires_at`, may be dropped. A letter that `leaves` stands for none.
     pub(super) fn stands_in(
         &self,
         mailbox: MailboxId,
         digest: u64,
-        arrived_ms: u64,
-        expires_at: u64,
+        (arrived_ms, expires_at): (u64, u64),
+        leaves: impl Fn(LetterId) -> bool,
     ) -> bool {
         let (Some(newest), Some(held)) = (self.digests.get(&digest), self.mailboxes.get(&mailbox)) else {
             return false;
         };
-        let lasts = |twin: &Entry| lasts_for(twin.expires_at, arrived_ms, expires_at);
+        let lasts =
+            |twin: &Entry| lasts_for(twin.expires_at, arrived_ms, expires_at) && !leaves(LetterId(twin.id));
         // Somebody may send the oldest letter of a full mailbox again and again: it is not to be searched for each time.
         let newest = held.find(*newest).ok().and_then(|at| held.letters.get(at));
         if newest.is_some_and(|twin| twin.digest == digest && lasts(twin)) {
@@ -222,7 +231,10 @@ impl Index {
                 } else {
                     held.first_end.min(entry.expires_at)
                 };
+                let first_before = held.first_ms();
                 held.letters.insert(at, entry);
+                let first = held.first_ms();
+                self.first_changed(first_before, first);
                 if self.digests.insert(entry.digest, entry.id).is_some() {
                     *self.twins.entry(entry.digest).or_default() += 1;
                 }
@@ -249,15 +261,33 @@ impl Index {
     pub(super) fn remove(&mut self, mailbox: MailboxId, id: u64) -> Option<Entry> {
         let held = self.mailboxes.get_mut(&mailbox)?;
         let at = held.find(id).ok()?;
+        let first_before = held.first_ms();
         let entry = held.letters.remove(at)?;
+        let first = held.first_ms();
         held.bytes -= u64::from(entry.len);
         if held.letters.is_empty() {
             self.mailboxes.remove(&mailbox);
         } else if held.letters.capacity() > 64 && held.letters.capacity() / 4 > held.letters.len() {
             held.letters.shrink_to_fit();
         }
+        self.first_changed(first_before, first);
         self.forget(&entry);
         Some(entry)
+    }
+
+    /// Notes when the first letter of a mailbox arrived, before and after a change of the mailbox.
+    fn first_changed(&mut self, before: Option<u64>, after: Option<u64>) {
+        if before == after {
+            return;
+        }
+        if let Some(ms) = after {
+            *self.firsts.entry(ms).or_default() += 1;
+        }
+        let Some(before) = before else { return };
+        match self.firsts.get_mut(&before) {
+            Some(mailboxes) if *mailboxes > 1 => *mailboxes -= 1,
+            _ => drop(self.firsts.remove(&before)),
+        }
     }
 
     fn forget(&mut self, entry: &Entry) {
@@ -281,7 +311,9 @@ impl Index {
     /// Removes all letters of a mailbox up to and including `last`.
     pub(super) fn clear(&mut self, mailbox: MailboxId, last: u64) -> Vec<Entry> {
         let Some(mut held) = self.mailboxes.remove(&mailbox) else { return Vec::new() };
+        let first_before = held.first_ms();
         let kept = held.letters.split_off(held.letters.partition_point(|entry| entry.id <= last));
+        self.first_changed(first_before, kept.front().map(|entry| entry.arrived_ms));
         for entry in &held.letters {
             self.forget(entry);
         }
@@ -449,6 +481,23 @@ impl Index {
         if fits { Ok(()) } else { Err(StoreError::MailboxFull) }
     }
 
+    /// The letters of one segment in the mailboxes after the given one, looking at `limit` mailboxes, and the mailbox from where
+    /// to go on.
+    pub(super) fn letters_in(
+        &self,
+        segment: u32,
+        after: Option<MailboxId>,
+        limit: usize,
+    ) -> (Vec<(MailboxId, Entry)>, Option<MailboxId>) {
+        let (mut found, mut last) = (Vec::new(), None);
+        for (mailbox, held) in self.after(after).take(limit) {
+            last = Some(*mailbox);
+            let there = held.letters.iter().filter(|entry| entry.place.segment == segment);
+            found.extend(there.map(|entry| (*mailbox, *entry)));
+        }
+        (found, last)
+    }
+
     pub(super) fn live(&self, segment: u32) -> Live {
         self.live.get(&segment).copied().unwrap_or_default()
     }
@@ -467,11 +516,7 @@ impl Index {
             letters: self.letters,
             bytes: self.bytes,
             mailboxes: self.mailboxes.len() as u64,
-            oldest_ms: self
-                .mailboxes
-                .values()
-                .filter_map(|held| held.letters.front().map(|entry| entry.arrived_ms))
-                .min(),
+            oldest_ms: self.firsts.first_key_value().map(|(ms, _)| *ms),
             ..MailStats::default()
         }
     }
@@ -479,7 +524,49 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What somebody does with one of a few mailboxes.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put { mailbox: u8, id: u64, arrived_ms: u64 },
+        Remove { mailbox: u8, id: u64 },
+        Clear { mailbox: u8, last: u64 },
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let (mailbox, id) = (0u8..3, 1u64..9);
+        let step = prop_oneof![
+            3 => (mailbox.clone(), id.clone(), 0u64..4)
+                .prop_map(|(mailbox, id, arrived_ms)| Step::Put { mailbox, id, arrived_ms }),
+            2 => (mailbox.clone(), id.clone()).prop_map(|(mailbox, id)| Step::Remove { mailbox, id }),
+            1 => (mailbox, id).prop_map(|(mailbox, last)| Step::Clear { mailbox, last }),
+        ];
+        prop::collection::vec(step, 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn time_of_the_oldest_letter_is_what_a_look_at_every_mailbox_finds(steps in steps()) {
+            let mut index = Index::default();
+            for step in steps {
+                match step {
+                    Step::Put { mailbox, id, arrived_ms } => {
+                        let (place, len, digest, expires_at) = (Place::default(), 1, id, u64::MAX);
+                        let entry = Entry { id, place, len, digest, arrived_ms, expires_at };
+                        index.insert(MailboxId([mailbox; 20]), entry);
+                    }
+                    Step::Remove { mailbox, id } => drop(index.remove(MailboxId([mailbox; 20]), id)),
+                    Step::Clear { mailbox, last } => drop(index.clear(MailboxId([mailbox; 20]), last)),
+                }
+                let firsts = index.mailboxes.values().filter_map(Mailbox::first_ms);
+                prop_assert_eq!(index.stats().oldest_ms, firsts.min());
+                prop_assert!(index.firsts.len() <= index.mailboxes.len());
+            }
+        }
+    }
 
     /// The mailboxes an account may have by default.
     const OF_ONE_ACCOUNT: u8 = 250;

@@ -132,9 +132,10 @@ pub struct MailStats {
     pub bytes: u64,
     /// Mailboxes that hold at least one letter.
     pub mailboxes: u64,
-    /// When the oldest letter arrived, in milliseconds since 1970.
+    /// When the oldest letter arrived, in milliseconds since 1970: the earliest of the first letters of all mailboxes, also one that
+    /// has expired and is not swept yet. Kept up to date with each letter, so asking is cheap.
     pub oldest_ms: Option<u64>,
-    /// Bytes the log takes on the disk; 0 in memory.
+    /// Bytes the log takes on the disk, without what is set aside for cleaning; 0 in memory.
     pub bytes_on_disk: u64,
     /// Flushes since the start.
     pub flushes: u64,
@@ -150,7 +151,7 @@ pub trait Mail: Send + Sync + 'static {
     /// # Errors
     ///
     /// The commit resolves to [`StoreError::MailboxFull`] beyond a quota, [`StoreError::ValueTooLarge`],
-    /// [`StoreError::Full`], [`StoreError::Closed`], or another error of the disk; then none was put.
+    /// [`StoreError::Full`], [`StoreError::Stalled`], [`StoreError::Closed`], or another error of the disk; then none was put.
     fn put(&self, letters: Vec<NewLetter>) -> Commit;
 
     /// Removes letters of one mailbox; ignores unknown ones.
@@ -223,6 +224,10 @@ pub trait Mail: Send + Sync + 'static {
 
     /// Whether the disk refused the last write, being full or read-only. New letters are refused until it accepts one.
     fn is_held_up(&self) -> bool;
+
+    /// Whether the disk has been busy with one write for longer than [`STALLED_AFTER`](crate::STALLED_AFTER). Meanwhile what
+    /// would have to wait for it is refused with [`StoreError::Stalled`].
+    fn is_stalled(&self) -> bool;
 
     /// Tests whether a disk that refused the last write accepts one now, so that mail is accepted again even if nobody
     /// sends any meanwhile. Otherwise does nothing.

@@ -17,7 +17,7 @@ use super::{
     cipher::{DataKey, KEY_LEN, NONCE_LEN},
     key_file::read_key_file,
 };
-use crate::{StoreError, sled::sync};
+use crate::{StoreError, disk::sync};
 
 /// Name of the header file in the folder of a store.
 pub const SEAL_FILE: &str = "seal.json";

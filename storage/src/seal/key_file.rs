@@ -9,7 +9,7 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::cipher::KEY_LEN;
-use crate::StoreError;
+use crate::{StoreError, disk::sync_parent};
 
 /// Length of a key file in bytes.
 pub const KEY_FILE_LEN: usize = KEY_LEN;
@@ -33,10 +33,7 @@ pub fn create_key_file(path: &Path) -> Result<(), StoreError> {
         file.sync_all()
     };
     write(&options).map_err(|e| StoreError::io("create the key file", &e))?;
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => crate::sled::sync(folder),
-        _ => crate::sled::sync(Path::new(".")),
-    }
+    sync_parent(path)
 }
 
 /// Reads a key file after making sure that nobody else can read it.

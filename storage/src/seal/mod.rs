@@ -91,6 +91,10 @@ impl<S: Store> Store for Sealed<S> {
         self.inner.stats()
     }
 
+    fn is_stalled(&self) -> bool {
+        self.inner.is_stalled()
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         self.inner.close()
     }

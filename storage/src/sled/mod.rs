@@ -29,7 +29,9 @@ use self::{
 };
 use crate::{
     Batch, Commit, Key, MAX_PURGE, MAX_SCAN, MAX_SCAN_BYTES, Record, Stats, Store, StoreError, Table,
-    TenantId, Version, folder::lock,
+    TenantId, Version,
+    disk::{create_private_folder, reread, sync},
+    folder::{RECORDS_FILE, lock},
 };
 
 /// Memory that sled may use to cache tree nodes.
@@ -63,9 +65,13 @@ impl SledStore {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         create_private_folder(folder)?;
         let lock = lock(folder)?;
+        // This process, or the one before, may have gone on after a flush that failed.
+        reread(folder)?;
         let db = open_db(folder)?;
-        let log = File::open(folder.join("db")).map_err(|e| StoreError::io("open", &e))?;
-        for path in [folder.join("conf"), folder.to_path_buf()] {
+        let log_path = folder.join(RECORDS_FILE);
+        let log = File::open(&log_path).map_err(|e| StoreError::io("open", &e))?;
+        // sled mends its log when it is opened, and what is read from now on counts as durable.
+        for path in [log_path, folder.join("conf"), folder.to_path_buf()] {
             sync(&path)?;
         }
         let shared = Arc::new(Shared::new(db.clone()));
@@ -272,6 +278,10 @@ impl Store for SledStore {
         })
     }
 
+    fn is_stalled(&self) -> bool {
+        self.shared.queue.is_stalled()
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         // Held throughout, so that a second caller returns only when the folder is free.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -316,24 +326,6 @@ fn open_db(folder: &Path) -> Result<::sled::Db, StoreError> {
         }
     }
     Err(StoreError::InUse { path: folder.to_path_buf() })
-}
-
-/// Creates `folder`, for its owner only, if it is missing.
-pub(crate) fn create_private_folder(folder: &Path) -> Result<(), StoreError> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|e| StoreError::io("create the folder", &e))
-}
-
-/// Makes a file, or the names in a folder, durable.
-pub(crate) fn sync(path: &Path) -> Result<(), StoreError> {
-    // Only Unix allows opening and syncing a folder; elsewhere the file system's journal has to suffice.
-    if cfg!(not(unix)) && path.is_dir() {
-        return Ok(());
-    }
-    File::open(path).and_then(|file| file.sync_all()).map_err(|e| StoreError::io("flush", &e))
 }
 
 /// sled's error in our terms.

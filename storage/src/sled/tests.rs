@@ -1,9 +1,11 @@
 //! What only the embedded backend promises.
 
+use std::time::Instant;
+
 use tempfile::TempDir;
 
 use super::*;
-use crate::store_rules::Fixture;
+use crate::{disk::tests::synced, store_rules::Fixture};
 
 struct Folder(TempDir);
 
@@ -42,6 +44,22 @@ fn a_second_opener_is_refused_until_the_first_closes() {
 }
 
 #[test]
+fn what_an_opened_store_reads_is_from_the_disk_and_durable() {
+    let folder = folder();
+    let path = folder.0.path().join("records");
+    let store = SledStore::open(&path).unwrap();
+    store.commit(put("a", "")).wait().unwrap();
+    store.close().unwrap();
+    let _ = synced();
+    let _store = SledStore::open(&path).unwrap();
+    let synced = synced();
+    let log = path.join(RECORDS_FILE);
+    let behind = |path: &Path| synced.iter().rposition(|synced| synced == path).unwrap();
+    assert_eq!(synced.iter().filter(|path| **path == log).count(), 2, "{synced:?}");
+    assert!(behind(&log) < behind(&path), "read anew, opened, and then flushed: {synced:?}");
+}
+
+#[test]
 fn a_dropped_store_lets_the_folder_go() {
     let folder = folder();
     for round in 0..5u8 {
@@ -71,6 +89,33 @@ fn no_node_of_the_tree_outgrows_the_log() {
     assert_eq!(std::fs::read_dir(folder.0.path().join("records/blobs")).unwrap().count(), 0);
     let store = folder.open().unwrap();
     assert_eq!(store.count(&TenantId::default(), TABLE, b"").unwrap(), 668);
+}
+
+/// A lock that the writer needs acts as a disk that does not answer.
+#[test]
+fn a_disk_that_hangs_is_told_of_and_new_batches_are_refused_until_it_answers() {
+    let folder = folder();
+    let store = SledStore::open(&folder.0.path().join("records")).unwrap();
+    let patience = Duration::from_millis(200);
+    store.shared.queue.set_patience(patience);
+    store.commit(put("a", "")).wait().unwrap();
+    thread::sleep(patience * 2);
+    assert!(!store.is_stalled(), "nobody asked it for anything");
+    let state = store.shared.state();
+    let held = store.commit(put("b", ""));
+    thread::sleep(patience * 2);
+    assert!(store.is_stalled());
+    let begun = Instant::now();
+    assert_eq!(store.commit(put("c", "")).wait(), Err(StoreError::Stalled));
+    assert!(begun.elapsed() < patience, "at once");
+    drop(state);
+    held.wait().unwrap();
+    // Callers are answered a moment before the writer asks for more.
+    while store.is_stalled() {
+        thread::yield_now();
+    }
+    assert_eq!(store.read(&key("c")).unwrap(), None);
+    store.commit(put("c", "")).wait().unwrap();
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::{
     job::{Encoded, EncodedPut, Job, Outcome},
     layout::{EXPIRY, Head, VERSION_CEILING, expiries_until, expiry_key, expiry_of, part_key},
 };
-use crate::{Committed, StoreError, Version, folder::OnPanic, queue::Queue};
+use crate::{Committed, STALLED_AFTER, StoreError, Version, folder::OnPanic, queue::Queue};
 
 /// Versions reserved by one write of the ceiling, so that the counter usually costs a batch nothing. After a crash the
 /// unused ones are skipped.
@@ -82,14 +82,18 @@ impl Shared {
         self.gate.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Blocks until `group` is durable.
+    /// Blocks until `group` is durable, but not for ever if the disk hangs.
     pub(super) fn wait_until_durable(&self, group: u64) -> Result<(), StoreError> {
         let durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        let durable = self
+        let (durable, waited) = self
             .flush_ended
-            .wait_while(durable, |durable| durable.group < group && !durable.stopped)
+            .wait_timeout_while(durable, STALLED_AFTER, |durable| durable.group < group && !durable.stopped)
             .unwrap_or_else(PoisonError::into_inner);
-        if durable.group < group { Err(StoreError::Failed) } else { Ok(()) }
+        match durable.group < group {
+            false => Ok(()),
+            true if waited.timed_out() => Err(StoreError::Stalled),
+            true => Err(StoreError::Failed),
+        }
     }
 
     /// Takes the database out for good; later calls find the store closed.

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{
     frame::{Header, Kind},
     job::Sealed,
+    leaving::Leaving,
 };
 use crate::{
     StoreError,
@@ -17,6 +18,8 @@ use crate::{
 /// Letters that are admitted but not in the index yet, and the next free id.
 pub(super) struct Admission {
     next_id: u64,
+    /// What is on its way out: the same letter put now would be promised and not be there.
+    pub(super) leaving: Leaving,
     digests: HashSet<u64>,
     letters: HashMap<LetterId, MailboxId>,
     /// Letters and bytes on their way into a mailbox, and bytes on their way in all.
@@ -28,6 +31,7 @@ impl Admission {
     pub(super) fn new(next_id: u64) -> Self {
         Self {
             next_id,
+            leaving: Leaving::default(),
             digests: HashSet::new(),
             letters: HashMap::new(),
             ahead: HashMap::new(),
@@ -55,7 +59,8 @@ impl Admission {
         let (mut own_letters, mut own_bytes) = (0u64, 0u64);
         for mut letter in letters {
             let Header { mailbox, digest, arrived_ms, expires_at, .. } = letter.header;
-            if index.stands_in(mailbox, digest, arrived_ms, expires_at) {
+            let leaves = |twin| self.leaving.takes(mailbox, twin);
+            if index.stands_in(mailbox, digest, (arrived_ms, expires_at), leaves) {
                 continue;
             }
             if let Some(twin) = fresh.iter_mut().find(|other| other.header.digest == digest) {

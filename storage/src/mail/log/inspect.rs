@@ -8,7 +8,9 @@ use std::{
 use super::{
     bytes_of,
     frame::Sealer,
-    open_letter, segment,
+    open_letter,
+    sectors::is_bad_sector,
+    segment::{self, Loaded},
     writer::{replay, sweeps},
 };
 use crate::{
@@ -74,11 +76,12 @@ pub fn inspect(folder: &Path, key: &MailKey, most: u64) -> Result<Inspection, St
     }
 }
 
-/// The index of the kept letters, and how many letters are cut off.
+/// The index of the kept letters, and how many letters are cut off or lie where nothing can be read.
 fn index_of(folder: &Path) -> Result<(Index, u64), StoreError> {
     let (mut index, mut cut_off, mut swept) = (Index::default(), 0, Vec::new());
     for number in segment::numbers(folder)? {
-        let listed = segment::look(folder, number)?;
+        let Loaded { listed, damaged, .. } = segment::look(folder, number)?;
+        cut_off += damaged;
         cut_off += replay(&mut index, folder, number, &listed)?.1;
         swept.extend(sweeps(number, &listed));
     }
@@ -89,7 +92,9 @@ fn index_of(folder: &Path) -> Result<(Index, u64), StoreError> {
 /// Whether a letter unseals.
 fn opens(folder: &Path, sealer: &Sealer, entry: &Entry) -> Result<bool, StoreError> {
     let file = File::open(segment::path_of(folder, entry.place.segment, "mail"));
-    let bytes =
-        file.and_then(|file| bytes_of(&file, entry)).map_err(|e| StoreError::io("look at mail", &e))?;
-    Ok(open_letter(sealer, entry, &bytes).is_some())
+    match file.and_then(|file| bytes_of(&file, entry)) {
+        Ok(bytes) => Ok(open_letter(sealer, entry, &bytes).is_some()),
+        Err(e) if is_bad_sector(&e) => Ok(false),
+        Err(e) => Err(StoreError::io("look at mail", &e)),
+    }
 }

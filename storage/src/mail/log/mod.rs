@@ -4,6 +4,8 @@ mod admission;
 mod frame;
 mod inspect;
 mod job;
+mod leaving;
+mod sectors;
 mod segment;
 mod writer;
 
@@ -25,6 +27,7 @@ use self::{
     admission::Admission,
     frame::{HEADER_LEN, SEAL_LEN, Sealer},
     job::{Job, Sealed, Work},
+    sectors::is_bad_sector,
     segment::path_of,
     writer::Writer,
 };
@@ -36,7 +39,12 @@ use super::{
     Letter, LetterId, Mail, MailKey, MailStats, MailboxId, MailboxState, NewLetter,
     index::{Entry, Index},
 };
-use crate::{Acknowledgement, Commit, StoreError, folder::lock, queue::Queue, sled::create_private_folder};
+use crate::{
+    Acknowledgement, Commit, StoreError,
+    disk::{create_private_folder, sync_parent},
+    folder::lock,
+    queue::Queue,
+};
 
 /// Longest payload of a letter in bytes.
 pub const MAX_LETTER_LEN: usize = 1024 * 1024;
@@ -102,6 +110,7 @@ impl LogMail {
     /// [`StoreError::Damaged`].
     pub fn open(folder: &Path, key: &MailKey) -> Result<Self, StoreError> {
         create_private_folder(folder)?;
+        sync_parent(folder)?;
         let lock = lock(folder)?;
         let digest_key = Sha256::new().chain_update(b"einmal mail digest\0").chain_update(*key.0).finalize();
         let shared = Arc::new(Shared {
@@ -150,7 +159,7 @@ impl Shared {
     /// Admits letters, tells of the new ones, and passes them to the writer, all in the order of ids.
     fn put(&self, letters: Vec<Sealed>, acknowledgement: Acknowledgement) -> Result<(), StoreError> {
         // Before taking the lock, which the writer needs to make room.
-        self.queue.wait_for_room();
+        self.queue.wait_for_room()?;
         let mut admission = self.admission();
         let mut letters = admission.admit(letters, &self.index())?;
         let told: Vec<_> = letters.iter_mut().map(Sealed::take_early).collect();
@@ -160,6 +169,21 @@ impl Shared {
             (early.tell)(mailbox, letter, payload.filter(|_| !self.held_up.load(Ordering::Relaxed)));
         }
         Ok(())
+    }
+
+    /// Passes work that removes letters to the writer; `work` is told the newest letter's id.
+    fn take_away(
+        &self,
+        acknowledgement: Acknowledgement,
+        work: impl FnOnce(u64) -> Work,
+    ) -> Result<(), StoreError> {
+        self.queue.wait_for_room()?;
+        // Under the lock, so that every letter that was let in before is before it in the queue too, and no letter that comes
+        // after is taken for one that leaves.
+        let mut admission = self.admission();
+        let work = work(admission.next_id().saturating_sub(1));
+        admission.leaving.enter(&work);
+        self.queue.push_now(Job { work, acknowledgement })
     }
 
     fn seal(&self, letters: Vec<NewLetter>) -> Result<Vec<Sealed>, StoreError> {
@@ -208,12 +232,6 @@ fn bytes_of(file: &File, entry: &Entry) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether the disk could not read part of a file (EIO), unlike a file that is missing or not permitted.
-fn is_bad_sector(error: &std::io::Error) -> bool {
-    const EIO: i32 = 5;
-    error.raw_os_error() == Some(EIO)
-}
-
 /// The payload of a letter, if these are its bytes and they unseal.
 fn open_letter(sealer: &Sealer, entry: &Entry, bytes: &[u8]) -> Option<Vec<u8>> {
     let (header, body) = frame::read(entry.place.segment, bytes)?;
@@ -228,17 +246,15 @@ impl Mail for LogMail {
     }
 
     fn remove(&self, mailbox: MailboxId, letters: Vec<LetterId>) -> Commit {
-        self.commit(Work::Remove(mailbox, letters))
+        let (acknowledgement, commit) = Commit::pending();
+        let entered = self.shared.take_away(acknowledgement, |_| Work::Remove(mailbox, letters));
+        entered.map_or_else(|error| Commit::answered(Err(error)), |()| commit)
     }
 
     fn clear(&self, mailbox: MailboxId, last: LetterId) -> Commit {
         let (acknowledgement, commit) = Commit::pending();
-        self.shared.queue.wait_for_room();
-        // Under the lock, so that every letter up to `last` is before it in the queue too.
-        let admission = self.shared.admission();
-        let last = last.0.min(admission.next_id().saturating_sub(1));
-        let entered = self.shared.queue.push_now(Job { work: Work::Clear(mailbox, last), acknowledgement });
-        drop(admission);
+        let work = |newest| Work::Clear(mailbox, last.0.min(newest));
+        let entered = self.shared.take_away(acknowledgement, work);
         entered.map_or_else(|error| Commit::answered(Err(error)), |()| commit)
     }
 
@@ -343,6 +359,10 @@ impl Mail for LogMail {
 
     fn is_held_up(&self) -> bool {
         self.shared.held_up.load(Ordering::Relaxed)
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.shared.queue.is_stalled()
     }
 
     fn try_again(&self) {

@@ -13,8 +13,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::frame::{self, HEADER_LEN, Header, Kind};
-use crate::{StoreError, sled::sync};
+use super::{
+    frame::{self, HEADER_LEN, Header, Kind},
+    sectors::{self, Contents, ReadAt, is_bad_sector},
+    writer::IDS_LEFT_OUT,
+};
+use crate::{
+    StoreError,
+    disk::{drop_cached, sync},
+};
 
 /// Bytes after which a segment is full.
 pub const SEGMENT_LEN: u64 = 16 * 1024 * 1024;
@@ -22,6 +29,8 @@ pub const SEGMENT_LEN: u64 = 16 * 1024 * 1024;
 const GROWTH: u64 = 1024 * 1024;
 /// Bytes of the grown file that letters leave for removals: even on a full disk, delivered mail can be removed.
 pub(super) const LEFT_TO_REMOVALS: u64 = 64 * 1024;
+/// Bytes of it that cleaning leaves, which gives back more when it is done.
+pub(super) const LEFT_BY_CLEANING: u64 = LEFT_TO_REMOVALS / 2;
 pub(super) const HEAD_LEN: usize = 32;
 const MAGIC: &[u8; 8] = b"EINMAIL1";
 
@@ -201,74 +210,119 @@ pub(super) fn write_contents(folder: &Path, number: u32, contents: &[u8]) -> Res
 /// What a segment holds.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
-    /// The next free id when it was begun; 0 if it holds nothing.
+    /// The next free id when it was begun; 0 if it holds nothing, or if the disk cannot read it.
     pub(super) next_id: u64,
     pub(super) listed: Vec<Listed>,
-    /// Entries that are not whole, with whole ones after them.
+    /// Places that are not whole entries, with whole ones after them, or that the disk cannot read.
     pub(super) damaged: u64,
-    /// Its contents for [`write_contents`], if they are not on the disk yet.
+    /// Whether the disk could not read a part of it, in which more may be.
+    pub(super) is_flawed: bool,
+    /// Its contents for [`write_contents`], if they are not on the disk yet. None of a flawed one: the next start may read
+    /// what this one could not.
     pub(super) contents: Option<Vec<u8>>,
 }
 
-/// Reads what a segment holds. Cuts off the torn end of an unfinished one.
-pub(super) fn load(folder: &Path, number: u32) -> Result<Loaded, StoreError> {
-    let Some(next_id) = free_id(folder, number)? else { return Ok(Loaded::default()) };
-    if let Some(listed) = finished(folder, number) {
-        return Ok(Loaded { next_id, listed, ..Loaded::default() });
+impl Loaded {
+    /// The next free id, if `free` is that of all earlier segments.
+    pub(super) fn next_id_after(&self, free: u64) -> u64 {
+        let letters = self.listed.iter().filter(|entry| entry.header.kind == Kind::Letter);
+        let free = free.max(self.next_id);
+        let free = letters.fold(free, |free, letter| free.max(letter.header.id.saturating_add(1)));
+        // What cannot be read may have more letters, or be the head: a segment has fewer letters than that.
+        free.saturating_add(if self.is_flawed { IDS_LEFT_OUT } else { 0 })
     }
-    let Whole { contents, damaged, .. } = recover(number, &path_of(folder, number, "mail"))?;
-    let listed = entries(&contents).ok_or_else(unreadable)?;
-    Ok(Loaded { next_id, listed, damaged, contents: Some(contents) })
+}
+
+/// Reads what a segment holds. Cuts off the torn end of an unfinished one, and makes durable what is kept of it.
+pub(super) fn load(folder: &Path, number: u32) -> Result<Loaded, StoreError> {
+    load_from(&open(folder, number)?, folder, number)
+}
+
+/// As [`load`], reading by `file`.
+fn load_from(file: &impl ReadAt, folder: &Path, number: u32) -> Result<Loaded, StoreError> {
+    match examine(file, folder, number)? {
+        Found::Known(loaded) => Ok(loaded),
+        Found::Unfinished(next_id) => {
+            let whole = recover(file, number, &path_of(folder, number, "mail"))?;
+            whole.loaded(next_id)
+        }
+    }
 }
 
 /// What a segment holds, as [`load`] would find it. Writes nothing.
-pub(super) fn look(folder: &Path, number: u32) -> Result<Vec<Listed>, StoreError> {
-    if free_id(folder, number)?.is_none() {
-        return Ok(Vec::new());
+pub(super) fn look(folder: &Path, number: u32) -> Result<Loaded, StoreError> {
+    let file = open(folder, number)?;
+    match examine(&file, folder, number)? {
+        Found::Known(loaded) => Ok(loaded),
+        Found::Unfinished(next_id) => whole_entries(number, &read(&file)?).loaded(next_id),
     }
-    if let Some(listed) = finished(folder, number) {
-        return Ok(listed);
-    }
-    let whole = whole_entries(number, &read(&path_of(folder, number, "mail"))?);
-    entries(&whole.contents).ok_or_else(unreadable)
 }
 
-/// The next free id when a segment was begun; `None` if it holds nothing.
-fn free_id(folder: &Path, number: u32) -> Result<Option<u64>, StoreError> {
-    let path = path_of(folder, number, "mail");
-    let failed = |e: io::Error| StoreError::io("open mail", &e);
-    let file = File::open(&path).map_err(failed)?;
+/// What there is to know of a segment without reading it as a whole.
+enum Found {
+    /// It holds nothing, or its contents are beside it.
+    Known(Loaded),
+    /// It has to be read; with the next free id when it was begun, 0 if the disk cannot read that.
+    Unfinished(u64),
+}
+
+fn examine(file: &impl ReadAt, folder: &Path, number: u32) -> Result<Found, StoreError> {
+    let (next_id, is_flawed) = match head(file, folder, number)? {
+        Head::Empty => return Ok(Found::Known(Loaded::default())),
+        Head::Begun(next_id) => (next_id, false),
+        Head::Unreadable => (0, true),
+    };
+    Ok(match finished(folder, number) {
+        Some(listed) => Found::Known(Loaded { next_id, listed, is_flawed, ..Loaded::default() }),
+        None => Found::Unfinished(next_id),
+    })
+}
+
+/// The head of a segment.
+enum Head {
+    /// It was begun with this id as the next free one.
+    Begun(u64),
+    /// There is none, nor anything else.
+    Empty,
+    /// The disk cannot read it; there may be entries behind it.
+    Unreadable,
+}
+
+fn head(file: &impl ReadAt, folder: &Path, number: u32) -> Result<Head, StoreError> {
     let mut head = [0; HEAD_LEN];
-    let is_short = match file.read_exact_at(&mut head, 0) {
+    let is_short = match file.fill_at(&mut head, 0) {
         Ok(()) => false,
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => true,
-        Err(e) => return Err(failed(e)),
+        Err(e) if is_bad_sector(&e) => return Ok(Head::Unreadable),
+        Err(e) => return Err(StoreError::io("open mail", &e)),
     };
     if let Some(next_id) = parse_head(&head, number).filter(|_| !is_short) {
-        return Ok(Some(next_id));
+        return Ok(Head::Begun(next_id));
     }
     // Killed while it was begun, so it is empty. A file with contents, or a long one that is not all zeros, is not such
-    // a file.
+    // a file, nor is one that cannot be read to its end.
     let has_contents = path_of(folder, number, "toc").exists();
-    let is_blank =
-        || Ok::<_, StoreError>(head == [0; HEAD_LEN] && read(&path)?.iter().all(|byte| *byte == 0));
+    let is_blank = || {
+        let whole = read(file)?;
+        Ok::<_, StoreError>(whole.unreadable.is_empty() && whole.bytes.iter().all(|byte| *byte == 0))
+    };
     if !has_contents && (is_short || is_blank()?) {
-        return Ok(None);
+        return Ok(Head::Empty);
     }
     Err(StoreError::Damaged { what: format!("the head of mail file {number:010}") })
 }
 
 /// The contents of a finished segment.
-fn finished(folder: &Path, number: u32) -> Option<Vec<Listed>> {
+pub(super) fn finished(folder: &Path, number: u32) -> Option<Vec<Listed>> {
     std::fs::read(path_of(folder, number, "toc")).ok().and_then(|toc| parse(&toc))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
-    std::fs::read(path).map_err(|e| StoreError::io("recover mail", &e))
+fn open(folder: &Path, number: u32) -> Result<File, StoreError> {
+    File::open(path_of(folder, number, "mail")).map_err(|e| StoreError::io("open mail", &e))
 }
 
-fn unreadable() -> StoreError {
-    StoreError::Damaged { what: "the contents of the mail".into() }
+fn read(file: &impl ReadAt) -> Result<Contents, StoreError> {
+    sectors::read(file).map_err(|e| StoreError::io("recover mail", &e))
 }
 
 /// The whole entries of a segment.
@@ -277,14 +331,28 @@ struct Whole {
     contents: Vec<u8>,
     /// The end of the last one.
     end: usize,
-    /// Number of places between them that are not whole entries.
+    /// Number of places between them that are not whole entries, and of a place behind them that cannot be read.
     damaged: u64,
+    /// Whether the disk could not read a part of the segment.
+    is_flawed: bool,
+}
+
+impl Whole {
+    fn loaded(self, next_id: u64) -> Result<Loaded, StoreError> {
+        let Self { contents, damaged, is_flawed, .. } = self;
+        let listed = entries(&contents)
+            .ok_or_else(|| StoreError::Damaged { what: "the contents of the mail".into() })?;
+        let contents = Some(contents).filter(|_| !is_flawed);
+        Ok(Loaded { next_id, listed, damaged, is_flawed, contents })
+    }
 }
 
 /// Reads all whole entries. After one that is not whole, it searches for the next whole one: if there is one, the gap
 /// is damage; if not, it is the torn end. Letters are sealed, so nobody can make their content look like entries.
-fn whole_entries(number: u32, bytes: &[u8]) -> Whole {
-    let mut whole = Whole { contents: Vec::new(), end: HEAD_LEN, damaged: 0 };
+fn whole_entries(number: u32, read: &Contents) -> Whole {
+    let bytes = &read.bytes;
+    let is_flawed = !read.unreadable.is_empty();
+    let mut whole = Whole { contents: Vec::new(), end: HEAD_LEN, damaged: 0, is_flawed };
     let entry_at = |at: usize| frame::read(number, bytes.get(at..)?);
     while let Some(at) = (whole.end..bytes.len()).find(|at| entry_at(*at).is_some()) {
         let Some((header, body)) = entry_at(at) else { break };
@@ -292,6 +360,7 @@ fn whole_entries(number: u32, bytes: &[u8]) -> Whole {
         note(&mut whole.contents, &header, u32::try_from(at).unwrap_or(u32::MAX), body);
         whole.end = at + HEADER_LEN + body.len();
     }
+    whole.damaged += u64::from(read.unreadable.last().is_some_and(|lost| lost.end > whole.end));
     whole
 }
 
@@ -304,14 +373,40 @@ fn parse_head(head: &[u8; HEAD_LEN], number: u32) -> Option<u64> {
     fits.then(|| text.get(16..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))).flatten()
 }
 
-/// Reads an unfinished segment and cuts off its torn end.
-fn recover(number: u32, path: &Path) -> Result<Whole, StoreError> {
+/// Reads an unfinished segment, cuts off its torn end, and makes the rest durable.
+fn recover(file: &impl ReadAt, number: u32, path: &Path) -> Result<Whole, StoreError> {
     let failed = |e: io::Error| StoreError::io("recover mail", &e);
-    let whole = whole_entries(number, &read(path)?);
-    let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
-    file.set_len(whole.end as u64).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
+    let mut contents = read(file)?;
+    let mut whole = whole_entries(number, &contents);
+    let writing = OpenOptions::new().write(true).open(path).map_err(failed)?;
+    match write_back(&writing, &contents, whole.end).map_err(failed) {
+        // A file system that writes nothing in place has no room for it. Then what the disk has is what counts.
+        Err(StoreError::Full) => {
+            writing.sync_all().map_err(failed)?;
+            drop_cached(&writing);
+            contents = read(file)?;
+            whole = whole_entries(number, &contents);
+        }
+        written => written?,
+    }
+    // What the disk cannot read now it may read another time.
+    if !whole.is_flawed {
+        writing.set_len(whole.end as u64).map_err(failed)?;
+    }
+    writing.sync_all().map_err(failed)?;
     Ok(whole)
+}
+
+/// Writes what was read back to its place.
+///
+/// After a failed flush the system holds what it could not write for written: it was read from memory, would be lost with
+/// it, and no further flush would write it. Writing it again makes the next flush do so.
+fn write_back(file: &File, contents: &Contents, end: usize) -> io::Result<()> {
+    for part in contents.readable(end) {
+        let start = part.start as u64;
+        file.write_all_at(contents.bytes.get(part).unwrap_or_default(), start)?;
+    }
+    Ok(())
 }
 
 fn parse(toc: &[u8]) -> Option<Vec<Listed>> {

@@ -1,12 +1,20 @@
 //! The log survives whatever happens to processes and files.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{
+    collections::HashSet,
+    fs::OpenOptions,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::mail::{MAX_LISTED, Quota};
+use crate::{
+    disk::tests::synced,
+    mail::{MAX_LISTED, Quota},
+};
 
 const ALICE: MailboxId = MailboxId([1; 20]);
 
@@ -204,6 +212,18 @@ fn a_damaged_table_of_contents_is_made_anew() {
 }
 
 #[test]
+fn a_folder_that_was_just_made_is_durable_before_mail_lies_in_it() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("mail");
+    let _ = synced();
+    let mail = LogMail::open(&folder, &MailKey::new(Zeroizing::new([1; 32]))).unwrap();
+    let synced = synced();
+    let place = |wanted: &Path| synced.iter().position(|path| path == wanted);
+    assert!(place(home.path()).unwrap() < place(&folder).unwrap(), "{synced:?}");
+    put(&mail, "one");
+}
+
+#[test]
 fn a_second_process_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let _held = open(&folder);
@@ -265,12 +285,7 @@ fn files_without_letters_go_and_old_letters_move() {
     let mail = open(&folder);
     put(&mail, "kept for long");
     let kept = list(&mail)[0].id;
-    let large = |n: u32| [n.to_le_bytes().to_vec(), vec![7; 1_000_000]].concat();
-    for n in 0..90 {
-        put(&mail, large(n));
-        let newest = list(&mail).last().unwrap().id;
-        mail.remove(ALICE, vec![newest]).wait().unwrap();
-    }
+    (0..90).for_each(|number| put_and_remove(&mail, number));
     // A fence: cleaning happens between groups.
     for _ in 0..8 {
         mail.remove(ALICE, vec![LetterId(u64::MAX)]).wait().unwrap();
@@ -280,6 +295,31 @@ fn files_without_letters_go_and_old_letters_move() {
     mail.close().unwrap();
     let mail = open(&folder);
     assert_eq!(list(&mail)[0].id, kept);
+    assert_eq!(read(&mail), [b"kept for long"]);
+}
+
+/// One megabyte that differs from all others, put and removed at once.
+fn put_and_remove(mail: &LogMail, number: u32) {
+    put(mail, [number.to_le_bytes().to_vec(), vec![7; 1_000_000]].concat());
+    let newest = list(mail).last().unwrap().id;
+    mail.remove(ALICE, vec![newest]).wait().unwrap();
+}
+
+#[test]
+fn a_file_without_contents_is_cleaned_by_what_is_known_of_it_though_it_cannot_be_read_as_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    put(&mail, "kept for long");
+    (0..20).for_each(|number| put_and_remove(&mail, number));
+    let oldest = files(&folder, "toc").remove(0);
+    std::fs::remove_file(&oldest).unwrap();
+    let oldest = oldest.with_extension("mail");
+    OpenOptions::new().write(true).open(&oldest).unwrap().write_all_at(&[0; 32], 0).unwrap();
+    (20..90).for_each(|number| put_and_remove(&mail, number));
+    for _ in 0..8 {
+        mail.remove(ALICE, vec![LetterId(u64::MAX)]).wait().unwrap();
+    }
+    assert!(!oldest.exists(), "{:?}", mail.stats());
     assert_eq!(read(&mail), [b"kept for long"]);
 }
 
@@ -329,6 +369,27 @@ fn clearing_takes_what_was_put_before_it_and_leaves_what_comes_after() {
 }
 
 #[test]
+fn letter_that_comes_again_behind_its_removal_or_clearing_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    for round in 0..100 {
+        let before = put_heard(&mail, "the same");
+        let gone = if round % 2 == 0 {
+            mail.clear(ALICE, before.0)
+        } else {
+            before.1.wait().unwrap();
+            mail.remove(ALICE, vec![before.0])
+        };
+        put(&mail, "the same");
+        gone.wait().unwrap();
+        let left: Vec<LetterId> = list(&mail).iter().map(|letter| letter.id).collect();
+        assert!(left.len() == 1 && left[0] > before.0, "round {round}: {left:?}");
+        mail.clear(ALICE, mail.newest()).wait().unwrap();
+    }
+    assert!(!mail.shared.admission().leaving.takes(ALICE, LetterId(1)), "nothing is remembered for ever");
+}
+
+#[test]
 fn id_of_a_letter_that_a_crash_kept_from_the_disk_never_names_another() {
     let folder = tempfile::tempdir().unwrap();
     let mail = Arc::new(open(&folder));
@@ -372,6 +433,46 @@ fn ids_told_of_are_not_given_again_after_an_end_in_order_with_nothing_written() 
     }
     assert!(last(&folder) > first);
     assert!(files(&folder, "mail").len() < 5, "empty files do not pile up");
+}
+
+/// A lock that the writer needs acts as a disk that does not answer.
+#[test]
+fn a_disk_that_hangs_is_told_of_and_mail_is_refused_until_it_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = open(&folder);
+    let patience = Duration::from_millis(200);
+    mail.shared.queue.set_patience(patience);
+    put(&mail, "one");
+    thread::sleep(patience * 2);
+    assert!(!mail.is_stalled(), "nobody asked it for anything");
+    let index = mail.shared.index();
+    let held = mail.remove(ALICE, vec![LetterId(u64::MAX)]);
+    let (_, told) = put_heard(&mail, "two");
+    thread::sleep(patience * 2);
+    assert!(mail.is_stalled());
+    let begun = Instant::now();
+    let quota = Quota { total_letters: 4, ..Quota::NONE };
+    let three = |payload: &[u8]| NewLetter {
+        mailbox: ALICE,
+        payload: payload.to_vec(),
+        arrived_ms: 1,
+        expires_at: u64::MAX,
+        quota,
+        early: None,
+    };
+    assert_eq!(mail.put(vec![three(b"three")]).wait(), Err(StoreError::Stalled));
+    assert_eq!(mail.clear(ALICE, LetterId(u64::MAX)).wait(), Err(StoreError::Stalled));
+    assert!(begun.elapsed() < patience, "at once");
+    drop(index);
+    held.wait().unwrap();
+    told.wait().unwrap();
+    // Callers are answered a moment before the writer asks for more.
+    while mail.is_stalled() {
+        thread::yield_now();
+    }
+    mail.put(vec![three(b"four")]).wait().unwrap();
+    mail.put(vec![three(b"three")]).wait().unwrap();
+    assert_eq!(read(&mail), [&b"one"[..], b"two", b"four", b"three"], "what was refused takes no place");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The one thread that writes the log: it groups waiting jobs, flushes once, answers, and cleans from the oldest end.
 
 mod cleaning;
+mod reserve;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -8,12 +9,13 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use self::cleaning::Cleaning;
+use self::{cleaning::Cleaning, reserve::Reserve};
 use super::{
     Shared,
     admission::Admission,
     frame::{self, Header, Kind},
     job::{Job, Sealed, Work},
+    leaving::Leaving,
     segment::{self, Listed, Loaded, SEGMENT_LEN, Segment},
 };
 use crate::{
@@ -27,10 +29,10 @@ use crate::{
 
 /// Removals written at once on a full disk, because the last of its room may fit only some of them.
 const REMOVED_AT_ONCE: usize = 64;
-/// Ids skipped at every start. They include ids of letters that were announced but that a crash kept from the disk:
+/// Ids skipped at every start, and once more for a segment of which the disk cannot read a part. They include ids of letters that were announced but that a crash kept from the disk:
 /// such an id must never name another letter. The queue holds far fewer letters, and beyond it nobody is given any
 /// while the disk refuses writes.
-const IDS_LEFT_OUT: u64 = 1 << 20;
+pub(super) const IDS_LEFT_OUT: u64 = 1 << 20;
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -38,6 +40,7 @@ pub(super) struct Writer {
     /// Finished segments and their lengths, oldest first.
     finished: BTreeMap<u32, u64>,
     cleaning: Option<Cleaning>,
+    reserve: Reserve,
     /// Cleaning failed and is tried again only after the next group.
     hold: bool,
     /// How often the disk failed to read the letter that cleaning has reached.
@@ -48,9 +51,12 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Group {
     entries: Vec<(Header, Vec<u8>)>,
-    /// Its letters, and how long each digest is kept.
+    /// Its letters, and for each digest which of them have it and how long they are kept.
     fresh: HashSet<(MailboxId, LetterId)>,
-    digests: HashMap<u64, u64>,
+    digests: HashMap<u64, Vec<(LetterId, u64)>>,
+    /// What it takes away, and the work that says so.
+    leaving: Leaving,
+    taking: Vec<Work>,
     /// The acknowledgements for puts, and those for removals.
     puts: Vec<Acknowledgement>,
     removals: Vec<Acknowledgement>,
@@ -66,15 +72,14 @@ impl Writer {
             let mut index = shared.index_mut();
             for number in segment::numbers(&folder)? {
                 last = number;
-                let Loaded { next_id: free, listed, damaged, contents } = segment::load(&folder, number)?;
-                next_id = next_id.max(free);
+                let loaded = segment::load(&folder, number)?;
+                next_id = loaded.next_id_after(next_id);
+                let Loaded { listed, damaged, is_flawed, contents, .. } = loaded;
                 shared.damaged.fetch_add(damaged, Ordering::Relaxed);
-                if listed.is_empty() {
+                if listed.is_empty() && !is_flawed {
                     empty.push(number);
                     continue;
                 }
-                let letters = listed.iter().filter(|entry| entry.header.kind == Kind::Letter);
-                next_id = letters.fold(next_id, |free, letter| free.max(letter.header.id.saturating_add(1)));
                 let (length, cut_off) = replay(&mut index, &folder, number, &listed)?;
                 shared.damaged.fetch_add(cut_off, Ordering::Relaxed);
                 finished.insert(number, length);
@@ -95,7 +100,8 @@ impl Writer {
         for number in empty {
             segment::delete(&folder, number)?;
         }
-        let writer = Self { shared, active, finished, cleaning: None, hold: false, in_vain: 0 };
+        let reserve = Reserve::open(&folder);
+        let writer = Self { shared, active, finished, cleaning: None, reserve, hold: false, in_vain: 0 };
         writer.measure();
         Ok(writer)
     }
@@ -137,6 +143,7 @@ impl Writer {
         if stored.is_err() {
             group.entries.iter().for_each(|(header, _)| admission.retire(header));
         }
+        group.taking.iter().for_each(|work| admission.leaving.retire(work));
         let last = Committed { version: Version(admission.next_id().saturating_sub(1)) };
         drop(admission);
         let removed = removed.unwrap_or_else(|| stored.clone());
@@ -173,6 +180,10 @@ impl Writer {
     }
 
     fn put_down(&mut self, entries: &[(Header, Vec<u8>)]) -> Result<(), Outcome> {
+        if self.reserve.is_lent() && !self.reserve.restore() {
+            // Letters would take the room that cleaning needs to make more of it.
+            return Err(Outcome::Refused(StoreError::Full));
+        }
         self.make_room().map_err(Outcome::Refused)?;
         self.append(entries, segment::LEFT_TO_REMOVALS)
     }
@@ -203,15 +214,18 @@ impl Writer {
     /// Begins a new segment if the present one is full, unless the disk has no room for its removals: the present one
     /// has.
     fn make_room(&mut self) -> Result<(), StoreError> {
-        if self.active.end < SEGMENT_LEN {
-            return Ok(());
-        }
+        if self.active.end < SEGMENT_LEN { Ok(()) } else { self.begin_next() }
+    }
+
+    /// Finishes the present segment and begins the next.
+    fn begin_next(&mut self) -> Result<(), StoreError> {
         let number = self.active.number.checked_add(1).ok_or(StoreError::Full)?;
         let next = Segment::begin(&self.shared.folder, number, self.shared.admission().next_id())?;
         let full = std::mem::replace(&mut self.active, next);
         self.finished.insert(full.number, full.end);
         let number = full.number;
         without_contents(number, full.finish(&self.shared.folder));
+        self.reserve.look();
         Ok(())
     }
 
@@ -235,36 +249,50 @@ impl Group {
     fn take(&mut self, work: Work, index: &Index) {
         match work {
             Work::Put(letters) => {
-                for Sealed { header, body, again, .. } in letters {
-                    let Header { mailbox, digest, arrived_ms, expires_at, .. } = header;
-                    let stands = || index.stands_in(mailbox, digest, arrived_ms, expires_at);
-                    let kept = self.digests.get(&digest);
-                    let comes = || kept.is_some_and(|until| lasts_for(*until, arrived_ms, expires_at));
-                    if !(again && (stands() || comes())) {
-                        self.fresh.insert((mailbox, LetterId(header.id)));
-                        let kept = self.digests.entry(digest).or_default();
-                        *kept = expires_at.max(*kept);
-                        self.entries.push((header, body));
-                    }
-                }
+                letters.into_iter().for_each(|letter| self.take_letter(letter, index));
             }
             Work::Remove(mailbox, letters) => {
                 // Includes letters of this very group: someone was told of them and was quick.
-                let is_there = |id: &LetterId| {
-                    index.entry(mailbox, id.0).is_some() || self.fresh.contains(&(mailbox, *id))
+                let is_there = |id: &&LetterId| {
+                    index.entry(mailbox, id.0).is_some() || self.fresh.contains(&(mailbox, **id))
                 };
-                let held = letters.into_iter().filter(is_there);
+                let held = letters.iter().filter(is_there);
                 let body: Vec<u8> = held.flat_map(|id| id.0.to_le_bytes()).collect();
                 if !body.is_empty() {
                     let body_len = u32::try_from(body.len()).unwrap_or(u32::MAX);
                     let header = Header { body_len, ..Header::about(Kind::Removed, mailbox, 0) };
                     self.entries.push((header, body));
                 }
+                self.take_away(Work::Remove(mailbox, letters));
             }
             Work::Clear(mailbox, last) => {
                 self.entries.push((Header::about(Kind::Cleared, mailbox, last), Vec::new()));
+                self.take_away(Work::Clear(mailbox, last));
             }
         }
+    }
+
+    /// Adds a letter, unless the same one is there, or comes before it, and stays.
+    fn take_letter(&mut self, letter: Sealed, index: &Index) {
+        let Sealed { header, body, again, .. } = letter;
+        let Header { mailbox, digest, arrived_ms, expires_at, .. } = header;
+        let leaves = |twin| self.leaving.takes(mailbox, twin);
+        let stands = || index.stands_in(mailbox, digest, (arrived_ms, expires_at), leaves);
+        let lasts =
+            |(twin, until): &(LetterId, u64)| lasts_for(*until, arrived_ms, expires_at) && !leaves(*twin);
+        let comes = || self.digests.get(&digest).is_some_and(|twins| twins.iter().any(lasts));
+        if again && (stands() || comes()) {
+            return;
+        }
+        let id = LetterId(header.id);
+        self.fresh.insert((mailbox, id));
+        self.digests.entry(digest).or_default().push((id, expires_at));
+        self.entries.push((header, body));
+    }
+
+    fn take_away(&mut self, work: Work) {
+        self.leaving.enter(&work);
+        self.taking.push(work);
     }
 }
 
@@ -369,6 +397,38 @@ mod tests {
         last.take(fourth, &index);
         assert!(last.entries.is_empty(), "the third is there");
         assert!(matches!(admit(&index), Work::Put(letters) if letters.is_empty()));
+    }
+
+    /// The letter, what takes it away, and the letter again: at each point where the disk may be in between.
+    #[test]
+    fn repetition_of_a_letter_is_written_if_what_takes_the_first_away_is_before_it() {
+        let mailbox = MailboxId([1; 20]);
+        let takings: [fn(MailboxId) -> Work; 2] =
+            [|mailbox| Work::Clear(mailbox, 1), |mailbox| Work::Remove(mailbox, vec![LetterId(1)])];
+        for (taking, (first_group, second_group)) in
+            takings.into_iter().flat_map(|taking| [(0, 0), (0, 1), (1, 1)].map(|groups| (taking, groups)))
+        {
+            let (mut admission, mut index) = (Admission::new(1), Index::default());
+            let first = Work::Put(admission.admit(vec![letter()], &index).unwrap());
+            let mut groups = [Group::default(), Group::default()];
+            groups[0].take(first, &index);
+            if second_group > 0 {
+                let header = groups[0].entries[0].0;
+                apply(&mut index, &header, &[], Place::default());
+                admission.retire(&header);
+            }
+            admission.leaving.enter(&taking(mailbox));
+            let again = admission.admit(vec![letter()], &index).unwrap();
+            assert_eq!(again.len(), 1, "it would be promised, and go with the first");
+            groups[first_group].take(taking(mailbox), &index);
+            if first_group < second_group {
+                index.remove(mailbox, 1);
+            }
+            let before = groups[second_group].entries.len();
+            groups[second_group].take(Work::Put(again), &index);
+            assert_eq!(groups[second_group].entries.len(), before + 1, "{first_group} {second_group}");
+            admission.leaving.retire(&taking(mailbox));
+        }
     }
 
     #[test]

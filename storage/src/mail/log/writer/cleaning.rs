@@ -6,11 +6,12 @@ use super::{Outcome, Writer};
 use crate::{
     StoreError,
     mail::{
+        MailboxId,
         index::{Entry, Place},
         log::{
             frame::{self, Header, Kind},
             is_bad_sector,
-            segment::{self, Listed, Loaded, SEGMENT_LEN},
+            segment::{self, Listed, SEGMENT_LEN},
         },
     },
 };
@@ -21,11 +22,35 @@ const HALVES_KEPT: u64 = 3;
 const READ_IN_VAIN: u32 = 3;
 /// Bytes moved in one round of cleaning, so that no writer waits long for it.
 const MOVED_AT_ONCE: usize = 512 * 1024;
+/// What must be dead of the log before a disk that is full is helped by cleaning: less would hardly let anything in.
+const DEAD_AT_LEAST: u64 = 1024 * 1024;
+/// And the part of the log, so that not all of a large one is written again for a few letters.
+const DEAD_SHARE: u64 = 64;
+/// Mailboxes looked at in one go for letters of a segment without contents, so that nobody waits long for it.
+const LOOKED_AT_ONCE: usize = 4096;
 
-/// The oldest segment, being removed: its entries that have not been processed yet.
+/// The oldest segment, being removed: its letters that have not been processed yet.
 pub(super) struct Cleaning {
     number: u32,
-    left: VecDeque<Listed>,
+    left: VecDeque<Moving>,
+    /// Bytes to be moved in one round; fewer once the disk refused that many.
+    at_once: usize,
+}
+
+/// A letter that may have to move.
+#[derive(Clone, Copy)]
+struct Moving {
+    mailbox: MailboxId,
+    id: u64,
+    offset: u32,
+}
+
+/// Letters on their way to the present segment.
+#[derive(Default)]
+struct Moved {
+    entries: Vec<(Header, Vec<u8>)>,
+    from: Vec<Moving>,
+    bytes: usize,
 }
 
 impl Writer {
@@ -33,10 +58,20 @@ impl Writer {
         if self.hold || self.cleaning.is_some() {
             return !self.hold;
         }
+        if self.shared.held_up.load(Ordering::Relaxed) && self.is_worth_its_room() {
+            return true;
+        }
         let Some((oldest, _)) = self.finished.first_key_value() else { return false };
         let index = self.shared.index();
         let total = self.finished.values().sum::<u64>();
         index.live(*oldest).letters == 0 || total > index.bytes_on_disk() / 2 * HALVES_KEPT + 2 * SEGMENT_LEN
+    }
+
+    /// Whether so much of the log is dead that cleaning helps a full disk.
+    fn is_worth_its_room(&self) -> bool {
+        let total = self.finished.values().sum::<u64>() + self.active.end;
+        let dead = total.saturating_sub(self.shared.index().bytes_on_disk());
+        dead >= DEAD_AT_LEAST.max(total / DEAD_SHARE)
     }
 
     /// One round of cleaning. Only the oldest segment is removed: its removals then concern only letters that are gone
@@ -47,10 +82,7 @@ impl Writer {
             return Ok(());
         };
         let moved = self.gather_moved(&mut cleaning);
-        if !self.store_moved(&moved)? {
-            // The segment stays as it is; cleaning starts over with it.
-            return Ok(());
-        }
+        self.store_moved(&mut cleaning, moved)?;
         if cleaning.left.is_empty() && !self.hold {
             self.drop_segment(cleaning.number);
         } else {
@@ -60,35 +92,64 @@ impl Writer {
     }
 
     fn begin_cleaning(&mut self) -> Option<Cleaning> {
+        // On a small disk all may be in the present segment.
+        if self.finished.is_empty() && self.begin_next().is_err() {
+            let is_lent = self.reserve.lend();
+            (is_lent && self.begin_next().is_ok()).then_some(())?;
+        }
         let number = *self.finished.first_key_value()?.0;
+        let cleaning = |left| Cleaning { number, left, at_once: MOVED_AT_ONCE };
         if self.shared.index().live(number).letters == 0 {
-            return Some(Cleaning { number, left: VecDeque::new() });
+            return Some(cleaning(VecDeque::new()));
         }
-        match segment::load(&self.shared.folder, number) {
-            Ok(Loaded { listed, .. }) => Some(Cleaning { number, left: listed.into() }),
-            Err(_) => None,
+        let left = segment::finished(&self.shared.folder, number).map(|listed| {
+            let letters = listed.into_iter().filter(|entry| entry.header.kind == Kind::Letter);
+            let moving =
+                |Listed { header: Header { mailbox, id, .. }, offset, .. }| Moving { mailbox, id, offset };
+            letters.map(moving).collect()
+        });
+        Some(cleaning(left.unwrap_or_else(|| self.letters_known_in(number))))
+    }
+
+    /// The letters of a segment that has no contents, as the index knows them: the disk may not be able to read all of it. Only
+    /// this thread moves letters, so none is missed though others come and go between the looks.
+    fn letters_known_in(&self, number: u32) -> VecDeque<Moving> {
+        let (mut left, mut after) = (Vec::new(), None);
+        loop {
+            let (found, last) = self.shared.index().letters_in(number, after, LOOKED_AT_ONCE);
+            left.extend(found.into_iter().map(|(mailbox, entry)| Moving {
+                mailbox,
+                id: entry.id,
+                offset: entry.place.offset,
+            }));
+            if last.is_none() {
+                break;
+            }
+            after = last;
         }
+        left.sort_unstable_by_key(|moving| moving.offset);
+        left.into()
     }
 
     /// The next letters that are still in a segment, as many as one round moves. Drops damaged ones.
-    fn gather_moved(&mut self, cleaning: &mut Cleaning) -> Vec<(Header, Vec<u8>)> {
-        let mut moved: Vec<(Header, Vec<u8>)> = Vec::new();
-        let mut bytes = 0;
-        while bytes < MOVED_AT_ONCE {
-            let Some(listed) = cleaning.left.pop_front() else { break };
-            let place = Place { segment: cleaning.number, offset: listed.offset };
-            let (mailbox, id) = (listed.header.mailbox, listed.header.id);
+    fn gather_moved(&mut self, cleaning: &mut Cleaning) -> Moved {
+        let mut moved = Moved::default();
+        while moved.entries.is_empty() || moved.bytes < cleaning.at_once {
+            let Some(moving) = cleaning.left.pop_front() else { break };
+            let Moving { mailbox, id, offset } = moving;
+            let place = Place { segment: cleaning.number, offset };
             let entry = self.shared.index().entry(mailbox, id).filter(|entry| entry.place == place);
-            let Some(entry) = entry.filter(|_| listed.header.kind == Kind::Letter) else { continue };
+            let Some(entry) = entry else { continue };
             let Some(read) = self.read_moved(&entry) else {
-                cleaning.left.push_front(listed);
+                cleaning.left.push_front(moving);
                 self.hold = true;
                 break;
             };
             match frame::read(cleaning.number, &read) {
                 Some((header, body)) => {
-                    bytes += body.len();
-                    moved.push((header, body.to_vec()));
+                    moved.bytes += body.len();
+                    moved.entries.push((header, body.to_vec()));
+                    moved.from.push(moving);
                 }
                 None => {
                     self.shared.damaged.fetch_add(1, Ordering::Relaxed);
@@ -116,16 +177,32 @@ impl Writer {
         Some(read)
     }
 
-    /// Appends letters again. `false` if there is no room for them: it is tried again after the next group.
-    fn store_moved(&mut self, moved: &[(Header, Vec<u8>)]) -> Result<bool, StoreError> {
-        match self.store(moved) {
-            Err(Outcome::Fatal(error)) => Err(error),
-            Err(Outcome::Refused(_)) => {
-                self.hold = true;
-                Ok(false)
-            }
-            Ok(()) => Ok(true),
+    /// Appends letters again. If the disk refuses them they stay where they are: they are tried again with the reserve, or fewer
+    /// at once, or after the next group.
+    fn store_moved(&mut self, cleaning: &mut Cleaning, moved: Moved) -> Result<(), StoreError> {
+        let Moved { entries, from, bytes } = moved;
+        if entries.is_empty() {
+            return Ok(());
         }
+        // Says nothing about new letters, which leave more room.
+        let stored = self.make_room().map_err(Outcome::Refused);
+        let refused = match stored.and_then(|()| self.append(&entries, segment::LEFT_BY_CLEANING)) {
+            Ok(()) => return Ok(()),
+            Err(Outcome::Fatal(error)) => return Err(error),
+            Err(Outcome::Refused(error)) => error,
+        };
+        let count = from.len();
+        from.into_iter().rev().for_each(|moving| cleaning.left.push_front(moving));
+        if refused == StoreError::Full && self.reserve.lend() {
+            return Ok(());
+        }
+        if count > 1 {
+            cleaning.at_once = bytes / 2;
+        } else {
+            cleaning.at_once = MOVED_AT_ONCE;
+            self.hold = true;
+        }
+        Ok(())
     }
 
     /// Deletes a segment in which nothing is left.
@@ -140,6 +217,9 @@ impl Writer {
         }
         self.finished.remove(&number);
         self.shared.close_file(number);
+        if !self.reserve.restore() && !self.is_worth_its_room() {
+            self.reserve.write_off();
+        }
         self.measure();
     }
 }

@@ -1,0 +1,167 @@
+//! Room on the disk that is lent to cleaning when the disk is full: cleaning needs some before it gives back more.
+
+use std::path::{Path, PathBuf};
+
+use crate::{mail::log::SEGMENT_LEN, queue::MAX_GROUP_BYTES};
+
+/// As much as the letters of one segment may take: with that the oldest can always be cleaned, whatever lives in it.
+const RESERVE_LEN: u64 = SEGMENT_LEN + MAX_GROUP_BYTES as u64;
+/// Name of the file that takes the room until it is lent.
+const RESERVE_FILE: &str = "reserve";
+/// Free bytes of a disk from which on nothing is set aside: cleaning will find room.
+const PLENTY: u64 = 1024 * 1024 * 1024;
+
+/// The room, which a file holds that nobody reads.
+pub(super) struct Reserve {
+    path: PathBuf,
+    state: State,
+    has_plenty: fn(&Path) -> bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Held,
+    /// Given to cleaning, which has not given it back yet.
+    Lent,
+    /// The disk had no room for it, or so much that none need be set aside; or the system cannot do that.
+    Missing,
+}
+
+impl Reserve {
+    /// Sets the room aside if the disk has it, and little more.
+    pub(super) fn open(folder: &Path) -> Self {
+        Self::open_where(folder, has_plenty)
+    }
+
+    fn open_where(folder: &Path, has_plenty: fn(&Path) -> bool) -> Self {
+        let mut reserve = Self { path: folder.join(RESERVE_FILE), state: State::Missing, has_plenty };
+        // One from before may not be needed any more.
+        if (reserve.has_plenty)(&reserve.path) {
+            let _ = std::fs::remove_file(&reserve.path);
+        }
+        reserve.restore();
+        reserve
+    }
+
+    /// The log has grown by a segment: the disk may have become small, or large again.
+    pub(super) fn look(&mut self) {
+        match self.state {
+            State::Lent => {}
+            State::Missing => drop(self.restore()),
+            State::Held => {
+                if (self.has_plenty)(&self.path) && std::fs::remove_file(&self.path).is_ok() {
+                    self.state = State::Missing;
+                }
+            }
+        }
+    }
+
+    /// Whether cleaning has the room, so that letters may not take it.
+    pub(super) fn is_lent(&self) -> bool {
+        self.state == State::Lent
+    }
+
+    /// Gives the room to cleaning. `false` if there is none to give.
+    pub(super) fn lend(&mut self) -> bool {
+        let is_given = self.state == State::Held && std::fs::remove_file(&self.path).is_ok();
+        if is_given {
+            self.state = State::Lent;
+        }
+        is_given
+    }
+
+    /// Gives up room that others than cleaning have taken, so that letters get what is left of it.
+    pub(super) fn write_off(&mut self) {
+        if self.is_lent() {
+            self.state = State::Missing;
+        }
+    }
+
+    /// Sets the room aside again, unless there is plenty. `false` if the disk does not have it.
+    pub(super) fn restore(&mut self) -> bool {
+        if self.state == State::Held {
+            return true;
+        }
+        if (self.has_plenty)(&self.path) {
+            self.state = State::Missing;
+            return true;
+        }
+        let is_there = set_aside(&self.path).is_ok();
+        if is_there {
+            self.state = State::Held;
+        } else {
+            // A part of it would help nobody.
+            let _ = std::fs::remove_file(&self.path);
+        }
+        is_there
+    }
+}
+
+/// Whether the disk of the folder that `path` lies in has more room than may soon be taken.
+fn has_plenty(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(path);
+    rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= PLENTY)
+}
+
+/// Makes a file that takes the room without writing it.
+fn set_aside(path: &Path) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_LEN)?;
+        Ok(())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (path, RESERVE_LEN);
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_lent_once_and_held_again_when_the_disk_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(RESERVE_FILE);
+        let len = || std::fs::metadata(&file).map(|file| file.len()).ok();
+        let mut reserve = Reserve::open_where(folder.path(), |_| false);
+        assert_eq!((len(), reserve.is_lent()), (Some(RESERVE_LEN), false));
+        assert!(reserve.lend() && reserve.is_lent() && !reserve.lend());
+        assert_eq!(len(), None);
+        std::fs::create_dir(&file).unwrap();
+        assert!(!reserve.restore() && reserve.is_lent(), "the disk does not have it");
+        reserve.write_off();
+        assert!(!reserve.is_lent() && !reserve.lend());
+        std::fs::remove_dir(&file).unwrap();
+        assert!(reserve.restore() && !reserve.is_lent());
+        reserve.write_off();
+        assert_eq!(len(), Some(RESERVE_LEN));
+        assert!(reserve.lend(), "what is held is not written off");
+    }
+
+    #[test]
+    fn nothing_is_set_aside_on_a_disk_with_plenty_of_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let is_there = || folder.path().join(RESERVE_FILE).exists();
+        let mut reserve = Reserve::open_where(folder.path(), |_| true);
+        assert!(!is_there() && !reserve.lend());
+        reserve.has_plenty = |_| false;
+        reserve.look();
+        assert!(is_there(), "it has become small");
+        assert!(reserve.lend());
+        reserve.look();
+        assert!(reserve.is_lent(), "cleaning has it");
+        reserve.has_plenty = |_| true;
+        assert!(reserve.restore() && !reserve.is_lent() && !is_there(), "it need not be given back");
+        reserve.has_plenty = |_| false;
+        reserve.look();
+        reserve.has_plenty = |_| true;
+        reserve.look();
+        assert!(!is_there(), "and is let go where there is plenty again");
+    }
+}
