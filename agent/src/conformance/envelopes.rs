@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{
     Run,
-    basics::{PING, answers_ping},
     outcome::Outcome,
+    ping::{PING, answers_ping},
 };
 
 /// All checks of envelopes.

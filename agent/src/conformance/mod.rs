@@ -4,23 +4,26 @@
 //! tried, not assumed; statuses, optional members and orders are free where the specification leaves them free.
 
 mod answer;
-mod basics;
 mod callback;
 mod carrying;
 mod catalogue;
+mod discover;
 mod envelopes;
 mod forged;
+mod invitation;
 mod live;
 mod mail;
 mod mediation;
 mod negatives;
 mod outcome;
 mod pickup;
+mod ping;
 mod probe;
 mod problems;
 mod report;
 mod routing;
 mod socket;
+mod transport;
 
 use std::{
     collections::BTreeSet,
@@ -28,16 +31,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use einmal_did::{Did, parse_strict_json};
-use einmal_didcomm::{Message, ThreadId};
-use einmal_flows::out_of_band::{Invitation, InvitationBody, InvitationError, url_content};
-use serde_json::Value;
-
 pub use self::{
     catalogue::{Level, Requirement, all as requirements},
     report::{Report, Verdict},
 };
 use self::{
+    invitation::{Invited, read_target},
     mediation::Dialect,
     outcome::{Outcome, Problem},
     probe::Probe,
@@ -70,39 +69,6 @@ pub const TOTAL: Duration = Duration::from_secs(900);
 /// Why a target that takes all and says nothing is not looked at further.
 const NOTHING_HEARD: &str =
     "nothing the target says was heard; perhaps it answers to endpoints only: --listen ADDRESS:PORT";
-
-/// What is looked at of an invitation.
-#[derive(Debug)]
-struct Invited {
-    /// What answers to it name as their parent.
-    thread: ThreadId,
-    /// Profiles the inviter accepts; empty means any.
-    accept: Vec<String>,
-}
-
-impl Invited {
-    /// Reads an invitation, and who it is from; or what is wrong with its form.
-    fn read(content: &[u8]) -> Result<(Did, Self), String> {
-        match Invitation::from_json(content) {
-            Ok(invitation) => {
-                let thread = invitation.thread();
-                Ok((invitation.from, Self { thread, accept: invitation.accept }))
-            }
-            // How much we read of these is our own affair; without them the form is judged all the same.
-            Err(InvitationError::OutOfBounds { .. }) => Self::read_at_length(content),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    /// As [`Invited::read`], whatever our own bounds: an invitation is as long as its link at most.
-    fn read_at_length(content: &[u8]) -> Result<(Did, Self), String> {
-        let value = parse_strict_json(content, content.len()).map_err(|error| error.to_string())?;
-        let message = Message::from_value(value).map_err(|error| error.to_string())?;
-        let body: InvitationBody = message.body_as().map_err(|error| error.to_string())?;
-        let from = message.from.clone().ok_or("`from` is missing")?;
-        Ok((from, Self { thread: message.id.to_thread(), accept: body.accept.unwrap_or_default() }))
-    }
-}
 
 /// What is known about the target so far.
 struct Run {
@@ -229,12 +195,12 @@ fn check_callback(options: &Options) -> Result<(), SetupError> {
 
 /// All groups, in an order in which each has what it needs.
 async fn play(run: &mut Run) {
-    if !basics::reach(run).await {
+    if !transport::reach(run).await {
         run.report.stop("the target does not answer");
         return;
     }
     if run.probe.behind_hops {
-        basics::elsewhere(run).await;
+        ping::elsewhere(run).await;
         // That something before the target says 200 tells nothing about the target.
         if !run.calls_back {
             run.report.stop(NOTHING_HEARD);
@@ -245,8 +211,8 @@ async fn play(run: &mut Run) {
         );
         return;
     }
-    basics::discover(run).await;
-    basics::ping(run).await;
+    discover::discover(run).await;
+    ping::ping(run).await;
     // Most of the rest needs accounts, so the first steps are taken whatever is checked.
     for dialect in &mediation::DIALECTS {
         if mediation::opens(run, dialect).await {
@@ -279,9 +245,9 @@ async fn play(run: &mut Run) {
             live::run(run, dialect).await;
         }
     }
-    basics::compare_disclosed(run);
+    discover::compare_disclosed(run);
     if run.report.wants("DCv2.1-transport") {
-        basics::abuse(run).await;
+        transport::abuse(run).await;
     }
     close(run).await;
 }
@@ -302,7 +268,7 @@ async fn close(run: &mut Run) {
     if !serves.any(|protocol| run.worked.contains(protocol)) {
         run.report.relax("DCv2.1-transport-return-route-all");
     }
-    if basics::alive(run).await.is_err() {
+    if transport::alive(run).await.is_err() {
         run.report.stop("the target no longer answers");
     } else if !run.talks && !run.calls_back {
         run.report.stop(NOTHING_HEARD);
@@ -314,49 +280,4 @@ async fn close(run: &mut Run) {
 
 fn usage(problem: String, remedy: &str) -> SetupError {
     SetupError::Usage { problem, remedy: remedy.to_owned() }
-}
-
-/// Whom a target names, and its invitation, or what is wrong with the form of that.
-fn read_target(text: &str) -> Result<(Did, Option<Result<Invited, String>>), SetupError> {
-    let remedy = "give an out-of-band URL (https://host/path?_oob=...) or a did:peer, did:key or did:web";
-    if text.starts_with("did:") {
-        let did = Did::parse(text)
-            .map_err(|error| usage(format!("`{}` is no DID ({error})", shortened(text)), remedy))?;
-        if !matches!(did.method(), "peer" | "key" | "web") {
-            return Err(usage(format!("DIDs of method `{}` cannot be resolved here", did.method()), remedy));
-        }
-        return Ok((did, None));
-    }
-    let wrong = |problem: &str| usage(format!("`{}` is no invitation ({problem})", shortened(text)), remedy);
-    let content = url_content(text).map_err(|error| wrong(&error.to_string()))?;
-    match Invited::read(&content) {
-        Ok((from, invited)) => Ok((from, Some(Ok(invited)))),
-        // Whom it is from is all that is needed to go on; what is wrong with the rest is a finding.
-        Err(problem) => {
-            let value = parse_strict_json(&content, content.len()).unwrap_or_default();
-            let from = value.get("from").and_then(Value::as_str).and_then(|from| Did::parse(from).ok());
-            let from = from.ok_or_else(|| wrong(&problem))?;
-            Ok((from, Some(Err(problem))))
-        }
-    }
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(60).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn target_that_is_neither_invitation_nor_did_is_wrong_use_with_a_remedy() {
-        for text in
-            ["hello", "did:example:1", "did:peer", "https://host.example/", "https://host.example/?_oob=%"]
-        {
-            let Err(error @ SetupError::Usage { .. }) = read_target(text) else { panic!("{text}") };
-            assert_eq!(error.exit_status(), 2);
-            assert!(error.to_string().contains("out-of-band URL"), "{error}");
-        }
-    }
 }

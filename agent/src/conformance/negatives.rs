@@ -8,11 +8,10 @@ use einmal_keys::{base64url_decode, base64url_encode};
 use serde_json::{Value, json};
 
 use super::{
-    Run,
-    basics::{PING, answers_ping},
-    forged,
+    Run, forged,
     mediation::Dialect,
     outcome::{Outcome, Problem},
+    ping::{PING, answers_ping},
 };
 
 /// All of them. Each stands between valid twins: silence means something only if a valid message is answered before and

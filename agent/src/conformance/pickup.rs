@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::{
     Run,
     answer::Answer,
-    basics,
     mail::{self, Letter, Mailbox},
     outcome::{Needed, Outcome, holds},
     probe::in_thread,
+    transport,
 };
 
 /// Smallest number that must be a time in milliseconds: seconds reach it only in the year 5138.
@@ -333,7 +333,7 @@ async fn malformed(run: &Run, dialect: &Dialect) -> Outcome {
         run.probe.ask(&dialect.kind(name), &mailbox.account.me, &body).await;
     }
     mailbox.find(run, dialect, &mailbox.recipient, &letter).await?;
-    basics::alive(run).await
+    transport::alive(run).await
 }
 
 async fn live_by_http(run: &Run, dialect: &Dialect) -> Outcome {

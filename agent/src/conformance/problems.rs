@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use super::{
     Run,
     answer::{Answer, Heard},
-    basics::{self, PING},
     outcome::{Outcome, Problem, holds},
+    ping::PING,
+    transport,
 };
 
 const UNSUPPORTED: &str = "e.p.msg.unsupported";
@@ -99,7 +100,7 @@ async fn malformed(run: &mut Run) {
         }
     }
     run.report.settle("RP2-malformed-body", reported);
-    let alive = basics::alive(run).await;
+    let alive = transport::alive(run).await;
     run.report.settle("RP2-malformed-survived", alive);
 }
 

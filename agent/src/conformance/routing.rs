@@ -6,10 +6,10 @@ use einmal_didcomm::{SenderProtection, UnixSeconds};
 use super::{
     Run,
     answer::Answer,
-    basics,
     mail::{self, Letter, Mailbox},
     outcome::{Needed, Outcome, Problem, holds},
     pickup::Dialect,
+    transport,
 };
 
 const PROTOCOL: &str = "https://didcomm.org/routing/2.0";
@@ -212,5 +212,5 @@ async fn malformed(run: &Run, mailbox: &Mailbox, dialect: &Dialect) -> Outcome {
     .await;
     let later = mailbox.send(run).await.needed("a later letter")?;
     mailbox.find(run, dialect, next, &later).await?;
-    basics::alive(run).await
+    transport::alive(run).await
 }
