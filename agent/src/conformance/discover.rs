@@ -2,75 +2,123 @@
 
 use std::collections::BTreeSet;
 
+use einmal_did::Did;
 use einmal_didcomm::Message;
 use serde_json::{Value, json};
 
 use super::{
     Run, mediation,
-    outcome::{Problem, holds},
+    outcome::{Outcome, Problem, holds},
     pickup,
     ping::TRUST_PING,
 };
 
 /// The protocol.
-const FEATURES: &str = "https://didcomm.org/discover-features/2.0";
+pub(super) const FEATURES: &str = "https://didcomm.org/discover-features/2.0";
 /// A mediation or pickup protocol is promised to us only if one of these roles is named.
 const SERVING_ROLES: [&str; 2] = ["mediator", "responder"];
 
+/// A query for features.
+fn query(feature_type: &str, pattern: &str) -> Value {
+    json!({"feature-type": feature_type, "match": pattern})
+}
+
+/// The answer to queries.
+async fn ask(run: &Run, me: &Did, queries: &[Value]) -> Outcome<(Message, Outcome)> {
+    let (kind, disclose) = (format!("{FEATURES}/queries"), format!("{FEATURES}/disclose"));
+    run.probe.get_with_thread(&kind, me, &json!({"queries": queries}), &[&disclose]).await
+}
+
 /// What the target says it offers.
 pub(super) async fn discover(run: &mut Run) {
-    let kind = format!("{FEATURES}/queries");
-    let disclose = format!("{FEATURES}/disclose");
     let Ok(me) = run.probe.stranger() else { return };
-    let query = |feature_type: &str, pattern: &str| json!({"queries": [{"feature-type": feature_type, "match": pattern}]});
-    let (all, kinds) = (query("protocol", "*"), [disclose.as_str()]);
-    let answer = run.probe.twice(|| run.probe.get_in_thread(&kind, &me, &all, &kinds)).await;
-    let (answer, opened) = match answer {
-        Ok(message) => (message, Ok(())),
-        Err(problem) => {
-            run.opens("DF2", FEATURES, "DF2-disclose", Err(problem));
-            return;
-        }
-    };
-    run.opens("DF2", FEATURES, "DF2-disclose", opened);
+    let Some(answer) = opens(run, &me).await else { return };
     let named = || disclosures(&answer).filter(|(feature_type, _)| *feature_type == "protocol");
     let plain = |id: &str| id.trim_end_matches('/').to_owned();
     let listed: BTreeSet<String> = named().map(|(_, id)| plain(id)).collect();
     run.disclosed = named().filter(|(_, id)| is_promised(&answer, id)).map(|(_, id)| plain(id)).collect();
+    // Any protocol that is disclosed will do; pings are known to most.
+    let sample = listed.get(TRUST_PING).or(listed.first()).map_or(TRUST_PING, String::as_str).to_owned();
     // An empty list means "not telling".
     run.listed = (!listed.is_empty()).then_some(listed);
-    let exact = run.probe.get(&kind, &me, &query("protocol", TRUST_PING), &[&disclose]).await;
-    let is_ping = |id: &str| id.trim_end_matches('/') == TRUST_PING;
-    let told = exact.as_ref().is_ok_and(|answer| disclosures(answer).any(|(_, id)| is_ping(id)));
-    let exact = exact.and_then(|answer| {
-        let foreign = disclosures(&answer).any(|(_, id)| !is_ping(id));
-        holds(!foreign, || "other protocols were disclosed too".to_owned())
-    });
-    run.report.settle("DF2-match", exact);
-    // Alone it may meet silence, because then nothing is asked; beside a known one it must not interfere.
-    let both = json!({"queries": [
-        {"feature-type": "x-of-no-known-type", "match": "*"},
-        {"feature-type": "protocol", "match": TRUST_PING},
-    ]});
-    let both = run.probe.get(&kind, &me, &both, &[&disclose]).await.and_then(|answer| {
-        let known = disclosures(&answer).any(|(_, id)| is_ping(id));
-        holds(known || !told, || "what was asked for beside it is not disclosed".to_owned())
-    });
-    run.report.settle("DF2-unknown-feature-type", both);
-    let limit = run.probe.get(&kind, &me, &query("constraint", "max_receive_bytes"), &[&disclose]).await;
-    let limit = limit.and_then(|answer| {
+    matching(run, &me, &sample).await;
+    let limit = ask(run, &me, &[query("constraint", "max_receive_bytes")]).await;
+    let limit = limit.and_then(|(answer, _)| {
         let known = disclosures(&answer).any(|(_, id)| id == "max_receive_bytes");
         holds(known, || "it is not disclosed".to_owned())
     });
     run.report.settle("DF2-max-receive-bytes", limit);
 }
 
+/// Asks for all protocols; the answer. A target that is silent about all may still tell of each that is named.
+async fn opens(run: &mut Run, me: &Did) -> Option<Message> {
+    let all = run.probe.twice(async || ask(run, me, &[query("protocol", "*")]).await).await;
+    let (wild, answered) = match all {
+        Ok((answer, threaded)) if disclosures(&answer).next().is_some() => (Ok(()), Ok((answer, threaded))),
+        Ok(none) => (Ok(()), ask(run, me, &each()).await.or(Ok(none))),
+        Err(problem @ (Problem::Silent(_) | Problem::Refused(_))) => match ask(run, me, &each()).await {
+            Ok(answered) => (Err(problem), Ok(answered)),
+            Err(_) => (Ok(()), Err(problem)),
+        },
+        Err(problem) => (Ok(()), Err(problem)),
+    };
+    match answered {
+        Ok((answer, threaded)) => {
+            run.opens("DF2", FEATURES, "DF2-disclose", Ok(()));
+            run.report.settle("DF2-disclose", threaded);
+            run.report.settle("DF2-wildcard", wild);
+            Some(answer)
+        }
+        Err(problem) => {
+            run.opens("DF2", FEATURES, "DF2-disclose", Err(problem));
+            None
+        }
+    }
+}
+
+/// Queries for each protocol of this suite by its full name.
+fn each() -> Vec<Value> {
+    tried().chain([TRUST_PING, FEATURES]).map(|protocol| query("protocol", protocol)).collect()
+}
+
+/// Protocols of mediators, of all versions.
+fn tried() -> impl Iterator<Item = &'static str> {
+    let of_mediation = mediation::DIALECTS.iter().map(|dialect| dialect.protocol);
+    of_mediation.chain(pickup::DIALECTS.iter().map(|dialect| dialect.protocol))
+}
+
+/// Whether what is asked for is disclosed, and nothing else.
+async fn matching(run: &mut Run, me: &Did, sample: &str) {
+    let is_it = |id: &str| id.trim_end_matches('/') == sample;
+    let exact = ask(run, me, &[query("protocol", sample)]).await;
+    let told = exact.as_ref().is_ok_and(|(answer, _)| disclosures(answer).any(|(_, id)| is_it(id)));
+    let exact = exact.and_then(|(answer, _)| {
+        let foreign = disclosures(&answer).any(|(_, id)| !is_it(id));
+        holds(!foreign, || "other protocols were disclosed too".to_owned())
+    });
+    run.report.settle("DF2-match", exact);
+    // Alone it may meet silence, because then nothing is asked; beside a known one it must not interfere.
+    let both = [query("x-of-no-known-type", "*"), query("protocol", sample)];
+    let both = ask(run, me, &both).await.and_then(|(answer, _)| {
+        let known = disclosures(&answer).any(|(_, id)| is_it(id));
+        holds(known || !told, || "what was asked for beside it is not disclosed".to_owned())
+    });
+    run.report.settle("DF2-unknown-feature-type", both);
+    // Such as `…/trust-ping/2.*`.
+    let prefix = sample.trim_end_matches(|c: char| c.is_ascii_digit());
+    let begun = ask(run, me, &[query("protocol", &format!("{prefix}*"))]).await.and_then(|(answer, _)| {
+        let known = disclosures(&answer).any(|(_, id)| is_it(id));
+        holds(known || !told, || format!("{sample} is not found by {prefix}*"))?;
+        let foreign = disclosures(&answer).any(|(_, id)| !id.starts_with(prefix));
+        holds(!foreign, || "other protocols were disclosed too".to_owned())
+    });
+    run.report.settle("DF2-wildcard-prefix", begun);
+}
+
 /// Whether a protocol is disclosed for the role this suite needs: for mediation and pickup a serving role, for all
 /// others any. A target that names no roles does not say which side of mediation it plays.
 fn is_promised(answer: &Message, id: &str) -> bool {
-    let of_mediators = mediation::DIALECTS.iter().map(|dialect| dialect.protocol);
-    let mut of_mediators = of_mediators.chain(pickup::DIALECTS.iter().map(|dialect| dialect.protocol));
-    if !of_mediators.any(|protocol| protocol == id.trim_end_matches('/')) {
+    if !tried().any(|protocol| protocol == id.trim_end_matches('/')) {
         return true;
     }
     let list = answer.body.get("disclosures").and_then(Value::as_array).into_iter().flatten();
@@ -99,9 +147,7 @@ pub(super) fn compare_disclosed(run: &mut Run) {
     let silent: Vec<&str> = run.worked.iter().copied().filter(|known| !listed.contains(*known)).collect();
     let silent = holds(silent.is_empty(), || format!("not listed: {}", silent.join(", ")));
     run.report.settle("DF2-lists-what-works", silent);
-    let tried = mediation::DIALECTS.iter().map(|dialect| dialect.protocol);
-    let tried = tried.chain(pickup::DIALECTS.iter().map(|dialect| dialect.protocol));
-    let idle: Vec<&str> = tried
+    let idle: Vec<&str> = tried()
         .chain([TRUST_PING, FEATURES])
         .filter(|protocol| run.discloses(protocol) && !run.worked.contains(protocol))
         .filter(|protocol| !protocol.contains("pickup") || !run.mediation.is_empty())

@@ -1,14 +1,14 @@
 //! The target as it is given: a DID or an invitation, the form of that, and a first message under it.
 
 use einmal_did::{DIDCOMM_V2, Did, parse_strict_json};
-use einmal_didcomm::{Message, ThreadId};
+use einmal_didcomm::{Message, SenderProtection, ThreadId};
 use einmal_flows::out_of_band::{Invitation, InvitationBody, InvitationError, url_content};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Run,
-    outcome::{Outcome, holds},
-    ping::PING,
+    knock::is_answered,
+    outcome::{Needed, Outcome, holds},
     usage,
 };
 use crate::error::SetupError;
@@ -98,13 +98,17 @@ pub(super) fn form(run: &mut Run) {
 }
 
 /// A first message under the invitation, if one was given.
-pub(super) async fn invited(run: &mut Run, me: &Did) {
+pub(super) async fn invited(run: &mut Run) {
     let Some(Ok(invitation)) = &run.invitation else { return };
     let taken = async {
-        let mut first = run.probe.request(PING, me, &json!({"response_requested": true}))?;
+        let mut first = run.knock.request(&run.probe, &run.probe.stranger()?)?;
         first.pthid = Some(invitation.thread.clone());
-        let taken = run.probe.say(&first).await;
-        if taken.accepted() { Ok(()) } else { Err(taken.problem()) }
+        let answered = is_answered(run, &first, SenderProtection::Authcrypt).await;
+        if answered.as_ref().is_err_and(|problem| !problem.is_unknown()) {
+            let twin = run.knock.request(&run.probe, &run.probe.stranger()?)?;
+            is_answered(run, &twin, SenderProtection::Authcrypt).await.needed("the same without a parent")?;
+        }
+        answered
     };
     let taken: Outcome = taken.await;
     run.report.settle("OOB2-invitation-response", taken);

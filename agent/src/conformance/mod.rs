@@ -11,6 +11,8 @@ mod discover;
 mod envelopes;
 mod forged;
 mod invitation;
+mod irregular;
+mod knock;
 mod live;
 mod mail;
 mod mediation;
@@ -20,6 +22,8 @@ mod pickup;
 mod ping;
 mod probe;
 mod problems;
+mod pushed;
+mod queues;
 mod report;
 mod routing;
 mod socket;
@@ -37,6 +41,7 @@ pub use self::{
 };
 use self::{
     invitation::{Invited, read_target},
+    knock::Knock,
     mediation::Dialect,
     outcome::{Outcome, Problem},
     probe::Probe,
@@ -85,6 +90,8 @@ struct Run {
     worked: BTreeSet<&'static str>,
     /// Protocols of which it is not known whether they work: their first message, or the answer to it, got lost.
     unknown: BTreeSet<&'static str>,
+    /// What it is tried with that needs some answer: the first kind of message it answers.
+    knock: Knock,
     /// Whether the target answers on the connection it was asked on.
     talks: bool,
     /// Whether it answers at the sender's endpoint instead.
@@ -172,6 +179,7 @@ pub async fn run(options: &Options) -> Result<Report, SetupError> {
         disclosed: BTreeSet::new(),
         worked: BTreeSet::new(),
         unknown: BTreeSet::new(),
+        knock: Knock::Ping,
         talks: false,
         calls_back: false,
         mediation: Vec::new(),
@@ -200,7 +208,9 @@ async fn play(run: &mut Run) {
         return;
     }
     if run.probe.behind_hops {
-        ping::elsewhere(run).await;
+        if !ping::elsewhere(run).await {
+            ping::others_elsewhere(run).await;
+        }
         // That something before the target says 200 tells nothing about the target.
         if !run.calls_back {
             run.report.stop(NOTHING_HEARD);
@@ -213,6 +223,12 @@ async fn play(run: &mut Run) {
     }
     discover::discover(run).await;
     ping::ping(run).await;
+    if run.talks {
+        invitation::invited(run).await;
+        transport::quiet_route(run).await;
+    } else if !run.calls_back {
+        ping::others_elsewhere(run).await;
+    }
     // Most of the rest needs accounts, so the first steps are taken whatever is checked.
     for dialect in &mediation::DIALECTS {
         if mediation::opens(run, dialect).await {
@@ -227,6 +243,7 @@ async fn play(run: &mut Run) {
     for dialect in run.mediation.clone() {
         if run.report.wants(dialect.tag) {
             mediation::run(run, dialect).await;
+            queues::by_account(run, dialect).await;
         }
     }
     if run.talks && run.report.wants("DCv2.1-envelope") {
@@ -242,6 +259,7 @@ async fn play(run: &mut Run) {
     for dialect in run.pickup.clone() {
         if run.report.wants(dialect.tag) {
             pickup::run(run, dialect).await;
+            queues::run(run, dialect).await;
             live::run(run, dialect).await;
         }
     }

@@ -1,21 +1,23 @@
 //! Trust ping in all its forms, and answers to the sender's own endpoint.
 
 use einmal_did::Did;
-use einmal_didcomm::{Message, SenderProtection};
+use einmal_didcomm::Message;
 use serde_json::json;
 
 use super::{
     Run,
     answer::{Answer, Heard},
     callback::Callback,
-    invitation,
+    knock::Knock,
     outcome::{Needed, Outcome, Problem, holds},
     probe::in_thread,
+    transport,
 };
 
 /// A ping.
 pub(super) const PING: &str = "https://didcomm.org/trust-ping/2.0/ping";
-const PONG: &str = "https://didcomm.org/trust-ping/2.0/ping-response";
+/// Its answer.
+pub(super) const PONG: &str = "https://didcomm.org/trust-ping/2.0/ping-response";
 /// The protocol.
 pub(super) const TRUST_PING: &str = "https://didcomm.org/trust-ping/2.0";
 /// Most envelopes read at our endpoint while the awaited one does not come.
@@ -26,17 +28,9 @@ pub(super) async fn ping(run: &mut Run) {
     let Ok(me) = run.probe.stranger() else { return };
     let Ok(request) = run.probe.request(PING, &me, &json!({"response_requested": true})) else { return };
     let answer = run.probe.say_twice(&request).await;
-    if let Some(opened) = answer.opened() {
-        let ours = run.probe.is_from_target(opened)
-            && opened.recipient().is_some_and(|recipient| recipient.same_as(&me));
-        let proved = holds(ours, || "the answer proves no sender".to_owned());
-        run.report.settle("DCv2.1-envelope-reply-proves-sender", proved);
-        let in_thread = names_thread(&opened.message, &request, answer.report().is_some());
-        run.report.settle("DCv2.1-envelope-reply-thread", in_thread);
-    }
+    transport::reply(run, &me, &request, &answer);
     // Agents that answer only to endpoints are heard there.
-    let called = answer.is_silent() && elsewhere(run).await;
-    if called {
+    if answer.is_silent() && elsewhere(run).await {
         run.worked.insert(TRUST_PING);
         run.report.passed("TP2-response", "at the endpoint of the sender");
         run.report.not_checked("TP2", "answers do not come on the connection");
@@ -56,36 +50,7 @@ pub(super) async fn ping(run: &mut Run) {
         silent = after.expect_kind(PONG).needed("afterwards a ping that wants an answer");
     }
     run.report.settle("TP2-response-not-requested", silent);
-    invitation::invited(run, &me).await;
-    quiet_route(run).await;
     elsewhere(run).await;
-}
-
-fn names_thread(message: &Message, request: &Message, is_report: bool) -> Outcome {
-    if is_report && message.pthid.as_ref() == Some(&request.thread()) {
-        return Ok(());
-    }
-    in_thread(message, request)
-}
-
-/// A ping that does not open a return route.
-async fn quiet_route(run: &mut Run) {
-    let silent = run.probe.again(|| no_way_back(run)).await;
-    run.report.settle("DCv2.1-transport-return-route-none", silent);
-}
-
-async fn no_way_back(run: &Run) -> Outcome {
-    let me = run.probe.stranger()?;
-    let ping = run.probe.message(PING, &me, &run.probe.target, &json!({"response_requested": true}))?;
-    let answer = run.probe.say(&ping).await;
-    match &answer.heard {
-        // A refusal is silent, too, but says nothing about what would have come back.
-        Heard::Nothing | Heard::Noise if answer.accepted() => Ok(()),
-        Heard::Message(_) | Heard::Bare(_) | Heard::Unreadable(_) => {
-            Err(Problem::Broken(format!("something came back: {}", answer.describe())))
-        }
-        _ => Err(answer.problem()),
-    }
 }
 
 /// Checks answers to the sender's own endpoint; returns whether they arrive there.
@@ -118,7 +83,7 @@ pub(super) async fn elsewhere(run: &mut Run) -> bool {
     };
     let Ok(ping) = run.probe.message(PING, &second, &run.probe.target, &body) else { return false };
     let sent = run.probe.say(&ping).await;
-    let (came, late) = called_back(run, &mut callback, &ping, &second, &sent).await;
+    let (came, late) = called_back(run, &mut callback, (Knock::Ping, &ping), &second, &sent).await;
     if late && once.is_ok() {
         once = Err(twice());
     }
@@ -128,11 +93,27 @@ pub(super) async fn elsewhere(run: &mut Run) -> bool {
     called
 }
 
-/// Waits for the answer to `ping` at our endpoint; also returns whether something arrived for another sender meanwhile.
+/// Looks whether anything but a ping is answered at the sender's endpoint.
+pub(super) async fn others_elsewhere(run: &mut Run) {
+    let Some(address) = run.listen else { return };
+    let Ok(mut callback) = Callback::listen(address, run.public_url.as_deref()).await else { return };
+    for knock in Knock::all().skip(1) {
+        let Ok(me) = run.probe.stranger_at(&callback.uri) else { return };
+        let Ok(request) = knock.one_way(&run.probe, &me) else { return };
+        let sent = run.probe.say(&request).await;
+        let (came, _) = called_back(run, &mut callback, (knock, &request), &me, &sent).await;
+        if came.is_ok() {
+            run.calls_back = true;
+            return;
+        }
+    }
+}
+
+/// Waits for the answer to a request at our endpoint; also returns whether something arrived for another sender meanwhile.
 async fn called_back(
     run: &Run,
     callback: &mut Callback,
-    ping: &Message,
+    (knock, request): (Knock, &Message),
     me: &Did,
     sent: &Answer,
 ) -> (Outcome, bool) {
@@ -146,24 +127,15 @@ async fn called_back(
         let Some(bytes) = callback.next(left).await else { break };
         match run.probe.hear(&bytes).await {
             Heard::Message(opened) if !opened.recipient().is_some_and(|to| to.same_as(me)) => late = true,
-            Heard::Message(opened) if opened.message.kind.is(PONG) => {
+            Heard::Message(opened) if knock.is_answer(&opened.message.kind) => {
                 let proved = holds(run.probe.is_from_target(&opened), || {
                     "the answer does not prove to come from the target".to_owned()
                 });
-                return (proved.and_then(|()| in_thread(&opened.message, ping)), late);
+                return (proved.and_then(|()| in_thread(&opened.message, request)), late);
             }
             other => return (Err(format!("something else came to the endpoint: {other:?}").into()), late),
         }
     }
     let nothing = "nothing came to the endpoint; perhaps the target must not call this address";
     (Err(Problem::Silent(nothing.to_owned())), late)
-}
-
-/// Whether a ping with this protection is answered.
-pub(super) async fn answers_ping(run: &Run, message: &Message, protection: SenderProtection) -> Outcome {
-    let answer = run.probe.say_as(message, protection).await;
-    match answer.opened() {
-        Some(_) if answer.report().is_none() => Ok(()),
-        _ => Err(answer.problem()),
-    }
 }

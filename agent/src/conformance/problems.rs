@@ -1,13 +1,12 @@
 //! Problem reports: when they come, what form they have, and that they end.
 
-use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, Irregularity, SenderProtection};
+use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, Irregularity, Message, SenderProtection};
 use serde_json::{Value, json};
 
 use super::{
     Run,
     answer::{Answer, Heard},
     outcome::{Outcome, Problem, holds},
-    ping::PING,
     transport,
 };
 
@@ -19,11 +18,15 @@ const MAX_CODE_LEN: usize = 256;
 /// All checks of problem reports.
 pub(super) async fn run(run: &mut Run) {
     let Ok(me) = run.probe.stranger() else { return };
-    let protocol = run.probe.ask("https://didcomm.org/x-no-such-protocol/1.0/hello", &me, &json!({})).await;
-    let version = run.probe.ask("https://didcomm.org/trust-ping/99.0/ping", &me, &json!({})).await;
+    let version = run.knock.kind_of_no_version();
     let mut exact = Ok(());
-    for (id, answer) in [("RP2-unknown-protocol", &protocol), ("RP2-unknown-version", &version)] {
-        form(run, answer);
+    for (id, kind) in [
+        ("RP2-unknown-protocol", "https://didcomm.org/x-no-such-protocol/1.0/hello"),
+        ("RP2-unknown-version", version.as_str()),
+    ] {
+        let Ok(request) = run.probe.request(kind, &me, &json!({})) else { return };
+        let answer = run.probe.say(&request).await;
+        form(run, &request, &answer);
         run.report.settle(id, answer.expect_report().map(|_| ()));
         exact = exact.and(answer.expect_code(UNSUPPORTED));
     }
@@ -41,7 +44,7 @@ pub(super) async fn run(run: &mut Run) {
 /// A type as a published suite sends it for an unknown protocol: without version and message name.
 async fn odd_type(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
-    let request = run.probe.request(PING, &me, &json!({"response_requested": true}))?;
+    let request = run.knock.request(&run.probe, &me)?;
     let mut message = request.to_value();
     if let Some(headers) = message.as_object_mut() {
         headers.insert("type".to_owned(), "https://didcomm.org/unsupported-protocol".into());
@@ -51,13 +54,15 @@ async fn odd_type(run: &Run) -> Outcome {
     answer.expect_report().map(|_| ())
 }
 
-/// The form of a problem report, whatever caused it.
-fn form(run: &mut Run, answer: &Answer) {
+/// The form of a problem report about `request`.
+fn form(run: &mut Run, request: &Message, answer: &Answer) {
     let (Some(code), Some(opened)) = (answer.report(), answer.opened()) else { return };
     let right = if code.is_empty() {
         Err("the report has no code")
     } else if opened.message.pthid.is_none() {
         Err("the report has no pthid")
+    } else if opened.message.pthid != Some(request.thread()) {
+        Err("its pthid is not the thread of the message it is about")
     } else {
         Ok(())
     };
@@ -93,8 +98,9 @@ async fn malformed(run: &mut Run) {
     };
     let mut reported: Outcome = Ok(());
     for body in bodies {
-        let answer = run.probe.ask(&kind, &me, &body).await;
-        form(run, &answer);
+        let Ok(request) = run.probe.request(&kind, &me, &body) else { return };
+        let answer = run.probe.say(&request).await;
+        form(run, &request, &answer);
         if let (Ok(()), Err(problem)) = (&reported, answer.expect_report()) {
             reported = Err(problem.reworded(|text| format!("{body}: {text}")));
         }
@@ -107,15 +113,15 @@ async fn malformed(run: &mut Run) {
 /// The same envelope twice.
 async fn replayed(run: &mut Run) {
     let Ok(me) = run.probe.stranger() else { return };
-    let Ok(ping) = run.probe.request(PING, &me, &json!({"response_requested": true})) else { return };
-    let Ok(bytes) = run.probe.pack(&ping, SenderProtection::Authcrypt).await else { return };
+    let Ok(request) = run.knock.request(&run.probe, &me) else { return };
+    let Ok(bytes) = run.probe.pack(&request, SenderProtection::Authcrypt).await else { return };
     let first = run.probe.post(bytes.clone(), ENCRYPTED_MEDIA_TYPE).await;
     if first.opened().is_none() || first.report().is_some() {
-        run.report.not_checked("RP2-replay", "a sound ping is not answered");
+        run.report.not_checked("RP2-replay", "a sound message is not answered");
         return;
     }
     let second = run.probe.post(bytes, ENCRYPTED_MEDIA_TYPE).await;
-    form(run, &second);
+    form(run, &request, &second);
     // The same answer with the same id is not a second act.
     let same = match (&first.heard, &second.heard) {
         (Heard::Message(first), Heard::Message(second)) => first.message.id == second.message.id,

@@ -1,14 +1,15 @@
 //! The way to the target: a first message, bytes that are no message, and sockets.
 
-use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, bare_media_type};
-use serde_json::json;
+use einmal_did::Did;
+use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, Message, bare_media_type};
 
 use super::{
     Run,
-    answer::Heard,
+    answer::{Answer, Heard},
     invitation,
+    knock::{self, First},
     outcome::{Needed, Outcome, Problem, holds},
-    ping::PING,
+    probe::in_thread,
     socket::Socket,
 };
 
@@ -20,22 +21,23 @@ pub(super) async fn reach(run: &mut Run) -> bool {
     let curve = run.probe.choose_curve().await;
     let found = run.probe.find_endpoints().await;
     let usable = curve.is_ok();
-    run.report.settle("DCv2.1-did-agreement-key", curve.and_then(|required| required));
+    if let Ok(lasting) = &curve {
+        run.report.settle("DCv2.1-did-agreement-curve", lasting.clone());
+    }
+    run.report.settle("DCv2.1-did-agreement-key", curve.map(|_| ()));
     // Whether anybody is there is told by the first message, not by the document.
     let named = run.report.settle("DCv2.1-did-service-endpoint", found);
     if !usable || !named {
         return false;
     }
     invitation::form(run);
-    let Ok(me) = run.probe.stranger() else { return false };
-    let Ok(request) = run.probe.request(PING, &me, &json!({"response_requested": true})) else {
-        return false;
-    };
-    let answer = run.probe.say_twice(&request).await;
+    let Ok(First { knock, me, request, answer }) = knock::first(run).await else { return false };
+    run.knock = knock;
     if answer.is_lost() {
         run.report.settle("DCv2.1-transport-answers", Err(answer.describe()));
         return false;
     }
+    reply(run, &me, &request, &answer);
     let came_back = answer.came_back();
     let accepted = if answer.accepted() || came_back { Ok(()) } else { Err(answer.problem()) };
     run.report.settle("DCv2.1-transport-answers", accepted);
@@ -57,18 +59,54 @@ pub(super) async fn reach(run: &mut Run) -> bool {
     true
 }
 
+/// What an answer proves, and which thread it names.
+pub(super) fn reply(run: &mut Run, me: &Did, request: &Message, answer: &Answer) {
+    let Some(opened) = answer.opened() else { return };
+    let ours =
+        run.probe.is_from_target(opened) && opened.recipient().is_some_and(|recipient| recipient.same_as(me));
+    let proved = holds(ours, || "the answer proves no sender".to_owned());
+    run.report.settle("DCv2.1-envelope-reply-proves-sender", proved);
+    let in_thread = names_thread(&opened.message, request, answer.report().is_some());
+    run.report.settle("DCv2.1-envelope-reply-thread", in_thread);
+}
+
+fn names_thread(message: &Message, request: &Message, is_report: bool) -> Outcome {
+    if is_report && message.pthid.as_ref() == Some(&request.thread()) {
+        return Ok(());
+    }
+    in_thread(message, request)
+}
+
+/// A message that does not open a return route.
+pub(super) async fn quiet_route(run: &mut Run) {
+    let silent = run.probe.again(|| no_way_back(run)).await;
+    run.report.settle("DCv2.1-transport-return-route-none", silent);
+}
+
+async fn no_way_back(run: &Run) -> Outcome {
+    let me = run.probe.stranger()?;
+    let answer = run.probe.say(&run.knock.one_way(&run.probe, &me)?).await;
+    match &answer.heard {
+        // A refusal is silent, too, but says nothing about what would have come back.
+        Heard::Nothing | Heard::Noise if answer.accepted() => Ok(()),
+        Heard::Message(_) | Heard::Bare(_) | Heard::Unreadable(_) => {
+            Err(Problem::Broken(format!("something came back: {}", answer.describe())))
+        }
+        _ => Err(answer.problem()),
+    }
+}
+
 /// Checks that the target still answers. It may have closed the connection meanwhile, so a lost one is tried anew.
 pub(super) async fn alive(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
-    let body = json!({"response_requested": true});
-    let mut answer = run.probe.ask(PING, &me, &body).await;
+    let mut answer = run.probe.say(&run.knock.request(&run.probe, &me)?).await;
     if answer.is_lost() {
-        answer = run.probe.ask(PING, &me, &body).await;
+        answer = run.probe.say(&run.knock.request(&run.probe, &me)?).await;
     }
     match answer.heard {
         // Elsewhere a lost answer proves nothing; here it is the finding.
         Heard::Lost(problem) => Err(Problem::Broken(problem)),
-        // Where pings were answered, a front that only says yes does not stand for what lives behind it.
+        // Where messages were answered, a front that only says yes does not stand for what lives behind it.
         _ if answer.came_back() || (!run.talks && answer.accepted()) => Ok(()),
         _ => Err(answer.problem()),
     }
@@ -118,7 +156,7 @@ pub(super) async fn abuse(run: &mut Run) {
 async fn over_socket(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
     let mut socket = Socket::open(&run.probe).await?;
-    let request = run.probe.request(PING, &me, &json!({"response_requested": true}))?;
+    let request = run.knock.request(&run.probe, &me)?;
     let answer = socket.ask(&run.probe, &request).await;
     answer.opened().map(|_| ()).ok_or_else(|| answer.problem())
 }
