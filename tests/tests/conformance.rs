@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use einmal::conformance::{self, Level, Options, Report, Verdict};
+use einmal::conformance::{self, Level, Options, Report, Standing, Verdict};
 use einmal_tests::{Einmal, Fault, MediatorSimulator, Running};
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -744,6 +744,35 @@ fn only_the_requirements_asked_for_are_reported() {
     assert_eq!(status, 0);
     assert_eq!(lines.len(), 6, "five requirements and the summary");
     assert!(lines.iter().take(5).all(|line| line["id"].as_str().unwrap().starts_with("TP2-")));
+}
+
+#[test]
+fn what_is_not_offered_and_could_not_be_looked_at_has_a_status_of_its_own() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let simulator = runtime.block_on(MediatorSimulator::start(Fault::SpeaksOldVersionsOnly));
+    let did = simulator.did.as_str();
+    let output = EINMAL.command(&["conformance", did, "--json", "--only", "MP4"]).output().unwrap();
+    let (status, lines, _) = told(&output);
+    assert_eq!(status, 3);
+    let summary = &lines.last().unwrap()["summary"];
+    assert_eq!(summary["conforms"], false);
+    assert_eq!(summary["open"], "nothing that was asked for is offered");
+    assert_eq!(summary["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(summary["options"]["only"], "MP4");
+    assert_eq!(summary["options"]["timeout_seconds"], 10);
+    assert!(summary["catalogue"].is_u64());
+    let ping = &summary["advertises"]["protocols"][0];
+    assert_eq!(ping["id"], "https://didcomm.org/trust-ping/2.0");
+    let endpoint = summary["advertises"]["endpoints"][0]["uri"].as_str().unwrap();
+    assert!(endpoint.starts_with("http://127.0.0.1"), "{summary}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_message_that_is_refused_for_a_reason_of_its_own_leaves_the_run_open() {
+    let report = against(Fault::WantsALoginForNewAccounts).await;
+    assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{}", report.to_table());
+    assert_eq!(report.verdict("CM3-grant"), Verdict::NotChecked);
+    assert_eq!(report.standing(), Standing::Open, "{}", report.to_table());
 }
 
 #[test]

@@ -39,15 +39,31 @@ pub(super) async fn discover(run: &mut Run) {
     run.disclosed = named().filter(|(_, id)| is_promised(&answer, id)).map(|(_, id)| plain(id)).collect();
     // Any protocol that is disclosed will do; pings are known to most.
     let sample = listed.get(TRUST_PING).or(listed.first()).map_or(TRUST_PING, String::as_str).to_owned();
+    answered(run, &answer);
     // An empty list means "not telling".
     run.listed = (!listed.is_empty()).then_some(listed);
     matching(run, &me, &sample).await;
-    let limit = ask(run, &me, &[query("constraint", "max_receive_bytes")]).await;
-    let limit = limit.and_then(|(answer, _)| {
+    let limits = [query("constraint", "max_receive_bytes"), query("constraint", "*")];
+    let limit = ask(run, &me, &limits).await.and_then(|(answer, _)| {
+        answered(run, &answer);
         let known = disclosures(&answer).any(|(_, id)| id == "max_receive_bytes");
         holds(known, || "it is not disclosed".to_owned())
     });
     run.report.settle("DF2-max-receive-bytes", limit);
+}
+
+/// Notes all features that an answer discloses.
+fn answered(run: &mut Run, answer: &Message) {
+    let list = answer.body.get("disclosures").and_then(Value::as_array).into_iter().flatten();
+    for one in list {
+        if let Some(feature_type) = feature_type(one) {
+            run.report.advertised.feature(feature_type, one);
+        }
+    }
+}
+
+fn feature_type(disclosed: &Value) -> Option<&str> {
+    disclosed.get("feature-type").or_else(|| disclosed.get("feature_type"))?.as_str()
 }
 
 /// Asks for all protocols; the answer. A target that is silent about all may still tell of each that is named.
@@ -131,10 +147,7 @@ fn is_promised(answer: &Message, id: &str) -> bool {
 
 fn disclosures(answer: &Message) -> impl Iterator<Item = (&str, &str)> {
     let list = answer.body.get("disclosures").and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(|one| {
-        let feature_type = one.get("feature-type").or_else(|| one.get("feature_type"))?;
-        Some((feature_type.as_str()?, one.get("id")?.as_str()?))
-    })
+    list.into_iter().flatten().filter_map(|one| Some((feature_type(one)?, one.get("id")?.as_str()?)))
 }
 
 /// Checks that what is disclosed and what works agree; only protocols this suite speaks count.

@@ -90,6 +90,7 @@ pub(super) fn form(run: &mut Run) {
         Some(Ok(invitation)) => invitation,
     };
     // An inviter that does not list what it accepts accepts anything.
+    run.report.advertised.profiles(&invitation.accept);
     let any = invitation.accept.is_empty();
     let accepts = any || invitation.accept.iter().any(|profile| profile == DIDCOMM_V2);
     let accept = holds(accepts, || format!("accept is {:?}", invitation.accept));

@@ -3,6 +3,7 @@
 //! The suite is a stranger with throw-away identities in memory. It relies on no habit of any mediator: protocols are
 //! tried, not assumed; statuses, optional members and orders are free where the specification leaves them free.
 
+mod advertised;
 mod answer;
 mod callback;
 mod carrying;
@@ -35,9 +36,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::{Value, json};
+
 pub use self::{
     catalogue::{Level, Requirement, all as requirements},
-    report::{Report, Verdict},
+    report::{Report, Standing, Verdict},
 };
 use self::{
     invitation::{Invited, read_target},
@@ -66,6 +69,20 @@ pub struct Options {
     pub public_url: Option<String>,
     /// Longest time for the whole run; [`TOTAL`] by default.
     pub total: Duration,
+}
+
+impl Options {
+    /// As they stand in the summary of a report, which names the target itself.
+    fn to_json(&self) -> Value {
+        json!({
+            "only": self.only,
+            "timeout_seconds": self.timeout.as_secs(),
+            "total_seconds": self.total.as_secs(),
+            "allow_private": self.allow_private,
+            "listen": self.listen,
+            "public_url": self.public_url,
+        })
+    }
 }
 
 /// Longest time for a whole run, by default.
@@ -128,7 +145,11 @@ impl Run {
                 self.report.leave_open(&format!("{protocol} could not be tried: {why}"));
             }
             Problem::Silent(why) if !self.discloses(protocol) => self.report.not_offered(tag, &why),
-            Problem::Refused(why) if !self.discloses(protocol) => self.report.not_checked(tag, &why),
+            // Whoever refuses a first message for a reason of its own may well speak the protocol with others.
+            Problem::Refused(why) if !self.discloses(protocol) => {
+                self.report.not_checked(tag, &why);
+                self.report.leave_open(&format!("{protocol} is refused: {why}"));
+            }
             failed => {
                 self.report.settle(first, Err(failed));
                 self.report.not_checked(tag, "the protocol's first message was not answered as it should be");
@@ -157,7 +178,8 @@ pub async fn run(options: &Options) -> Result<Report, SetupError> {
     let (target, invitation) = read_target(&options.target)?;
     check_callback(options)?;
     let end = Instant::now() + options.total;
-    let report = Report::new(target.as_str(), options.only.as_deref(), Some(end));
+    let mut report = Report::new(target.as_str(), options.only.as_deref(), Some(end));
+    report.options = options.to_json();
     if !report.wants("") {
         return Err(usage(
             "no requirement begins with what --only says".into(),

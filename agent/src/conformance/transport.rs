@@ -30,6 +30,9 @@ pub(super) async fn reach(run: &mut Run) -> bool {
     if !usable || !named {
         return false;
     }
+    if let Ok(document) = run.probe.document(&run.probe.target.clone()).await {
+        document.didcomm_endpoints().for_each(|endpoint| run.report.advertised.endpoint(endpoint));
+    }
     invitation::form(run);
     let Ok(First { knock, me, request, answer }) = knock::first(run).await else { return false };
     run.knock = knock;

@@ -137,7 +137,12 @@ impl Mediator {
 
     fn disclosure(&self, id: &str) -> Value {
         let serves = id.contains("mediation") || id.contains("pickup");
-        let told = !matches!(self.fault, Fault::ListsPickupFourWithoutARole | Fault::GrantsInAnotherThread);
+        let told = !matches!(
+            self.fault,
+            Fault::ListsPickupFourWithoutARole
+                | Fault::GrantsInAnotherThread
+                | Fault::WantsALoginForNewAccounts
+        );
         let roles = if serves && told { json!(["mediator"]) } else { json!([]) };
         json!({"feature-type": "protocol", "id": id, "roles": roles})
     }
@@ -146,6 +151,9 @@ impl Mediator {
         let three = protocol.ends_with("3.0");
         let mut state = self.state();
         let account = from.canonical();
+        if name == "mediate-request" && self.breaks(Fault::WantsALoginForNewAccounts) {
+            return report("e.p.trust");
+        }
         if name == "mediate-request" && self.breaks(Fault::DeniesAccounts) {
             return reply(&format!("{protocol}/mediate-deny"), json!({}));
         }

@@ -149,6 +149,8 @@ pub enum Fault {
     RedirectsToAFile,
     DeclinesLiveDelivery,
     ClosesSocketsThatAreNotLive,
+    /// Accounts are refused by a report; it names no roles.
+    WantsALoginForNewAccounts,
     RefusesEachUpdateOfStrangers,
     /// It says nothing to who does not answer its invitation, whose id is `1`.
     ListensOnlyToWhomItInvited,
