@@ -371,6 +371,60 @@ const OTHERWISE: [(&str, Level); 5] = [
     ("MP4-received-status", Info),
 ];
 
+/// Whether a requirement has this id.
+pub(super) const fn holds_id(id: &str) -> bool {
+    let id = id.as_bytes();
+    let mut groups = BASICS;
+    while let [(tag, _, rows), rest @ ..] = groups {
+        if is_among(id, tag, rows) {
+            return true;
+        }
+        groups = rest;
+    }
+    is_among(id, "CM2", MEDIATION)
+        || is_among(id, "CM3", MEDIATION)
+        || is_among(id, "MP3", PICKUP)
+        || is_among(id, "MP4", PICKUP)
+        || is_among(id, "MP4", PICKUP_4)
+}
+
+/// Whether mediation or pickup has this point.
+pub(super) const fn holds_point(point: &str) -> bool {
+    let point = point.as_bytes();
+    has(MEDIATION, point) || has(PICKUP, point) || has(PICKUP_4, point)
+}
+
+/// Whether an id is the tag, a hyphen, and one of the points.
+const fn is_among(id: &[u8], tag: &str, rows: &[Row]) -> bool {
+    if id.len() <= tag.len() {
+        return false;
+    }
+    let (start, rest) = id.split_at(tag.len());
+    let (hyphen, point) = rest.split_at(1);
+    same(start, tag.as_bytes()) && same(hyphen, b"-") && has(rows, point)
+}
+
+const fn has(mut rows: &[Row], point: &[u8]) -> bool {
+    while let [(_, known, _), rest @ ..] = rows {
+        if same(known.as_bytes(), point) {
+            return true;
+        }
+        rows = rest;
+    }
+    false
+}
+
+/// What `==` is outside constants.
+const fn same(mut one: &[u8], mut other: &[u8]) -> bool {
+    while let ([first, rest @ ..], [second, others @ ..]) = (one, other) {
+        if *first != *second {
+            return false;
+        }
+        (one, other) = (rest, others);
+    }
+    one.is_empty() && other.is_empty()
+}
+
 /// All requirements, in the order of the report.
 pub fn all() -> Vec<Requirement> {
     let mut all = Vec::new();

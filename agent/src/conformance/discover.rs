@@ -7,7 +7,9 @@ use einmal_didcomm::Message;
 use serde_json::{Value, json};
 
 use super::{
-    Run, mediation,
+    Run,
+    ids::id,
+    mediation,
     outcome::{Outcome, Problem, holds},
     pickup,
     ping::TRUST_PING,
@@ -49,7 +51,7 @@ pub(super) async fn discover(run: &mut Run) {
         let known = disclosures(&answer).any(|(_, id)| id == "max_receive_bytes");
         holds(known, || "it is not disclosed".to_owned())
     });
-    run.report.settle("DF2-max-receive-bytes", limit);
+    run.report.settle(id!("DF2-max-receive-bytes"), limit);
 }
 
 /// Notes all features that an answer discloses.
@@ -80,13 +82,13 @@ async fn opens(run: &mut Run, me: &Did) -> Option<Message> {
     };
     match answered {
         Ok((answer, threaded)) => {
-            run.opens("DF2", FEATURES, "DF2-disclose", Ok(()));
-            run.report.settle("DF2-disclose", threaded);
-            run.report.settle("DF2-wildcard", wild);
+            run.opens("DF2", FEATURES, id!("DF2-disclose"), Ok(()));
+            run.report.settle(id!("DF2-disclose"), threaded);
+            run.report.settle(id!("DF2-wildcard"), wild);
             Some(answer)
         }
         Err(problem) => {
-            run.opens("DF2", FEATURES, "DF2-disclose", Err(problem));
+            run.opens("DF2", FEATURES, id!("DF2-disclose"), Err(problem));
             None
         }
     }
@@ -112,14 +114,14 @@ async fn matching(run: &mut Run, me: &Did, sample: &str) {
         let foreign = disclosures(&answer).any(|(_, id)| !is_it(id));
         holds(!foreign, || "other protocols were disclosed too".to_owned())
     });
-    run.report.settle("DF2-match", exact);
+    run.report.settle(id!("DF2-match"), exact);
     // Alone it may meet silence, because then nothing is asked; beside a known one it must not interfere.
     let both = [query("x-of-no-known-type", "*"), query("protocol", sample)];
     let both = ask(run, me, &both).await.and_then(|(answer, _)| {
         let known = disclosures(&answer).any(|(_, id)| is_it(id));
         holds(known || !told, || "what was asked for beside it is not disclosed".to_owned())
     });
-    run.report.settle("DF2-unknown-feature-type", both);
+    run.report.settle(id!("DF2-unknown-feature-type"), both);
     // Such as `…/trust-ping/2.*`.
     let prefix = sample.trim_end_matches(|c: char| c.is_ascii_digit());
     let begun = ask(run, me, &[query("protocol", &format!("{prefix}*"))]).await.and_then(|(answer, _)| {
@@ -128,7 +130,7 @@ async fn matching(run: &mut Run, me: &Did, sample: &str) {
         let foreign = disclosures(&answer).any(|(_, id)| !id.starts_with(prefix));
         holds(!foreign, || "other protocols were disclosed too".to_owned())
     });
-    run.report.settle("DF2-wildcard-prefix", begun);
+    run.report.settle(id!("DF2-wildcard-prefix"), begun);
 }
 
 /// Whether a protocol is disclosed for the role this suite needs: for mediation and pickup a serving role, for all
@@ -159,7 +161,7 @@ pub(super) fn compare_disclosed(run: &mut Run) {
     };
     let silent: Vec<&str> = run.worked.iter().copied().filter(|known| !listed.contains(*known)).collect();
     let silent = holds(silent.is_empty(), || format!("not listed: {}", silent.join(", ")));
-    run.report.settle("DF2-lists-what-works", silent);
+    run.report.settle(id!("DF2-lists-what-works"), silent);
     let idle: Vec<&str> = tried()
         .chain([TRUST_PING, FEATURES])
         .filter(|protocol| run.discloses(protocol) && !run.worked.contains(protocol))
@@ -173,5 +175,5 @@ pub(super) fn compare_disclosed(run: &mut Run) {
     };
     let works =
         holds(idle.is_empty(), || format!("listed, but does not work: {}", idle.join(", "))).and(works);
-    run.report.settle("DF2-works-what-is-listed", works);
+    run.report.settle(id!("DF2-works-what-is-listed"), works);
 }

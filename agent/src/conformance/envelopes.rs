@@ -5,14 +5,14 @@ use einmal_didcomm::SenderProtection;
 use einmal_keys::KeyKind;
 use serde_json::{Value, json};
 
-use super::{Run, knock::is_answered, outcome::Outcome};
+use super::{Run, ids::id, knock::is_answered, outcome::Outcome};
 
 /// All checks of envelopes.
 pub(super) async fn run(run: &mut Run) {
     let plain = [
-        ("DCv2.1-envelope-did-peer-4", run.probe.stranger_peer_4(run.probe.curve)),
-        ("DCv2.1-envelope-did-key", run.probe.stranger_key()),
-        ("DCv2.1-envelope-curve-p256", run.probe.stranger_peer_4(KeyKind::P256)),
+        (id!("DCv2.1-envelope-did-peer-4"), run.probe.stranger_peer_4(run.probe.curve)),
+        (id!("DCv2.1-envelope-did-key"), run.probe.stranger_key()),
+        (id!("DCv2.1-envelope-curve-p256"), run.probe.stranger_peer_4(KeyKind::P256)),
     ];
     for (id, sender) in plain {
         // A curve on which the target has no key cannot be tried, and no rule requires it: then it is not checked.
@@ -20,15 +20,15 @@ pub(super) async fn run(run: &mut Run) {
         run.report.settle(id, answered);
     }
     let protected = [
-        ("DCv2.1-envelope-anoncrypt-authcrypt", SenderProtection::AuthcryptHidden),
-        ("DCv2.1-envelope-signed-anoncrypt", SenderProtection::SignedAnoncrypt),
+        (id!("DCv2.1-envelope-anoncrypt-authcrypt"), SenderProtection::AuthcryptHidden),
+        (id!("DCv2.1-envelope-signed-anoncrypt"), SenderProtection::SignedAnoncrypt),
     ];
     for (id, protection) in protected {
         let answered = answered(run, run.probe.stranger(), protection).await;
         run.report.settle(id, answered);
     }
     let headers = unknown_headers(run).await;
-    run.report.settle("DCv2.1-envelope-unknown-headers", headers);
+    run.report.settle(id!("DCv2.1-envelope-unknown-headers"), headers);
 }
 
 async fn answered(run: &Run, sender: Outcome<Did>, protection: SenderProtection) -> Outcome {

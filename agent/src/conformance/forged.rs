@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     Run,
     answer::Answer,
+    ids::{Id, id},
     live,
     mail::{self, Letter, Mailbox},
     negatives,
@@ -32,13 +33,13 @@ enum Forgery {
     SuccessorOfAnother,
 }
 
-const FORGERIES: [(Forgery, &str); 6] = [
-    (Forgery::Another, "DCv2.1-envelope-from-not-sender"),
-    (Forgery::Signed, "DCv2.1-envelope-signer-not-from"),
-    (Forgery::Successor, "DCv2.1-envelope-rotation-forged"),
-    (Forgery::SuccessorOfAnother, "DCv2.1-envelope-rotation-forged"),
-    (Forgery::Plain, "DCv2.1-envelope-plaintext"),
-    (Forgery::Anonymous, "DCv2.1-envelope-anoncrypt-from"),
+const FORGERIES: [(Forgery, Id); 6] = [
+    (Forgery::Another, id!("DCv2.1-envelope-from-not-sender")),
+    (Forgery::Signed, id!("DCv2.1-envelope-signer-not-from")),
+    (Forgery::Successor, id!("DCv2.1-envelope-rotation-forged")),
+    (Forgery::SuccessorOfAnother, id!("DCv2.1-envelope-rotation-forged")),
+    (Forgery::Plain, id!("DCv2.1-envelope-plaintext")),
+    (Forgery::Anonymous, id!("DCv2.1-envelope-anoncrypt-from")),
 ];
 
 /// All forgeries, against everything our account can be robbed of.

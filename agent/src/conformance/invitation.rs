@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     Run,
+    ids::id,
     knock::is_answered,
     outcome::{Needed, Outcome, holds},
     usage,
@@ -83,7 +84,7 @@ pub(super) fn form(run: &mut Run) {
             return;
         }
         Some(Err(problem)) => {
-            run.report.settle("OOB2-invitation-form", Err(problem.clone()));
+            run.report.settle(id!("OOB2-invitation-form"), Err(problem.clone()));
             run.report.not_checked("OOB2", "the invitation cannot be read");
             return;
         }
@@ -94,8 +95,8 @@ pub(super) fn form(run: &mut Run) {
     let any = invitation.accept.is_empty();
     let accepts = any || invitation.accept.iter().any(|profile| profile == DIDCOMM_V2);
     let accept = holds(accepts, || format!("accept is {:?}", invitation.accept));
-    run.report.passed("OOB2-invitation-form", "");
-    run.report.settle("OOB2-invitation-accept", accept);
+    run.report.passed(id!("OOB2-invitation-form"), "");
+    run.report.settle(id!("OOB2-invitation-accept"), accept);
 }
 
 /// A first message under the invitation, if one was given.
@@ -112,7 +113,7 @@ pub(super) async fn invited(run: &mut Run) {
         answered
     };
     let taken: Outcome = taken.await;
-    run.report.settle("OOB2-invitation-response", taken);
+    run.report.settle(id!("OOB2-invitation-response"), taken);
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     Run,
     answer::Answer,
+    ids::id,
     mail::{self, Delivered, Letter, Mailbox},
     outcome::{Needed, Outcome, Problem, holds},
     pickup::{self, Dialect},
@@ -23,21 +24,21 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
         return;
     }
     let asked = run.probe.again(|| on_request(run, dialect)).await;
-    run.report.settle(format!("{}-socket", dialect.tag), asked);
+    run.report.settle(id!(dialect, "socket"), asked);
     let empty = run.probe.again(|| empty(run, dialect)).await;
-    run.report.settle(format!("{}-socket-empty", dialect.tag), empty);
+    run.report.settle(id!(dialect, "socket-empty"), empty);
     let offered = live(run, dialect).await;
     let quiet = run.probe.again(|| off_by_default(run, dialect)).await;
-    run.report.settle(format!("{}-live-off-default", dialect.tag), quiet);
+    run.report.settle(id!(dialect, "live-off-default"), quiet);
     if !offered {
         return run.report.not_offered(&prefix, "the target declines live delivery over its WebSocket");
     }
     let kept = run.probe.again(|| kept(run, dialect)).await;
-    run.report.settle(format!("{}-live-keeps", dialect.tag), kept);
+    run.report.settle(id!(dialect, "live-keeps"), kept);
     let again = run.probe.again(|| off_again(run, dialect)).await;
-    run.report.settle(format!("{}-live-reconnect", dialect.tag), again);
+    run.report.settle(id!(dialect, "live-reconnect"), again);
     let waited = run.probe.again(|| no_flush(run, dialect)).await;
-    run.report.settle(format!("{}-live-no-flush", dialect.tag), waited);
+    run.report.settle(id!(dialect, "live-no-flush"), waited);
 }
 
 /// A request to turn live delivery on or off.
@@ -99,18 +100,18 @@ async fn live(run: &mut Run, dialect: &Dialect) -> bool {
         Ok(Some(on)) => on,
         Ok(None) => return false,
         Err(problem) => {
-            run.report.settle(format!("{}-live-status", dialect.tag), Err(problem));
+            run.report.settle(id!(dialect, "live-status"), Err(problem));
             run.report.not_checked(&format!("{}-live-", dialect.tag), "live delivery could not be turned on");
             return true;
         }
     };
-    run.report.passed(format!("{}-live-status", dialect.tag), "");
+    run.report.passed(id!(dialect, "live-status"), "");
     told(run, dialect, &status, true);
     if push(run, dialect, &mailbox, &mut socket).await {
         let off = turned_off(run, dialect, &mailbox, &mut socket).await;
-        run.report.settle(format!("{}-live-off", dialect.tag), off);
+        run.report.settle(id!(dialect, "live-off"), off);
     }
-    run.report.not_checked(&format!("{}-live-told", dialect.tag), "status does not tell it");
+    run.report.not_checked(id!(dialect, "live-told").as_str(), "status does not tell it");
     true
 }
 
@@ -131,7 +132,7 @@ async fn turned_on(run: &Run, dialect: &Dialect) -> Outcome<Option<(Mailbox, Soc
 fn told(run: &mut Run, dialect: &Dialect, status: &Message, asked: bool) {
     let Some(told) = status.body.get("live_delivery") else { return };
     let right = holds(*told == json!(asked), || format!("it is {told} after {asked} was asked for"));
-    run.report.settle(format!("{}-live-told", dialect.tag), right);
+    run.report.settle(id!(dialect, "live-told"), right);
 }
 
 /// A letter that is pushed, and to nobody else; whether it came.
@@ -147,24 +148,21 @@ async fn push(run: &mut Run, dialect: &Dialect, mailbox: &Mailbox, socket: &mut 
         // A target that pushes nothing pushes nothing wrong either.
         (Err(problem), _) | (_, Err(problem)) => Err(Problem::Unknown(problem.text().to_owned())),
     };
-    run.report.settle(format!("{}-live-apart", dialect.tag), apart);
+    run.report.settle(id!(dialect, "live-apart"), apart);
     if dialect.is_four {
         let wrapped = match &came {
             Ok(Pushed { id: Some(_) }) => Ok(()),
             Ok(Pushed { id: None }) => Err("it came bare".into()),
             Err(problem) => Err(problem.clone()),
         };
-        run.report.settle(format!("{}-live-wrapped", dialect.tag), wrapped);
+        run.report.settle(id!(dialect, "live-wrapped"), wrapped);
     }
     match came {
         Ok(Pushed { id }) => {
-            run.report.passed(
-                format!("{}-live-push", dialect.tag),
-                if id.is_some() { "as delivery" } else { "bare" },
-            );
+            run.report.passed(id!(dialect, "live-push"), if id.is_some() { "as delivery" } else { "bare" });
             true
         }
-        Err(problem) => run.report.settle(format!("{}-live-push", dialect.tag), Err(problem)),
+        Err(problem) => run.report.settle(id!(dialect, "live-push"), Err(problem)),
     }
 }
 
@@ -189,7 +187,7 @@ async fn bystanders(run: &mut Run, dialect: &Dialect) -> Outcome<[Socket; 2]> {
     let told = |opened: &Opened| opened.message.body.get("live_delivery") == Some(&json!(true));
     if answer.opened().is_some_and(told) {
         let granted = Err("a stranger is told that live delivery is on");
-        run.report.settle(format!("{}-not-enrolled", dialect.tag), granted);
+        run.report.settle(id!(dialect, "not-enrolled"), granted);
     }
     Ok([live, stranger])
 }

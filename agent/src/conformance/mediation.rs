@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Run,
     answer::Answer,
+    ids::id,
     outcome::{Needed, Outcome, Problem, holds},
     probe::in_thread,
 };
@@ -72,14 +73,14 @@ impl Dialect {
 
 /// Tries a version; returns whether the target speaks it.
 pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
-    let grant = format!("{}-grant", dialect.tag);
+    let grant = id!(dialect, "grant");
     let first = run.probe.twice(|| first(run, dialect)).await;
     let (answered, threaded) = match first {
         Ok((message, threaded)) => (Ok(message), threaded),
         Err(problem) => (Err(problem), Ok(())),
     };
     let denied = answered.as_ref().is_ok_and(|message| message.kind.is(&dialect.kind("mediate-deny")));
-    if !run.opens(dialect.tag, dialect.protocol, &grant, answered.map(|_| ())) {
+    if !run.opens(dialect.tag, dialect.protocol, grant.clone(), answered.map(|_| ())) {
         return false;
     }
     // An account in the wrong thread is an account: what depends on it can be looked at.
@@ -220,15 +221,15 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
     let account = match enrolled {
         Ok(account) => account,
         Err(problem) => {
-            run.report.settle(format!("{}-grant-routing-did", dialect.tag), Err(problem));
+            run.report.settle(id!(dialect, "grant-routing-did"), Err(problem));
             run.report.not_checked(dialect.tag, "there is no account to try it with");
             return;
         }
     };
     let repeated = repeated(run, &account, dialect).await;
-    run.report.settle(format!("{}-grant-repeated", dialect.tag), repeated);
+    run.report.settle(id!(dialect, "grant-repeated"), repeated);
     // From the first grant: a peer that has an account may be refused another.
-    run.report.settle(format!("{}-grant-routing-did", dialect.tag), account.form.clone());
+    run.report.settle(id!(dialect, "grant-routing-did"), account.form.clone());
     updates(run, &account, dialect).await;
     listing(run, &account, dialect).await;
     forms(run, dialect).await;
@@ -256,24 +257,24 @@ async fn updates(run: &mut Run, account: &Account, dialect: &Dialect) {
     // Where fresh DIDs need proof, the account's own DID has it; what was lost tells nothing about that.
     let fresh = one_of(account.change(run, first.as_str(), "add").await, &["success"]);
     let own = fresh.as_ref().is_err_and(|problem| !problem.is_unknown());
-    run.report.settle(format!("{}-register-fresh", dialect.tag), fresh.clone());
+    run.report.settle(id!(dialect, "register-fresh"), fresh.clone());
     let did = if own { account.me.clone() } else { first };
     let added =
         if own { one_of(account.change(run, did.as_str(), "add").await, &["success"]) } else { fresh };
     let again = one_of(account.change(run, did.as_str(), "add").await, &["no_change", "success"]);
     let is_there = added.as_ref().or(again.as_ref()).map(|_| ()).map_err(Problem::clone);
-    run.report.settle(format!("{}-update-add", dialect.tag), added);
-    run.report.settle(format!("{}-update-add-again", dialect.tag), again);
+    run.report.settle(id!(dialect, "update-add"), added);
+    run.report.settle(id!(dialect, "update-add-again"), again);
     let removed = account.change(run, did.as_str(), "remove").await;
     run.report.settle(
-        format!("{}-update-remove", dialect.tag),
+        id!(dialect, "update-remove"),
         is_there.needed("a DID to remove").and(one_of(removed, &["success"])),
     );
     let unknown = account.change(run, never.as_str(), "remove").await;
     let unknown = one_of(unknown, &["no_change", "client_error"]);
-    run.report.settle(format!("{}-update-remove-unknown", dialect.tag), unknown);
+    run.report.settle(id!(dialect, "update-remove-unknown"), unknown);
     let several = several(run, account, did.as_str(), second.as_str()).await;
-    run.report.settle(format!("{}-update-several", dialect.tag), several.clone());
+    run.report.settle(id!(dialect, "update-several"), several.clone());
     // What was lost may not have been added.
     let listed = several.needed("several updates").and(account.list(run, None).await);
     let listed = listed.and_then(|Listed { dids, threaded, .. }| {
@@ -286,13 +287,13 @@ async fn updates(run: &mut Run, account: &Account, dialect: &Dialect) {
         }
         threaded
     });
-    run.report.settle(format!("{}-query", dialect.tag), listed);
+    run.report.settle(id!(dialect, "query"), listed);
     let removed = one_of(account.change(run, did.as_str(), "remove").await, &["success"]);
     let gone = removed.needed("a removal").and(account.list(run, None).await).and_then(|page| {
         let still = page.dids.iter().any(|text| text == did.as_str());
         holds(!still, || "the list holds a DID that was removed".to_owned())
     });
-    run.report.settle(format!("{}-query", dialect.tag), gone);
+    run.report.settle(id!(dialect, "query"), gone);
 }
 
 /// In one message, adds one DID and removes another that is not there.
@@ -323,7 +324,7 @@ async fn listing(run: &mut Run, account: &Account, dialect: &'static Dialect) {
     }
     if mine.len() < 3 {
         run.report.not_checked(&format!("{}-query-pag", dialect.tag), "three DIDs could not be registered");
-        run.report.not_checked(&format!("{}-query-own", dialect.tag), "DIDs could not be registered");
+        run.report.not_checked(id!(dialect, "query-own").as_str(), "DIDs could not be registered");
         return;
     }
     let pages = async {
@@ -349,22 +350,22 @@ async fn listing(run: &mut Run, account: &Account, dialect: &'static Dialect) {
             }
         }
     });
-    run.report.settle(format!("{}-query-paginated", dialect.tag), pages.map(|_| ()));
-    run.report.settle(format!("{}-query-pagination", dialect.tag), told);
+    run.report.settle(id!(dialect, "query-paginated"), pages.map(|_| ()));
+    run.report.settle(id!(dialect, "query-pagination"), told);
     let apart = async {
         let other = enrol(run, dialect, run.probe.stranger()?).await.needed("another account")?;
         let theirs = other.list(run, None).await?.dids;
         holds(!mine.iter().any(|did| theirs.contains(did)), || "it does".to_owned())
     };
     let apart: Outcome = apart.await;
-    run.report.settle(format!("{}-query-own", dialect.tag), apart);
+    run.report.settle(id!(dialect, "query-own"), apart);
 }
 
 /// The forms of DID that can be registered.
 async fn forms(run: &mut Run, dialect: &'static Dialect) {
     let forms = [
-        (format!("{}-register-did-peer-4", dialect.tag), run.probe.stranger_peer_4(KeyKind::X25519)),
-        (format!("{}-register-did-key", dialect.tag), run.probe.stranger_key()),
+        (id!(dialect, "register-did-peer-4"), run.probe.stranger_peer_4(KeyKind::X25519)),
+        (id!(dialect, "register-did-key"), run.probe.stranger_key()),
     ];
     for (id, did) in forms {
         let registered = async {
@@ -379,7 +380,7 @@ async fn forms(run: &mut Run, dialect: &'static Dialect) {
         account.register(run, &account.me).await
     };
     let own = own.await;
-    run.report.settle(format!("{}-register-own", dialect.tag), own);
+    run.report.settle(id!(dialect, "register-own"), own);
 }
 
 /// Whether updates are refused as a whole, by a report, or each for itself.
@@ -398,8 +399,8 @@ async fn strangers(run: &mut Run, account: &Account, dialect: &'static Dialect) 
     let Ok(stranger) = run.probe.stranger() else { return };
     let body = json!({"updates": [{"recipient_did": stranger, "action": "add"}]});
     let answer = run.probe.ask(&dialect.kind(dialect.update), &stranger, &body).await;
-    run.report.settle(format!("{}-not-granted", dialect.tag), refused(&answer, dialect));
-    run.report.settle(format!("{}-not-granted-code", dialect.tag), answer.expect_code("e.p.req.not_enroll"));
+    run.report.settle(id!(dialect, "not-granted"), refused(&answer, dialect));
+    run.report.settle(id!(dialect, "not-granted-code"), answer.expect_code("e.p.req.not_enroll"));
     let taken = async {
         let other = enrol(run, dialect, run.probe.stranger()?).await.needed("another account")?;
         account.register(run, &account.me).await.needed("a registration")?;
@@ -412,5 +413,5 @@ async fn strangers(run: &mut Run, account: &Account, dialect: &'static Dialect) 
         }
     };
     let taken: Outcome = taken.await;
-    run.report.settle(format!("{}-update-foreign", dialect.tag), taken);
+    run.report.settle(id!(dialect, "update-foreign"), taken);
 }

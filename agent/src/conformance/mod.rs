@@ -11,6 +11,7 @@ mod catalogue;
 mod discover;
 mod envelopes;
 mod forged;
+mod ids;
 mod invitation;
 mod irregular;
 mod knock;
@@ -43,6 +44,7 @@ pub use self::{
     report::{Report, Standing, Verdict},
 };
 use self::{
+    ids::{Id, id},
     invitation::{Invited, read_target},
     knock::Knock,
     mediation::Dialect,
@@ -129,7 +131,7 @@ impl Run {
     ///
     /// Returns whether to go on. If the target does not name the protocol and answers its first message with silence or
     /// the report that it is unsupported, the protocol is not offered; a wrong answer of the protocol is a failure.
-    fn opens(&mut self, tag: &str, protocol: &'static str, first: &str, result: Outcome) -> bool {
+    fn opens(&mut self, tag: &str, protocol: &'static str, first: Id, result: Outcome) -> bool {
         let problem = match result {
             Ok(()) => {
                 self.worked.insert(protocol);
@@ -295,10 +297,10 @@ async fn play(run: &mut Run) {
 /// What can be judged only at the end.
 async fn close(run: &mut Run) {
     if let Some(ids) = run.probe.ids() {
-        run.report.settle("DCv2.1-threading-ids", ids);
+        run.report.settle(id!("DCv2.1-threading-ids"), ids);
     }
     if run.probe.rotated() {
-        run.report.passed("DCv2.1-rotation", "it did so here");
+        run.report.passed(id!("DCv2.1-rotation"), "it did so here");
     } else {
         run.report.not_offered("DCv2.1-rotation", "the target keeps its DID");
     }
@@ -306,7 +308,7 @@ async fn close(run: &mut Run) {
     let serves = mediation::DIALECTS.iter().map(|dialect| dialect.protocol);
     let mut serves = serves.chain(pickup::DIALECTS.iter().map(|dialect| dialect.protocol));
     if !serves.any(|protocol| run.worked.contains(protocol)) {
-        run.report.relax("DCv2.1-transport-return-route-all");
+        run.report.relax(&id!("DCv2.1-transport-return-route-all"));
     }
     if transport::alive(run).await.is_err() {
         run.report.stop("the target no longer answers");

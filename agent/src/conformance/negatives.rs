@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     Run, forged,
+    ids::{Id, id},
     knock::is_answered,
     mediation::Dialect,
     outcome::{Outcome, Problem},
@@ -26,30 +27,31 @@ pub(super) async fn run(run: &mut Run) {
         let ignored = run.probe.again(|| tampered(run, bend)).await;
         settle(run, id, ignored).await;
     }
-    for (id, rule) in [("DCv2.1-envelope-apv", Irregularity::Apv), ("DCv2.1-envelope-apu", Irregularity::Apu)]
+    for (id, rule) in
+        [(id!("DCv2.1-envelope-apv"), Irregularity::Apv), (id!("DCv2.1-envelope-apu"), Irregularity::Apu)]
     {
         let ignored = run.probe.again(|| irregular(run, rule)).await;
         settle(run, id, ignored).await;
     }
     let from = run.probe.again(|| from_not_sender(run)).await;
-    settle(run, "DCv2.1-envelope-from-not-sender", from).await;
+    settle(run, id!("DCv2.1-envelope-from-not-sender"), from).await;
     let to = run.probe.again(|| to_not_recipient(run)).await;
-    settle(run, "DCv2.1-envelope-to-not-recipient", to).await;
+    settle(run, id!("DCv2.1-envelope-to-not-recipient"), to).await;
     let key = run.probe.again(|| by_idle_key(run)).await;
-    settle(run, "DCv2.1-envelope-sender-key", key).await;
+    settle(run, id!("DCv2.1-envelope-sender-key"), key).await;
     let signed = run.probe.again(|| signed_by_another(run)).await;
-    settle(run, "DCv2.1-envelope-signer-not-from", signed).await;
+    settle(run, id!("DCv2.1-envelope-signer-not-from"), signed).await;
     let loose = run.probe.again(|| signed_for_anybody(run)).await;
-    settle(run, "DCv2.1-envelope-signed-without-to", loose).await;
+    settle(run, id!("DCv2.1-envelope-signed-without-to"), loose).await;
     let expired = expired(run).await;
-    settle(run, "DCv2.1-envelope-expired", expired).await;
+    settle(run, id!("DCv2.1-envelope-expired"), expired).await;
     let plain = run.probe.again(|| plain_knock(run)).await;
-    settle(run, "DCv2.1-envelope-plaintext-silent", plain).await;
+    settle(run, id!("DCv2.1-envelope-plaintext-silent"), plain).await;
     unproved_accounts(run).await;
 }
 
 /// Notes the result of a bad message, if a good one is still answered.
-pub(super) async fn settle(run: &mut Run, id: &str, ignored: Outcome) {
+pub(super) async fn settle(run: &mut Run, id: Id, ignored: Outcome) {
     let ignored = match ignored {
         Ok(()) => twin(run).await.map_err(|problem| {
             Problem::Unknown(format!("afterwards a sound message was not answered either: {problem}"))
@@ -62,10 +64,10 @@ pub(super) async fn settle(run: &mut Run, id: &str, ignored: Outcome) {
 /// One envelope member and how it is changed.
 type Bend = fn(&mut Value) -> Option<()>;
 
-const TAMPERED: [(&str, Bend); 3] = [
-    ("DCv2.1-envelope-ciphertext-tampered", |envelope| flip(envelope, "ciphertext")),
-    ("DCv2.1-envelope-tag-tampered", |envelope| flip(envelope, "tag")),
-    ("DCv2.1-envelope-protected-tampered", |envelope| {
+const TAMPERED: [(Id, Bend); 3] = [
+    (id!("DCv2.1-envelope-ciphertext-tampered"), |envelope| flip(envelope, "ciphertext")),
+    (id!("DCv2.1-envelope-tag-tampered"), |envelope| flip(envelope, "tag")),
+    (id!("DCv2.1-envelope-protected-tampered"), |envelope| {
         let text = envelope.get("protected")?.as_str()?;
         let mut header: Value = serde_json::from_slice(&base64url_decode(text)?).ok()?;
         header.as_object_mut()?.insert("x-added".to_owned(), json!(true));
@@ -177,9 +179,9 @@ async fn unproved_accounts(run: &mut Run) {
         return;
     };
     let plain = run.probe.again(|| plain_account(run, dialect)).await;
-    settle(run, "DCv2.1-envelope-plaintext", plain).await;
+    settle(run, id!("DCv2.1-envelope-plaintext"), plain).await;
     let hidden = run.probe.again(|| hidden_account(run, dialect)).await;
-    settle(run, "DCv2.1-envelope-anoncrypt-from", hidden).await;
+    settle(run, id!("DCv2.1-envelope-anoncrypt-from"), hidden).await;
     forged::run(run).await;
 }
 

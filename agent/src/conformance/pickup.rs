@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Run,
     answer::Answer,
+    ids::id,
     mail::{self, Letter, Mailbox},
     outcome::{Needed, Outcome, holds},
     probe::in_thread,
@@ -84,9 +85,9 @@ pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
         Ok(none) => (Ok(()), none),
         Err(problem) => (Err(problem), Ok(())),
     };
-    let opened = run.opens(dialect.tag, dialect.protocol, &format!("{}-status-count", dialect.tag), answered);
+    let opened = run.opens(dialect.tag, dialect.protocol, id!(dialect, "status-count"), answered);
     if opened {
-        run.report.settle(format!("{}-status-count", dialect.tag), none);
+        run.report.settle(id!(dialect, "status-count"), none);
     }
     opened
 }
@@ -107,12 +108,12 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
     status(run, dialect).await;
     delivery(run, dialect).await;
     let empty = run.probe.again(|| empty(run, dialect)).await;
-    run.report.settle(format!("{}-empty-queue", dialect.tag), empty);
+    run.report.settle(id!(dialect, "empty-queue"), empty);
     foreign(run, dialect).await;
     let survived = run.probe.again(|| malformed(run, dialect)).await;
-    run.report.settle(format!("{}-malformed-survived", dialect.tag), survived);
+    run.report.settle(id!(dialect, "malformed-survived"), survived);
     let refused = live_by_http(run, dialect).await;
-    run.report.settle(format!("{}-live-http", dialect.tag), refused);
+    run.report.settle(id!(dialect, "live-http"), refused);
 }
 
 /// A mailbox with one waiting letter, a request for its status, and the answer.
@@ -132,17 +133,17 @@ async fn status(run: &mut Run, dialect: &Dialect) {
     let (mailbox, request, answer) = match looked.await {
         Ok(looked) => looked,
         Err(problem) => {
-            run.report.settle(format!("{}-status-count", dialect.tag), Err(problem));
+            run.report.settle(id!(dialect, "status-count"), Err(problem));
             return;
         }
     };
     let count = answer.body.get("message_count").and_then(Value::as_u64);
     let counted = holds(count == Some(1), || format!("message_count {count:?} instead of 1"));
-    run.report.settle(format!("{}-status-count", dialect.tag), counted);
+    run.report.settle(id!(dialect, "status-count"), counted);
     let echo = answer.body.get("recipient_did").and_then(Value::as_str);
     let echoed = holds(echo == Some(mailbox.recipient.as_str()), || format!("it is {echo:?}"));
-    run.report.settle(format!("{}-status-recipient-did", dialect.tag), echoed);
-    run.report.settle(format!("{}-status-thread", dialect.tag), in_thread(&answer, &request));
+    run.report.settle(id!(dialect, "status-recipient-did"), echoed);
+    run.report.settle(id!(dialect, "status-thread"), in_thread(&answer, &request));
     if dialect.is_four {
         let old = answer.body.contains_key("longest_waited_seconds");
         let times = ["newest_received_time", "oldest_received_time"];
@@ -153,7 +154,7 @@ async fn status(run: &mut Run, dialect: &Dialect) {
             (_, Some(time)) => Err(format!("the time {time} is not in milliseconds")),
             _ => Ok(()),
         };
-        run.report.settle(format!("{}-times-milliseconds", dialect.tag), right);
+        run.report.settle(id!(dialect, "times-milliseconds"), right);
     }
 }
 
@@ -173,7 +174,7 @@ async fn delivery(run: &mut Run, dialect: &Dialect) {
     let (mailbox, first, second) = match made.await {
         Ok(made) => made,
         Err(problem) => {
-            run.report.settle(format!("{}-delivery", dialect.tag), Err(problem));
+            run.report.settle(id!(dialect, "delivery"), Err(problem));
             return run.report.not_checked(dialect.tag, "no message arrives");
         }
     };
@@ -188,12 +189,12 @@ async fn delivery(run: &mut Run, dialect: &Dialect) {
         Ok(delivered.find(run, &first).await.ok_or_else(lacking)?)
     };
     let once: Outcome<_> = once.await;
-    run.report.settle(format!("{}-delivery", dialect.tag), once.clone().map(|_| ()));
+    run.report.settle(id!(dialect, "delivery"), once.clone().map(|_| ()));
     let Ok((id, _)) = once else { return run.report.not_checked(dialect.tag, "no message is delivered") };
     let again = mailbox.find(run, dialect, &me, &first).await;
     let gone = |_| "it was gone after the first delivery".to_owned();
     let kept = again.as_ref().map(|_| ()).map_err(|problem| problem.clone().reworded(gone));
-    if !run.report.settle(format!("{}-delivery-keeps", dialect.tag), kept) {
+    if !run.report.settle(id!(dialect, "delivery-keeps"), kept) {
         run.report.not_checked(&format!("{}-delivery-", dialect.tag), "a delivered message is gone");
         return run.report.not_checked(&format!("{}-received-", dialect.tag), "a delivered message is gone");
     }
@@ -202,7 +203,7 @@ async fn delivery(run: &mut Run, dialect: &Dialect) {
         Ok(again) => Err(format!("id `{id}` at first, then `{}`", again.id).into()),
         Err(problem) => Err(problem),
     };
-    run.report.settle(format!("{}-delivery-redelivery-same-id", dialect.tag), same);
+    run.report.settle(id!(dialect, "delivery-redelivery-same-id"), same);
     limited(run, dialect, &mailbox, &first).await;
     confirming(run, dialect, &mailbox, (&id, &first, &second)).await;
 }
@@ -218,17 +219,17 @@ async fn limited(run: &mut Run, dialect: &Dialect, mailbox: &Mailbox, first: &Le
     let delivered = match answer {
         Ok(message) => mail::Delivered::of(message),
         Err(problem) => {
-            run.report.settle(format!("{}-delivery-limit", dialect.tag), Err(problem));
+            run.report.settle(id!(dialect, "delivery-limit"), Err(problem));
             return;
         }
     };
     let number = delivered.message.attachments.len();
     let within = holds(number == 1, || format!("{number} messages for a limit of 1"));
-    run.report.settle(format!("{}-delivery-limit", dialect.tag), within);
-    run.report.settle(format!("{}-delivery-thread", dialect.tag), in_thread(&delivered.message, &request));
+    run.report.settle(id!(dialect, "delivery-limit"), within);
+    run.report.settle(id!(dialect, "delivery-thread"), in_thread(&delivered.message, &request));
     let is_first = delivered.find(run, first).await.is_some();
     let oldest = holds(is_first, || "a younger message came first".to_owned());
-    run.report.settle(format!("{}-delivery-oldest-first", dialect.tag), oldest);
+    run.report.settle(id!(dialect, "delivery-oldest-first"), oldest);
 }
 
 /// Confirming: unknown ids, ids of another account, and our own.
@@ -246,7 +247,7 @@ async fn confirming(
         mailbox.find(run, dialect, me, first).await.map(|_| ())
     };
     let unknown: Outcome = unknown.await;
-    run.report.settle(format!("{}-received-unknown", dialect.tag), unknown);
+    run.report.settle(id!(dialect, "received-unknown"), unknown);
     let foreign = async {
         let other = mail::mailbox(run).await?;
         other.confirm(run, dialect, &ids).await.arrived()?;
@@ -254,11 +255,11 @@ async fn confirming(
         found.map_err(|problem| problem.reworded(|_| "it was deleted".to_owned()))
     };
     let foreign: Outcome = foreign.await;
-    run.report.settle(format!("{}-received-foreign", dialect.tag), foreign);
+    run.report.settle(id!(dialect, "received-foreign"), foreign);
     let answer = mailbox.confirm(run, dialect, &ids).await;
     let arrived = answer.arrived();
     let status = answer.expect(&[&dialect.kind("status")], &run.probe).map(|_| ());
-    run.report.settle(format!("{}-received-status", dialect.tag), status);
+    run.report.settle(id!(dialect, "received-status"), status);
     let gone = async {
         arrived?;
         mailbox.find(run, dialect, me, second).await?;
@@ -272,7 +273,7 @@ async fn confirming(
         }
     };
     let gone: Outcome = gone.await;
-    run.report.settle(format!("{}-received-deletes", dialect.tag), gone);
+    run.report.settle(id!(dialect, "received-deletes"), gone);
 }
 
 /// A request for mail where there is none.
@@ -287,12 +288,12 @@ async fn foreign(run: &mut Run, dialect: &Dialect) {
     let tried = run.probe.again(|| tried_by_others(run, dialect)).await;
     match tried {
         Ok((private, code, stranger)) => {
-            run.report.settle(format!("{}-recipient-foreign", dialect.tag), private);
-            run.report.settle(format!("{}-not-enrolled-code", dialect.tag), code);
-            run.report.settle(format!("{}-not-enrolled", dialect.tag), stranger);
+            run.report.settle(id!(dialect, "recipient-foreign"), private);
+            run.report.settle(id!(dialect, "not-enrolled-code"), code);
+            run.report.settle(id!(dialect, "not-enrolled"), stranger);
         }
         Err(problem) => {
-            run.report.settle(format!("{}-recipient-foreign", dialect.tag), Err(problem));
+            run.report.settle(id!(dialect, "recipient-foreign"), Err(problem));
         }
     }
 }

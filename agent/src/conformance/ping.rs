@@ -8,6 +8,7 @@ use super::{
     Run,
     answer::{Answer, Heard},
     callback::Callback,
+    ids::id,
     knock::Knock,
     outcome::{Needed, Outcome, Problem, holds},
     probe::in_thread,
@@ -32,16 +33,16 @@ pub(super) async fn ping(run: &mut Run) {
     // Agents that answer only to endpoints are heard there.
     if answer.is_silent() && elsewhere(run).await {
         run.worked.insert(TRUST_PING);
-        run.report.passed("TP2-response", "at the endpoint of the sender");
+        run.report.passed(id!("TP2-response"), "at the endpoint of the sender");
         run.report.not_checked("TP2", "answers do not come on the connection");
         return;
     }
     let pong = answer.expect_kind(PONG);
-    if !run.opens("TP2", TRUST_PING, "TP2-response", pong) {
+    if !run.opens("TP2", TRUST_PING, id!("TP2-response"), pong) {
         return;
     }
     let default = run.probe.ask(PING, &me, &json!({})).await;
-    run.report.settle("TP2-response-default", default.expect_kind(PONG));
+    run.report.settle(id!("TP2-response-default"), default.expect_kind(PONG));
     let unasked = run.probe.ask(PING, &me, &json!({"response_requested": false})).await;
     let mut silent = unasked.expect_refusal();
     if silent.is_ok() {
@@ -49,7 +50,7 @@ pub(super) async fn ping(run: &mut Run) {
         let after = run.probe.ask(PING, &me, &json!({"response_requested": true})).await;
         silent = after.expect_kind(PONG).needed("afterwards a ping that wants an answer");
     }
-    run.report.settle("TP2-response-not-requested", silent);
+    run.report.settle(id!("TP2-response-not-requested"), silent);
     elsewhere(run).await;
 }
 
@@ -88,8 +89,8 @@ pub(super) async fn elsewhere(run: &mut Run) -> bool {
         once = Err(twice());
     }
     run.calls_back |= !matches!(came, Err(Problem::Silent(_) | Problem::Unknown(_)));
-    let called = run.report.settle("TP2-response-async", came);
-    run.report.settle("TP2-response-once", once);
+    let called = run.report.settle(id!("TP2-response-async"), came);
+    run.report.settle(id!("TP2-response-once"), once);
     called
 }
 

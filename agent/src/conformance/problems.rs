@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     Run,
     answer::{Answer, Heard},
+    ids::id,
     outcome::{Outcome, Problem, holds},
     transport,
 };
@@ -21,8 +22,8 @@ pub(super) async fn run(run: &mut Run) {
     let version = run.knock.kind_of_no_version();
     let mut exact = Ok(());
     for (id, kind) in [
-        ("RP2-unknown-protocol", "https://didcomm.org/x-no-such-protocol/1.0/hello"),
-        ("RP2-unknown-version", version.as_str()),
+        (id!("RP2-unknown-protocol"), "https://didcomm.org/x-no-such-protocol/1.0/hello"),
+        (id!("RP2-unknown-version"), version.as_str()),
     ] {
         let Ok(request) = run.probe.request(kind, &me, &json!({})) else { return };
         let answer = run.probe.say(&request).await;
@@ -30,9 +31,9 @@ pub(super) async fn run(run: &mut Run) {
         run.report.settle(id, answer.expect_report().map(|_| ()));
         exact = exact.and(answer.expect_code(UNSUPPORTED));
     }
-    run.report.settle("RP2-unsupported-code", exact);
+    run.report.settle(id!("RP2-unsupported-code"), exact);
     let odd = odd_type(run).await;
-    run.report.settle("RP2-unknown-type-form", odd);
+    run.report.settle(id!("RP2-unknown-type-form"), odd);
     malformed(run).await;
     replayed(run).await;
     endless(run).await;
@@ -66,10 +67,10 @@ fn form(run: &mut Run, request: &Message, answer: &Answer) {
     } else {
         Ok(())
     };
-    run.report.settle("RP2-form", right);
+    run.report.settle(id!("RP2-form"), right);
     let well_formed =
         holds(is_code(code), || format!("the code `{code}` is not of the form sorter.scope.descriptors"));
-    run.report.settle("RP2-code-form", well_formed);
+    run.report.settle(id!("RP2-code-form"), well_formed);
 }
 
 /// Whether a code has sorter, scope, and at least one descriptor, of lower-case letters, digits, `-` and `_`.
@@ -105,9 +106,9 @@ async fn malformed(run: &mut Run) {
             reported = Err(problem.reworded(|text| format!("{body}: {text}")));
         }
     }
-    run.report.settle("RP2-malformed-body", reported);
+    run.report.settle(id!("RP2-malformed-body"), reported);
     let alive = transport::alive(run).await;
-    run.report.settle("RP2-malformed-survived", alive);
+    run.report.settle(id!("RP2-malformed-survived"), alive);
 }
 
 /// The same envelope twice.
@@ -128,8 +129,8 @@ async fn replayed(run: &mut Run) {
         _ => false,
     };
     let once = if same { Ok(()) } else { second.expect_refusal() };
-    run.report.settle("RP2-replay", once);
-    run.report.settle("RP2-replay-code", second.expect_code(REPLAYED));
+    run.report.settle(id!("RP2-replay"), once);
+    run.report.settle(id!("RP2-replay-code"), second.expect_code(REPLAYED));
 }
 
 /// A problem report about something the target does not know.
@@ -145,7 +146,7 @@ async fn endless(run: &mut Run) {
         Some(code) => Err(Problem::Broken(format!("it was answered with problem report {code}"))),
         None => answer.arrived(),
     };
-    run.report.settle("RP2-no-loop", quiet);
+    run.report.settle(id!("RP2-no-loop"), quiet);
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{
     Run,
+    ids::id,
     mail::{self, Delivered, Letter, Mailbox},
     mediation,
     outcome::{Needed, Outcome, holds},
@@ -13,18 +14,18 @@ use super::{
 /// All requirements of one version of pickup.
 pub(super) async fn run(run: &mut Run, dialect: &Dialect) {
     let apart = run.probe.again(|| independent(run, dialect)).await;
-    run.report.settle(format!("{}-recipients-independent", dialect.tag), apart);
+    run.report.settle(id!(dialect, "recipients-independent"), apart);
     let counted = run.probe.again(|| counted_for_all(run, dialect)).await;
-    run.report.settle(format!("{}-status-account", dialect.tag), counted);
+    run.report.settle(id!(dialect, "status-account"), counted);
     let delivered = run.probe.again(|| delivered_for_all(run, dialect)).await;
-    run.report.settle(format!("{}-delivery-account", dialect.tag), delivered);
+    run.report.settle(id!(dialect, "delivery-account"), delivered);
 }
 
 /// A letter to a DID of an account of one version of mediation.
 pub(super) async fn by_account(run: &mut Run, granted: &'static mediation::Dialect) {
-    let id = format!("{}-mail", granted.tag);
+    let id = id!(granted, "mail");
     let Some(dialect) = run.pickup.first().copied() else {
-        run.report.not_checked(&id, "no version of pickup was seen to work");
+        run.report.not_checked(id.as_str(), "no version of pickup was seen to work");
         return;
     };
     let arrives = run.probe.again(async || {

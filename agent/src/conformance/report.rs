@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     advertised::Advertised,
     catalogue::{self, Level, Requirement},
+    ids::Id,
     outcome::Problem,
 };
 
@@ -100,8 +101,8 @@ impl Report {
 
     /// Notes the outcome of a requirement. A failure stays a failure, and an unknown outcome does not become met by a
     /// later success. Returns whether it is met.
-    pub(super) fn settle<P: Into<Problem>>(&mut self, id: impl Into<String>, result: Result<(), P>) -> bool {
-        let id = id.into();
+    pub(super) fn settle<P: Into<Problem>>(&mut self, id: Id, result: Result<(), P>) -> bool {
+        let id = id.as_str().to_owned();
         let (verdict, detail) = match result.map_err(Into::into) {
             Ok(()) => (Verdict::Passed, String::new()),
             Err(problem) if problem.is_unknown() => (Verdict::NotChecked, problem.to_string()),
@@ -117,13 +118,13 @@ impl Report {
     }
 
     /// As [`Report::settle`], with a detail about success.
-    pub(super) fn passed(&mut self, id: impl Into<String>, detail: impl Into<String>) {
-        self.note(id.into(), Verdict::Passed, detail.into());
+    pub(super) fn passed(&mut self, id: Id, detail: impl Into<String>) {
+        self.note(id.as_str().to_owned(), Verdict::Passed, detail.into());
     }
 
     /// A requirement that binds others does not bind this target: here it is only informative.
-    pub(super) fn relax(&mut self, id: &str) {
-        let named = self.requirements.iter_mut().filter(|requirement| requirement.id == id);
+    pub(super) fn relax(&mut self, id: &Id) {
+        let named = self.requirements.iter_mut().filter(|requirement| requirement.id == id.as_str());
         named.for_each(|requirement| requirement.level = Level::Info);
     }
 
@@ -354,6 +355,7 @@ pub(super) fn clean(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::ids::id;
 
     fn report(only: Option<&str>) -> Report {
         Report::new("did:example:1", only, None)
@@ -362,11 +364,11 @@ mod tests {
     #[test]
     fn failed_must_is_the_only_thing_that_spoils_the_verdict() {
         let mut report = report(None);
-        report.settle("TP2-response-async", Err("late"));
-        report.settle("TP2-response-default", Err(Problem::Unknown("lost".into())));
+        report.settle(id!("TP2-response-async"), Err("late"));
+        report.settle(id!("TP2-response-default"), Err(Problem::Unknown("lost".into())));
         report.not_offered("MP4-", "not spoken");
         assert!(report.conforms());
-        report.settle("TP2-response", Err("silence"));
+        report.settle(id!("TP2-response"), Err("silence"));
         assert!(!report.conforms());
         assert_eq!(report.ids(Level::Must, Verdict::Failed), ["TP2-response"]);
         assert_eq!(report.verdict("TP2-response-default"), Verdict::NotChecked);
@@ -379,38 +381,38 @@ mod tests {
         assert!(report.is_complete());
         assert_eq!(report.standing(), Standing::Open);
         assert_eq!(report.to_json().last().unwrap()["summary"]["open"], NOTHING_SEEN);
-        report.settle("MP4-status-count", Ok::<_, Problem>(()));
+        report.settle(id!("MP4-status-count"), Ok::<_, Problem>(()));
         assert_eq!(report.standing(), Standing::Conforms);
         report.leave_open("something was refused");
         assert_eq!(report.standing(), Standing::Open);
-        report.settle("MP4-delivery", Err("lost"));
+        report.settle(id!("MP4-delivery"), Err("lost"));
         assert_eq!(report.standing().exit_status(), 1);
     }
 
     #[test]
     fn failure_stays_a_failure_whatever_comes_later() {
         let mut report = report(None);
-        report.settle("TP2-response", Err("silence"));
-        report.settle("TP2-response", Err(Problem::Unknown("lost".into())));
-        report.settle("TP2-response", Ok::<_, Problem>(()));
+        report.settle(id!("TP2-response"), Err("silence"));
+        report.settle(id!("TP2-response"), Err(Problem::Unknown("lost".into())));
+        report.settle(id!("TP2-response"), Ok::<_, Problem>(()));
         assert_eq!(report.verdict("TP2-response"), Verdict::Failed);
     }
 
     #[test]
     fn what_is_unknown_in_part_is_not_met_but_may_be_seen_to_fail() {
         let mut report = report(None);
-        report.settle("CM3-query", Err(Problem::Unknown("lost".into())));
-        report.settle("CM3-query", Ok::<_, Problem>(()));
+        report.settle(id!("CM3-query"), Err(Problem::Unknown("lost".into())));
+        report.settle(id!("CM3-query"), Ok::<_, Problem>(()));
         assert_eq!(report.verdict("CM3-query"), Verdict::NotChecked);
-        report.settle("CM3-query", Err("lacking"));
+        report.settle(id!("CM3-query"), Err("lacking"));
         assert_eq!(report.verdict("CM3-query"), Verdict::Failed);
     }
 
     #[test]
     fn nothing_counts_that_is_found_after_the_end() {
         let mut report = Report::new("did:example:1", Some("TP2"), Some(Instant::now()));
-        report.settle("TP2-response-not-requested", Ok::<_, Problem>(()));
-        report.settle("TP2-response", Err("silence"));
+        report.settle(id!("TP2-response-not-requested"), Ok::<_, Problem>(()));
+        report.settle(id!("TP2-response"), Err("silence"));
         report.not_offered("TP2", "silence");
         for requirement in catalogue::all().iter().filter(|one| one.id.starts_with("TP2")) {
             assert_eq!(report.verdict(&requirement.id), Verdict::NotChecked, "{}", requirement.id);
@@ -422,7 +424,7 @@ mod tests {
     #[test]
     fn what_the_target_says_cannot_break_the_table() {
         let mut report = report(Some("TP2"));
-        report.settle("TP2-response", Err(format!("\u{1b}[2J{}", "x".repeat(10_000))));
+        report.settle(id!("TP2-response"), Err(format!("\u{1b}[2J{}", "x".repeat(10_000))));
         let table = report.to_table();
         assert!(!table.contains('\u{1b}') && table.len() < 4_000);
     }

@@ -6,6 +6,7 @@ use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, Message, bare_media_type};
 use super::{
     Run,
     answer::{Answer, Heard},
+    ids::id,
     invitation,
     knock::{self, First},
     outcome::{Needed, Outcome, Problem, holds},
@@ -22,11 +23,11 @@ pub(super) async fn reach(run: &mut Run) -> bool {
     let found = run.probe.find_endpoints().await;
     let usable = curve.is_ok();
     if let Ok(lasting) = &curve {
-        run.report.settle("DCv2.1-did-agreement-curve", lasting.clone());
+        run.report.settle(id!("DCv2.1-did-agreement-curve"), lasting.clone());
     }
-    run.report.settle("DCv2.1-did-agreement-key", curve.map(|_| ()));
+    run.report.settle(id!("DCv2.1-did-agreement-key"), curve.map(|_| ()));
     // Whether anybody is there is told by the first message, not by the document.
-    let named = run.report.settle("DCv2.1-did-service-endpoint", found);
+    let named = run.report.settle(id!("DCv2.1-did-service-endpoint"), found);
     if !usable || !named {
         return false;
     }
@@ -37,18 +38,18 @@ pub(super) async fn reach(run: &mut Run) -> bool {
     let Ok(First { knock, me, request, answer }) = knock::first(run).await else { return false };
     run.knock = knock;
     if answer.is_lost() {
-        run.report.settle("DCv2.1-transport-answers", Err(answer.describe()));
+        run.report.settle(id!("DCv2.1-transport-answers"), Err(answer.describe()));
         return false;
     }
     reply(run, &me, &request, &answer);
     let came_back = answer.came_back();
     let accepted = if answer.accepted() || came_back { Ok(()) } else { Err(answer.problem()) };
-    run.report.settle("DCv2.1-transport-answers", accepted);
+    run.report.settle(id!("DCv2.1-transport-answers"), accepted);
     if (!answer.accepted() && !came_back) || run.probe.behind_hops {
         return answer.accepted();
     }
     let back = if came_back { Ok(()) } else { Err(answer.problem()) };
-    run.talks = run.report.settle("DCv2.1-transport-return-route-all", back);
+    run.talks = run.report.settle(id!("DCv2.1-transport-return-route-all"), back);
     if !run.talks {
         return true;
     }
@@ -58,7 +59,7 @@ pub(super) async fn reach(run: &mut Run) -> bool {
     }
     let label = answer.media_type.as_deref().map(bare_media_type);
     let right = label.as_deref() == Some(bare_media_type(ENCRYPTED_MEDIA_TYPE).as_str());
-    run.report.settle("DCv2.1-transport-media-type", holds(right, || format!("labelled {label:?}")));
+    run.report.settle(id!("DCv2.1-transport-media-type"), holds(right, || format!("labelled {label:?}")));
     true
 }
 
@@ -68,9 +69,9 @@ pub(super) fn reply(run: &mut Run, me: &Did, request: &Message, answer: &Answer)
     let ours =
         run.probe.is_from_target(opened) && opened.recipient().is_some_and(|recipient| recipient.same_as(me));
     let proved = holds(ours, || "the answer proves no sender".to_owned());
-    run.report.settle("DCv2.1-envelope-reply-proves-sender", proved);
+    run.report.settle(id!("DCv2.1-envelope-reply-proves-sender"), proved);
     let in_thread = names_thread(&opened.message, request, answer.report().is_some());
-    run.report.settle("DCv2.1-envelope-reply-thread", in_thread);
+    run.report.settle(id!("DCv2.1-envelope-reply-thread"), in_thread);
 }
 
 fn names_thread(message: &Message, request: &Message, is_report: bool) -> Outcome {
@@ -83,7 +84,7 @@ fn names_thread(message: &Message, request: &Message, is_report: bool) -> Outcom
 /// A message that does not open a return route.
 pub(super) async fn quiet_route(run: &mut Run) {
     let silent = run.probe.again(|| no_way_back(run)).await;
-    run.report.settle("DCv2.1-transport-return-route-none", silent);
+    run.report.settle(id!("DCv2.1-transport-return-route-none"), silent);
 }
 
 async fn no_way_back(run: &Run) -> Outcome {
@@ -121,7 +122,7 @@ pub(super) async fn abuse(run: &mut Run) {
         let _ = run.probe.post(bytes.to_vec(), ENCRYPTED_MEDIA_TYPE).await;
     }
     let survived = alive(run).await;
-    run.report.settle("DCv2.1-transport-garbage-survived", survived);
+    run.report.settle(id!("DCv2.1-transport-garbage-survived"), survived);
     let large = run.probe.post(vec![b'a'; OVERSIZE], ENCRYPTED_MEDIA_TYPE).await;
     // A connection that is cut off is a refusal too.
     let refused = match &large.heard {
@@ -130,9 +131,9 @@ pub(super) async fn abuse(run: &mut Run) {
             format!("it was accepted: {}", large.describe())
         }),
     };
-    run.report.settle("DCv2.1-transport-oversize-refused", refused);
+    run.report.settle(id!("DCv2.1-transport-oversize-refused"), refused);
     let survived = alive(run).await;
-    run.report.settle("DCv2.1-transport-oversize-survived", survived);
+    run.report.settle(id!("DCv2.1-transport-oversize-survived"), survived);
     if run.probe.socket.is_none() {
         run.report.not_offered("DCv2.1-transport-socket", "no WebSocket endpoint is advertised");
         return;
@@ -143,7 +144,7 @@ pub(super) async fn abuse(run: &mut Run) {
         answered = answered.needed("answers do not come on connections");
         run.report.not_checked("DCv2.1-transport-socket-survives", "answers do not come on connections");
     }
-    run.report.settle("DCv2.1-transport-socket", answered);
+    run.report.settle(id!("DCv2.1-transport-socket"), answered);
     if !run.talks {
         return;
     }
@@ -153,7 +154,7 @@ pub(super) async fn abuse(run: &mut Run) {
         over_socket(run).await
     };
     let survived = survived.await;
-    run.report.settle("DCv2.1-transport-socket-survives", survived);
+    run.report.settle(id!("DCv2.1-transport-socket-survives"), survived);
 }
 
 async fn over_socket(run: &Run) -> Outcome {
