@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use einmal::conformance::{self, Level, Options, Report, Verdict};
+use einmal::conformance::{self, Level, Options, Report, Standing, Verdict};
 use einmal_tests::{Einmal, Fault, MediatorSimulator, Running};
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -19,7 +19,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 const AT_ONCE: usize = 16;
 
 /// Each rule a simulator breaks, and the requirements of level MUST that fail for it, and no others.
-const BITES: [(Fault, &[&str]); 53] = [
+const BITES: [(Fault, &[&str]); 65] = [
     (Fault::AnswersPingsThatWantNoAnswer, &["TP2-response-not-requested"]),
     (Fault::TakesAbsentResponseRequestedForFalse, &["TP2-response-default"]),
     (Fault::AnswersWithoutReturnRoute, &["DCv2.1-transport-return-route-none"]),
@@ -29,6 +29,7 @@ const BITES: [(Fault, &[&str]); 53] = [
     ),
     (Fault::AnswersAnonymously, &["DCv2.1-envelope-reply-proves-sender"]),
     (Fault::DisclosesMoreThanAskedFor, &["DF2-match"]),
+    (Fault::IsSilentAboutWildcards, &["DF2-wildcard"]),
     (Fault::FailsOnUnknownFeatureTypes, &["DF2-unknown-feature-type"]),
     (Fault::ListsPickupFourAndDoesNotSpeakIt, &["MP4-status-count"]),
     (Fault::BelievesPlaintext, &["DCv2.1-envelope-plaintext"]),
@@ -48,6 +49,8 @@ const BITES: [(Fault, &[&str]); 53] = [
         ],
     ),
     (Fault::ReportsWithoutParent, &["RP2-form"]),
+    (Fault::ReportsInAThreadOfItsOwn, &["RP2-form"]),
+    (Fault::FlushesItsQueueWhenLive, &["MP4-live-no-flush"]),
     (Fault::WritesRoutingDidAsTextInThree, &["CM3-grant-routing-did"]),
     (Fault::WritesRoutingDidAsListInTwo, &["CM2-grant-routing-did"]),
     (Fault::NeverRemoves, &["CM2-query", "CM3-query", "RT2-removed"]),
@@ -73,7 +76,10 @@ const BITES: [(Fault, &[&str]); 53] = [
     (Fault::ForgetsRecipientDidInStatus, &["MP3-status-recipient-did", "MP4-status-recipient-did"]),
     (Fault::CountsInSecondsInFour, &["MP4-times-milliseconds"]),
     (Fault::NeverPushes, &["MP3-live-push", "MP4-live-keeps", "MP4-live-push", "MP4-live-wrapped"]),
-    (Fault::PushesUnasked, &["MP3-live-off-default", "MP4-live-off-default"]),
+    (
+        Fault::PushesUnasked,
+        &["MP3-live-off-default", "MP3-live-reconnect", "MP4-live-off-default", "MP4-live-reconnect"],
+    ),
     (Fault::PushesToEveryLiveSocket, &["MP3-live-apart", "MP4-live-apart"]),
     (Fault::LetsStrangersListen, &["MP3-live-apart", "MP4-live-apart"]),
     (Fault::ForgetsWhatItPushed, &["MP4-live-keeps"]),
@@ -98,10 +104,22 @@ const BITES: [(Fault, &[&str]); 53] = [
     (Fault::ForgetsTheActionsOfSeveralUpdates, &["CM2-update-several", "CM3-update-several"]),
     (Fault::AnswersSecondRequestsByAList, &["CM2-grant-repeated", "CM3-grant-repeated"]),
     (Fault::RefusesWhatOpensNoWayBack, &["DCv2.1-transport-return-route-none"]),
+    (Fault::NamesCopiesByTheirContent, &["MP3-recipients-independent", "MP4-recipients-independent"]),
+    (Fault::KeepsOneCopyForAllAccounts, &["MP3-recipients-independent", "MP4-recipients-independent"]),
+    (
+        Fault::WantsRecipientDidsInRequests,
+        &["MP3-delivery-account", "MP3-status-account", "MP4-delivery-account", "MP4-status-account"],
+    ),
+    (Fault::IgnoresWrongSigners, &["DCv2.1-envelope-signer-not-from"]),
+    (Fault::IgnoresWhatSendersKeysAreFor, &["DCv2.1-envelope-sender-key"]),
+    (Fault::BelievesRotationsSignedByAnybody, &["DCv2.1-envelope-rotation-forged"]),
+    (Fault::BelievesRotationsOfOthers, &["DCv2.1-envelope-rotation-forged"]),
+    (Fault::LosesMailOfOldAccounts, &["CM2-mail"]),
+    (Fault::StaysLiveOnNewSockets, &["MP3-live-reconnect", "MP4-live-reconnect"]),
 ];
 
 /// Each recommendation a simulator does not follow: nothing required fails for it, and these of level SHOULD do.
-const WEAKENS: [(Fault, &[&str]); 15] = [
+const WEAKENS: [(Fault, &[&str]); 19] = [
     (Fault::AnswersPlaintextInPlaintext, &["DCv2.1-envelope-plaintext-silent"]),
     (Fault::ListsPickupFourAndDoesNotSpeakIt, &["DF2-works-what-is-listed"]),
     (Fault::IgnoresWrongApv, &["DCv2.1-envelope-apu", "DCv2.1-envelope-apv"]),
@@ -117,6 +135,10 @@ const WEAKENS: [(Fault, &[&str]); 15] = [
     (Fault::ForgetsWhatItPushedInThree, &["MP3-live-keeps"]),
     (Fault::LetsStrangersListen, &["MP3-not-enrolled", "MP4-not-enrolled"]),
     (Fault::WritesUrnsAsIds, &["DCv2.1-threading-ids"]),
+    (Fault::IgnoresMissingToOfSignedMessages, &["DCv2.1-envelope-signed-without-to"]),
+    (Fault::TakesPrefixesForFullNames, &["DF2-wildcard-prefix"]),
+    (Fault::FlushesItsQueueWhenLive, &["MP3-live-no-flush"]),
+    (Fault::SaysThatNothingIsLive, &["MP3-live-told", "MP4-live-told"]),
 ];
 
 /// Other ways to be a mediator, none of which breaks anything: all requirements are found to be met.
@@ -209,6 +231,21 @@ async fn each_broken_rule_is_reported_as_that_requirement_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answer_in_another_thread_hides_nothing_of_what_comes_behind_it() {
+    for (fault, broken) in [
+        (Fault::GrantsInAnotherThread, &["CM2-grant", "CM3-grant"][..]),
+        (Fault::DisclosesInAnotherThread, &["DF2-disclose"]),
+    ] {
+        let report = against(fault).await;
+        assert_eq!(failed(&report, Level::Must), broken, "{}", report.to_table());
+        let mut unseen = report.ids(Level::Must, Verdict::NotChecked);
+        unseen.extend(report.ids(Level::Must, Verdict::NotOffered));
+        unseen.retain(|id| !id.starts_with("OOB2"));
+        assert!(unseen.is_empty(), "{fault:?}: {unseen:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recommendation_that_is_not_followed_is_weak_and_no_failure() {
     let wrong = complaints(WEAKENS, |fault, report, expected| {
         let (musts, weak) = (failed(report, Level::Must), failed(report, Level::Should));
@@ -261,9 +298,32 @@ async fn failures_inside_now_and_then_are_no_failures_of_what_was_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn target_without_a_key_on_a_curve_everybody_has_fails_for_that_alone() {
+async fn mediator_that_knows_no_pings_is_tried_with_what_it_answers() {
+    for (habit, unknown) in
+        [(Fault::KnowsNoPings, &["TP2"][..]), (Fault::KnowsMediationAlone, &["TP2", "DF2"])]
+    {
+        let report = against(habit).await;
+        assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{habit:?}: {}", report.to_table());
+        let mut unseen = report.ids(Level::Must, Verdict::NotChecked);
+        unseen.extend(report.ids(Level::Must, Verdict::NotOffered));
+        unseen.retain(|id| !id.starts_with("OOB2") && !unknown.iter().any(|tag| id.starts_with(tag)));
+        assert!(unseen.is_empty(), "{habit:?}: {unseen:?}\n{}", report.to_table());
+        assert!(report.conforms(), "{habit:?}: {}", report.to_table());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agent_that_knows_no_pings_is_heard_at_the_endpoint_with_what_it_answers() {
+    let report = within(Fault::KnowsMediationAloneAndAnswersToEndpointsOnly, Duration::from_secs(1)).await;
+    assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{}", report.to_table());
+    assert!(report.conforms(), "{}", report.to_table());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn target_with_keys_on_a_deprecated_curve_alone_is_told_so_and_looked_at() {
     let report = against(Fault::HasKeysOnP256Only).await;
-    assert_eq!(failed(&report, Level::Must), ["DCv2.1-did-agreement-key"], "{}", report.to_table());
+    assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{}", report.to_table());
+    assert_eq!(report.verdict("DCv2.1-did-agreement-curve"), Verdict::Failed);
     assert_eq!(report.verdict("MP4-delivery"), Verdict::Passed, "all else is looked at");
 }
 
@@ -443,6 +503,16 @@ async fn one_request_or_answer_that_is_lost_is_blamed_on_nobody() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_handshake_of_a_socket_that_is_lost_is_blamed_on_nobody() {
+    let mut runs = JoinSet::new();
+    for (only, number) in [("DCv2.1-transport", 1), ("DCv2.1-transport", 2), ("MP4", 1), ("MP4", 4)] {
+        runs.spawn(blamed_for(only, Fault::LosesHandshake(number)));
+    }
+    let wrong: Vec<String> = runs.join_all().await.into_iter().flatten().collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 const BAD_ENVELOPES: [&str; 3] = [
     "DCv2.1-envelope-ciphertext-tampered",
     "DCv2.1-envelope-tag-tampered",
@@ -525,6 +595,31 @@ async fn invitation_is_judged_by_its_form_and_accepts_what_it_does_not_exclude()
     assert!(!nameless.conforms());
 }
 
+/// An invitation of a simulator.
+fn invitation(simulator: &MediatorSimulator) -> String {
+    let kind = "https://didcomm.org/out-of-band/2.0/invitation";
+    let invitation = json!({"id": "1", "type": kind, "from": simulator.did, "body": {}});
+    format!("http://127.0.0.1:1/?_oob={}", einmal_keys::base64url_encode(invitation.to_string()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn problem_report_is_no_answer_under_an_invitation() {
+    let simulator = MediatorSimulator::start(Fault::ReportsMessagesOfThoseItInvited).await;
+    let only = Some("OOB2".to_owned());
+    let report = conformance::run(&Options { only, ..options(&invitation(&simulator)) }).await.unwrap();
+    assert_eq!(failed(&report, Level::Must), ["OOB2-invitation-response"], "{}", report.to_table());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn target_that_listens_only_to_whom_it_invited_is_talked_to_as_such() {
+    let simulator = MediatorSimulator::start(Fault::ListensOnlyToWhomItInvited).await;
+    let report = conformance::run(&options(&invitation(&simulator))).await.unwrap();
+    assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{}", report.to_table());
+    for id in ["OOB2-invitation-response", "TP2-response", "MP4-delivery", "RT2-recipients-apart"] {
+        assert_eq!(report.verdict(id), Verdict::Passed, "{id}: {}", report.to_table());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invitation_beyond_our_own_bounds_is_not_blamed_for_its_form() {
     let simulator = MediatorSimulator::start(Fault::None).await;
@@ -550,6 +645,15 @@ async fn mediator_that_gives_strangers_no_account_is_not_blamed_for_it() {
     assert_eq!(report.verdict("CM3-grant"), Verdict::Passed);
     assert_eq!(report.verdict("CM3-update-add"), Verdict::NotChecked);
     assert_eq!(report.verdict("RT2-forward"), Verdict::NotOffered);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn updates_of_strangers_may_be_refused_one_by_one() {
+    for only in ["CM2", "CM3"] {
+        let (report, _) = group(only, Fault::RefusesEachUpdateOfStrangers).await;
+        assert_eq!(report.verdict(&format!("{only}-not-granted")), Verdict::Passed, "{}", report.to_table());
+        assert!(report.conforms(), "{}", report.to_table());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -640,6 +744,35 @@ fn only_the_requirements_asked_for_are_reported() {
     assert_eq!(status, 0);
     assert_eq!(lines.len(), 6, "five requirements and the summary");
     assert!(lines.iter().take(5).all(|line| line["id"].as_str().unwrap().starts_with("TP2-")));
+}
+
+#[test]
+fn what_is_not_offered_and_could_not_be_looked_at_has_a_status_of_its_own() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let simulator = runtime.block_on(MediatorSimulator::start(Fault::SpeaksOldVersionsOnly));
+    let did = simulator.did.as_str();
+    let output = EINMAL.command(&["conformance", did, "--json", "--only", "MP4"]).output().unwrap();
+    let (status, lines, _) = told(&output);
+    assert_eq!(status, 3);
+    let summary = &lines.last().unwrap()["summary"];
+    assert_eq!(summary["conforms"], false);
+    assert_eq!(summary["open"], "nothing that was asked for is offered");
+    assert_eq!(summary["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(summary["options"]["only"], "MP4");
+    assert_eq!(summary["options"]["timeout_seconds"], 10);
+    assert!(summary["catalogue"].is_u64());
+    let ping = &summary["advertises"]["protocols"][0];
+    assert_eq!(ping["id"], "https://didcomm.org/trust-ping/2.0");
+    let endpoint = summary["advertises"]["endpoints"][0]["uri"].as_str().unwrap();
+    assert!(endpoint.starts_with("http://127.0.0.1"), "{summary}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_message_that_is_refused_for_a_reason_of_its_own_leaves_the_run_open() {
+    let report = against(Fault::WantsALoginForNewAccounts).await;
+    assert_eq!(failed(&report, Level::Must), Vec::<&str>::new(), "{}", report.to_table());
+    assert_eq!(report.verdict("CM3-grant"), Verdict::NotChecked);
+    assert_eq!(report.standing(), Standing::Open, "{}", report.to_table());
 }
 
 #[test]

@@ -314,7 +314,7 @@ fn conformance(asked: Conformance, json: bool) -> Result<ExitCode, SetupError> {
     } else {
         output::text(&report.to_table());
     }
-    Ok(if report.conforms() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(ExitCode::from(report.standing().exit_status()))
 }
 
 /// Examines each part of a node without changing any.

@@ -212,7 +212,7 @@ impl Probe {
     }
 
     /// How long to wait before another attempt; `None` if there is none.
-    fn pause(&self, retry_after: Option<&str>, retries: u32) -> Option<Duration> {
+    pub(super) fn pause(&self, retry_after: Option<&str>, retries: u32) -> Option<Duration> {
         let told = retry_after.and_then(|text| text.trim().parse().ok());
         let pause = told.map_or(Duration::from_secs(1 << retries.min(MAX_RETRIES)), Duration::from_secs);
         (retries < MAX_RETRIES && pause <= MAX_PAUSE && pause < self.left()).then_some(pause)

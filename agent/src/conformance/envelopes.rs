@@ -5,45 +5,42 @@ use einmal_didcomm::SenderProtection;
 use einmal_keys::KeyKind;
 use serde_json::{Value, json};
 
-use super::{
-    Run,
-    basics::{PING, answers_ping},
-    outcome::Outcome,
-};
+use super::{Run, ids::id, knock::is_answered, outcome::Outcome};
 
 /// All checks of envelopes.
 pub(super) async fn run(run: &mut Run) {
     let plain = [
-        ("did-peer-4", run.probe.stranger_peer_4(run.probe.curve)),
-        ("did-key", run.probe.stranger_key()),
-        ("curve-p256", run.probe.stranger_peer_4(KeyKind::P256)),
+        (id!("DCv2.1-envelope-did-peer-4"), run.probe.stranger_peer_4(run.probe.curve)),
+        (id!("DCv2.1-envelope-did-key"), run.probe.stranger_key()),
+        (id!("DCv2.1-envelope-curve-p256"), run.probe.stranger_peer_4(KeyKind::P256)),
     ];
-    for (point, sender) in plain {
+    for (id, sender) in plain {
         // A curve on which the target has no key cannot be tried, and no rule requires it: then it is not checked.
         let answered = answered(run, sender, SenderProtection::Authcrypt).await;
-        run.report.settle(format!("DCv2.1-envelope-{point}"), answered);
+        run.report.settle(id, answered);
     }
     let protected = [
-        ("anoncrypt-authcrypt", SenderProtection::AuthcryptHidden),
-        ("signed-anoncrypt", SenderProtection::SignedAnoncrypt),
+        (id!("DCv2.1-envelope-anoncrypt-authcrypt"), SenderProtection::AuthcryptHidden),
+        (id!("DCv2.1-envelope-signed-anoncrypt"), SenderProtection::SignedAnoncrypt),
     ];
-    for (point, protection) in protected {
+    for (id, protection) in protected {
         let answered = answered(run, run.probe.stranger(), protection).await;
-        run.report.settle(format!("DCv2.1-envelope-{point}"), answered);
+        run.report.settle(id, answered);
     }
     let headers = unknown_headers(run).await;
-    run.report.settle("DCv2.1-envelope-unknown-headers", headers);
+    run.report.settle(id!("DCv2.1-envelope-unknown-headers"), headers);
 }
 
 async fn answered(run: &Run, sender: Outcome<Did>, protection: SenderProtection) -> Outcome {
-    let ping = run.probe.request(PING, &sender?, &json!({"response_requested": true}))?;
-    answers_ping(run, &ping, protection).await
+    let request = run.knock.request(&run.probe, &sender?)?;
+    is_answered(run, &request, protection).await
 }
 
 async fn unknown_headers(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
-    let mut ping = run.probe.request(PING, &me, &json!({"response_requested": true, "x-unknown": [1]}))?;
-    ping.extra.insert("x-unknown".to_owned(), json!({"deep": [true, null]}));
-    ping.extra.insert("accept-lang".to_owned(), Value::Array(vec!["de".into(), "en".into()]));
-    answers_ping(run, &ping, SenderProtection::Authcrypt).await
+    let mut request = run.knock.request(&run.probe, &me)?;
+    request.body.insert("x-unknown".to_owned(), json!([1]));
+    request.extra.insert("x-unknown".to_owned(), json!({"deep": [true, null]}));
+    request.extra.insert("accept-lang".to_owned(), Value::Array(vec!["de".into(), "en".into()]));
+    is_answered(run, &request, SenderProtection::Authcrypt).await
 }

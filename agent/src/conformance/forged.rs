@@ -7,10 +7,12 @@ use serde_json::json;
 use super::{
     Run,
     answer::Answer,
+    ids::{Id, id},
     live,
     mail::{self, Letter, Mailbox},
     negatives,
     outcome::{Needed, Outcome, holds},
+    pushed,
     socket::Socket,
 };
 
@@ -23,33 +25,54 @@ enum Forgery {
     Plain,
     /// Encrypted by another account, which proves itself.
     Another,
+    /// Signed by another account, in an envelope that proves no sender.
+    Signed,
+    /// By a stranger that claims to be the new DID of that name, on its own word.
+    Successor,
+    /// By a stranger that shows the proof of another's succession.
+    SuccessorOfAnother,
 }
 
-const FORGERIES: [(Forgery, &str); 3] = [
-    (Forgery::Another, "from-not-sender"),
-    (Forgery::Plain, "plaintext"),
-    (Forgery::Anonymous, "anoncrypt-from"),
+const FORGERIES: [(Forgery, Id); 6] = [
+    (Forgery::Another, id!("DCv2.1-envelope-from-not-sender")),
+    (Forgery::Signed, id!("DCv2.1-envelope-signer-not-from")),
+    (Forgery::Successor, id!("DCv2.1-envelope-rotation-forged")),
+    (Forgery::SuccessorOfAnother, id!("DCv2.1-envelope-rotation-forged")),
+    (Forgery::Plain, id!("DCv2.1-envelope-plaintext")),
+    (Forgery::Anonymous, id!("DCv2.1-envelope-anoncrypt-from")),
 ];
 
 /// All forgeries, against everything our account can be robbed of.
 pub(super) async fn run(run: &mut Run) {
-    for (forgery, point) in FORGERIES {
+    for (forgery, id) in FORGERIES {
         let ignored = run.probe.again(|| ignored(run, forgery)).await;
-        negatives::settle(run, point, ignored).await;
+        negatives::settle(run, id, ignored).await;
     }
 }
 
 /// Checks that an account loses nothing: neither registrations, nor waiting mail, nor its live delivery.
 async fn ignored(run: &Run, forgery: Forgery) -> Outcome {
-    let (victim, forger) = (mail::mailbox(run).await?, mail::mailbox(run).await?);
+    let victim = mail::mailbox(run).await?;
+    let listed = victim.account.lists(run, &victim.recipient).await.needed("a list")?;
+    holds(listed, || "it lacks a registration".to_owned()).needed("a list")?;
+    let forger = match forgery {
+        Forgery::Successor | Forgery::SuccessorOfAnother => run.probe.stranger()?,
+        _ => mail::mailbox(run).await?.account.me,
+    };
     let waiting = waiting(run, &victim).await?;
     for request in robberies(run, &victim, waiting.as_ref().map(|(_, id)| id.as_str()))? {
-        let answer = say(run, forgery, &request, &forger.account.me).await;
+        let answer = say(run, forgery, &request, &forger).await;
         let named = |text| format!("{}: {text}", request.kind.message());
-        answer.expect_refusal().map_err(|problem| problem.reworded(named))?;
+        let refused = match forgery {
+            // The stranger may be answered as what it is: an account that has nothing.
+            Forgery::Successor | Forgery::SuccessorOfAnother => answer.arrived(),
+            _ => answer.expect_refusal(),
+        };
+        refused.map_err(|problem| problem.reworded(named))?;
     }
-    let mut socket = listening(run, forgery, &victim, &forger.account.me).await?;
-    let kept = victim.account.lists(run, &victim.recipient).await.needed("a list")?;
+    let mut socket = listening(run, forgery, &victim, &forger).await?;
+    let kept = victim.account.lists(run, &victim.recipient).await;
+    let kept = kept.map_err(|problem| problem.reworded(|text| format!("the account is gone: {text}")))?;
     holds(kept, || "a registration was removed".to_owned())?;
     if let (Some((letter, _)), Some(dialect)) = (waiting, run.pickup.first()) {
         let kept = victim.find(run, dialect, &victim.recipient, &letter).await.map(|_| ());
@@ -57,7 +80,7 @@ async fn ignored(run: &Run, forgery: Forgery) -> Outcome {
     }
     let Some(socket) = &mut socket else { return Ok(()) };
     let letter = victim.send(run).await.needed("a letter")?;
-    live::kept_from(run, socket, &letter).await
+    pushed::kept_from(run, socket, &letter).await
 }
 
 /// A waiting letter and the id by which it is fetched; `None` if nothing can be fetched.
@@ -129,6 +152,17 @@ async fn written(
     let bytes = match forgery {
         Forgery::Plain => return Ok((request.to_bytes(), PLAIN_MEDIA_TYPE)),
         Forgery::Anonymous => run.probe.pack(request, SenderProtection::Anoncrypt).await?,
+        Forgery::Signed => run.probe.pack_signed(request, forger).await?,
+        Forgery::Successor | Forgery::SuccessorOfAnother => {
+            let victim = request.from.as_ref().ok_or("our own request names no sender")?;
+            let mut claim = request.clone();
+            claim.from_prior = Some(match forgery {
+                Forgery::Successor => run.probe.forged_rotation(victim, forger)?,
+                _ => run.probe.rotation(victim, &run.probe.stranger()?)?,
+            });
+            claim.from = Some(forger.clone());
+            run.probe.pack(&claim, SenderProtection::Authcrypt).await?
+        }
         Forgery::Another => {
             let (text, rule) = (request.to_bytes(), Irregularity::None);
             let peer = request.to.first().unwrap_or(&run.probe.target);

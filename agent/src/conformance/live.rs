@@ -7,17 +7,13 @@ use serde_json::json;
 use super::{
     Run,
     answer::Answer,
+    ids::id,
     mail::{self, Delivered, Letter, Mailbox},
-    outcome::{Needed, Outcome, Problem},
+    outcome::{Needed, Outcome, Problem, holds},
     pickup::{self, Dialect},
+    pushed::{Pushed, kept_from, pushed, silent},
     socket::Socket,
 };
-
-/// A message that was pushed.
-struct Pushed {
-    /// Its attachment id, if it came as a delivery.
-    id: Option<String>,
-}
 
 /// All requirements of one version.
 pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
@@ -28,19 +24,21 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
         return;
     }
     let asked = run.probe.again(|| on_request(run, dialect)).await;
-    run.report.settle(format!("{}-socket", dialect.tag), asked);
+    run.report.settle(id!(dialect, "socket"), asked);
     let empty = run.probe.again(|| empty(run, dialect)).await;
-    run.report.settle(format!("{}-socket-empty", dialect.tag), empty);
+    run.report.settle(id!(dialect, "socket-empty"), empty);
     let offered = live(run, dialect).await;
     let quiet = run.probe.again(|| off_by_default(run, dialect)).await;
-    run.report.settle(format!("{prefix}-off-default"), quiet);
+    run.report.settle(id!(dialect, "live-off-default"), quiet);
     if !offered {
         return run.report.not_offered(&prefix, "the target declines live delivery over its WebSocket");
     }
     let kept = run.probe.again(|| kept(run, dialect)).await;
-    run.report.settle(format!("{prefix}-keeps"), kept);
+    run.report.settle(id!(dialect, "live-keeps"), kept);
+    let again = run.probe.again(|| off_again(run, dialect)).await;
+    run.report.settle(id!(dialect, "live-reconnect"), again);
     let waited = run.probe.again(|| no_flush(run, dialect)).await;
-    run.report.settle(format!("{prefix}-no-flush"), waited);
+    run.report.settle(id!(dialect, "live-no-flush"), waited);
 }
 
 /// A request to turn live delivery on or off.
@@ -66,61 +64,12 @@ async fn change(run: &Run, dialect: &Dialect, mailbox: &Mailbox, socket: &mut So
     answer.expect(&[&dialect.kind("status")], &run.probe).map(|_| ())
 }
 
-/// Finds the letter in what is pushed next; other letters are skipped.
-async fn pushed(run: &Run, socket: &mut Socket, letter: &Letter) -> Outcome<Pushed> {
-    let end = tokio::time::Instant::now() + run.probe.patience();
-    loop {
-        let bytes = socket.next(end).await?.ok_or("nothing was pushed in time")?;
-        if let Some(found) = contains(run, &bytes, letter).await {
-            return Ok(found);
-        }
-    }
-}
-
-/// Whether a frame is the letter itself, or a delivery that holds it.
-async fn contains(run: &Run, bytes: &[u8], letter: &Letter) -> Option<Pushed> {
-    let opened = run.probe.open(bytes).await.ok()?;
-    if opened.message.id == letter.id {
-        return Some(Pushed { id: None });
-    }
-    if !run.probe.is_from_target(&opened) || opened.message.kind.message() != "delivery" {
-        return None;
-    }
-    let (id, _) = Delivered::of(opened.message).find(run, letter).await?;
-    Some(Pushed { id: Some(id) })
-}
-
-/// Checks that a letter does not arrive on another party's socket for a while; a closed socket passes.
-pub(super) async fn kept_from(run: &Run, socket: &mut Socket, letter: &Letter) -> Outcome {
-    let end = tokio::time::Instant::now() + run.probe.quiet();
-    while let Ok(Some(bytes)) = socket.next(end).await {
-        if contains(run, &bytes, letter).await.is_some() {
-            return Err("it was pushed to somebody else".into());
-        }
-    }
-    Ok(())
-}
-
-/// That the letter is not pushed for a while. By a socket that was closed nothing comes, which proves nothing.
-async fn silent(run: &Run, socket: &mut Socket, letter: &Letter) -> Outcome {
-    let end = tokio::time::Instant::now() + run.probe.quiet();
-    loop {
-        match socket.next(end).await.needed("the socket")? {
-            None => return Ok(()),
-            Some(bytes) if contains(run, &bytes, letter).await.is_some() => {
-                return Err("it was pushed".into());
-            }
-            Some(_) => {}
-        }
-    }
-}
-
 async fn on_request(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let letter = mailbox.send(run).await.needed("a letter")?;
     mailbox.settle(run, dialect, &mailbox.recipient, 1).await?;
     let mut socket = Socket::open(&run.probe).await?;
-    let body = dialect.delivery_request(&mailbox.recipient, 5);
+    let body = dialect.delivery_request(Some(&mailbox.recipient), 5);
     let request = run.probe.request(&dialect.kind("delivery-request"), &mailbox.account.me, &body)?;
     let answer = socket.ask(&run.probe, &request).await;
     let message: Message = answer.expect(&[&dialect.kind("delivery")], &run.probe)?;
@@ -137,7 +86,7 @@ async fn on_request(run: &Run, dialect: &Dialect) -> Outcome {
 async fn empty(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
     let mut socket = Socket::open(&run.probe).await?;
-    let body = dialect.delivery_request(&mailbox.recipient, 5);
+    let body = dialect.delivery_request(Some(&mailbox.recipient), 5);
     let request = run.probe.request(&dialect.kind("delivery-request"), &mailbox.account.me, &body)?;
     let answer = socket.ask(&run.probe, &request).await;
     let kinds = [dialect.kind("delivery"), dialect.kind("status")];
@@ -145,33 +94,53 @@ async fn empty(run: &Run, dialect: &Dialect) -> Outcome {
     dialect.is_empty_answer(&answer.expect(&kinds, &run.probe)?)
 }
 
-/// On, pushed, off. Whether the target has live delivery: it may decline it as a whole, by a report that says so.
+/// On, pushed, off. Whether the target has live delivery.
 async fn live(run: &mut Run, dialect: &Dialect) -> bool {
-    let id = |point: &str| format!("{}-live-{point}", dialect.tag);
-    let opened = async {
-        let mailbox = mail::mailbox(run).await?;
-        let mut socket = Socket::open(&run.probe).await?;
-        let answer = ask(run, dialect, &mailbox, &mut socket, true).await?;
-        if pickup::declines_live(&answer) {
-            return Ok(None);
-        }
-        answer.expect(&[&dialect.kind("status")], &run.probe)?;
-        Ok::<_, Problem>(Some((mailbox, socket)))
-    };
-    let (mailbox, mut socket) = match opened.await {
-        Ok(Some(opened)) => opened,
+    let (mailbox, mut socket, status) = match turned_on(run, dialect).await {
+        Ok(Some(on)) => on,
         Ok(None) => return false,
         Err(problem) => {
-            run.report.settle(id("status"), Err(problem));
-            run.report.not_checked(&id(""), "live delivery could not be turned on");
+            run.report.settle(id!(dialect, "live-status"), Err(problem));
+            run.report.not_checked(&format!("{}-live-", dialect.tag), "live delivery could not be turned on");
             return true;
         }
     };
-    run.report.passed(id("status"), "");
+    run.report.passed(id!(dialect, "live-status"), "");
+    told(run, dialect, &status, true);
+    if push(run, dialect, &mailbox, &mut socket).await {
+        let off = turned_off(run, dialect, &mailbox, &mut socket).await;
+        run.report.settle(id!(dialect, "live-off"), off);
+    }
+    run.report.not_checked(id!(dialect, "live-told").as_str(), "status does not tell it");
+    true
+}
+
+/// A mailbox, a socket with live delivery for it, and the status that said so; `None` if the target declines live
+/// delivery as a whole, by a report that says so.
+async fn turned_on(run: &Run, dialect: &Dialect) -> Outcome<Option<(Mailbox, Socket, Message)>> {
+    let mailbox = mail::mailbox(run).await?;
+    let mut socket = Socket::open(&run.probe).await?;
+    let answer = ask(run, dialect, &mailbox, &mut socket, true).await?;
+    if pickup::declines_live(&answer) {
+        return Ok(None);
+    }
+    let status = answer.expect(&[&dialect.kind("status")], &run.probe)?;
+    Ok(Some((mailbox, socket, status)))
+}
+
+/// What a status tells of live delivery, if it tells it.
+fn told(run: &mut Run, dialect: &Dialect, status: &Message, asked: bool) {
+    let Some(told) = status.body.get("live_delivery") else { return };
+    let right = holds(*told == json!(asked), || format!("it is {told} after {asked} was asked for"));
+    run.report.settle(id!(dialect, "live-told"), right);
+}
+
+/// A letter that is pushed, and to nobody else; whether it came.
+async fn push(run: &mut Run, dialect: &Dialect, mailbox: &Mailbox, socket: &mut Socket) -> bool {
     let others = bystanders(run, dialect).await;
     let sent = run.probe.again(|| mailbox.send(run)).await;
     let came = match &sent {
-        Ok(letter) => pushed(run, &mut socket, letter).await,
+        Ok(letter) => pushed(run, socket, letter).await,
         Err(problem) => Err(problem.clone()),
     };
     let apart = match (&sent, &came) {
@@ -179,32 +148,31 @@ async fn live(run: &mut Run, dialect: &Dialect) -> bool {
         // A target that pushes nothing pushes nothing wrong either.
         (Err(problem), _) | (_, Err(problem)) => Err(Problem::Unknown(problem.text().to_owned())),
     };
-    run.report.settle(id("apart"), apart);
+    run.report.settle(id!(dialect, "live-apart"), apart);
     if dialect.is_four {
         let wrapped = match &came {
             Ok(Pushed { id: Some(_) }) => Ok(()),
             Ok(Pushed { id: None }) => Err("it came bare".into()),
             Err(problem) => Err(problem.clone()),
         };
-        run.report.settle(id("wrapped"), wrapped);
+        run.report.settle(id!(dialect, "live-wrapped"), wrapped);
     }
     match came {
-        Ok(Pushed { id: given }) => {
-            run.report.passed(id("push"), if given.is_some() { "as delivery" } else { "bare" })
+        Ok(Pushed { id }) => {
+            run.report.passed(id!(dialect, "live-push"), if id.is_some() { "as delivery" } else { "bare" });
+            true
         }
-        Err(problem) => {
-            run.report.settle(id("push"), Err(problem));
-            return true;
-        }
+        Err(problem) => run.report.settle(id!(dialect, "live-push"), Err(problem)),
     }
-    let off = async {
-        change(run, dialect, &mailbox, &mut socket, false).await?;
-        let letter = run.probe.again(|| mailbox.send(run)).await.needed("a letter")?;
-        silent(run, &mut socket, &letter).await
-    };
-    let off = off.await;
-    run.report.settle(id("off"), off);
-    true
+}
+
+/// Live delivery that is turned off: the next letter is not pushed.
+async fn turned_off(run: &mut Run, dialect: &Dialect, mailbox: &Mailbox, socket: &mut Socket) -> Outcome {
+    let answer = ask(run, dialect, mailbox, socket, false).await?;
+    let status = answer.expect(&[&dialect.kind("status")], &run.probe)?;
+    told(run, dialect, &status, false);
+    let letter = run.probe.again(|| mailbox.send(run)).await.needed("a letter")?;
+    silent(run, socket, &letter).await
 }
 
 /// Sockets on which our mail must not arrive: one of another account in live mode, and one of a stranger that asked for
@@ -219,7 +187,7 @@ async fn bystanders(run: &mut Run, dialect: &Dialect) -> Outcome<[Socket; 2]> {
     let told = |opened: &Opened| opened.message.body.get("live_delivery") == Some(&json!(true));
     if answer.opened().is_some_and(told) {
         let granted = Err("a stranger is told that live delivery is on");
-        run.report.settle(format!("{}-not-enrolled", dialect.tag), granted);
+        run.report.settle(id!(dialect, "not-enrolled"), granted);
     }
     Ok([live, stranger])
 }
@@ -232,7 +200,22 @@ async fn apart(run: &Run, others: Outcome<[Socket; 2]>, letter: &Letter) -> Outc
 
 async fn off_by_default(run: &Run, dialect: &Dialect) -> Outcome {
     let mailbox = mail::mailbox(run).await?;
-    let mut socket = Socket::open(&run.probe).await?;
+    let socket = Socket::open(&run.probe).await?;
+    not_pushed(run, dialect, &mailbox, socket).await
+}
+
+/// A new connection, after one with live delivery was closed.
+async fn off_again(run: &Run, dialect: &Dialect) -> Outcome {
+    let mailbox = mail::mailbox(run).await?;
+    let mut live = Socket::open(&run.probe).await?;
+    change(run, dialect, &mailbox, &mut live, true).await.needed("live delivery")?;
+    live.close().await;
+    let socket = Socket::open(&run.probe).await?;
+    not_pushed(run, dialect, &mailbox, socket).await
+}
+
+/// That a letter is not pushed on a socket that asked for nothing but a status.
+async fn not_pushed(run: &Run, dialect: &Dialect, mailbox: &Mailbox, mut socket: Socket) -> Outcome {
     let body = json!({"recipient_did": mailbox.recipient});
     // The target knows now whose socket it is, and that answers may use it.
     let request = run.probe.request(&dialect.kind("status-request"), &mailbox.account.me, &body)?;

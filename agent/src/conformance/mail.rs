@@ -54,6 +54,11 @@ pub(super) struct Found {
 /// A fresh mailbox. Whether accounts and registrations are correct is judged elsewhere.
 pub(super) async fn mailbox(run: &Run) -> Outcome<Mailbox> {
     let dialect = run.mediation.first().copied().ok_or("the target gives no accounts").needed("a mailbox")?;
+    mailbox_of(run, dialect).await
+}
+
+/// As [`mailbox`], with an account of one version of mediation.
+pub(super) async fn mailbox_of(run: &Run, dialect: &'static mediation::Dialect) -> Outcome<Mailbox> {
     let account = mediation::enrol(run, dialect, run.probe.stranger()?).await.needed("an account")?;
     let recipient = add_recipient(run, &account).await.needed("a registration")?;
     Ok(Mailbox { account, recipient })
@@ -68,6 +73,12 @@ pub(super) async fn add_recipient(run: &Run, account: &Account) -> Outcome<Did> 
     }
     account.register(run, &account.me).await?;
     Ok(account.me.clone())
+}
+
+/// The number of messages that wait, by a status.
+pub(super) fn message_count(status: &Message) -> Outcome<u64> {
+    let count = status.body.get("message_count").and_then(Value::as_u64);
+    count.ok_or_else(|| "status has no message_count".into())
 }
 
 /// A message from a stranger.
@@ -130,12 +141,18 @@ impl Mailbox {
     /// Sends a letter to another recipient of the account.
     pub(super) async fn send_to(&self, run: &Run, recipient: &Did) -> Outcome<Letter> {
         let letter = letter(run, recipient).await?;
+        self.forward_to(run, recipient, &letter).await?;
+        Ok(letter)
+    }
+
+    /// Forwards a letter to a recipient of the account.
+    pub(super) async fn forward_to(&self, run: &Run, recipient: &Did, letter: &Letter) -> Outcome {
         let attachments = vec![letter.as_json()?];
         let routing = self.routing(run);
         let anonymous = SenderProtection::Anoncrypt;
         let answer = forward(run, &routing, recipient, attachments, anonymous, |_| {}).await;
         if answer.accepted() && answer.report().is_none() {
-            Ok(letter)
+            Ok(())
         } else {
             Err(answer.problem().reworded(|text| format!("the forward is not accepted: {text}")))
         }
@@ -151,8 +168,7 @@ impl Mailbox {
     /// Number of messages that wait for `recipient`.
     pub(super) async fn count(&self, run: &Run, dialect: &Dialect, recipient: &Did) -> Outcome<u64> {
         let status = self.status(run, dialect, recipient).await?;
-        let count = status.body.get("message_count").and_then(Value::as_u64);
-        count.ok_or_else(|| "status has no message_count".into())
+        message_count(&status)
     }
 
     /// Waits until `wanted` messages wait for `recipient`; returns the last count.
@@ -184,7 +200,7 @@ impl Mailbox {
         let kinds = [dialect.kind("delivery"), dialect.kind("status")];
         let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
         let request = dialect.kind("delivery-request");
-        let body = dialect.delivery_request(recipient, limit);
+        let body = dialect.delivery_request(Some(recipient), limit);
         Ok(Delivered::of(run.probe.get(&request, &self.account.me, &body, &kinds).await?))
     }
 

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::{
     Run,
+    answer::Answer,
+    ids::id,
     outcome::{Needed, Outcome, Problem, holds},
     probe::in_thread,
 };
@@ -71,27 +73,30 @@ impl Dialect {
 
 /// Tries a version; returns whether the target speaks it.
 pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
-    let grant = format!("{}-grant", dialect.tag);
+    let grant = id!(dialect, "grant");
     let first = run.probe.twice(|| first(run, dialect)).await;
-    let denied = first.as_ref().is_ok_and(|message| message.kind.is(&dialect.kind("mediate-deny")));
-    if !run.opens(dialect.tag, dialect.protocol, &grant, first.map(|_| ())) {
+    let (answered, threaded) = match first {
+        Ok((message, threaded)) => (Ok(message), threaded),
+        Err(problem) => (Err(problem), Ok(())),
+    };
+    let denied = answered.as_ref().is_ok_and(|message| message.kind.is(&dialect.kind("mediate-deny")));
+    if !run.opens(dialect.tag, dialect.protocol, grant.clone(), answered.map(|_| ())) {
         return false;
     }
+    // An account in the wrong thread is an account: what depends on it can be looked at.
+    run.report.settle(grant, threaded);
     if denied {
         run.report.not_checked(dialect.tag, "the target gives strangers no account");
     }
     !denied
 }
 
-/// Asks for mediation; the answer.
-async fn first(run: &Run, dialect: &Dialect) -> Outcome<Message> {
+/// Asks for mediation; the answer, and whether it names the request as its thread.
+async fn first(run: &Run, dialect: &Dialect) -> Outcome<(Message, Outcome)> {
     let me = run.probe.stranger()?;
     let kinds = [dialect.kind("mediate-grant"), dialect.kind("mediate-deny")];
     let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
-    let request = run.probe.request(&dialect.kind("mediate-request"), &me, &json!({}))?;
-    let message = run.probe.say(&request).await.expect(&kinds, &run.probe)?;
-    in_thread(&message, &request)?;
-    Ok(message)
+    run.probe.get_with_thread(&dialect.kind("mediate-request"), &me, &json!({}), &kinds).await
 }
 
 /// Asks for an account.
@@ -103,10 +108,9 @@ pub(super) async fn enrol(run: &Run, dialect: &'static Dialect, me: Did) -> Outc
         _ => Vec::new(),
     };
     let routing: Vec<Did> = named.into_iter().filter_map(|text| Did::parse(text).ok()).collect();
-    if routing.is_empty() {
-        return Err("the grant names no routing_did".into());
-    }
+    // Without a routing DID, mail may still be routed by the DID of the mediator itself.
     let form = match message.body.get("routing_did") {
+        _ if routing.is_empty() => Err("the grant names no routing_did".into()),
         Some(Value::Array(_)) if dialect.routing_is_list => Ok(()),
         Some(Value::String(_)) if !dialect.routing_is_list => Ok(()),
         other => {
@@ -213,20 +217,19 @@ fn one_of(result: Outcome<String>, allowed: &[&str]) -> Outcome {
 
 /// All requirements of one version.
 pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
-    let id = |point: &str| format!("{}-{point}", dialect.tag);
     let enrolled = run.probe.twice(async || enrol(run, dialect, run.probe.stranger()?).await).await;
     let account = match enrolled {
         Ok(account) => account,
         Err(problem) => {
-            run.report.settle(id("grant-routing-did"), Err(problem));
+            run.report.settle(id!(dialect, "grant-routing-did"), Err(problem));
             run.report.not_checked(dialect.tag, "there is no account to try it with");
             return;
         }
     };
     let repeated = repeated(run, &account, dialect).await;
-    run.report.settle(id("grant-repeated"), repeated);
+    run.report.settle(id!(dialect, "grant-repeated"), repeated);
     // From the first grant: a peer that has an account may be refused another.
-    run.report.settle(id("grant-routing-did"), account.form.clone());
+    run.report.settle(id!(dialect, "grant-routing-did"), account.form.clone());
     updates(run, &account, dialect).await;
     listing(run, &account, dialect).await;
     forms(run, dialect).await;
@@ -246,7 +249,6 @@ async fn repeated(run: &Run, account: &Account, dialect: &Dialect) -> Outcome {
 }
 
 async fn updates(run: &mut Run, account: &Account, dialect: &Dialect) {
-    let id = |point: &str| format!("{}-{point}", dialect.tag);
     let (Ok(first), Ok(second), Ok(never)) =
         (run.probe.stranger(), run.probe.stranger(), run.probe.stranger())
     else {
@@ -255,22 +257,24 @@ async fn updates(run: &mut Run, account: &Account, dialect: &Dialect) {
     // Where fresh DIDs need proof, the account's own DID has it; what was lost tells nothing about that.
     let fresh = one_of(account.change(run, first.as_str(), "add").await, &["success"]);
     let own = fresh.as_ref().is_err_and(|problem| !problem.is_unknown());
-    run.report.settle(id("register-fresh"), fresh.clone());
+    run.report.settle(id!(dialect, "register-fresh"), fresh.clone());
     let did = if own { account.me.clone() } else { first };
     let added =
         if own { one_of(account.change(run, did.as_str(), "add").await, &["success"]) } else { fresh };
     let again = one_of(account.change(run, did.as_str(), "add").await, &["no_change", "success"]);
     let is_there = added.as_ref().or(again.as_ref()).map(|_| ()).map_err(Problem::clone);
-    run.report.settle(id("update-add"), added);
-    run.report.settle(id("update-add-again"), again);
+    run.report.settle(id!(dialect, "update-add"), added);
+    run.report.settle(id!(dialect, "update-add-again"), again);
     let removed = account.change(run, did.as_str(), "remove").await;
-    run.report
-        .settle(id("update-remove"), is_there.needed("a DID to remove").and(one_of(removed, &["success"])));
+    run.report.settle(
+        id!(dialect, "update-remove"),
+        is_there.needed("a DID to remove").and(one_of(removed, &["success"])),
+    );
     let unknown = account.change(run, never.as_str(), "remove").await;
     let unknown = one_of(unknown, &["no_change", "client_error"]);
-    run.report.settle(id("update-remove-unknown"), unknown);
+    run.report.settle(id!(dialect, "update-remove-unknown"), unknown);
     let several = several(run, account, did.as_str(), second.as_str()).await;
-    run.report.settle(id("update-several"), several.clone());
+    run.report.settle(id!(dialect, "update-several"), several.clone());
     // What was lost may not have been added.
     let listed = several.needed("several updates").and(account.list(run, None).await);
     let listed = listed.and_then(|Listed { dids, threaded, .. }| {
@@ -283,13 +287,13 @@ async fn updates(run: &mut Run, account: &Account, dialect: &Dialect) {
         }
         threaded
     });
-    run.report.settle(id("query"), listed);
+    run.report.settle(id!(dialect, "query"), listed);
     let removed = one_of(account.change(run, did.as_str(), "remove").await, &["success"]);
     let gone = removed.needed("a removal").and(account.list(run, None).await).and_then(|page| {
         let still = page.dids.iter().any(|text| text == did.as_str());
         holds(!still, || "the list holds a DID that was removed".to_owned())
     });
-    run.report.settle(id("query"), gone);
+    run.report.settle(id!(dialect, "query"), gone);
 }
 
 /// In one message, adds one DID and removes another that is not there.
@@ -311,7 +315,6 @@ async fn several(run: &Run, account: &Account, added: &str, never: &str) -> Outc
 }
 
 async fn listing(run: &mut Run, account: &Account, dialect: &'static Dialect) {
-    let id = |point: &str| format!("{}-{point}", dialect.tag);
     let mut mine = Vec::new();
     for _ in 0..3 {
         let Ok(did) = run.probe.stranger() else { return };
@@ -320,8 +323,8 @@ async fn listing(run: &mut Run, account: &Account, dialect: &'static Dialect) {
         }
     }
     if mine.len() < 3 {
-        run.report.not_checked(&id("query-pag"), "three DIDs could not be registered");
-        run.report.not_checked(&id("query-own"), "DIDs could not be registered");
+        run.report.not_checked(&format!("{}-query-pag", dialect.tag), "three DIDs could not be registered");
+        run.report.not_checked(id!(dialect, "query-own").as_str(), "DIDs could not be registered");
         return;
     }
     let pages = async {
@@ -347,47 +350,57 @@ async fn listing(run: &mut Run, account: &Account, dialect: &'static Dialect) {
             }
         }
     });
-    run.report.settle(id("query-paginated"), pages.map(|_| ()));
-    run.report.settle(id("query-pagination"), told);
+    run.report.settle(id!(dialect, "query-paginated"), pages.map(|_| ()));
+    run.report.settle(id!(dialect, "query-pagination"), told);
     let apart = async {
         let other = enrol(run, dialect, run.probe.stranger()?).await.needed("another account")?;
         let theirs = other.list(run, None).await?.dids;
         holds(!mine.iter().any(|did| theirs.contains(did)), || "it does".to_owned())
     };
     let apart: Outcome = apart.await;
-    run.report.settle(id("query-own"), apart);
+    run.report.settle(id!(dialect, "query-own"), apart);
 }
 
 /// The forms of DID that can be registered.
 async fn forms(run: &mut Run, dialect: &'static Dialect) {
     let forms = [
-        ("register-did-peer-4", run.probe.stranger_peer_4(KeyKind::X25519)),
-        ("register-did-key", run.probe.stranger_key()),
+        (id!(dialect, "register-did-peer-4"), run.probe.stranger_peer_4(KeyKind::X25519)),
+        (id!(dialect, "register-did-key"), run.probe.stranger_key()),
     ];
-    for (point, did) in forms {
+    for (id, did) in forms {
         let registered = async {
             let account = enrol(run, dialect, run.probe.stranger()?).await?;
             account.register(run, &did?).await
         };
         let registered = registered.await;
-        run.report.settle(format!("{}-{point}", dialect.tag), registered);
+        run.report.settle(id, registered);
     }
     let own = async {
         let account = enrol(run, dialect, run.probe.stranger()?).await?;
         account.register(run, &account.me).await
     };
     let own = own.await;
-    run.report.settle(format!("{}-register-own", dialect.tag), own);
+    run.report.settle(id!(dialect, "register-own"), own);
+}
+
+/// Whether updates are refused as a whole, by a report, or each for itself.
+fn refused(answer: &Answer, dialect: &Dialect) -> Outcome {
+    let response = answer.opened().filter(|opened| opened.message.kind.is(&dialect.kind(dialect.updated)));
+    let results = response.and_then(|opened| opened.message.body.get("updated")?.as_array());
+    let failed = |one: &Value| one.get("result").and_then(Value::as_str) == Some("client_error");
+    match results {
+        Some(results) if !results.is_empty() && results.iter().all(failed) => Ok(()),
+        _ => answer.expect_report().map(|_| ()),
+    }
 }
 
 /// Strangers without an account, and accounts that want another's DID.
 async fn strangers(run: &mut Run, account: &Account, dialect: &'static Dialect) {
-    let id = |point: &str| format!("{}-{point}", dialect.tag);
     let Ok(stranger) = run.probe.stranger() else { return };
     let body = json!({"updates": [{"recipient_did": stranger, "action": "add"}]});
     let answer = run.probe.ask(&dialect.kind(dialect.update), &stranger, &body).await;
-    run.report.settle(id("not-granted"), answer.expect_report().map(|_| ()));
-    run.report.settle(id("not-granted-code"), answer.expect_code("e.p.req.not_enroll"));
+    run.report.settle(id!(dialect, "not-granted"), refused(&answer, dialect));
+    run.report.settle(id!(dialect, "not-granted-code"), answer.expect_code("e.p.req.not_enroll"));
     let taken = async {
         let other = enrol(run, dialect, run.probe.stranger()?).await.needed("another account")?;
         account.register(run, &account.me).await.needed("a registration")?;
@@ -400,5 +413,5 @@ async fn strangers(run: &mut Run, account: &Account, dialect: &'static Dialect) 
         }
     };
     let taken: Outcome = taken.await;
-    run.report.settle(id("update-foreign"), taken);
+    run.report.settle(id!(dialect, "update-foreign"), taken);
 }

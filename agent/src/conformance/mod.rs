@@ -3,24 +3,33 @@
 //! The suite is a stranger with throw-away identities in memory. It relies on no habit of any mediator: protocols are
 //! tried, not assumed; statuses, optional members and orders are free where the specification leaves them free.
 
+mod advertised;
 mod answer;
-mod basics;
 mod callback;
 mod carrying;
 mod catalogue;
+mod discover;
 mod envelopes;
 mod forged;
+mod ids;
+mod invitation;
+mod irregular;
+mod knock;
 mod live;
 mod mail;
 mod mediation;
 mod negatives;
 mod outcome;
 mod pickup;
+mod ping;
 mod probe;
 mod problems;
+mod pushed;
+mod queues;
 mod report;
 mod routing;
 mod socket;
+mod transport;
 
 use std::{
     collections::BTreeSet,
@@ -28,16 +37,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use einmal_did::{Did, parse_strict_json};
-use einmal_didcomm::{Message, ThreadId};
-use einmal_flows::out_of_band::{Invitation, InvitationBody, InvitationError, url_content};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use self::{
     catalogue::{Level, Requirement, all as requirements},
-    report::{Report, Verdict},
+    report::{Report, Standing, Verdict},
 };
 use self::{
+    ids::{Id, id},
+    invitation::{Invited, read_target},
+    knock::Knock,
     mediation::Dialect,
     outcome::{Outcome, Problem},
     probe::Probe,
@@ -64,45 +73,26 @@ pub struct Options {
     pub total: Duration,
 }
 
+impl Options {
+    /// As they stand in the summary of a report, which names the target itself.
+    fn to_json(&self) -> Value {
+        json!({
+            "only": self.only,
+            "timeout_seconds": self.timeout.as_secs(),
+            "total_seconds": self.total.as_secs(),
+            "allow_private": self.allow_private,
+            "listen": self.listen,
+            "public_url": self.public_url,
+        })
+    }
+}
+
 /// Longest time for a whole run, by default.
 pub const TOTAL: Duration = Duration::from_secs(900);
 
 /// Why a target that takes all and says nothing is not looked at further.
 const NOTHING_HEARD: &str =
     "nothing the target says was heard; perhaps it answers to endpoints only: --listen ADDRESS:PORT";
-
-/// What is looked at of an invitation.
-#[derive(Debug)]
-struct Invited {
-    /// What answers to it name as their parent.
-    thread: ThreadId,
-    /// Profiles the inviter accepts; empty means any.
-    accept: Vec<String>,
-}
-
-impl Invited {
-    /// Reads an invitation, and who it is from; or what is wrong with its form.
-    fn read(content: &[u8]) -> Result<(Did, Self), String> {
-        match Invitation::from_json(content) {
-            Ok(invitation) => {
-                let thread = invitation.thread();
-                Ok((invitation.from, Self { thread, accept: invitation.accept }))
-            }
-            // How much we read of these is our own affair; without them the form is judged all the same.
-            Err(InvitationError::OutOfBounds { .. }) => Self::read_at_length(content),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    /// As [`Invited::read`], whatever our own bounds: an invitation is as long as its link at most.
-    fn read_at_length(content: &[u8]) -> Result<(Did, Self), String> {
-        let value = parse_strict_json(content, content.len()).map_err(|error| error.to_string())?;
-        let message = Message::from_value(value).map_err(|error| error.to_string())?;
-        let body: InvitationBody = message.body_as().map_err(|error| error.to_string())?;
-        let from = message.from.clone().ok_or("`from` is missing")?;
-        Ok((from, Self { thread: message.id.to_thread(), accept: body.accept.unwrap_or_default() }))
-    }
-}
 
 /// What is known about the target so far.
 struct Run {
@@ -119,6 +109,8 @@ struct Run {
     worked: BTreeSet<&'static str>,
     /// Protocols of which it is not known whether they work: their first message, or the answer to it, got lost.
     unknown: BTreeSet<&'static str>,
+    /// What it is tried with that needs some answer: the first kind of message it answers.
+    knock: Knock,
     /// Whether the target answers on the connection it was asked on.
     talks: bool,
     /// Whether it answers at the sender's endpoint instead.
@@ -139,7 +131,7 @@ impl Run {
     ///
     /// Returns whether to go on. If the target does not name the protocol and answers its first message with silence or
     /// the report that it is unsupported, the protocol is not offered; a wrong answer of the protocol is a failure.
-    fn opens(&mut self, tag: &str, protocol: &'static str, first: &str, result: Outcome) -> bool {
+    fn opens(&mut self, tag: &str, protocol: &'static str, first: Id, result: Outcome) -> bool {
         let problem = match result {
             Ok(()) => {
                 self.worked.insert(protocol);
@@ -155,7 +147,11 @@ impl Run {
                 self.report.leave_open(&format!("{protocol} could not be tried: {why}"));
             }
             Problem::Silent(why) if !self.discloses(protocol) => self.report.not_offered(tag, &why),
-            Problem::Refused(why) if !self.discloses(protocol) => self.report.not_checked(tag, &why),
+            // Whoever refuses a first message for a reason of its own may well speak the protocol with others.
+            Problem::Refused(why) if !self.discloses(protocol) => {
+                self.report.not_checked(tag, &why);
+                self.report.leave_open(&format!("{protocol} is refused: {why}"));
+            }
             failed => {
                 self.report.settle(first, Err(failed));
                 self.report.not_checked(tag, "the protocol's first message was not answered as it should be");
@@ -184,7 +180,8 @@ pub async fn run(options: &Options) -> Result<Report, SetupError> {
     let (target, invitation) = read_target(&options.target)?;
     check_callback(options)?;
     let end = Instant::now() + options.total;
-    let report = Report::new(target.as_str(), options.only.as_deref(), Some(end));
+    let mut report = Report::new(target.as_str(), options.only.as_deref(), Some(end));
+    report.options = options.to_json();
     if !report.wants("") {
         return Err(usage(
             "no requirement begins with what --only says".into(),
@@ -206,6 +203,7 @@ pub async fn run(options: &Options) -> Result<Report, SetupError> {
         disclosed: BTreeSet::new(),
         worked: BTreeSet::new(),
         unknown: BTreeSet::new(),
+        knock: Knock::Ping,
         talks: false,
         calls_back: false,
         mediation: Vec::new(),
@@ -229,12 +227,14 @@ fn check_callback(options: &Options) -> Result<(), SetupError> {
 
 /// All groups, in an order in which each has what it needs.
 async fn play(run: &mut Run) {
-    if !basics::reach(run).await {
+    if !transport::reach(run).await {
         run.report.stop("the target does not answer");
         return;
     }
     if run.probe.behind_hops {
-        basics::elsewhere(run).await;
+        if !ping::elsewhere(run).await {
+            ping::others_elsewhere(run).await;
+        }
         // That something before the target says 200 tells nothing about the target.
         if !run.calls_back {
             run.report.stop(NOTHING_HEARD);
@@ -245,8 +245,14 @@ async fn play(run: &mut Run) {
         );
         return;
     }
-    basics::discover(run).await;
-    basics::ping(run).await;
+    discover::discover(run).await;
+    ping::ping(run).await;
+    if run.talks {
+        invitation::invited(run).await;
+        transport::quiet_route(run).await;
+    } else if !run.calls_back {
+        ping::others_elsewhere(run).await;
+    }
     // Most of the rest needs accounts, so the first steps are taken whatever is checked.
     for dialect in &mediation::DIALECTS {
         if mediation::opens(run, dialect).await {
@@ -261,6 +267,7 @@ async fn play(run: &mut Run) {
     for dialect in run.mediation.clone() {
         if run.report.wants(dialect.tag) {
             mediation::run(run, dialect).await;
+            queues::by_account(run, dialect).await;
         }
     }
     if run.talks && run.report.wants("DCv2.1-envelope") {
@@ -276,12 +283,13 @@ async fn play(run: &mut Run) {
     for dialect in run.pickup.clone() {
         if run.report.wants(dialect.tag) {
             pickup::run(run, dialect).await;
+            queues::run(run, dialect).await;
             live::run(run, dialect).await;
         }
     }
-    basics::compare_disclosed(run);
+    discover::compare_disclosed(run);
     if run.report.wants("DCv2.1-transport") {
-        basics::abuse(run).await;
+        transport::abuse(run).await;
     }
     close(run).await;
 }
@@ -289,10 +297,10 @@ async fn play(run: &mut Run) {
 /// What can be judged only at the end.
 async fn close(run: &mut Run) {
     if let Some(ids) = run.probe.ids() {
-        run.report.settle("DCv2.1-threading-ids", ids);
+        run.report.settle(id!("DCv2.1-threading-ids"), ids);
     }
     if run.probe.rotated() {
-        run.report.passed("DCv2.1-rotation", "it did so here");
+        run.report.passed(id!("DCv2.1-rotation"), "it did so here");
     } else {
         run.report.not_offered("DCv2.1-rotation", "the target keeps its DID");
     }
@@ -300,9 +308,9 @@ async fn close(run: &mut Run) {
     let serves = mediation::DIALECTS.iter().map(|dialect| dialect.protocol);
     let mut serves = serves.chain(pickup::DIALECTS.iter().map(|dialect| dialect.protocol));
     if !serves.any(|protocol| run.worked.contains(protocol)) {
-        run.report.relax("DCv2.1-transport-return-route-all");
+        run.report.relax(&id!("DCv2.1-transport-return-route-all"));
     }
-    if basics::alive(run).await.is_err() {
+    if transport::alive(run).await.is_err() {
         run.report.stop("the target no longer answers");
     } else if !run.talks && !run.calls_back {
         run.report.stop(NOTHING_HEARD);
@@ -314,49 +322,4 @@ async fn close(run: &mut Run) {
 
 fn usage(problem: String, remedy: &str) -> SetupError {
     SetupError::Usage { problem, remedy: remedy.to_owned() }
-}
-
-/// Whom a target names, and its invitation, or what is wrong with the form of that.
-fn read_target(text: &str) -> Result<(Did, Option<Result<Invited, String>>), SetupError> {
-    let remedy = "give an out-of-band URL (https://host/path?_oob=...) or a did:peer, did:key or did:web";
-    if text.starts_with("did:") {
-        let did = Did::parse(text)
-            .map_err(|error| usage(format!("`{}` is no DID ({error})", shortened(text)), remedy))?;
-        if !matches!(did.method(), "peer" | "key" | "web") {
-            return Err(usage(format!("DIDs of method `{}` cannot be resolved here", did.method()), remedy));
-        }
-        return Ok((did, None));
-    }
-    let wrong = |problem: &str| usage(format!("`{}` is no invitation ({problem})", shortened(text)), remedy);
-    let content = url_content(text).map_err(|error| wrong(&error.to_string()))?;
-    match Invited::read(&content) {
-        Ok((from, invited)) => Ok((from, Some(Ok(invited)))),
-        // Whom it is from is all that is needed to go on; what is wrong with the rest is a finding.
-        Err(problem) => {
-            let value = parse_strict_json(&content, content.len()).unwrap_or_default();
-            let from = value.get("from").and_then(Value::as_str).and_then(|from| Did::parse(from).ok());
-            let from = from.ok_or_else(|| wrong(&problem))?;
-            Ok((from, Some(Err(problem))))
-        }
-    }
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(60).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn target_that_is_neither_invitation_nor_did_is_wrong_use_with_a_remedy() {
-        for text in
-            ["hello", "did:example:1", "did:peer", "https://host.example/", "https://host.example/?_oob=%"]
-        {
-            let Err(error @ SetupError::Usage { .. }) = read_target(text) else { panic!("{text}") };
-            assert_eq!(error.exit_status(), 2);
-            assert!(error.to_string().contains("out-of-band URL"), "{error}");
-        }
-    }
 }

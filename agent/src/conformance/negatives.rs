@@ -8,9 +8,9 @@ use einmal_keys::{base64url_decode, base64url_encode};
 use serde_json::{Value, json};
 
 use super::{
-    Run,
-    basics::{PING, answers_ping},
-    forged,
+    Run, forged,
+    ids::{Id, id},
+    knock::is_answered,
     mediation::Dialect,
     outcome::{Outcome, Problem},
 };
@@ -19,47 +19,55 @@ use super::{
 /// after it. A target that bans senders of bad messages is silent about everything.
 pub(super) async fn run(run: &mut Run) {
     if let Err(problem) = twin(run).await {
-        let why = format!("a sound ping is not answered, so that silence says nothing: {problem}");
+        let why = format!("a sound message is not answered, so that silence says nothing: {problem}");
         run.report.not_checked("DCv2.1-envelope", &why);
         return;
     }
-    for (point, bend) in TAMPERED {
+    for (id, bend) in TAMPERED {
         let ignored = run.probe.again(|| tampered(run, bend)).await;
-        settle(run, point, ignored).await;
+        settle(run, id, ignored).await;
     }
-    for (point, rule) in [("apv", Irregularity::Apv), ("apu", Irregularity::Apu)] {
+    for (id, rule) in
+        [(id!("DCv2.1-envelope-apv"), Irregularity::Apv), (id!("DCv2.1-envelope-apu"), Irregularity::Apu)]
+    {
         let ignored = run.probe.again(|| irregular(run, rule)).await;
-        settle(run, point, ignored).await;
+        settle(run, id, ignored).await;
     }
     let from = run.probe.again(|| from_not_sender(run)).await;
-    settle(run, "from-not-sender", from).await;
+    settle(run, id!("DCv2.1-envelope-from-not-sender"), from).await;
     let to = run.probe.again(|| to_not_recipient(run)).await;
-    settle(run, "to-not-recipient", to).await;
+    settle(run, id!("DCv2.1-envelope-to-not-recipient"), to).await;
+    let key = run.probe.again(|| by_idle_key(run)).await;
+    settle(run, id!("DCv2.1-envelope-sender-key"), key).await;
+    let signed = run.probe.again(|| signed_by_another(run)).await;
+    settle(run, id!("DCv2.1-envelope-signer-not-from"), signed).await;
+    let loose = run.probe.again(|| signed_for_anybody(run)).await;
+    settle(run, id!("DCv2.1-envelope-signed-without-to"), loose).await;
     let expired = expired(run).await;
-    settle(run, "expired", expired).await;
-    let plain = run.probe.again(|| plain_ping(run)).await;
-    settle(run, "plaintext-silent", plain).await;
+    settle(run, id!("DCv2.1-envelope-expired"), expired).await;
+    let plain = run.probe.again(|| plain_knock(run)).await;
+    settle(run, id!("DCv2.1-envelope-plaintext-silent"), plain).await;
     unproved_accounts(run).await;
 }
 
 /// Notes the result of a bad message, if a good one is still answered.
-pub(super) async fn settle(run: &mut Run, point: &str, ignored: Outcome) {
+pub(super) async fn settle(run: &mut Run, id: Id, ignored: Outcome) {
     let ignored = match ignored {
         Ok(()) => twin(run).await.map_err(|problem| {
-            Problem::Unknown(format!("afterwards a sound ping was not answered either: {problem}"))
+            Problem::Unknown(format!("afterwards a sound message was not answered either: {problem}"))
         }),
         known => known,
     };
-    run.report.settle(format!("DCv2.1-envelope-{point}"), ignored);
+    run.report.settle(id, ignored);
 }
 
 /// One envelope member and how it is changed.
 type Bend = fn(&mut Value) -> Option<()>;
 
-const TAMPERED: [(&str, Bend); 3] = [
-    ("ciphertext-tampered", |envelope| flip(envelope, "ciphertext")),
-    ("tag-tampered", |envelope| flip(envelope, "tag")),
-    ("protected-tampered", |envelope| {
+const TAMPERED: [(Id, Bend); 3] = [
+    (id!("DCv2.1-envelope-ciphertext-tampered"), |envelope| flip(envelope, "ciphertext")),
+    (id!("DCv2.1-envelope-tag-tampered"), |envelope| flip(envelope, "tag")),
+    (id!("DCv2.1-envelope-protected-tampered"), |envelope| {
         let text = envelope.get("protected")?.as_str()?;
         let mut header: Value = serde_json::from_slice(&base64url_decode(text)?).ok()?;
         header.as_object_mut()?.insert("x-added".to_owned(), json!(true));
@@ -76,17 +84,17 @@ fn flip(envelope: &mut Value, member: &str) -> Option<()> {
     Some(())
 }
 
-fn ping(run: &Run, me: &Did) -> Outcome<Message> {
-    run.probe.request(PING, me, &json!({"response_requested": true}))
+fn knock(run: &Run, me: &Did) -> Outcome<Message> {
+    run.knock.request(&run.probe, me)
 }
 
 async fn twin(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
-    let first = answers_ping(run, &ping(run, &me)?, SenderProtection::Authcrypt).await;
+    let first = is_answered(run, &knock(run, &me)?, SenderProtection::Authcrypt).await;
     match first {
         // The connection may have been closed because of an earlier message.
         Err(problem) if problem.is_unknown() => {
-            answers_ping(run, &ping(run, &me)?, SenderProtection::Authcrypt).await
+            is_answered(run, &knock(run, &me)?, SenderProtection::Authcrypt).await
         }
         known => known,
     }
@@ -98,7 +106,7 @@ async fn ignored(run: &Run, bytes: Vec<u8>) -> Outcome {
 
 async fn tampered(run: &Run, bend: Bend) -> Outcome {
     let me = run.probe.stranger()?;
-    let sound = run.probe.pack(&ping(run, &me)?, SenderProtection::Authcrypt).await?;
+    let sound = run.probe.pack(&knock(run, &me)?, SenderProtection::Authcrypt).await?;
     let mut envelope: Value = serde_json::from_slice(&sound).map_err(|error| error.to_string())?;
     bend(&mut envelope).ok_or("our own envelope has another form")?;
     ignored(run, envelope.to_string().into_bytes()).await
@@ -106,51 +114,74 @@ async fn tampered(run: &Run, bend: Bend) -> Outcome {
 
 async fn irregular(run: &Run, rule: Irregularity) -> Outcome {
     let me = run.probe.stranger()?;
-    let bytes = run.probe.pack_raw(&ping(run, &me)?.to_bytes(), &me, rule).await?;
+    let bytes = run.probe.pack_raw(&knock(run, &me)?.to_bytes(), &me, rule).await?;
     ignored(run, bytes).await
 }
 
 /// The proved sender writes in the name of another DID, which would get the answer.
 async fn from_not_sender(run: &Run) -> Outcome {
     let (me, victim) = (run.probe.stranger()?, run.probe.stranger()?);
-    let bytes = run.probe.pack_raw(&ping(run, &victim)?.to_bytes(), &me, Irregularity::None).await?;
+    let bytes = run.probe.pack_raw(&knock(run, &victim)?.to_bytes(), &me, Irregularity::None).await?;
     ignored(run, bytes).await
 }
 
 async fn to_not_recipient(run: &Run) -> Outcome {
     let (me, other) = (run.probe.stranger()?, run.probe.stranger()?);
-    let mut message = ping(run, &me)?;
+    let mut message = knock(run, &me)?;
     message.to = vec![other];
     let bytes = run.probe.pack_raw(&message.to_bytes(), &me, Irregularity::None).await?;
     ignored(run, bytes).await
 }
 
+/// The sender proves itself by a key that is for another purpose.
+async fn by_idle_key(run: &Run) -> Outcome {
+    let (me, skid) = run.probe.stranger_with_idle_key()?;
+    let bytes = run.probe.pack_by(&knock(run, &me)?, &skid).await?;
+    ignored(run, bytes).await
+}
+
+/// Somebody signs in the name of another DID.
+async fn signed_by_another(run: &Run) -> Outcome {
+    let (me, victim) = (run.probe.stranger()?, run.probe.stranger()?);
+    let bytes = run.probe.pack_signed(&knock(run, &victim)?, &me).await?;
+    ignored(run, bytes).await
+}
+
+/// A signed message that does not say to whom: whoever got it could pass it on as if it were meant for the target.
+async fn signed_for_anybody(run: &Run) -> Outcome {
+    let me = run.probe.stranger()?;
+    let mut message = knock(run, &me)?;
+    message.to.clear();
+    let bytes = run.probe.pack_signed(&message, &me).await?;
+    ignored(run, bytes).await
+}
+
 async fn expired(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
-    let mut message = ping(run, &me)?;
+    let mut message = knock(run, &me)?;
     let UnixSeconds(now) = run.probe.now();
     message.created_time = Some(UnixSeconds(now.saturating_sub(7_200)));
     message.expires_time = Some(UnixSeconds(now.saturating_sub(3_600)));
     run.probe.say(&message).await.expect_refusal()
 }
 
-async fn plain_ping(run: &Run) -> Outcome {
+async fn plain_knock(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
-    run.probe.post(ping(run, &me)?.to_bytes(), PLAIN_MEDIA_TYPE).await.expect_refusal()
+    run.probe.post(knock(run, &me)?.to_bytes(), PLAIN_MEDIA_TYPE).await.expect_refusal()
 }
 
 /// Account requests in the name of a DID that proves nothing: nothing may be granted, and nothing kept.
 async fn unproved_accounts(run: &mut Run) {
     let Some(dialect) = run.mediation.first().copied() else {
-        for point in ["plaintext", "anoncrypt-from"] {
+        for point in ["plaintext", "anoncrypt-from", "rotation-forged"] {
             run.without_account(&format!("DCv2.1-envelope-{point}"), "the target keeps no accounts");
         }
         return;
     };
     let plain = run.probe.again(|| plain_account(run, dialect)).await;
-    settle(run, "plaintext", plain).await;
+    settle(run, id!("DCv2.1-envelope-plaintext"), plain).await;
     let hidden = run.probe.again(|| hidden_account(run, dialect)).await;
-    settle(run, "anoncrypt-from", hidden).await;
+    settle(run, id!("DCv2.1-envelope-anoncrypt-from"), hidden).await;
     forged::run(run).await;
 }
 

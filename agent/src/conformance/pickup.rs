@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use super::{
     Run,
     answer::Answer,
-    basics,
+    ids::id,
     mail::{self, Letter, Mailbox},
     outcome::{Needed, Outcome, holds},
     probe::in_thread,
+    transport,
 };
 
 /// Smallest number that must be a time in milliseconds: seconds reach it only in the year 5138.
@@ -47,9 +48,12 @@ impl Dialect {
         format!("{}/{message}", self.protocol)
     }
 
-    /// The body of a `delivery-request`.
-    pub(super) fn delivery_request(&self, recipient: &Did, limit: u64) -> Value {
-        json!({"recipient_did": recipient, self.limit: limit})
+    /// The body of a `delivery-request`; without a recipient it is about the whole account.
+    pub(super) fn delivery_request(&self, recipient: Option<&Did>, limit: u64) -> Value {
+        match recipient {
+            Some(recipient) => json!({"recipient_did": recipient, self.limit: limit}),
+            None => json!({self.limit: limit}),
+        }
     }
 
     /// Checks that `answer` is this version's answer for an empty queue.
@@ -68,10 +72,6 @@ impl Dialect {
             _ => Err(format!("answered with {name}").into()),
         }
     }
-
-    fn id(&self, point: &str) -> String {
-        format!("{}-{point}", self.tag)
-    }
 }
 
 /// Tries a version; returns whether the target speaks it.
@@ -81,16 +81,26 @@ pub(super) async fn opens(run: &mut Run, dialect: &'static Dialect) -> bool {
         return false;
     }
     let first = run.probe.twice(|| first(run, dialect)).await;
-    run.opens(dialect.tag, dialect.protocol, &dialect.id("status-count"), first)
+    let (answered, none) = match first {
+        Ok(none) => (Ok(()), none),
+        Err(problem) => (Err(problem), Ok(())),
+    };
+    let opened = run.opens(dialect.tag, dialect.protocol, id!(dialect, "status-count"), answered);
+    if opened {
+        run.report.settle(id!(dialect, "status-count"), none);
+    }
+    opened
 }
 
-/// Asks what waits in a fresh mailbox.
-async fn first(run: &Run, dialect: &Dialect) -> Outcome {
+/// Asks what waits in a fresh mailbox; whether the status that comes says that nothing does.
+async fn first(run: &Run, dialect: &Dialect) -> Outcome<Outcome> {
     let mailbox = mail::mailbox(run).await?;
-    match mailbox.count(run, dialect, &mailbox.recipient).await? {
-        0 => Ok(()),
-        more => Err(format!("{more} messages wait for a DID that was just made").into()),
-    }
+    let status = mailbox.status(run, dialect, &mailbox.recipient).await?;
+    Ok(match mail::message_count(&status) {
+        Ok(0) => Ok(()),
+        Ok(more) => Err(format!("{more} messages wait for a DID that was just made").into()),
+        Err(problem) => Err(problem),
+    })
 }
 
 /// All requirements of one version, but live delivery.
@@ -98,12 +108,12 @@ pub(super) async fn run(run: &mut Run, dialect: &'static Dialect) {
     status(run, dialect).await;
     delivery(run, dialect).await;
     let empty = run.probe.again(|| empty(run, dialect)).await;
-    run.report.settle(dialect.id("empty-queue"), empty);
+    run.report.settle(id!(dialect, "empty-queue"), empty);
     foreign(run, dialect).await;
     let survived = run.probe.again(|| malformed(run, dialect)).await;
-    run.report.settle(dialect.id("malformed-survived"), survived);
+    run.report.settle(id!(dialect, "malformed-survived"), survived);
     let refused = live_by_http(run, dialect).await;
-    run.report.settle(dialect.id("live-http"), refused);
+    run.report.settle(id!(dialect, "live-http"), refused);
 }
 
 /// A mailbox with one waiting letter, a request for its status, and the answer.
@@ -123,17 +133,17 @@ async fn status(run: &mut Run, dialect: &Dialect) {
     let (mailbox, request, answer) = match looked.await {
         Ok(looked) => looked,
         Err(problem) => {
-            run.report.settle(dialect.id("status-count"), Err(problem));
+            run.report.settle(id!(dialect, "status-count"), Err(problem));
             return;
         }
     };
     let count = answer.body.get("message_count").and_then(Value::as_u64);
     let counted = holds(count == Some(1), || format!("message_count {count:?} instead of 1"));
-    run.report.settle(dialect.id("status-count"), counted);
+    run.report.settle(id!(dialect, "status-count"), counted);
     let echo = answer.body.get("recipient_did").and_then(Value::as_str);
     let echoed = holds(echo == Some(mailbox.recipient.as_str()), || format!("it is {echo:?}"));
-    run.report.settle(dialect.id("status-recipient-did"), echoed);
-    run.report.settle(dialect.id("status-thread"), in_thread(&answer, &request));
+    run.report.settle(id!(dialect, "status-recipient-did"), echoed);
+    run.report.settle(id!(dialect, "status-thread"), in_thread(&answer, &request));
     if dialect.is_four {
         let old = answer.body.contains_key("longest_waited_seconds");
         let times = ["newest_received_time", "oldest_received_time"];
@@ -144,7 +154,7 @@ async fn status(run: &mut Run, dialect: &Dialect) {
             (_, Some(time)) => Err(format!("the time {time} is not in milliseconds")),
             _ => Ok(()),
         };
-        run.report.settle(dialect.id("times-milliseconds"), right);
+        run.report.settle(id!(dialect, "times-milliseconds"), right);
     }
 }
 
@@ -164,7 +174,7 @@ async fn delivery(run: &mut Run, dialect: &Dialect) {
     let (mailbox, first, second) = match made.await {
         Ok(made) => made,
         Err(problem) => {
-            run.report.settle(dialect.id("delivery"), Err(problem));
+            run.report.settle(id!(dialect, "delivery"), Err(problem));
             return run.report.not_checked(dialect.tag, "no message arrives");
         }
     };
@@ -179,21 +189,21 @@ async fn delivery(run: &mut Run, dialect: &Dialect) {
         Ok(delivered.find(run, &first).await.ok_or_else(lacking)?)
     };
     let once: Outcome<_> = once.await;
-    run.report.settle(dialect.id("delivery"), once.clone().map(|_| ()));
+    run.report.settle(id!(dialect, "delivery"), once.clone().map(|_| ()));
     let Ok((id, _)) = once else { return run.report.not_checked(dialect.tag, "no message is delivered") };
     let again = mailbox.find(run, dialect, &me, &first).await;
     let gone = |_| "it was gone after the first delivery".to_owned();
     let kept = again.as_ref().map(|_| ()).map_err(|problem| problem.clone().reworded(gone));
-    if !run.report.settle(dialect.id("delivery-keeps"), kept) {
-        run.report.not_checked(&dialect.id("delivery-"), "a delivered message is gone");
-        return run.report.not_checked(&dialect.id("received-"), "a delivered message is gone");
+    if !run.report.settle(id!(dialect, "delivery-keeps"), kept) {
+        run.report.not_checked(&format!("{}-delivery-", dialect.tag), "a delivered message is gone");
+        return run.report.not_checked(&format!("{}-received-", dialect.tag), "a delivered message is gone");
     }
     let same = match again {
         Ok(again) if again.id == id && !id.is_empty() => Ok(()),
         Ok(again) => Err(format!("id `{id}` at first, then `{}`", again.id).into()),
         Err(problem) => Err(problem),
     };
-    run.report.settle(dialect.id("delivery-redelivery-same-id"), same);
+    run.report.settle(id!(dialect, "delivery-redelivery-same-id"), same);
     limited(run, dialect, &mailbox, &first).await;
     confirming(run, dialect, &mailbox, (&id, &first, &second)).await;
 }
@@ -201,7 +211,7 @@ async fn delivery(run: &mut Run, dialect: &Dialect) {
 /// A request for one of two messages.
 async fn limited(run: &mut Run, dialect: &Dialect, mailbox: &Mailbox, first: &Letter) {
     let kind = dialect.kind("delivery");
-    let body = dialect.delivery_request(&mailbox.recipient, 1);
+    let body = dialect.delivery_request(Some(&mailbox.recipient), 1);
     let Ok(request) = run.probe.request(&dialect.kind("delivery-request"), &mailbox.account.me, &body) else {
         return;
     };
@@ -209,17 +219,17 @@ async fn limited(run: &mut Run, dialect: &Dialect, mailbox: &Mailbox, first: &Le
     let delivered = match answer {
         Ok(message) => mail::Delivered::of(message),
         Err(problem) => {
-            run.report.settle(dialect.id("delivery-limit"), Err(problem));
+            run.report.settle(id!(dialect, "delivery-limit"), Err(problem));
             return;
         }
     };
     let number = delivered.message.attachments.len();
     let within = holds(number == 1, || format!("{number} messages for a limit of 1"));
-    run.report.settle(dialect.id("delivery-limit"), within);
-    run.report.settle(dialect.id("delivery-thread"), in_thread(&delivered.message, &request));
+    run.report.settle(id!(dialect, "delivery-limit"), within);
+    run.report.settle(id!(dialect, "delivery-thread"), in_thread(&delivered.message, &request));
     let is_first = delivered.find(run, first).await.is_some();
     let oldest = holds(is_first, || "a younger message came first".to_owned());
-    run.report.settle(dialect.id("delivery-oldest-first"), oldest);
+    run.report.settle(id!(dialect, "delivery-oldest-first"), oldest);
 }
 
 /// Confirming: unknown ids, ids of another account, and our own.
@@ -237,7 +247,7 @@ async fn confirming(
         mailbox.find(run, dialect, me, first).await.map(|_| ())
     };
     let unknown: Outcome = unknown.await;
-    run.report.settle(dialect.id("received-unknown"), unknown);
+    run.report.settle(id!(dialect, "received-unknown"), unknown);
     let foreign = async {
         let other = mail::mailbox(run).await?;
         other.confirm(run, dialect, &ids).await.arrived()?;
@@ -245,11 +255,11 @@ async fn confirming(
         found.map_err(|problem| problem.reworded(|_| "it was deleted".to_owned()))
     };
     let foreign: Outcome = foreign.await;
-    run.report.settle(dialect.id("received-foreign"), foreign);
+    run.report.settle(id!(dialect, "received-foreign"), foreign);
     let answer = mailbox.confirm(run, dialect, &ids).await;
     let arrived = answer.arrived();
     let status = answer.expect(&[&dialect.kind("status")], &run.probe).map(|_| ());
-    run.report.settle(dialect.id("received-status"), status);
+    run.report.settle(id!(dialect, "received-status"), status);
     let gone = async {
         arrived?;
         mailbox.find(run, dialect, me, second).await?;
@@ -263,7 +273,7 @@ async fn confirming(
         }
     };
     let gone: Outcome = gone.await;
-    run.report.settle(dialect.id("received-deletes"), gone);
+    run.report.settle(id!(dialect, "received-deletes"), gone);
 }
 
 /// A request for mail where there is none.
@@ -278,12 +288,12 @@ async fn foreign(run: &mut Run, dialect: &Dialect) {
     let tried = run.probe.again(|| tried_by_others(run, dialect)).await;
     match tried {
         Ok((private, code, stranger)) => {
-            run.report.settle(dialect.id("recipient-foreign"), private);
-            run.report.settle(dialect.id("not-enrolled-code"), code);
-            run.report.settle(dialect.id("not-enrolled"), stranger);
+            run.report.settle(id!(dialect, "recipient-foreign"), private);
+            run.report.settle(id!(dialect, "not-enrolled-code"), code);
+            run.report.settle(id!(dialect, "not-enrolled"), stranger);
         }
         Err(problem) => {
-            run.report.settle(dialect.id("recipient-foreign"), Err(problem));
+            run.report.settle(id!(dialect, "recipient-foreign"), Err(problem));
         }
     }
 }
@@ -296,7 +306,7 @@ async fn tried_by_others(run: &Run, dialect: &Dialect) -> Outcome<(Outcome, Outc
     let other = mail::mailbox(run).await?;
     let about = json!({"recipient_did": victim.recipient});
     let status = run.probe.ask(&dialect.kind("status-request"), &other.account.me, &about).await;
-    let body = dialect.delivery_request(&victim.recipient, 5);
+    let body = dialect.delivery_request(Some(&victim.recipient), 5);
     let delivery = run.probe.ask(&dialect.kind("delivery-request"), &other.account.me, &body).await;
     let stranger = run.probe.stranger()?;
     let unknown = run.probe.ask(&dialect.kind("delivery-request"), &stranger, &body).await;
@@ -333,7 +343,7 @@ async fn malformed(run: &Run, dialect: &Dialect) -> Outcome {
         run.probe.ask(&dialect.kind(name), &mailbox.account.me, &body).await;
     }
     mailbox.find(run, dialect, &mailbox.recipient, &letter).await?;
-    basics::alive(run).await
+    transport::alive(run).await
 }
 
 async fn live_by_http(run: &Run, dialect: &Dialect) -> Outcome {

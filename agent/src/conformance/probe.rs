@@ -15,7 +15,7 @@ use einmal_did::{
 };
 use einmal_didcomm::{
     Envelope, Irregularity, LayerPolicy, Message, MessageId, MessageType, OpenContext, OpenError, Opened,
-    PackError, PackOptions, Packer, ReturnRoute, SenderProtection, UnixSeconds, open,
+    PackError, PackOptions, Packer, ReturnRoute, SenderProtection, ThreadId, UnixSeconds, open,
 };
 use einmal_keys::{KeyId, KeyKind, Keyring, PublicKey, SecretKey, SystemEntropy};
 use serde_json::Value;
@@ -23,6 +23,7 @@ use serde_json::Value;
 use super::{
     answer::{self, Answer, Heard},
     outcome::{Outcome, Problem, holds},
+    socket::Sockets,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -39,8 +40,8 @@ const QUIET: Duration = Duration::from_millis(1500);
 const MAX_FETCHES: usize = 4;
 /// Most attempts at one requirement while the target, or a gateway before it, fails inside.
 const MAX_LOOKS: usize = 3;
-/// Every DIDComm v2.1 agent must have a key agreement key on one of these curves.
-const REQUIRED_CURVES: [KeyKind; 2] = [KeyKind::X25519, KeyKind::P384];
+/// Every DIDComm v2.1 agent has a key agreement key on one of these curves that are not deprecated.
+const LASTING_CURVES: [KeyKind; 2] = [KeyKind::X25519, KeyKind::P384];
 /// Curves on which we can agree on keys, the most common first.
 const USABLE_CURVES: [KeyKind; 4] = [KeyKind::X25519, KeyKind::P384, KeyKind::P256, KeyKind::P521];
 
@@ -58,13 +59,17 @@ pub(super) struct Probe {
     pub(super) network: Network,
     /// Longest an answer takes.
     pub(super) timeout: Duration,
+    /// The thread all messages to the target have as their parent: that of its invitation, if it wants one.
+    pub(super) parent: Option<ThreadId>,
     /// The curve of our identities' agreement keys.
     pub(super) curve: KeyKind,
     pub(super) client: HttpClient,
-    keyring: Keyring,
-    resolver: LocalResolver,
+    pub(super) keyring: Keyring,
+    pub(super) resolver: LocalResolver,
     /// The target's DID for each identity of ours: it may rotate for each.
     peers: Mutex<BTreeMap<Did, Did>>,
+    /// Whether its WebSockets open.
+    pub(super) sockets: Sockets,
     /// How often the target, or a gateway before it, failed inside.
     failures: AtomicU32,
     /// Whether the ids of the target's messages have the required form; `None` before any came.
@@ -88,10 +93,12 @@ impl Probe {
             client: HttpClient::new(&network)?,
             network,
             timeout,
+            parent: None,
             curve: KeyKind::X25519,
             keyring: Keyring::new(),
             resolver: LocalResolver::new(),
             peers: Mutex::default(),
+            sockets: Sockets::default(),
             failures: AtomicU32::new(0),
             ids: Mutex::default(),
             end,
@@ -216,7 +223,7 @@ impl Probe {
     }
 
     /// Chooses the curve of our identities by the target's keys; returns whether there is one, and whether the target
-    /// has a key on a required curve.
+    /// has a key on a curve that lasts.
     pub(super) async fn choose_curve(&mut self) -> Outcome<Outcome> {
         let document = self.document(&self.target).await?;
         let kinds: Vec<KeyKind> =
@@ -226,8 +233,8 @@ impl Probe {
         let chosen =
             everybodys.or(first).ok_or("the document has no key agreement key on a curve of DIDComm")?;
         self.curve = *chosen;
-        let required = kinds.iter().any(|kind| REQUIRED_CURVES.contains(kind));
-        Ok(holds(required, || "the document has no key agreement key on X25519 or P-384".to_owned()))
+        let lasting = kinds.iter().any(|kind| LASTING_CURVES.contains(kind));
+        Ok(holds(lasting, || "its key agreement keys lie on other curves".to_owned()))
     }
 
     async fn fetch(&self, did: &Did) -> Outcome {
@@ -237,7 +244,8 @@ impl Probe {
         Ok(())
     }
 
-    fn key(&self, kind: KeyKind) -> Outcome<(SecretKey, PublicKey)> {
+    /// A fresh key.
+    pub(super) fn key(&self, kind: KeyKind) -> Outcome<(SecretKey, PublicKey)> {
         let key = SecretKey::generate(kind, &SystemEntropy).map_err(own)?;
         let public = key.public_key();
         Ok((key, public))
@@ -305,6 +313,7 @@ impl Probe {
         message.to = vec![to.clone()];
         message.created_time = Some(self.now());
         message.body = body.as_object().cloned().unwrap_or_default();
+        message.pthid = self.parent.clone().filter(|_| to.same_as(&self.peer_of(from)));
         Ok(message)
     }
 
@@ -402,18 +411,18 @@ impl Probe {
         self.ask(kind, from, body).await.expect(kinds, self)
     }
 
-    /// As [`Probe::get`]; the answer must also name the request as its thread.
-    pub(super) async fn get_in_thread(
+    /// As [`Probe::get`]; also returns whether the answer names the request as its thread.
+    pub(super) async fn get_with_thread(
         &self,
         kind: &str,
         from: &Did,
         body: &Value,
         kinds: &[&str],
-    ) -> Outcome<Message> {
+    ) -> Outcome<(Message, Outcome)> {
         let request = self.request(kind, from, body)?;
         let message = self.say(&request).await.expect(kinds, self)?;
-        in_thread(&message, &request)?;
-        Ok(message)
+        let threaded = in_thread(&message, &request);
+        Ok((message, threaded))
     }
 }
 
@@ -423,7 +432,7 @@ pub(super) fn in_thread(message: &Message, request: &Message) -> Outcome {
 }
 
 /// A failure on our own side says nothing about the target.
-fn own(error: impl std::fmt::Display) -> Problem {
+pub(super) fn own(error: impl std::fmt::Display) -> Problem {
     Problem::Unknown(format!("our own side fails: {error}"))
 }
 

@@ -1,13 +1,14 @@
 //! Problem reports: when they come, what form they have, and that they end.
 
-use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, Irregularity, SenderProtection};
+use einmal_didcomm::{ENCRYPTED_MEDIA_TYPE, Irregularity, Message, SenderProtection};
 use serde_json::{Value, json};
 
 use super::{
     Run,
     answer::{Answer, Heard},
-    basics::{self, PING},
+    ids::id,
     outcome::{Outcome, Problem, holds},
+    transport,
 };
 
 const UNSUPPORTED: &str = "e.p.msg.unsupported";
@@ -18,17 +19,21 @@ const MAX_CODE_LEN: usize = 256;
 /// All checks of problem reports.
 pub(super) async fn run(run: &mut Run) {
     let Ok(me) = run.probe.stranger() else { return };
-    let protocol = run.probe.ask("https://didcomm.org/x-no-such-protocol/1.0/hello", &me, &json!({})).await;
-    let version = run.probe.ask("https://didcomm.org/trust-ping/99.0/ping", &me, &json!({})).await;
+    let version = run.knock.kind_of_no_version();
     let mut exact = Ok(());
-    for (id, answer) in [("RP2-unknown-protocol", &protocol), ("RP2-unknown-version", &version)] {
-        form(run, answer);
+    for (id, kind) in [
+        (id!("RP2-unknown-protocol"), "https://didcomm.org/x-no-such-protocol/1.0/hello"),
+        (id!("RP2-unknown-version"), version.as_str()),
+    ] {
+        let Ok(request) = run.probe.request(kind, &me, &json!({})) else { return };
+        let answer = run.probe.say(&request).await;
+        form(run, &request, &answer);
         run.report.settle(id, answer.expect_report().map(|_| ()));
         exact = exact.and(answer.expect_code(UNSUPPORTED));
     }
-    run.report.settle("RP2-unsupported-code", exact);
+    run.report.settle(id!("RP2-unsupported-code"), exact);
     let odd = odd_type(run).await;
-    run.report.settle("RP2-unknown-type-form", odd);
+    run.report.settle(id!("RP2-unknown-type-form"), odd);
     malformed(run).await;
     replayed(run).await;
     endless(run).await;
@@ -40,7 +45,7 @@ pub(super) async fn run(run: &mut Run) {
 /// A type as a published suite sends it for an unknown protocol: without version and message name.
 async fn odd_type(run: &Run) -> Outcome {
     let me = run.probe.stranger()?;
-    let request = run.probe.request(PING, &me, &json!({"response_requested": true}))?;
+    let request = run.knock.request(&run.probe, &me)?;
     let mut message = request.to_value();
     if let Some(headers) = message.as_object_mut() {
         headers.insert("type".to_owned(), "https://didcomm.org/unsupported-protocol".into());
@@ -50,20 +55,22 @@ async fn odd_type(run: &Run) -> Outcome {
     answer.expect_report().map(|_| ())
 }
 
-/// The form of a problem report, whatever caused it.
-fn form(run: &mut Run, answer: &Answer) {
+/// The form of a problem report about `request`.
+fn form(run: &mut Run, request: &Message, answer: &Answer) {
     let (Some(code), Some(opened)) = (answer.report(), answer.opened()) else { return };
     let right = if code.is_empty() {
         Err("the report has no code")
     } else if opened.message.pthid.is_none() {
         Err("the report has no pthid")
+    } else if opened.message.pthid != Some(request.thread()) {
+        Err("its pthid is not the thread of the message it is about")
     } else {
         Ok(())
     };
-    run.report.settle("RP2-form", right);
+    run.report.settle(id!("RP2-form"), right);
     let well_formed =
         holds(is_code(code), || format!("the code `{code}` is not of the form sorter.scope.descriptors"));
-    run.report.settle("RP2-code-form", well_formed);
+    run.report.settle(id!("RP2-code-form"), well_formed);
 }
 
 /// Whether a code has sorter, scope, and at least one descriptor, of lower-case letters, digits, `-` and `_`.
@@ -92,37 +99,38 @@ async fn malformed(run: &mut Run) {
     };
     let mut reported: Outcome = Ok(());
     for body in bodies {
-        let answer = run.probe.ask(&kind, &me, &body).await;
-        form(run, &answer);
+        let Ok(request) = run.probe.request(&kind, &me, &body) else { return };
+        let answer = run.probe.say(&request).await;
+        form(run, &request, &answer);
         if let (Ok(()), Err(problem)) = (&reported, answer.expect_report()) {
             reported = Err(problem.reworded(|text| format!("{body}: {text}")));
         }
     }
-    run.report.settle("RP2-malformed-body", reported);
-    let alive = basics::alive(run).await;
-    run.report.settle("RP2-malformed-survived", alive);
+    run.report.settle(id!("RP2-malformed-body"), reported);
+    let alive = transport::alive(run).await;
+    run.report.settle(id!("RP2-malformed-survived"), alive);
 }
 
 /// The same envelope twice.
 async fn replayed(run: &mut Run) {
     let Ok(me) = run.probe.stranger() else { return };
-    let Ok(ping) = run.probe.request(PING, &me, &json!({"response_requested": true})) else { return };
-    let Ok(bytes) = run.probe.pack(&ping, SenderProtection::Authcrypt).await else { return };
+    let Ok(request) = run.knock.request(&run.probe, &me) else { return };
+    let Ok(bytes) = run.probe.pack(&request, SenderProtection::Authcrypt).await else { return };
     let first = run.probe.post(bytes.clone(), ENCRYPTED_MEDIA_TYPE).await;
     if first.opened().is_none() || first.report().is_some() {
-        run.report.not_checked("RP2-replay", "a sound ping is not answered");
+        run.report.not_checked("RP2-replay", "a sound message is not answered");
         return;
     }
     let second = run.probe.post(bytes, ENCRYPTED_MEDIA_TYPE).await;
-    form(run, &second);
+    form(run, &request, &second);
     // The same answer with the same id is not a second act.
     let same = match (&first.heard, &second.heard) {
         (Heard::Message(first), Heard::Message(second)) => first.message.id == second.message.id,
         _ => false,
     };
     let once = if same { Ok(()) } else { second.expect_refusal() };
-    run.report.settle("RP2-replay", once);
-    run.report.settle("RP2-replay-code", second.expect_code(REPLAYED));
+    run.report.settle(id!("RP2-replay"), once);
+    run.report.settle(id!("RP2-replay-code"), second.expect_code(REPLAYED));
 }
 
 /// A problem report about something the target does not know.
@@ -138,7 +146,7 @@ async fn endless(run: &mut Run) {
         Some(code) => Err(Problem::Broken(format!("it was answered with problem report {code}"))),
         None => answer.arrived(),
     };
-    run.report.settle("RP2-no-loop", quiet);
+    run.report.settle(id!("RP2-no-loop"), quiet);
 }
 
 #[cfg(test)]

@@ -6,12 +6,16 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
+    advertised::Advertised,
     catalogue::{self, Level, Requirement},
+    ids::Id,
     outcome::Problem,
 };
 
 /// The detail of everything that was not checked before the time was over.
 const TIME_IS_UP: &str = "time is up";
+/// Why a report is open in which everything is not offered or not checked.
+const NOTHING_SEEN: &str = "nothing that was asked for is offered";
 /// Longest detail kept, in characters: it may quote what the target says.
 const MAX_DETAIL_CHARS: usize = 240;
 
@@ -29,6 +33,28 @@ pub enum Verdict {
     NotChecked,
 }
 
+/// What the verdicts together say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing required failed, and everything the target offers was looked at.
+    Conforms,
+    /// Something required failed.
+    Fails,
+    /// Nothing required failed, but not everything was looked at, or nothing was there to look at.
+    Open,
+}
+
+impl Standing {
+    /// The exit status of the command; 2 is wrong use.
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Self::Conforms => 0,
+            Self::Fails => 1,
+            Self::Open => 3,
+        }
+    }
+}
+
 /// A verdict and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Finding {
@@ -42,6 +68,10 @@ pub struct Report {
     target: String,
     requirements: Vec<Requirement>,
     findings: BTreeMap<String, Finding>,
+    /// What the target says of itself.
+    pub(super) advertised: Advertised,
+    /// The options of the run.
+    pub(super) options: Value,
     /// Why the check is incomplete, if it is.
     incomplete: Option<String>,
     /// When the time for the run is over: nothing noted later counts.
@@ -53,7 +83,15 @@ impl Report {
     pub(super) fn new(target: &str, only: Option<&str>, end: Option<Instant>) -> Self {
         let wanted = |requirement: &Requirement| only.is_none_or(|only| requirement.id.starts_with(only));
         let requirements = catalogue::all().into_iter().filter(wanted).collect();
-        Self { target: target.to_owned(), requirements, findings: BTreeMap::new(), incomplete: None, end }
+        Self {
+            target: target.to_owned(),
+            requirements,
+            findings: BTreeMap::new(),
+            advertised: Advertised::default(),
+            options: Value::Null,
+            incomplete: None,
+            end,
+        }
     }
 
     /// Whether any wanted requirement has an id that begins with `prefix`.
@@ -63,8 +101,8 @@ impl Report {
 
     /// Notes the outcome of a requirement. A failure stays a failure, and an unknown outcome does not become met by a
     /// later success. Returns whether it is met.
-    pub(super) fn settle<P: Into<Problem>>(&mut self, id: impl Into<String>, result: Result<(), P>) -> bool {
-        let id = id.into();
+    pub(super) fn settle<P: Into<Problem>>(&mut self, id: Id, result: Result<(), P>) -> bool {
+        let id = id.as_str().to_owned();
         let (verdict, detail) = match result.map_err(Into::into) {
             Ok(()) => (Verdict::Passed, String::new()),
             Err(problem) if problem.is_unknown() => (Verdict::NotChecked, problem.to_string()),
@@ -80,13 +118,13 @@ impl Report {
     }
 
     /// As [`Report::settle`], with a detail about success.
-    pub(super) fn passed(&mut self, id: impl Into<String>, detail: impl Into<String>) {
-        self.note(id.into(), Verdict::Passed, detail.into());
+    pub(super) fn passed(&mut self, id: Id, detail: impl Into<String>) {
+        self.note(id.as_str().to_owned(), Verdict::Passed, detail.into());
     }
 
     /// A requirement that binds others does not bind this target: here it is only informative.
-    pub(super) fn relax(&mut self, id: &str) {
-        let named = self.requirements.iter_mut().filter(|requirement| requirement.id == id);
+    pub(super) fn relax(&mut self, id: &Id) {
+        let named = self.requirements.iter_mut().filter(|requirement| requirement.id == id.as_str());
         named.for_each(|requirement| requirement.level = Level::Info);
     }
 
@@ -139,9 +177,33 @@ impl Report {
             .collect()
     }
 
-    /// Whether nothing required failed, and everything was checked: little is known of a target that stops answering.
+    /// What follows from all verdicts: little is known of a target that stops answering, or of which nothing was seen.
+    pub fn standing(&self) -> Standing {
+        if !self.ids(Level::Must, Verdict::Failed).is_empty() {
+            Standing::Fails
+        } else if self.is_complete() && self.saw_something() {
+            Standing::Conforms
+        } else {
+            Standing::Open
+        }
+    }
+
+    /// Whether nothing required failed, and everything the target offers was checked.
     pub fn conforms(&self) -> bool {
-        self.is_complete() && self.ids(Level::Must, Verdict::Failed).is_empty()
+        self.standing() == Standing::Conforms
+    }
+
+    fn saw_something(&self) -> bool {
+        let seen = |requirement: &Requirement| {
+            matches!(self.verdict(&requirement.id), Verdict::Passed | Verdict::Failed)
+        };
+        self.requirements.iter().any(seen)
+    }
+
+    /// Why it is not known whether the target conforms, as far as nothing failed.
+    fn open(&self) -> Option<&str> {
+        let nothing = || (!self.saw_something()).then_some(NOTHING_SEEN);
+        self.incomplete.as_deref().or_else(nothing)
     }
 
     /// Whether everything that the target offers was checked: it answered to the end, and the time sufficed.
@@ -193,6 +255,11 @@ impl Report {
             "target": self.target,
             "conforms": self.conforms(),
             "complete": self.is_complete(),
+            "open": self.open(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "catalogue": catalogue::VERSION,
+            "options": self.options,
+            "advertises": self.advertised,
             "must": self.counts(Level::Must),
             "should": self.counts(Level::Should),
             "info": self.counts(Level::Info),
@@ -250,7 +317,7 @@ impl Report {
                 let _ = writeln!(out, "  {:<50} > {detail}", "");
             }
         }
-        let _ = writeln!(out, "\n{}", self.closing());
+        let _ = writeln!(out, "\n{}\n{}", self.advertised.to_table(), self.closing());
         out
     }
 
@@ -268,8 +335,10 @@ impl Report {
         let lines =
             [line("MUST", Level::Must), line("SHOULD", Level::Should), line("INFO", Level::Info)].concat();
         let failed = !self.ids(Level::Must, Verdict::Failed).is_empty();
-        let end = match (&self.incomplete, failed) {
-            (Some(why), false) => format!("not everything could be looked at ({why})"),
+        let end = match (self.open(), failed) {
+            (Some(why), false) => {
+                format!("nothing required failed, but not everything was looked at ({why})")
+            }
             (Some(why), true) => format!("something required failed, and not all could be looked at ({why})"),
             (None, true) => "something required failed".to_owned(),
             (None, false) => "nothing required failed".to_owned(),
@@ -279,13 +348,14 @@ impl Report {
 }
 
 /// What may quote the target, in bounds and without what would break a table.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_DETAIL_CHARS).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::ids::id;
 
     fn report(only: Option<&str>) -> Report {
         Report::new("did:example:1", only, None)
@@ -294,40 +364,55 @@ mod tests {
     #[test]
     fn failed_must_is_the_only_thing_that_spoils_the_verdict() {
         let mut report = report(None);
-        report.settle("TP2-response-async", Err("late"));
-        report.settle("TP2-response-default", Err(Problem::Unknown("lost".into())));
+        report.settle(id!("TP2-response-async"), Err("late"));
+        report.settle(id!("TP2-response-default"), Err(Problem::Unknown("lost".into())));
         report.not_offered("MP4-", "not spoken");
         assert!(report.conforms());
-        report.settle("TP2-response", Err("silence"));
+        report.settle(id!("TP2-response"), Err("silence"));
         assert!(!report.conforms());
         assert_eq!(report.ids(Level::Must, Verdict::Failed), ["TP2-response"]);
         assert_eq!(report.verdict("TP2-response-default"), Verdict::NotChecked);
     }
 
     #[test]
+    fn report_in_which_nothing_was_seen_says_nothing_about_the_target() {
+        let mut report = report(Some("MP4"));
+        report.not_offered("MP4", "not spoken");
+        assert!(report.is_complete());
+        assert_eq!(report.standing(), Standing::Open);
+        assert_eq!(report.to_json().last().unwrap()["summary"]["open"], NOTHING_SEEN);
+        report.settle(id!("MP4-status-count"), Ok::<_, Problem>(()));
+        assert_eq!(report.standing(), Standing::Conforms);
+        report.leave_open("something was refused");
+        assert_eq!(report.standing(), Standing::Open);
+        report.settle(id!("MP4-delivery"), Err("lost"));
+        assert_eq!(report.standing().exit_status(), 1);
+    }
+
+    #[test]
     fn failure_stays_a_failure_whatever_comes_later() {
         let mut report = report(None);
-        report.settle("TP2-response", Err("silence"));
-        report.settle("TP2-response", Err(Problem::Unknown("lost".into())));
-        report.settle("TP2-response", Ok::<_, Problem>(()));
+        report.settle(id!("TP2-response"), Err("silence"));
+        report.settle(id!("TP2-response"), Err(Problem::Unknown("lost".into())));
+        report.settle(id!("TP2-response"), Ok::<_, Problem>(()));
         assert_eq!(report.verdict("TP2-response"), Verdict::Failed);
     }
 
     #[test]
     fn what_is_unknown_in_part_is_not_met_but_may_be_seen_to_fail() {
         let mut report = report(None);
-        report.settle("CM3-query", Err(Problem::Unknown("lost".into())));
-        report.settle("CM3-query", Ok::<_, Problem>(()));
+        report.settle(id!("CM3-query"), Err(Problem::Unknown("lost".into())));
+        report.settle(id!("CM3-query"), Ok::<_, Problem>(()));
         assert_eq!(report.verdict("CM3-query"), Verdict::NotChecked);
-        report.settle("CM3-query", Err("lacking"));
+        report.settle(id!("CM3-query"), Err("lacking"));
         assert_eq!(report.verdict("CM3-query"), Verdict::Failed);
     }
 
     #[test]
     fn nothing_counts_that_is_found_after_the_end() {
         let mut report = Report::new("did:example:1", Some("TP2"), Some(Instant::now()));
-        report.settle("TP2-response-not-requested", Ok::<_, Problem>(()));
-        report.settle("TP2-response", Err("silence"));
+        report.settle(id!("TP2-response-not-requested"), Ok::<_, Problem>(()));
+        report.settle(id!("TP2-response"), Err("silence"));
         report.not_offered("TP2", "silence");
         for requirement in catalogue::all().iter().filter(|one| one.id.starts_with("TP2")) {
             assert_eq!(report.verdict(&requirement.id), Verdict::NotChecked, "{}", requirement.id);
@@ -339,7 +424,7 @@ mod tests {
     #[test]
     fn what_the_target_says_cannot_break_the_table() {
         let mut report = report(Some("TP2"));
-        report.settle("TP2-response", Err(format!("\u{1b}[2J{}", "x".repeat(10_000))));
+        report.settle(id!("TP2-response"), Err(format!("\u{1b}[2J{}", "x".repeat(10_000))));
         let table = report.to_table();
         assert!(!table.contains('\u{1b}') && table.len() < 4_000);
     }

@@ -6,10 +6,11 @@ use einmal_didcomm::{SenderProtection, UnixSeconds};
 use super::{
     Run,
     answer::Answer,
-    basics,
+    ids::id,
     mail::{self, Letter, Mailbox},
     outcome::{Needed, Outcome, Problem, holds},
     pickup::Dialect,
+    transport,
 };
 
 const PROTOCOL: &str = "https://didcomm.org/routing/2.0";
@@ -33,21 +34,21 @@ pub(super) async fn run(run: &mut Run) {
         known => known,
     });
     let opened = found.as_ref().map(|_| ()).map_err(Problem::clone);
-    if !run.opens("RT2", PROTOCOL, "RT2-forward", opened) {
+    if !run.opens("RT2", PROTOCOL, id!("RT2-forward"), opened) {
         return;
     }
     let Ok((mailbox, unchanged)) = found else { return };
-    run.report.settle("RT2-payload-unchanged", unchanged);
+    run.report.settle(id!("RT2-payload-unchanged"), unchanged);
     forms(run, &mailbox, dialect).await;
     let expired = run.probe.again(|| expired(run, &mailbox, dialect)).await;
-    run.report.settle("RT2-forward-expired", expired);
+    run.report.settle(id!("RT2-forward-expired"), expired);
     unregistered(run, dialect).await;
     let apart = run.probe.again(|| apart(run, dialect)).await;
-    run.report.settle("RT2-recipients-apart", apart);
+    run.report.settle(id!("RT2-recipients-apart"), apart);
     let removed = run.probe.again(|| removed(run, dialect)).await;
-    run.report.settle("RT2-removed", removed);
+    run.report.settle(id!("RT2-removed"), removed);
     let malformed = run.probe.again(|| malformed(run, &mailbox, dialect)).await;
-    run.report.settle("RT2-malformed-survived", malformed);
+    run.report.settle(id!("RT2-malformed-survived"), malformed);
 }
 
 /// A mailbox that a forward reached, and whether what it carried is as it was sent.
@@ -74,10 +75,10 @@ async fn forms(run: &mut Run, mailbox: &Mailbox, dialect: &Dialect) {
         if answer.is_silent() && answer.accepted() { Ok(()) } else { Err(answer.problem()) }
     };
     let silent: Outcome = silent.await;
-    run.report.settle("RT2-forward-silent", silent);
+    run.report.settle(id!("RT2-forward-silent"), silent);
     let forms = [
-        ("RT2-forward-base64", SenderProtection::Anoncrypt, true),
-        ("RT2-forward-authcrypt", SenderProtection::Authcrypt, false),
+        (id!("RT2-forward-base64"), SenderProtection::Anoncrypt, true),
+        (id!("RT2-forward-authcrypt"), SenderProtection::Authcrypt, false),
     ];
     for (id, protection, base64) in forms {
         let arrives = async {
@@ -106,7 +107,7 @@ async fn forms(run: &mut Run, mailbox: &Mailbox, dialect: &Dialect) {
         mailbox.find(run, dialect, &next, &two).await.map(|_| ())
     };
     let several: Outcome = several.await;
-    run.report.settle("RT2-forward-several", several);
+    run.report.settle(id!("RT2-forward-several"), several);
 }
 
 async fn expired(run: &Run, mailbox: &Mailbox, dialect: &Dialect) -> Outcome {
@@ -157,9 +158,9 @@ async fn unregistered(run: &mut Run, dialect: &Dialect) {
         Ok((answer, absent)) => {
             let told = answer.report().is_some() || !answer.accepted();
             let told = holds(told, || answer.describe());
-            run.report.settle("RT2-unregistered-code", answer.expect_code("e.p.req.not_enroll"));
-            run.report.settle("RT2-unregistered-told", told);
-            run.report.settle("RT2-unregistered", absent);
+            run.report.settle(id!("RT2-unregistered-code"), answer.expect_code("e.p.req.not_enroll"));
+            run.report.settle(id!("RT2-unregistered-told"), told);
+            run.report.settle(id!("RT2-unregistered"), absent);
         }
         Err(problem) => run.report.not_checked("RT2-unregistered", problem.text()),
     }
@@ -212,5 +213,5 @@ async fn malformed(run: &Run, mailbox: &Mailbox, dialect: &Dialect) -> Outcome {
     .await;
     let later = mailbox.send(run).await.needed("a later letter")?;
     mailbox.find(run, dialect, next, &later).await?;
-    basics::alive(run).await
+    transport::alive(run).await
 }

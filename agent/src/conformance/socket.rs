@@ -1,6 +1,10 @@
 //! WebSockets out: one envelope per frame, every wait bounded, and a `Close` at the end.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use einmal_didcomm::{Message, SenderProtection};
 use futures_util::{SinkExt, StreamExt};
@@ -9,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::{
     answer::{Answer, Heard},
-    outcome::Outcome,
+    outcome::{Outcome, Problem},
     probe::Probe,
 };
 use crate::net::{
@@ -40,6 +44,33 @@ pub(super) struct Socket {
     read: usize,
 }
 
+/// Whether sockets to the target open at all.
+#[derive(Default)]
+pub(super) struct Sockets {
+    opened: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl Sockets {
+    fn opened(&self) {
+        self.opened.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another attempt is worth its time: not once several at the first socket of all have failed.
+    fn are_worth_another(&self) -> bool {
+        self.opened.load(Ordering::Relaxed) || !self.failed.load(Ordering::Relaxed)
+    }
+
+    /// What the last of all attempts at a socket says: where others have opened, that this one got lost.
+    fn blamed(&self, problem: String) -> Problem {
+        self.failed.store(true, Ordering::Relaxed);
+        match self.opened.load(Ordering::Relaxed) {
+            true => Problem::Unknown(problem),
+            false => Problem::Broken(problem),
+        }
+    }
+}
+
 /// What came next on a socket.
 enum Next {
     Envelope(Vec<u8>),
@@ -56,11 +87,30 @@ impl Socket {
     }
 
     async fn open_at(probe: &Probe, uri: &str) -> Outcome<Self> {
-        let line =
-            tokio::time::timeout(probe.patience(), ws::connect(uri, &probe.network, Names::own())).await;
-        let line = line.map_err(|_| "the WebSocket does not open in time")?;
-        let line = line.map_err(|error| format!("the WebSocket does not open: {error}"))?;
-        Ok(Self { line: Some(line), kept: VecDeque::new(), read: 0 })
+        let mut retries = 0;
+        loop {
+            let problem = match Self::open_once(probe, uri).await {
+                Ok(line) => {
+                    probe.sockets.opened();
+                    return Ok(Self { line: Some(line), kept: VecDeque::new(), read: 0 });
+                }
+                Err(problem) => problem,
+            };
+            match probe.pause(None, retries).filter(|_| probe.sockets.are_worth_another()) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(probe.sockets.blamed(problem)),
+            }
+            retries += 1;
+        }
+    }
+
+    async fn open_once(probe: &Probe, uri: &str) -> Result<Line, String> {
+        let line = ws::connect(uri, &probe.network, Names::own());
+        match tokio::time::timeout(probe.patience(), line).await {
+            Ok(Ok(line)) => Ok(line),
+            Ok(Err(error)) => Err(format!("the WebSocket does not open: {error}")),
+            Err(_) => Err("the WebSocket does not open in time".to_owned()),
+        }
     }
 
     /// Sends one envelope over a socket of its own; what comes back is the answer.
@@ -95,6 +145,16 @@ impl Socket {
                 Err(problem) => return Answer::lost(problem),
             }
         }
+    }
+
+    /// Says that it is no longer needed, and waits until the target has heard so.
+    pub(super) async fn close(mut self) {
+        let Some(mut line) = self.line.take() else { return };
+        let closed = async {
+            let _ = line.close(None).await;
+            while let Some(Ok(_)) = line.next().await {}
+        };
+        let _ = tokio::time::timeout(CLOSING, closed).await;
     }
 
     /// Sends text as one frame.

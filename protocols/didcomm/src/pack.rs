@@ -124,6 +124,42 @@ impl Packer<'_> {
         self.authcrypt_by(sender, plaintext, recipient, &document, &PackOptions::default(), rule)
     }
 
+    /// As [`Packer::authcrypt_unchecked`], but by the held key `skid`, whatever its owner's document lists it for.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError`] for keys and sizes only.
+    pub fn authcrypt_by_key_unchecked(
+        &self,
+        plaintext: &[u8],
+        skid: &DidUrl,
+        recipient: &Did,
+    ) -> Result<Vec<u8>, PackError> {
+        let document = self.document(recipient)?;
+        let no_curve = || PackError::NoCommonCurve { recipient: recipient.clone() };
+        let held = self.custody.public_key(&key_id(skid)).ok_or_else(no_curve)?;
+        let keys = recipient_keys(recipient, &document);
+        let keys: Vec<Recipient> = keys.into_iter().filter(|key| key.key.kind() == held.kind()).collect();
+        let sender = JweSender::Authenticated { kid: skid, key_id: key_id(skid) };
+        encrypt(plaintext, keys, &sender, ContentEncryption::A256CbcHs512, self.means())
+    }
+
+    /// Signs unchecked bytes by `signer`, whatever they claim, and encrypts them anonymously; for the same tools.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError`] for keys and sizes only.
+    pub fn sign_unchecked(
+        &self,
+        plaintext: &[u8],
+        signer: &Did,
+        recipient: &Did,
+    ) -> Result<Vec<u8>, PackError> {
+        let (kid, algorithm) = signing_key(signer, self.custody, self.resolver)?;
+        let signed = jws::sign(plaintext, &kid, &key_id(&kid), algorithm, self.custody)?;
+        self.anoncrypt(&signed, recipient, &*self.document(recipient)?, &PackOptions::default())
+    }
+
     /// Signs `message` with an authentication key of its `from`, unencrypted: for invitations and broadcasts.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Envelopes that break one rule and otherwise fit: made for the conformance suite, refused by us for that rule.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use einmal_did::{Did, LocalResolver, Relationship, peer};
+use einmal_did::{Did, DidUrl, LocalResolver, Relationship, peer};
 use einmal_didcomm::{
     EnvelopeError, Irregularity, LayerPolicy, Message, MessageId, MessageType, OpenContext, OpenError,
     Opened, Packer, UnixSeconds, open,
@@ -21,9 +21,34 @@ impl Both {
 
     fn party(&self) -> Did {
         let key = SecretKey::generate(KeyKind::X25519, &self.entropy).unwrap();
-        let did = peer::two::create(&[(Relationship::KeyAgreement, key.public_key())], &[]).unwrap();
+        let signs = SecretKey::generate(KeyKind::P256, &self.entropy).unwrap();
+        let keys = [
+            (Relationship::KeyAgreement, key.public_key()),
+            (
+                Relationship::KeyAgreement,
+                SecretKey::generate(KeyKind::P256, &self.entropy).unwrap().public_key(),
+            ),
+            (Relationship::Authentication, signs.public_key()),
+        ];
+        let did = peer::two::create(&keys, &[]).unwrap();
         self.keyring.insert(KeyId::new(format!("{did}#key-1")), key);
+        self.keyring.insert(KeyId::new(format!("{did}#key-3")), signs);
         did
+    }
+
+    fn packer(&self) -> Packer<'_> {
+        Packer { custody: &self.keyring, resolver: &self.resolver, entropy: &self.entropy }
+    }
+
+    fn receive(&self, bytes: &[u8]) -> Result<Opened, OpenError> {
+        let context = OpenContext {
+            custody: &self.keyring,
+            resolver: &self.resolver,
+            now: UnixSeconds(1_700_000_000),
+            accept_plaintext: false,
+            layers: LayerPolicy::Strict,
+        };
+        open(bytes, &context)
     }
 
     fn send(
@@ -33,16 +58,8 @@ impl Both {
         to: &Did,
         rule: Irregularity,
     ) -> Result<Opened, OpenError> {
-        let packer = Packer { custody: &self.keyring, resolver: &self.resolver, entropy: &self.entropy };
-        let bytes = packer.authcrypt_unchecked(&message.to_bytes(), sender, to, rule).unwrap();
-        let context = OpenContext {
-            custody: &self.keyring,
-            resolver: &self.resolver,
-            now: UnixSeconds(1_700_000_000),
-            accept_plaintext: false,
-            layers: LayerPolicy::Strict,
-        };
-        open(&bytes, &context)
+        let bytes = self.packer().authcrypt_unchecked(&message.to_bytes(), sender, to, rule).unwrap();
+        self.receive(&bytes)
     }
 }
 
@@ -52,6 +69,32 @@ fn message(from: &Did, to: &Did) -> Message {
     message.from = Some(from.clone());
     message.to = vec![to.clone()];
     message
+}
+
+#[test]
+fn words_signed_by_another_or_for_nobody_in_particular_are_refused_as_such() {
+    let both = Both::new();
+    let (from, to, other) = (both.party(), both.party(), both.party());
+    let signed = |message: &Message| {
+        both.receive(&both.packer().sign_unchecked(&message.to_bytes(), &from, &to).unwrap())
+    };
+    assert!(signed(&message(&from, &to)).unwrap().is_authenticated());
+    assert_eq!(signed(&message(&other, &to)).unwrap_err(), OpenError::FromIsNotSigner);
+    let mut loose = message(&from, &to);
+    loose.to.clear();
+    assert_eq!(signed(&loose).unwrap_err(), OpenError::SignedWithoutTo);
+}
+
+#[test]
+fn key_that_is_for_signing_only_proves_no_sender() {
+    let both = Both::new();
+    let (from, to) = (both.party(), both.party());
+    let other = SecretKey::generate(KeyKind::P256, &both.entropy).unwrap();
+    both.keyring.insert(KeyId::new(format!("{to}#key-2")), other);
+    let skid = DidUrl::new(&from, "key-3").unwrap();
+    let text = message(&from, &to).to_bytes();
+    let bytes = both.packer().authcrypt_by_key_unchecked(&text, &skid, &to).unwrap();
+    assert_eq!(both.receive(&bytes).unwrap_err(), OpenError::SenderKey);
 }
 
 #[test]

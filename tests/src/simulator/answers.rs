@@ -6,6 +6,7 @@ use einmal_did::Did;
 use einmal_didcomm::{Attachment, Forward, Message, Opened};
 use einmal_keys::base64url_encode;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::{
@@ -59,7 +60,13 @@ impl Mediator {
         let kind = message.kind.as_str();
         let (protocol, name) = kind.rsplit_once('/')?;
         if let Some(socket) = socket {
-            self.state().sockets.insert(from.canonical(), socket.clone());
+            let mut state = self.state();
+            state.sockets.insert(from.canonical(), socket.clone());
+            if self.breaks(Fault::StaysLiveOnNewSockets)
+                && let Some(live) = state.live.get_mut(&from.canonical())
+            {
+                live.socket = socket.clone();
+            }
         }
         if self.breaks(Fault::ReportsNowAndThenThatItFailed) && self.now_and_then() {
             return Some(report(if four_of(protocol) { "w.m.me" } else { "e.m.me.res.compute" }));
@@ -68,7 +75,7 @@ impl Mediator {
             || self.breaks(Fault::ListsPickupFourWithoutARole))
             && four_of(protocol);
         if !self.spoken().any(|spoken| spoken == protocol) || four {
-            return Some(report("e.p.msg.unsupported"));
+            return (!self.says_nothing_to_strange_protocols()).then(|| report("e.p.msg.unsupported"));
         }
         match protocol.rsplit('/').nth(1)? {
             "trust-ping" => self.ping(message),
@@ -80,10 +87,8 @@ impl Mediator {
         }
     }
 
-    fn spoken(&self) -> impl Iterator<Item = &'static str> {
-        let old = self.breaks(Fault::SpeaksOldVersionsOnly);
-        let new = |protocol: &&str| protocol.ends_with("mediation/3.0") || protocol.ends_with("pickup/4.0");
-        SPOKEN.into_iter().filter(move |protocol| !(old && new(protocol)))
+    fn spoken(&self) -> impl Iterator<Item = &'static str> + '_ {
+        SPOKEN.into_iter().filter(|protocol| !self.ignores(protocol))
     }
 
     fn ping(&self, message: &Message) -> Option<Reply> {
@@ -97,6 +102,10 @@ impl Mediator {
         let queries = message.body.get("queries").and_then(Value::as_array);
         let known = |query: &Value| query["feature-type"] == "protocol";
         let asked = queries.is_some_and(|queries| queries.iter().any(known));
+        let wild = |query: &Value| query["match"].as_str().is_some_and(|pattern| pattern.ends_with('*'));
+        if self.breaks(Fault::IsSilentAboutWildcards) {
+            return queries.is_some_and(|queries| queries.iter().all(wild));
+        }
         self.breaks(Fault::IsSilentAboutUnknownFeatureTypes) && queries.is_some() && !asked
     }
 
@@ -117,6 +126,7 @@ impl Mediator {
             }
             let all = self.breaks(Fault::DisclosesMoreThanAskedFor);
             let matches = |id: &&str| match wanted.strip_suffix('*') {
+                Some(prefix) if !prefix.is_empty() && self.breaks(Fault::TakesPrefixesForFullNames) => false,
                 Some(prefix) => id.starts_with(prefix),
                 None => *id == wanted || all,
             };
@@ -127,7 +137,12 @@ impl Mediator {
 
     fn disclosure(&self, id: &str) -> Value {
         let serves = id.contains("mediation") || id.contains("pickup");
-        let told = !matches!(self.fault, Fault::ListsPickupFourWithoutARole | Fault::GrantsInAnotherThread);
+        let told = !matches!(
+            self.fault,
+            Fault::ListsPickupFourWithoutARole
+                | Fault::GrantsInAnotherThread
+                | Fault::WantsALoginForNewAccounts
+        );
         let roles = if serves && told { json!(["mediator"]) } else { json!([]) };
         json!({"feature-type": "protocol", "id": id, "roles": roles})
     }
@@ -136,6 +151,9 @@ impl Mediator {
         let three = protocol.ends_with("3.0");
         let mut state = self.state();
         let account = from.canonical();
+        if name == "mediate-request" && self.breaks(Fault::WantsALoginForNewAccounts) {
+            return report("e.p.trust");
+        }
         if name == "mediate-request" && self.breaks(Fault::DeniesAccounts) {
             return reply(&format!("{protocol}/mediate-deny"), json!({}));
         }
@@ -144,17 +162,26 @@ impl Mediator {
             if again && self.breaks(Fault::AnswersSecondRequestsByAList) {
                 return self.list(&state, message, &account, protocol, three);
             }
+            if !three {
+                state.old.insert(account.clone());
+            }
             state.accounts.insert(account);
             let list = (three && !self.breaks(Fault::WritesRoutingDidAsTextInThree))
                 || (!three && self.breaks(Fault::WritesRoutingDidAsListInTwo));
             let routing = if list { json!([self.did]) } else { json!(self.did) };
             return reply(&format!("{protocol}/mediate-grant"), json!({"routing_did": routing}));
         }
-        if !state.accounts.contains(&account) {
-            return report(NOT_ENROLLED);
-        }
         let (update, query) =
             if three { ("recipient-update", "recipient-query") } else { ("keylist-update", "keylist-query") };
+        if !state.accounts.contains(&account) {
+            let updates = message.body.get("updates").and_then(Value::as_array);
+            let Some(updates) = updates.filter(|_| self.breaks(Fault::RefusesEachUpdateOfStrangers)) else {
+                return report(NOT_ENROLLED);
+            };
+            let mut updated = updates.clone();
+            updated.iter_mut().for_each(|one| one["result"] = json!("client_error"));
+            return reply(&format!("{protocol}/{update}-response"), json!({"updated": updated}));
+        }
         if name == update {
             let Some(updates) = message.body.get("updates").and_then(Value::as_array) else {
                 return report(MALFORMED);
@@ -236,6 +263,10 @@ impl Mediator {
         if owner.is_none() && !anybody {
             return false;
         }
+        let loses = self.breaks(Fault::LosesMailOfOldAccounts);
+        if owner.as_ref().is_some_and(|owner| loses && state.old.contains(owner)) {
+            return true;
+        }
         for payload in &forward.payloads {
             state.taken += 1;
             let mut payload = payload.clone();
@@ -244,7 +275,11 @@ impl Mediator {
                 value["x-mediator"] = json!(true);
                 payload = value.to_string().into_bytes();
             }
-            let mail = Mail { id: format!("mail-{}", state.taken), next: forward.next.canonical(), payload };
+            let id = match self.breaks(Fault::NamesCopiesByTheirContent) {
+                true => format!("mail-{}", base64url_encode(Sha256::digest(&payload))),
+                false => format!("mail-{}", state.taken),
+            };
+            let mail = Mail { id, next: forward.next.canonical(), payload };
             let owner = owner.clone().unwrap_or_else(|| forward.next.canonical());
             self.push(&mut state, &owner, &mail);
             let live = state.live.get(&owner);
@@ -317,6 +352,10 @@ impl Mediator {
         {
             return report(NOT_ENROLLED);
         }
+        let asks = matches!(name, "status-request" | "delivery-request");
+        if asks && about.is_none() && self.breaks(Fault::WantsRecipientDidsInRequests) {
+            return report(MALFORMED);
+        }
         let mixes = (self.breaks(Fault::MixesRecipients)
             || self.breaks(Fault::MixesRecipientsAndDeliversTwoAtMost))
             && !foreign;
@@ -341,6 +380,9 @@ impl Mediator {
                 let socket = socket.filter(|_| !self.breaks(Fault::DeclinesLiveDelivery));
                 let Some(socket) = socket else { return report("e.m.live-mode-not-supported") };
                 let on = message.body.get("live_delivery").and_then(Value::as_bool).unwrap_or(false);
+                if on && self.breaks(Fault::FlushesItsQueueWhenLive) {
+                    chosen.iter().for_each(|mail| drop(socket.try_send(mail.payload.clone())));
+                }
                 if on {
                     let live = Live { socket: socket.clone(), four, to: from.clone() };
                     state.live.insert(account, live);
@@ -354,6 +396,7 @@ impl Mediator {
     }
 
     fn status(&self, message: &Message, protocol: &str, four: bool, count: usize, live: bool) -> Reply {
+        let live = live && !self.breaks(Fault::SaysThatNothingIsLive);
         let mut body = json!({"message_count": count, "live_delivery": live});
         if let (Some(did), false) =
             (text(message, "recipient_did"), self.breaks(Fault::ForgetsRecipientDidInStatus))
@@ -424,6 +467,14 @@ impl Mediator {
             .map(|mail| state.owner(&mail.next).is_some_and(|owner| owner == account))
             .collect();
         let named = |mail: &Mail| ids.iter().any(|id| id.split('~').next() == Some(mail.id.as_str()));
+        let mine = |mail: &Mail| state.owner(&mail.next).is_some_and(|owner| owner == account);
+        let shares = self.breaks(Fault::KeepsOneCopyForAllAccounts);
+        let same: BTreeSet<Vec<u8>> = state
+            .mail
+            .iter()
+            .filter(|mail| shares && named(mail) && mine(mail))
+            .map(|mail| mail.payload.clone())
+            .collect();
         let sweeps = self.breaks(Fault::DeletesAllWhenOneIsReceived);
         let swept: BTreeSet<Did> =
             state.mail.iter().filter(|mail| sweeps && named(mail)).map(|mail| mail.next.clone()).collect();
@@ -431,7 +482,8 @@ impl Mediator {
         let mut owned = owned.into_iter();
         state.mail.retain(|mail| {
             let owned = owned.next().unwrap_or(false);
-            !((owned || anybody) && (named(mail) || swept.contains(&mail.next)))
+            let gone = (owned || anybody) && (named(mail) || swept.contains(&mail.next));
+            !(gone || same.contains(&mail.payload))
         });
         state.mail.iter().filter(|mail| state.owner(&mail.next).is_some_and(|owner| owner == account)).count()
     }

@@ -53,10 +53,31 @@ impl Mediator {
         matches!(
             self.fault,
             Fault::AnswersToEndpointsOnly
+                | Fault::KnowsMediationAloneAndAnswersToEndpointsOnly
                 | Fault::CallsBackInAnotherThread
                 | Fault::IsReachedByADid
                 | Fault::HasRoutingKeys
         )
+    }
+
+    /// Whether a protocol is none of those that this mediator knows.
+    pub(super) fn ignores(&self, protocol: &str) -> bool {
+        let other = |known: &str| protocol.contains(known);
+        match self.fault {
+            Fault::SpeaksOldVersionsOnly => {
+                protocol.ends_with("mediation/3.0") || protocol.ends_with("pickup/4.0")
+            }
+            Fault::KnowsNoPings => other("trust-ping"),
+            Fault::KnowsMediationAlone | Fault::KnowsMediationAloneAndAnswersToEndpointsOnly => {
+                other("trust-ping") || other("discover-features")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it says nothing to what it does not know.
+    pub(super) fn says_nothing_to_strange_protocols(&self) -> bool {
+        matches!(self.fault, Fault::KnowsMediationAlone | Fault::KnowsMediationAloneAndAnswersToEndpointsOnly)
     }
 
     /// Whether it takes everything and never says a word.
@@ -120,6 +141,13 @@ impl Mediator {
             Fault::LosesTheFirstMessageOfEachType => first,
             _ => false,
         }
+    }
+
+    /// Whether a handshake fails.
+    pub(super) fn loses_the_handshake(&self) -> bool {
+        let mut state = self.state();
+        state.handshakes += 1;
+        self.breaks(Fault::LosesHandshake(state.handshakes))
     }
 
     /// Whether the connection is cut off after the mediator has done its part.

@@ -38,6 +38,8 @@ pub enum Fault {
     AnswersAnonymously,
     DisclosesMoreThanAskedFor,
     FailsOnUnknownFeatureTypes,
+    IsSilentAboutWildcards,
+    TakesPrefixesForFullNames,
     ListsPickupFourAndDoesNotSpeakIt,
     BelievesPlaintext,
     /// Pings and requests for mediation alone; its answers to them are plaintext, too.
@@ -51,8 +53,17 @@ pub enum Fault {
     IgnoresWrongApv,
     IgnoresWrongFrom,
     IgnoresMissingTo,
+    IgnoresWrongSigners,
+    IgnoresWhatSendersKeysAreFor,
+    IgnoresMissingToOfSignedMessages,
+    /// These two give away what they hold when a false rotation comes.
+    BelievesRotationsSignedByAnybody,
+    BelievesRotationsOfOthers,
     IgnoresBrokenCiphertext,
     ReportsWithoutParent,
+    ReportsInAThreadOfItsOwn,
+    ReportsMessagesOfThoseItInvited,
+    FlushesItsQueueWhenLive,
     AnswersReportsWithReports,
     WritesRoutingDidAsTextInThree,
     WritesRoutingDidAsListInTwo,
@@ -96,6 +107,14 @@ pub enum Fault {
     AnswersSecondRequestsByAList,
     RefusesWhatOpensNoWayBack,
     AnswersAgainLaterAtTheEndpoint,
+    /// What is confirmed for one DID of an account is gone for its other DIDs.
+    NamesCopiesByTheirContent,
+    /// What is confirmed for one account is gone for all others.
+    KeepsOneCopyForAllAccounts,
+    WantsRecipientDidsInRequests,
+    LosesMailOfOldAccounts,
+    StaysLiveOnNewSockets,
+    SaysThatNothingIsLive,
     DeniesAccounts,
     SpeaksOldVersionsOnly,
     DeliversJson,
@@ -130,12 +149,25 @@ pub enum Fault {
     RedirectsToAFile,
     DeclinesLiveDelivery,
     ClosesSocketsThatAreNotLive,
+    /// Accounts are refused by a report; it names no roles.
+    WantsALoginForNewAccounts,
+    RefusesEachUpdateOfStrangers,
+    /// It says nothing to who does not answer its invitation, whose id is `1`.
+    ListensOnlyToWhomItInvited,
+    /// Pings are reported as unsupported.
+    KnowsNoPings,
+    /// Nor queries for features; it says nothing to either.
+    KnowsMediationAlone,
+    /// The same, and it answers to endpoints only.
+    KnowsMediationAloneAndAnswersToEndpointsOnly,
     LosesMediateRequests,
     LosesTheFirstMessageOfEachType,
     /// One by POST, of that number.
     LosesRequest(u64),
     /// As before, but it has acted by then.
     LosesAnswer(u64),
+    /// One handshake of a WebSocket, of that number.
+    LosesHandshake(u64),
 }
 
 /// A running simulator; it ends when this is dropped.
@@ -311,10 +343,20 @@ impl Mediator {
             return (if self.forward(&opened) { 200 } else { 400 }, None);
         }
         let Some(from) = from else { return (400, None) };
+        let invited = opened.message.pthid.as_ref().is_some_and(|parent| parent.as_str() == "1");
+        if invited && self.breaks(Fault::ListensOnlyToWhomItInvited) {
+            self.state().invited.insert(from.canonical());
+        }
+        let listens = !self.breaks(Fault::ListensOnlyToWhomItInvited)
+            || self.state().invited.contains(&from.canonical());
+        if !listens {
+            return (200, None);
+        }
         let robbed = !opened.is_authenticated() && self.believes_silently(&opened);
         let fresh = self.state().seen.insert((from.canonical(), opened.message.id.to_key()));
         let reply = if fresh {
-            self.answer(&opened, &from, socket)
+            let invited = invited && self.breaks(Fault::ReportsMessagesOfThoseItInvited);
+            if invited { Some(answers::report("e.p.msg")) } else { self.answer(&opened, &from, socket) }
         } else {
             Some(answers::report("e.p.crypto.message.dejavu"))
         };
@@ -374,22 +416,44 @@ impl Mediator {
 
     /// Refuses an envelope that breaks a rule, unless that is the rule this simulator ignores.
     fn refuse(&self, error: &einmal_didcomm::OpenError, bytes: &[u8]) -> Receipt {
-        use einmal_didcomm::{EnvelopeError, OpenError};
+        use einmal_didcomm::{EnvelopeError, FromPriorFault, OpenError};
         let believed = match error {
             OpenError::FromIsNotSender => self.breaks(Fault::IgnoresWrongFrom),
             OpenError::NotAddressed => self.breaks(Fault::IgnoresMissingTo),
+            OpenError::FromIsNotSigner => self.breaks(Fault::IgnoresWrongSigners),
+            OpenError::SignedWithoutTo => self.breaks(Fault::IgnoresMissingToOfSignedMessages),
+            OpenError::SenderKey | OpenError::Resolve { .. } => {
+                self.breaks(Fault::IgnoresWhatSendersKeysAreFor)
+            }
+            OpenError::FromPrior { reason } => {
+                let of_another = *reason == FromPriorFault::NotSender;
+                if of_another && self.breaks(Fault::BelievesRotationsOfOthers)
+                    || !of_another && self.breaks(Fault::BelievesRotationsSignedByAnybody)
+                {
+                    self.state().routes.clear();
+                }
+                false
+            }
             OpenError::Decrypt => self.breaks(Fault::IgnoresBrokenCiphertext),
             OpenError::Envelope(EnvelopeError::TooLarge) => false,
             OpenError::Envelope(_) => self.breaks(Fault::IgnoresWrongApv),
             _ => false,
         };
-        let sender = believed.then(|| wire::sender_of(bytes)).flatten();
-        match sender {
-            // It acts as if it had understood a ping.
+        let hidden = matches!(
+            error,
+            OpenError::FromIsNotSigner
+                | OpenError::SignedWithoutTo
+                | OpenError::SenderKey
+                | OpenError::Resolve { .. }
+        );
+        // It acts as if it had understood a ping.
+        match wire::sender_of(bytes).filter(|_| believed && !hidden) {
             Some(sender) => {
                 let message = self.message(&answers::pong(), &sender);
                 (200, Some(self.seal(&message, &sender)))
             }
+            // Whom it cannot seal an answer for, it answers in plaintext.
+            None if believed && hidden => (200, Some(self.message(&answers::pong(), &self.did).to_bytes())),
             None => (400, None),
         }
     }
@@ -424,6 +488,9 @@ impl Mediator {
         let thread = request.message.thread();
         let is_report = reply.kind == answers::PROBLEM;
         message.pthid = (is_report && !self.breaks(Fault::ReportsWithoutParent)).then(|| thread.clone());
+        if is_report && self.breaks(Fault::ReportsInAThreadOfItsOwn) {
+            message.pthid = Some(message.id.to_thread());
+        }
         message.thid = Some(thread).filter(|_| !is_report);
         let elsewhere = match self.fault {
             Fault::AnswersInAnotherThread | Fault::CallsBackInAnotherThread => "pingresponse",

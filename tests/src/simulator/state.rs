@@ -18,6 +18,8 @@ pub(super) struct State {
     pub(super) sockets: BTreeMap<Did, mpsc::Sender<Vec<u8>>>,
     pub(super) deliveries: u64,
     pub(super) taken: u64,
+    /// Handshakes of WebSockets so far.
+    pub(super) handshakes: u64,
     /// POST requests so far.
     pub(super) posts: u64,
     /// Messages with a request so far.
@@ -26,6 +28,10 @@ pub(super) struct State {
     pub(super) types: BTreeSet<String>,
     /// Whether a bad envelope came from the one address all come from.
     pub(super) banned: bool,
+    /// Those who answered its invitation.
+    pub(super) invited: BTreeSet<Did>,
+    /// Accounts granted by the old version.
+    pub(super) old: BTreeSet<Did>,
     /// Accounts that have asked for mediation before.
     pub(super) asked: BTreeSet<Did>,
 }

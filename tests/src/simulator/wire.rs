@@ -68,6 +68,9 @@ pub(super) fn cut() -> Response {
 }
 
 async fn upgrade(State(mediator): State<Arc<Mediator>>, upgrade: WebSocketUpgrade) -> Response {
+    if mediator.loses_the_handshake() {
+        return StatusCode::BAD_GATEWAY.into_response();
+    }
     upgrade.on_upgrade(move |socket| talk(mediator, socket))
 }
 
@@ -91,6 +94,9 @@ async fn talk(mediator: Arc<Mediator>, mut socket: WebSocket) {
             let _ = socket.send(Frame::Close(None)).await;
             break;
         }
+    }
+    if mediator.breaks(Fault::StaysLiveOnNewSockets) {
+        return;
     }
     mediator.state().live.retain(|_, live| !live.socket.same_channel(&sender));
 }
