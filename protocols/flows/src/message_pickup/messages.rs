@@ -46,7 +46,7 @@ pub struct DeliveryRequest {
     pub recipient_did: Option<String>,
 }
 
-/// A delivery request as clients write it: drafts of 4.0 say `message_count_limit`, and some clients give both names.
+/// A delivery request as clients write it: 4.0 says `message_count_limit`, drafts of it `limit`, and some clients give both names.
 #[derive(Deserialize)]
 struct AnyDeliveryRequest {
     #[serde(default, deserialize_with = "optional_count")]
