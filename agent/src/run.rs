@@ -39,9 +39,8 @@ pub struct RunOptions {
 }
 
 /// Whether a node starts for the first time in this process.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Beginning {
-    First,
+    First(Starting),
     Again,
 }
 
@@ -63,8 +62,9 @@ pub async fn run(mut options: RunOptions) -> Result<(), SetupError> {
     // Before anything else: a node that is told to stop while it starts must not end in disorder, nor, as the first process of a
     // container, overhear it.
     let mut signals = Signals::watch()?;
+    let starting = Starting::watch()?;
     open_files::raise();
-    let mut ending = run_once(&options, &mut signals, Beginning::First).await?;
+    let mut ending = run_once(&options, &mut signals, Beginning::First(starting)).await?;
     while let Ending::Mended(address) = ending {
         tracing::warn!("the disk takes records again: the node is started anew");
         options.listen = address.or(options.listen);
@@ -98,7 +98,7 @@ async fn run_once(
     if let Some(listen) = options.listen {
         config.listen = Some(listen);
     }
-    open_files::fit(&mut config.limits);
+    open_files::fit(&mut config);
     // The store first: its lock tells whether another process owns this folder.
     let db = home::open_store(&options.dir, &config)?;
     let listener = listen(&config).await?;
@@ -131,10 +131,11 @@ async fn run_once(
     if let Some(address) = listening {
         node.shared().listens_on(address);
     }
-    if beginning == Beginning::First {
+    if let Beginning::First(starting) = beginning {
+        drop(starting);
         announce(&node, options, listening).await?;
     }
-    if let Some((open, needed)) = open_files::too_few(&node.shared().config.limits) {
+    if let Some((open, needed)) = open_files::too_few(&node.shared().config) {
         tracing::warn!(open, needed, "fewer files may be open than [limits] permits connections");
     }
     let mended = mend::due(&node, &options.dir);
@@ -334,10 +335,36 @@ impl Signals {
 
     /// Resolves when the node is told to stop.
     async fn arrive(&mut self) {
+        self.which().await;
+    }
+
+    /// As [`Signals::arrive`]; the exit status of a process that ends at once: it was stopped in order, or interrupted.
+    async fn which(&mut self) -> i32 {
+        const INTERRUPTED: i32 = 130;
         tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+            _ = self.term.recv() => 0,
+            _ = self.int.recv() => INTERRUPTED,
         }
+    }
+}
+
+/// Ends the process at once if it is told to stop, until dropped: while a passphrase is asked for, or a store is read, nobody else looks,
+/// and nothing is under way that a restart would not find again.
+struct Starting(JoinHandle<()>);
+
+impl Starting {
+    fn watch() -> Result<Self, SetupError> {
+        let mut signals = Signals::watch()?;
+        Ok(Self(tokio::spawn(async move {
+            let status = signals.which().await;
+            std::process::exit(status);
+        })))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use einmal::{
     config::{CitizenSettings, Config, MediatorSettings, Role},
-    db::{Db, KNOWN_DIDS, SEEN, did_id, mailbox_id},
+    db::{Db, KNOWN_DIDS, OUTBOX, SEEN, did_id, mailbox_id},
     node::{Arrival, Node, Refusal},
 };
-use einmal_did::Did;
+use einmal_did::{Did, Endpoint};
 use einmal_didcomm::{Message, ReturnRoute, SenderProtection};
 use einmal_flows::{limits::MAX_QUEUED_PAYLOAD_BYTES, out_of_band::Invitation};
 use einmal_keys::KeyKind;
 use einmal_storage::{
-    MemoryStore, TenantId,
+    MemoryStore, Store, TenantId,
     mail::{Mail, MailboxId, MemoryMail, NewLetter, Quota},
 };
 use einmal_tests::{ByName, HeldMail, Stranger, World, code, did_of, name, node_with, play, stranger_of};
@@ -177,6 +177,33 @@ fn a_letter_larger_than_is_kept_is_refused_for_good() {
 }
 
 /// Each would be one letter more to tell of (pickup 3.0 and 4.0, "Status").
+#[test]
+fn a_status_goes_into_no_mailbox_of_another_mediator() {
+    play(async {
+        let (world, mediator, did) = mediator(|_| {}).await;
+        let queued = || world.store("mediator").count(&TenantId::default(), OUTBOX, b"").unwrap();
+        let other = Endpoint::didcomm("did:web:other.example");
+        let routing_keys = vec!["did:web:other.example#key-1".to_owned()];
+        let by_address = Endpoint { routing_keys, ..Endpoint::didcomm("https://other.example") };
+        for (seed, endpoint) in [(7, other), (8, by_address)] {
+            let wallet = Stranger::reached_by(seed, vec![endpoint]);
+            wallet.enrol(&mediator).await;
+            for (return_route, answers) in [(None, 1), (Some(ReturnRoute::None), 0)] {
+                let kind = "https://didcomm.org/messagepickup/3.0/status-request";
+                let mut request = wallet.message(kind, &did, json!({}));
+                request.return_route = return_route;
+                let receipt = wallet.say(&mediator, &request).await;
+                assert_eq!(
+                    (receipt.refused, receipt.replies.len()),
+                    (None, answers),
+                    "{seed} {return_route:?}"
+                );
+            }
+            assert_eq!(queued(), 0, "{seed}");
+        }
+    });
+}
+
 #[test]
 fn a_status_never_comes_into_the_mailbox_it_tells_of() {
     play(async {

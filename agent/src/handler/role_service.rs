@@ -1,5 +1,7 @@
 //! What a role contributes to the node's loop, including how it handles messages that take a path of their own.
 
+use std::sync::Arc;
+
 use einmal_did::Did;
 use einmal_didcomm::{MessageType, Opened};
 use einmal_flows::Received;
@@ -34,6 +36,11 @@ pub(crate) trait RoleService: Send + Sync {
     /// Reads a notice from our own mediator, which changes nothing that lasts; `None` if the message is not a notice.
     fn notice(&self, _shared: &Shared, _rx: &Received<'_>) -> Result<Option<Notice>, Failure> {
         Ok(None)
+    }
+
+    /// The mailboxes that an account has at present, in order.
+    fn mailboxes_of(&self, _shared: &Shared, _account: &Did) -> Result<Arc<[MailboxId]>, Failure> {
+        Ok([].into())
     }
 
     /// Handles a message without a proved sender.

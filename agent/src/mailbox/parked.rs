@@ -47,7 +47,21 @@ struct Parked {
     give_up_at: UnixSeconds,
 }
 
+/// The name of a letter among those that are parked.
+fn id_of(envelope: &[u8]) -> String {
+    base64url_encode(Sha256::digest(envelope))
+}
+
 impl Parked {
+    /// The record of a letter that was not tried again yet.
+    fn of(node: &Node, envelope: &[u8]) -> Self {
+        let now = node.shared().now();
+        let give_up_at = node.shared().kept_for(GIVE_UP_SECS);
+        let parked =
+            Self { host: host_of(envelope), bytes: envelope.len(), attempts: 0, due: now, give_up_at };
+        Self { due: now.plus(parked.pause()), ..parked }
+    }
+
     fn pause(&self) -> u64 {
         FIRST_PAUSE_SECS.saturating_mul(1 << self.attempts.min(16)).min(LONGEST_PAUSE_SECS)
     }
@@ -70,11 +84,7 @@ impl Parked {
 ///
 /// Without room, other letters are given up: of the same host if it has its share, else of the host that has most.
 pub(super) async fn park(node: &Arc<Node>, envelope: &[u8]) -> Result<(), Failure> {
-    let now = node.shared().now();
-    let id = base64url_encode(Sha256::digest(envelope));
-    let give_up_at = node.shared().kept_for(GIVE_UP_SECS);
-    let parked = Parked { host: host_of(envelope), bytes: envelope.len(), attempts: 0, due: now, give_up_at };
-    let parked = Parked { due: now.plus(parked.pause()), ..parked };
+    let (id, parked) = (id_of(envelope), Parked::of(node, envelope));
     all(node).await?;
     node.change(|fx| {
         if fx.db().exists(PARKED, &id)? {
@@ -178,11 +188,12 @@ fn give_up(id: &[u8], reason: &str, fx: &mut Effects<'_>) -> Result<(), Failure>
     Ok(fx.delete(PARKED, id)?)
 }
 
-/// All parked letters. Those whose records do not parse or unseal are given up: they would keep all others from being tried.
+/// All parked letters. Records that do not parse or unseal are written anew from the letters, or given up with them: they would keep all
+/// others from being tried.
 async fn all(node: &Arc<Node>) -> Result<Vec<(Vec<u8>, Parked)>, Failure> {
     loop {
         match records(node) {
-            Err(error) if error.fault() == Fault::Data => give_up_damaged(node).await?,
+            Err(error) if error.fault() == Fault::Data => mend(node).await?,
             read => return Ok(read?),
         }
     }
@@ -192,7 +203,7 @@ fn records(node: &Node) -> Result<Vec<(Vec<u8>, Parked)>, StoreError> {
     Ok(node.shared().db.all(PARKED, 2 * MAX_PARKED)?.records)
 }
 
-async fn give_up_damaged(node: &Arc<Node>) -> Result<(), Failure> {
+async fn mend(node: &Arc<Node>) -> Result<(), Failure> {
     let mut after: Option<Vec<u8>> = None;
     loop {
         let Sound { records, damaged } =
@@ -202,8 +213,19 @@ async fn give_up_damaged(node: &Arc<Node>) -> Result<(), Failure> {
             after = Some(last);
             continue;
         }
-        node.change(|fx| damaged.iter().try_for_each(|key| give_up(key.id(), "its record is damaged", fx)))
-            .await?;
+        let mut letters = Vec::new();
+        for key in damaged {
+            let envelope = stored_envelope(node, key.id())?;
+            let is_whole = |envelope: &Vec<u8>| id_of(envelope).as_bytes() == key.id();
+            letters.push((key.id().to_vec(), envelope.filter(is_whole)));
+        }
+        node.change(|fx| {
+            letters.iter().try_for_each(|(id, envelope)| match envelope {
+                Some(envelope) => Ok(fx.put(PARKED, id, &Parked::of(node, envelope))?),
+                None => give_up(id, "its record is damaged", fx),
+            })
+        })
+        .await?;
     }
 }
 
@@ -246,6 +268,17 @@ mod tests {
         damage().await;
         try_again(&node).await.unwrap();
         assert_eq!((count(PARKED), count(DEAD)), (1, 1), "the letter is not due yet");
+        let (id, _) = all(&node).await.unwrap().remove(0);
+        let mut fx = einmal_storage::Batch::new();
+        let key = einmal_storage::Key::new(&einmal_storage::TenantId::default(), PARKED, id.clone()).unwrap();
+        fx.put(key, "no record");
+        node.shared().db.store().commit(fx).await.unwrap();
+        let again = all(&node).await.unwrap();
+        assert_eq!(
+            (again[0].0.clone(), again[0].1.attempts, count(DEAD)),
+            (id, 0, 1),
+            "the letter itself is whole"
+        );
     }
 
     #[test]

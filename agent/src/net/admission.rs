@@ -28,14 +28,18 @@ pub(super) const MAX_BODIES_PER_SOURCE: usize = 64;
 /// Bytes from which on a message is large: it is counted as long as it waits for its reader, as are the buffers it went through, which stay
 /// as large as it was.
 pub(super) const LARGE_BYTES: usize = 64 * 1024;
-/// Most bytes of large answers by HTTP, and of buffers that WebSockets keep because large messages went through them.
+/// Most bytes of buffers that WebSockets keep because large messages went through them.
 pub(super) const MAX_GROWN_BYTES: usize = 256 * 1024 * 1024;
 /// Most of them for one source.
 pub(super) const MAX_GROWN_BYTES_PER_SOURCE: usize = 16 * 1024 * 1024;
+/// Answers by HTTP that are made, or are large and wait for their reader.
+const MAX_ANSWERS: usize = 512;
+/// Most of them from one source.
+pub(super) const MAX_ANSWERS_PER_SOURCE: usize = 64;
 /// Messages on WebSockets of which more than [`LARGE_BYTES`] have arrived and which are not complete.
 const MAX_UNFINISHED: usize = 256;
 /// Most of them from one source.
-pub(super) const MAX_UNFINISHED_PER_SOURCE: usize = 64;
+pub(super) const MAX_UNFINISHED_PER_SOURCE: usize = 16;
 /// Bytes of buffers are counted in pieces of this many.
 const PIECE: usize = 4 * 1024;
 /// Most requests that wait for their turn; there is no room for more.
@@ -64,6 +68,7 @@ pub(crate) struct Admission {
     requests: Arc<Semaphore>,
     grown: Arc<Semaphore>,
     unfinished: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
 }
 
 /// Connections from one source.
@@ -78,6 +83,8 @@ struct Counts {
     grown: Option<Arc<Semaphore>>,
     /// Leave for large messages that are not complete, likewise.
     unfinished: Option<Arc<Semaphore>>,
+    /// Leave for answers by HTTP, likewise.
+    answers: Option<Arc<Semaphore>>,
 }
 
 /// Leave to keep grown buffers, until dropped.
@@ -90,6 +97,15 @@ pub(super) struct Buffers {
 /// Leave to hold a large message that is not complete, until dropped.
 #[derive(Debug)]
 pub(super) struct Unfinished {
+    _own: Option<OwnedSemaphorePermit>,
+    _of_all: Option<OwnedSemaphorePermit>,
+}
+
+/// Leave to make an answer by HTTP, and to keep it until its reader has it, until dropped.
+#[derive(Debug)]
+pub(super) struct Answering {
+    /// Otherwise what is counted for a client behind a proxy would be forgotten with its request.
+    _place: Arc<Place>,
     _own: Option<OwnedSemaphorePermit>,
     _of_all: OwnedSemaphorePermit,
 }
@@ -192,6 +208,7 @@ impl Admission {
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
             grown: Arc::new(Semaphore::new(MAX_GROWN_BYTES / PIECE)),
             unfinished: Arc::new(Semaphore::new(MAX_UNFINISHED)),
+            answers: Arc::new(Semaphore::new(MAX_ANSWERS)),
         })
     }
 
@@ -261,8 +278,7 @@ impl Admission {
         !self.is_bounded(source) || self.rates.admit(&source)
     }
 
-    /// Leave for the connection of `place` to keep `bytes` more of a large answer, or of buffers that a large message went through; `None` if
-    /// there is no room.
+    /// Leave for the WebSocket of `place` to keep `bytes` more of buffers that a large message went through; `None` if there is no room.
     pub(super) fn buffers(&self, place: &Place, bytes: usize) -> Option<Buffers> {
         let pieces = u32::try_from(bytes.div_ceil(PIECE)).ok()?;
         let take = |room: Arc<Semaphore>| room.try_acquire_many_owned(pieces).ok();
@@ -284,17 +300,37 @@ impl Admission {
         Some(Arc::clone(room.get_or_insert_with(|| Arc::new(Semaphore::new(most)))))
     }
 
-    /// Leave to hold a large message that is not complete on the WebSocket of `place`; `None` if too many are held.
-    pub(super) fn unfinished(&self, place: &Place) -> Option<Unfinished> {
-        let own = if self.is_bounded(place.source) {
-            let mut by_source = self.by_source();
-            let room = &mut by_source.get_mut(&place.source)?.unfinished;
-            let room = room.get_or_insert_with(|| Arc::new(Semaphore::new(MAX_UNFINISHED_PER_SOURCE)));
-            Some(Arc::clone(room).try_acquire_owned().ok()?)
-        } else {
-            None
+    /// Waits for leave to hold a large message that is not complete on the WebSocket of `place`. Whoever came first gets it first.
+    pub(super) async fn unfinished(&self, place: &Place) -> Unfinished {
+        let most = || Arc::new(Semaphore::new(MAX_UNFINISHED_PER_SOURCE));
+        let own =
+            self.of_source(place.source, |counts| Arc::clone(counts.unfinished.get_or_insert_with(most)));
+        let own = match own {
+            Some(room) => room.acquire_owned().await.ok(),
+            None => None,
         };
-        Some(Unfinished { _own: own, _of_all: Arc::clone(&self.unfinished).try_acquire_owned().ok()? })
+        Unfinished { _own: own, _of_all: Arc::clone(&self.unfinished).acquire_owned().await.ok() }
+    }
+
+    /// Waits for leave to make an answer for the request of `place`; `None` if that takes too long. Asked for before anything is done: what
+    /// is done cannot be refused any more.
+    pub(super) async fn answering(&self, place: &Arc<Place>) -> Option<Answering> {
+        let most = || Arc::new(Semaphore::new(MAX_ANSWERS_PER_SOURCE));
+        let own = self.of_source(place.source, |counts| Arc::clone(counts.answers.get_or_insert_with(most)));
+        let own = match own {
+            Some(room) => Some(within(MAX_WAIT, &room).await?),
+            None => None,
+        };
+        let of_all = within(MAX_WAIT, &self.answers).await?;
+        Some(Answering { _place: Arc::clone(place), _own: own, _of_all: of_all })
+    }
+
+    /// What is counted for a source, if it is bounded.
+    fn of_source<T>(&self, source: Source, take: impl FnOnce(&mut Counts) -> T) -> Option<T> {
+        if !self.is_bounded(source) {
+            return None;
+        }
+        self.by_source().get_mut(&source).map(take)
     }
 
     /// Waits for permission to read a body on the connection of `place`; `None` if that takes too long, because it

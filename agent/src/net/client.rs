@@ -70,7 +70,7 @@ impl Resolve for GuardedDns {
         Box::pin(async move {
             let host = name.as_str().to_owned();
             let found = names.find(&host, 0).await?;
-            let kept = guard::vet(&host, found, &network).map_err(std::io::Error::other)?;
+            let kept = guard::vet(found, &network).map_err(std::io::Error::other)?;
             Ok(Box::new(kept.into_iter()) as Addrs)
         })
     }

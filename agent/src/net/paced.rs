@@ -14,15 +14,21 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Sleep,
+    time::{Instant, Sleep},
 };
 
 /// Longest a peer takes to make room for more output. An answer held for a peer that does not read takes memory, and
 /// its connection a place.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Gives leave to read on, or does not.
-type Leave = Box<dyn Fn() -> bool + Send + Sync>;
+/// Resolves when more may be read.
+type Leave = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Asks for leave to read on.
+type Ask = Box<dyn Fn() -> Leave + Send + Sync>;
+
+/// Longest a peer takes to read all that was to be written at once. Whoever reads a byte now and then would hold an answer for ever; the
+/// largest takes so long at 9 KB/s.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Bytes received on a connection, to detect messages that are not complete, and how many may be without leave.
 #[derive(Default)]
@@ -30,7 +36,7 @@ pub(super) struct ReadBytes {
     total: AtomicU64,
     /// The total beyond which leave is asked for; 0 if it never is.
     bound: AtomicU64,
-    leave: OnceLock<Leave>,
+    ask: OnceLock<Ask>,
 }
 
 impl ReadBytes {
@@ -44,9 +50,9 @@ impl ReadBytes {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Leave is asked for when more arrives than [`ReadBytes::may_take`] permits. Without it the connection fails.
-    pub(super) fn ask(&self, leave: Leave) {
-        let _ = self.leave.set(leave);
+    /// Leave is asked for when more arrives than [`ReadBytes::may_take`] permits. Nothing more is read until it is given.
+    pub(super) fn ask(&self, ask: Ask) {
+        let _ = self.ask.set(ask);
     }
 
     /// So many bytes may arrive from here on.
@@ -59,9 +65,15 @@ impl ReadBytes {
         self.bound.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn is_within(&self) -> bool {
+    /// The request for leave to read on, if one is due.
+    fn request(&self) -> Option<Leave> {
         let bound = self.bound.load(Ordering::Relaxed);
-        bound == 0 || self.total() <= bound || self.leave.get().is_none_or(|leave| leave())
+        if bound == 0 || self.total() <= bound {
+            return None;
+        }
+        // Asked for once for each message.
+        self.bound.store(0, Ordering::Relaxed);
+        self.ask.get().map(|ask| ask())
     }
 }
 
@@ -77,22 +89,31 @@ pub(super) struct Paced<S> {
     read: Arc<ReadBytes>,
     /// Runs while a write waits; absent for the many connections whose writes do not.
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Since when something to be written has waited; until all is written.
+    behind_since: Option<Instant>,
+    /// Resolves when more may be read; absent for the many connections that need no leave.
+    leave: Option<Leave>,
 }
 
 impl<S> Paced<S> {
     pub(super) fn new(stream: S, read: Arc<ReadBytes>) -> Self {
-        Self { stream, read, waiting: None }
+        Self { stream, read, waiting: None, behind_since: None, leave: None }
     }
 
     /// Judges a write: its result, or an error once it has waited too long.
     fn judge<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let late = || Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")));
+        if self.behind_since.is_some_and(|since| since.elapsed() > DRAIN_TIMEOUT) {
+            return late();
+        }
         if written.is_ready() {
             self.waiting = None;
             return written;
         }
+        self.behind_since.get_or_insert_with(Instant::now);
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
         ready!(waiting.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
+        late()
     }
 }
 
@@ -102,15 +123,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.leave.is_none() {
+            self.leave = self.read.request();
+        }
+        if let Some(leave) = &mut self.leave {
+            ready!(leave.as_mut().poll(context));
+            self.leave = None;
+        }
         let before = into.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, into);
         let more = into.filled().len().saturating_sub(before);
         self.read.add(more as u64);
-        if more > 0 && !self.read.is_within() {
-            let refused =
-                "too much has arrived of messages that are not complete, from one address or in all";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, refused)));
-        }
         polled
     }
 }
@@ -140,6 +163,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_ready() {
+            // Asked for when nothing is left to write.
+            self.behind_since = None;
+        }
         self.judge(flushed, context)
     }
 
@@ -151,29 +178,33 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, duplex},
-        time::Instant,
-    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
 
-    #[tokio::test]
-    async fn what_arrives_beyond_the_bound_needs_leave() {
+    #[tokio::test(start_paused = true)]
+    async fn what_arrives_beyond_the_bound_is_read_only_with_leave() {
         let (mut theirs, ours) = duplex(1024);
-        let read = Arc::new(ReadBytes::default());
+        let (read, given) = (Arc::new(ReadBytes::default()), Arc::new(tokio::sync::Notify::new()));
         let mut ours = Paced::new(ours, Arc::clone(&read));
-        let asked = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&asked);
-        read.ask(Box::new(move || counted.fetch_add(1, Ordering::Relaxed) < 1));
+        let leave = Arc::clone(&given);
+        read.ask(Box::new(move || {
+            let leave = Arc::clone(&leave);
+            Box::pin(async move { leave.notified().await })
+        }));
         theirs.write_all(&[0; 100]).await.unwrap();
         read.may_take(10);
         read.may_take_more(5);
-        let mut take = async |count: usize| ours.read_exact(&mut vec![0; count]).await;
-        take(15).await.unwrap();
-        assert_eq!(asked.load(Ordering::Relaxed), 0);
-        take(1).await.unwrap();
-        assert_eq!(take(1).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted, "asked twice");
+        let mut take = async |count: usize| {
+            let mut bytes = vec![0; count];
+            tokio::time::timeout(WRITE_TIMEOUT, ours.read_exact(&mut bytes)).await.is_ok()
+        };
+        assert!(take(15).await && take(1).await, "what is read already");
+        assert!(!take(1).await);
+        given.notify_one();
+        assert!(take(50).await, "asked for once for each message");
+        read.may_take(1);
+        assert!(take(1).await && take(1).await && !take(1).await);
     }
 
     #[tokio::test(start_paused = true)]
@@ -189,9 +220,31 @@ mod tests {
         });
         ours.write_all(&[0; 40]).await.unwrap();
         let _theirs = slow.await.unwrap();
+        ours.flush().await.unwrap();
         let begun = Instant::now();
         let refused = ours.write_all(&[0; 9]).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed(), WRITE_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_a_little_now_and_then_has_so_long_for_all_that_is_written_at_once() {
+        let (ours, mut theirs) = duplex(8);
+        let mut ours = Paced::new(ours, Arc::default());
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                theirs.read_exact(&mut [0; 8]).await.unwrap();
+            }
+        });
+        // Each is taken within the time.
+        for _ in 0..3 {
+            ours.write_all(&[0; 64]).await.unwrap();
+            ours.flush().await.unwrap();
+        }
+        let begun = Instant::now();
+        let refused = ours.write_all(&[0; 1000]).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+        assert!((DRAIN_TIMEOUT..DRAIN_TIMEOUT + Duration::from_secs(11)).contains(&begun.elapsed()));
     }
 }

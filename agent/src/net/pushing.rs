@@ -82,6 +82,8 @@ impl Pushing {
         while let Some(held) = self.sessions.iter().position(|one| one.owner().same_as(&change.account)) {
             live.close(&self.sessions.remove(held));
         }
+        // What it is told now holds.
+        self.ended.retain(|session| !session.owner().same_as(&change.account));
         if change.on {
             if self.sessions.len() >= MAX_SESSIONS {
                 let oldest = self.sessions.remove(0);
@@ -164,6 +166,7 @@ impl Pushing {
 
     /// Nothing is pushed here any more.
     pub(super) fn close(&mut self, node: &Node) {
+        self.ended.clear();
         for session in self.sessions.drain(..) {
             node.shared().live.close(&session);
         }

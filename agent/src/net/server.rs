@@ -17,7 +17,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinError};
 use tracing::Instrument;
 
 use super::{
-    admission::{Admission, Buffers, LARGE_BYTES, Place, RETRY_AFTER_SECS, Room},
+    admission::{Admission, Answering, LARGE_BYTES, Place, RETRY_AFTER_SECS, Room},
     listen,
     outlast::Outlasting,
     paced::ReadBytes,
@@ -180,6 +180,11 @@ async fn take(server: Server, request: Request, place: Arc<Place>) -> Response {
         Ok(read) => read,
         Err(refused) => return refused,
     };
+    let Some(answering) = server.admission.answering(&place).await else {
+        server.node.shared().stats.refuse(Reason::Busy);
+        tracing::debug!("too many large answers wait for their readers");
+        return come_again(StatusCode::SERVICE_UNAVAILABLE);
+    };
     // Only now: a body that drips in must not take the turn of another.
     let Some(turn) = server.admission.turn(room, &place).await else {
         server.node.shared().stats.refuse(Reason::Busy);
@@ -195,24 +200,21 @@ async fn take(server: Server, request: Request, place: Arc<Place>) -> Response {
     };
     // The id goes along to the task that finishes the work.
     let receipt = Outlasting::new(work.in_current_span()).await;
-    answer(receipt, |envelope| held(envelope, &server.admission, &place))
+    answer(receipt, answering)
 }
 
-/// A body that counts as grown buffers until its reader has all of it, if it is large; `None` if there is no room for it.
-///
-/// It waits in memory for its reader, however slowly that one reads.
-fn held(envelope: Vec<u8>, admission: &Admission, place: &Place) -> Option<Body> {
+/// The body of an answer. A large one waits in memory for its reader, however slowly that one reads, so it is counted until then.
+fn body(envelope: Vec<u8>, answering: Answering) -> Body {
     if envelope.len() <= LARGE_BYTES {
-        return Some(Body::from(envelope));
+        return Body::from(envelope);
     }
-    let _buffers = admission.buffers(place, envelope.len())?;
-    Some(Body::from(Bytes::from_owner(Held { envelope, _buffers })))
+    Body::from(Bytes::from_owner(Held { envelope, _answering: answering }))
 }
 
 /// A large envelope, with leave to keep it.
 struct Held {
     envelope: Vec<u8>,
-    _buffers: Buffers,
+    _answering: Answering,
 }
 
 impl AsRef<[u8]> for Held {
@@ -283,8 +285,7 @@ async fn drain(mut body: BodyDataStream) {
     }
 }
 
-/// The answer to an envelope; `body` makes one of a reply, if there is room for it.
-fn answer(receipt: Receipt, body: impl FnOnce(Vec<u8>) -> Option<Body>) -> Response {
+fn answer(receipt: Receipt, answering: Answering) -> Response {
     // Deployed clients take any status but 200 for an error of the connection. The report says that nothing was taken.
     if let Some(refusal) = receipt.refused.filter(|_| !receipt.is_told) {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
@@ -302,11 +303,7 @@ fn answer(receipt: Receipt, body: impl FnOnce(Vec<u8>) -> Option<Body>) -> Respo
     // 200, never 202: a deployed client takes any other status for an error.
     match receipt.replies.into_iter().next() {
         Some(envelope) => {
-            let Some(body) = body(envelope) else {
-                tracing::debug!("too many large answers wait for their readers");
-                return come_again(StatusCode::SERVICE_UNAVAILABLE);
-            };
-            let mut response = Response::new(body);
+            let mut response = Response::new(body(envelope, answering));
             response
                 .headers_mut()
                 .insert(header::CONTENT_TYPE, HeaderValue::from_static(ENCRYPTED_MEDIA_TYPE));
@@ -404,20 +401,31 @@ fn published(token: Result<Result<Option<String>, Failure>, JoinError>) -> Respo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::admission::MAX_ANSWERS_PER_SOURCE;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn large_answers_of_one_address_are_bounded_until_they_are_read_and_small_ones_are_not() {
-        let admission = Admission::new(crate::config::Limits::default());
-        let place = |address: &str| admission.connect(address.parse().unwrap()).unwrap();
-        let (slow, other) = (place("192.0.2.1"), place("192.0.2.2"));
-        let answer = |place, bytes: usize| held(vec![b'x'; bytes], &admission, place);
-        let mut waiting: Vec<Body> = (0..16).map(|_| answer(&slow, 1 << 20).unwrap()).collect();
-        assert!(answer(&slow, 1 << 20).is_none());
-        assert!(answer(&slow, LARGE_BYTES).is_some() && answer(&other, 1 << 20).is_some());
+        let limits =
+            crate::config::Limits { proxies: vec!["10.0.0.1".parse().unwrap()], ..Default::default() };
+        let admission = Admission::new(limits);
+        let proxy = Arc::new(admission.connect("10.0.0.1".parse().unwrap()).unwrap());
+        // A place for each request, as behind a proxy: what is counted must outlast it.
+        let answering = async |client: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", client.parse().unwrap());
+            admission.answering(&Admission::visitor(&proxy, &headers)?).await
+        };
+        let mut waiting = Vec::new();
+        for _ in 0..MAX_ANSWERS_PER_SOURCE {
+            waiting.push(body(vec![b'x'; 1 << 20], answering("192.0.2.1").await.unwrap()));
+        }
+        assert!(answering("192.0.2.1").await.is_none());
+        assert!(answering("192.0.2.2").await.is_some());
         let read = axum::body::to_bytes(waiting.pop().unwrap(), usize::MAX).await.unwrap();
-        assert!(answer(&slow, 1 << 20).is_none(), "it is taken from the body and not sent yet");
+        assert!(answering("192.0.2.1").await.is_none(), "it is taken from the body and not sent yet");
         drop(read);
-        assert!(answer(&slow, 1 << 20).is_some());
+        let _small = body(vec![b'x'; LARGE_BYTES], answering("192.0.2.1").await.unwrap());
+        assert!(answering("192.0.2.1").await.is_some());
     }
 
     #[tokio::test]

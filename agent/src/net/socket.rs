@@ -81,11 +81,11 @@ impl Unfinished {
     fn bound(&self, admission: Arc<Admission>, place: Arc<Place>) {
         let held = Arc::clone(&self.leave);
         self.read.ask(Box::new(move || {
-            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.is_none() {
-                *held = admission.unfinished(&place);
-            }
-            held.is_some()
+            let (held, admission, place) = (Arc::clone(&held), Arc::clone(&admission), Arc::clone(&place));
+            Box::pin(async move {
+                let leave = admission.unfinished(&place).await;
+                *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(leave);
+            })
         }));
     }
 

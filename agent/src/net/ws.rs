@@ -66,7 +66,7 @@ async fn open(uri: &str, url: &url::Url, network: &Network, names: &Names) -> Re
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let port = url.port_or_known_default().unwrap_or(443);
     let found = names.find(bare, port).await.map_err(|error| failed(&error))?;
-    let vetted = guard::vet(host, found, network).map_err(|error| failed(&error))?;
+    let vetted = guard::vet(found, network).map_err(|error| failed(&error))?;
     let tcp = TcpStream::connect(vetted.as_slice()).await.map_err(|error| failed(&error))?;
     let _ = tcp.set_nodelay(true);
     let stream: Box<dyn Stream> = if url.scheme() == "https" {

@@ -63,10 +63,11 @@ impl Node {
                 match self.pack(&answer.message, &answer.to) {
                     Ok(bytes) => replies.push(bytes),
                     Err(error) => {
-                        tracing::info!(reason = %describe_for_log(&error), "an answer could not be packed");
+                        tracing::debug!(reason = %describe_for_log(&error), "an answer could not be packed");
                     }
                 }
-            } else if answer.transient && !(is_of_pickup(&answer.message.kind) && self.reads_here(&answer.to))
+            } else if answer.transient
+                && !(is_of_pickup(&answer.message.kind) && self.reads_from_mailbox(&answer.to))
             {
                 let queued = self.enqueue_now(answer, arrival).await;
                 is_queued |= to_sender && queued;
@@ -95,11 +96,8 @@ impl Node {
     /// (pickup 3.0 and 4.0, "Status").
     fn leads_away(&self, opened: &Opened) -> bool {
         let of_pickup = is_of_pickup(&opened.message.kind);
-        let is_mediated = |uri: &str| uri.starts_with("did:");
         let is_elsewhere = |endpoint: &Endpoint| {
-            is_address(&endpoint.uri)
-                && !self.leads_here(endpoint)
-                && !(of_pickup && is_mediated(&endpoint.uri))
+            is_address(&endpoint.uri) && !self.leads_here(endpoint) && !(of_pickup && is_mediated(endpoint))
         };
         let document = opened.sender().map(|sender| self.shared.resolver.resolve(sender));
         document.is_none_or(|document| {
@@ -117,12 +115,13 @@ impl Node {
             .is_some_and(|document| document.didcomm_endpoints().any(|endpoint| leads_there(&endpoint.uri)))
     }
 
-    /// Whether whatever is sent to a DID comes into a mailbox here, and nowhere else. A status among the mail it speaks of would
-    /// be one letter more each time (pickup 3.0 and 4.0, "Status").
-    fn reads_here(&self, did: &Did) -> bool {
+    /// Whether whatever is sent to a DID comes into a mailbox, here or elsewhere, and nowhere else. A status among the mail it speaks
+    /// of would be one letter more each time, and in another mailbox it comes too late (pickup 3.0 and 4.0, "Status").
+    fn reads_from_mailbox(&self, did: &Did) -> bool {
         let Ok(document) = self.shared.resolver.resolve(did) else { return false };
         let mut endpoints = document.didcomm_endpoints().peekable();
-        endpoints.peek().is_some() && endpoints.all(|endpoint| self.leads_here(endpoint))
+        let is_mailbox = |endpoint: &Endpoint| self.leads_here(endpoint) || is_mediated(endpoint);
+        endpoints.peek().is_some() && endpoints.all(is_mailbox)
     }
 
     /// Whether this node is the mediator of an endpoint.
@@ -143,7 +142,7 @@ impl Node {
             Err(failure) => {
                 // The request is done and stays so; its answer is of use only now.
                 self.shared.stats.given_up.inc();
-                tracing::info!(reason = %describe_for_log(&failure), "an answer was not queued");
+                tracing::debug!(reason = %describe_for_log(&failure), "an answer was not queued");
                 return false;
             }
         };
@@ -165,6 +164,11 @@ fn is_about_mail(kind: &MessageType) -> bool {
 /// Whether a message tells of a mailbox or hands over what is in it.
 fn is_of_pickup(kind: &MessageType) -> bool {
     Protocol::of(kind) == Some(Protocol::MessagePickup)
+}
+
+/// Whether an endpoint is that of a mediator: its DID, or its address with the keys of those the message goes through.
+fn is_mediated(endpoint: &Endpoint) -> bool {
+    endpoint.uri.starts_with("did:") || !endpoint.routing_keys.is_empty()
 }
 
 /// Whether something may be sent there, directly or by a mediator.

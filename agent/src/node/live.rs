@@ -89,8 +89,9 @@ impl Node {
     /// What a connection is told whose session has ended though it did not ask for that; `None` if it cannot be packed.
     pub(crate) fn live_no_more(&self, session: &Session) -> Option<Vec<u8>> {
         let (change, theirs, now) = (&session.change, session.owner(), self.shared.now());
-        let draft =
-            message_pickup::ended(change.form, &queue::status(&self.shared, &change.mailboxes, &[]), now);
+        // Those it has now: a mailbox may be another's since.
+        let mailboxes = self.role.mailboxes_of(&self.shared, &theirs).ok()?;
+        let draft = message_pickup::ended(change.form, &queue::status(&self.shared, &mailboxes, &[]), now);
         let message = draft.into_message(&change.ours, &theirs, now, self.shared.entropy()).ok()?;
         self.pack(&message, &theirs).ok()
     }

@@ -300,7 +300,10 @@ impl Node {
                 Ok(document) => self.shared.resolver.remember(did, document),
                 Err(FetchError::Busy) => return false,
                 Err(error) => {
-                    tracing::info!(method = did.method(), %error, "a DID document was not fetched");
+                    // Strangers may cause as many as they like.
+                    if self.shared.complaints.admit(&()) {
+                        tracing::info!(method = did.method(), %error, "a DID document was not fetched");
+                    }
                     self.shared.resolver.remember_failure(did);
                 }
             },

@@ -112,7 +112,9 @@ impl Node {
                 Ok(done)
             }
             Err(Failure::Peer { fault, comment }) => {
-                tracing::info!(code = %fault.code(), kind = %rx.message().kind, "answered with a problem report");
+                if self.shared.complaints.admit(&()) {
+                    tracing::info!(code = %fault.code(), kind = %rx.message().kind, "answered with a problem report");
+                }
                 self.shared.stats.refuse(fault.reason());
                 self.report(opened, rx, seen, (fault, &comment), arrival).await
             }

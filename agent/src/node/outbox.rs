@@ -171,7 +171,9 @@ impl Node {
                 Err(SendError::AnswerTooLarge { .. }) => return Outcome::Sent(None),
                 Err(error) => {
                     self.shared.stats.send_failures.inc();
-                    tracing::info!(%error, "a message was not handed over");
+                    if self.shared.complaints.admit(&()) {
+                        tracing::info!(%error, "a message was not handed over");
+                    }
                     // One way that may work later is reason enough to keep the message.
                     last = match (error, last) {
                         (error, _) if error.is_temporary() => Outcome::Later,
@@ -333,11 +335,12 @@ impl Node {
     /// nobody's to keep.
     fn give_up(&self, id: &[u8], item: Item, reason: &str, fx: &mut Effects<'_>) -> Result<(), StoreError> {
         self.shared.stats.given_up.inc();
-        tracing::warn!(reason, "a message was given up");
         // A transient answer is not worth looking at later, and strangers cause as many as they like.
         if item.transient {
+            tracing::debug!(reason, "an answer was given up");
             return Ok(());
         }
+        tracing::warn!(reason, "a message was given up");
         let until = self.shared.now().plus(GIVE_UP_SECS);
         let kind = item.message.get("type");
         let note = serde_json::json!({"reason": reason, "type": kind, "to": did_id(&item.to)});

@@ -46,7 +46,7 @@ pub(crate) fn report(shared: &Shared) -> Result<Value, Failure> {
         document: document.map(|document| document.to_json()),
         did,
         mailbox: citizen.then(|| account::standing(shared)).transpose()?,
-        too_few_files: open_files::too_few(&shared.config.limits),
+        too_few_files: open_files::too_few(&shared.config),
     }))
 }
 

@@ -7,6 +7,8 @@ mod newcomers;
 mod operator;
 mod pickup;
 
+use std::sync::Arc;
+
 use einmal_did::{Did, ResolveError, Resolver};
 use einmal_didcomm::{FORWARD_TYPE, MessageType, Opened};
 use einmal_flows::{
@@ -121,6 +123,10 @@ impl RoleService for Mediator {
 
     fn is_mailbox_of(&self, shared: &Shared, account: &Did, mailbox: MailboxId) -> Result<bool, Failure> {
         Ok(self.mailboxes.of(shared, account)?.binary_search(&mailbox).is_ok())
+    }
+
+    fn mailboxes_of(&self, shared: &Shared, account: &Did) -> Result<Arc<[MailboxId]>, Failure> {
+        self.mailboxes.of(shared, account)
     }
 
     fn letter_id(&self, letter: LetterId) -> String {

@@ -1,6 +1,9 @@
 //! Who gets an account that has none: accounts are had for the asking, and stay.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use super::accounts::ACCOUNTS;
 use crate::{
@@ -13,8 +16,10 @@ use crate::{
 const DEFAULT_MOST: u64 = 1_000_000;
 /// New accounts from one address within an hour unless configured otherwise.
 const DEFAULT_PER_HOUR: u32 = 1_000;
-/// After so many requests accounts are counted again: some may be gone.
+/// After so many requests accounts are counted again: some may be gone, or were counted twice.
 const COUNTED_EVERY: u64 = 1_000;
+/// How often they are counted at most because there is no room by the last count.
+const COUNTED_WHEN_FULL: Duration = Duration::from_secs(5);
 
 /// The bounds of new accounts.
 pub(super) struct Newcomers {
@@ -30,6 +35,16 @@ struct Counted {
     accounts: Option<u64>,
     /// Requests since they were counted.
     asked: u64,
+    counted_at: Option<Instant>,
+}
+
+impl Counted {
+    /// Whether the number is worth nothing any more.
+    fn is_old(&self, most: u64) -> bool {
+        let Some(accounts) = self.accounts else { return true };
+        let is_recent = self.counted_at.is_some_and(|at| at.elapsed() < COUNTED_WHEN_FULL);
+        self.asked >= COUNTED_EVERY || (accounts >= most && !is_recent)
+    }
 }
 
 impl Newcomers {
@@ -57,15 +72,32 @@ impl Newcomers {
         }
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         counted.asked += 1;
-        let accounts = match counted.accounts.filter(|_| counted.asked < COUNTED_EVERY) {
-            Some(known) => known,
-            None => {
-                counted.asked = 0;
-                shared.db.count(ACCOUNTS)?
-            }
-        };
+        if counted.is_old(self.most) {
+            let accounts = Some(shared.db.count(ACCOUNTS)?);
+            *counted = Counted { accounts, asked: 0, counted_at: Some(Instant::now()) };
+        }
+        let accounts = counted.accounts.unwrap_or(0);
         let has_room = accounts < self.most;
         counted.accounts = Some(accounts + u64::from(has_room));
         Ok(has_room)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_counted_again_now_and_then_and_soon_where_there_was_no_room() {
+        let counted = |accounts, asked, ago: Duration| Counted {
+            accounts: Some(accounts),
+            asked,
+            counted_at: Instant::now().checked_sub(ago),
+        };
+        assert!(Counted::default().is_old(10));
+        assert!(!counted(9, 1, Duration::from_secs(3_600)).is_old(10));
+        assert!(counted(9, COUNTED_EVERY, Duration::ZERO).is_old(10));
+        assert!(!counted(10, 1, Duration::ZERO).is_old(10));
+        assert!(counted(10, 1, COUNTED_WHEN_FULL).is_old(10), "some may have been dropped");
     }
 }

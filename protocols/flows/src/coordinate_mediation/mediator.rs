@@ -277,17 +277,15 @@ impl Book<'_> {
             return Ok(UpdateResult::ClientError);
         }
         let owner = self.owner(&canonical)?;
-        let ours = owner.as_ref().is_some_and(|owner| owner.account == self.account);
-        if ours && owner.as_ref().is_some_and(|owner| owner.proved) {
-            return Ok(UpdateResult::NoChange);
-        }
-        let proved = proved(recipient);
-        if ours {
-            if proved {
-                self.put(canonical, recipient, true);
+        if let Some(own) = owner.as_ref().filter(|owner| owner.account == self.account) {
+            let (was_proved, is_proved) = (own.proved, own.proved || proved(recipient));
+            // Also to list it as it is written now: earlier versions kept no such form.
+            if is_proved != was_proved || *recipient != canonical {
+                self.put(canonical, recipient, is_proved);
             }
             return Ok(UpdateResult::NoChange);
         }
+        let proved = proved(recipient);
         // Whoever has an account under a DID has proved it, whether or not it takes mail under it.
         let is_free = || Ok(owner.is_none() && !self.registrations.is_account(&canonical)?);
         let may_take = proved || (!self.policy.require_proof && is_free()?);

@@ -152,6 +152,22 @@ fn fresh_did_is_registered_without_proof_under_its_canonical_form_and_kept_as_it
 }
 
 #[test]
+fn a_did_that_is_there_already_is_listed_as_it_is_written_now() {
+    let table = || Table::with_accounts().with("did:web:city.example", A, false);
+    let (changes, draft) = ask(&add(A, "did:web:City.example"), &table()).unwrap();
+    assert_eq!(results(&draft), ["no_change"]);
+    let [RegistrationChange::Put { recipient, form, registration }] = changes.as_slice() else {
+        panic!("{changes:?}")
+    };
+    let expected = Registration { account: did(A), proved: false };
+    assert_eq!(
+        (recipient, form, registration),
+        (&did("did:web:city.example"), &did("did:web:City.example"), &expected)
+    );
+    assert_eq!(ask(&add(A, "did:web:city.example"), &table()).unwrap().0, [], "nothing new is said");
+}
+
+#[test]
 fn own_did_is_proved_by_being_the_sender() {
     let (changes, _) = ask(&add(A, A), &Table::with_accounts()).unwrap();
     assert_eq!(changes, [put(A, A, true)]);
