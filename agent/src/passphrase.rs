@@ -15,9 +15,15 @@ pub(crate) fn is_somebody_there() -> bool {
 ///
 /// # Errors
 ///
-/// [`SetupError::Internal`] if the terminal cannot be read.
+/// [`SetupError::Usage`] if it is broken off, [`SetupError::Internal`] if the terminal cannot be read.
 pub(crate) fn ask(what: &str) -> Result<Zeroizing<String>, SetupError> {
-    rpassword::prompt_password(format!("{what}: ")).map(Zeroizing::new).map_err(SetupError::internal)
+    rpassword::prompt_password(format!("{what}: ")).map(Zeroizing::new).map_err(|error| match error.kind() {
+        std::io::ErrorKind::Interrupted => SetupError::Usage {
+            problem: "no passphrase was given".into(),
+            remedy: "start the command again when you have it".into(),
+        },
+        _ => SetupError::internal(error),
+    })
 }
 
 /// Asks for a new passphrase, twice, because nobody sees what is typed.
