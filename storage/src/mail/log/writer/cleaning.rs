@@ -33,8 +33,8 @@ const LOOKED_AT_ONCE: usize = 4096;
 pub(super) struct Cleaning {
     number: u32,
     left: VecDeque<Moving>,
-    /// Bytes to be moved in one round; fewer once the disk refused that many.
-    at_once: usize,
+    /// Most letters moved in one round. A number and not bytes: that always comes down to one, however unequal they are.
+    most: usize,
 }
 
 /// A letter that may have to move.
@@ -98,7 +98,7 @@ impl Writer {
             (is_lent && self.begin_next().is_ok()).then_some(())?;
         }
         let number = *self.finished.first_key_value()?.0;
-        let cleaning = |left| Cleaning { number, left, at_once: MOVED_AT_ONCE };
+        let cleaning = |left| Cleaning { number, left, most: usize::MAX };
         if self.shared.index().live(number).letters == 0 {
             return Some(cleaning(VecDeque::new()));
         }
@@ -134,7 +134,7 @@ impl Writer {
     /// The next letters that are still in a segment, as many as one round moves. Drops damaged ones.
     fn gather_moved(&mut self, cleaning: &mut Cleaning) -> Moved {
         let mut moved = Moved::default();
-        while moved.entries.is_empty() || moved.bytes < cleaning.at_once {
+        while moved.bytes < MOVED_AT_ONCE && moved.entries.len() < cleaning.most {
             let Some(moving) = cleaning.left.pop_front() else { break };
             let Moving { mailbox, id, offset } = moving;
             let place = Place { segment: cleaning.number, offset };
@@ -180,14 +180,17 @@ impl Writer {
     /// Appends letters again. If the disk refuses them they stay where they are: they are tried again with the reserve, or fewer
     /// at once, or after the next group.
     fn store_moved(&mut self, cleaning: &mut Cleaning, moved: Moved) -> Result<(), StoreError> {
-        let Moved { entries, from, bytes } = moved;
+        let Moved { entries, from, .. } = moved;
         if entries.is_empty() {
             return Ok(());
         }
         // Says nothing about new letters, which leave more room.
         let stored = self.make_room().map_err(Outcome::Refused);
         let refused = match stored.and_then(|()| self.append(&entries, segment::LEFT_BY_CLEANING)) {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                cleaning.most = cleaning.most.saturating_mul(2);
+                return Ok(());
+            }
             Err(Outcome::Fatal(error)) => return Err(error),
             Err(Outcome::Refused(error)) => error,
         };
@@ -197,9 +200,9 @@ impl Writer {
             return Ok(());
         }
         if count > 1 {
-            cleaning.at_once = bytes / 2;
+            cleaning.most = count / 2;
         } else {
-            cleaning.at_once = MOVED_AT_ONCE;
+            cleaning.most = usize::MAX;
             self.hold = true;
         }
         Ok(())
@@ -223,3 +226,6 @@ impl Writer {
         self.measure();
     }
 }
+
+#[cfg(test)]
+mod tests;
