@@ -220,7 +220,10 @@ impl Writer {
     /// Finishes the present segment and begins the next.
     fn begin_next(&mut self) -> Result<(), StoreError> {
         let number = self.active.number.checked_add(1).ok_or(StoreError::Full)?;
-        let next = Segment::begin(&self.shared.folder, number, self.shared.admission().next_id())?;
+        // In a statement of its own: callers wait for this lock, and must not wait for the disk. Ids given meanwhile are those
+        // of letters behind this segment's beginning.
+        let next_id = self.shared.admission().next_id();
+        let next = Segment::begin(&self.shared.folder, number, next_id)?;
         let full = std::mem::replace(&mut self.active, next);
         self.finished.insert(full.number, full.end);
         let number = full.number;

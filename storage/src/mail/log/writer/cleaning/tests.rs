@@ -5,6 +5,7 @@ use std::{env, path::Path, sync::Arc};
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::disk::tests::{on_sync, synced};
 use crate::mail::{
     MailKey,
     log::{LogMail, Shared},
@@ -69,4 +70,17 @@ fn child_that_has_room_for_the_small_letter() {
     let lens =
         |number| index.letters_in(number, None, 9).0.iter().map(|(_, one)| one.len).collect::<Vec<_>>();
     assert_eq!((lens(1), lens(writer.active.number)), (vec![100_000], vec![100]));
+}
+
+#[test]
+fn nobody_waits_for_the_disk_on_which_a_segment_is_begun_and_another_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(folder.path());
+    let shared = Arc::clone(&writer.shared);
+    let _ = synced();
+    on_sync(move || {
+        assert!(shared.admission.try_lock().is_ok() && shared.index.try_write().is_ok(), "a lock is held");
+    });
+    writer.begin_next().unwrap();
+    assert!(synced().len() >= 2, "there was something to wait for");
 }
