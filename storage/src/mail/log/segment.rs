@@ -239,7 +239,7 @@ pub(super) fn load(folder: &Path, number: u32) -> Result<Loaded, StoreError> {
 }
 
 /// As [`load`], reading by `file`.
-fn load_from(file: &impl ReadAt, folder: &Path, number: u32) -> Result<Loaded, StoreError> {
+pub(super) fn load_from(file: &impl ReadAt, folder: &Path, number: u32) -> Result<Loaded, StoreError> {
     match examine(file, folder, number)? {
         Found::Known(loaded) => Ok(loaded),
         Found::Unfinished(next_id) => {
@@ -455,6 +455,15 @@ pub(super) fn delete(folder: &Path, number: u32) -> Result<(), StoreError> {
     std::fs::remove_file(path_of(folder, number, "mail")).map_err(failed)?;
     let _ = std::fs::remove_file(path_of(folder, number, "toc"));
     Ok(())
+}
+
+/// Keeps the file of a segment, and its contents, where no start reads them. Returns where the file is.
+pub(super) fn set_apart(folder: &Path, number: u32) -> Result<PathBuf, StoreError> {
+    let kept = path_of(folder, number, "flawed");
+    let renamed = std::fs::rename(path_of(folder, number, "mail"), &kept);
+    renamed.map_err(|e| StoreError::io("set a file of the mail apart", &e))?;
+    let _ = std::fs::rename(path_of(folder, number, "toc"), path_of(folder, number, "flawed-toc"));
+    Ok(kept)
 }
 
 #[cfg(test)]

@@ -39,12 +39,26 @@ pub(super) struct Writer {
     active: Segment,
     /// Finished segments and their lengths, oldest first.
     finished: BTreeMap<u32, u64>,
+    /// Those of them of which the disk could not read a part at the start.
+    flawed: HashSet<u32>,
     cleaning: Option<Cleaning>,
     reserve: Reserve,
     /// Cleaning failed and is tried again only after the next group.
     hold: bool,
     /// How often the disk failed to read the letter that cleaning has reached.
     in_vain: u32,
+}
+
+/// The segments found at the start.
+struct Existing {
+    next_id: u64,
+    /// The greatest number.
+    last: u32,
+    finished: BTreeMap<u32, u64>,
+    flawed: HashSet<u32>,
+    empty: Vec<u32>,
+    /// Contents that are not on the disk yet.
+    unlisted: Vec<(u32, Vec<u8>)>,
 }
 
 /// One group on its way to the disk.
@@ -62,34 +76,54 @@ struct Group {
     removals: Vec<Acknowledgement>,
 }
 
+impl Existing {
+    /// Reads the segments and applies them to the index.
+    fn read(
+        shared: &Shared,
+        load: impl Fn(&Path, u32) -> Result<Loaded, StoreError>,
+    ) -> Result<Self, StoreError> {
+        let (finished, flawed) = (BTreeMap::new(), HashSet::new());
+        let mut found =
+            Self { next_id: 1, last: 0, finished, flawed, empty: Vec::new(), unlisted: Vec::new() };
+        let mut swept = Vec::new();
+        let mut index = shared.index_mut();
+        for number in segment::numbers(&shared.folder)? {
+            found.last = number;
+            let loaded = load(&shared.folder, number)?;
+            found.next_id = loaded.next_id_after(found.next_id);
+            let Loaded { listed, damaged, is_flawed, contents, .. } = loaded;
+            shared.damaged.fetch_add(damaged, Ordering::Relaxed);
+            if listed.is_empty() && !is_flawed {
+                found.empty.push(number);
+                continue;
+            }
+            let (length, cut_off) = replay(&mut index, &shared.folder, number, &listed)?;
+            shared.damaged.fetch_add(cut_off, Ordering::Relaxed);
+            found.finished.insert(number, length);
+            found.flawed.extend(is_flawed.then_some(number));
+            found.unlisted.extend(contents.map(|contents| (number, contents)));
+            swept.extend(sweeps(number, &listed));
+        }
+        index.drop_swept(&swept);
+        Ok(found)
+    }
+}
+
 impl Writer {
     /// Reads the existing segments and begins a new one after them.
     pub(super) fn open(shared: Arc<Shared>) -> Result<Self, StoreError> {
+        Self::open_by(shared, segment::load)
+    }
+
+    /// As [`Writer::open`], reading segments by `load`.
+    fn open_by(
+        shared: Arc<Shared>,
+        load: impl Fn(&Path, u32) -> Result<Loaded, StoreError>,
+    ) -> Result<Self, StoreError> {
         let folder = shared.folder.clone();
-        let (mut next_id, mut last, mut finished, mut empty) = (1u64, 0u32, BTreeMap::new(), Vec::new());
-        let (mut unlisted, mut swept) = (Vec::new(), Vec::new());
-        {
-            let mut index = shared.index_mut();
-            for number in segment::numbers(&folder)? {
-                last = number;
-                let loaded = segment::load(&folder, number)?;
-                next_id = loaded.next_id_after(next_id);
-                let Loaded { listed, damaged, is_flawed, contents, .. } = loaded;
-                shared.damaged.fetch_add(damaged, Ordering::Relaxed);
-                if listed.is_empty() && !is_flawed {
-                    empty.push(number);
-                    continue;
-                }
-                let (length, cut_off) = replay(&mut index, &folder, number, &listed)?;
-                shared.damaged.fetch_add(cut_off, Ordering::Relaxed);
-                finished.insert(number, length);
-                unlisted.extend(contents.map(|contents| (number, contents)));
-                swept.extend(sweeps(number, &listed));
-            }
-            index.drop_swept(&swept);
-        }
+        let Existing { next_id, last, finished, flawed, empty, unlisted } = Existing::read(&shared, load)?;
         let number = last.checked_add(1).ok_or(StoreError::Full)?;
-        next_id = next_id.checked_add(IDS_LEFT_OUT).ok_or(StoreError::Full)?;
+        let next_id = next_id.checked_add(IDS_LEFT_OUT).ok_or(StoreError::Full)?;
         let active = Segment::begin_anyway(&folder, number, next_id)?;
         *shared.admission() = Admission::new(next_id);
         // After reserving the room for removals: on a full disk that is the room the killed process had.
@@ -101,7 +135,8 @@ impl Writer {
             segment::delete(&folder, number)?;
         }
         let reserve = Reserve::open(&folder);
-        let writer = Self { shared, active, finished, cleaning: None, reserve, hold: false, in_vain: 0 };
+        let writer =
+            Self { shared, active, finished, flawed, cleaning: None, reserve, hold: false, in_vain: 0 };
         writer.measure();
         Ok(writer)
     }

@@ -64,7 +64,9 @@ impl Writer {
         let Some((oldest, _)) = self.finished.first_key_value() else { return false };
         let index = self.shared.index();
         let total = self.finished.values().sum::<u64>();
-        index.live(*oldest).letters == 0 || total > index.bytes_on_disk() / 2 * HALVES_KEPT + 2 * SEGMENT_LEN
+        // What the disk could not read of a flawed one the next start may read.
+        let is_done_with = index.live(*oldest).letters == 0 && !self.flawed.contains(oldest);
+        is_done_with || total > index.bytes_on_disk() / 2 * HALVES_KEPT + 2 * SEGMENT_LEN
     }
 
     /// Whether so much of the log is dead that cleaning helps a full disk.
@@ -208,22 +210,32 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes a segment in which nothing is left.
+    /// Deletes a segment in which nothing is left, or sets it apart if the disk could not read all of it.
     fn drop_segment(&mut self, number: u32) {
         // Letters missing from its contents must not be deleted with it. And it counts as present until it is gone: if
         // newer segments were deleted first, their removals of its letters would be lost.
-        if self.shared.index().live(number).letters > 0
-            || segment::delete(&self.shared.folder, number).is_err()
-        {
+        let has_letters = self.shared.index().live(number).letters > 0;
+        if has_letters || self.put_away(number).is_err() {
             self.hold = true;
             return;
         }
         self.finished.remove(&number);
+        self.flawed.remove(&number);
         self.shared.close_file(number);
         if !self.reserve.restore() && !self.is_worth_its_room() {
             self.reserve.write_off();
         }
         self.measure();
+    }
+
+    fn put_away(&self, number: u32) -> Result<(), StoreError> {
+        if !self.flawed.contains(&number) {
+            return segment::delete(&self.shared.folder, number);
+        }
+        let kept = segment::set_apart(&self.shared.folder, number)?;
+        let file = kept.display();
+        tracing::warn!(%file, "the disk cannot read a part of this file of the mail, in which more may be: it is kept");
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Cleaning comes to an end, whatever the disk does.
 
-use std::{env, path::Path, sync::Arc};
+use std::{env, fs::File, path::Path, sync::Arc};
 
 use zeroize::Zeroizing;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::disk::tests::{on_sync, synced};
 use crate::mail::{
     MailKey,
-    log::{LogMail, Shared},
+    log::{LogMail, Shared, sectors::tests::Flawed},
     {Mail, NewLetter, Quota},
 };
 
@@ -83,4 +83,46 @@ fn nobody_waits_for_the_disk_on_which_a_segment_is_begun_and_another_finished() 
     });
     writer.begin_next().unwrap();
     assert!(synced().len() >= 2, "there was something to wait for");
+}
+
+/// A writer on a disk that cannot read the block of segment 1 with this byte.
+fn writer_with_a_flaw(folder: &Path, at: u64) -> Writer {
+    let load = |folder: &Path, number: u32| {
+        let file = File::open(segment::path_of(folder, number, "mail")).unwrap();
+        let flaws = if number == 1 { vec![(at, at + 1)] } else { Vec::new() };
+        segment::load_from(&Flawed { file, flaws }, folder, number)
+    };
+    Writer::open_by(Arc::new(Shared::new(folder, &key())), load).unwrap()
+}
+
+#[test]
+fn segment_of_which_the_disk_cannot_read_a_part_is_never_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    // The second letter reaches into a block that cannot be read.
+    left_behind(folder.path(), &[100, 10_000, 200]);
+    let path = |ending| segment::path_of(folder.path(), 1, ending);
+    std::fs::remove_file(path("toc")).unwrap();
+    let before = std::fs::read(path("mail")).unwrap();
+    for (at, kept) in [(5000, 2), (0, 1)] {
+        let writer = writer_with_a_flaw(folder.path(), at);
+        assert_eq!(writer.shared.index().stats().letters, kept);
+        writer.shared.index_mut().clear(ALICE, u64::MAX);
+        assert!(!writer.must_clean(), "the next start may read more");
+    }
+    let mut writer = writer_with_a_flaw(folder.path(), 5000);
+    clean(&mut writer);
+    let index = writer.shared.index();
+    assert_eq!(index.letters_in(writer.active.number, None, 9).0.len(), 2, "what lives moves");
+    assert!(std::fs::read(path("flawed")).unwrap() == before && !path("mail").exists());
+    assert!(!segment::numbers(folder.path()).unwrap().contains(&1), "no start reads it");
+}
+
+#[test]
+fn contents_of_a_segment_set_apart_go_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    left_behind(folder.path(), &[100]);
+    let path = |ending| segment::path_of(folder.path(), 1, ending);
+    let mut writer = writer_with_a_flaw(folder.path(), 0);
+    clean(&mut writer);
+    assert!(path("flawed").exists() && path("flawed-toc").exists() && !path("toc").exists());
 }
