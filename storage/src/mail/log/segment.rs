@@ -153,6 +153,11 @@ impl Segment {
         Ok(())
     }
 
+    /// Bytes that are certainly there for what comes next.
+    pub(super) fn room(&self) -> u64 {
+        self.grown.saturating_sub(self.end)
+    }
+
     fn reserve(&mut self) -> Result<(), StoreError> {
         self.grow(self.end + LEFT_TO_REMOVALS).map_err(|e| StoreError::io("begin a file of the mail", &e))
     }

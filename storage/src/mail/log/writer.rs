@@ -201,7 +201,11 @@ impl Writer {
         let removals: Vec<_> = group.entries.iter().filter(|(header, _)| counts(header)).cloned().collect();
         let mut parts = removals.chunks(REMOVED_AT_ONCE).peekable();
         parts.peek()?;
-        Some(parts.try_for_each(|part| self.append(part, 0)))
+        Some(parts.try_for_each(|part| match self.append(part, 0) {
+            // Else nobody could empty a mailbox any more, and nothing would ever become worth cleaning.
+            Err(Outcome::Refused(StoreError::Full)) if self.reserve.lend() => self.append(part, 0),
+            appended => appended,
+        }))
     }
 
     /// Makes entries durable and then known, and records whether the disk accepted them.

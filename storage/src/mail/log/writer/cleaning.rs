@@ -69,11 +69,17 @@ impl Writer {
         is_done_with || total > index.bytes_on_disk() / 2 * HALVES_KEPT + 2 * SEGMENT_LEN
     }
 
-    /// Whether so much of the log is dead that cleaning helps a full disk.
+    /// Whether so much of the log is dead that cleaning helps a full disk, or so little room for removals is left that it
+    /// must, while the reserve is there for it.
     fn is_worth_its_room(&self) -> bool {
+        let (total, dead) = self.total_and_dead();
+        dead >= DEAD_AT_LEAST.max(total / DEAD_SHARE) || self.active.room() < segment::LEFT_BY_CLEANING
+    }
+
+    /// Bytes of the log, and those that it could do without.
+    fn total_and_dead(&self) -> (u64, u64) {
         let total = self.finished.values().sum::<u64>() + self.active.end;
-        let dead = total.saturating_sub(self.shared.index().bytes_on_disk());
-        dead >= DEAD_AT_LEAST.max(total / DEAD_SHARE)
+        (total, total.saturating_sub(self.shared.index().bytes_on_disk()))
     }
 
     /// One round of cleaning. Only the oldest segment is removed: its removals then concern only letters that are gone
@@ -186,9 +192,12 @@ impl Writer {
         if entries.is_empty() {
             return Ok(());
         }
+        // With the reserve there is enough for more removals before the next file must be cleaned.
+        let lent = self.reserve.is_lent();
+        let spare = if lent { segment::LEFT_TO_REMOVALS } else { segment::LEFT_BY_CLEANING };
         // Says nothing about new letters, which leave more room.
         let stored = self.make_room().map_err(Outcome::Refused);
-        let refused = match stored.and_then(|()| self.append(&entries, segment::LEFT_BY_CLEANING)) {
+        let refused = match stored.and_then(|()| self.append(&entries, spare)) {
             Ok(()) => {
                 cleaning.most = cleaning.most.saturating_mul(2);
                 return Ok(());
@@ -223,7 +232,7 @@ impl Writer {
         self.flawed.remove(&number);
         self.shared.close_file(number);
         if !self.reserve.restore() && !self.is_worth_its_room() {
-            self.reserve.write_off();
+            self.reserve.write_off(self.total_and_dead().1 + self.active.room());
         }
         self.measure();
     }

@@ -8,12 +8,18 @@ use super::*;
 use crate::disk::tests::{on_sync, synced};
 use crate::mail::{
     MailKey,
-    log::{LogMail, Shared, sectors::tests::Flawed},
+    log::{
+        LogMail, Shared,
+        job::{Job, Work},
+        sectors::tests::Flawed,
+    },
     {Mail, NewLetter, Quota},
 };
 
 #[path = "../../../../../tests/limited/mod.rs"]
 mod limited;
+#[path = "../../../../../tests/small_disk/mod.rs"]
+mod small_disk;
 
 const FOLDER: &str = "EINMAL_TEST_CLEANING_FOLDER";
 const ALICE: MailboxId = MailboxId([1; 20]);
@@ -125,4 +131,105 @@ fn contents_of_a_segment_set_apart_go_with_it() {
     let mut writer = writer_with_a_flaw(folder.path(), 0);
     clean(&mut writer);
     assert!(path("flawed").exists() && path("flawed-toc").exists() && !path("toc").exists());
+}
+
+/// A letter, or removals that take as many bytes.
+fn entry(kind: Kind, len: u32) -> (Header, Vec<u8>) {
+    (Header { body_len: len, ..Header::about(kind, ALICE, u64::from(len)) }, vec![0xff; len as usize])
+}
+
+#[test]
+fn full_disk_is_cleaned_for_whatever_it_brings_once_half_of_the_room_for_removals_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    left_behind(folder.path(), &[100]);
+    let mut writer = writer(folder.path());
+    // A step of growth, less what letters leave.
+    writer.append(&[entry(Kind::Letter, 980_000)], 0).ok().unwrap();
+    assert!(writer.active.room() > segment::LEFT_TO_REMOVALS);
+    for (removals, must_clean) in [(0, false), (32_000, false), (8_000, true)] {
+        writer.append(&[entry(Kind::Removed, removals)], 0).ok().unwrap();
+        writer.shared.held_up.store(false, Ordering::Relaxed);
+        assert!(!writer.must_clean(), "there is room on the disk");
+        writer.shared.held_up.store(true, Ordering::Relaxed);
+        assert_eq!(writer.must_clean(), must_clean, "{removals}");
+    }
+    clean(&mut writer);
+    assert!(!segment::numbers(folder.path()).unwrap().contains(&1));
+}
+
+/// Fills the disk, first with this many of the smallest letters.
+fn fill(mail: &LogMail, smallest: u64) {
+    let quota = Quota::NONE;
+    let new = |payload: Vec<u8>| NewLetter {
+        mailbox: ALICE,
+        payload,
+        arrived_ms: 1,
+        expires_at: u64::MAX,
+        quota,
+        early: None,
+    };
+    let small: Vec<_> = (0..smallest).map(|number| new(number.to_be_bytes().to_vec())).collect();
+    mail.put(small).wait().unwrap();
+    for len in [500_000, 10_000, 1_000] {
+        let mut number = 0u64;
+        while mail.put(vec![new([number.to_be_bytes().to_vec(), vec![7; len]].concat())]).wait().is_ok() {
+            number += 1;
+        }
+    }
+    assert!(mail.is_held_up());
+}
+
+#[test]
+fn mail_on_a_full_disk_can_be_acknowledged_letter_by_letter_for_as_long_as_there_is_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = "mail::log::writer::cleaning::tests::child_that_acknowledges_one_by_one";
+    let _ = small_disk::run(child, FOLDER, folder.path(), 60);
+}
+
+#[test]
+#[ignore = "the child of the other test, on a small disk"]
+fn child_that_acknowledges_one_by_one() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let mail = LogMail::open(Path::new(&folder), &key()).unwrap();
+    fill(&mail, 5_000);
+    for letter in mail.list(ALICE, None, 4_000, 0) {
+        mail.remove(ALICE, vec![letter.id]).wait().unwrap();
+    }
+}
+
+/// As where what is dead is too little of a large log.
+#[test]
+fn removals_take_the_reserve_if_nothing_else_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = "mail::log::writer::cleaning::tests::child_that_acknowledges_and_never_cleans";
+    let _ = small_disk::run(child, FOLDER, folder.path(), 60);
+}
+
+#[test]
+#[ignore = "the child of the other test, on a small disk"]
+fn child_that_acknowledges_and_never_cleans() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let mail = LogMail::open(folder, &key()).unwrap();
+    fill(&mail, 5_000);
+    mail.close().unwrap();
+    let mut writer = writer(folder);
+    writer.shared.held_up.store(true, Ordering::Relaxed);
+    let mut take = |count: usize| {
+        let letters = writer.shared.index().list(ALICE, None, count, 0);
+        letters.into_iter().for_each(|letter| {
+            let (acknowledgement, commit) = crate::Commit::pending();
+            writer.write(vec![Job { work: Work::Remove(ALICE, vec![letter.id]), acknowledgement }]).unwrap();
+            commit.wait().unwrap();
+        });
+        writer.reserve.is_lent()
+    };
+    assert!(!take(100), "there was other room");
+    assert!(take(4_000));
+    let (payload, quota) = (vec![9; 100], Quota::NONE);
+    let letter = NewLetter { mailbox: ALICE, payload, arrived_ms: 1, expires_at: 9, quota, early: None };
+    let letters = writer.shared.seal(vec![letter]).unwrap();
+    let (acknowledgement, commit) = crate::Commit::pending();
+    writer.write(vec![Job { work: Work::Put(letters), acknowledgement }]).unwrap();
+    assert_eq!(commit.wait().unwrap_err(), StoreError::Full, "letters wait until it is given back");
 }
