@@ -185,31 +185,28 @@ impl Writer {
         Some(read)
     }
 
-    /// Appends letters again. If the disk refuses them they stay where they are: they are tried again with the reserve, or fewer
-    /// at once, or after the next group.
+    /// Appends letters again. If the disk refuses them they stay where they are: they are tried again fewer at once, or after
+    /// the next group.
     fn store_moved(&mut self, cleaning: &mut Cleaning, moved: Moved) -> Result<(), StoreError> {
         let Moved { entries, from, .. } = moved;
         if entries.is_empty() {
             return Ok(());
         }
-        // With the reserve there is enough for more removals before the next file must be cleaned.
-        let lent = self.reserve.is_lent();
-        let spare = if lent { segment::LEFT_TO_REMOVALS } else { segment::LEFT_BY_CLEANING };
-        // Says nothing about new letters, which leave more room.
-        let stored = self.make_room().map_err(Outcome::Refused);
-        let refused = match stored.and_then(|()| self.append(&entries, spare)) {
+        let mut stored = self.append_moved(&entries);
+        // At once: the next group would set the room aside again, and so would each after it.
+        if matches!(stored, Err(Outcome::Refused(StoreError::Full))) && self.reserve.lend() {
+            stored = self.append_moved(&entries);
+        }
+        match stored {
             Ok(()) => {
                 cleaning.most = cleaning.most.saturating_mul(2);
                 return Ok(());
             }
             Err(Outcome::Fatal(error)) => return Err(error),
-            Err(Outcome::Refused(error)) => error,
-        };
+            Err(Outcome::Refused(_)) => {}
+        }
         let count = from.len();
         from.into_iter().rev().for_each(|moving| cleaning.left.push_front(moving));
-        if refused == StoreError::Full && self.reserve.lend() {
-            return Ok(());
-        }
         if count > 1 {
             cleaning.most = count / 2;
         } else {
@@ -217,6 +214,15 @@ impl Writer {
             self.hold = true;
         }
         Ok(())
+    }
+
+    fn append_moved(&mut self, entries: &[(Header, Vec<u8>)]) -> Result<(), Outcome> {
+        // With the reserve there is enough for more removals before the next file must be cleaned.
+        let lent = self.reserve.is_lent();
+        let spare = if lent { segment::LEFT_TO_REMOVALS } else { segment::LEFT_BY_CLEANING };
+        // Says nothing about new letters, which leave more room.
+        self.make_room().map_err(Outcome::Refused)?;
+        self.append(entries, spare)
     }
 
     /// Deletes a segment in which nothing is left, or sets it apart if the disk could not read all of it.
