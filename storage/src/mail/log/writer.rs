@@ -135,9 +135,12 @@ impl Writer {
             segment::delete(&folder, number)?;
         }
         let reserve = Reserve::open(&folder);
-        let writer =
+        let mut writer =
             Self { shared, active, finished, flawed, cleaning: None, reserve, hold: false, in_vain: 0 };
         writer.measure();
+        if writer.is_worth_its_room() && writer.reserve.take_for_lent(writer.spare_bytes()) {
+            writer.shared.held_up.store(true, Ordering::Relaxed);
+        }
         Ok(writer)
     }
 
@@ -219,6 +222,10 @@ impl Writer {
     }
 
     fn put_down(&mut self, entries: &[(Header, Vec<u8>)]) -> Result<(), Outcome> {
+        if self.shared.held_up.load(Ordering::Relaxed) {
+            // Before letters take the room that others gave back.
+            self.reserve.look();
+        }
         if self.reserve.is_lent() && !self.reserve.restore() {
             // Letters would take the room that cleaning needs to make more of it.
             return Err(Outcome::Refused(StoreError::Full));

@@ -71,9 +71,14 @@ impl Writer {
 
     /// Whether so much of the log is dead that cleaning helps a full disk, or so little room for removals is left that it
     /// must, while the reserve is there for it.
-    fn is_worth_its_room(&self) -> bool {
+    pub(super) fn is_worth_its_room(&self) -> bool {
         let (total, dead) = self.total_and_dead();
         dead >= DEAD_AT_LEAST.max(total / DEAD_SHARE) || self.active.room() < segment::LEFT_BY_CLEANING
+    }
+
+    /// Bytes of the disk that the log has and does not need.
+    pub(super) fn spare_bytes(&self) -> u64 {
+        self.total_and_dead().1 + self.active.room()
     }
 
     /// Bytes of the log, and those that it could do without.
@@ -238,7 +243,7 @@ impl Writer {
         self.flawed.remove(&number);
         self.shared.close_file(number);
         if !self.reserve.restore() && !self.is_worth_its_room() {
-            self.reserve.write_off(self.total_and_dead().1 + self.active.room());
+            self.reserve.write_off(self.spare_bytes());
         }
         self.measure();
     }

@@ -1,6 +1,9 @@
 //! Room on the disk that is lent to cleaning when the disk is full: cleaning needs some before it gives back more.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::{Error, ErrorKind},
+    path::{Path, PathBuf},
+};
 
 use crate::{mail::log::SEGMENT_LEN, queue::MAX_GROUP_BYTES};
 
@@ -15,6 +18,8 @@ const PLENTY: u64 = 1024 * 1024 * 1024;
 pub(super) struct Reserve {
     path: PathBuf,
     state: State,
+    /// Whether the disk had too little for it when it was asked last; else the system may not be able to do that.
+    lacks_room: bool,
     /// Free bytes of the disk that the path is on.
     free: fn(&Path) -> u64,
 }
@@ -35,7 +40,8 @@ impl Reserve {
     }
 
     fn open_where(folder: &Path, free: fn(&Path) -> u64) -> Self {
-        let mut reserve = Self { path: folder.join(RESERVE_FILE), state: State::Missing, free };
+        let mut reserve =
+            Self { path: folder.join(RESERVE_FILE), state: State::Missing, lacks_room: false, free };
         // One from before may not be needed any more.
         if reserve.has_plenty() {
             let _ = std::fs::remove_file(&reserve.path);
@@ -44,11 +50,23 @@ impl Reserve {
         reserve
     }
 
-    /// The log has grown by a segment: the disk may have become small, or large again.
+    /// Takes the room that the disk lacks for lent, if with the `own` bytes that the log can do without it is there: the
+    /// process before may have lent it, and it must not go to letters now. Returns whether it does so.
+    pub(super) fn take_for_lent(&mut self, own: u64) -> bool {
+        let is_lent = self.state == State::Missing && self.lacks_room && self.may_be_had(own);
+        if is_lent {
+            self.state = State::Lent;
+        }
+        is_lent
+    }
+
+    /// The log has grown by a segment, or the disk refuses letters: it may have become small, or large again.
     pub(super) fn look(&mut self) {
         match self.state {
             State::Lent => {}
-            State::Missing => drop(self.restore()),
+            // Never in vain: meanwhile others would find the disk full.
+            State::Missing if self.may_be_had(0) => drop(self.restore()),
+            State::Missing => {}
             State::Held => {
                 if self.has_plenty() && std::fs::remove_file(&self.path).is_ok() {
                     self.state = State::Missing;
@@ -74,7 +92,7 @@ impl Reserve {
     /// Gives up room that others than the log have taken, so that letters get what is left of it: not even with the `own`
     /// bytes that the log can do without is there as much. Else there soon may be, and a full disk is not left without.
     pub(super) fn write_off(&mut self, own: u64) {
-        if self.is_lent() && (self.free)(&self.path).saturating_add(own) < RESERVE_LEN {
+        if self.is_lent() && !self.may_be_had(own) {
             self.state = State::Missing;
         }
     }
@@ -88,7 +106,10 @@ impl Reserve {
             self.state = State::Missing;
             return true;
         }
-        let is_there = set_aside(&self.path).is_ok();
+        let set_aside = set_aside(&self.path);
+        let is_full = |e: &Error| matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        self.lacks_room = set_aside.as_ref().is_err_and(is_full);
+        let is_there = set_aside.is_ok();
         if is_there {
             self.state = State::Held;
         } else {
@@ -96,6 +117,11 @@ impl Reserve {
             let _ = std::fs::remove_file(&self.path);
         }
         is_there
+    }
+
+    /// Whether what is free and `own` bytes more are enough for it.
+    fn may_be_had(&self, own: u64) -> bool {
+        (self.free)(&self.path).saturating_add(own) >= RESERVE_LEN
     }
 
     /// Whether the disk has more room than may soon be taken.
@@ -146,6 +172,10 @@ mod tests {
         assert!(reserve.is_lent(), "the log itself has it");
         reserve.write_off(RESERVE_LEN - 1001);
         assert!(!reserve.is_lent() && !reserve.lend());
+        assert!(!reserve.take_for_lent(RESERVE_LEN), "it is not for want of room");
+        reserve.lacks_room = true;
+        assert!(!reserve.take_for_lent(RESERVE_LEN - 1001), "others have it");
+        assert!(reserve.take_for_lent(RESERVE_LEN - 1000) && reserve.is_lent());
         std::fs::remove_dir(&file).unwrap();
         assert!(reserve.restore() && !reserve.is_lent());
         reserve.write_off(0);

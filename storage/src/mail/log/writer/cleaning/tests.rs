@@ -157,6 +157,21 @@ fn full_disk_is_cleaned_for_whatever_it_brings_once_half_of_the_room_for_removal
     assert!(!segment::numbers(folder.path()).unwrap().contains(&1));
 }
 
+/// Writes one piece of work, as the writer's thread does.
+fn write(writer: &mut Writer, work: Work) -> Result<(), StoreError> {
+    let (acknowledgement, commit) = crate::Commit::pending();
+    writer.write(vec![Job { work, acknowledgement }]).unwrap();
+    commit.wait().map(drop)
+}
+
+/// One letter of this length.
+fn put(writer: &Writer, len: usize) -> Work {
+    let (payload, quota) = (vec![9; len], Quota::NONE);
+    let letter = NewLetter { mailbox: ALICE, payload, arrived_ms: 1, expires_at: 9, quota, early: None };
+    let letters = writer.shared.seal(vec![letter]).unwrap();
+    Work::Put(writer.shared.admission().admit(letters, &writer.shared.index()).unwrap())
+}
+
 /// Fills the disk, first with this many of the smallest letters.
 fn fill(mail: &LogMail, smallest: u64) {
     let quota = Quota::NONE;
@@ -218,20 +233,14 @@ fn child_that_acknowledges_and_never_cleans() {
     let mut take = |count: usize| {
         let letters = writer.shared.index().list(ALICE, None, count, 0);
         letters.into_iter().for_each(|letter| {
-            let (acknowledgement, commit) = crate::Commit::pending();
-            writer.write(vec![Job { work: Work::Remove(ALICE, vec![letter.id]), acknowledgement }]).unwrap();
-            commit.wait().unwrap();
+            write(&mut writer, Work::Remove(ALICE, vec![letter.id])).unwrap();
         });
         writer.reserve.is_lent()
     };
     assert!(!take(100), "there was other room");
     assert!(take(1_500));
-    let (payload, quota) = (vec![9; 100], Quota::NONE);
-    let letter = NewLetter { mailbox: ALICE, payload, arrived_ms: 1, expires_at: 9, quota, early: None };
-    let letters = writer.shared.seal(vec![letter]).unwrap();
-    let (acknowledgement, commit) = crate::Commit::pending();
-    writer.write(vec![Job { work: Work::Put(letters), acknowledgement }]).unwrap();
-    assert_eq!(commit.wait().unwrap_err(), StoreError::Full, "letters wait until it is given back");
+    let put = put(&writer, 100);
+    assert_eq!(write(&mut writer, put), Err(StoreError::Full), "letters wait until it is given back");
 }
 
 /// Else each group would set it aside again, and cleaning would never begin on a node that is busy.
@@ -253,4 +262,65 @@ fn child_that_moves_with_the_reserve() {
     let before = writer.active.end;
     writer.clean().unwrap();
     assert!(writer.reserve.is_lent() && writer.active.end > before && !writer.reserve.restore());
+}
+
+#[test]
+fn reserve_that_a_killed_process_had_lent_does_not_go_to_letters() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = "mail::log::writer::cleaning::tests::child_that_starts_without_the_reserve";
+    let _ = small_disk::run(child, FOLDER, folder.path(), 60);
+}
+
+#[test]
+#[ignore = "the child of the other test, on a small disk"]
+fn child_that_starts_without_the_reserve() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let mail = LogMail::open(folder, &key()).unwrap();
+    fill(&mail, 1);
+    mail.close().unwrap();
+    let reserve = folder.join("reserve");
+    let ballast = folder.join("ballast");
+    std::fs::remove_file(&reserve).unwrap();
+    std::fs::write(&ballast, vec![1; 20_000_000]).unwrap();
+    let mut before = writer(folder);
+    assert!(!before.reserve.is_lent() && !reserve.exists(), "nothing is dead, so others have it");
+    let letter = put(&before, 100);
+    write(&mut before, letter).unwrap();
+    write(&mut before, Work::Clear(ALICE, u64::MAX)).unwrap();
+    // As if it were killed.
+    drop(before);
+    let mut writer = writer(folder);
+    assert!(writer.reserve.is_lent() && writer.shared.held_up.load(Ordering::Relaxed));
+    let letter = put(&writer, 100);
+    assert_eq!(write(&mut writer, letter), Err(StoreError::Full));
+    clean(&mut writer);
+    let letter = put(&writer, 100);
+    write(&mut writer, letter).unwrap();
+    assert!(reserve.exists() && !writer.shared.held_up.load(Ordering::Relaxed));
+}
+
+#[test]
+fn reserve_is_had_when_others_make_room_before_letters_take_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = "mail::log::writer::cleaning::tests::child_that_is_given_room";
+    let _ = small_disk::run(child, FOLDER, folder.path(), 30);
+}
+
+#[test]
+#[ignore = "the child of the other test, on a small disk"]
+fn child_that_is_given_room() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let (reserve, ballast) = (folder.join("reserve"), folder.join("ballast"));
+    std::fs::write(&ballast, vec![1; 20_000_000]).unwrap();
+    let mut writer = writer(folder);
+    assert!(!reserve.exists());
+    std::fs::remove_file(&ballast).unwrap();
+    let probe = || Work::Clear(crate::mail::log::NOBODY, 0);
+    write(&mut writer, probe()).unwrap();
+    assert!(!reserve.exists(), "as long as letters are taken nobody looks");
+    writer.shared.held_up.store(true, Ordering::Relaxed);
+    write(&mut writer, probe()).unwrap();
+    assert!(reserve.exists());
 }
