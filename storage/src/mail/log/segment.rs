@@ -472,4 +472,4 @@ pub(super) fn set_apart(folder: &Path, number: u32) -> Result<PathBuf, StoreErro
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

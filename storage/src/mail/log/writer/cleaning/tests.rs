@@ -5,19 +5,19 @@ use std::{env, fs::File, path::Path, sync::Arc};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::disk::tests::{on_sync, synced};
-use crate::mail::{
-    MailKey,
-    log::{
-        LogMail, Shared,
-        job::{Job, Work},
-        sectors::tests::Flawed,
+use crate::{
+    disk::tests::{on_sync, synced},
+    mail::{
+        Mail, MailKey, NewLetter, Quota,
+        log::{
+            LogMail, Shared,
+            job::{Job, Work},
+            sectors::tests::Flawed,
+            segment::tests::limited,
+        },
     },
-    {Mail, NewLetter, Quota},
 };
 
-#[path = "../../../../../tests/limited/mod.rs"]
-mod limited;
 #[path = "../../../../../tests/small_disk/mod.rs"]
 mod small_disk;
 
