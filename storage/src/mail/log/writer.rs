@@ -39,7 +39,7 @@ pub(super) struct Writer {
     active: Segment,
     /// Finished segments and their lengths, oldest first.
     finished: BTreeMap<u32, u64>,
-    /// Those of them of which the disk could not read a part at the start.
+    /// Those of them of which the disk could not read a part.
     flawed: HashSet<u32>,
     cleaning: Option<Cleaning>,
     reserve: Reserve,

@@ -182,6 +182,7 @@ impl Writer {
                 if self.in_vain < READ_IN_VAIN {
                     return None;
                 }
+                self.flawed.insert(entry.place.segment);
                 Vec::new()
             }
             read => read.unwrap_or_default(),

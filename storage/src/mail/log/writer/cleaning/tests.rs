@@ -123,6 +123,25 @@ fn segment_of_which_the_disk_cannot_read_a_part_is_never_deleted() {
     assert!(!segment::numbers(folder.path()).unwrap().contains(&1), "no start reads it");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn segment_with_a_letter_that_the_disk_does_not_read_in_several_rounds_is_set_apart_too() {
+    let folder = tempfile::tempdir().unwrap();
+    left_behind(folder.path(), &[100]);
+    let mut writer = writer(folder.path());
+    // There is nothing at the low addresses of a process: reading them fails as on a bad sector.
+    let unreadable = Arc::new(File::open("/proc/self/mem").unwrap());
+    writer.shared.files.lock().unwrap().insert(1, unreadable);
+    for _ in 0..READ_IN_VAIN {
+        let path = |ending| segment::path_of(folder.path(), 1, ending);
+        assert!(path("mail").exists() && !path("flawed").exists());
+        writer.hold = false;
+        clean(&mut writer);
+    }
+    assert!(segment::path_of(folder.path(), 1, "flawed").exists());
+    assert_eq!(writer.shared.damaged.load(Ordering::Relaxed), 1);
+}
+
 #[test]
 fn contents_of_a_segment_set_apart_go_with_it() {
     let folder = tempfile::tempdir().unwrap();
