@@ -71,11 +71,18 @@ pub(crate) mod tests {
 
     thread_local! {
         static SYNCED: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
+        static ON_SYNC: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
     }
 
     /// Notes what this thread syncs: whether that reached the disk shows only when the power is lost.
     pub(super) fn note(path: &Path) {
         SYNCED.with_borrow_mut(|synced| synced.push(path.to_owned()));
+        ON_SYNC.with_borrow_mut(|then| then.iter_mut().for_each(|then| then()));
+    }
+
+    /// From now on calls this whenever this thread waits for the disk.
+    pub(crate) fn on_sync(then: impl FnMut() + 'static) {
+        ON_SYNC.set(Some(Box::new(then)));
     }
 
     /// What this thread synced since it was last asked.

@@ -147,7 +147,8 @@ pub enum StoreError {
     Full,
 
     // The data on the disk.
-    /// A sealed value does not open: it was altered, moved from another record, or sealed with another key.
+    /// A record is cut short or lacks a part, or its sealed value does not open: it was altered, moved from another record,
+    /// or sealed with another key. Other records can be read without it.
     #[error(
         "a record of table {} cannot be unsealed: it was tampered with or damaged; restore a backup", .key.table()
     )]
@@ -155,7 +156,7 @@ pub enum StoreError {
         /// The record; its `Debug` does not show the id.
         key: Key,
     },
-    /// A stored record does not have the layout this program writes.
+    /// What is stored does not have the layout this program writes, and no single record can be named for it.
     #[error("the store is damaged ({what}); restore a backup")]
     Damaged {
         /// What is damaged.

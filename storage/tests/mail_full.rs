@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod limited;
+mod small_disk;
 
 use std::{
     env,
     path::Path,
-    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -158,32 +158,14 @@ fn child_that_starts_with_room_for_removals_only() {
     }
 }
 
-/// Runs a child as [`limited::run`] does, in a folder on a disk of its own of so many MiB. `None` where the system lets only its
-/// administrator have one.
-fn on_a_small_disk(child: &str, folder: &Path, mib: u32) -> Option<()> {
-    let mount = format!("mount -t tmpfs -o size={mib}m tmpfs \"${FOLDER}\" && exec \"$0\" \"$@\"");
-    let output = Command::new("unshare")
-        .args(["-Urm", "sh", "-c", &mount])
-        .arg(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", child])
-        .env(FOLDER, folder)
-        .output()
-        .ok()?;
-    let out = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !out.contains("running 1 test") {
-        eprintln!("skipped: no small disk can be had here: {}", String::from_utf8_lossy(&output.stderr));
-        return None;
-    }
-    assert!(output.status.success(), "{mib} MiB: {out}\n{}", String::from_utf8_lossy(&output.stderr));
-    Some(())
-}
-
 #[test]
 fn mail_is_taken_again_when_recipients_have_fetched_theirs_though_one_letter_lies_abandoned() {
     // All in one file, in a finished one and another, in several.
     for mib in [34, 52, 90] {
         let folder = tempfile::tempdir().unwrap();
-        if on_a_small_disk("child_whose_mail_is_fetched_but_for_one_letter", folder.path(), mib).is_none() {
+        if small_disk::run("child_whose_mail_is_fetched_but_for_one_letter", FOLDER, folder.path(), mib)
+            .is_none()
+        {
             return;
         }
     }
@@ -238,7 +220,7 @@ fn child_whose_mail_is_fetched_but_for_one_letter() {
 #[test]
 fn letters_wait_until_cleaning_has_given_back_the_room_it_was_lent() {
     let folder = tempfile::tempdir().unwrap();
-    let _ = on_a_small_disk("child_that_sends_while_a_full_disk_is_cleaned", folder.path(), 64);
+    let _ = small_disk::run("child_that_sends_while_a_full_disk_is_cleaned", FOLDER, folder.path(), 64);
 }
 
 #[test]

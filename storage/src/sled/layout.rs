@@ -141,16 +141,22 @@ impl Head {
 }
 
 /// Reads one record with all parts of its value.
+///
+/// # Errors
+///
+/// [`StoreError::Unsealable`] names a damaged one, so that others can be read without it.
 pub(super) fn load(tree: &sled::Tree, key: Key, entry: &[u8]) -> Result<Record, StoreError> {
-    let (head, first_part) = Head::parse(entry)?;
+    let damaged = || StoreError::Unsealable { key: key.clone() };
+    let (head, first_part) = Head::parse(entry).map_err(|error| match error {
+        StoreError::Damaged { .. } => damaged(),
+        error => error,
+    })?;
     let mut value = first_part.to_vec();
     if head.further_parts > 0 {
         let record_key = record_key(&key);
         for number in 1..=head.further_parts {
             let part = tree.get(part_key(&record_key, number)).map_err(|e| super::error("read", &e))?;
-            value.extend_from_slice(&part.ok_or_else(|| StoreError::Damaged {
-                what: format!("a record of table {} lacks a part of its value", key.table()),
-            })?);
+            value.extend_from_slice(&part.ok_or_else(damaged)?);
         }
     }
     Ok(Record { key, value, version: head.version, expires_at: head.expires_at })

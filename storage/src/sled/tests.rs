@@ -212,9 +212,66 @@ fn a_missing_part_of_a_value_is_damage() {
     store.commit(put("a", vec![0; 30_000])).wait().unwrap();
     let part = layout::part_key(&layout::record_key(&key("a")), 2);
     store.shared.state().db().unwrap().remove(part).unwrap().unwrap();
-    assert!(matches!(store.read(&key("a")), Err(StoreError::Damaged { .. })));
+    assert_eq!(store.read(&key("a")), Err(StoreError::Unsealable { key: key("a") }));
     store.commit(put("a", "mended")).wait().unwrap();
     assert_eq!(store.read(&key("a")).unwrap().unwrap().value, b"mended");
+}
+
+#[test]
+fn a_damaged_record_is_named_so_that_others_are_read_without_it_and_can_be_deleted() {
+    let folder = folder();
+    let store = SledStore::open(&folder.0.path().join("records")).unwrap();
+    for id in ["a", "b", "c"] {
+        store.commit(put(id, vec![0; 30_000])).wait().unwrap();
+    }
+    let named = Err(StoreError::Unsealable { key: key("b") });
+    let physical = layout::record_key(&key("b"));
+    for is_short in [false, true] {
+        {
+            let state = store.shared.state();
+            let db = state.db().unwrap();
+            if is_short {
+                db.insert(&physical, vec![1; 5]).unwrap();
+            } else {
+                db.remove(layout::part_key(&physical, 1)).unwrap();
+            }
+        }
+        let (b, table) = (key("b"), key("b").table());
+        let ids = |read: Result<Vec<Record>, _>| {
+            read.map(|records| records.iter().map(|one| one.key.id().to_vec()).collect::<Vec<_>>())
+        };
+        assert_eq!(ids(store.scan(b.tenant(), table, b"", None, 9)), named.clone().map(|()| vec![]));
+        assert_eq!(ids(store.dump(None, 9)), named.clone().map(|()| vec![]));
+        assert_eq!(
+            ids(store.dump_since(Version(0), usize::MAX).map(Option::unwrap)),
+            named.clone().map(|()| vec![])
+        );
+        assert_eq!(ids(store.scan(b.tenant(), table, b"", Some(b"b"), 9)), Ok(vec![b"c".to_vec()]));
+        assert_eq!(ids(store.dump(Some(&b), 9)), Ok(vec![b"c".to_vec()]));
+    }
+    let mut batch = Batch::new();
+    batch.delete(key("b"));
+    store.commit(batch).wait().unwrap();
+    assert_eq!(store.scan(key("b").tenant(), key("b").table(), b"", None, 9).unwrap().len(), 2);
+}
+
+#[test]
+fn a_damaged_record_does_not_keep_others_from_being_purged() {
+    let folder = folder();
+    let store = SledStore::open(&folder.0.path().join("records")).unwrap();
+    for id in ["a", "b"] {
+        let mut batch = Batch::new();
+        batch.put_expiring(key(id), "value", 10);
+        store.commit(batch).wait().unwrap();
+    }
+    store.shared.state().db().unwrap().insert(layout::record_key(&key("a")), vec![1; 5]).unwrap();
+    assert_eq!(store.purge_expired(10, 9), Ok(1));
+    assert_eq!(store.read(&key("b")), Ok(None));
+    assert_eq!(
+        store.read(&key("a")),
+        Err(StoreError::Unsealable { key: key("a") }),
+        "it is left to who reads it"
+    );
 }
 
 #[test]

@@ -250,12 +250,16 @@ impl Group<'_> {
     /// Checks the expectations and collects the heads of the records that the batch changes.
     fn check(&mut self, batch: &Encoded, old_heads: &mut Vec<Option<Head>>) -> Result<(), StoreError> {
         for (physical, key, expectation) in &batch.expectations {
-            if !expectation.holds(self.head(physical)?.map(|head| head.version)) {
+            let head = self.head(physical).map_err(|error| match error {
+                StoreError::Damaged { .. } => StoreError::Unsealable { key: key.clone() },
+                error => error,
+            })?;
+            if !expectation.holds(head.map(|head| head.version)) {
                 return Err(StoreError::Conflict { key: key.clone() });
             }
         }
         for (key, _) in &batch.changes {
-            old_heads.push(self.head(key)?);
+            old_heads.push(self.readable_head(key)?);
         }
         Ok(())
     }
@@ -266,6 +270,14 @@ impl Group<'_> {
         }
         let entry = self.tree.get(key).map_err(|e| error("read", &e))?;
         entry.map(|entry| Ok(Head::parse(&entry)?.0)).transpose()
+    }
+
+    /// As [`Group::head`], `None` of a damaged record too: it can be replaced and deleted.
+    fn readable_head(&self, key: &IVec) -> Result<Option<Head>, StoreError> {
+        match self.head(key) {
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            head => head,
+        }
     }
 
     fn put(&mut self, key: IVec, put: EncodedPut, old: Option<Head>, version: Version) {
@@ -323,7 +335,7 @@ impl Group<'_> {
                 return Err(StoreError::Damaged { what: "the expiry index".into() });
             };
             let key = IVec::from(key);
-            match self.head(&key)? {
+            match self.readable_head(&key)? {
                 Some(head) if head.expires_at == Some(at) => {
                     self.delete(key, Some(head));
                     count = count.saturating_add(1);

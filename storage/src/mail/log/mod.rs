@@ -112,20 +112,7 @@ impl LogMail {
         create_private_folder(folder)?;
         sync_parent(folder)?;
         let lock = lock(folder)?;
-        let digest_key = Sha256::new().chain_update(b"einmal mail digest\0").chain_update(*key.0).finalize();
-        let shared = Arc::new(Shared {
-            folder: folder.to_owned(),
-            queue: Queue::new(),
-            index: RwLock::default(),
-            admission: Mutex::new(Admission::new(1)),
-            sealer: Sealer::new(key),
-            digest_key: digest_key.into(),
-            files: Mutex::default(),
-            bytes_on_disk: AtomicU64::new(0),
-            flushes: AtomicU64::new(0),
-            damaged: AtomicU64::new(0),
-            held_up: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared::new(folder, key));
         let writer = Writer::open(Arc::clone(&shared))?;
         let thread = thread::Builder::new()
             .name("einmal-mail".into())
@@ -144,6 +131,23 @@ impl LogMail {
 }
 
 impl Shared {
+    fn new(folder: &Path, key: &MailKey) -> Self {
+        let digest_key = Sha256::new().chain_update(b"einmal mail digest\0").chain_update(*key.0).finalize();
+        Self {
+            folder: folder.to_owned(),
+            queue: Queue::new(),
+            index: RwLock::default(),
+            admission: Mutex::new(Admission::new(1)),
+            sealer: Sealer::new(key),
+            digest_key: digest_key.into(),
+            files: Mutex::default(),
+            bytes_on_disk: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
+            held_up: AtomicBool::new(false),
+        }
+    }
+
     fn index(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }

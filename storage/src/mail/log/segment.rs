@@ -153,6 +153,11 @@ impl Segment {
         Ok(())
     }
 
+    /// Bytes that are certainly there for what comes next.
+    pub(super) fn room(&self) -> u64 {
+        self.grown.saturating_sub(self.end)
+    }
+
     fn reserve(&mut self) -> Result<(), StoreError> {
         self.grow(self.end + LEFT_TO_REMOVALS).map_err(|e| StoreError::io("begin a file of the mail", &e))
     }
@@ -239,7 +244,7 @@ pub(super) fn load(folder: &Path, number: u32) -> Result<Loaded, StoreError> {
 }
 
 /// As [`load`], reading by `file`.
-fn load_from(file: &impl ReadAt, folder: &Path, number: u32) -> Result<Loaded, StoreError> {
+pub(super) fn load_from(file: &impl ReadAt, folder: &Path, number: u32) -> Result<Loaded, StoreError> {
     match examine(file, folder, number)? {
         Found::Known(loaded) => Ok(loaded),
         Found::Unfinished(next_id) => {
@@ -457,5 +462,14 @@ pub(super) fn delete(folder: &Path, number: u32) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Keeps the file of a segment, and its contents, where no start reads them. Returns where the file is.
+pub(super) fn set_apart(folder: &Path, number: u32) -> Result<PathBuf, StoreError> {
+    let kept = path_of(folder, number, "flawed");
+    let renamed = std::fs::rename(path_of(folder, number, "mail"), &kept);
+    renamed.map_err(|e| StoreError::io("set a file of the mail apart", &e))?;
+    let _ = std::fs::rename(path_of(folder, number, "toc"), path_of(folder, number, "flawed-toc"));
+    Ok(kept)
+}
+
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -39,12 +39,26 @@ pub(super) struct Writer {
     active: Segment,
     /// Finished segments and their lengths, oldest first.
     finished: BTreeMap<u32, u64>,
+    /// Those of them of which the disk could not read a part.
+    flawed: HashSet<u32>,
     cleaning: Option<Cleaning>,
     reserve: Reserve,
     /// Cleaning failed and is tried again only after the next group.
     hold: bool,
     /// How often the disk failed to read the letter that cleaning has reached.
     in_vain: u32,
+}
+
+/// The segments found at the start.
+struct Existing {
+    next_id: u64,
+    /// The greatest number.
+    last: u32,
+    finished: BTreeMap<u32, u64>,
+    flawed: HashSet<u32>,
+    empty: Vec<u32>,
+    /// Contents that are not on the disk yet.
+    unlisted: Vec<(u32, Vec<u8>)>,
 }
 
 /// One group on its way to the disk.
@@ -62,34 +76,54 @@ struct Group {
     removals: Vec<Acknowledgement>,
 }
 
+impl Existing {
+    /// Reads the segments and applies them to the index.
+    fn read(
+        shared: &Shared,
+        load: impl Fn(&Path, u32) -> Result<Loaded, StoreError>,
+    ) -> Result<Self, StoreError> {
+        let (finished, flawed) = (BTreeMap::new(), HashSet::new());
+        let mut found =
+            Self { next_id: 1, last: 0, finished, flawed, empty: Vec::new(), unlisted: Vec::new() };
+        let mut swept = Vec::new();
+        let mut index = shared.index_mut();
+        for number in segment::numbers(&shared.folder)? {
+            found.last = number;
+            let loaded = load(&shared.folder, number)?;
+            found.next_id = loaded.next_id_after(found.next_id);
+            let Loaded { listed, damaged, is_flawed, contents, .. } = loaded;
+            shared.damaged.fetch_add(damaged, Ordering::Relaxed);
+            if listed.is_empty() && !is_flawed {
+                found.empty.push(number);
+                continue;
+            }
+            let (length, cut_off) = replay(&mut index, &shared.folder, number, &listed)?;
+            shared.damaged.fetch_add(cut_off, Ordering::Relaxed);
+            found.finished.insert(number, length);
+            found.flawed.extend(is_flawed.then_some(number));
+            found.unlisted.extend(contents.map(|contents| (number, contents)));
+            swept.extend(sweeps(number, &listed));
+        }
+        index.drop_swept(&swept);
+        Ok(found)
+    }
+}
+
 impl Writer {
     /// Reads the existing segments and begins a new one after them.
     pub(super) fn open(shared: Arc<Shared>) -> Result<Self, StoreError> {
+        Self::open_by(shared, segment::load)
+    }
+
+    /// As [`Writer::open`], reading segments by `load`.
+    fn open_by(
+        shared: Arc<Shared>,
+        load: impl Fn(&Path, u32) -> Result<Loaded, StoreError>,
+    ) -> Result<Self, StoreError> {
         let folder = shared.folder.clone();
-        let (mut next_id, mut last, mut finished, mut empty) = (1u64, 0u32, BTreeMap::new(), Vec::new());
-        let (mut unlisted, mut swept) = (Vec::new(), Vec::new());
-        {
-            let mut index = shared.index_mut();
-            for number in segment::numbers(&folder)? {
-                last = number;
-                let loaded = segment::load(&folder, number)?;
-                next_id = loaded.next_id_after(next_id);
-                let Loaded { listed, damaged, is_flawed, contents, .. } = loaded;
-                shared.damaged.fetch_add(damaged, Ordering::Relaxed);
-                if listed.is_empty() && !is_flawed {
-                    empty.push(number);
-                    continue;
-                }
-                let (length, cut_off) = replay(&mut index, &folder, number, &listed)?;
-                shared.damaged.fetch_add(cut_off, Ordering::Relaxed);
-                finished.insert(number, length);
-                unlisted.extend(contents.map(|contents| (number, contents)));
-                swept.extend(sweeps(number, &listed));
-            }
-            index.drop_swept(&swept);
-        }
+        let Existing { next_id, last, finished, flawed, empty, unlisted } = Existing::read(&shared, load)?;
         let number = last.checked_add(1).ok_or(StoreError::Full)?;
-        next_id = next_id.checked_add(IDS_LEFT_OUT).ok_or(StoreError::Full)?;
+        let next_id = next_id.checked_add(IDS_LEFT_OUT).ok_or(StoreError::Full)?;
         let active = Segment::begin_anyway(&folder, number, next_id)?;
         *shared.admission() = Admission::new(next_id);
         // After reserving the room for removals: on a full disk that is the room the killed process had.
@@ -101,8 +135,12 @@ impl Writer {
             segment::delete(&folder, number)?;
         }
         let reserve = Reserve::open(&folder);
-        let writer = Self { shared, active, finished, cleaning: None, reserve, hold: false, in_vain: 0 };
+        let mut writer =
+            Self { shared, active, finished, flawed, cleaning: None, reserve, hold: false, in_vain: 0 };
         writer.measure();
+        if writer.is_worth_its_room() && writer.reserve.take_for_lent(writer.spare_bytes()) {
+            writer.shared.held_up.store(true, Ordering::Relaxed);
+        }
         Ok(writer)
     }
 
@@ -166,7 +204,11 @@ impl Writer {
         let removals: Vec<_> = group.entries.iter().filter(|(header, _)| counts(header)).cloned().collect();
         let mut parts = removals.chunks(REMOVED_AT_ONCE).peekable();
         parts.peek()?;
-        Some(parts.try_for_each(|part| self.append(part, 0)))
+        Some(parts.try_for_each(|part| match self.append(part, 0) {
+            // Else nobody could empty a mailbox any more, and nothing would ever become worth cleaning.
+            Err(Outcome::Refused(StoreError::Full)) if self.reserve.lend() => self.append(part, 0),
+            appended => appended,
+        }))
     }
 
     /// Makes entries durable and then known, and records whether the disk accepted them.
@@ -180,6 +222,10 @@ impl Writer {
     }
 
     fn put_down(&mut self, entries: &[(Header, Vec<u8>)]) -> Result<(), Outcome> {
+        if self.shared.held_up.load(Ordering::Relaxed) {
+            // Before letters take the room that others gave back.
+            self.reserve.look();
+        }
         if self.reserve.is_lent() && !self.reserve.restore() {
             // Letters would take the room that cleaning needs to make more of it.
             return Err(Outcome::Refused(StoreError::Full));
@@ -220,7 +266,10 @@ impl Writer {
     /// Finishes the present segment and begins the next.
     fn begin_next(&mut self) -> Result<(), StoreError> {
         let number = self.active.number.checked_add(1).ok_or(StoreError::Full)?;
-        let next = Segment::begin(&self.shared.folder, number, self.shared.admission().next_id())?;
+        // In a statement of its own: callers wait for this lock, and must not wait for the disk. Ids given meanwhile are those
+        // of letters behind this segment's beginning.
+        let next_id = self.shared.admission().next_id();
+        let next = Segment::begin(&self.shared.folder, number, next_id)?;
         let full = std::mem::replace(&mut self.active, next);
         self.finished.insert(full.number, full.end);
         let number = full.number;

@@ -6,7 +6,7 @@ use super::*;
 use crate::mail::{MailboxId, log::sectors::tests::Flawed};
 
 #[path = "../../../../tests/limited/mod.rs"]
-mod limited;
+pub(crate) mod limited;
 
 const FOLDER: &str = "EINMAL_TEST_SEGMENT_FOLDER";
 

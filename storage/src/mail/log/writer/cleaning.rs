@@ -33,8 +33,8 @@ const LOOKED_AT_ONCE: usize = 4096;
 pub(super) struct Cleaning {
     number: u32,
     left: VecDeque<Moving>,
-    /// Bytes to be moved in one round; fewer once the disk refused that many.
-    at_once: usize,
+    /// Most letters moved in one round. A number and not bytes: that always comes down to one, however unequal they are.
+    most: usize,
 }
 
 /// A letter that may have to move.
@@ -64,14 +64,27 @@ impl Writer {
         let Some((oldest, _)) = self.finished.first_key_value() else { return false };
         let index = self.shared.index();
         let total = self.finished.values().sum::<u64>();
-        index.live(*oldest).letters == 0 || total > index.bytes_on_disk() / 2 * HALVES_KEPT + 2 * SEGMENT_LEN
+        // What the disk could not read of a flawed one the next start may read.
+        let is_done_with = index.live(*oldest).letters == 0 && !self.flawed.contains(oldest);
+        is_done_with || total > index.bytes_on_disk() / 2 * HALVES_KEPT + 2 * SEGMENT_LEN
     }
 
-    /// Whether so much of the log is dead that cleaning helps a full disk.
-    fn is_worth_its_room(&self) -> bool {
+    /// Whether so much of the log is dead that cleaning helps a full disk, or so little room for removals is left that it
+    /// must, while the reserve is there for it.
+    pub(super) fn is_worth_its_room(&self) -> bool {
+        let (total, dead) = self.total_and_dead();
+        dead >= DEAD_AT_LEAST.max(total / DEAD_SHARE) || self.active.room() < segment::LEFT_BY_CLEANING
+    }
+
+    /// Bytes of the disk that the log has and does not need.
+    pub(super) fn spare_bytes(&self) -> u64 {
+        self.total_and_dead().1 + self.active.room()
+    }
+
+    /// Bytes of the log, and those that it could do without.
+    fn total_and_dead(&self) -> (u64, u64) {
         let total = self.finished.values().sum::<u64>() + self.active.end;
-        let dead = total.saturating_sub(self.shared.index().bytes_on_disk());
-        dead >= DEAD_AT_LEAST.max(total / DEAD_SHARE)
+        (total, total.saturating_sub(self.shared.index().bytes_on_disk()))
     }
 
     /// One round of cleaning. Only the oldest segment is removed: its removals then concern only letters that are gone
@@ -98,7 +111,7 @@ impl Writer {
             (is_lent && self.begin_next().is_ok()).then_some(())?;
         }
         let number = *self.finished.first_key_value()?.0;
-        let cleaning = |left| Cleaning { number, left, at_once: MOVED_AT_ONCE };
+        let cleaning = |left| Cleaning { number, left, most: usize::MAX };
         if self.shared.index().live(number).letters == 0 {
             return Some(cleaning(VecDeque::new()));
         }
@@ -134,7 +147,7 @@ impl Writer {
     /// The next letters that are still in a segment, as many as one round moves. Drops damaged ones.
     fn gather_moved(&mut self, cleaning: &mut Cleaning) -> Moved {
         let mut moved = Moved::default();
-        while moved.entries.is_empty() || moved.bytes < cleaning.at_once {
+        while moved.bytes < MOVED_AT_ONCE && moved.entries.len() < cleaning.most {
             let Some(moving) = cleaning.left.pop_front() else { break };
             let Moving { mailbox, id, offset } = moving;
             let place = Place { segment: cleaning.number, offset };
@@ -169,6 +182,7 @@ impl Writer {
                 if self.in_vain < READ_IN_VAIN {
                     return None;
                 }
+                self.flawed.insert(entry.place.segment);
                 Vec::new()
             }
             read => read.unwrap_or_default(),
@@ -177,49 +191,74 @@ impl Writer {
         Some(read)
     }
 
-    /// Appends letters again. If the disk refuses them they stay where they are: they are tried again with the reserve, or fewer
-    /// at once, or after the next group.
+    /// Appends letters again. If the disk refuses them they stay where they are: they are tried again fewer at once, or after
+    /// the next group.
     fn store_moved(&mut self, cleaning: &mut Cleaning, moved: Moved) -> Result<(), StoreError> {
-        let Moved { entries, from, bytes } = moved;
+        let Moved { entries, from, .. } = moved;
         if entries.is_empty() {
             return Ok(());
         }
-        // Says nothing about new letters, which leave more room.
-        let stored = self.make_room().map_err(Outcome::Refused);
-        let refused = match stored.and_then(|()| self.append(&entries, segment::LEFT_BY_CLEANING)) {
-            Ok(()) => return Ok(()),
+        let mut stored = self.append_moved(&entries);
+        // At once: the next group would set the room aside again, and so would each after it.
+        if matches!(stored, Err(Outcome::Refused(StoreError::Full))) && self.reserve.lend() {
+            stored = self.append_moved(&entries);
+        }
+        match stored {
+            Ok(()) => {
+                cleaning.most = cleaning.most.saturating_mul(2);
+                return Ok(());
+            }
             Err(Outcome::Fatal(error)) => return Err(error),
-            Err(Outcome::Refused(error)) => error,
-        };
+            Err(Outcome::Refused(_)) => {}
+        }
         let count = from.len();
         from.into_iter().rev().for_each(|moving| cleaning.left.push_front(moving));
-        if refused == StoreError::Full && self.reserve.lend() {
-            return Ok(());
-        }
         if count > 1 {
-            cleaning.at_once = bytes / 2;
+            cleaning.most = count / 2;
         } else {
-            cleaning.at_once = MOVED_AT_ONCE;
+            cleaning.most = usize::MAX;
             self.hold = true;
         }
         Ok(())
     }
 
-    /// Deletes a segment in which nothing is left.
+    fn append_moved(&mut self, entries: &[(Header, Vec<u8>)]) -> Result<(), Outcome> {
+        // With the reserve there is enough for more removals before the next file must be cleaned.
+        let lent = self.reserve.is_lent();
+        let spare = if lent { segment::LEFT_TO_REMOVALS } else { segment::LEFT_BY_CLEANING };
+        // Says nothing about new letters, which leave more room.
+        self.make_room().map_err(Outcome::Refused)?;
+        self.append(entries, spare)
+    }
+
+    /// Deletes a segment in which nothing is left, or sets it apart if the disk could not read all of it.
     fn drop_segment(&mut self, number: u32) {
         // Letters missing from its contents must not be deleted with it. And it counts as present until it is gone: if
         // newer segments were deleted first, their removals of its letters would be lost.
-        if self.shared.index().live(number).letters > 0
-            || segment::delete(&self.shared.folder, number).is_err()
-        {
+        let has_letters = self.shared.index().live(number).letters > 0;
+        if has_letters || self.put_away(number).is_err() {
             self.hold = true;
             return;
         }
         self.finished.remove(&number);
+        self.flawed.remove(&number);
         self.shared.close_file(number);
         if !self.reserve.restore() && !self.is_worth_its_room() {
-            self.reserve.write_off();
+            self.reserve.write_off(self.spare_bytes());
         }
         self.measure();
     }
+
+    fn put_away(&self, number: u32) -> Result<(), StoreError> {
+        if !self.flawed.contains(&number) {
+            return segment::delete(&self.shared.folder, number);
+        }
+        let kept = segment::set_apart(&self.shared.folder, number)?;
+        let file = kept.display();
+        tracing::warn!(%file, "the disk cannot read a part of this file of the mail, in which more may be: it is kept");
+        Ok(())
+    }
 }
+
+#[cfg(test)]
+mod tests;
