@@ -181,7 +181,6 @@ impl Shared {
         acknowledgement: Acknowledgement,
         work: impl FnOnce(u64) -> Work,
     ) -> Result<(), StoreError> {
-        self.queue.wait_for_room()?;
         // Under the lock, so that every letter that was let in before is before it in the queue too, and no letter that comes
         // after is taken for one that leaves.
         let mut admission = self.admission();
@@ -251,12 +250,15 @@ impl Mail for LogMail {
 
     fn remove(&self, mailbox: MailboxId, letters: Vec<LetterId>) -> Commit {
         let (acknowledgement, commit) = Commit::pending();
-        let entered = self.shared.take_away(acknowledgement, |_| Work::Remove(mailbox, letters));
+        let room = self.shared.queue.wait_for_room();
+        let entered =
+            room.and_then(|()| self.shared.take_away(acknowledgement, |_| Work::Remove(mailbox, letters)));
         entered.map_or_else(|error| Commit::answered(Err(error)), |()| commit)
     }
 
     fn clear(&self, mailbox: MailboxId, last: LetterId) -> Commit {
         let (acknowledgement, commit) = Commit::pending();
+        // However busy the writer is: what it follows from has happened, and nobody asks for it again.
         let work = |newest| Work::Clear(mailbox, last.0.min(newest));
         let entered = self.shared.take_away(acknowledgement, work);
         entered.map_or_else(|error| Commit::answered(Err(error)), |()| commit)
