@@ -1,6 +1,6 @@
 //! The rules of [`Store`] that every backend must keep, each as a test.
 //!
-//! A backend implements [`Fixture`] and expands [`store_rules!`](crate::store_rules) in its test module. Each public function here is one
+//! A backend implements [`Fixture`] and expands [`store_rules!`](crate::store_rules!) in its test module. Each public function here is one
 //! rule.
 
 mod batches;
