@@ -282,29 +282,17 @@ impl Admission {
     pub(super) fn buffers(&self, place: &Place, bytes: usize) -> Option<Buffers> {
         let pieces = u32::try_from(bytes.div_ceil(PIECE)).ok()?;
         let take = |room: Arc<Semaphore>| room.try_acquire_many_owned(pieces).ok();
-        let own = match self.grown_of(place.source) {
+        let most = MAX_GROWN_BYTES_PER_SOURCE / PIECE;
+        let own = match self.share(place.source, most, |counts| &mut counts.grown) {
             Some(room) => Some(take(room)?),
             None => None,
         };
         Some(Buffers { _own: own, _of_all: take(Arc::clone(&self.grown))? })
     }
 
-    /// The room for grown buffers of a source, if it is bounded.
-    fn grown_of(&self, source: Source) -> Option<Arc<Semaphore>> {
-        if !self.is_bounded(source) {
-            return None;
-        }
-        let mut by_source = self.by_source();
-        let room = &mut by_source.get_mut(&source)?.grown;
-        let most = MAX_GROWN_BYTES_PER_SOURCE / PIECE;
-        Some(Arc::clone(room.get_or_insert_with(|| Arc::new(Semaphore::new(most)))))
-    }
-
     /// Waits for leave to hold a large message that is not complete on the WebSocket of `place`. Whoever came first gets it first.
     pub(super) async fn unfinished(&self, place: &Place) -> Unfinished {
-        let most = || Arc::new(Semaphore::new(MAX_UNFINISHED_PER_SOURCE));
-        let own =
-            self.of_source(place.source, |counts| Arc::clone(counts.unfinished.get_or_insert_with(most)));
+        let own = self.share(place.source, MAX_UNFINISHED_PER_SOURCE, |counts| &mut counts.unfinished);
         let own = match own {
             Some(room) => room.acquire_owned().await.ok(),
             None => None,
@@ -315,9 +303,7 @@ impl Admission {
     /// Waits for leave to make an answer for the request of `place`; `None` if that takes too long. Asked for before anything is done: what
     /// is done cannot be refused any more.
     pub(super) async fn answering(&self, place: &Arc<Place>) -> Option<Answering> {
-        let most = || Arc::new(Semaphore::new(MAX_ANSWERS_PER_SOURCE));
-        let own = self.of_source(place.source, |counts| Arc::clone(counts.answers.get_or_insert_with(most)));
-        let own = match own {
+        let own = match self.share(place.source, MAX_ANSWERS_PER_SOURCE, |counts| &mut counts.answers) {
             Some(room) => Some(within(MAX_WAIT, &room).await?),
             None => None,
         };
@@ -325,34 +311,31 @@ impl Admission {
         Some(Answering { _place: Arc::clone(place), _own: own, _of_all: of_all })
     }
 
-    /// What is counted for a source, if it is bounded.
-    fn of_source<T>(&self, source: Source, take: impl FnOnce(&mut Counts) -> T) -> Option<T> {
+    /// The share of a source in what `part` counts, of `most`, if the source is bounded.
+    fn share(
+        &self,
+        source: Source,
+        most: usize,
+        part: impl FnOnce(&mut Counts) -> &mut Option<Arc<Semaphore>>,
+    ) -> Option<Arc<Semaphore>> {
         if !self.is_bounded(source) {
             return None;
         }
-        self.by_source().get_mut(&source).map(take)
+        let mut by_source = self.by_source();
+        let share = part(by_source.get_mut(&source)?);
+        Some(Arc::clone(share.get_or_insert_with(|| Arc::new(Semaphore::new(most)))))
     }
 
     /// Waits for permission to read a body on the connection of `place`; `None` if that takes too long, because it
     /// would then be read in vain.
     pub(super) async fn body(&self, place: &Place) -> Option<Reading> {
         // First the permit of its own source: waiting for that takes nothing from others.
-        let own = match self.bodies_of(place.source) {
+        let own = match self.share(place.source, MAX_BODIES_PER_SOURCE, |counts| &mut counts.bodies) {
             Some(bodies) => Some(within(MAX_WAIT, &bodies).await?),
             None => None,
         };
         let room = self.room().await?;
         Some(Reading { _own: own, _of_all: within(MAX_WAIT, &self.bodies).await?, room })
-    }
-
-    /// The permits for bodies of a source, if it is bounded.
-    fn bodies_of(&self, source: Source) -> Option<Arc<Semaphore>> {
-        if !self.is_bounded(source) {
-            return None;
-        }
-        let mut by_source = self.by_source();
-        let bodies = &mut by_source.get_mut(&source)?.bodies;
-        Some(Arc::clone(bodies.get_or_insert_with(|| Arc::new(Semaphore::new(MAX_BODIES_PER_SOURCE)))))
     }
 
     /// Waits outside until there is room; `None` if that takes too long.

@@ -60,9 +60,10 @@ impl ReadBytes {
         self.bound.store(self.total().saturating_add(bytes), Ordering::Relaxed);
     }
 
-    /// So many bytes more may arrive.
+    /// So many bytes more may arrive, unless leave for all of the message was asked for already.
     pub(super) fn may_take_more(&self, bytes: u64) {
-        self.bound.fetch_add(bytes, Ordering::Relaxed);
+        let more = |bound: u64| (bound > 0).then(|| bound.saturating_add(bytes));
+        let _ = self.bound.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
     /// The request for leave to read on, if one is due.
@@ -202,7 +203,9 @@ mod tests {
         assert!(take(15).await && take(1).await, "what is read already");
         assert!(!take(1).await);
         given.notify_one();
-        assert!(take(50).await, "asked for once for each message");
+        assert!(take(25).await);
+        read.may_take_more(5);
+        assert!(take(25).await, "asked for once for each message, whatever control frames come in between");
         read.may_take(1);
         assert!(take(1).await && take(1).await && !take(1).await);
     }
